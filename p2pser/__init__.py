@@ -1,0 +1,3 @@
+"""p2pser: decentralised, peer-to-peer gossip federated learning for speech emotion recognition."""
+
+__version__ = "0.1.0"

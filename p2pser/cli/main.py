@@ -1,0 +1,75 @@
+"""``p2pser``: the group of commands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from p2pser import __version__
+from p2pser.errors import P2PSERError
+
+COMMANDS = {
+    "peer": "Run one peer until the network has its model.",
+    "demo": "Run several peers on this machine and compare with local-only and pooled training.",
+    "simulate": "Run all peers in one process.",
+    "compare": "Compare topologies.",
+    "topology": "List, show and plot topologies.",
+    "corpus": "List, scan and describe corpora.",
+    "features": "Compute the features of a corpus into the cache.",
+    "evaluate": "Evaluate a model on a corpus.",
+    "predict": "Predict the emotion of recordings.",
+    "keys": "Make the keys that peers know each other by.",
+}
+"""Every command with its one-line help, so that ``--help`` imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose command NAME is the attribute NAME of ``p2pser.cli.NAME``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"p2pser.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="p2pser")
+def cli() -> None:
+    """Gossip federated learning for speech emotion recognition, peer to peer.
+
+    Each peer trains on its own recordings and exchanges parameters with its neighbours only.
+
+    Example: p2pser demo --peers 8 --topology ring.yaml
+    """
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except P2PSERError as error:
+        click.echo(f"p2pser: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("p2pser: interrupted", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The errors that p2pser raises on purpose: one root, few branches, each with the exit code it means.
+
+Every message is one sentence that says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class P2PSERError(Exception):
+    """The root: a run that failed for a reason that p2pser knows."""
+
+    exit_code = 1
+
+
+class ConfigError(P2PSERError):
+    """A setting, an option or a run file is wrong."""
+
+    exit_code = 2
+
+
+class CorpusError(P2PSERError):
+    """Recordings, labels, manifests, splits or features are not what they should be."""
+
+    exit_code = 2
+
+
+class TopologyError(P2PSERError):
+    """A topology file or a graph is not usable."""
+
+    exit_code = 2
+
+
+class ModelError(P2PSERError):
+    """A model's name, its directory or its rows do not fit."""
+
+    exit_code = 2
+
+
+class CheckpointError(P2PSERError):
+    """A checkpoint could not be written or read; the one before it stays."""
+
+    exit_code = 2
+
+
+class ProtocolError(P2PSERError):
+    """The root of what goes wrong between two peers."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We did something that the protocol forbids: a bug here."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other peer did something that the protocol forbids; ``peer`` names it where it is known."""
+
+    def __init__(self, message: str, peer: int | None = None) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class RefusedError(ProtocolError):
+    """The neighbours and this peer do not fit together (keys, settings, topology, model or labels)."""
+
+    exit_code = 2
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean X?"`` for the known name nearest to ``name``, or ``"; known: …"``."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

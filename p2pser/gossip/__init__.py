@@ -1,0 +1,1 @@
+"""The gossip algorithms, written once over the Mixer's verbs."""
