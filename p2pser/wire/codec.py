@@ -1,0 +1,107 @@
+"""The forms that a row takes on the wire.
+
+A codec turns a row of D numbers into one flat buffer and back. Its wire name travels in the header, so that
+the receiver decodes without having agreed on anything else. Whether numbers are finite is not asked here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser.errors import LocalProtocolError, RemoteProtocolError
+
+WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
+    "f4": (torch.float32, np.dtype("<f4")),
+    "f8": (torch.float64, np.dtype("<f8")),
+}
+"""The dense wire names, with the dtype in memory and the little-endian one on the wire."""
+
+
+class Codec(Protocol):
+    """A form of a row in bytes. Sender and receiver both go on with ``decode(encode(x))``."""
+
+    @property
+    def name(self) -> str:
+        """The family, for people: ``"dense"``."""
+
+    def wire_name(self, row: Tensor) -> str:
+        """The name in the header, by which ``codec`` finds the decoder (at most 16 characters)."""
+
+    def encode(self, row: Tensor) -> memoryview | bytes:
+        """Return the bytes of ``row`` (D,). They may view the row: it must not change until it is sent."""
+
+    def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
+        """Return a new row (size,) from ``buffer``.
+
+        Raises RemoteProtocolError where the buffer cannot be a row of that size.
+        """
+
+
+class Dense:
+    """Every number of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
+
+    Without ``only`` the dtype on the wire is the row's, and decoding tells it from the number of bytes; with
+    ``only`` (a wire name) it is fixed: other rows are converted to it before they are sent.
+
+    >>> DENSE.wire_name(torch.zeros(3)), bytes(DENSE.encode(torch.ones(1)))
+    ('f4', b'\\x00\\x00\\x80?')
+    """
+
+    name = "dense"
+
+    def __init__(self, only: str | None = None) -> None:
+        self.only = only
+
+    def __repr__(self) -> str:
+        return f"Dense({self.only!r})" if self.only else "DENSE"
+
+    def wire_name(self, row: Tensor) -> str:
+        """Return ``"f4"`` or ``"f8"``; LocalProtocolError for a dtype that has no dense form."""
+        if self.only:
+            return self.only
+        for name, (dtype, _) in WIRE_DTYPES.items():
+            if row.dtype == dtype:
+                return name
+        raise LocalProtocolError(f"a row of {row.dtype} has no dense form; convert it to float32 or float64")
+
+    def encode(self, row: Tensor) -> memoryview | bytes:
+        """Return the row's bytes, without a copy where it is contiguous and little-endian (Codec.encode)."""
+        if row.dim() != 1:
+            raise LocalProtocolError(f"a row has one dimension, this tensor has shape {tuple(row.shape)}")
+        dtype, wire = WIRE_DTYPES[self.wire_name(row)]
+        values = row.detach().to("cpu", dtype).contiguous().numpy().astype(wire, copy=False)
+        # memoryview.cast refuses empty arrays.
+        return memoryview(values.data).cast("B") if values.size else b""
+
+    def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
+        """Return a row (size,) that owns its memory (Codec.decode)."""
+        view = memoryview(buffer)
+        name = self.only or ("f8" if size and view.nbytes == 8 * size else "f4")
+        wire = WIRE_DTYPES[name][1]
+        if size < 0 or view.nbytes != wire.itemsize * size:
+            raise RemoteProtocolError(
+                f"a dense row of {size} numbers cannot be {view.nbytes} bytes; the peers run different models"
+            )
+        # A copy: torch has no read-only tensors, and what was received must not change under its holder.
+        return torch.from_numpy(np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=True))
+
+
+DENSE: Codec = Dense()
+"""The default: as the row is."""
+
+_CODECS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
+
+
+def codec(name: str) -> Codec:
+    """Return the codec with this wire name; RemoteProtocolError where there is none."""
+    try:
+        return _CODECS[name]
+    except KeyError:
+        known = ", ".join(_CODECS)
+        raise RemoteProtocolError(
+            f"a row came in the form {name!r}, unknown to this version (known: {known}); use one version"
+        ) from None

@@ -1,0 +1,364 @@
+"""One message, one frame: ``u16 little-endian header length | msgpack header | payload``.
+
+The header is a msgpack array of fixed length, so unknown fields are refused; the protocol's version comes
+first. Everything that arrives is checked against one table of types and ranges before anybody looks at it,
+and whatever is wrong with it is a RemoteProtocolError, never another exception. Nothing is ever unpickled.
+
+A payload larger than a chunk travels in several messages with the same header but for ``chunk`` and
+``checksum`` (``split``, and ``assembly.Assembler`` at the other end).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeAlias
+
+import msgpack
+
+from p2pser.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+
+MAJOR = 1
+"""Version of the protocol: peers with another one are refused."""
+MINOR = 0
+"""Version that HELLO negotiates: the lower of the two is spoken."""
+
+MAX_HEADER = 1024
+"""Most bytes of a packed header."""
+MAX_PAYLOAD = 65536
+"""Most bytes of payload in one message (one chunk)."""
+MAX_FRAME = 2 + MAX_HEADER + MAX_PAYLOAD
+"""Most bytes of a frame: what sockets refuse beyond (MAXMSGSIZE)."""
+MAX_BODY = 262144
+"""Most bytes of a body (HELLO, WELCOME, REFUSED)."""
+MAX_DEPTH = 6
+"""Most levels of maps and lists in a body, the outermost included."""
+MAX_UNMIXED = 8
+"""Most exchanges named by ``Header.unmixed``."""
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    ROW = 4
+    CREDIT = 5
+    PING = 6
+    PONG = 7
+    BYE = 8
+
+
+class Phase(IntEnum):
+    """Where in a run a peer is."""
+
+    START = 0
+    SETUP = 1
+    TRAIN = 2
+    EXCHANGE = 3
+    CONSENSUS = 4
+    END = 5
+
+
+class Progress(NamedTuple):
+    """How far a peer is; in every header, so that a slow neighbour is told from a stuck one."""
+
+    round: int
+    slot: int
+    phase: int
+    local_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Everything about a message but its payload. ``encode`` checks it.
+
+    CREDIT carries the receiver's cumulative consumed bytes in ``total``; PING and PONG a nonce in ``slot``.
+    """
+
+    kind: Kind
+    run: bytes
+    """8 bytes: which run."""
+    sender: int
+    incarnation: int
+    """How many times the sender was started before; a larger one replaces the smaller."""
+    progress: Progress
+    round: int = 0
+    """ROW: the round of the step that it belongs to (below 0: set-up)."""
+    slot: int = 0
+    """ROW: the exchange in that round. PING, PONG: nonce."""
+    epoch: int = 0
+    unmixed: tuple[tuple[int, int], ...] = ()
+    """ROW: those (round, slot) of the edge's last 8 exchanges that the sender did not mix."""
+    codec: str = ""
+    """ROW: wire name of the row's form; empty for plain bytes."""
+    schema: bytes = b""
+    """ROW: first 8 bytes of the schema's hash; empty where the row is not the model's."""
+    size: int = 0
+    """ROW: number of elements D of the row; 0 for plain bytes."""
+    chunk: int = 0
+    """Index of this chunk."""
+    chunks: int = 1
+    """Number of chunks of the payload."""
+    total: int = 0
+    """ROW: bytes of the whole payload. CREDIT: cumulative bytes consumed."""
+    checksum: int = 0
+    """CRC-32 of this message's payload; ``encode`` fills it in."""
+
+
+_Range: TypeAlias = tuple[type, int, int]
+_ROUND: _Range = (int, -(2**31), 2**31 - 1)
+_U32: _Range = (int, 0, 2**32 - 1)
+_BYTES: _Range = (int, 0, 2**53)
+
+# (field, type, least, most) in wire order: the range of an integer, the length of anything else.
+_FIELDS: tuple[tuple[str, type, int, int], ...] = (
+    ("kind", int, min(Kind), max(Kind)),
+    ("run", bytes, 8, 8),
+    ("sender", int, 0, 2**31 - 1),
+    ("incarnation", *_U32),
+    ("progress.round", *_ROUND),
+    ("progress.slot", *_U32),
+    ("progress.phase", int, min(Phase), max(Phase)),
+    ("progress.local_step", *_U32),
+    ("round", *_ROUND),
+    ("slot", *_U32),
+    ("epoch", *_U32),
+    ("unmixed", list, 0, 2 * MAX_UNMIXED),
+    ("codec", str, 0, 16),
+    ("schema", bytes, 0, 8),
+    ("size", *_BYTES),
+    ("chunk", int, 0, 2**31 - 1),
+    ("chunks", int, 1, 2**31),
+    ("total", *_BYTES),
+    ("checksum", *_U32),
+)
+_LENGTH = struct.Struct("<H")
+
+
+def encode(header: Header, payload: Buffer = b"") -> bytes:
+    """Return the frame of a message, the checksum filled in.
+
+    Raises LocalProtocolError where a field has a wrong type or is out of range, or the payload is too large.
+    """
+    return _frame(header, payload, zlib.crc32(payload))
+
+
+def decode(frame: Buffer) -> tuple[Header, memoryview]:
+    """Return header and payload of a frame; the payload views the frame.
+
+    Raises RemoteProtocolError for anything that ``encode`` could not have made.
+    """
+    view = memoryview(frame).cast("B") if len(frame) else memoryview(b"")
+    if len(view) < _LENGTH.size or len(view) > MAX_FRAME:
+        raise RemoteProtocolError(f"a frame of {len(view)} bytes is not a message (3 to {MAX_FRAME})")
+    (length,) = _LENGTH.unpack_from(view)
+    end = _LENGTH.size + length
+    if length > MAX_HEADER or end > len(view) or len(view) - end > MAX_PAYLOAD:
+        raise RemoteProtocolError(f"a frame of {len(view)} bytes cannot have a header of {length} bytes")
+    header = _unpack(_unpackb(view[_LENGTH.size : end], "header"))
+    payload = view[end:].toreadonly()
+    _check_chunk(header, len(payload), RemoteProtocolError)
+    if zlib.crc32(payload) != header.checksum:
+        raise RemoteProtocolError(
+            f"a {header.kind.name} message of peer {header.sender} is damaged: its checksum differs"
+        )
+    return header, payload
+
+
+def split(
+    header: Header, payload: Buffer, chunk_bytes: int = MAX_PAYLOAD, checksums: Sequence[int] | None = None
+) -> Iterator[bytes]:
+    """Yield the frames of a whole payload, ``chunk_bytes`` in each but the last.
+
+    Fills in ``chunk``, ``chunks``, ``total`` and ``checksum``; the header's other fields are the same in all.
+
+    ``checksums`` (of ``checksums(payload, chunk_bytes)``) saves computing them again for every neighbour.
+    Frames are made one by one, as they are asked for: the payload must not change until the last.
+    """
+    view = _bytes_view(payload)
+    chunks = chunk_count(len(view), chunk_bytes)
+    for index in range(chunks):
+        piece = view[index * chunk_bytes : (index + 1) * chunk_bytes]
+        one = replace(header, chunk=index, chunks=chunks, total=len(view))
+        yield _frame(one, piece, zlib.crc32(piece) if checksums is None else checksums[index])
+
+
+def chunk_count(total: int, chunk_bytes: int) -> int:
+    """Return in how many chunks ``total`` bytes travel: at least one."""
+    if not 1 <= chunk_bytes <= MAX_PAYLOAD:
+        raise LocalProtocolError(f"chunks of {chunk_bytes} bytes: use 1 to {MAX_PAYLOAD}")
+    return max(1, -(-total // chunk_bytes))
+
+
+def checksums(payload: Buffer, chunk_bytes: int = MAX_PAYLOAD) -> tuple[int, ...]:
+    """Return the CRC-32 of every chunk of a payload."""
+    view = _bytes_view(payload)
+    return tuple(
+        zlib.crc32(view[index * chunk_bytes : (index + 1) * chunk_bytes])
+        for index in range(chunk_count(len(view), chunk_bytes))
+    )
+
+
+def encode_body(mapping: Mapping[str, Any]) -> bytes:
+    """Return the msgpack map of a HELLO, WELCOME or REFUSED body.
+
+    Values: None, bool, int, float, str, bytes, lists (tuples become lists) and maps of them with str keys, at
+    most MAX_DEPTH levels. Raises LocalProtocolError where it holds anything else or is larger than MAX_BODY.
+    """
+    _check_body(mapping, LocalProtocolError)
+    try:
+        packed: bytes = msgpack.packb(dict(mapping), use_bin_type=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise LocalProtocolError(f"a body cannot be packed: {error}") from None
+    if len(packed) > MAX_BODY:
+        raise LocalProtocolError(f"a body of {len(packed)} bytes is too large (at most {MAX_BODY})")
+    return packed
+
+
+def decode_body(payload: Buffer) -> dict[str, Any]:
+    """Return the map of a body; RemoteProtocolError for anything that ``encode_body`` could not have made."""
+    if len(payload) > MAX_BODY:
+        raise RemoteProtocolError(f"a body of {len(payload)} bytes is too large (at most {MAX_BODY})")
+    body = _unpackb(payload, "body")
+    _check_body(body, RemoteProtocolError)
+    assert isinstance(body, dict)
+    return body
+
+
+def encode_reason(reason: str) -> bytes:
+    """Return the body of REFUSED, cut to 1000 characters."""
+    return encode_body({"reason": printable(reason)})
+
+
+def decode_reason(payload: Buffer) -> str:
+    """Return the reason of a REFUSED body, safe to print; RemoteProtocolError where it is not such a body."""
+    body = decode_body(payload)
+    reason = body.get("reason")
+    if set(body) != {"reason"} or not isinstance(reason, str):
+        raise RemoteProtocolError("a refusal must hold a reason and nothing else")
+    return printable(reason)
+
+
+def printable(text: str, most: int = 1000) -> str:
+    """Return another peer's text, safe for terminals and logs: printable characters, at most ``most``."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
+
+
+def _bytes_view(payload: Buffer) -> memoryview:
+    view = memoryview(payload)
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _frame(header: Header, payload: Buffer, checksum: int) -> bytes:
+    _check_chunk(header, len(payload), LocalProtocolError)
+    values: list[Any] = [
+        int(header.kind), header.run, header.sender, header.incarnation, *map(int, header.progress),
+        header.round, header.slot, header.epoch, [number for step in header.unmixed for number in step],
+        header.codec, header.schema, header.size, header.chunk, header.chunks, header.total, checksum,
+    ]  # fmt: skip
+    _check_fields(values, LocalProtocolError)
+    try:
+        packed: bytes = msgpack.packb([MAJOR, MINOR, *values], use_bin_type=True)
+    except (ValueError, TypeError) as error:
+        raise LocalProtocolError(f"a header cannot be packed: {error}") from None
+    return b"".join((_LENGTH.pack(len(packed)), packed, payload))
+
+
+def _unpack(fields: Any) -> Header:
+    if type(fields) is not list or [type(field) for field in fields[:2]] != [int, int]:
+        raise RemoteProtocolError("a header is not a list that begins with the protocol's version")
+    if fields[0] != MAJOR:
+        raise RemoteProtocolError(
+            f"the other peer speaks protocol {fields[0]}.{fields[1]}, we {MAJOR}.{MINOR}; use one version"
+        )
+    values = fields[2:]
+    _check_fields(values, RemoteProtocolError)
+    flat = iter(values[11])
+    whole = (
+        Kind(values[0]), *values[1:4], Progress(*values[4:8]), *values[8:11], tuple(zip(flat, flat)), *values[12:]
+    )  # fmt: skip
+    return Header(*whole)
+
+
+def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
+    """Check the flat fields of a header against the table."""
+    if len(values) != len(_FIELDS):
+        raise error(f"a header has {len(values)} fields, not {len(_FIELDS)}")
+    value: Any
+    for value, (name, kind, least, most) in zip(values, _FIELDS):
+        # Exact types: True is no integer here.
+        if type(value) is not kind:
+            raise error(f"the header's field {name} is a {type(value).__name__}, not a {kind.__name__}")
+        measure: int = value if kind is int else len(value)
+        if not least <= measure <= most:
+            what = "is" if kind is int else "has a length"
+            raise error(f"the header's field {name} {what} outside {least} to {most}")
+    for at, number in enumerate(values[11]):
+        _, least, most = _U32 if at % 2 else _ROUND
+        if type(number) is not int or not least <= number <= most:
+            raise error("the header's field unmixed holds something that is no step")
+    if len(values[11]) % 2:
+        raise error("the header's field unmixed holds half a step")
+
+
+def _check_chunk(header: Header, length: int, error: type[ProtocolError]) -> None:
+    """Check what the table cannot: the chunk's place, and its length against the whole."""
+    if length > MAX_PAYLOAD:
+        raise error(f"a payload of {length} bytes is too large for one message (at most {MAX_PAYLOAD})")
+    if header.chunk >= header.chunks:
+        raise error(f"chunk {header.chunk} of {header.chunks} cannot be (chunks count from 0)")
+    if header.kind == Kind.ROW and (length > header.total or (header.chunks == 1 and length != header.total)):
+        raise error(f"a chunk of {length} bytes does not fit a row of {header.total} bytes")
+
+
+def _unpackb(data: Buffer, what: str) -> Any:
+    try:
+        return msgpack.unpackb(
+            data, raw=False, strict_map_key=False, use_list=True, object_pairs_hook=_mapping, max_ext_len=0,
+            ext_hook=_no_extension,
+        )  # fmt: skip
+    except RemoteProtocolError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
+        raise RemoteProtocolError(f"a {what} of {len(data)} bytes is not valid msgpack") from None
+
+
+def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    mapping = {key: value for key, value in pairs if type(key) is str}
+    if len(mapping) != len(pairs):
+        raise RemoteProtocolError("a map has a key that is no text, or one twice")
+    return mapping
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise RemoteProtocolError(f"msgpack extension {code} is not allowed in a message")
+
+
+_SCALARS = (type(None), bool, int, float, str, bytes)
+
+
+def _check_body(value: Any, error: type[ProtocolError], depth: int = 1) -> None:
+    if depth == 1 and not isinstance(value, Mapping):
+        raise error(f"a body must be a map, not a {type(value).__name__}")
+    if depth > MAX_DEPTH:
+        raise error(f"a body has more than {MAX_DEPTH} levels")
+    items: Sequence[Any] = ()
+    if isinstance(value, Mapping):
+        if not all(type(key) is str for key in value):
+            raise error("a body has a key that is no text")
+        items = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        items = value
+    for item in items:
+        if isinstance(item, (Mapping, list, tuple)):
+            _check_body(item, error, depth + 1)
+        elif type(item) not in _SCALARS:
+            raise error(f"a body may not hold a {type(item).__name__}")
