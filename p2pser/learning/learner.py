@@ -1,0 +1,154 @@
+"""One peer's local work: K optimiser steps on its own clips, as a function of its row, its memory and the
+round.
+
+Nothing is drawn from a stream: which clips make a batch and which units dropout silences depend on (seed,
+peer, round) alone, so that a resumed run, another layout of processes or the simulator takes the very same
+steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from p2pser import seeding
+from p2pser.config import TrainingSettings
+from p2pser.errors import CorpusError, P2PSERError
+from p2pser.learning.losses import cross_entropy
+from p2pser.learning.optim import Optimizer, learning_rate
+from p2pser.models.rows import Schema
+
+PREFIX = "optimizer."
+"""The optimiser's rows are in a gossip state under this and their own name."""
+
+
+def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
+            round: int) -> NDArray[np.int64]:
+    """Return the clips of a round's steps, (steps, b) indices below ``clips``, b = min(batch_size, clips).
+
+    Epoch e is a permutation keyed by (seed, "batches", peer, e), and step k of round r reads on where the
+    step before it ended: so all clips are drawn equally often over a run (without replacement within an
+    epoch), and yet a round's batches are a pure function of the round.
+    """
+    size = min(batch_size, clips)
+    first, count = round * steps * size, steps * size
+    epochs = range(first // clips, (first + count - 1) // clips + 1)
+    order = np.concatenate([seeding.generator(seed, "batches", peer, e).permutation(clips) for e in epochs])
+    at = first - epochs[0] * clips
+    return order[at : at + count].reshape(steps, size).astype(np.int64, copy=False)
+
+
+class Learner:
+    """One peer's local work on its own clips.
+
+    module: the network, whose parameters are bound to the row being trained (several learners may share one
+    module). features: (n, ...) float32, normalised. labels: (n,) int64. Raises CorpusError where there is no
+    clip or the counts differ.
+    """
+
+    def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
+                 labels: Tensor, *, seed: int, peer: int) -> None:
+        if len(features) == 0 or len(features) != len(labels):
+            raise CorpusError(f"peer {peer} has {len(features)} clips and {len(labels)} labels to train on; "
+                              "it needs at least one clip, and a label for each")
+        self.module = module
+        self.schema = schema
+        self.training = training
+        self.features = features.to(torch.float32).contiguous()
+        self.labels = labels.to(torch.int64)
+        self.seed = seed
+        self.peer = peer
+        self.optimizer = Optimizer(training)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return fresh rows of the optimiser, each (D,) or (1,)."""
+        return self.optimizer.init(torch.zeros(self.schema.size))
+
+    def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
+               report: Callable[[int], None] | None = None) -> float:
+        """Take the round's local steps in place on ``row`` (D,) float32 and ``memory``; return their mean
+        loss.
+
+        report: called with k = 1 .. K after each local step. torch's global generator is left as it was
+        found. Raises P2PSERError where the loss is no longer finite.
+        """
+        settings = self.training
+        chosen = torch.from_numpy(batches(len(self.labels), settings.batch_size, settings.local_steps,
+                                          seed=self.seed, peer=self.peer, round=round))
+        steps, size = chosen.shape
+        features = self.features.index_select(0, chosen.view(-1)).view(steps, size, *self.features.shape[1:])
+        labels = self.labels.index_select(0, chosen.view(-1)).view(steps, size)
+        lr = learning_rate(settings, round)
+        gradient = self.schema.bind(self.module, row)
+        self.module.train()
+        generator = torch.default_generator
+        found = generator.get_state()
+        generator.manual_seed(seeding.key(self.seed, "dropout", self.peer, round))
+        total = 0.0
+        try:
+            for k in range(steps):
+                gradient.zero_()
+                loss = cross_entropy(self.module(features[k]), labels[k], settings.label_smoothing)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step_(row, gradient, memory, lr)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise P2PSERError(f"the loss of peer {self.peer} is {value} in round {round} (local step {k}) "
+                                      f"with learning rate {lr:g}; lower training.lr or look for wild features")
+                total += value
+                if report is not None:
+                    report(k + 1)
+        finally:
+            generator.set_state(found)
+        return total / steps
+
+
+class RowState(Protocol):
+    """What local work sees of a gossip algorithm's state (gossip.algorithm.State): its rows by name."""
+
+    rows: dict[str, Tensor]
+
+
+class LocalWork:
+    """The local work of the hosted peers (gossip.algorithm.Local), one learner a hosted row, in row order.
+
+    losses: mean loss of each hosted peer in the last round. report: called with (peer, k) after each local
+    step.
+    """
+
+    def __init__(self, learners: Sequence[Learner], report: Callable[[int, int], None] | None = None) -> None:
+        self.learners = tuple(learners)
+        self.report = report
+        self.losses: list[float] = []
+
+    def prepare(self, state: RowState) -> None:
+        """Add the optimiser's rows to ``state`` as ``optimizer.NAME`` (B, ·), fresh, where they are missing.
+        """
+        for name in self.learners[0].memory():
+            if PREFIX + name not in state.rows:
+                state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
+
+    def train(self, state: RowState, round: int) -> Tensor:
+        """Train a copy of each row of ``state.rows["x"]`` (B, D), the optimiser's rows in place; return the
+        new (B, D).
+        """
+        self.prepare(state)
+        rows = state.rows["x"].clone()
+        names = list(self.learners[0].memory())
+        losses = []
+        for b, learner in enumerate(self.learners):
+            memory = {name: state.rows[PREFIX + name][b] for name in names}
+            report = None
+            if self.report is not None:
+                def report(k: int, peer: int = learner.peer) -> None:
+                    assert self.report is not None
+                    self.report(peer, k)
+            losses.append(learner.train_(rows[b], memory, round, report))
+        self.losses = losses
+        return rows

@@ -1,0 +1,71 @@
+"""Optimisers on flat rows, step for step equal to torch.optim (by test).
+
+torch.optim itself is not used: importing it loads torch._dynamo, which costs each child process seconds and
+tens of megabytes, and its per-parameter bookkeeping costs more than the arithmetic of a small model. What an
+optimiser remembers are rows, so that checkpoints, restarts and the simulator treat them like parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from p2pser.config import TrainingSettings
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""AdamW's decay of the mean and of the mean square of gradients, and what its denominator is kept above by.
+"""
+
+
+def learning_rate(training: TrainingSettings, round: int) -> float:
+    """Return the learning rate of a round, 0 .. rounds-1: constant, or half a cosine from ``lr`` towards 0.
+
+    Cosine (Loshchilov and Hutter 2017, equation 5, without restarts): lr (1 + cos(pi round / rounds)) / 2.
+    Rounds past the last keep the last round's rate.
+    """
+    if training.schedule == "constant" or training.rounds <= 1:
+        return training.lr
+    at = min(max(round, 0), training.rounds - 1)
+    return training.lr * 0.5 * (1.0 + math.cos(math.pi * at / training.rounds))
+
+
+class Optimizer:
+    """SGD with momentum (weight decay as L2) or AdamW (decoupled), as the settings say.
+
+    It has no state of its own: all that it remembers is in the rows that ``init`` returns.
+    """
+
+    def __init__(self, training: TrainingSettings) -> None:
+        self.kind = training.optimizer
+        self.momentum = training.momentum
+        self.weight_decay = training.weight_decay
+
+    def init(self, row: Tensor) -> dict[str, Tensor]:
+        """Return fresh memory for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
+        if self.kind == "sgd":
+            return {"momentum": torch.zeros_like(row)} if self.momentum else {}
+        return {"mean": torch.zeros_like(row), "square": torch.zeros_like(row), "steps": row.new_zeros(1)}
+
+    def step_(self, row: Tensor, gradient: Tensor, memory: dict[str, Tensor], lr: float) -> None:
+        """Take one step in place on ``row`` (D,) and ``memory``; ``gradient`` (D,) may be spoilt."""
+        if self.kind == "sgd":
+            if self.weight_decay:
+                gradient.add_(row, alpha=self.weight_decay)
+            if self.momentum:
+                gradient = memory["momentum"].mul_(self.momentum).add_(gradient)
+            row.add_(gradient, alpha=-lr)
+        else:
+            self._adamw(row, gradient, memory, lr)
+
+    def _adamw(self, row: Tensor, gradient: Tensor, memory: dict[str, Tensor], lr: float) -> None:
+        """Loshchilov and Hutter 2019, algorithm 2."""
+        steps = memory["steps"].add_(1.0).item()
+        if self.weight_decay:
+            row.mul_(1.0 - lr * self.weight_decay)
+        mean = memory["mean"].lerp_(gradient, 1.0 - BETA1)
+        square = memory["square"].mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+        size = lr / (1.0 - BETA1**steps)
+        denominator = square.sqrt().div_(math.sqrt(1.0 - BETA2**steps)).add_(EPSILON)
+        row.addcdiv_(mean, denominator, value=-size)

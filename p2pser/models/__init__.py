@@ -1,0 +1,75 @@
+"""Features to predictions: one family of networks a file, and the table of their names.
+
+The start of training is a function of the seed alone: parameters are drawn with numpy's Philox (uniform, in
+the order of the module's parameters), never from torch's global generator, so that every peer begins with the
+same bits. No family keeps running statistics: all of a model is in its parameters, which are what gossip
+averages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import TYPE_CHECKING
+
+from p2pser import seeding
+from p2pser.config import ModelSettings
+from p2pser.errors import ModelError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FAMILIES = {"mlp": "p2pser.models.mlp", "cnn2d": "p2pser.models.cnn2d"}
+"""Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters
+undrawn.
+"""
+
+
+def names() -> list[str]:
+    """Return the names of the families, sorted."""
+    return sorted(FAMILIES)
+
+
+def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """Return a new network for features of ``shape`` (without the batch), its parameters drawn from (seed,
+    "init").
+
+    shape: (D,) of functionals or (bands, frames) of a matrix. classes: number of emotions, at least 2.
+    The network maps (n, *shape) float32 to logits (n, classes).
+
+    Raises ModelError for an unknown name (naming the nearest) and for a shape that the family cannot take.
+    """
+    if settings.name not in FAMILIES:
+        raise ModelError(f"there is no model {settings.name!r}{nearest(settings.name, FAMILIES)}")
+    if classes < 2:
+        raise ModelError(f"a model needs at least 2 emotions to tell apart, not {classes}; "
+                         "check the corpus's labels")
+    family = importlib.import_module(FAMILIES[settings.name])
+    module: nn.Module = family.make(settings, tuple(shape), classes)
+    initialise(module, seed)
+    return module
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Draw the module's parameters in place from (seed, "init").
+
+    Weights of linear and convolutional layers: uniform within 1/sqrt(fan_in) (LeCun et al. 1998, as torch
+    does), or within sqrt(6/fan_in) where a layer has ``he = True`` (He et al. 2015); their biases 0. Norms:
+    scale 1, shift 0.
+    """
+    import torch
+
+    draws = seeding.generator(seed, "init")
+    with torch.no_grad():
+        for layer in module.modules():
+            own = dict(layer.named_parameters(recurse=False))
+            for name, parameter in own.items():
+                if name == "bias":
+                    parameter.zero_()
+                elif parameter.dim() == 1:
+                    parameter.fill_(1.0)
+                else:
+                    fan_in = parameter[0].numel()
+                    bound = math.sqrt((6.0 if getattr(layer, "he", False) else 1.0) / fan_in)
+                    values = (draws.random(parameter.shape) * 2.0 - 1.0) * bound
+                    parameter.copy_(torch.from_numpy(values))

@@ -1,0 +1,63 @@
+"""A small convolutional network on a matrix (bands by frames), with group normalisation.
+
+GroupNorm (Wu and He 2018) keeps no running statistics, so nothing but parameters has to be averaged, and it
+does not depend on what else is in the batch, which differs between peers.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, cat, nn
+
+from p2pser.config import ModelSettings
+from p2pser.errors import ModelError
+from p2pser.models.layers import Conv2d, Linear
+
+CHANNELS = (16, 32, 64, 128)
+"""The channels where ``model.hidden`` is left at its default: about 100 thousand parameters."""
+
+
+class CNN2d(nn.Module):
+    """(n, bands, frames) float32 to logits (n, classes).
+
+    A block: 3 x 3 convolution (the first with stride 2, which quarters the cost of all), GroupNorm, ReLU, 2 x
+    2 mean pooling (where a side is still at least 2). Then mean and maximum over time and bands, dropout, a
+    linear head.
+    """
+
+    def __init__(self, channels: tuple[int, ...], classes: int, dropout: float) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for before, after in zip((1, *channels[:-1]), channels):
+            self.convolutions.append(
+                Conv2d(before, after, 3, stride=2 if before == 1 else 1, padding=1, bias=False))
+            self.norms.append(nn.GroupNorm(math.gcd(after, 8), after))
+        self.head = Linear(2 * channels[-1], classes)
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        maps = features.unsqueeze(1)
+        for convolution, norm in zip(self.convolutions, self.norms):
+            maps = norm(convolution(maps)).relu_()
+            stride = (2 if maps.shape[2] > 1 else 1, 2 if maps.shape[3] > 1 else 1)
+            maps = nn.functional.avg_pool2d(maps, stride)
+        pooled = cat((maps.mean((2, 3)), maps.amax((2, 3))), 1)
+        if self.training and self.dropout:
+            pooled = nn.functional.dropout(pooled, self.dropout)
+        return self.head(pooled)  # type: ignore[no-any-return]
+
+
+def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
+    matrix or no block is asked.
+    """
+    if len(shape) != 2:
+        raise ModelError(f"model 'cnn2d' takes a matrix, bands by frames, not features of shape {shape}; "
+                         "set features.kind=logmel or model.name=mlp")
+    default = ModelSettings.model_fields["hidden"].default
+    channels = CHANNELS if settings.hidden == default else settings.hidden
+    if not channels:
+        raise ModelError("model 'cnn2d' needs at least one block of channels; set model.hidden=[16, 32, 64]")
+    return CNN2d(channels, classes, settings.dropout)

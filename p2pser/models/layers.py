@@ -1,0 +1,27 @@
+"""torch's layers without their own initialisation: ``models.initialise`` draws all parameters.
+
+So nothing is drawn from torch's global generator, and nothing is computed twice. (The meta device would do as
+well, but its first use imports sympy: a third of a second in every peer.)
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """torch.nn.Linear, its parameters left as memory was."""
+
+    def reset_parameters(self) -> None:
+        """Do nothing: see the module's docstring."""
+
+
+class Conv2d(nn.Conv2d):
+    """torch.nn.Conv2d, its parameters left as memory was; ``he`` asks for initialisation that keeps variance
+    through ReLU.
+    """
+
+    he = True
+
+    def reset_parameters(self) -> None:
+        """Do nothing: see the module's docstring."""

@@ -1,0 +1,97 @@
+"""A model as one flat row: what gossip averages, checkpoints store and the wire carries.
+
+``Schema.bind`` makes a module's parameters views of a row, and its gradients views of one flat buffer:
+training then changes the row itself, and an optimiser is a few operations on flat tensors. Nothing is copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from p2pser.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names and shapes of a module's parameters, in the order in which a row holds them. All float32."""
+
+    entries: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Schema:
+        """Return the schema of a module.
+
+        Raises ModelError where it keeps buffers (running statistics would escape the averaging) or parameters
+        that are not float32.
+        """
+        for name, _ in module.named_buffers():
+            raise ModelError(f"the model keeps state outside its parameters ({name}), which gossip would "
+                             "not average; use layers without running statistics")
+        for name, parameter in module.named_parameters():
+            if parameter.dtype != torch.float32:
+                raise ModelError(f"parameter {name} of the model is {parameter.dtype}; "
+                                 "rows hold torch.float32 only")
+        return cls(tuple((name, tuple(parameter.shape)) for name, parameter in module.named_parameters()))
+
+    @property
+    def size(self) -> int:
+        """D: the number of parameters."""
+        return sum(math.prod(shape) for _, shape in self.entries)
+
+    def digest(self) -> str:
+        """Return 16 hex digits over names, shapes, dtypes and order: peers whose digests differ cannot mix.
+        """
+        text = "\n".join(f"{name} f4 {'x'.join(map(str, shape))}" for name, shape in self.entries)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def flatten(self, module: nn.Module) -> Tensor:
+        """Return a new row (D,) float32 with the module's parameters."""
+        with torch.no_grad():
+            parts = [parameter.detach().reshape(-1) for parameter in self._parameters(module)]
+            return torch.cat(parts) if parts else torch.empty(0)
+
+    def views(self, row: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, view of the row in the parameter's shape). Raises ModelError for a row of another
+        size.
+        """
+        if row.shape != (self.size,):
+            raise ModelError(f"a row of this model has {self.size} parameters, not shape {tuple(row.shape)}; "
+                             "was it trained with other model settings?")
+        at = 0
+        for name, shape in self.entries:
+            count = math.prod(shape)
+            yield name, row[at : at + count].view(shape)
+            at += count
+
+    def bind(self, module: nn.Module, row: Tensor) -> Tensor:
+        """Make the module's parameters views of ``row`` (D,) float32, contiguous; return the flat gradient
+        buffer (D,).
+
+        The gradients become views of that buffer, which belongs to the module and is kept from one bind to
+        the next: zero it before each backward. Raises ModelError where row and module do not fit.
+        """
+        if row.dtype != torch.float32 or not row.is_contiguous():
+            raise ModelError(f"a model is bound to a contiguous float32 row, not to {row.dtype} "
+                             f"with strides {row.stride()}")
+        gradient = module.__dict__.get("_flat_gradient")
+        if gradient is None or gradient.numel() != self.size:
+            gradient = torch.zeros_like(row)
+            module.__dict__["_flat_gradient"] = gradient
+        parameters = self._parameters(module)
+        for parameter, (_, value), (_, slope) in zip(parameters, self.views(row), self.views(gradient)):
+            parameter.data = value
+            parameter.grad = slope
+        return gradient
+
+    def _parameters(self, module: nn.Module) -> list[nn.Parameter]:
+        named = [(name, parameter) for name, parameter in module.named_parameters()]
+        if tuple((name, tuple(parameter.shape)) for name, parameter in named) != self.entries:
+            raise ModelError("the model's parameters are not those of this schema; "
+                             "build both from the same settings")
+        return [parameter for _, parameter in named]
