@@ -1,0 +1,1 @@
+"""Recordings to tensors: corpora, splits, features, normalisation and who holds what."""

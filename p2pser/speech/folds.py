@@ -1,0 +1,230 @@
+"""Which clips are held out, and which peer holds which of the others."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2pser import seeding
+from p2pser.errors import CorpusError, nearest
+from p2pser.speech.corpora.ravdess import ACTORS
+from p2pser.speech.manifest import UNKNOWN, Clip, Corpus
+
+EMOBOX = (("01", "11", "20", "21"), ("04", "10", "12", "14"), ("08", "09", "19", "23"),
+          ("03", "05", "07", "24"), ("02", "15", "16", "18"), ("06", "13", "17", "22"))
+"""Test actors of the six folds that EmoBox (Ma et al., Interspeech 2024) uses for RAVDESS."""
+
+SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "clips:K", "none")
+PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "own")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A fold: indices into ``corpus.clips``, ascending.
+
+    ``disjoint`` is found from the clips: no speaker is on both sides, and every speaker is named.
+    """
+
+    name: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    test_speakers: tuple[str, ...]
+    disjoint: bool
+
+
+def folds(corpus: Corpus, split: str) -> list[Split]:
+    """Return the folds of a split.
+
+    ``auto`` (the corpus's default); ``loso`` (leave one speaker out); ``emobox`` (RAVDESS); ``group:K`` (K groups
+    of speakers, the same on every machine, balanced over gender and language where they are known);
+    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). All of these are speaker-disjoint.
+    ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked for.
+
+    Raises CorpusError for a split that is not known or does not fit the corpus: a disjoint one where there is
+    one speaker or where speakers are not named, more groups than speakers, speakers that are not there.
+    """
+    if split == "auto":
+        split = corpus.default_split
+    kind, _, argument = split.partition(":")
+    if split == "none":
+        return [_fold(corpus, "none", [])]
+    if kind == "clips":
+        return _by_clips(corpus, split, _count(split, argument))
+    if split not in ("loso", "emobox") and kind not in ("group", "speakers"):
+        raise CorpusError(f"there is no split {split!r}{nearest(split, SPLITS)}")
+    _can_be_disjoint(corpus, split)
+    if split == "loso":
+        return [_of_speakers(corpus, f"loso:{speaker}", [speaker]) for speaker in corpus.speakers]
+    if split == "emobox":
+        return _emobox(corpus)
+    if kind == "speakers":
+        return [_of_speakers(corpus, split, _named(corpus, argument))]
+    groups = _groups(corpus, split, _count(split, argument))
+    return [_of_speakers(corpus, f"{split}/{number}", group) for number, group in enumerate(groups)]
+
+
+def _fold(corpus: Corpus, name: str, test: Sequence[int]) -> Split:
+    held_out = set(test)
+    train = [index for index in range(len(corpus.clips)) if index not in held_out]
+    test_speakers = {corpus.clips[index].speaker for index in held_out}
+    train_speakers = {corpus.clips[index].speaker for index in train}
+    disjoint = not held_out or not (test_speakers & train_speakers or {"", UNKNOWN} & (test_speakers | train_speakers))
+    return Split(name, tuple(train), tuple(sorted(held_out)), tuple(sorted(test_speakers)), disjoint)
+
+
+def _of_speakers(corpus: Corpus, name: str, speakers: Sequence[str]) -> Split:
+    chosen = set(speakers)
+    return _fold(corpus, name, [index for index, clip in enumerate(corpus.clips) if clip.speaker in chosen])
+
+
+def _count(split: str, argument: str) -> int:
+    if not argument.isdecimal() or int(argument) < 2:
+        raise CorpusError(f"the split {split!r} needs a number of folds of at least 2, e.g. {split.partition(':')[0]}:4")
+    return int(argument)
+
+
+def _can_be_disjoint(corpus: Corpus, split: str) -> None:
+    if not corpus.names_speakers:
+        raise CorpusError(f"the split {split} of {corpus.name} cannot be speaker-disjoint: not every clip has a named speaker; name them (EMOTION/SPEAKER/clip.wav, or a manifest), or ask for clips:K, which shares speakers, or none")
+    if len(corpus.speakers) < 2:
+        raise CorpusError(f"the split {split} of {corpus.name} cannot be speaker-disjoint: all clips are of one speaker ({corpus.speakers[0]}); add speakers, or ask for clips:K, which shares speakers, or none")
+
+
+def _emobox(corpus: Corpus) -> list[Split]:
+    if corpus.name != "ravdess":
+        raise CorpusError(f"the split emobox is RAVDESS's; for {corpus.name} use loso or group:K")
+    missing = sorted(set(ACTORS) - set(corpus.speakers))
+    if missing:
+        raise CorpusError(f"the split emobox needs all 24 actors of RAVDESS: there is no {', '.join(missing)}; use group:K")
+    return [_of_speakers(corpus, f"emobox:{number}", test) for number, test in enumerate(EMOBOX)]
+
+
+def _named(corpus: Corpus, argument: str) -> list[str]:
+    speakers = argument.split("+")
+    for speaker in speakers:
+        if speaker not in corpus.speakers:
+            raise CorpusError(f"{corpus.name} has no speaker {speaker!r}{nearest(speaker, corpus.speakers)}")
+    if len(set(speakers)) == len(corpus.speakers):
+        raise CorpusError(f"the split speakers:{argument} of {corpus.name} leaves no speaker for training")
+    return speakers
+
+
+def _groups(corpus: Corpus, split: str, count: int) -> list[list[str]]:
+    """Deal the speakers over groups: shuffled within each gender and language, one stratum after the other."""
+    if count > len(corpus.speakers):
+        raise CorpusError(f"the split {split} needs {count} speakers; {corpus.name} has {len(corpus.speakers)}")
+    strata: dict[tuple[str, str], list[str]] = defaultdict(list)
+    of = {clip.speaker: (clip.gender, clip.language) for clip in reversed(corpus.clips)}
+    for speaker in corpus.speakers:
+        strata[of[speaker]].append(speaker)
+    random = seeding.generator(0, "groups of speakers")
+    order = [stratum[int(index)] for _, stratum in sorted(strata.items()) for index in random.permutation(len(stratum))]
+    return [sorted(order[number::count]) for number in range(count)]
+
+
+def _by_clips(corpus: Corpus, split: str, count: int) -> list[Split]:
+    if count > len(corpus.clips):
+        raise CorpusError(f"the split {split} needs {count} clips; {corpus.name} has {len(corpus.clips)}")
+    random = seeding.generator(0, "clips of folds")
+    shuffled = [int(index) for index in random.permutation(len(corpus.clips))]
+    order = sorted(shuffled, key=lambda index: corpus.clips[index].emotion or "")
+    return [_fold(corpus, f"{split}/{number}", order[number::count]) for number in range(count)]
+
+
+def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[list[int]]:
+    """Return which clips each peer holds: one ascending list of indices into ``clips`` a peer, none empty.
+
+    ``speaker`` (``auto``): whole speakers, the numbers of clips as equal as a greedy deal makes them; peers are
+    in the order of their first speaker. With more peers than speakers, the largest speakers are cut into shares
+    that each have as many labels as possible. ``iid``: at random, sizes equal. ``dirichlet:ALPHA``: for each
+    label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al., arXiv:1909.06335); small ALPHA, few labels a
+    peer. ``own``: every peer has all of them (they are its own, not dealt).
+
+    Raises CorpusError for a partition that is not known or more peers than clips.
+    """
+    kind, _, argument = how.partition(":")
+    if how == "own":
+        return [list(range(len(clips))) for _ in range(peers)]
+    if how not in ("auto", "speaker", "iid") and kind != "dirichlet":
+        raise CorpusError(f"there is no partition {how!r}{nearest(how, PARTITIONS)}")
+    if peers < 1:
+        raise CorpusError(f"clips cannot be dealt over {peers} peers")
+    if peers > len(clips):
+        raise CorpusError(f"{len(clips)} training clips are too few for {peers} peers: use fewer peers or more recordings")
+    if how == "iid":
+        order = seeding.generator(seed, "partition iid").permutation(len(clips))
+        return [sorted(int(index) for index in share) for share in np.array_split(order, peers)]
+    if kind == "dirichlet":
+        return _dirichlet(clips, _alpha(how, argument), peers, seed)
+    return _by_speaker(clips, peers)
+
+
+def _alpha(how: str, argument: str) -> float:
+    try:
+        alpha = float(argument)
+    except ValueError:
+        alpha = math.nan
+    if not 0 < alpha < math.inf:
+        raise CorpusError(f"the partition {how!r} needs a positive number, e.g. dirichlet:0.5")
+    return alpha
+
+
+def _by_label(clips: Sequence[Clip], indices: Sequence[int]) -> list[int]:
+    return sorted(indices, key=lambda index: (clips[index].emotion or "", index))
+
+
+def _by_speaker(clips: Sequence[Clip], peers: int) -> list[list[int]]:
+    of: dict[str, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        of[clip.speaker].append(index)
+    if peers > len(of):
+        return _shares(clips, of, peers)
+    loads: list[list[str]] = [[] for _ in range(peers)]
+    sizes = [0] * peers
+    for speaker in sorted(of, key=lambda speaker: (-len(of[speaker]), speaker)):
+        least = min(range(peers), key=lambda peer: (sizes[peer], peer))
+        loads[least].append(speaker)
+        sizes[least] += len(of[speaker])
+    return [sorted(index for speaker in load for index in of[speaker]) for load in sorted(loads, key=min)]
+
+
+def _shares(clips: Sequence[Clip], of: dict[str, list[int]], peers: int) -> list[list[int]]:
+    """Cut speakers into shares, always the one whose shares are largest, and deal each one's clips by label."""
+    count = dict.fromkeys(sorted(of), 1)
+    for _ in range(peers - len(of)):
+        largest: Callable[[str], float] = lambda speaker: len(of[speaker]) / count[speaker]  # noqa: E731
+        count[max(count, key=largest)] += 1
+    return [sorted(_by_label(clips, of[speaker])[share::number])
+            for speaker, number in count.items() for share in range(number)]
+
+
+def _dirichlet(clips: Sequence[Clip], alpha: float, peers: int, seed: int) -> list[list[int]]:
+    random = seeding.generator(seed, "partition dirichlet")
+    held: list[list[int]] = [[] for _ in range(peers)]
+    for label in sorted({clip.emotion or "" for clip in clips}):
+        ours = [index for index, clip in enumerate(clips) if (clip.emotion or "") == label]
+        order = random.permutation(ours)
+        shares = _proportions(random, alpha, peers)
+        cuts = np.round(np.cumsum(shares)[:-1] * len(ours)).astype(int)
+        for peer, share in enumerate(np.split(order, cuts)):
+            held[peer] += [int(index) for index in share]
+    for peer in range(peers):  # a peer without clips takes one from who has most
+        if not held[peer]:
+            most = max(range(peers), key=lambda other: (len(held[other]), -other))
+            held[peer].append(held[most].pop())
+    return [sorted(share) for share in held]
+
+
+def _proportions(random: np.random.Generator, alpha: float, peers: int) -> np.ndarray:
+    """Draw from Dirichlet(alpha); in the limit of tiny alpha, where the draw underflows, one peer has all."""
+    gammas = random.standard_gamma(alpha, peers)
+    total = gammas.sum()
+    if total > 0 and np.isfinite(total):
+        return np.asarray(gammas / total)
+    shares = np.zeros(peers)
+    shares[random.integers(peers)] = 1.0
+    return shares
