@@ -282,9 +282,8 @@ def _unpack(fields: Any) -> Header:
     values = fields[2:]
     _check_fields(values, RemoteProtocolError)
     flat = iter(values[11])
-    whole = (
-        Kind(values[0]), *values[1:4], Progress(*values[4:8]), *values[8:11], tuple(zip(flat, flat)), *values[12:]
-    )  # fmt: skip
+    unmixed = tuple(zip(flat, flat))
+    whole = (Kind(values[0]), *values[1:4], Progress(*values[4:8]), *values[8:11], unmixed, *values[12:])
     return Header(*whole)
 
 
@@ -292,11 +291,10 @@ def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
     """Check the flat fields of a header against the table."""
     if len(values) != len(_FIELDS):
         raise error(f"a header has {len(values)} fields, not {len(_FIELDS)}")
-    value: Any
     for value, (name, kind, least, most) in zip(values, _FIELDS):
-        # Exact types: True is no integer here.
-        if type(value) is not kind:
-            raise error(f"the header's field {name} is a {type(value).__name__}, not a {kind.__name__}")
+        found = type(value)
+        if found is not kind:  # exact types: True is no integer here
+            raise error(f"the header's field {name} is a {found.__name__}, not a {kind.__name__}")
         measure: int = value if kind is int else len(value)
         if not least <= measure <= most:
             what = "is" if kind is int else "has a length"
