@@ -12,8 +12,10 @@ from p2pser.errors import CorpusError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf",
-                        ".w64", ".rf64", ".sph", ".nist", ".voc"})
+EXTENSIONS = frozenset({
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
+    ".sph", ".nist", ".voc",
+})
 """Extensions of files that are taken for recordings (in lower case)."""
 
 SHORTEST = 0.1
@@ -26,7 +28,8 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
-    """Return a recording's samples: float32, shape (samples,), channels averaged, resampled (full scale is 1).
+    """Return a recording's samples: float32, shape (samples,), channels averaged, resampled (full scale is
+    1).
 
     ``sample_rate`` in Hz. Raises CorpusError where the file is missing, is a git-LFS pointer, text or in a
     format that libsndfile does not read, shorter than 0.1 s, silent, or holds samples that are not finite.
@@ -40,7 +43,8 @@ def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
         raise CorpusError(f"{path}: {_unreadable(path) or _sentence(error)}") from None
     if len(samples) < SHORTEST * rate:
         raise CorpusError(f"{path}: {_too_short(len(samples) / rate)}")
-    signal: NDArray[np.float32] = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    mono = samples.shape[1] == 1
+    signal: NDArray[np.float32] = samples[:, 0] if mono else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(signal).all():
         raise CorpusError(f"{path}: it holds samples that are not finite numbers; export it again")
     if float(np.abs(signal - signal.mean()).max()) <= SILENCE:
@@ -51,7 +55,7 @@ def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
 
 
 def reason(path: Path | str) -> str | None:
-    """Return why a file is no usable recording, or None; reads its first bytes only, so silence is not found."""
+    """Return why a file is no usable recording, or None; reads its head only, so silence is not found."""
     import soundfile
 
     path = Path(path)

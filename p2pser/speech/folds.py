@@ -39,10 +39,11 @@ class Split:
 def folds(corpus: Corpus, split: str) -> list[Split]:
     """Return the folds of a split.
 
-    ``auto`` (the corpus's default); ``loso`` (leave one speaker out); ``emobox`` (RAVDESS); ``group:K`` (K groups
-    of speakers, the same on every machine, balanced over gender and language where they are known);
-    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). All of these are speaker-disjoint.
-    ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked for.
+    ``auto`` (the corpus's default); ``loso`` (leave one speaker out); ``emobox`` (RAVDESS); ``group:K`` (K
+    groups of speakers, the same on every machine, balanced over gender and language where they are known);
+    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). All of these are
+    speaker-disjoint. ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked
+    for.
 
     Raises CorpusError for a split that is not known or does not fit the corpus: a disjoint one where there is
     one speaker or where speakers are not named, more groups than speakers, speakers that are not there.
@@ -72,7 +73,8 @@ def _fold(corpus: Corpus, name: str, test: Sequence[int]) -> Split:
     train = [index for index in range(len(corpus.clips)) if index not in held_out]
     test_speakers = {corpus.clips[index].speaker for index in held_out}
     train_speakers = {corpus.clips[index].speaker for index in train}
-    disjoint = not held_out or not (test_speakers & train_speakers or {"", UNKNOWN} & (test_speakers | train_speakers))
+    unnamed = {"", UNKNOWN} & (test_speakers | train_speakers)
+    disjoint = not held_out or not (test_speakers & train_speakers or unnamed)
     return Split(name, tuple(train), tuple(sorted(held_out)), tuple(sorted(test_speakers)), disjoint)
 
 
@@ -83,15 +85,22 @@ def _of_speakers(corpus: Corpus, name: str, speakers: Sequence[str]) -> Split:
 
 def _count(split: str, argument: str) -> int:
     if not argument.isdecimal() or int(argument) < 2:
-        raise CorpusError(f"the split {split!r} needs a number of folds of at least 2, e.g. {split.partition(':')[0]}:4")
+        kind = split.partition(":")[0]
+        raise CorpusError(f"the split {split!r} needs a number of folds of at least 2, e.g. {kind}:4")
     return int(argument)
 
 
 def _can_be_disjoint(corpus: Corpus, split: str) -> None:
     if not corpus.names_speakers:
-        raise CorpusError(f"the split {split} of {corpus.name} cannot be speaker-disjoint: not every clip has a named speaker; name them (EMOTION/SPEAKER/clip.wav, or a manifest), or ask for clips:K, which shares speakers, or none")
-    if len(corpus.speakers) < 2:
-        raise CorpusError(f"the split {split} of {corpus.name} cannot be speaker-disjoint: all clips are of one speaker ({corpus.speakers[0]}); add speakers, or ask for clips:K, which shares speakers, or none")
+        why = "not every clip has a named speaker; name them (EMOTION/SPEAKER/clip.wav, or a manifest)"
+    elif len(corpus.speakers) < 2:
+        why = f"all clips are of one speaker ({corpus.speakers[0]}); add speakers"
+    else:
+        return
+    raise CorpusError(
+        f"the split {split} of {corpus.name} cannot be speaker-disjoint: {why}, or ask for clips:K, which "
+        "shares speakers, or none"
+    )
 
 
 def _emobox(corpus: Corpus) -> list[Split]:
@@ -99,7 +108,8 @@ def _emobox(corpus: Corpus) -> list[Split]:
         raise CorpusError(f"the split emobox is RAVDESS's; for {corpus.name} use loso or group:K")
     missing = sorted(set(ACTORS) - set(corpus.speakers))
     if missing:
-        raise CorpusError(f"the split emobox needs all 24 actors of RAVDESS: there is no {', '.join(missing)}; use group:K")
+        lacking = ", ".join(missing)
+        raise CorpusError(f"the split emobox needs the 24 actors of RAVDESS: {lacking} lacks; use group:K")
     return [_of_speakers(corpus, f"emobox:{number}", test) for number, test in enumerate(EMOBOX)]
 
 
@@ -114,15 +124,18 @@ def _named(corpus: Corpus, argument: str) -> list[str]:
 
 
 def _groups(corpus: Corpus, split: str, count: int) -> list[list[str]]:
-    """Deal the speakers over groups: shuffled within each gender and language, one stratum after the other."""
+    """Deal the speakers over groups, shuffled within gender and language, one stratum after the other."""
     if count > len(corpus.speakers):
-        raise CorpusError(f"the split {split} needs {count} speakers; {corpus.name} has {len(corpus.speakers)}")
+        has = len(corpus.speakers)
+        raise CorpusError(f"the split {split} needs {count} speakers; {corpus.name} has {has}")
     strata: dict[tuple[str, str], list[str]] = defaultdict(list)
     of = {clip.speaker: (clip.gender, clip.language) for clip in reversed(corpus.clips)}
     for speaker in corpus.speakers:
         strata[of[speaker]].append(speaker)
     random = seeding.generator(0, "groups of speakers")
-    order = [stratum[int(index)] for _, stratum in sorted(strata.items()) for index in random.permutation(len(stratum))]
+    order: list[str] = []
+    for _, stratum in sorted(strata.items()):
+        order += [stratum[int(index)] for index in random.permutation(len(stratum))]
     return [sorted(order[number::count]) for number in range(count)]
 
 
@@ -138,11 +151,11 @@ def _by_clips(corpus: Corpus, split: str, count: int) -> list[Split]:
 def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[list[int]]:
     """Return which clips each peer holds: one ascending list of indices into ``clips`` a peer, none empty.
 
-    ``speaker`` (``auto``): whole speakers, the numbers of clips as equal as a greedy deal makes them; peers are
-    in the order of their first speaker. With more peers than speakers, the largest speakers are cut into shares
-    that each have as many labels as possible. ``iid``: at random, sizes equal. ``dirichlet:ALPHA``: for each
-    label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al., arXiv:1909.06335); small ALPHA, few labels a
-    peer. ``own``: every peer has all of them (they are its own, not dealt).
+    ``speaker`` (``auto``): whole speakers, the numbers of clips as equal as a greedy deal makes them; peers
+    are in the order of their first speaker. With more peers than speakers, the largest speakers are cut into
+    shares that each have as many labels as possible. ``iid``: at random, sizes equal. ``dirichlet:ALPHA``:
+    for each label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al., arXiv:1909.06335); small ALPHA,
+    few labels a peer. ``own``: every peer has all of them (they are its own, not dealt).
 
     Raises CorpusError for a partition that is not known or more peers than clips.
     """
@@ -154,7 +167,9 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
     if peers < 1:
         raise CorpusError(f"clips cannot be dealt over {peers} peers")
     if peers > len(clips):
-        raise CorpusError(f"{len(clips)} training clips are too few for {peers} peers: use fewer peers or more recordings")
+        raise CorpusError(
+            f"{len(clips)} training clips are too few for {peers} peers: use fewer peers or more recordings"
+        )
     if how == "iid":
         order = seeding.generator(seed, "partition iid").permutation(len(clips))
         return [sorted(int(index) for index in share) for share in np.array_split(order, peers)]
@@ -193,7 +208,7 @@ def _by_speaker(clips: Sequence[Clip], peers: int) -> list[list[int]]:
 
 
 def _shares(clips: Sequence[Clip], of: dict[str, list[int]], peers: int) -> list[list[int]]:
-    """Cut speakers into shares, always the one whose shares are largest, and deal each one's clips by label."""
+    """Cut speakers into shares, always the one whose shares are largest, and deal their clips by label."""
     count = dict.fromkeys(sorted(of), 1)
     for _ in range(peers - len(of)):
         largest: Callable[[str], float] = lambda speaker: len(of[speaker]) / count[speaker]  # noqa: E731

@@ -17,7 +17,8 @@ from p2pser.errors import CorpusError
 UNKNOWN = "unknown"
 """The speaker of a clip of which nobody said who speaks: no split can be speaker-disjoint with it."""
 
-COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance", "transcript")
+COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance",
+           "transcript")
 """The columns of a manifest; only ``path`` and one label (emotion or a dimension) are needed."""
 
 _DIMENSIONS = ("arousal", "valence", "dominance")
@@ -27,8 +28,9 @@ _DIMENSIONS = ("arousal", "valence", "dominance")
 class Clip:
     """One recording and what is known of it.
 
-    ``path`` can be opened as it is. ``gender`` is ``"f"``, ``"m"`` or ``""``; ``language`` an ISO 639-1 code or
-    ``""``; the dimensions are in the corpus's own scale. ``extra`` holds what else the corpus says of a clip.
+    ``path`` can be opened as it is. ``gender`` is ``"f"``, ``"m"`` or ``""``; ``language`` an ISO 639-1 code
+    or ``""``; the dimensions are in the corpus's own scale. ``extra`` holds what else the corpus says of a
+    clip.
     """
 
     path: Path
@@ -99,8 +101,8 @@ def assemble(
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
-    The default split is ``split``, else ``group:4`` (``group:K`` with the K speakers where they are fewer); the
-    default normalisation is ``speaker`` where all speakers are named, else ``global``.
+    The default split is ``split``, else ``group:4`` (``group:K`` with the K speakers where they are fewer);
+    the default normalisation is ``speaker`` where all speakers are named, else ``global``.
     """
     ordered = tuple(sorted(clips, key=lambda clip: relative(clip.path, root)))
     speakers = {clip.speaker for clip in ordered}
@@ -120,13 +122,13 @@ def assemble(
 def read_manifest(path: Path | str) -> Corpus:
     """Return the corpus that a manifest describes.
 
-    A CSV (comma or semicolon; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which ``path``
-    and one of emotion, arousal, valence and dominance are needed; other columns go to ``Clip.extra``. Paths are
-    relative to the manifest's folder. A row whose file is missing, that repeats a path or has no label is left
-    out, with the reason.
+    A CSV (comma or semicolon; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
+    ``path`` and one of emotion, arousal, valence and dominance are needed; other columns go to
+    ``Clip.extra``. Paths are relative to the manifest's folder. A row whose file is missing, that repeats a
+    path or has no label is left out, with the reason.
 
-    Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the header
-    or a dimension is not a number, or no clip is left.
+    Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the
+    header or a dimension is not a number, or no clip is left.
     """
     path = Path(path)
     try:
@@ -172,15 +174,23 @@ def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
     except csv.Error as error:
         raise CorpusError(f"line {reader.line_num} of the manifest {path} is not CSV: {error}") from None
     if "path" not in header:
-        raise CorpusError(f"the manifest {path} has no column 'path': its first line must name the columns, e.g. path,speaker,emotion")
+        raise CorpusError(
+            f"the manifest {path} has no column 'path': its first line must name the columns, e.g. "
+            "path,speaker,emotion"
+        )
     if not {"emotion", *_DIMENSIONS} & set(header):
-        raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance")
+        raise CorpusError(
+            f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance"
+        )
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise CorpusError(f"the manifest {path} has the column {min(twice)!r} twice: rename one")
     for line, row in rows:
         if len(row) != len(header):
-            raise CorpusError(f"line {line} of the manifest {path} has {len(row)} fields where the header has {len(header)}: quote fields that hold a {delimiter!r}")
+            raise CorpusError(
+                f"line {line} of the manifest {path} has {len(row)} fields where the header has "
+                f"{len(header)}: quote fields that hold a {delimiter!r}"
+            )
     return header, rows
 
 
@@ -210,15 +220,15 @@ def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip
         valence=number("valence"),
         dominance=number("dominance"),
         transcript=row.get("transcript", "").strip(),
-        extra={key: value.strip() for key, value in row.items() if key not in COLUMNS and key and value.strip()},
+        extra={key: text.strip() for key, text in row.items() if key not in ("", *COLUMNS) and text.strip()},
     )
 
 
 def write_manifest(corpus: Corpus, path: Path | str) -> None:
     """Write a corpus as a manifest, whose paths are relative to its folder where the clips lie below it.
 
-    ``read_manifest`` gives the same clips back, but for blanks at the ends of values. The file appears whole or
-    not at all. Raises CorpusError where it cannot be written.
+    ``read_manifest`` gives the same clips back, but for blanks at the ends of values. The file appears whole
+    or not at all. Raises CorpusError where it cannot be written.
     """
     path = Path(path)
     extras = sorted({key for clip in corpus.clips for key in clip.extra})
@@ -242,5 +252,6 @@ def _fields(clip: Clip, folder: Path) -> Sequence[str]:
     where = relative(clip.path, folder)
     if where == clip.path.as_posix():
         where = relative(clip.path.resolve(), folder.resolve())
-    dimensions = ("" if value is None else repr(value) for value in (clip.arousal, clip.valence, clip.dominance))
+    values = (clip.arousal, clip.valence, clip.dominance)
+    dimensions = ("" if value is None else repr(value) for value in values)
     return [where, clip.speaker, clip.gender, clip.language, clip.emotion or "", *dimensions, clip.transcript]

@@ -1,7 +1,7 @@
 """EMO-DB, the Berlin database of emotional speech (Burkhardt et al., Interspeech 2005).
 
-German, ten actors, seven emotions. A name is speaker (2 digits), text (letter, 2 digits), emotion (letter), take
-(letter): ``03a01Fa.wav``. The first published version holds 535 clips, version 2.0 holds 816.
+German, ten actors, seven emotions. A name is speaker (2 digits), text (letter, 2 digits), emotion (letter),
+take (letter): ``03a01Fa.wav``. The first published version holds 535 clips, version 2.0 holds 816.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 from p2pser.speech.corpora.files import by_names
 from p2pser.speech.manifest import Clip, Corpus, assemble
 
-EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
-GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "m") | dict.fromkeys(("08", "09", "13", "14", "16"), "f")
+EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness",
+            "N": "neutral"}
+GENDERS = {"03": "m", "08": "f", "09": "f", "10": "m", "11": "m", "12": "m", "13": "f", "14": "f", "15": "m",
+           "16": "f"}
 
 _NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[a-z]\d\d)(?P<emotion>[A-Z])(?P<take>[a-z])")
 _VERSIONS = {535: "1", 816: "2.0"}
@@ -42,8 +44,9 @@ def parse(path: Path) -> Clip | str:
 
 
 def load(data: Path) -> Corpus:
-    """Return the corpus in the folder ``data`` (sub-folders included); its default split is leave one speaker out.
+    """Return the corpus in the folder ``data`` (sub-folders included).
 
+    Its default split is leave one speaker out.
     Raises CorpusError where the folder is missing, empty or holds no clip of EMO-DB.
     """
     clips, left_out = by_names(data, parse, "EMO-DB (03a01Fa.wav: speaker, text, emotion, take)")

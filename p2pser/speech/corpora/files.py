@@ -35,7 +35,7 @@ def recordings(data: Path) -> list[Path]:
         found += [Path(place, name) for name in files
                   if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS]
     if not found:
-        raise CorpusError(f"the folder {data} holds no recordings ({', '.join(sorted(EXTENSIONS)[-5:])}, ...)")
+        raise CorpusError(f"the folder {data} holds no recordings (.wav, .flac, .mp3, ...)")
     return sorted(found, key=lambda path: relative(path, data))
 
 

@@ -1,8 +1,9 @@
 """A folder with one sub-folder an emotion: ``EMOTION/clip.wav``, or ``EMOTION/SPEAKER/clip.wav``.
 
-The sub-folder's name is the label, brought to the usual name (``Angry`` is ``anger``). A folder below it names
-the speaker. Names of files say nothing: without folders of speakers the speaker is ``unknown``, and a split that
-is to be speaker-disjoint is refused (a guess from a file's name would make one that only seems disjoint).
+The sub-folder's name is the label, brought to the usual name (``Angry`` is ``anger``). A folder below it
+names the speaker. Names of files say nothing: without folders of speakers the speaker is ``unknown``, and a
+split that is to be speaker-disjoint is refused (a guess from a file's name would make one that only seems
+disjoint).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from p2pser.speech.manifest import UNKNOWN, Clip, Corpus, assemble
 def load(data: Path) -> Corpus:
     """Return the corpus in the folder ``data``.
 
-    Files that lie beside the emotions' folders are left out. Raises CorpusError where the folder is missing or
-    empty or none of its recordings lies in a sub-folder.
+    Files that lie beside the emotions' folders are left out. Raises CorpusError where the folder is missing
+    or empty or none of its recordings lies in a sub-folder.
     """
     clips: list[Clip] = []
     left_out: list[tuple[Path, str]] = []
@@ -30,5 +31,8 @@ def load(data: Path) -> Corpus:
             continue
         clips.append(Clip(path=path, speaker="/".join(speaker) or UNKNOWN, emotion=canonical(emotion)))
     if not clips:
-        raise CorpusError(f"no recording in {data} lies in a sub-folder: put them into one folder an emotion (EMOTION/SPEAKER/clip.wav)")
+        raise CorpusError(
+            f"no recording in {data} lies in a sub-folder: put them into one folder an emotion "
+            "(EMOTION/SPEAKER/clip.wav)"
+        )
     return assemble(data.resolve().name or "folder", "", clips, left_out, data)

@@ -1,7 +1,8 @@
 """RAVDESS, speech only (Livingstone and Russo, PLoS ONE 13(5), 2018).
 
-English, 24 actors, eight emotions. A name is seven codes of two digits, ``03-01-05-02-01-02-16.wav``: modality
-(03: audio only), channel (01: speech, 02: song), emotion, intensity, statement, repetition, actor (odd: male).
+English, 24 actors, eight emotions. A name is seven codes of two digits, ``03-01-05-02-01-02-16.wav``:
+modality (03: audio only), channel (01: speech, 02: song), emotion, intensity, statement, repetition, actor
+(odd: male).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def matches(path: Path) -> bool:
 
 
 def parse(path: Path) -> Clip | str:
-    """Return the clip that a file name describes, or why it describes none; ``extra``: intensity, text, repetition."""
+    """Return the clip that a file name describes, or why it describes none; ``extra``: intensity, text,
+    repetition."""
     parts = _NAME.fullmatch(path.stem)
     if not parts:
         return "not named as in RAVDESS (e.g. 03-01-05-02-01-02-16.wav)"
