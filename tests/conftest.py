@@ -1,15 +1,27 @@
-"""What all tests share: where the real corpora lie, and that nothing is left behind."""
+"""What all tests share: where the real corpora lie, caches of their own, and that nothing is left behind."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The floors' data: beside the checkout, or where the variable says.
 SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+LEFT_BEHIND_WAIT = 3.0
+"""How long what a test started may take to end after the test [s]."""
+
+LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
+"""Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +30,90 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "emodb").is_dir():
         pytest.skip(f"the real corpora are not at {SHARED_DATA}; set P2PSER_SHARED_DATA to their folder")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches and secrets of the session's own, for child processes too: nothing is written to the user's.
+
+    The feature cache and the synthetic corpus are made once a session; P2PSER_CACHE, when it is set, keeps
+    them from one session to the next.
+    """
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        if not os.environ.get("P2PSER_CACHE"):
+            patch.setenv("P2PSER_CACHE", str(home / "p2pser"))
+        yield
+
+
+def child_processes() -> dict[object, str]:
+    """Living descendants of this process, without its direct children that serve multiprocessing."""
+    own = psutil.Process()
+    found: dict[object, str] = {}
+    for child in own.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            command = " ".join(child.cmdline())
+            servant = "multiprocessing.forkserver" in command or "resource_tracker" in command
+            if child.status() != psutil.STATUS_ZOMBIE and not (servant and child.ppid() == own.pid):
+                found[(child.pid, child.create_time())] = f"child process {child.pid}: {command[:200]}"
+    return found
+
+
+def threads() -> dict[object, str]:
+    """Living threads of this process, without those that libraries keep."""
+    return {thread: f"thread {thread.name!r} ({type(thread).__name__})" for thread in threading.enumerate()
+            if type(thread).__name__ not in LASTING_THREADS}
+
+
+def open_files() -> dict[object, str]:
+    """Sockets and regular files that this process holds open (Linux; nothing elsewhere)."""
+    found: dict[object, str] = {}
+    folder = Path("/proc/self/fd")
+    for entry in os.listdir(folder) if folder.is_dir() else ():
+        target = ""
+        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+            target = os.readlink(folder / entry)
+        if target.startswith("socket:"):
+            found[target] = f"socket: descriptor {entry}, {target}{_address(int(entry))}"
+        elif target.startswith("/") and not target.startswith(("/dev/", "/proc/", "/sys/")):
+            found[(entry, target)] = f"file: descriptor {entry}, {target}"
+    return found
+
+
+def _address(descriptor: int) -> str:
+    for connection in psutil.Process().net_connections(kind="inet"):
+        if connection.fd == descriptor:
+            return f", {connection.status} at {':'.join(map(str, connection.laddr))}"
+    return ""
+
+
+def _left(before: dict[object, str], look: Callable[[], dict[object, str]]) -> list[str]:
+    """Return what ``look`` finds beyond ``before``, once what is on its way out has had its time to go."""
+    pause = threading.Event()
+    for tenth in range(int(LEFT_BEHIND_WAIT * 10) + 1):
+        new = [what for key, what in look().items() if key not in before]
+        if not new:
+            return []
+        if tenth in (0, 10):
+            gc.collect()
+        pause.wait(0.1 if tenth else 0.01)
+    return new
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which a child process, a thread, a socket or an open file is still there."""
+    looks = (child_processes, threads, open_files)
+    before = [look() for look in looks]
+    yield
+    left = [what for seen, look in zip(before, looks) for what in _left(seen, look)]
+    if left:
+        pytest.fail(f"{request.node.name} left behind: {'; '.join(left)}", pytrace=False)
+
+
+@pytest.fixture
+def python() -> list[str]:
+    """The command line of this interpreter, for tests that start processes."""
+    return [sys.executable]

@@ -1,0 +1,103 @@
+"""The group of commands: exit codes, lazy imports, errors as one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from p2pser import __version__
+from p2pser.cli import main as main_module
+from p2pser.cli.main import COMMANDS, cli, main
+from p2pser.errors import ConfigError, P2PSERError
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+
+
+def run(monkeypatch: Patch, *arguments: str) -> int:
+    """Call ``main`` as the console script does; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["p2pser", *arguments])
+    try:
+        main()
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    return 0
+
+
+def with_command(monkeypatch: Patch, fails: BaseException) -> None:
+    """Make ``p2pser keys`` a command that raises ``fails``."""
+    @click.command()
+    def keys() -> None:
+        raise fails
+
+    module = ModuleType("p2pser.cli.keys")
+    module.keys = keys  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "p2pser.cli.keys", module)
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 0
+    assert "Example: p2pser demo" in result.output
+    for name, line in COMMANDS.items():
+        assert name in result.output
+        assert line.split(".")[0][:40] in " ".join(result.output.split())
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+    assert (result.exit_code, result.output.split()[-1]) == (0, __version__)
+
+
+def test_unknown_command_is_a_wrong_call(monkeypatch: Patch, capsys: Capture) -> None:
+    assert run(monkeypatch, "gossip") == 2
+    captured = capsys.readouterr()
+    assert "gossip" in captured.err
+    assert captured.out == ""
+
+
+def test_unknown_option_is_a_wrong_call(monkeypatch: Patch, capsys: Capture) -> None:
+    assert run(monkeypatch, "--nonsense") == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigError("training.lr = -1 is not above 0"), 2),
+                                             (P2PSERError("the run failed because of the weather"), 1)])
+def test_an_error_of_ours_is_one_sentence_and_its_exit_code(monkeypatch: Patch, capsys: Capture,
+                                                            error: P2PSERError, code: int) -> None:
+    with_command(monkeypatch, error)
+    assert run(monkeypatch, "keys") == code
+    captured = capsys.readouterr()
+    assert captured.err == f"p2pser: {error}\n"
+    assert captured.out == ""
+
+
+def test_interrupted(monkeypatch: Patch, capsys: Capture) -> None:
+    with_command(monkeypatch, KeyboardInterrupt())
+    assert run(monkeypatch, "keys") == 130
+    assert capsys.readouterr().err.strip() == "p2pser: interrupted"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: Patch) -> None:
+    with_command(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, "keys")
+
+
+def test_a_listed_command_comes_from_the_module_of_its_name(monkeypatch: Patch) -> None:
+    with_command(monkeypatch, ConfigError("never"))
+    command = cli.get_command(click.Context(cli), "keys")
+    assert command is main_module.importlib.import_module("p2pser.cli.keys").keys
+    assert cli.get_command(click.Context(cli), "no-such") is None
+
+
+def test_the_console_script_answers_help() -> None:
+    command = [sys.executable, "-m", "p2pser.cli.main", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage:" in done.stdout

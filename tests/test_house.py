@@ -1,0 +1,159 @@
+"""Rules of the house that no single room can check: sizes, light commands, help, conftest's guard."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from p2pser.cli.main import COMMANDS, cli
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "p2pser").rglob("*.py"))
+HEAVY = ("torch", "librosa", "matplotlib", "scipy", "sklearn", "numpy", "networkx", "zmq", "pydantic", "rich")
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter with ``arguments`` and capture what it prints."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=50, **options)  # type: ignore[call-overload]
+
+
+def imported(code: str) -> set[str]:
+    """Top-level packages that a fresh interpreter has imported after ``code``."""
+    done = run("-c", f"{code}\nimport sys; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_about_one_thing(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 600, f"{path.name} has more than 600 lines: split it by subject"
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{path.name} lacks a docstring"
+
+
+def test_nothing_unfinished_and_nothing_executable_from_the_wire() -> None:
+    forbidden = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|\b(pickle|torch)\.loads?\(")
+    found = [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path in MODULES
+             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+             if forbidden.search(line)]
+    assert found == []
+
+
+def test_no_path_of_a_machine() -> None:
+    folders = ("p2pser", "scripts", "benchmarks", "topologies", "docs", ".ci")
+    texts = [path for folder in folders for path in (ROOT / folder).rglob("*")
+             if path.is_file() and path.suffix in ("", ".py", ".yaml", ".md")]
+    assert len(texts) > 5
+    place = re.compile(r"/(work|root|home/\w+)/")
+    assert [str(path) for path in texts if place.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_command_line_is_light() -> None:
+    assert imported("import p2pser.cli.main") & set(HEAVY) == set()
+
+
+def test_help_answers_at_once() -> None:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = run("-m", "p2pser.cli.main", "--help")
+        took.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+    assert min(took) < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli, [command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Example" in result.output
+    assert f"p2pser {command}" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_does_not_load_the_training_stack(command: str) -> None:
+    packages = imported(f"import importlib; importlib.import_module('p2pser.cli.{command}')")
+    assert packages & {"torch", "librosa", "matplotlib", "sklearn"} == set()
+
+
+def test_packaged_files_are_there() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert (ROOT / "README.md").is_file()
+    assert (ROOT / "p2pser" / "py.typed").is_file()
+    for script in ("scripts/demo", "scripts/test", ".ci/run"):
+        assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
+        assert subprocess.run(["bash", "-n", str(ROOT / script)], timeout=10).returncode == 0
+
+
+def test_scripts_say_which_python_they_need(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "a folder" / "scripts")
+    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / "a folder" / name)
+    old = tmp_path / "python-of-old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(["bash", str(tmp_path / "a folder" / "scripts" / "demo")], cwd=tmp_path, timeout=20,
+                          capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)})
+    assert done.returncode == 2
+    assert done.stderr.startswith("p2pser needs Python 3.10 or newer")
+    assert done.stderr.count("\n") == 1
+
+
+LEAKS = """
+import socket, subprocess, sys, threading
+kept = []
+forever = threading.Event()
+
+def test_child():
+    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+
+def test_thread():
+    threading.Thread(target=forever.wait, args=(60,), daemon=True, name="forgotten").start()
+
+def test_socket():
+    kept.append(socket.create_server(("127.0.0.1", 0)))
+
+def test_file(tmp_path):
+    kept.append(open(tmp_path / "log", "w"))
+"""
+TIDY = """
+import os, socket, subprocess, sys, threading
+
+def test_tidy(tmp_path):
+    socket.create_server(("127.0.0.1", 0)).close()
+    threading.Timer(0.3, lambda: None).start()
+    subprocess.run([sys.executable, "-c", ""])
+    (tmp_path / "file").write_text("closed")
+    for name in ("P2PSER_CACHE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        assert not os.environ[name].startswith(os.path.expanduser("~/."))
+"""
+
+
+def guarded(folder: Path, tests: str, wait: str) -> subprocess.CompletedProcess[str]:
+    """Run ``tests`` under this project's conftest.py, whose guard waits for ``wait`` seconds."""
+    conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    conftest = re.sub(r"(?m)^LEFT_BEHIND_WAIT = .*$", f"LEFT_BEHIND_WAIT = {wait}", conftest)
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "test_it.py").write_text(tests)
+    return run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), ".", cwd=folder)
+
+
+def test_the_guard_notices_what_is_left_behind(tmp_path: Path) -> None:
+    done = guarded(tmp_path, LEAKS, "0.2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    for what in ("child process", "thread 'forgotten'", "socket", "file"):
+        assert done.stdout.count(f"left behind: {what}") >= 1, done.stdout
+    assert "4 passed, 4 errors" in done.stdout
+
+
+def test_the_guard_lets_a_tidy_test_pass(tmp_path: Path) -> None:
+    done = guarded(tmp_path, TIDY, "3.0")
+    assert done.returncode == 0, done.stdout + done.stderr
