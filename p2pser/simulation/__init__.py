@@ -1,0 +1,1 @@
+"""All peers in one process: the simulated mixer, and runs over it."""

@@ -1,0 +1,274 @@
+"""The mixer that carries all N rows in one process, with seeded faults.
+
+The fast form of ``mix`` is one product W X in the rows' dtype; the exact form adds the flows one by one, as
+the network does, bit for bit. Faults (loss, delay, duplication, deaths) are functions of (seed, step, edge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.errors import LocalProtocolError
+from p2pser.gossip.mixer import Edges, Inbox, Late, Outbox, Step, mix_by_flows
+from p2pser.topology.mixing import metropolis
+from p2pser.topology.spec import Topology
+from p2pser.wire.codec import DENSE, Codec
+
+SETTLED_WITHIN = 8
+"""A late row is settled if it comes at most this many exchanges after its own; then it is lost."""
+
+DENSE_UP_TO = 64
+"""Peers up to which W is kept as a dense matrix: for few peers that product is faster than a sparse one."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong with directed messages, each independently. Probabilities in [0, 1].
+
+    loss: it never comes. delay: it comes 1 .. ``longest`` exchanges late. duplication: it comes twice (the
+    copy an exchange later). until: exchanges after which nothing goes wrong any more (None: never). settle:
+    late rows are mixed late (False shows what becomes of the mean otherwise).
+    """
+
+    loss: float = 0.0
+    delay: float = 0.0
+    duplication: float = 0.0
+    longest: int = 4
+    until: int | None = None
+    settle: bool = True
+    seed: int = 0
+
+
+@dataclass
+class _OnTheWay:
+    """A directed message that missed its exchange: what is owed to its receiver."""
+
+    due: int
+    late: Late
+
+
+@dataclass
+class _Posted:
+    out: Outbox
+    senders: frozenset[int]
+    rows: Tensor | None = field(default=None)
+
+
+class SimulatedMixer:
+    """A ``gossip.mixer.Mixer`` that hosts all peers of a topology.
+
+    counts: clip counts by peer, for the clip-weighted chain. exact: ``mix`` by flows, bit-equal to the
+    network. dead: {peer: step}: from this step on the peer neither sends nor receives.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        counts: Mapping[int, int] | None = None,
+        exact: bool = False,
+        faults: Faults | None = None,
+        dead: Mapping[int, Step] | None = None,
+    ) -> None:
+        self.topology = topology
+        self.exact = exact
+        self.faults = faults
+        self.dead: dict[int, Step] = dict(dead or {})
+        self.W = metropolis(topology.graph, counts)
+        """The mixing matrix, (N, N) float64."""
+        self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
+        """Payload bytes that each peer sent, headers not counted, (N,)."""
+        self.messages_sent = np.zeros(topology.size, dtype=np.int64)
+        self.late = 0
+        """Rows settled late."""
+        self.lost = 0
+        """Directed messages whose flow was never applied."""
+        self._pairs = tuple((i, j) for i in range(topology.size) for j in topology.neighbours(i))
+        self._degree = np.array([len(topology.neighbours(i)) for i in range(topology.size)], dtype=np.int64)
+        self._edges = self._edges_of(self._pairs)
+        self._posted: dict[Step, _Posted] = {}
+        self._way: list[_OnTheWay] = []
+        self._exchange = 0
+        self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """All: 0 .. N-1."""
+        return tuple(range(self.topology.size))
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.topology.size
+
+    def edges(self, at: Step) -> Edges:
+        """All directed edges: the graph is the same at every step."""
+        return self._edges
+
+    def dead_at(self, at: Step) -> frozenset[int]:
+        """Return who is dead at a step."""
+        return frozenset(peer for peer, since in self.dead.items() if at >= since)
+
+    def post(self, at: Step, out: Outbox) -> None:
+        """Keep what the living send at ``at`` until it is collected.
+
+        Raises LocalProtocolError where the step was posted before, or rows and edges are both given or
+        neither.
+        """
+        if at in self._posted or (out.rows is None) == (out.edges is None):
+            raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
+        dead = self.dead_at(at)
+        if out.rows is not None:
+            size = out.codec.encode(out.rows[0])
+            self._count(len(size), dead)
+            self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
+            return
+        assert out.edges is not None
+        for (i, _), value in out.edges.items():
+            if i not in dead:
+                payload = out.codec.encode(value) if isinstance(value, Tensor) else value
+                self.bytes_sent[i] += len(payload)
+                self.messages_sent[i] += 1
+        self._posted[at] = _Posted(out, frozenset(i for i, _ in out.edges) - dead)
+
+    def collect(self, at: Step) -> Inbox:
+        """Return what came at ``at``, and the late rows that came meanwhile.
+
+        Edges to and from the dead, from who posted nothing, and those whose message did not come in time are
+        missing. Raises LocalProtocolError for a step that was not posted.
+        """
+        if at not in self._posted:
+            raise LocalProtocolError(f"{at} is collected before it was posted")
+        posted, dead = self._posted.pop(at), self.dead_at(at)
+        verdict = self._verdicts(at)
+        came: list[tuple[int, int]] = []
+        values: list[Tensor | bytes] = []
+        missing: list[tuple[int, int]] = []
+        for e, (dst, src) in enumerate(self._pairs):
+            value = self._value(posted, dst, src)
+            if value is None or dst in dead:
+                missing.append((dst, src))
+            elif verdict is None or verdict[e] == 0:
+                came.append((dst, src))
+                values.append(value)
+            else:
+                missing.append((dst, src))
+                self._postpone(at, posted, (dst, src), value, int(verdict[e]))
+        late = self._arrivals(dead)
+        self._exchange += 1
+        chosen = self._edges if not missing else self._edges_of(tuple(came))
+        return Inbox(chosen.src, chosen.dst, chosen.weight, chosen.self_weight, values, tuple(missing), late)
+
+    def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
+        """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray."""
+        if self.exact or codec is not DENSE or self.faults is not None:
+            return mix_by_flows(self, rows, at, codec)
+        dead = self.dead_at(at)
+        self._count(rows.shape[1] * rows.element_size(), dead)
+        self._exchange += 1
+        matrix = self._matrix(dead, rows.dtype)
+        if isinstance(matrix, Tensor):
+            return matrix @ rows
+        product: np.ndarray = matrix @ rows.numpy()
+        return torch.from_numpy(product)
+
+    def _edges_of(self, pairs: tuple[tuple[int, int], ...]) -> Edges:
+        """Edges with what these pairs' weights leave at home."""
+        dst = [i for i, _ in pairs]
+        src = [j for _, j in pairs]
+        weight = self.W[dst, src] if pairs else np.zeros(0)
+        home = np.ones(self.size)
+        np.subtract.at(home, dst, weight)
+        return Edges(
+            torch.tensor(src, dtype=torch.int64),
+            torch.tensor(dst, dtype=torch.int64),
+            torch.from_numpy(weight.copy()),
+            torch.from_numpy(home),
+        )
+
+    def _matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
+        """W without the edges of the dead: a dense Tensor for few peers, else a SciPy CSR matrix."""
+        if (dead, dtype) not in self._matrices:
+            W = self.W.copy()
+            for i in dead:
+                np.fill_diagonal(W, W.diagonal() + np.where(np.arange(self.size) == i, 0.0, W[:, i]))
+                W[:, i] = 0.0
+                W[i, :] = 0.0
+                W[i, i] = 1.0
+            dense = torch.from_numpy(W).to(dtype)
+            if self.size <= DENSE_UP_TO:
+                self._matrices[dead, dtype] = dense
+            else:
+                from scipy.sparse import csr_matrix
+
+                self._matrices[dead, dtype] = csr_matrix(dense.numpy())
+        return self._matrices[dead, dtype]
+
+    def _count(self, payload: int, dead: frozenset[int]) -> None:
+        degree = self._degree.copy()
+        degree[list(dead)] = 0
+        self.bytes_sent += payload * degree
+        self.messages_sent += degree
+
+    def _verdicts(self, at: Step) -> np.ndarray | None:
+        """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
+        wrong.
+        """
+        faults = self.faults
+        if faults is None or (faults.until is not None and self._exchange >= faults.until):
+            return None
+        draw = seeding.generator(faults.seed, f"faults.{at.slot}", round=at.round)
+        fate, by, twice = draw.random((3, len(self._pairs)))
+        verdict = np.zeros(len(self._pairs), dtype=np.int64)
+        verdict[fate < faults.loss + faults.delay] = 1
+        verdict *= 1 + (by * faults.longest).astype(np.int64)
+        verdict[fate < faults.loss] = -1
+        # A copy is known by its (sender, step) and dropped, as the network drops it: it costs its bytes only.
+        for e in np.flatnonzero(twice < faults.duplication):
+            src = self._pairs[e][1]
+            self.messages_sent[src] += 1
+        return verdict
+
+    def _value(self, posted: _Posted, dst: int, src: int) -> Tensor | bytes | None:
+        if src not in posted.senders:
+            return None
+        codec = posted.out.codec
+        value: Tensor | bytes | None = posted.rows[src] if posted.rows is not None else None
+        if posted.rows is None:
+            assert posted.out.edges is not None
+            value = posted.out.edges.get((src, dst))
+        if isinstance(value, Tensor) and codec is not DENSE:
+            return codec.decode(codec.encode(value), len(value))
+        return value
+
+    def _postpone(
+        self, at: Step, posted: _Posted, pair: tuple[int, int], value: Tensor | bytes, by: int
+    ) -> None:
+        settle = self.faults is not None and self.faults.settle
+        if (
+            by < 0
+            or by > SETTLED_WITHIN
+            or posted.rows is None
+            or not isinstance(value, Tensor)
+            or not settle
+        ):
+            self.lost += 1
+            return
+        dst, src = pair
+        late = Late(pair, at, float(self.W[dst, src]), posted.rows[dst].clone(), value.clone())
+        self._way.append(_OnTheWay(self._exchange + by, late))
+
+    def _arrivals(self, dead: frozenset[int]) -> tuple[Late, ...]:
+        """The late rows that are due, in the order of (step, edge); what is owed to the dead is lost."""
+        due = [way for way in self._way if way.due <= self._exchange]
+        self._way = [way for way in self._way if way.due > self._exchange]
+        owed = [way.late for way in due if way.late.edge[0] not in dead]
+        self.lost += len(due) - len(owed)
+        self.late += len(owed)
+        return tuple(sorted(owed, key=lambda late: (late.step, late.edge)))
