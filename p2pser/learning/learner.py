@@ -27,6 +27,9 @@ from p2pser.models.rows import Schema
 PREFIX = "optimizer."
 """The optimiser's rows are in a gossip state under this and their own name."""
 
+ALIGNMENT = 64
+"""Bytes to which torch aligns what it allocates; training always happens in a row that is aligned so."""
+
 
 def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
             round: int) -> NDArray[np.int64]:
@@ -85,6 +88,11 @@ class Learner:
         features = self.features.index_select(0, chosen.view(-1)).view(steps, size, *self.features.shape[1:])
         labels = self.labels.index_select(0, chosen.view(-1)).view(steps, size)
         lr = learning_rate(settings, round)
+        # The kernels of matrix products round differently at different alignments: a row of the simulator's (N, D)
+        # and a peer's own row would drift apart in the last bits.
+        home = row
+        if home.data_ptr() % ALIGNMENT:
+            row = home.clone()
         gradient = self.schema.bind(self.module, row)
         self.module.train()
         generator = torch.default_generator
@@ -99,13 +107,16 @@ class Learner:
                 self.optimizer.step_(row, gradient, memory, lr)
                 value = loss.item()
                 if not math.isfinite(value):
-                    raise P2PSERError(f"the loss of peer {self.peer} is {value} in round {round} (local step {k}) "
-                                      f"with learning rate {lr:g}; lower training.lr or look for wild features")
+                    raise P2PSERError(
+                        f"the loss of peer {self.peer} is {value} in round {round} (local step {k}) with "
+                        f"learning rate {lr:g}; lower training.lr or look for wild features")
                 total += value
                 if report is not None:
                     report(k + 1)
         finally:
             generator.set_state(found)
+        if row is not home:
+            home.copy_(row)
         return total / steps
 
 

@@ -1,0 +1,105 @@
+"""The networks: equal on all peers, of the promised size, and refused where they do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from p2pser import models
+from p2pser.config import ModelSettings
+from p2pser.errors import ModelError
+from p2pser.models.rows import Schema
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (684,)), ("cnn2d", (64, 188))])
+def test_about_a_hundred_thousand_parameters_and_logits(name: str, shape: tuple[int, ...]) -> None:
+    module = models.build(ModelSettings(name=name), shape, 7, seed=0)
+    assert 80_000 <= Schema.of(module).size <= 120_000
+    logits = module(torch.zeros(3, *shape))
+    assert logits.shape == (3, 7)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (30,)), ("cnn2d", (16, 40))])
+def test_start_depends_on_the_seed_alone(name: str, shape: tuple[int, ...]) -> None:
+    settings = ModelSettings(name=name)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = models.build(settings, shape, 4, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    second, other = models.build(settings, shape, 4, seed=3), models.build(settings, shape, 4, seed=4)
+    schema = Schema.of(first)
+    assert torch.equal(schema.flatten(first), schema.flatten(second))
+    assert not torch.equal(schema.flatten(first), schema.flatten(other))
+
+
+def test_start_is_the_same_on_every_machine_and_version() -> None:
+    module = models.build(ModelSettings(hidden=(2,)), (3,), 2, seed=0)
+    row = Schema.of(module).flatten(module)
+    assert row.tolist() == pytest.approx(GOLDEN_START, abs=1e-7)
+
+
+GOLDEN_START = [
+    0.39685372, -0.28004909, -0.07737996, -0.41960075, -0.19630644, 0.30399451, 0.0, 0.0,
+    0.55999225, -0.14342965, 0.51778615, -0.21676591, 0.0, 0.0,
+]
+
+
+def test_scale_of_the_start() -> None:
+    module = models.build(ModelSettings(), (400,), 4, seed=0)
+    weight = module.hidden[0].weight  # type: ignore[union-attr, index]
+    assert weight.abs().max().item() == pytest.approx(1 / 20, rel=1e-3)
+    assert weight.mean().item() == pytest.approx(0.0, abs=1e-3)
+    assert not module.hidden[0].bias.any()  # type: ignore[union-attr, index]
+
+
+def test_dropout_only_in_training() -> None:
+    module = models.build(ModelSettings(dropout=0.5), (30,), 4, seed=0)
+    inputs = torch.ones(2, 30)
+    module.eval()
+    assert torch.equal(module(inputs), module(inputs))
+    module.train()
+    assert not torch.equal(module(inputs), module(inputs))
+
+
+def test_cnn_takes_short_and_narrow_matrices() -> None:
+    module = models.build(ModelSettings(name="cnn2d"), (8, 3), 4, seed=0).eval()
+    assert torch.isfinite(module(torch.randn(2, 8, 3))).all()
+
+
+def test_cnn_channels_are_a_setting() -> None:
+    small = models.build(ModelSettings(name="cnn2d", hidden=(4, 8)), (16, 20), 4, seed=0)
+    assert [weight.shape[0] for name, weight in small.named_parameters() if "convolutions" in name] == [4, 8]
+
+
+def test_one_clip_does_not_depend_on_its_batch() -> None:
+    module = models.build(ModelSettings(name="cnn2d"), (16, 20), 4, seed=0).eval()
+    clips = torch.randn(5, 16, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(module(clips)[:1], module(clips[:1]))
+
+
+@pytest.mark.parametrize(("name", "shape", "classes", "says"), [
+    ("mpl", (30,), 4, "did you mean 'mlp'"),
+    ("mlp", (64, 188), 4, "set features.kind=functionals"),
+    ("cnn2d", (684,), 4, "set features.kind=logmel"),
+    ("mlp", (30,), 1, "at least 2 emotions"),
+])
+def test_refused_with_what_to_do(name: str, shape: tuple[int, ...], classes: int, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        models.build(ModelSettings(name=name), shape, classes, seed=0)
+
+
+def test_cnn_without_blocks_is_refused() -> None:
+    with pytest.raises(ModelError, match="at least one block"):
+        models.build(ModelSettings(name="cnn2d", hidden=()), (16, 20), 4, seed=0)
+
+
+def test_mlp_without_hidden_layer_is_linear() -> None:
+    module = models.build(ModelSettings(hidden=()), (5,), 3, seed=0)
+    a, b = torch.randn(1, 5), torch.randn(1, 5)
+    torch.testing.assert_close(module(a + b) + module(torch.zeros(1, 5)), module(a) + module(b))
+
+
+def test_names() -> None:
+    assert models.names() == ["cnn2d", "mlp"]
