@@ -20,6 +20,9 @@ SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parent
 LEFT_BEHIND_WAIT = 3.0
 """How long what a test started may take to end after the test [s]."""
 
+NO_LEAKS = ("/dev/", "/proc/", "/sys/", sys.prefix, sys.base_prefix)
+"""Where files may stay open: devices, and what libraries read of their own (matplotlib keeps its fonts open)."""
+
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
 
@@ -77,7 +80,7 @@ def open_files() -> dict[object, str]:
             target = os.readlink(folder / entry)
         if target.startswith("socket:"):
             found[target] = f"socket: descriptor {entry}, {target}{_address(int(entry))}"
-        elif target.startswith("/") and not target.startswith(("/dev/", "/proc/", "/sys/")):
+        elif target.startswith("/") and not target.startswith(NO_LEAKS):
             found[(entry, target)] = f"file: descriptor {entry}, {target}"
     return found
 

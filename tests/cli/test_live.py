@@ -120,6 +120,6 @@ def test_many_links_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"),
-                                             (999_949, "999.9 kB"), (999_960, "1.0 MB"), (5_400_000_000_000, "5400.0 GB")])
+                                             (999_949, "999.9 kB"), (999_960, "1.0 MB"), (54 * 10**11, "5400.0 GB")])
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
