@@ -1,0 +1,211 @@
+"""Who is speaking: CURVE key pairs, and which public keys are admitted (ZAP, without its socket).
+
+Keys are Z85 text of 40 characters (RFC 32 of ZeroMQ), as topology files hold them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from p2pser.errors import ConfigError
+
+SECRET_BYTES = 32
+"""Size of the user's secret, and of a raw key."""
+MAX_REFUSALS = 256
+"""Most refused keys that are remembered."""
+
+_PERSON = b"p2pser-curve-v1"
+_HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; only the public key is shared.\n"
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A CURVE key pair, both halves in Z85. The secret one is never printed."""
+
+    public: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, secret: bytes) -> KeyPair:
+        """Return the pair of a raw secret key (32 bytes)."""
+        encoded = z85.encode(secret)
+        return cls(zmq.curve_public(encoded).decode(), encoded.decode())
+
+
+def make() -> KeyPair:
+    """Return a new random key pair."""
+    return KeyPair.of(secrets.token_bytes(SECRET_BYTES))
+
+
+def derive(secret: bytes, run: str, peer: int) -> KeyPair:
+    """Return the key pair of a peer of a run: a keyed hash of both, equal wherever the user's secret is.
+
+    For peers of one user, whose topology file gives no keys. secret: SECRET_BYTES bytes.
+    """
+    name = run.encode()
+    # The length first, so that no two (run, peer) read the same.
+    data = len(name).to_bytes(4, "little") + name + peer.to_bytes(8, "little")
+    return KeyPair.of(hashlib.blake2b(data, digest_size=32, key=secret, person=_PERSON).digest())
+
+
+def default_secret_path() -> Path:
+    """Return where the user's secret lies unless the settings say otherwise: ``~/.config/p2pser/secret``."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "p2pser" / "secret"
+
+
+def load_or_make_secret(path: Path | None = None) -> bytes:
+    """Return the user's secret (32 bytes), made on first use (mode 0600, its new folder 0700).
+
+    Several processes may ask at once: all get the same. Raises ConfigError where the file is not 32 bytes,
+    others may read it, or it cannot be read or written.
+    """
+    path = path or default_secret_path()
+    try:
+        if not path.exists():
+            # Another process may be first: its secret is ours too.
+            with contextlib.suppress(FileExistsError):
+                _write_new(path, secrets.token_bytes(SECRET_BYTES))
+        secret = _read_private(path)
+    except OSError as error:
+        raise ConfigError(f"cannot use the secret {path}: {error.strerror}; set network.secret") from None
+    if len(secret) != SECRET_BYTES:
+        raise ConfigError(
+            f"the secret {path} has {len(secret)} bytes, not {SECRET_BYTES}; remove it to have a new one made"
+        )
+    return secret
+
+
+def write_key_pair(path: Path, pair: KeyPair) -> None:
+    """Write a key pair to a new file, mode 0600. Raises ConfigError where there is a file already."""
+    text = f'{_HEAD}public: "{pair.public}"\nsecret: "{pair.secret}"\n'
+    try:
+        _write_new(path, text.encode())
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; remove it first if its key is to be replaced") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write the key file {path}: {error.strerror}") from None
+
+
+def read_secret_key(path: Path) -> KeyPair:
+    """Return the key pair of a file of ``write_key_pair``, or of one that holds a Z85 secret key alone.
+
+    Raises ConfigError where others may read the file or it holds no such key.
+    """
+    try:
+        text = _read_private(path).decode("ascii", errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the key file {path}: {error.strerror}; make one with p2pser keys"
+        ) from None
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
+    fields = {name: value.strip('"') for name, gap, value in (line.partition(": ") for line in lines) if gap}
+    try:
+        pair = KeyPair.of(_raw(fields["secret"] if fields else lines[0].strip('"')))
+    except (KeyError, IndexError, ValueError):
+        raise ConfigError(f"{path} holds no secret key; make one with p2pser keys") from None
+    if fields.get("public", pair.public) != pair.public:
+        raise ConfigError(f"the two keys in {path} are no pair; make one with p2pser keys")
+    return pair
+
+
+class Zap:
+    """Which public keys are admitted, and as whom: the answers to libzmq's questions (ZAP, RFC 27).
+
+    ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as
+    its User-Id, which every frame then carries.
+    """
+
+    def __init__(self, admitted: Mapping[str, int]) -> None:
+        self._admitted = dict(admitted)
+        self._new: list[str] = []
+        self.refused: dict[str, int] = {}
+        """How often each key (or mechanism) was refused."""
+
+    def reply(self, frames: Sequence[bytes]) -> list[bytes] | None:
+        """Return the reply to a request, or None where it is none (it gets no answer).
+
+        frames: as a REP socket gives them, or a ROUTER's with the envelope, which the reply then begins with.
+        """
+        at = 0 if frames and frames[0] == b"1.0" else _after_envelope(frames)
+        request = frames[at:]
+        if len(request) < 6 or request[0] != b"1.0":
+            return None
+        request_id, address, mechanism, credentials = request[1], request[3], request[5], request[6:]
+        peer = None
+        if mechanism == b"CURVE" and len(credentials) == 1 and len(credentials[0]) == SECRET_BYTES:
+            key = z85.encode(credentials[0]).decode()
+            peer = self._admitted.get(key)
+        else:
+            key = f"none (mechanism {mechanism.decode('ascii', errors='replace')[:20]!r})"
+        if peer is None:
+            self._note(key, address.decode("ascii", errors="replace")[:60])
+        status, text, user = (b"200", b"OK", b"%d" % peer) if peer is not None else (b"400", _REASON, b"")
+        return [*frames[:at], b"1.0", request_id, status, text, user, b""]
+
+    def refusals(self) -> list[str]:
+        """Return the sentences of refusals since the last call: one for each key, however often it tries."""
+        new, self._new = self._new, []
+        return new
+
+    def _note(self, key: str, address: str) -> None:
+        if key not in self.refused:
+            if len(self.refused) >= MAX_REFUSALS:
+                return
+            self._new.append(
+                f"a connection from {address} was refused: its public key is {key}, which the topology file "
+                "gives to no neighbour of this peer"
+            )
+        self.refused[key] = self.refused.get(key, 0) + 1
+
+
+_REASON = b"this key is no neighbour's"
+
+
+def _after_envelope(frames: Sequence[bytes]) -> int:
+    return frames.index(b"") + 1 if b"" in frames else len(frames)
+
+
+def _raw(key: str) -> bytes:
+    """Return the 32 bytes of a Z85 key; ValueError where it is none."""
+    if len(key) != 40:
+        raise ValueError("a key has 40 characters")
+    try:
+        raw: bytes = z85.decode(key)
+    except KeyError:
+        raise ValueError("a key has Z85 characters only") from None
+    if len(raw) != SECRET_BYTES:
+        raise ValueError("a key has 32 bytes")
+    return raw
+
+
+def _read_private(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise ConfigError(f"others may read {path}; run: chmod 600 {path}")
+        return file.read(4096)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a new file of mode 0600, whole or not at all; FileExistsError where there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # mkstemp gives mode 0600 from the start; link, unlike rename, never replaces.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
