@@ -1,1 +1,1 @@
-"""Who talks to whom: graphs, mixing weights and what theory says about them. No socket, no clock, no thread."""
+"""Who talks to whom: graphs, mixing weights and what theory says of them. No socket, no clock, no thread."""

@@ -1,7 +1,7 @@
 """Undirected, connected graphs on the peers 0 .. N-1, by kind.
 
-A kind is one of KINDS or any generator of ``networkx.generators`` that gives an undirected simple graph. Random
-graphs are a function of their seed: they are redrawn, in a fixed order, until one is connected.
+A kind is one of KINDS or any generator of ``networkx.generators`` that gives an undirected simple graph.
+Random graphs are a function of their seed: they are redrawn, in a fixed order, until one is connected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind is made: ``make(peers, **parameters)``; ``fits`` says whether it exists with so many peers."""
+    """How a kind is made, ``make(peers, **parameters)``; ``fits`` says if it exists with so many peers."""
 
     make: Callable[..., nx.Graph]
     parameters: Mapping[str, type]
@@ -34,7 +34,7 @@ class Kind:
     random: bool = False
 
 
-# ---- the kinds ------------------------------------------------------------------------------------------------
+# ---- the kinds ---------------------------------------------------------------------------------------------
 
 def _ring(peers: int) -> nx.Graph:
     return nx.cycle_graph(peers) if peers > 1 else nx.empty_graph(peers)
@@ -45,7 +45,10 @@ def _star(peers: int) -> nx.Graph:
 
 
 def sides(peers: int, rows: int | None = None, columns: int | None = None) -> tuple[int, int] | None:
-    """Return (rows, columns) of a grid of so many peers, as square as possible; None where none has both sides >= 2."""
+    """Return (rows, columns) of a grid of so many peers, as square as possible where they are not given.
+
+    None where there is no such grid with both sides of 2 or more.
+    """
     if rows is None and columns is None:
         rows = max(side for side in range(1, math.isqrt(peers) + 1) if peers % side == 0)
     rows = rows or peers // (columns or 1)
@@ -81,7 +84,7 @@ def _tree(peers: int, branching: int = 2) -> nx.Graph:
 
 
 def _exponential(peers: int) -> nx.Graph:
-    """Peer i is linked to i + 2^k mod N, both ways: the static exponential graph (Ying et al. 2021), undirected."""
+    """Link peer i to i + 2^k mod N: the static exponential graph of Ying et al. 2021, made undirected."""
     graph = nx.empty_graph(peers)
     hops = [1 << k for k in range((peers - 1).bit_length())]
     graph.add_edges_from((i, (i + hop) % peers) for i in range(peers) for hop in hops if hop < peers)
@@ -111,7 +114,9 @@ def _ring_degree(peers: int, degree: int | None) -> int:
     return min(4, (peers - 1) // 2 * 2) if degree is None else degree
 
 
-def _watts_strogatz(peers: int, degree: int | None = None, probability: float = 0.2, *, seed: int) -> nx.Graph:
+def _watts_strogatz(
+    peers: int, degree: int | None = None, probability: float = 0.2, *, seed: int
+) -> nx.Graph:
     return nx.watts_strogatz_graph(peers, _ring_degree(peers, degree), probability, seed=seed)
 
 
@@ -159,15 +164,15 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 }
 
 
-# ---- building -------------------------------------------------------------------------------------------------
+# ---- building ----------------------------------------------------------------------------------------------
 
 def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
     """Return the connected simple graph of a kind, nodes 0 .. ``peers``-1.
 
     ``kind``: one of KINDS, or a generator of networkx.generators by name (``barabasi_albert_graph``; its own
-    parameters by name; its ``n`` follows from ``peers`` where it is not given). ``seed`` (default 0) for random
-    kinds. Raises TopologyError where the kind or a parameter is unknown (naming the nearest), where there is no
-    such graph with so many peers (naming the next numbers that fit) or where no draw is connected.
+    parameters by name; its ``n`` follows from ``peers`` where it is not given). ``seed`` (default 0) for
+    random kinds. Raises TopologyError where the kind or a parameter is unknown (naming the nearest), where
+    there is no such graph with so many peers (naming the next numbers that fit) or no draw is connected.
 
     >>> sorted(build("ring", 4).edges)
     [(0, 1), (0, 3), (1, 2), (2, 3)]
@@ -205,7 +210,7 @@ def _check_parameters(kind: str, known: Mapping[str, type], given: Mapping[str, 
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (known[name] is int and not isinstance(value, int)) or not low <= value <= high:
             what = "a whole number" if known[name] is int else "a number"
-            raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be {what} from {low} to {high}")
+            raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be {what}, {low} to {high}")
 
 
 def _misfit(kind: str, peers: int, shape: Mapping[str, Any]) -> str:
@@ -231,9 +236,12 @@ def _drawn(kind: str, make: Callable[[int], nx.Graph], seed: int) -> nx.Graph:
                         "(a higher probability or degree)")
 
 
-# ---- networkx's generators ------------------------------------------------------------------------------------
+# ---- networkx's generators ---------------------------------------------------------------------------------
 
-_NEVER = frozenset({"create_using", "backend", "backend_kwargs", "directed", "seed", "G", "initial_graph", "default"})
+_NEVER = frozenset({
+    "create_using", "backend", "backend_kwargs", "directed", "seed", "G", "initial_graph", "default",
+})
+"""Parameters that p2pser sets itself, or that would change what networkx runs or returns."""
 _NOT_GRAPHS = ("directed", "is_", "number_of", "nonisomorphic", "geometric_edges", "joint_degree")
 
 
@@ -243,7 +251,8 @@ def generators() -> dict[str, Callable[..., Any]]:
 
     return {
         name: generator for name, generator in vars(module).items()
-        if callable(generator) and not isinstance(generator, type) and not name.startswith(("_", *_NOT_GRAPHS))
+        if callable(generator) and not isinstance(generator, type)
+        and not name.startswith(("_", *_NOT_GRAPHS))
         and str(getattr(generator, "__module__", "")).startswith("networkx.generators.")
         and "G" not in _parameters(generator)
     }
@@ -259,8 +268,8 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
     table = generators()
     if kind not in table:
         close = nearest(kind, [*KINDS, *table])
-        known = close if "mean" in close else f"; known: {', '.join(KINDS)} and networkx's generators by name"
-        raise TopologyError(f"there is no graph kind {kind!r}{known}")
+        every = f"; known: {', '.join(KINDS)} and networkx's generators by name"
+        raise TopologyError(f"there is no graph kind {kind!r}{close if 'did you mean' in close else every}")
     generator, where = table[kind], f"networkx's {kind}"
     names = _parameters(generator)
     usable = [name for name in names if name not in _NEVER]
@@ -275,7 +284,8 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
         try:
             graph = generator(**given, **more, **({"seed": draw} if seeded else {}))
         except Exception as error:  # whatever networkx raises for parameters that the user's file gives
-            raise TopologyError(f"{where} does not take these parameters: {' '.join(str(error).split())}") from None
+            reason = " ".join(str(error).split())
+            raise TopologyError(f"{where} does not take these parameters: {reason}") from None
         return _simple(graph, where)
 
     if "n" in usable and "n" not in given and peers is not None:
@@ -284,8 +294,8 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
     else:
         graph = _drawn(kind, make, seed) if seeded else checked(make(0), where)
     if peers is not None and graph.number_of_nodes() != peers:
-        raise TopologyError(f"{where} has {graph.number_of_nodes()} peers with these parameters, not {peers}: "
-                            "change its parameters or the number of peers")
+        raise TopologyError(f"{where} has {graph.number_of_nodes()} peers with these parameters, not "
+                            f"{peers}: change its parameters or the number of peers")
     return graph
 
 
@@ -312,14 +322,14 @@ def _size_parameter(make: Callable[..., nx.Graph], peers: int, where: str) -> in
                         f"{', '.join(str(size) for size in sorted(set(sizes.values()))[-2:])}")
 
 
-# ---- checking -------------------------------------------------------------------------------------------------
+# ---- checking ----------------------------------------------------------------------------------------------
 
 def _simple(graph: Any, where: str) -> nx.Graph:
-    """Return the graph if it is undirected, without parallel links and self-loops; raise TopologyError if not."""
+    """Return the graph if it is undirected, without parallel links and self-loops; else TopologyError."""
     if not isinstance(graph, nx.Graph):
         raise TopologyError(f"{where} gives no graph but a {type(graph).__name__}; choose another generator")
     if graph.is_directed():
-        raise TopologyError(f"{where} is directed; p2pser's links carry both ways, so give an undirected graph")
+        raise TopologyError(f"{where} is directed; links carry both ways, so give an undirected graph")
     if graph.is_multigraph():
         raise TopologyError(f"{where} has parallel links (a multigraph); give a simple graph")
     loops = [node for node, _ in nx.selfloop_edges(graph)]
@@ -331,9 +341,9 @@ def _simple(graph: Any, where: str) -> nx.Graph:
 def checked(graph: nx.Graph, where: str) -> nx.Graph:
     """Return a simple connected graph with its nodes named 0 .. N-1, in ascending order of nodes and edges.
 
-    Nodes that are 0 .. N-1 already keep their numbers; others are numbered in their order, and each keeps its
-    name as the attribute ``label``. ``where`` names the source in errors. Raises TopologyError where the graph
-    is empty, directed, has parallel links or self-loops, or is not connected (saying which peers are apart).
+    Nodes that are 0 .. N-1 already keep their numbers; others are numbered in their order, and each keeps
+    its name as the attribute ``label``. ``where`` names the source in errors. Raises TopologyError where the
+    graph is empty, directed, has parallel links or self-loops, or is not connected (saying who is apart).
     """
     graph = _simple(graph, where)
     size = graph.number_of_nodes()
@@ -348,7 +358,8 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
     if not numbered:
         for node, place in number.items():
             clean.nodes[place]["label"] = str(node)
-    clean.add_edges_from(sorted((min(number[u], number[v]), max(number[u], number[v])) for u, v in graph.edges))
+    edges = ((number[u], number[v]) for u, v in graph.edges)
+    clean.add_edges_from(sorted((min(edge), max(edge)) for edge in edges))
     _require_connected(clean, where)
     return clean
 
@@ -359,5 +370,5 @@ def _require_connected(graph: nx.Graph, where: str) -> None:
         return
     shown = [f"{{{', '.join(map(str, part[:8]))}{', …' if len(part) > 8 else ''}}}" for part in parts[:4]]
     more = f" and {len(parts) - 4} more groups" if len(parts) > 4 else ""
-    raise TopologyError(f"{where} is not connected: there is no path between the peers {', '.join(shown)}{more}; "
-                        "add links until every peer can reach every other")
+    raise TopologyError(f"{where} is not connected: there is no path between the peers {', '.join(shown)}"
+                        f"{more}; add links until every peer can reach every other")

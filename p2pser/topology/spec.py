@@ -1,9 +1,9 @@
-"""Topology files (YAML): one file, the same for all peers, that says who talks to whom, where and with which keys.
+"""Topology files (YAML): one file, the same for all peers: who talks to whom, where and with which keys.
 
 .. code-block:: yaml
 
     name: ring                         # default: the file's name
-    graph: {kind: ring, peers: 8}      # or {kind: any networkx generator, …}, {edges: [[0, 1], …]}, {graphml: FILE}
+    graph: {kind: ring, peers: 8}      # or a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
     weights: metropolis
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
@@ -41,7 +41,10 @@ class PeerEntry:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Who talks to whom. ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen."""
+    """Who talks to whom.
+
+    ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen.
+    """
 
     name: str
     graph: nx.Graph
@@ -58,14 +61,17 @@ class Topology:
         return size
 
     def neighbours(self, i: int) -> tuple[int, ...]:
-        """Return the neighbours of peer ``i``, ascending. Raises TopologyError where there is no such peer."""
+        """Return the neighbours of peer ``i``, ascending; TopologyError where there is no such peer."""
         if i not in self.graph:
             raise TopologyError(f"there is no peer {i} in the topology {self.name!r}: its peers are "
                                 f"0 to {self.size - 1}")
         return tuple(sorted(self.graph.neighbors(i)))
 
     def digest(self) -> str:
-        """Return 32 hex digits over what must be equal on all peers: size, edges, weights, keys. Not name, not addresses."""
+        """Return 32 hex digits over what must be equal on all peers: size, edges, weights, keys.
+
+        Neither the name nor addresses, which may look different from different sites.
+        """
         content = {
             "size": self.size,
             "edges": sorted([min(u, v), max(u, v)] for u, v in self.graph.edges),
@@ -76,7 +82,7 @@ class Topology:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-# ---- the file's form ------------------------------------------------------------------------------------------
+# ---- the file's form ---------------------------------------------------------------------------------------
 
 Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 
@@ -129,18 +135,20 @@ def _explain(error: ValidationError, where: str) -> TopologyError:
     if first["type"] == "extra_forbidden":
         model = _Entry if section[:1] == ["peers"] else _File
         inside = f" in {'.'.join(map(str, section))}" if section else ""
-        return TopologyError(f"{where}: there is no key {str(last)!r}{inside}{nearest(str(last), model.model_fields)}")
+        hint = nearest(str(last), model.model_fields)
+        return TopologyError(f"{where}: there is no key {str(last)!r}{inside}{hint}")
     if first["type"] == "missing":
-        return TopologyError(f"{where}: the key {place!r} is missing; add for example 'graph: {{kind: ring, peers: 8}}'")
+        return TopologyError(f"{where}: the key {place!r} is missing; add for example "
+                             "'graph: {kind: ring, peers: 8}'")
     message = first["msg"].removeprefix("Value error, ")
     given = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
     return TopologyError(f"{where}: {place}{given}: {message}")
 
 
-# ---- reading --------------------------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------------------------
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key given twice: a peer's second entry would silently replace its first."""
+    """YAML's safe loader, refusing a key given twice: a peer's second entry would replace its first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -155,7 +163,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def shipped() -> dict[str, Path]:
-    """Return the topology files that come with p2pser, by name: from the source tree, else where pip put them."""
+    """Return the topology files of p2pser itself, by name: of the source tree, else where pip put them."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "topologies", package / "share" / "p2pser" / "topologies",
                    Path(sysconfig.get_path("data")) / "share" / "p2pser" / "topologies"):
@@ -170,8 +178,11 @@ def find(name_or_path: str) -> Path:
     Raises TopologyError that names the nearest shipped one.
     """
     path = Path(name_or_path)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError):  # no possible name of a file (too long, a zero byte)
+        raise TopologyError(f"{name_or_path[:60]!r} cannot be the name of a topology file") from None
     known = shipped()
     bare = path.name == name_or_path
     if bare and name_or_path.removesuffix(".yaml") in known:
@@ -179,7 +190,8 @@ def find(name_or_path: str) -> Path:
     if path.is_dir():
         raise TopologyError(f"{name_or_path} is a folder, not a topology file; give a YAML file")
     stem = path.name.removesuffix(".yaml")
-    raise TopologyError(f"there is no topology {name_or_path!r}, neither a file nor a shipped one{nearest(stem, known)}")
+    raise TopologyError(f"there is no topology {name_or_path!r}, neither a file nor a shipped one"
+                        f"{nearest(stem, known)}")
 
 
 def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology:
@@ -205,7 +217,7 @@ def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,
           peers: int | None = None, seed: int = 0) -> Topology:
-    """Return the topology of a parsed document (a mapping, as in the file); ``where`` names its source in errors.
+    """Return the topology of a parsed document (a mapping as in the file); ``where`` names it in errors.
 
     ``name``: its name where the document gives none. ``folder``: what a GraphML file's path is relative to.
     """
@@ -217,7 +229,7 @@ def parse(document: Any, where: str, name: str = "topology", folder: Path | None
         raise _explain(error, where) from None
     section = dict(document["graph"])
     graph = _graph(form.graph, section, where, folder, peers, seed)
-    entries = {i: PeerEntry(entry.address, entry.listen, entry.key) for i, entry in sorted(form.peers.items())}
+    entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
     _check_entries(entries, graph.number_of_nodes(), where)
     resolved = {**document, "name": form.name or name, "graph": section}
     return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved)
@@ -229,20 +241,21 @@ def _kind_of(document: Any) -> str:
 
 def _graph(form: _Graph, section: dict[str, Any], where: str, folder: Path | None,
            peers: int | None, seed: int) -> nx.Graph:
-    """Build the graph; ``section``, the document's own, gets the number of peers and the seed that were used."""
+    """Build the graph; ``section``, the document's own, gets the number of peers and the seed in use."""
     extra = dict(form.model_extra or {})
     ways = [way for way in ("kind", "edges", "graphml") if getattr(form, way) is not None]
     if len(ways) != 1:
         said = f"both {ways[0]} and {ways[1]}" if ways else "none of them"
-        hint = "".join(nearest(key, ("kind", "edges", "graphml")) for key in list(extra)[:1]) if not ways else ""
+        hint = nearest(next(iter(extra)), ("kind", "edges", "graphml")) if extra and not ways else ""
         raise TopologyError(f"{where}: graph needs one of kind, edges and graphml, but gives {said}"
-                            f"{hint if 'mean' in hint else ''}")
+                            f"{hint if 'did you mean' in hint else ''}")
     size = form.peers if peers is None else peers
     if form.kind is None:
         for key in extra:
             raise TopologyError(f"{where}: there is no key {key!r} in a graph given by {ways[0]}"
                                 f"{nearest(key, ('edges', 'graphml', 'peers'))}")
-        graph = _listed(form.edges, form.peers, where) if form.edges is not None else _graphml(form, where, folder)
+        graph = (_graphml(form.graphml, where, folder) if form.graphml is not None
+                 else _listed(form.edges or [], form.peers, where))
         if size is not None and size != graph.number_of_nodes():
             raise TopologyError(f"{where} has {graph.number_of_nodes()} peers by its {ways[0]}, so it cannot "
                                 f"have {size}; leave the number of peers out or choose another topology")
@@ -271,16 +284,17 @@ def _listed(edges: list[tuple[int, int]], peers: int | None, where: str) -> nx.G
     return graphs.checked(graph, where)
 
 
-def _graphml(form: _Graph, where: str, folder: Path | None) -> nx.Graph:
+def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
     from xml.etree.ElementTree import ParseError
 
-    path = (folder or Path()) / str(form.graphml)
+    path = (folder or Path()) / name
     try:
         graph = nx.read_graphml(path)
     except OSError as error:
         raise TopologyError(f"{where}: cannot read the GraphML file {path}: {error.strerror}") from None
     except (ParseError, nx.NetworkXException, ValueError, KeyError, LookupError) as error:
-        raise TopologyError(f"{where}: {path} is not a GraphML file: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        raise TopologyError(f"{where}: {path} is not a GraphML file: {reason}") from None
     names = [str(node) for node in graph]
     if sorted(names) == sorted(map(str, range(len(names)))):  # ids as p2pser's own: "0" .. "N-1"
         graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
@@ -290,17 +304,17 @@ def _graphml(form: _Graph, where: str, folder: Path | None) -> nx.Graph:
 def _check_entries(entries: Mapping[int, PeerEntry], size: int, where: str) -> None:
     for i in entries:
         if not 0 <= i < size:
-            raise TopologyError(f"{where}: peers names peer {i}, but the graph has the ids 0 to {size - 1}; remove "
-                                "the entry or change the graph's number of peers")
+            raise TopologyError(f"{where}: peers names peer {i}, but the graph has the ids 0 to {size - 1}; "
+                                "remove the entry or change the graph's number of peers")
     keyed = [i for i, entry in entries.items() if entry.key is not None]
     if keyed and len(keyed) < size:
         bare = [i for i in range(size) if i not in keyed]
-        raise TopologyError(f"{where}: there is a key for peer {keyed[0]} but none for peer {bare[0]}; give the "
-                            "keys of all peers or of none")
+        raise TopologyError(f"{where}: there is a key for peer {keyed[0]} but none for peer {bare[0]}; give "
+                            "the keys of all peers or of none")
     for field in ("key", "address"):
         owner: dict[str, int] = {}
         for i, entry in entries.items():
             value = getattr(entry, field)
             if value is not None and owner.setdefault(value, i) != i:
-                raise TopologyError(f"{where}: the peers {owner[value]} and {i} have the same {field}; each peer "
-                                    "needs its own")
+                raise TopologyError(f"{where}: the peers {owner[value]} and {i} have the same {field}; each "
+                                    "peer needs its own")

@@ -1,8 +1,8 @@
 """What theory says of a mixing matrix: how fast gossip forgets where it began.
 
 With slem = max(|lambda_2|, |lambda_N|), the second largest eigenvalue modulus of W, each exchange shrinks the
-distance to consensus by at least that factor (Boyd et al. 2006, "Randomized gossip algorithms"): in the Euclidean
-norm where W is symmetric, in the pi-norm, ||x||^2 = sum_i pi_i x_i^2, where W is reversible for pi.
+distance to consensus at least by that factor (Boyd et al. 2006, "Randomized gossip algorithms"): in the
+Euclidean norm where W is symmetric, in the pi-norm, ||x||^2 = sum_i pi_i x_i^2, where it is reversible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def stationary(W: np.ndarray) -> np.ndarray:
 
 
 def _modes(W: np.ndarray, pi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues, descending by modulus, and right eigenvectors (columns, unit pi-norm) of a reversible W."""
+    """Return W's eigenvalues, descending by modulus, and right eigenvectors (columns of unit pi-norm)."""
     W = np.asarray(W, dtype=np.float64)
     if pi is None and np.allclose(W, W.T, rtol=0, atol=1e-13):
         root = np.ones(len(W))
@@ -43,7 +43,7 @@ def _modes(W: np.ndarray, pi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray
 def slem(W: np.ndarray, pi: np.ndarray | None = None) -> float:
     """Return the second largest eigenvalue modulus of an (N, N) mixing matrix; 0.0 for one peer.
 
-    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); found from W where it is not given.
+    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); found from W if not given.
     """
     if len(W) < 2:
         return 0.0
