@@ -21,7 +21,7 @@ LEFT_BEHIND_WAIT = 3.0
 """How long what a test started may take to end after the test [s]."""
 
 NO_LEAKS = ("/dev/", "/proc/", "/sys/", sys.prefix, sys.base_prefix)
-"""Where files may stay open: devices, and what libraries read of their own (matplotlib keeps its fonts open)."""
+"""Where files may stay open: devices, and what libraries read of their own (matplotlib keeps fonts open)."""
 
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
