@@ -1,0 +1,131 @@
+"""A mixer that hosts one peer, over queues between threads: what each peer does alone must be what all do together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import networkx as nx
+import pytest
+import torch
+
+from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.topology.mixing import metropolis
+from p2pser.topology.spec import Topology
+
+
+def make_topology(graph: nx.Graph, name: str = "test") -> Topology:
+    return Topology(name, nx.convert_node_labels_to_integers(graph), {}, "metropolis", {})
+
+
+class Bus:
+    """What all peers posted, and who ended or died."""
+
+    def __init__(self, topology: Topology, dead: dict[int, Step]) -> None:
+        self.topology, self.dead = topology, dead
+        self.changed = threading.Condition()
+        self.posts: dict[tuple[int, Step], dict[int, Any]] = {}
+        self.ended: set[int] = set()
+
+
+class Died(Exception):
+    pass
+
+
+class SoloMixer:
+    """One peer's end of the bus. Waiting for a peer that ended is an error: on a network it could last."""
+
+    def __init__(self, bus: Bus, peer: int) -> None:
+        self.bus, self.peer = bus, peer
+        self.W = metropolis(bus.topology.graph)
+        self.size = bus.topology.size
+        self.peers = (peer,)
+
+    def edges(self, at: Step) -> Edges:
+        src = list(self.bus.topology.neighbours(self.peer))
+        return self._edges(src)
+
+    def _edges(self, src: list[int]) -> Edges:
+        weight = torch.tensor([float(self.W[self.peer, j]) for j in src], dtype=torch.float64)
+        dst = torch.full((len(src),), self.peer, dtype=torch.int64)
+        return Edges(torch.tensor(src, dtype=torch.int64), dst, weight, 1 - weight.sum(0, keepdim=True))
+
+    def post(self, at: Step, out: Outbox) -> None:
+        if self.peer in self.bus.dead and at >= self.bus.dead[self.peer]:
+            raise Died
+        with self.bus.changed:
+            if out.rows is not None:
+                sent = {j: out.rows[0].clone() for j in self.bus.topology.neighbours(self.peer)}
+            else:
+                sent = {j: value for (_, j), value in out.edges.items()}
+            self.bus.posts[self.peer, at] = sent
+            self.bus.changed.notify_all()
+
+    def collect(self, at: Step) -> Inbox:
+        src, values, missing = [], [], []
+        for j in self.bus.topology.neighbours(self.peer):
+            with self.bus.changed:
+                known = self.bus.changed.wait_for(
+                    lambda j=j: (
+                        (j, at) in self.bus.posts
+                        or j in self.bus.ended
+                        or (j in self.bus.dead and at >= self.bus.dead[j])
+                    ),
+                    timeout=20,
+                )
+                assert known, f"peer {self.peer} hangs at {at} waiting for {j}"
+                if (j, at) in self.bus.posts:
+                    src.append(j)
+                    values.append(self.bus.posts[j, at][self.peer])
+                else:
+                    assert j not in self.bus.ended, f"peer {self.peer} waits at {at} for {j}, which has ended"
+                    missing.append((self.peer, j))
+        edges = self._edges(src)
+        return Inbox(edges.src, edges.dst, edges.weight, edges.self_weight, values, tuple(missing))
+
+    def mix(self, rows: torch.Tensor, at: Step, codec: Any = None) -> torch.Tensor:
+        return mix_by_flows(self, rows, at)
+
+
+@pytest.fixture
+def each_alone() -> Callable[..., dict[int, Any]]:
+    """Return a function that runs ``work(mixer)`` in a thread for each peer: {peer: result}, the dead left out."""
+
+    def run(
+        topology: Topology, work: Callable[[SoloMixer], Any], dead: dict[int, Step] | None = None
+    ) -> dict[int, Any]:
+        bus = Bus(topology, dead or {})
+        results: dict[int, Any] = {}
+        errors: list[BaseException] = []
+
+        def one(peer: int) -> None:
+            try:
+                results[peer] = work(SoloMixer(bus, peer))
+            except Died:
+                return
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                with bus.changed:
+                    if peer not in bus.dead:
+                        bus.ended.add(peer)
+                    bus.changed.notify_all()
+
+        threads = [threading.Thread(target=one, args=(peer,), daemon=True) for peer in range(topology.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+        if errors:
+            raise errors[0]
+        assert not any(thread.is_alive() for thread in threads)
+        return results
+
+    return run
+
+
+@pytest.fixture
+def topology_of() -> Callable[..., Topology]:
+    """Return ``make_topology``: a Topology from a networkx graph."""
+    return make_topology

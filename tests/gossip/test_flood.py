@@ -1,0 +1,119 @@
+"""Floods: everybody learns everything, and nobody waits for one who ended."""
+
+from __future__ import annotations
+
+import msgpack
+import networkx as nx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pser.errors import RemoteProtocolError
+from p2pser.gossip.flood import agree_on_cuts, edges_of, flood, flood_knowledge, without
+from p2pser.gossip.mixer import Step
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.topology.spec import Topology
+
+
+def random_graph(size: int, seed: int) -> nx.Graph:
+    graph = nx.random_labeled_tree(size, seed=seed)
+    for u, v in nx.gnp_random_graph(size, 0.15, seed=seed).edges:
+        graph.add_edge(u, v)
+    return graph
+
+
+def topology(graph: nx.Graph) -> Topology:
+    return Topology("test", graph, {}, "metropolis", {})
+
+
+def said(size: int) -> dict[int, bytes]:
+    return {i: b"value %d" % i for i in range(size)}
+
+
+@given(size=st.integers(1, 14), seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_everybody_learns_everything(size, seed):
+    graph = random_graph(size, seed)
+    mixer = SimulatedMixer(topology(graph))
+    heard = flood(mixer, 0, said(size), graph)
+    assert heard == {i: said(size) for i in range(size)}
+    assert mixer.messages_sent.max() <= max(dict(graph.degree).values()) * (nx.diameter(graph) + 1)
+
+
+@given(size=st.integers(3, 12), seed=st.integers(0, 10**6), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_reachable_learn_from_each_other_when_some_die(size, seed, data):
+    graph = random_graph(size, seed)
+    victims = data.draw(st.sets(st.integers(0, size - 1), max_size=size // 2))
+    dead = {i: Step(0, data.draw(st.integers(0, 4))) for i in sorted(victims)}
+    mixer = SimulatedMixer(topology(graph), dead=dead)
+    nodes = flood_knowledge(mixer, 0, said(size), graph)
+    living = without(graph, edges_of(graph, victims))
+    for i in set(range(size)) - victims:
+        assert nx.node_connected_component(living, i) <= nodes[i].values.keys()
+
+
+@pytest.mark.parametrize(
+    "graph", [nx.cycle_graph(7), nx.star_graph(5), nx.path_graph(6), nx.complete_graph(4), random_graph(9, 3)]
+)
+def test_alone_nobody_waits_for_one_who_ended(graph, each_alone):
+    heard = each_alone(
+        topology(graph), lambda mixer: flood(mixer, 3, {mixer.peer: b"%d" % mixer.peer}, graph)
+    )
+    for i in graph:
+        assert heard[i] == {i: {j: b"%d" % j for j in graph}}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_alone_with_deaths_nobody_hangs(seed, each_alone):
+    graph = random_graph(10, seed)
+    dead = {seed: Step(0, seed % 3), (seed + 4) % 10: Step(0, 1)}
+    heard = each_alone(topology(graph), lambda mixer: flood(mixer, 0, {mixer.peer: b""}, graph), dead=dead)
+    assert heard.keys() == set(graph) - dead.keys()
+
+
+def test_all_agree_on_the_cut_edges_known_before():
+    graph = nx.cycle_graph(8)
+    mixer = SimulatedMixer(topology(graph), dead={3: Step(-9, 0)})
+    cuts = agree_on_cuts(mixer, 0, graph, on_dead=lambda: {3})
+    assert {cuts[i] for i in range(8) if i != 3} == {frozenset({(2, 3), (3, 4)})}
+
+
+def test_the_dead_found_during_the_flood_are_known_to_all():
+    graph = nx.cycle_graph(8)
+    cuts = agree_on_cuts(SimulatedMixer(topology(graph), dead={3: Step(-9, 0)}), 0, graph)
+    assert {cuts[i] for i in range(8) if i != 3} == {frozenset({(2, 3), (3, 4)})}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xc1",
+        b"\x01",
+        msgpack.packb([True, [], []])[:-1],
+        msgpack.packb([1, [], []]),
+        msgpack.packb([True, [[9, b""]], []]),
+        msgpack.packb([True, [[0, "text"]], []]),
+        msgpack.packb([True, [], [[0, 2]]]),
+        msgpack.packb([True, [], [[0, True]]]),
+        msgpack.packb([True, {}, []]),
+        msgpack.packb([True, [[[], b""]], []]),
+    ],
+)
+def test_other_forms_are_refused_and_name_the_peer(message):
+    knowledge = flood_knowledge(SimulatedMixer(topology(nx.path_graph(1))), 0, {0: b""}, nx.path_graph(1))[0]
+    knowledge.graph = nx.path_graph(4)
+    with pytest.raises(RemoteProtocolError) as refused:
+        knowledge.merge(message, 2)
+    assert refused.value.peer == 2
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(message):
+    knowledge = flood_knowledge(SimulatedMixer(topology(nx.path_graph(1))), 0, {0: b""}, nx.path_graph(1))[0]
+    knowledge.graph = nx.path_graph(4)
+    try:
+        knowledge.merge(message, 1)
+    except RemoteProtocolError as error:
+        assert error.peer == 1

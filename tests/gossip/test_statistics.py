@@ -1,0 +1,55 @@
+"""Statistics over all peers' clips equal the pooled ones."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from p2pser.gossip.consensus import living_slem
+from p2pser.gossip.statistics import relative_sums, statistics
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.topology.spec import Topology
+
+TOPOLOGY = Topology("ring", nx.cycle_graph(9), {}, "metropolis", {})
+
+
+def clips() -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    scale, shift = np.logspace(-3, 4, 20), draw.normal(size=20)
+    return [(draw.normal(size=(draw.integers(1, 60), 20)) + shift) * scale for _ in range(9)]
+
+
+def sums(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([[len(x)], x.sum(0), (x**2).sum(0)])
+
+
+def gossiped(counts: dict[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+    rows = torch.from_numpy(np.stack([sums(x) for x in clips()]))
+    slem = living_slem(TOPOLOGY, None, (), 0)
+    found = statistics(SimulatedMixer(TOPOLOGY, counts=counts), rows, -1, TOPOLOGY, slem=slem)
+    assert found.converged
+    row = found.rows.numpy()
+    mean = row[:, 1:21] / row[:, :1]
+    return mean, np.sqrt(row[:, 21:] / row[:, :1] - mean**2)
+
+
+def test_equal_to_the_pooled_statistics_on_every_peer():
+    pooled = np.concatenate(clips())
+    mean, std = gossiped(None)
+    assert np.abs((mean - pooled.mean(0)) / pooled.std(0)).max() <= 1e-9
+    assert np.abs(std / pooled.std(0) - 1).max() <= 1e-9
+
+
+def test_uniform_whatever_the_mixers_weighting():
+    counts = {i: len(x) for i, x in enumerate(clips())}
+    assert np.allclose(gossiped(counts)[0], gossiped(None)[0], rtol=1e-11, atol=0)
+
+
+def test_the_measure_sees_the_smallest_feature_and_survives_zeros():
+    a = torch.tensor([10.0, 1e-6, 1e6, 0.0, 1e-10, 1e12, 0.0], dtype=torch.float64)
+    b = a.clone()
+    assert relative_sums(a, b) == 0
+    b[4] *= 1.5
+    assert relative_sums(a, b) == pytest.approx(0.5)
