@@ -34,8 +34,8 @@ class Sender:
     """Says when the next chunk may leave.
 
     The window is HORIZON seconds of the measured rate, between 4 chunks and 8 MiB. Chunks are cut so that
-    four of them fit: ``chunk_bytes`` is the size for the *next* row (between MIN_CHUNK and the given size); all
-    chunks of one row must be equally long. Larger ones are taken too, with a window of four of them.
+    four of them fit: ``chunk_bytes`` is the size for the *next* row (between MIN_CHUNK and the given size);
+    all chunks of one row must be equally long. Larger ones are taken too, with a window of four of them.
 
     The rate is what was acknowledged over the time of a busy stretch (from the first byte on an idle link),
     so idle gaps do not count. A higher rate is believed at once: acknowledgements never come faster than the

@@ -25,7 +25,7 @@ MAX_REFUSALS = 256
 """Most refused keys that are remembered."""
 
 _PERSON = b"p2pser-curve-v1"
-_HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; only the public key is shared.\n"
+_HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The process of one peer: its run, its checkpoints, and what it tells."""

@@ -1,0 +1,256 @@
+"""Checkpoints: a directory a round, written whole or not at all.
+
+``folder/round-000010/`` holds ``rows.safetensors``, ``edges.safetensors`` and ``meta.json`` with the digests
+of both and its own. A new one is written beside it, fsynced and renamed into place, so a process that is killed
+or a disk that is full at any moment leaves the older ones as they were, and nothing half-written is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from p2pser.errors import CheckpointError
+
+FORMAT = 1
+"""Version of the layout; a newer one is refused."""
+
+_ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
+_PARTIAL = ".partial-"
+# A round that is saved again becomes round-N.1 (then .2, …) before round-N goes: there is always a whole one.
+_NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
+
+
+class Checkpoint(NamedTuple):
+    """What ``load`` gives: exactly what was saved."""
+
+    rows: dict[str, Tensor]
+    edges: dict[tuple[int, int], dict[str, Tensor]]
+    meta: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    round: int,
+    rows: Mapping[str, Tensor],
+    edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of ``round`` (>= 0) and return its directory.
+
+    rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
+    Raises CheckpointError where it cannot be written; what was there before stays.
+    """
+    generations = [generation for generation, _ in _generations(folder, round)]
+    name = f"round-{round:06d}" + (f".{generations[0] + 1}" if generations else "")
+    partial = folder / f"{_PARTIAL}{name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder)
+        partial.mkdir()
+        contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "round": round,
+            "files": {name: _digest(data) for name, data in contents.items()},
+            "edges": [list(edge) for edge in edges],
+            "meta": dict(meta),
+        }
+        document["digest"] = _digest(_canonical(document))
+        for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
+            _write(partial / file, data)
+        _fsync(partial)
+        os.rename(partial, folder / name)
+        _fsync(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
+            "make room there, the checkpoint before it stays"
+        ) from None
+    except (TypeError, ValueError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
+    for generation, path in _generations(folder, round)[1:]:
+        assert generation in generations
+        _remove(path)
+    return folder / name
+
+
+def available(folder: Path) -> list[int]:
+    """Return the rounds that have a complete checkpoint with the right digests, ascending."""
+    rounds = sorted({round for round, _, _ in _entries(folder)})
+    return [round for round in rounds if any(_valid(path) for _, path in _generations(folder, round))]
+
+
+def load(folder: Path, round: int) -> Checkpoint:
+    """Return the checkpoint of ``round``; CheckpointError where there is none, or it is damaged or newer."""
+    generations = [path for _, path in _generations(folder, round)]
+    if not generations:
+        raise CheckpointError(f"there is no checkpoint of round {round} in {folder}")
+    return _read(next(filter(_valid, generations), generations[0]))
+
+
+def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
+    """Remove all checkpoints but the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
+
+    Returns the rounds that were removed. What cannot be removed stays without complaint.
+    """
+    if keep < 1:
+        raise CheckpointError(f"keep = {keep}: at least one checkpoint has to be kept")
+    kept = {*available(folder)[-keep:], *pinned}
+    removed = set()
+    for round, _, path in list(_entries(folder)):
+        if round not in kept:
+            _remove(path)
+            removed.add(round)
+    return sorted(removed)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, replacing the old one. Raises CheckpointError where it cannot."""
+    temporary = path.with_name(f"{_PARTIAL}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(temporary, data)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; make room there") from None
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file whole or not at all (``write_atomic``)."""
+    write_atomic(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return what ``write_json`` wrote, None where there is no file; CheckpointError where it is no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise CheckpointError(f"{path} is damaged: it is not JSON; remove it") from None
+
+
+def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{i},{j},{name}": tensor for (i, j), state in edges.items() for name, tensor in state.items()}
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    # Clones: safetensors refuses tensors that share memory, as rows of one matrix do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    packed: bytes = safetensors.torch.save(plain)
+    return packed
+
+
+def _read(path: Path) -> Checkpoint:
+    document, contents = _verified(path)
+    try:
+        rows = safetensors.torch.load(contents[_ROWS])
+        edges: dict[tuple[int, int], dict[str, Tensor]] = {(i, j): {} for i, j in document["edges"]}
+        for key, tensor in safetensors.torch.load(contents[_EDGES]).items():
+            i, j, name = key.split(",", 2)
+            edges[int(i), int(j)][name] = tensor
+        return Checkpoint(rows, edges, document["meta"])
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        raise _damaged(path) from None
+
+
+def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return meta.json and the files of a checkpoint whose digests are right."""
+    try:
+        document = json.loads((path / _META).read_bytes())
+        if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+            raise _damaged(path)
+        if document["format"] > FORMAT:
+            raise CheckpointError(
+                f"the checkpoint {path} has format {document['format']}, this version reads up to {FORMAT}; "
+                "use the newer version of p2pser"
+            )
+        digest = document.pop("digest", None)
+        contents = {name: (path / name).read_bytes() for name in (_ROWS, _EDGES)}
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+    files = {name: _digest(data) for name, data in contents.items()}
+    if digest != _digest(_canonical(document)) or document.get("files") != files:
+        raise _damaged(path)
+    return document, contents
+
+
+def _valid(path: Path) -> bool:
+    try:
+        _verified(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"the checkpoint {path} is damaged or incomplete; remove it, an older one will do")
+
+
+def _entries(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yield (round, generation, directory) of everything named like a checkpoint."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if match := _NAME.fullmatch(path.name):
+                yield int(match[1]), int(match[2] or 0), path
+
+
+def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
+    """Return (generation, directory) of a round, the newest first."""
+    return sorted(((g, path) for r, g, path in _entries(folder) if r == round), reverse=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint: renamed first, so that a half-removed one is not taken for one."""
+    doomed = path.with_name(f"{_PARTIAL}{path.name}")
+    try:
+        os.rename(path, doomed)
+    except OSError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a killed process left half-written or half-removed."""
+    for path in folder.glob(f"{_PARTIAL}round-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

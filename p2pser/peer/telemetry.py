@@ -1,0 +1,138 @@
+"""What a peer tells of its run: ``metrics.jsonl`` (a line a round) and ``events.jsonl`` (what happened)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+
+
+class Telemetry:
+    """Appends lines of JSON to both files, flushed one by one, and passes them to ``sink``. Thread-safe.
+
+    A line that a killed process left torn is cut off on opening. A disk that is full does not end the run: the
+    line is lost, ``lost`` counts it, and ``problem`` says why.
+
+    >>> with Telemetry(folder, sink=print) as telemetry:
+    ...     telemetry.event("joined", peer=3)
+    ...     telemetry.metrics(round=0, loss=1.2)
+    """
+
+    def __init__(self, folder: Path, sink: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.folder = folder
+        self.lost = 0
+        self.problem = ""
+        self._sink = sink
+        self._lock = threading.RLock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files: dict[str, IO[bytes]] = {}
+        for name in (METRICS, EVENTS):
+            self._files[name] = _open(folder / name)
+
+    def metrics(self, **fields: Any) -> dict[str, Any]:
+        """Append a line of measurements and return it (numbers that are not finite become null)."""
+        return self._add(METRICS, fields)
+
+    def event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Append what happened, with the wall time ``at`` (ISO 8601, UTC), and return it."""
+        at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        return self._add(EVENTS, {"at": at, "kind": kind, **fields})
+
+    def rewind(self, round: int) -> None:
+        """Forget the metrics of ``round`` and later: a run resumed there writes them again."""
+        with self._lock:
+            file = self._files[METRICS]
+            if file.closed:
+                return
+            end = 0
+            for line in (self.folder / METRICS).read_bytes().splitlines(keepends=True):
+                if json.loads(line).get("round", -1) >= round:
+                    break
+                end += len(line)
+            file.truncate(end)
+
+    def close(self) -> None:
+        """Close the files; what comes later goes to the sink only."""
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+
+    def __enter__(self) -> Telemetry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        record: dict[str, Any] = _plain(fields)
+        with self._lock:
+            self._append(self._files[name], _line(record))
+            if self._sink is not None:
+                self._sink(record)
+        return record
+
+    def _append(self, file: IO[bytes], line: bytes) -> None:
+        if file.closed:
+            return
+        end = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(line) != len(line):
+                raise OSError("only a part of the line was written")
+        except OSError as error:
+            self.lost += 1
+            self.problem = f"cannot write {file.name}: {error.strerror or error}"
+            file.truncate(end)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of telemetry; none where it is missing. A torn last line is left out."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in data[: _whole(data)].split(b"\n")[:-1]]
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open for appending, unbuffered, with a torn last line cut off."""
+    file = path.open("a+b", buffering=0)
+    file.seek(0)
+    data = file.read()
+    if _whole(data) < len(data):
+        file.truncate(_whole(data))
+    return file
+
+
+def _whole(data: bytes) -> int:
+    """Return where the last whole line ends."""
+    return data.rfind(b"\n") + 1
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON can hold it: finite numbers or None, lists, maps with text keys, text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):  # numpy and torch
+        return _plain(value.tolist())
+    return str(value)
