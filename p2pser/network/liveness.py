@@ -135,8 +135,12 @@ class Liveness:
         """A neighbour said BYE."""
         self._move(self._of(peer), "gone")
 
+    def forget(self, peer: int) -> None:
+        """A neighbour was lost before anything depended on it: it may come back as if it were new."""
+        self._of(peer).state = State.UNKNOWN
+
     def pause(self, now: float) -> float:
-        """Return for how long this process slept before ``now`` [s], 0 if it did not; ``tick`` asks it too."""
+        """Return for how long this process slept before ``now`` [s], 0 if it did not (``tick`` asks too)."""
         gap = 0.0 if self._ticked is None else now - self._ticked
         self._ticked = now
         if gap <= self.pause_after:

@@ -1,8 +1,8 @@
 """Checkpoints: a directory a round, written whole or not at all.
 
 ``folder/round-000010/`` holds ``rows.safetensors``, ``edges.safetensors`` and ``meta.json`` with the digests
-of both and its own. A new one is written beside it, fsynced and renamed into place, so a process that is killed
-or a disk that is full at any moment leaves the older ones as they were, and nothing half-written is read.
+of both and its own. A new one is written beside it, fsynced and renamed into place, so a process that is
+killed or a disk that is full at any moment leaves the older ones as they were; half a one is not read.
 """
 
 from __future__ import annotations
@@ -115,6 +115,13 @@ def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
             _remove(path)
             removed.add(round)
     return sorted(removed)
+
+
+def discard(folder: Path, rounds: Collection[int]) -> None:
+    """Remove the checkpoints of ``rounds``."""
+    for round, _, path in list(_entries(folder)):
+        if round in rounds:
+            _remove(path)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

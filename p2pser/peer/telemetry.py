@@ -19,8 +19,8 @@ EVENTS = "events.jsonl"
 class Telemetry:
     """Appends lines of JSON to both files, flushed one by one, and passes them to ``sink``. Thread-safe.
 
-    A line that a killed process left torn is cut off on opening. A disk that is full does not end the run: the
-    line is lost, ``lost`` counts it, and ``problem`` says why.
+    A line that a killed process left torn is cut off on opening. A disk that is full does not end the run:
+    the line is lost, ``lost`` counts it, and ``problem`` says why.
 
     >>> with Telemetry(folder, sink=print) as telemetry:
     ...     telemetry.event("joined", peer=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from p2pser.errors import RemoteProtocolError
@@ -17,20 +16,20 @@ MAX_DONE = 256
 """Most complete steps remembered, so that a second copy is not given out again."""
 
 
-@dataclass
 class _Partial:
-    identity: tuple[object, ...]
-    buffer: bytearray
-    seen: bytearray
-    left: int
-    chunk_bytes: int = 0
+    def __init__(self, identity: tuple[object, ...], chunks: int, total: int) -> None:
+        self.identity = identity
+        self.buffer = bytearray(total)
+        self.seen = bytearray(chunks)
+        self.left = chunks
 
 
 class Assembler:
     """The ROW messages of one sender, whole payloads out. Pure: no socket, no clock.
 
     A row may come over two connections, twice, and out of order: chunks are told apart by (incarnation, step,
-    chunk), and each payload is given out once. A larger incarnation makes the sender's older chunks void.
+    chunk), and each payload is given out once. The second copy may be cut otherwise, as the sender has learnt
+    the link's rate: each cut is put together by itself. A larger incarnation makes older chunks void.
 
     >>> assembler = Assembler(max_bytes=1 << 20)
     >>> for frame in split(header, payload):
@@ -46,7 +45,7 @@ class Assembler:
         """Unfinished rows thrown away because newer ones needed their place."""
         self._incarnation = -1
         self._horizon: When | None = None
-        self._partial: dict[When, _Partial] = {}
+        self._partial: dict[tuple[When, int], _Partial] = {}
         self._done: dict[When, None] = {}
 
     def __len__(self) -> int:
@@ -57,7 +56,7 @@ class Assembler:
         """Take a chunk; return the read-only payload when it was the last one missing.
 
         Raises RemoteProtocolError where the chunk does not fit the others of its row, or the row is larger
-        than ``max_bytes``. The payload of a single chunk is returned as it came, others in a buffer of their own.
+        than ``max_bytes``. The payload of a single chunk is returned as it came, others in their own buffer.
         """
         if header.total > self.max_bytes:
             raise RemoteProtocolError(
@@ -71,26 +70,33 @@ class Assembler:
         if header.incarnation < self._incarnation or over or step in self._done:
             self.duplicates += 1
             return None
-        row = self._partial.get(step)
+        identity = (header.codec, header.schema, header.size, header.total, header.epoch)
+        if any(row.identity != identity for (when, _), row in self._partial.items() if when == step):
+            raise _inconsistent(header)
+        if header.chunks == 1:
+            self._finish(step)
+            return payload.toreadonly()
+        chunk_bytes = _chunk_bytes(header, len(payload))
+        row = self._partial.get((step, chunk_bytes))
         if row is None:
-            if header.chunks == 1:
-                self._finish(step)
-                return payload.toreadonly()
-            row = self._begin(header, step)
-        if not self._place(row, header, payload):
+            row = self._begin(step, chunk_bytes, _Partial(identity, header.chunks, header.total))
+        if row.seen[header.chunk]:
             self.duplicates += 1
             return None
+        start = header.chunk * chunk_bytes
+        row.buffer[start : start + len(payload)] = payload
+        row.seen[header.chunk] = 1
+        row.left -= 1
         if row.left:
             return None
-        del self._partial[step]
         self._finish(step)
         return memoryview(row.buffer).toreadonly()
 
     def forget_before(self, step: When) -> None:
-        """Steps before this one are over: their rows in assembly go, and what still comes for them is ignored."""
+        """Steps before this one are over: their rows in assembly go, and what still comes is ignored."""
         horizon = step if self._horizon is None else max(step, self._horizon)
         self._horizon = horizon
-        self._partial = {when: row for when, row in self._partial.items() if when >= horizon}
+        self._partial = {when: row for when, row in self._partial.items() if when[0] >= horizon}
         self._done = {when: None for when in self._done if when >= horizon}
 
     def _restart(self, incarnation: int) -> None:
@@ -98,47 +104,32 @@ class Assembler:
         self._partial.clear()
         self._done.clear()
 
-    def _finish(self, step: When) -> None:
-        self._done[step] = None
-        while len(self._done) > MAX_DONE:
-            del self._done[next(iter(self._done))]
-
-    def _begin(self, header: Header, step: When) -> _Partial:
-        if header.chunks > header.total:
-            raise _inconsistent(header)
+    def _begin(self, step: When, chunk_bytes: int, row: _Partial) -> _Partial:
         while len(self._partial) >= self.max_rows:
             # The oldest is what a broken connection left unfinished: the sender has gone on since.
             del self._partial[min(self._partial)]
             self.dropped += 1
-        row = _Partial(_identity(header), bytearray(header.total), bytearray(header.chunks), header.chunks)
-        self._partial[step] = row
+        self._partial[step, chunk_bytes] = row
         return row
 
-    def _place(self, row: _Partial, header: Header, payload: memoryview) -> bool:
-        """Copy a chunk to its place; False where it was there."""
-        if _identity(header) != row.identity:
-            raise _inconsistent(header)
-        last = header.chunk == header.chunks - 1
-        length = len(payload)
-        # All chunks but the last are equally long, so any one of them tells where all the others belong.
-        rest = header.total - length
-        chunk_bytes = length if not last else rest // (header.chunks - 1)
-        tail = header.total - chunk_bytes * (header.chunks - 1)
-        fits = 0 < tail <= chunk_bytes and (not last or tail == length)
-        if not fits or chunk_bytes != (row.chunk_bytes or chunk_bytes):
-            raise _inconsistent(header)
-        if row.seen[header.chunk]:
-            return False
-        row.chunk_bytes = chunk_bytes
-        start = header.chunk * chunk_bytes
-        row.buffer[start : start + length] = payload
-        row.seen[header.chunk] = 1
-        row.left -= 1
-        return True
+    def _finish(self, step: When) -> None:
+        self._partial = {when: row for when, row in self._partial.items() if when[0] != step}
+        self._done[step] = None
+        while len(self._done) > MAX_DONE:
+            del self._done[next(iter(self._done))]
 
 
-def _identity(header: Header) -> tuple[object, ...]:
-    return header.codec, header.schema, header.size, header.chunks, header.total, header.epoch
+def _chunk_bytes(header: Header, length: int) -> int:
+    """Return how long all chunks of this one's row but the last are; RemoteProtocolError where it cannot be.
+
+    Any one chunk tells: it is as long as they are, or it is the last and the others share the rest.
+    """
+    last = header.chunk == header.chunks - 1
+    chunk_bytes = (header.total - length) // (header.chunks - 1) if last else length
+    tail = header.total - chunk_bytes * (header.chunks - 1)
+    if not 0 < tail <= chunk_bytes or (last and tail != length):
+        raise _inconsistent(header)
+    return chunk_bytes
 
 
 def _inconsistent(header: Header) -> RemoteProtocolError:
