@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from p2pser.errors import ConfigError, nearest
 
-SHARED = {"shared": True}
+SHARED: dict[str, Any] = {"shared": True}
 """Marks a field that all peers must have equal (``json_schema_extra``)."""
 
 

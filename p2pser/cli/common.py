@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from p2pser.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,11 +18,45 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def run_options(command: F) -> F:
-    """Add ``--run FILE`` and ``--set section.field=value`` (repeatable): parameters ``run_file``, ``settings``."""
-    command = click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
-                           help="Override one setting of the run (may be given several times).")(command)
-    return click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
-                        help="Run file (YAML) with the settings of the run.")(command)
+    """Add the options that make a run's configuration: pass them all to ``run_configuration``."""
+    for option in reversed((
+        click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
+                     help="Run file (YAML) with the settings of the run."),
+        click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
+                     help="Override one setting of the run (may be given several times)."),
+        click.option("--corpus", metavar="NAME|PATH", help="synthetic, emodb, ravdess, folder, manifest, or a path."),
+        click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings."),
+        click.option("--fold", type=click.IntRange(min=0), help="Which fold is held out for testing."),
+        click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
+        click.option("--name", help="Name of the run."),
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of runs.  [default: runs]"),
+    )):
+        command = option(command)
+    return command
+
+
+def run_configuration(options: Mapping[str, Any], *, more: Iterable[str] = (), own_data: bool = False) -> Config:
+    """Return the settings of a run from the options of ``run_options``; ``more`` are further ``--set`` values.
+
+    own_data: ``--data`` without ``--corpus`` is this peer's alone and not dealt over the peers.
+    """
+    from p2pser import config
+    from p2pser.speech.corpora import NAMES
+
+    corpus, data = options["corpus"], options["data"]
+    if corpus is not None and corpus not in NAMES and Path(corpus).exists():
+        corpus, data = "auto", Path(corpus)
+    own = own_data and data is not None and corpus is None
+    if data is not None and corpus is None:
+        corpus = "auto"
+    given = {"corpus.name": corpus, "corpus.data": data, "corpus.fold": options["fold"],
+             "training.rounds": options["rounds"], "seed": options["seed"], "name": options["name"],
+             "peer.out": options["out"], "corpus.partition": "own" if own else None,
+             "corpus.split": "none" if own else None}
+    # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
+    plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
+    return config.load(options["run_file"], [*plain, *more, *options["settings"]])
 
 
 def print_json(document: Any) -> None:

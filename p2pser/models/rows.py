@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from p2pser.errors import ModelError
 
 
+def digest(row: Tensor) -> str:
+    """Return 16 hex digits over the numbers of a row: peers whose initial rows differ do not start together."""
+    return hashlib.blake2b(row.detach().cpu().contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True)
 class Schema:
     """Names and shapes of a module's parameters, in the order in which a row holds them. All float32."""

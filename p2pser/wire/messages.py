@@ -172,6 +172,11 @@ def decode(frame: Buffer) -> tuple[Header, memoryview]:
     return header, payload
 
 
+def payload_length(frame: bytes) -> int:
+    """Return how many of the bytes of a frame that ``encode`` made are payload."""
+    return len(frame) - _LENGTH.size - int(_LENGTH.unpack_from(frame)[0])
+
+
 def split(
     header: Header, payload: Buffer, chunk_bytes: int = MAX_PAYLOAD, checksums: Sequence[int] | None = None
 ) -> Iterator[bytes]:

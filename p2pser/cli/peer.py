@@ -1,0 +1,64 @@
+"""``p2pser peer``: one peer, from its recordings to the network's model."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+
+
+@click.command()
+@click.option("--id", "me", type=click.IntRange(min=0), required=True, help="Which peer of the topology this one is.")
+@click.option("--topology", "topology_name", default="ring.yaml", show_default=True,
+              help="Topology file: a path, or one of the shipped ones.")
+@click.option("--peers", type=click.IntRange(min=1), help="Override the topology's number of peers.")
+@run_options
+@click.option("--start-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Go on without neighbours that have not come by then (default: wait for ever).")
+@click.option("--fresh", is_flag=True, help="Forget an earlier run in the same folder.")
+@click.option("--check", is_flag=True, help="Dial the neighbours, compare, print round-trip time and rate, and exit.")
+@json_option
+def peer(me: int, topology_name: str, peers: int | None, start_timeout: float | None, fresh: bool, check: bool,
+         as_json: bool, **options: Any) -> None:
+    """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
+
+    Waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
+
+    Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
+    """
+    from p2pser.errors import ConfigError
+    from p2pser.topology.spec import load
+
+    settings = () if start_timeout is None else (f"network.start_timeout={start_timeout}",)
+    config = run_configuration(options, more=settings, own_data=True)
+    topology = load(topology_name, peers=peers, seed=config.seed)
+    if me >= topology.size:
+        raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
+    from p2pser.peer.runtime import Peer
+
+    one = Peer(config, topology, me, fresh=fresh, say=note)
+    if check:
+        from p2pser.peer.check import check_neighbours
+
+        report = check_neighbours(one)
+        if as_json:
+            print_json(report)
+        else:
+            for line in report["neighbours"]:
+                click.echo(line["sentence"])
+        raise click.exceptions.Exit(0 if report["fits"] else 2)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: one.interrupt())
+    ending = one.run()
+    if as_json:
+        print_json(ending.summary)
+    elif ending.finished:
+        uar = ending.summary["uar"]
+        click.echo(f"model: {Path(ending.summary['model'])}")
+        if uar is not None:
+            click.echo(f"UAR on the held-out speakers: {uar:.3f}")
+    note(f"results: {ending.summary['out']}")

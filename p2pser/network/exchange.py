@@ -1,0 +1,236 @@
+"""The exchange: who is waited for, what is mixed, what is settled late. Pure: time and messages are passed in.
+
+An exchange is keyed by (step, sender). It ends when each neighbour has delivered, is lost (DEAD or left), has
+skipped it (it sent a later step: a link keeps its order), or has reported no progress for ``round_timeout``.
+Deadlines on arrivals alone would cascade along the graph and make results depend on timing.
+
+**The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it
+holds the other's row; nobody waits for an acknowledgement. An end that left a flow out keeps its own row of that
+exchange and applies its half when the late row comes, within the edge's last ``MEMORY`` exchanges; headers carry
+which of these the sender has not mixed, so that a row that a broken connection lost is sent again. What stays
+open after that is lost, and its size is reported as drift.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from torch import Tensor
+
+from p2pser.errors import LocalProtocolError
+from p2pser.gossip.mixer import Late, Step
+from p2pser.wire.messages import Phase, Progress
+
+MEMORY = 8
+"""Exchanges for which a flow that was left out can still be settled."""
+
+AHEAD = 2
+"""Steps ahead of ours that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
+
+Value: TypeAlias = "Tensor | bytes"
+
+
+class Fate(Enum):
+    """What became of a neighbour in one exchange."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    LOST = "lost"
+    SKIPPED = "skipped"
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An exchange that is over: messages in ascending order of sender, who delivered nothing, and what came late."""
+
+    step: Step
+    values: tuple[tuple[int, Value], ...]
+    missing: tuple[tuple[int, Fate], ...]
+    late: tuple[Late, ...]
+
+
+@dataclass
+class _Past:
+    """A row exchange that is over: our row in it, and the flows that we left out or that the other end may have."""
+
+    own: Tensor
+    weights: Mapping[int, float]
+    unmixed: set[int]
+    flows: dict[int, float]
+    resent: set[int] = field(default_factory=set)
+    open_there: set[int] = field(default_factory=set)
+
+
+class Exchange:
+    """The state machine of one peer's exchanges on a static undirected graph.
+
+    round_timeout: seconds without progress after which a neighbour is left out of an exchange.
+    """
+
+    def __init__(self, me: int, neighbours: Iterable[int], round_timeout: float) -> None:
+        self.me = me
+        self.neighbours = tuple(sorted(neighbours))
+        self.round_timeout = round_timeout
+        self.drift = 0.0
+        """Sum of the norms of the flows that only one end has applied for good."""
+        self.messages_late = 0
+        self.spread = 0.0
+        """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
+        self._step: Step | None = None
+        self._posted: Step | None = None
+        self._own: Tensor | None = None
+        self._weights: Mapping[int, float] = {}
+        self._arrived: dict[int, OrderedDict[Step, Value]] = {j: OrderedDict() for j in self.neighbours}
+        self._newest: dict[int, Step] = {}
+        self._progress: dict[int, tuple[Progress, float]] = {}
+        self._lost: set[int] = set()
+        self._past: OrderedDict[Step, _Past] = OrderedDict()
+        self._late: list[Late] = []
+
+    # What happens -------------------------------------------------------------------------------------------
+
+    def post(self, step: Step, own: Tensor | None, weights: Mapping[int, float]) -> None:
+        """We send our message of ``step``; ``own`` is our row where it is a row that all neighbours mix."""
+        if self._posted is not None and step <= self._posted:
+            raise LocalProtocolError(f"step {step} posted after {self._posted}")
+        self._posted, self._own, self._weights = step, own, dict(weights)
+
+    def begin(self, step: Step) -> None:
+        """We wait for the messages of ``step`` from now on; earlier ones that come later are late."""
+        self._step = step
+        for arrived in self._arrived.values():
+            for old in [other for other in arrived if other < step]:
+                del arrived[old]
+
+    def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> None:
+        """A complete message of a neighbour has come, new or again."""
+        if sender not in self._arrived:
+            return
+        self._touch(sender, now)
+        self._note_unmixed(sender, unmixed)
+        self._newest[sender] = max(step, self._newest.get(sender, step))
+        if (self._step is not None and step < self._step) or step in self._past:
+            self._settle(sender, step, value)
+            return
+        arrived = self._arrived[sender]
+        arrived.setdefault(step, value)
+        while len(arrived) > AHEAD + 1:
+            arrived.popitem(last=False)
+
+    def progress(self, sender: int, progress: Progress, now: float) -> bool:
+        """A header of a neighbour told how far it is; True where that is news."""
+        known = self._progress.get(sender)
+        # Chunks carry the progress of when their row was posted: an older one is no news.
+        if known is not None and progress <= known[0]:
+            return False
+        self._progress[sender] = (progress, now)
+        return True
+
+    def lost(self, sender: int) -> None:
+        """A neighbour is DEAD or has left: it is not waited for again."""
+        self._lost.add(sender)
+
+    def resume_waiting(self, now: float) -> None:
+        """This process was paused: nobody is blamed for the time in which we did not listen."""
+        self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
+
+    # What follows -------------------------------------------------------------------------------------------
+
+    def fates(self, now: float) -> dict[int, Fate]:
+        """What has become of each neighbour in the present exchange."""
+        return {j: self._fate(j, now) for j in self.neighbours}
+
+    def waiting(self, now: float) -> tuple[int, ...]:
+        """The neighbours that the present exchange still waits for."""
+        return tuple(j for j in self.neighbours if self._fate(j, now) is Fate.WAITING)
+
+    def finish(self, now: float) -> Outcome | None:
+        """Return the exchange's outcome if it is over, else None."""
+        step = self._step
+        if step is None or step != self._posted:
+            raise LocalProtocolError(f"step {step} collected but {self._posted} was posted last")
+        fates = self.fates(now)
+        if Fate.WAITING in fates.values():
+            return None
+        values = tuple((j, self._arrived[j].pop(step)) for j in self.neighbours if fates[j] is Fate.DELIVERED)
+        if self._own is not None:
+            self._remember(step, dict(values))
+        late, self._late = tuple(self._late), []
+        missing = tuple((j, fate) for j, fate in fates.items() if fate is not Fate.DELIVERED)
+        return Outcome(step, values, missing, late)
+
+    def deadline(self, now: float) -> float | None:
+        """When the next neighbour is given up unless it reports progress [s]; None where nobody can be."""
+        due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
+        return min(due, default=None)
+
+    def unmixed(self, neighbour: int) -> tuple[Step, ...]:
+        """The steps among the last exchanges whose flow with ``neighbour`` we have not applied."""
+        return tuple(step for step, past in self._past.items() if neighbour in past.unmixed)
+
+    def resend(self) -> list[tuple[int, Step, Tensor]]:
+        """Rows that a neighbour said it has not mixed and that we have: to be sent once more, once."""
+        due = []
+        for step, past in self._past.items():
+            for j in sorted(past.open_there - past.resent - past.unmixed):
+                past.resent.add(j)
+                due.append((j, step, past.own))
+        return due
+
+    def ahead(self) -> Step | None:
+        """The newest step that a live neighbour has sent, to which a peer that was left behind jumps."""
+        return max((step for j, step in self._newest.items() if j not in self._lost), default=None)
+
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def _fate(self, j: int, now: float) -> Fate:
+        assert self._step is not None
+        if self._step in self._arrived[j]:
+            return Fate.DELIVERED
+        if j in self._lost:
+            return Fate.LOST
+        if self._newest.get(j, self._step) > self._step:
+            return Fate.SKIPPED
+        if self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout:
+            return Fate.GIVEN_UP
+        return Fate.WAITING
+
+    def _can_give_up(self, j: int) -> bool:
+        # Before training a neighbour may wait for an operator to start somebody; only death ends that.
+        return j in self._progress and self._progress[j][0].phase > Phase.SETUP
+
+    def _touch(self, sender: int, now: float) -> None:
+        if sender in self._progress:
+            self._progress[sender] = (self._progress[sender][0], now)
+
+    def _note_unmixed(self, sender: int, unmixed: Iterable[Step]) -> None:
+        unmixed = set(unmixed)
+        for step, past in self._past.items():
+            if sender in past.weights:
+                (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
+
+    def _settle(self, sender: int, step: Step, value: Value) -> None:
+        past = self._past.get(step)
+        if past is None or sender not in past.unmixed or isinstance(value, bytes):
+            return
+        past.unmixed.discard(sender)
+        past.flows[sender] = past.weights[sender] * float((value.to(past.own.dtype) - past.own).norm())
+        self.messages_late += 1
+        self._late.append(Late((self.me, sender), step, past.weights[sender], past.own, value))
+
+    def _remember(self, step: Step, values: Mapping[int, Value]) -> None:
+        own = self._own
+        assert own is not None
+        gaps = {j: float((value.to(own.dtype) - own).norm()) for j, value in values.items() if isinstance(value, Tensor)}
+        self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
+        flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
+        self._past[step] = _Past(own, self._weights, set(self._weights) - set(values), flows)
+        while len(self._past) > MEMORY:
+            _, past = self._past.popitem(last=False)
+            self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
+

@@ -1,0 +1,184 @@
+"""One neighbour, as the I/O thread sees it: what waits to be sent, what is coming together, and what it cost. No socket."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from p2pser.errors import RemoteProtocolError
+from p2pser.network.flow import Receiver, Sender
+from p2pser.network.hello import Hello
+from p2pser.wire.assembly import Assembler
+from p2pser.wire.messages import Buffer, Header, Progress, payload_length, split
+
+FRAME_OVERHEAD = 9 + 33
+"""Bytes that ZMTP framing and CURVE add to a message of ours on the wire."""
+
+KEPT_ROWS = 2
+"""Rows sent last that are sent again over a new connection: what the old one had not delivered."""
+
+MOST_WAITING = 8
+"""Payloads that wait for one neighbour: older ones could not be settled any more (exchange.MEMORY)."""
+
+MOST_UNREAD = 12
+"""Payloads of one neighbour that the training thread has not looked at; further ones are dropped."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Where a neighbour listens (None: it dials us) and the public key (Z85) that it must hold."""
+
+    peer: int
+    address: str | None
+    key: str
+
+
+@dataclass
+class Traffic:
+    """What a link carried, counted as it stood on the wire (TCP's own headers aside)."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    payload_sent: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A payload for one neighbour; the buffer and its checksums are shared with the others."""
+
+    header: Header
+    payload: Buffer
+    checksums: Sequence[int]
+
+
+class Link:
+    """The state of one neighbour."""
+
+    def __init__(self, neighbour: Neighbour, chunk_bytes: int, max_row_bytes: int) -> None:
+        self.peer = neighbour.peer
+        self.neighbour = neighbour
+        self.chunk_bytes = chunk_bytes
+        self.hello: Hello | None = None
+        self.closed = ""
+        """Why nothing is exchanged with this neighbour any more; empty while something is."""
+        self.traffic = Traffic()
+        self.progress: Progress | None = None
+        self.arrived = 0
+        """Payloads handed over (counted by the I/O thread)."""
+        self.taken = 0
+        """Payloads looked at (counted by the training thread)."""
+        self.rtt: float | None = None
+        """Round-trip time of the last PING [s]."""
+        self.receiver = Receiver(chunk_bytes)
+        self._max_row_bytes = max_row_bytes
+        self._sender = Sender(chunk_bytes)
+        self._assembler = Assembler(max_row_bytes)
+        self._rows: deque[Outgoing] = deque()
+        self._kept: deque[Outgoing] = deque(maxlen=KEPT_ROWS)
+        self._frames: Iterator[bytes] = iter(())
+        self._frame: bytes | None = None
+        self._locked = False
+
+    @property
+    def up(self) -> bool:
+        """True while rows may be exchanged."""
+        return self.hello is not None and not self.closed
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits to be sent."""
+        return self._frame is None and not self._rows
+
+    def admit(self, hello: Hello, new_connection: bool) -> str | None:
+        """A fitting HELLO (over a new connection) or WELCOME has come: take it, or return why it comes too late."""
+        if self.hello is not None and hello.incarnation != self.hello.incarnation:
+            if hello.incarnation < self.hello.incarnation:
+                return f"peer {self.peer} was started again since (incarnation {self.hello.incarnation})"
+            if self._locked:
+                return (f"peer {self.peer} was started again while the run goes on; "
+                        "a peer that was lost cannot come back before the next start of all peers")
+        if self.hello is None or hello.incarnation != self.hello.incarnation:
+            self._assembler = Assembler(self._max_row_bytes)
+            self.progress = None
+        if new_connection:
+            self.receiver.restart()
+        self.hello = hello
+        return None
+
+    def forget(self) -> None:
+        """The neighbour was lost before the run began: it may come back."""
+        self.hello = self.progress = None
+
+    def reconnected(self) -> None:
+        """What was under way over the old connection may be lost: send it again, with fresh credits."""
+        self._sender.restart()
+        self._frames, self._frame = iter(()), None
+        self._rows.extendleft(reversed(self._kept))
+        self._kept.clear()
+
+    def queue(self, row: Outgoing) -> None:
+        """Send a payload after those that wait; a neighbour that takes none loses the oldest."""
+        self._rows.append(row)
+        while len(self._rows) > MOST_WAITING:
+            self._rows.popleft()
+
+    def next_frame(self) -> bytes | None:
+        """Return the frame to send now, or None where nothing waits or the neighbour's credit is used up."""
+        if self._frame is None:
+            self._frame = next(self._frames, None)
+        if self._frame is None and self._rows:
+            row = self._rows.popleft()
+            self._kept.append(row)
+            chunk_bytes = self._sender.chunk_bytes  # smaller on a slow link, where the shared checksums do not serve
+            shared = row.checksums if chunk_bytes == self.chunk_bytes else None
+            self._frames = split(row.header, row.payload, chunk_bytes, shared)
+            self._frame = next(self._frames)
+        if self._frame is None or not self._sender.can_send(payload_length(self._frame)):
+            return None
+        return self._frame
+
+    def sent(self, frame: bytes, now: float) -> None:
+        """The frame of ``next_frame`` has left."""
+        payload = payload_length(frame)
+        self._sender.sent(payload, now)
+        self._frame = None
+        self.count_sent(frame, payload)
+
+    def credit(self, consumed: int, now: float) -> None:
+        """The neighbour has consumed so many bytes in all (it may still count those of a connection before)."""
+        self._sender.credit(min(consumed, self._sender.sent_total), now)
+
+    def row(self, header: Header, payload: memoryview) -> tuple[memoryview | None, int | None]:
+        """A chunk has come: return the whole payload if it is complete, and the CREDIT that is due if one is.
+
+        Raises RemoteProtocolError where it does not fit, or its incarnation is not the one that said HELLO.
+        """
+        if self.hello is None or header.incarnation != self.hello.incarnation:
+            raise RemoteProtocolError(f"peer {self.peer} sent a row before its HELLO", self.peer)
+        last = header.chunk == header.chunks - 1
+        due = self.receiver.consumed(len(payload), last)
+        whole = self._assembler.add(header, payload)
+        if whole is not None:
+            self._locked = True
+            if self.arrived - self.taken >= MOST_UNREAD:
+                return None, due
+            self.arrived += 1
+        return whole, due
+
+    def count_sent(self, frame: bytes, payload: int = 0) -> None:
+        """Count a frame that left."""
+        self.traffic.bytes_sent += len(frame) + FRAME_OVERHEAD
+        self.traffic.payload_sent += payload
+        self.traffic.messages_sent += 1
+
+    def count_received(self, length: int) -> None:
+        """Count a frame that came."""
+        self.traffic.bytes_received += length + FRAME_OVERHEAD
+        self.traffic.messages_received += 1
+
+    def snapshot(self) -> Traffic:
+        """Return the counts as they are now."""
+        return replace(self.traffic)

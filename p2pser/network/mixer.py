@@ -1,0 +1,284 @@
+"""The Mixer between processes: one hosted row, its neighbours behind ZeroMQ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from queue import Empty
+
+import torch
+from torch import Tensor
+
+from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
+from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.models.rows import Schema
+from p2pser.network import events
+from p2pser.network.exchange import Exchange, Fate, Outcome
+from p2pser.network.hello import Hello
+from p2pser.network.links import Links
+from p2pser.topology.mixing import self_weight, weight
+from p2pser.topology.spec import Topology
+from p2pser.wire.codec import DENSE, Codec, codec
+from p2pser.wire.messages import Phase, Progress
+
+EventHook = Callable[[events.Event], None]
+
+
+class NetworkMixer:
+    """Carries one peer's rows to its neighbours (gossip.mixer.Mixer).
+
+    observe: sees every event of the network, in order (telemetry). check: called whenever this thread looks up while
+    it waits; may raise, which ends the waiting (signals).
+    """
+
+    def __init__(self, links: Links, topology: Topology, me: int, schema: Schema, *, clips: int | None,
+                 round_timeout: float, observe: EventHook = lambda event: None,
+                 check: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.links = links
+        self.topology = topology
+        self.me = me
+        self.peers = (me,)
+        self.size = topology.size
+        self.neighbours = topology.neighbours(me)
+        self.exchange = Exchange(me, self.neighbours, round_timeout)
+        self.hellos: dict[int, Hello] = {}
+        self.lost: dict[int, str] = {}
+        """Neighbours that are out for good, and why."""
+        self.left_out: list[tuple[Step, int, Fate]] = []
+        """Exchanges that went on without a neighbour."""
+        self._schema = schema
+        self._mark = bytes.fromhex(schema.digest())[:8]
+        self._clips = clips
+        self._observe, self._check, self._clock = observe, check, clock
+        self._refused: dict[int, tuple[str, float]] = {}
+        self._phase = Phase.START
+        self._at = Step(-(2**31), 0)
+        self._beat = 0
+        self._begun = False
+
+    # The verbs ----------------------------------------------------------------------------------------------
+
+    def edges(self, at: Step) -> Edges:
+        """The edges from all neighbours; a dead one's weight goes home when it delivers nothing."""
+        weights = [self._weight(j) for j in self.neighbours]
+        return Edges(torch.tensor(self.neighbours), torch.full((len(weights),), self.me),
+                     torch.tensor(weights, dtype=torch.float64),
+                     torch.tensor([self_weight(weights)], dtype=torch.float64))
+
+    def post(self, at: Step, out: Outbox) -> None:
+        """Queue the messages of a step for all living neighbours."""
+        self._begun = True
+        self._at = at
+        alive = [j for j in self.neighbours if j not in self.lost]
+        if out.rows is not None:
+            # The row is ours to keep: a late flow may need it as it was, and buffers in flight must not change.
+            own = out.rows[0].detach().clone()
+            self.exchange.post(at, own, {j: self._weight(j) for j in self.neighbours if j not in self.lost})
+            self._send_row(alive, at, own, out.codec)
+            return
+        self.exchange.post(at, None, {})
+        shared: dict[int, tuple[Tensor | bytes, list[int]]] = {}
+        for (_, j), value in (out.edges or {}).items():
+            if j in alive:
+                shared.setdefault(id(value), (value, []))[1].append(j)
+        for value, peers in shared.values():
+            if isinstance(value, Tensor):
+                self._send_row(peers, at, value.detach().clone(), out.codec)
+            else:
+                self.links.send(peers, at, value)
+
+    def collect(self, at: Step) -> Inbox:
+        """Wait until each neighbour has delivered, is lost, has skipped the step or is given up."""
+        self._at = at
+        if self._phase is Phase.TRAIN:
+            self._enter(Phase.EXCHANGE)
+        self._report()
+        self.exchange.begin(at)
+        outcome = self._wait()
+        for j, fate in outcome.missing:
+            self.left_out.append((at, j, fate))
+        values = [value for _, value in outcome.values]
+        sources = [j for j, _ in outcome.values]
+        weights = [self._weight(j) for j in sources]
+        return Inbox(torch.tensor(sources, dtype=torch.int64), torch.full((len(sources),), self.me),
+                     torch.tensor(weights, dtype=torch.float64),
+                     torch.tensor([self_weight(weights)], dtype=torch.float64), values,
+                     tuple((self.me, j) for j, _ in outcome.missing), outcome.late)
+
+    def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
+        """Row i becomes sum_j W_ij x_j over those that delivered."""
+        return mix_by_flows(self, rows, at, codec)
+
+    # Around the verbs ---------------------------------------------------------------------------------------
+
+    def connect(self, start_timeout: float | None, refused_wait: float, say: Callable[[str], None]) -> None:
+        """Wait until every neighbour has said a fitting HELLO; ``say`` hears for whom we wait whenever that changes.
+
+        A neighbour that does not fit has ``refused_wait`` seconds to come back corrected, then the run goes on
+        without it. After ``start_timeout`` seconds it goes on without those who are missing. Raises RefusedError
+        where no neighbour fits, P2PSERError where none has come.
+        """
+        begun, said = self._clock(), ""
+        while True:
+            missing = [j for j in self.neighbours if j not in self.hellos]
+            if not missing:
+                break
+            now = self._clock()
+            if len(self._refused) == len(self.neighbours):
+                raise RefusedError("; ".join(dict.fromkeys(reason for reason, _ in self._refused.values())))
+            waiting = [j for j in missing if j not in self._refused]
+            grace = max((at + refused_wait for _, at in self._refused.values()), default=now)
+            limit = begun + start_timeout if start_timeout is not None else None
+            if (limit is not None and now >= limit) or (not waiting and now >= grace):
+                break
+            sentence = _waiting_for(waiting, [j for j in missing if j in self._refused])
+            if sentence != said:
+                say(sentence)
+                said = sentence
+            ends = [moment for moment in (limit, grace if not waiting else None) if moment is not None]
+            self._take(min(ends) - now if ends else None)
+        for j in self.neighbours:
+            if j not in self.hellos:
+                reason = self._refused[j][0] if j in self._refused else f"peer {j} did not come in time"
+                self._lose(j, reason)
+        if len(self.lost) == len(self.neighbours) and self.neighbours:
+            raise P2PSERError(f"no neighbour of peer {self.me} came within {start_timeout} s: "
+                              f"start peers {', '.join(map(str, self.neighbours))}, or wait longer (--start-timeout)")
+
+    def enter(self, phase: Phase, round: int) -> None:
+        """Say in every header from now on where this peer is."""
+        self._at = Step(round, 0)
+        self._enter(phase)
+        self._report()
+
+    def local_step(self, peer: int, step: int) -> None:
+        """A local step is done: so that a slow peer is told from a stuck one."""
+        self._beat = step + 1
+        self._report()
+        self._check()
+
+    def next_round(self, round: int) -> int:
+        """The round after ``round``: the next, or the one that living neighbours are in if they went on without us."""
+        self._drain()
+        ahead = self.exchange.ahead()
+        return max(round + 1, ahead.round if ahead is not None else 0)
+
+    def unreachable(self) -> set[int]:
+        """The neighbours that are out for good."""
+        return set(self.lost)
+
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def _weight(self, j: int) -> float:
+        degree = self.topology.graph.degree
+        if self._clips is None:
+            return weight(degree[self.me], degree[j])
+        hello = self.hellos.get(j)
+        return weight(degree[self.me], degree[j], self._clips, hello.clips) if hello is not None else 0.0
+
+    def _send_row(self, peers: list[int], at: Step, row: Tensor, form: Codec) -> None:
+        self.links.send(peers, at, form.encode(row), codec=form.wire_name(row), size=row.numel(),
+                        schema=self._mark if row.numel() == self._schema.size else b"", unmixed=self.exchange.unmixed)
+
+    def _wait(self) -> Outcome:
+        while True:
+            self._drain()
+            self._check()
+            now = self._clock()
+            outcome = self.exchange.finish(now)
+            if outcome is not None:
+                return outcome
+            deadline = self.exchange.deadline(now)
+            self._take(None if deadline is None else deadline - now)
+
+    def _take(self, timeout: float | None) -> None:
+        """Handle the next event, waiting for it at most so long (for ever: None)."""
+        try:
+            event = self.links.events.get(timeout=None if timeout is None else max(0.0, timeout))
+        except Empty:
+            return
+        self._handle(event)
+        self._check()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                event = self.links.events.get_nowait()
+            except Empty:
+                return
+            self._handle(event)
+
+    def _handle(self, event: events.Event) -> None:
+        now = self._clock()
+        match event:
+            case events.Arrived(peer, header, payload):
+                self.links.taken(peer)
+                try:
+                    value = self._value(header.codec, header.size, header.schema, payload)
+                except RemoteProtocolError as error:
+                    event = events.Trouble(peer, str(error))
+                else:
+                    step = Step(header.round, header.slot)
+                    self.exchange.deliver(peer, step, value, [Step(*other) for other in header.unmixed], now)
+                    for other, past, own in self.exchange.resend():
+                        self._send_row([other], past, own, DENSE)
+            case events.Progressed(peer, progress):
+                if self.exchange.progress(peer, progress, now) and self._begun:
+                    # Whoever waits for one that gets on gets on itself: else patience would run out along a chain.
+                    self._beat += 1
+                    self._report()
+            case events.Up(peer, hello):
+                self.hellos[peer] = hello
+                self._refused.pop(peer, None)
+            case events.Refused(peer, reason, by_us):
+                if not self._begun:
+                    self._refused[peer] = (reason, now)
+                    self.hellos.pop(peer, None)
+                elif not by_us:
+                    self._lose(peer, reason)
+            case events.Died(peer, silence):
+                self._gone(peer, f"silent for {silence:.1f} s")
+            case events.Left(peer, reason):
+                self._gone(peer, reason)
+            case events.Paused():
+                self.exchange.resume_waiting(now)
+            case events.Failed(error):
+                raise LocalProtocolError(f"the I/O thread failed: {type(error).__name__}: {error}") from error
+            case _:
+                pass
+        self._observe(event)
+
+    def _value(self, form: str, size: int, mark: bytes, payload: memoryview) -> Tensor | bytes:
+        if mark not in (b"", self._mark):
+            raise RemoteProtocolError("a row of another model's schema came")
+        return codec(form).decode(payload, size) if form else bytes(payload)
+
+    def _gone(self, peer: int, reason: str) -> None:
+        if self._begun:
+            self._lose(peer, reason)
+        else:
+            self.hellos.pop(peer, None)  # it can come back until the run begins
+
+    def _lose(self, peer: int, reason: str) -> None:
+        if peer not in self.lost:
+            self.lost[peer] = reason
+            self.exchange.lost(peer)
+            self.links.leave(peer, f"peer {self.me} goes on without peer {peer}: {reason}")
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._beat = 0
+
+    def _report(self) -> None:
+        self.links.progress = Progress(self._at.round, self._at.slot, self._phase, self._beat)
+
+
+def _waiting_for(silent: list[int], refused: list[int]) -> str:
+    parts = [f"waiting for {_peers(silent)}" if silent else "",
+             f"waiting for {_peers(refused)} to come back corrected" if refused else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _peers(ids: list[int]) -> str:
+    return f"peer{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
+

@@ -1,0 +1,106 @@
+"""ZeroMQ sockets with the options that the protocol relies on, all of them bounded.
+
+Never ROUTING_ID, never ROUTER_HANDOVER: an authenticated peer could take another's replies.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from p2pser.errors import ConfigError
+from p2pser.network.keys import KeyPair
+from p2pser.wire.messages import MAX_FRAME
+
+HIGH_WATER = 192
+"""Messages that a socket may hold: the largest credit window in chunks, and room for control messages."""
+SEND_BUFFER = 128 * 1024
+"""Bytes of kernel buffer: what waits there cannot be overtaken by a PING."""
+HEARTBEAT_MS = 30_000
+"""ZMTP heartbeats, against half-open connections only; liveness is ours (see liveness.py)."""
+
+_DIALLING = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | \
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
+_LISTENING = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+
+def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPair) -> zmq.Socket[bytes]:
+    """Return the one ROUTER, bound. Raises ConfigError where the address cannot be listened on."""
+    socket = _bounded(context.socket(zmq.ROUTER))
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
+    socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"the port of {address} is already taken: another peer runs there, or another program; "
+                              "stop it, or give this peer another address") from None
+        raise ConfigError(f"cannot listen on {address}: {_why(error)}") from None
+    return socket
+
+
+def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, keys: KeyPair) -> zmq.Socket[bytes]:
+    """Return a DEALER that dials a neighbour for as long as it lives; ``server`` is the neighbour's public key."""
+    socket = _bounded(context.socket(zmq.DEALER))
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.curve_serverkey = server.encode()
+    socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
+    return socket
+
+
+def connect(socket: zmq.Socket[bytes], address: str) -> None:
+    """Dial. Raises ConfigError where the address is none."""
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"cannot dial {address}: {_why(error)}; write tcp://HOST:PORT") from None
+
+
+def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
+    """Return the monitor of a socket; ``happened`` reads it."""
+    return socket.get_monitor_socket(_DIALLING if dials else _LISTENING)
+
+
+def happened(monitor: zmq.Socket[bytes]) -> Iterator[zmq.Event]:
+    """Yield what has happened to a monitored socket since the last look."""
+    for message in received(monitor):
+        yield zmq.Event(parse_monitor_message([frame.bytes for frame in message])["event"])
+
+
+def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
+    """Yield the messages that wait at a socket, until there is none."""
+    while True:
+        try:
+            yield socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return
+
+
+def close(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None, linger: float) -> None:
+    """Close a socket and its monitor; what it still holds may take ``linger`` seconds to leave."""
+    if monitor is not None:
+        socket.disable_monitor()
+        monitor.close(0)
+    socket.close(int(linger * 1000))
+
+
+def _why(error: zmq.ZMQError) -> str:
+    return zmq.strerror(error.errno) if error.errno is not None else str(error)
+
+
+def _bounded(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    for option, value in (
+        (zmq.LINGER, 0), (zmq.SNDTIMEO, 0), (zmq.SNDHWM, HIGH_WATER), (zmq.RCVHWM, HIGH_WATER),
+        (zmq.MAXMSGSIZE, MAX_FRAME), (zmq.HANDSHAKE_IVL, 5000), (zmq.SNDBUF, SEND_BUFFER),
+        (zmq.HEARTBEAT_IVL, HEARTBEAT_MS), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_MS),
+    ):
+        socket.setsockopt(option, value)
+    return socket

@@ -1,0 +1,82 @@
+"""A peer's folder, ``OUT/NAME/peer-ID/``: which run it belongs to, how often it was started, whether it has finished."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.peer.checkpoint import read_json, write_json
+from p2pser.topology.spec import Topology
+
+RUN = "run.json"
+STARTS = "starts.json"
+FINISHED = "finished.json"
+CHECKPOINTS = "checkpoint"
+MODEL = "model"
+OURS = (RUN, FINISHED, CHECKPOINTS, MODEL, "metrics.jsonl", "events.jsonl")
+"""What ``--fresh`` removes: all that a peer writes but the count of starts, which only ever grows."""
+
+
+class PeerFolder:
+    """The folder of one peer in one run."""
+
+    def __init__(self, config: Config, topology: Topology, me: int) -> None:
+        self.path: Path = config.peer.out / config.name / f"peer-{me}"
+        self.checkpoints = self.path / CHECKPOINTS
+        self.model = self.path / MODEL
+        self._identity: dict[str, Any] = {"settings": config.shared(), "topology": topology.digest(), "peer": me}
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the summary of the finished run that lies here, or None."""
+        known: dict[str, Any] | None = read_json(self.path / FINISHED)
+        return known
+
+    def claim(self, fresh: bool) -> int:
+        """Make the folder this run's, and return the incarnation: how often it was started before.
+
+        fresh: remove what an earlier run left. Raises ConfigError where the folder holds a run with other settings.
+        """
+        if fresh:
+            self._clear()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another with --out") from None
+        if (known := read_json(self.path / RUN)) is not None:
+            self._compare(known)
+        else:
+            write_json(self.path / RUN, self._identity)
+        incarnation = self._starts()
+        write_json(self.path / STARTS, {"starts": incarnation + 1})
+        return incarnation
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Remember that the run has ended, and how."""
+        write_json(self.path / FINISHED, summary)
+
+    def _clear(self) -> None:
+        for name in OURS:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _starts(self) -> int:
+        known = read_json(self.path / STARTS)
+        return int(known["starts"]) if known is not None else 0
+
+    def _compare(self, known: dict[str, Any]) -> None:
+        if known == self._identity:
+            return
+        what = "the topology"
+        before, now = known.get("settings", {}), self._identity["settings"]
+        for field in sorted(set(before) | set(now)):
+            if before.get(field) != now.get(field):
+                what = f"{field} ({before.get(field)!r} then, {now.get(field)!r} now)"
+                break
+        raise ConfigError(f"{self.path} holds a run with another value of {what}; "
+                          "give this run another name (--name), or start over with --fresh")

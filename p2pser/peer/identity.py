@@ -1,0 +1,75 @@
+"""Who a peer is on the network: its key pair, its addresses and those of its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError, TopologyError
+from p2pser.network import keys
+from p2pser.network.keys import KeyPair
+from p2pser.network.link import Neighbour
+from p2pser.topology.spec import PeerEntry, Topology
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A peer's place in the network."""
+
+    keys: KeyPair
+    listen: str
+    neighbours: tuple[Neighbour, ...]
+
+
+def identify(config: Config, topology: Topology, me: int) -> Identity:
+    """Return key pair and addresses of peer ``me``.
+
+    Keys: those of the topology file, where it gives any (this peer's secret part is then in
+    ``network.secret_key``); else derived from the user's secret by run and id, so that the peers of one user know
+    each other. Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or
+    belongs to another public one.
+    """
+    neighbours = topology.neighbours(me)
+    given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
+    if given:
+        own = _own_key(config, topology, me)
+        public = dict(given.items())
+    else:
+        secret = keys.load_or_make_secret(config.network.secret)
+        own = keys.derive(secret, config.name, me)
+        public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
+    return Identity(own, listen(config, topology, me),
+                    tuple(Neighbour(j, address(config, topology, j), public[j]) for j in neighbours))
+
+
+def address(config: Config, topology: Topology, i: int) -> str:
+    """Return where peer ``i`` is dialled: its ``address:``, or the host of the settings and base_port + i."""
+    entry = topology.peers.get(i, PeerEntry())
+    port = config.network.base_port + i
+    if entry.address is None and port > 65535:
+        raise TopologyError(f"peer {i} would listen on port {port}: give it an address, or lower network.base_port")
+    return entry.address or f"tcp://{config.network.host}:{port}"
+
+
+def listen(config: Config, topology: Topology, i: int) -> str:
+    """Return where peer ``i`` listens: its ``listen:``, its address on this machine, or all interfaces at its port."""
+    entry = topology.peers.get(i, PeerEntry())
+    if entry.listen is not None:
+        return entry.listen
+    dialled = address(config, topology, i)
+    host, _, port = dialled.removeprefix("tcp://").rpartition(":")
+    return dialled if host in LOOPBACK else f"tcp://*:{port}"
+
+
+def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:
+    path = config.network.secret_key
+    if path is None:
+        raise ConfigError(f"the topology {topology.name!r} gives keys: say where the secret key of peer {me} lies "
+                          "(--set network.secret_key=FILE; p2pser keys makes one)")
+    own = keys.read_secret_key(path)
+    if own.public != topology.peers[me].key:
+        raise ConfigError(f"the secret key in {path} does not belong to the key that the topology "
+                          f"{topology.name!r} gives peer {me}; use that peer's file, or correct the topology")
+    return own

@@ -1,0 +1,353 @@
+"""One peer, from its recordings to the network's model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p2pser import models
+from p2pser.config import Config
+from p2pser.errors import P2PSERError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.consensus import Consensus, consensus, living_slem
+from p2pser.gossip.flood import agree_on_cuts
+from p2pser.gossip.run import run
+from p2pser.gossip.statistics import statistics
+from p2pser.gossip.table import algorithm
+from p2pser.learning.inference import logits
+from p2pser.learning.learner import Learner, LocalWork
+from p2pser.learning.metrics import confusion, uar
+from p2pser.models.directory import Card, Origin, save
+from p2pser.models.rows import Schema, digest
+from p2pser.network import events
+from p2pser.network.hello import Hello, normalised_settings
+from p2pser.network.links import Links
+from p2pser.network.mixer import NetworkMixer
+from p2pser.peer import checkpoint, setup
+from p2pser.peer.folder import PeerFolder
+from p2pser.peer.identity import identify
+from p2pser.peer.sketch import Sketch
+from p2pser.peer.telemetry import Telemetry
+from p2pser.speech.cache import settings_key
+from p2pser.speech.federation import Federation, federate, normalised
+from p2pser.speech.normalise import Statistics, from_sums, sums
+from p2pser.topology.spec import Topology
+from p2pser.topology.summary import diameter
+from p2pser.wire.messages import Phase
+
+SUMS = "setup.sums"
+"""The row of feature sums in a checkpoint, beside the algorithm's rows."""
+
+Sink = Callable[[dict[str, Any]], None]
+
+
+class Interrupted(Exception):
+    """Somebody asked this peer to stop (Ctrl-C, SIGTERM)."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a peer's run ended. ``finished`` is False where it was interrupted; ``summary`` is plain data."""
+
+    finished: bool
+    summary: dict[str, Any]
+
+
+class Peer:
+    """A peer process's work. ``run`` does all of it; ``interrupt`` (from a signal handler) ends it early.
+
+    fresh: forget an earlier run in the same folder. sink: hears every line of telemetry, sketches included.
+    say: hears sentences for the person who watches. listening: called once with the endpoint that was bound.
+    """
+
+    def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
+                 say: Callable[[str], None] = lambda sentence: None,
+                 federation: Federation | None = None) -> None:
+        self.config, self.topology, self.me = config, topology, me
+        self.folder = PeerFolder(config, topology, me)
+        self._fresh, self._sink, self._say = fresh, sink, say
+        self._federation = federation
+        self._stop = False
+        self._mixer: NetworkMixer | None = None
+        self._start_of_round: tuple[int, State] | None = None
+        self._sums: Tensor | None = None
+        self._pinned: list[int] | None = None
+
+    def interrupt(self) -> None:
+        """Ask the peer to leave with a checkpoint; safe in a signal handler."""
+        self._stop = True
+        if self._mixer is not None:
+            self._mixer.links.wake()
+
+    def run(self) -> Ending:
+        """Train, gossip and end with a model. Raises P2PSERError where that cannot be."""
+        identity = identify(self.config, self.topology, self.me)
+        if not self._fresh and (known := self.folder.finished()) is not None:
+            self._say(f"peer {self.me} has finished this run: its model is at {self.folder.model}; "
+                      "start over with --fresh, or give the next run another name (--name)")
+            return Ending(True, known)
+        incarnation = self.folder.claim(self._fresh)
+        torch.set_num_threads(self.config.training.threads)
+        with Telemetry(self.folder.path, self._sink) as telemetry:
+            self._telemetry = telemetry
+            started = time.monotonic()
+            self._prepare()
+            hello = self._hello(incarnation)
+            links = Links(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
+                          max_row_bytes=max(1 << 20, 16 * self._schema.size + (1 << 16)))
+            links.start()
+            telemetry.event("listening", endpoint=links.endpoint, incarnation=incarnation)
+            self._mixer = NetworkMixer(
+                links, self.topology, self.me, self._schema, observe=self._observe, check=self._look_up,
+                clips=hello.clips if self.config.gossip.weighting == "clips" else None,
+                round_timeout=self.config.network.round_timeout)
+            reason = "failed"
+            try:
+                ending = self._take_part(self._mixer, started)
+                reason = "done"
+                return ending
+            except Interrupted:
+                reason = "interrupted"
+                return self._leave()
+            finally:
+                links.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
+                telemetry.event("left", reason=reason)
+
+    # Before the network -------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        config = self.config
+        if self._federation is None:
+            self._federation = federate(config, self.topology.size, only=self.me)
+        federation = self._federation
+        for path, why in federation.left_out:
+            self._telemetry.event("clip_left_out", path=str(path), reason=why)
+        for note in federation.notes:
+            self._say(note)
+        self._examples = federation.train[self.me]
+        self._module = models.build(config.model, self._examples.features.shape[1:], len(federation.labels), config.seed)
+        self._schema = Schema.of(self._module)
+        self._initial = self._schema.flatten(self._module)
+        self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
+        self._algorithm = algorithm(config.gossip.algorithm)
+
+    def _hello(self, incarnation: int) -> Hello:
+        federation = self._federation
+        assert federation is not None
+        settings = {**self.config.shared(), "features.normalise": federation.normalise,
+                    "features.version": settings_key(self.config.features)}
+        return Hello(
+            run=self.config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
+            topology=self.topology.digest(), schema=self._schema.digest(), initial=digest(self._initial),
+            labels=federation.labels, clips=len(self._examples))
+
+    # With the network ---------------------------------------------------------------------------------------
+
+    def _take_part(self, mixer: NetworkMixer, started: float) -> Ending:
+        config, topology = self.config, self.topology
+        mixer.connect(config.network.start_timeout, config.network.refused_wait, self._waiting)
+        mixer.enter(Phase.SETUP, setup.ROLL_CALL)
+        available = checkpoint.available(self.folder.checkpoints)
+        call = setup.roll_call(mixer, topology, self.me, available, len(self._examples))
+        counts = setup.counts_for(config.gossip.weighting, topology, call.clips)
+        # What lies ahead of the common round belongs to a future in which somebody was left out.
+        checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
+        state = self._begin(mixer, call)
+        local = self._local_work(mixer)
+        mixer.enter(Phase.TRAIN, call.resume)
+        self._say(f"peer {self.me} {'resumes at' if call.resume else 'starts with'} round {call.resume}: "
+                  f"{len(self._examples)} clips, {self._schema.size} parameters, {len(mixer.neighbours)} neighbours")
+        state = run(self._algorithm, state, local, mixer, config.training.rounds, call.resume,
+                    before_round=self._before_round, next_round=mixer.next_round,
+                    after_round=lambda round, state: self._after_round(round, state, local, mixer))
+        rounds = config.training.rounds
+        self._before_round(rounds, state)
+        mixer.enter(Phase.CONSENSUS, rounds)
+        before = _bytes(mixer)
+        cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable)[self.me]
+        mixer.enter(Phase.CONSENSUS, rounds + 1)
+        final = consensus(
+            mixer, state.rows["x"], rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
+            slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
+            observe=self._observe_consensus)
+        mixer.enter(Phase.END, rounds + 1)
+        return self._end(mixer, final, _bytes(mixer) - before, time.monotonic() - started)
+
+    def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
+        """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
+        own = torch.from_numpy(sums(self._examples.features))[None]
+        if call.resume:
+            rows, edges, _ = checkpoint.load(self.folder.checkpoints, call.resume)
+            self._sums = rows.pop(SUMS)
+            self._telemetry.event("resumed", round=call.resume)
+            self._telemetry.rewind(call.resume)
+            return State(rows, edges)
+        mixer.enter(Phase.SETUP, setup.STATISTICS)
+        found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
+                           slem=living_slem(self.topology, None, call.cut, self.me))
+        self._sums = found.rows
+        self._telemetry.event("statistics", exchanges=found.exchanges, distance=found.distance)
+        return State({"x": self._initial[None].clone()})
+
+    def _local_work(self, mixer: NetworkMixer) -> LocalWork:
+        federation = self._federation
+        assert federation is not None
+        assert self._sums is not None
+        self._statistics: Statistics = from_sums(self._sums[0].numpy())
+        self._train = normalised(self._examples, federation.normalise, self._statistics)
+        self._test = None if federation.test is None else normalised(federation.test, federation.normalise,
+                                                                     self._statistics)
+        learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(self._train),
+                          torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me)
+        return LocalWork([learner], mixer.local_step)
+
+    def _before_round(self, round: int, state: State) -> None:
+        self._look_up()
+        # Training changes the optimiser's rows in place: an interruption needs the round's start as it was.
+        self._start_of_round = round, State({name: rows.clone() for name, rows in state.rows.items()}, state.edges)
+        last = round == self.config.training.rounds
+        if round and (round % self.config.peer.checkpoint_every == 0 or last):
+            self._checkpoint()
+        if not last:
+            assert self._mixer is not None
+            self._mixer.enter(Phase.TRAIN, round)
+
+    def _checkpoint(self) -> None:
+        assert self._start_of_round is not None
+        assert self._sums is not None
+        round, state = self._start_of_round
+        rows = {**state.rows, SUMS: self._sums}
+        meta = {"round": round, "run": self.config.name, "peer": self.me, "schema": self._schema.digest()}
+        try:
+            checkpoint.save(self.folder.checkpoints, round, rows, state.edges, meta)
+        except P2PSERError as error:
+            # A full disk must not end a run that the neighbours depend on: the checkpoint before stays.
+            self._telemetry.event("checkpoint_failed", round=round, reason=str(error))
+            self._say(str(error))
+            return
+        keep = setup.kept_checkpoints(diameter(self.topology.graph), self.config.peer.checkpoint_every)
+        checkpoint.prune(self.folder.checkpoints, keep, self._pinned or ())
+
+    def _after_round(self, round: int, state: State, local: LocalWork, mixer: NetworkMixer) -> None:
+        record = {"peer": self.me, "round": round, "loss": local.losses[0], "distance": mixer.exchange.spread,
+                  "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
+                  "links": mixer.links.states()}
+        if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
+            record["uar"] = self._uar(state.rows["x"][0])
+        self._telemetry.metrics(**record)
+        self._show(round=round, row=state.rows["x"][0])
+
+    def _observe_consensus(self, exchange: int, rows: Tensor) -> None:
+        self._look_up()
+        self._show(exchange=exchange, row=rows[0])
+
+    def _show(self, *, row: Tensor, **where: int) -> None:
+        if self._sink is not None and self._sketch is not None:
+            self._sink({"kind": "sketch", "peer": self.me, **where, "sketch": self._sketch.of(row)})
+
+    def _uar(self, row: Tensor) -> float | None:
+        federation = self._federation
+        assert federation is not None
+        if self._test is None or federation.test is None:
+            return None
+        self._schema.bind(self._module, row.to(torch.float32).clone())
+        predicted = logits(self._module, self._test).argmax(axis=1)
+        value = float(uar(confusion(federation.test.labels, predicted, len(federation.labels))))
+        return None if math.isnan(value) else value
+
+    # The end ------------------------------------------------------------------------------------------------
+
+    def _end(self, mixer: NetworkMixer, final: Consensus, consensus_bytes: int, seconds: float) -> Ending:
+        row = final.rows[0].to(torch.float32)
+        save(self.folder.model, row, self._schema, self._card())
+        traffic = mixer.links.traffic().values()
+        summary = {
+            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(row),
+            "model": str(self.folder.model), "consensus": final.converged, "consensus_distance": final.distance,
+            "consensus_exchanges": final.exchanges, "consensus_bytes": consensus_bytes,
+            "bytes_sent": _bytes(mixer), "payload_sent": sum(link.payload_sent for link in traffic),
+            "messages_sent": sum(link.messages_sent for link in traffic),
+            "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
+            "left_out": [[list(step), peer, fate.value] for step, peer, fate in mixer.left_out],
+            "peers_dead": list(final.dead), "wall_s": seconds, "out": str(self.folder.path),
+        }
+        if not final.converged:
+            self._say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at a "
+                      f"difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
+        self.folder.finish(summary)
+        self._telemetry.event("finished", **summary)
+        return Ending(True, summary)
+
+    def _card(self) -> Card:
+        federation, config = self._federation, self.config
+        assert federation is not None
+        origin = Origin(federation.corpus.name, federation.corpus.version, federation.corpus.synthetic,
+                        config.corpus.split, config.corpus.fold, config.corpus.seed, config.corpus.partition == "own")
+        return Card(federation.labels, self._examples.features.shape[1:], config.model, config.features,
+                    federation.normalise, self._statistics, origin,
+                    {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
+                     "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed})
+
+    def _leave(self) -> Ending:
+        round = None
+        if self._start_of_round is not None:
+            round = self._start_of_round[0]
+            self._checkpoint()
+        where = f"with a checkpoint of round {round}" if round is not None else "before the first round"
+        self._say(f"peer {self.me} leaves {where}; the same command resumes")
+        return Ending(False, {"peer": self.me, "finished": False, "round": round, "out": str(self.folder.path)})
+
+    # Looking around -----------------------------------------------------------------------------------------
+
+    def _look_up(self) -> None:
+        if self._stop:
+            raise Interrupted
+
+    def _waiting(self, sentence: str) -> None:
+        self._telemetry.event("waiting", sentence=sentence)
+        self._say(f"peer {self.me} is {sentence}")
+
+    def _observe(self, event: events.Event) -> None:
+        match event:
+            case events.Refused(peer, reason, by_us):
+                who = f"peer {self.me} refused peer {peer}" if by_us else f"peer {peer} refused peer {self.me}"
+                self._tell("refused", f"{who}: {reason}", peer=peer, reason=reason, by_us=by_us)
+            case events.Suspected(peer, silence):
+                self._tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
+            case events.Returned(peer):
+                self._tell("alive", f"peer {peer} is back", peer=peer)
+            case events.Died(peer, silence):
+                self._pin()
+                self._tell("dead", f"peer {peer} is DEAD after {silence:.1f} s of silence; the others go on",
+                           peer=peer, silence=silence)
+            case events.Left(peer, reason):
+                if reason != "done":
+                    self._pin()
+                self._tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
+            case events.Up(peer, hello):
+                self._telemetry.event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
+            case events.Trouble(peer, reason):
+                self._tell("trouble", reason, peer=peer, reason=reason)
+            case events.Paused(seconds):
+                self._telemetry.event("paused", seconds=seconds)
+            case _:
+                pass
+
+    def _tell(self, kind: str, sentence: str, **fields: Any) -> None:
+        self._telemetry.event(kind, **fields)
+        self._say(sentence)
+
+    def _pin(self) -> None:
+        """Keep the checkpoints from before the first loss: they are what all have in common at the next start."""
+        if self._pinned is None:
+            self._pinned = checkpoint.available(self.folder.checkpoints)
+
+
+def _bytes(mixer: NetworkMixer) -> int:
+    return sum(link.bytes_sent for link in mixer.links.traffic().values())
