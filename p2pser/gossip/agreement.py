@@ -56,9 +56,7 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
     """
 
     def refuse(what: str) -> RemoteProtocolError:
-        return RemoteProtocolError(
-            f"peer {source} sent, in exchange {exchange} of the consensus, {what}", source
-        )
+        return RemoteProtocolError(f"peer {source} sent, in exchange {exchange} of the consensus, {what}", source)
 
     peers = len(graph)
     width = (peers + 7) // 8
@@ -99,6 +97,7 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
 
 class Reach:
     """Who can be reached over the edges that are not cut, and how far the farthest is; remembered by cut set.
+    
     """
 
     def __init__(self, graph: nx.Graph) -> None:
@@ -107,6 +106,7 @@ class Reach:
 
     def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
         """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph).
+        
         """
         if (cut, peer) not in self._known:
             living = without(self.graph, cut)
@@ -148,6 +148,7 @@ class Node:
 
     def start(self, exchange: int, worst: float, row: Tensor) -> None:
         """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of that exchange (kept).
+        
         """
         self._alive[exchange] = _Flood(worst if worst == worst else math.inf, 1 << self.peer, row)
 

@@ -1,4 +1,6 @@
-"""A mixer that hosts one peer, over queues between threads: what each peer does alone must be what all do together."""
+"""A mixer that hosts one peer, over queues between threads: what each peer does alone must be what all do
+together.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ class SoloMixer:
 
 @pytest.fixture
 def each_alone() -> Callable[..., dict[int, Any]]:
-    """Return a function that runs ``work(mixer)`` in a thread for each peer: {peer: result}, the dead left out."""
+    """Return a function that runs ``work(mixer)`` in a thread for each peer: {peer: result}, the dead left
+    out.
+    """
 
     def run(
         topology: Topology, work: Callable[[SoloMixer], Any], dead: dict[int, Step] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgpack
 import networkx as nx
 import pytest
@@ -57,9 +59,7 @@ def test_the_reachable_learn_from_each_other_when_some_die(size, seed, data):
     "graph", [nx.cycle_graph(7), nx.star_graph(5), nx.path_graph(6), nx.complete_graph(4), random_graph(9, 3)]
 )
 def test_alone_nobody_waits_for_one_who_ended(graph, each_alone):
-    heard = each_alone(
-        topology(graph), lambda mixer: flood(mixer, 3, {mixer.peer: b"%d" % mixer.peer}, graph)
-    )
+    heard = each_alone(topology(graph), lambda mixer: flood(mixer, 3, {mixer.peer: b"%d" % mixer.peer}, graph))
     for i in graph:
         assert heard[i] == {i: {j: b"%d" % j for j in graph}}
 
@@ -113,7 +113,7 @@ def test_other_forms_are_refused_and_name_the_peer(message):
 def test_any_bytes_are_read_or_refused(message):
     knowledge = flood_knowledge(SimulatedMixer(topology(nx.path_graph(1))), 0, {0: b""}, nx.path_graph(1))[0]
     knowledge.graph = nx.path_graph(4)
-    try:
+    with contextlib.suppress(RemoteProtocolError):
         knowledge.merge(message, 1)
-    except RemoteProtocolError as error:
-        assert error.peer == 1
+    assert knowledge.values.keys() <= {0, 1, 2, 3}
+    assert knowledge.cut <= set(knowledge.graph.edges)

@@ -55,7 +55,7 @@ def test_the_slowest_mode_contracts_by_the_slem(name):
 
 
 def test_clip_weights_contract_by_the_slem_in_the_pi_norm():
-    counts = {i: n for i, n in enumerate([3, 40, 7, 9, 100, 12, 5, 5, 60, 11])}
+    counts = dict(enumerate([3, 40, 7, 9, 100, 12, 5, 5, 60, 11]))
     top, pi = topology(GRAPHS["ring"]), np.array([3, 40, 7, 9, 100, 12, 5, 5, 60, 11]) / 252
     W = metropolis(top.graph, counts)
     mixer, x = SimulatedMixer(top, counts=counts), rows(10)
@@ -100,9 +100,7 @@ def test_chebyshev_takes_a_fraction_of_plain_gossips_exchanges(size, most):
     rho = living_slem(top, None, (), 0)
     found = consensus(SimulatedMixer(top), x, 0, top, 1e-6, slem=rho)
     plain = consensus(SimulatedMixer(top), x, 0, top, 1e-6, slem=0.0)
-    print(
-        f"ring of {size}: {found.exchanges} exchanges, plain gossip {plain.exchanges}, theory {rounds_to(1e-6, rho)}"
-    )
+    print(f"ring of {size}: {found.exchanges} exchanges, plain gossip {plain.exchanges}, theory {rounds_to(1e-6, rho)}")
     assert found.converged
     assert plain.converged
     assert found.exchanges <= most < plain.exchanges

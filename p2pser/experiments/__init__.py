@@ -1,0 +1,1 @@
+"""Comparison runs, their tables and pictures."""

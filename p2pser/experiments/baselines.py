@@ -1,0 +1,96 @@
+"""What gossip is measured against: everybody alone, everything on one heap, and a server.
+
+All take the same number of clips from the same training set over the same rounds, with the same learning rate
+schedule, start and model:
+
+* **local-only**: each peer takes its K local steps a round from its own row and never mixes. With ``global``
+  normalisation it has its own clips' statistics only, as it would alone.
+* **pooled**: one model on all peers' clips. The peers of a federation draw K * sum_i b_i clips a round in N
+  batches side by side (b_i: the batch size, or all clips of a peer with fewer); one learner draws the same
+  number in batches of min(64, sum_i b_i), with correspondingly more steps than K where 64 is the smaller.
+* **server FedAvg**: the exact mean after each round, which is gossip over the complete graph (its W is 1/N).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from p2pser.config import Config
+from p2pser.gossip.algorithm import State
+from p2pser.learning import metrics
+from p2pser.learning.metrics import Predictions
+from p2pser.seeding import EVERYBODY
+from p2pser.simulation.bench import Bench, together
+from p2pser.simulation.engine import Run, simulate
+from p2pser.speech.federation import Federation
+from p2pser.speech.normalise import from_sums, sums
+from p2pser.topology import graphs
+from p2pser.topology.spec import Topology
+
+POOLED_BATCH = 64
+"""Largest batch of the pooled run [clips]."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """predictions: one for each model (pooled: one; local-only: one a peer, ascending), on the held-out
+    clips.
+    """
+
+    name: str
+    predictions: tuple[Predictions, ...]
+
+    @property
+    def uar(self) -> float:
+        """Mean over the models of the UAR on the held-out clips."""
+        return float(np.mean([metrics.uar_pooled(one) for one in self.predictions]))
+
+
+Progress = Callable[[int], None]
+"""Called with the number of rounds done."""
+
+
+def pooled(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
+    """Train one model on all peers' clips (see the module's docstring)."""
+    batches = [min(config.training.batch_size, len(examples)) for examples in federation.train.values()]
+    batch = min(POOLED_BATCH, sum(batches))
+    steps = math.ceil(config.training.local_steps * sum(batches) / batch)
+    training = config.training.model_copy(update={"batch_size": batch, "local_steps": steps})
+    everything = together([federation.train[i] for i in sorted(federation.train)])
+    statistics = from_sums(sums(everything.features)) if federation.normalise == "global" else None
+    bench = Bench(config, federation, {EVERYBODY: everything}, statistics, training)
+    return Baseline("pooled", _train(config, bench, progress))
+
+
+def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
+    """Train each peer alone (see the module's docstring)."""
+    if federation.normalise != "global":
+        return Baseline("local-only", _train(config, Bench(config, federation, federation.train), progress))
+    said: list[Predictions] = []
+    for i in sorted(federation.train):
+        statistics = from_sums(sums(federation.train[i].features))
+        bench = Bench(config, federation, {i: federation.train[i]}, statistics)
+        said.extend(_train(config, bench, progress))
+    return Baseline("local-only", tuple(said))
+
+
+def fedavg(config: Config, federation: Federation) -> Run:
+    """Run federated averaging with a server: the exact mean of all peers after each round."""
+    graph = graphs.build("complete", len(federation.train))
+    return simulate(config, Topology("server", graph, {}, "metropolis", {}), federation, each_peer=False)
+
+
+def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Predictions, ...]:
+    """All rounds of the bench's local work without any mixing."""
+    state = State({"x": bench.start.repeat(len(bench.peers), 1)})
+    for round in range(config.training.rounds):
+        state.rows["x"] = bench.local.train(state, round)
+        if progress is not None:
+            progress(round + 1)
+    with torch.inference_mode():
+        return tuple(bench.predictions(row.clone()) for row in state.rows["x"])

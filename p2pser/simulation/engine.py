@@ -1,0 +1,246 @@
+"""A whole run in one process: the same algorithms and local work as the network's, over the simulated mixer.
+
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.consensus import Consensus, consensus, living_slem
+from p2pser.gossip.flood import agree_on_cuts
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.run import run
+from p2pser.gossip.statistics import statistics as gossip_statistics
+from p2pser.gossip.table import algorithm
+from p2pser.learning.metrics import Predictions
+from p2pser.models.rows import Schema
+from p2pser.simulation.bench import Bench
+from p2pser.simulation.mixer import Faults, SimulatedMixer
+from p2pser.speech.federation import Federation
+from p2pser.speech.normalise import Statistics, from_sums, sums
+from p2pser.topology.spec import Topology
+
+SETUP = -1
+"""The round of the statistics; the cut edges are flooded in round R, the final consensus is in round R + 1.
+
+"""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was measured after a communication round (the first is 1).
+
+    loss: mean over the living peers. uar: of the held-out clips: "mean" and "worst" over the living peers,
+    "consensus" of the model that the consensus would be now; None where not evaluated. distance: the
+    consensus distance. bytes: payload bytes sent so far, mean over peers.
+    """
+
+    round: int
+    loss: float
+    uar: Mapping[str, float | None]
+    distance: float
+    bytes: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the round as plain data."""
+        return {**self.__dict__, "uar": dict(self.uar)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. rows: (N, D) float32 after the last round; row: (D,) float32, the consensus model."""
+
+    config: Config
+    topology: Topology
+    federation: Federation
+    schema: Schema
+    history: tuple[Round, ...]
+    rows: Tensor
+    row: Tensor
+    statistics: Statistics | None
+    final: Consensus
+    final_distance: tuple[float, ...]
+    """Consensus distance before each exchange of the final consensus, and after the last."""
+    predictions: Predictions | None
+    """The consensus model's, on the held-out clips."""
+    peer_predictions: tuple[Predictions, ...]
+    """Each living peer's after the last round, before the final consensus."""
+    living: tuple[int, ...]
+    slem: float
+    bytes_training: np.ndarray
+    """Payload bytes that each peer sent in the rounds, (N,)."""
+    bytes_final: np.ndarray
+    messages_late: int
+    wall_s: float
+
+
+def distance(rows: Tensor, mean: Tensor) -> float:
+    """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
+    
+    """
+    away = torch.linalg.vector_norm(rows - mean, dim=1, dtype=torch.float64)
+    return float(away.square().mean().sqrt() / torch.linalg.vector_norm(mean, dtype=torch.float64))
+
+
+def simulate(
+    config: Config,
+    topology: Topology,
+    federation: Federation,
+    *,
+    exact: bool = False,
+    each_peer: bool = True,
+    dead: Mapping[int, int] | None = None,
+    faults: Faults | None = None,
+    observe: Callable[[Round], None] | None = None,
+) -> Run:
+    """Run all peers of ``topology`` on ``federation`` and return what was measured.
+
+    exact: mix and agree bit for bit as the network does; without it, mixing is one product and the final
+    consensus works on coordinates in the rows' own span (an isometry: the same norms, to rounding).
+    each_peer: evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
+    dead: {peer: round} in which a peer falls silent. observe: called after each round.
+
+    Raises ConfigError where the topology and the federation are of different sizes or nobody would be left.
+    """
+    began = time.monotonic()
+    peers = topology.size
+    if sorted(federation.train) != list(range(peers)):
+        raise ConfigError(
+            f"the topology {topology.name!r} has {peers} peers and the corpus was dealt over {len(federation.train)}"
+        )
+    deaths = {peer: Step(round, 0) for peer, round in (dead or {}).items()}
+    living = tuple(i for i in range(peers) if i not in deaths)
+    if not living or not all(0 <= i < peers for i in deaths):
+        raise ConfigError(
+            f"of the {peers} peers, {sorted(deaths)} cannot be silenced: they must exist, and one must remain"
+        )
+    clips = {i: len(federation.train[i]) for i in range(peers)}
+    counts = clips if config.gossip.weighting == "clips" else None
+    mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths)
+    statistics = _statistics(topology, federation)
+    bench = Bench(config, federation, federation.train, statistics)
+    share = torch.tensor([float(clips[i]) if counts else 1.0 for i in living], dtype=torch.float64)
+    share = (share / share.sum()).to(torch.float32)
+    state = State({"x": bench.start.repeat(peers, 1)})
+    history: list[Round] = []
+    before = mixer.bytes_sent.copy()
+
+    def after_round(round: int, state: State) -> None:
+        rows = state.rows["x"][list(living)]
+        mean = share @ rows
+        last = round == config.training.rounds - 1
+        due = bench.tests and ((round + 1) % config.peer.evaluate_every == 0 or last)
+        uars = [bench.uar(row) or 0.0 for row in rows] if due and (each_peer or last) else []
+        history.append(
+            Round(
+                round=round + 1,
+                loss=float(np.mean([bench.local.losses[i] for i in living])),
+                uar={
+                    "mean": float(np.mean(uars)) if uars else None,
+                    "worst": min(uars) if uars else None,
+                    "consensus": bench.uar(mean) if due else None,
+                },
+                distance=distance(rows, mean),
+                bytes=float((mixer.bytes_sent - before).mean()),
+            )
+        )
+        if observe is not None:
+            observe(history[-1])
+
+    state = run(
+        algorithm(config.gossip.algorithm), state, bench.local, mixer, config.training.rounds, after_round=after_round
+    )
+    rows = state.rows["x"]
+    trained = mixer.bytes_sent.copy()
+    slem, final, distances = _finish(config, mixer, rows, share, living, counts, exact)
+    row = final.rows[living[0]].to(torch.float32)
+    return Run(
+        config=config,
+        topology=topology,
+        federation=federation,
+        schema=bench.schema,
+        history=tuple(history),
+        rows=rows,
+        row=row,
+        statistics=statistics,
+        final=final,
+        final_distance=distances,
+        predictions=bench.predictions(row) if bench.tests else None,
+        peer_predictions=tuple(bench.predictions(rows[i]) for i in living) if bench.tests else (),
+        living=living,
+        slem=slem,
+        bytes_training=trained - before,
+        bytes_final=mixer.bytes_sent - trained,
+        messages_late=mixer.late,
+        wall_s=time.monotonic() - began,
+    )
+
+
+def _statistics(topology: Topology, federation: Federation) -> Statistics | None:
+    """The training statistics by gossip, as peer 0 finds them (all find the same to 1e-12)."""
+    if federation.normalise != "global":
+        return None
+    rows = torch.from_numpy(np.stack([sums(federation.train[i].features) for i in range(topology.size)]))
+    mixer = SimulatedMixer(topology)
+    found = gossip_statistics(mixer, rows, SETUP, topology, slem=living_slem(topology, None, (), 0))
+    return from_sums(found.rows[0].numpy() * topology.size)
+
+
+def _finish(
+    config: Config,
+    mixer: SimulatedMixer,
+    rows: Tensor,
+    share: Tensor,
+    living: tuple[int, ...],
+    counts: Mapping[int, int] | None,
+    exact: bool,
+) -> tuple[float, Consensus, tuple[float, ...]]:
+    """The final consensus: (slem of the living, its end, the consensus distance before each exchange)."""
+    topology, rounds = mixer.topology, config.training.rounds
+    # Misses are the training's: over TCP the end loses nothing but the dead.
+    faults, mixer.faults = mixer.faults, None
+    cut = agree_on_cuts(mixer, rounds, topology.graph)[living[0]]
+    slem = living_slem(topology, counts, cut, living[0])
+    basis: Tensor | None = None
+    start = rows
+    weights = share.to(torch.float64)
+    overhead = mixer.bytes_sent.copy()
+    if not exact:
+        basis = torch.linalg.qr(rows.to(torch.float64).T)[0]
+        start = rows.to(torch.float64) @ basis
+    seen: list[float] = []
+
+    def observe(_: int, y: Tensor) -> None:
+        chosen = y[list(living)]
+        seen.append(distance(chosen, weights @ chosen))
+
+    final = consensus(
+        mixer,
+        start,
+        rounds + 1,
+        topology,
+        config.gossip.consensus_tolerance,
+        slem=slem,
+        max_exchanges=config.gossip.max_consensus_exchanges,
+        cut=cut,
+        observe=observe,
+    )
+    if basis is not None:
+        # The messages carried coordinates: count the rows that the network would have sent instead.
+        degree = np.array([len(topology.neighbours(i)) for i in range(mixer.size)])
+        degree[[i for i in range(mixer.size) if i not in living]] = 0
+        mixer.bytes_sent = overhead + degree * final.exchanges * 8 * rows.shape[1]
+        final = Consensus(final.rows @ basis.T, final.distance, final.exchanges, final.dead, final.converged)
+    mixer.faults = faults
+    last = final.rows[list(living)]
+    return slem, final, (*seen, distance(last, weights @ last))
