@@ -56,7 +56,7 @@ def list_command(as_json: bool) -> None:
     _print(table)
 
 
-@topology.command()
+@topology.command(short_help="Show a topology in numbers.")
 @_graph_options
 @json_option
 def show(file: str, peers: int | None, seed: int, as_json: bool) -> None:
