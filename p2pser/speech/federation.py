@@ -1,0 +1,225 @@
+"""Who holds what: from a corpus to the features and labels of each peer and of the held-out speakers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.config import Config
+from p2pser.errors import CorpusError, nearest
+from p2pser.speech import corpora, features
+from p2pser.speech.folds import Split, folds, partition
+from p2pser.speech.manifest import Corpus
+from p2pser.speech.normalise import Statistics, by_speaker
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n clips: features ``(n, D)`` or ``(n, bands, frames)`` float32, not normalised; labels ``(n,)`` int64.
+
+    Labels are places in ``Federation.labels``; ``paths`` are relative to the corpus.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    speakers: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A fold, dealt over peers.
+
+    ``train`` holds the peers asked for; ``held[i]`` are all peers' training clips as indices into
+    ``corpus.clips`` (of usable labels, the unreadable ones included), ``test`` the held-out clips (None where
+    nothing is held out). ``normalise`` is resolved: none, global or speaker. ``left_out`` says which clips
+    serve nothing, and why; ``notes`` what a reader of the results should know; ``speaker_overlap`` how many
+    speakers are on both sides.
+    """
+
+    labels: tuple[str, ...]
+    train: Mapping[int, Examples]
+    test: Examples | None
+    split: Split
+    corpus: Corpus
+    normalise: str
+    left_out: list[tuple[Path, str]]
+    speaker_overlap: int
+    held: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def federate(
+    config: Config,
+    peers: int,
+    only: int | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Federation:
+    """Return fold ``config.corpus.fold`` of the corpus, dealt over ``peers`` peers, with its features.
+
+    ``only=i`` computes the features of peer i's clips and of the test clips, no others: what a peer's process
+    needs. ``workers`` and ``progress`` as in ``features.extract``.
+
+    Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are
+    left, the fold does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and
+    speakers are not named.
+    """
+    if only is not None and not 0 <= only < peers:
+        raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
+    settings = config.corpus
+    whole = corpora.load(settings.name, settings.data, seed=settings.seed)
+    labels = choose_labels(whole, settings.labels)
+    corpus = with_labels(whole, labels)
+    splits = folds(corpus, settings.split)
+    if settings.fold >= len(splits):
+        has = f"folds 0 to {len(splits) - 1}" if len(splits) > 1 else "fold 0 only"
+        raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
+    split = splits[settings.fold]
+    training = [corpus.clips[index] for index in split.train]
+    shares = partition(training, settings.partition, peers, config.seed)
+    held = tuple(tuple(split.train[place] for place in share) for share in shares)
+    normalise = resolve(config, corpus)
+    hosted = range(peers) if only is None else (only,)
+    wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
+    extracted, unusable = features.extract([corpus.clips[index].path for index in wanted], config.features,
+                                           workers=workers, progress=progress)
+    by_index = dict(zip(wanted, extracted))
+    train = {}
+    for peer in hosted:
+        examples = _examples(corpus, labels, held[peer], by_index)
+        if examples is None:
+            what = f"peer {peer} has no usable training clip"
+            raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
+        train[peer] = examples
+    test = _examples(corpus, labels, split.test, by_index)
+    if test is None and split.test:
+        what = f"the test set {split.name} has no usable clip"
+        raise CorpusError(_no_clips(what, split.test, corpus, unusable))
+    trained = {clip.speaker for clip in training}
+    overlap = len(trained & {corpus.clips[index].speaker for index in split.test})
+    return Federation(
+        labels=labels, train=train, test=test, split=split, corpus=corpus, normalise=normalise,
+        left_out=[*corpus.left_out, *unusable], speaker_overlap=overlap, held=held,
+        notes=_notes(corpus, held, split, normalise, overlap, settings.partition),
+    )
+
+
+def normalised(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32]:
+    """Return the examples' features scaled: ``none``, ``global`` (by ``training``) or ``speaker``.
+
+    Raises CorpusError for another word, or ``global`` without statistics.
+    """
+    if how == "none":
+        return examples.features
+    if how == "speaker":
+        return by_speaker(examples.features, examples.speakers)
+    if how != "global":
+        raise CorpusError(f"there is no normalisation {how!r}{nearest(how, ('none', 'global', 'speaker'))}")
+    if training is None:
+        raise CorpusError("global normalisation needs the training statistics of all peers")
+    return training.apply(examples.features)
+
+
+def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted.
+
+    Raises CorpusError for one that the corpus does not have (naming the nearest), twice the same, or fewer
+    than 2.
+    """
+    known = sorted({clip.emotion for clip in corpus.clips if clip.emotion is not None})
+    labels = tuple(known if wanted is None else wanted)
+    for label in labels:
+        if label not in known:
+            raise CorpusError(f"{corpus.name} has no clip of the emotion {label!r}{nearest(label, known)}")
+        if labels.count(label) > 1:
+            raise CorpusError(f"the emotion {label!r} is named twice in the labels: name each once")
+    if len(labels) < 2:
+        said = f"only {labels[0]!r}" if labels else "none"
+        raise CorpusError(f"{corpus.name} gives {said} to tell apart: a model needs 2 emotions or more")
+    return labels
+
+
+def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
+    """Return the corpus with the clips of these emotions only; the others go to ``left_out``."""
+    chosen = set(labels)
+    kept = tuple(clip for clip in corpus.clips if clip.emotion in chosen)
+    dropped = tuple((clip.path, f"its emotion {clip.emotion} is not among the labels" if clip.emotion
+                     else "it has no emotion") for clip in corpus.clips if clip.emotion not in chosen)
+    return dataclasses.replace(corpus, clips=kept, left_out=corpus.left_out + dropped) if dropped else corpus
+
+
+def resolve(config: Config, corpus: Corpus) -> str:
+    """Return what ``features.normalise`` means here: none, global or speaker.
+
+    ``auto`` is the corpus's default for functionals and global for matrices. Raises CorpusError for
+    ``speaker`` where speakers are not named.
+    """
+    how = config.features.normalise
+    if how == "auto":
+        return corpus.default_normalise if config.features.kind == "functionals" else "global"
+    if how == "speaker" and not corpus.names_speakers:
+        raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
+                          "name them: name them in a manifest, or set features.normalise to global")
+    return how
+
+
+def _examples(
+    corpus: Corpus,
+    labels: tuple[str, ...],
+    indices: Sequence[int],
+    by_index: Mapping[int, NDArray[np.float32] | None],
+) -> Examples | None:
+    """Return the usable ones of these clips, or None."""
+    usable = [(corpus.clips[index], found) for index in indices if (found := by_index[index]) is not None]
+    if not usable:
+        return None
+    return Examples(
+        features=np.stack([found for _, found in usable]),
+        labels=np.array([labels.index(clip.emotion or "") for clip, _ in usable], dtype=np.int64),
+        speakers=tuple(clip.speaker for clip, _ in usable),
+        paths=tuple(corpus.relative(clip) for clip, _ in usable),
+    )
+
+
+def _no_clips(what: str, indices: Sequence[int], corpus: Corpus, unusable: Sequence[tuple[Path, str]]) -> str:
+    ours = {corpus.clips[index].path for index in indices}
+    first = next(((path, why) for path, why in unusable if path in ours), None)
+    return what + (f": all {len(ours)} are left out, the first, {first[0]}: {first[1]}" if first else "")
+
+
+def _notes(
+    corpus: Corpus,
+    held: Sequence[Sequence[int]],
+    split: Split,
+    normalise: str,
+    overlap: int,
+    how: str,
+) -> tuple[str, ...]:
+    notes = []
+    if overlap:
+        notes.append(f"{overlap} speaker{'s are' if overlap > 1 else ' is'} in training and in the test set: "
+                     "the figures say nothing about new speakers")
+    elif split.test and not split.disjoint:
+        notes.append("not every clip has a named speaker: whether test speakers are new is not known")
+    if normalise == "speaker":
+        per_peer = ({corpus.clips[index].speaker for index in share} for share in held)
+        holders = Counter(speaker for speakers in per_peer for speaker in speakers)
+        cut = [speaker for speaker, count in holders.items() if count > 1]
+        if cut and how != "own":
+            notes.append(f"{len(cut)} of {len(holders)} training speakers are cut into shares of several "
+                         "peers: speaker statistics are those of a peer's share")
+        if split.test:
+            notes.append("each test speaker's statistics are those of all their test clips, without labels "
+                         "(transductive)")
+    return tuple(notes)
