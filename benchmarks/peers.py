@@ -1,0 +1,280 @@
+"""What peers on this machine cost: start, memory, a round beside its floor, bytes, and the transport alone.
+
+Every figure is the median of several runs of `p2pser demo` on the synthetic corpus (whose features are computed
+once before), each in a fresh folder, watched from outside: its processes through /proc, its rounds through the
+metrics.jsonl of each peer. One table on standard output, and one JSON document with --json.
+
+    python benchmarks/peers.py                       # everything: some minutes, nothing else running
+    python benchmarks/peers.py --part transport --repeats 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import floor
+import psutil
+import transport
+from rich.console import Console
+from rich.table import Table
+
+ROUND_OF_MEMORY = 10
+"""Memory is read when every peer has finished so many rounds."""
+
+ROUND_OF_START = 2
+"""Rounds that a time per round leaves out: first batches, first credits."""
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks at the metrics files."""
+
+SPARE_ROUNDS = 20
+"""Rounds asked for beyond the last one looked at, so that the peers are still at work then."""
+
+LIGHT, HEAVY = 5, 100
+"""Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
+
+AIMS = {"start, 8 peers": 4.0, "memory, 8 peers": 0.45, "round / floor, heavy": 1.10,
+        "exchange, light": 5.0, "bytes per payload byte": 1.005}
+"""What each figure should be at most, where there is an aim."""
+
+
+@dataclass
+class Figure:
+    """One line of the table: a value for each run."""
+
+    name: str
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "unit": self.unit, "median": self.median, "lowest": min(self.values),
+                "highest": max(self.values), "runs": len(self.values), "aim": AIMS.get(self.name)}
+
+
+class Run:
+    """A `p2pser demo` that is at work, watched from outside."""
+
+    def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path) -> None:
+        self.peers = peers
+        self.folder = folder
+        self._read: dict[Path, int] = {}
+        self.records: dict[int, list[dict[str, Any]]] = {peer: [] for peer in range(peers)}
+        command = [sys.executable, "-m", "p2pser.cli.main", "demo", "--peers", str(peers), "--topology", "ring.yaml",
+                   "--rounds", str(rounds), "--out", str(folder), "--seed", "0", "--set",
+                   f"training.local_steps={local_steps}", "--set", "peer.evaluate_every=1000000"]
+        self._errors = (folder / "stderr").open("w+b")
+        self.began = time.perf_counter()
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._errors,
+                                         start_new_session=True)
+
+    def processes(self) -> list[psutil.Process]:
+        """The launcher and all that it started."""
+        try:
+            launcher = psutil.Process(self._process.pid)
+            return [launcher, *launcher.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def reached(self, rounds: int, timeout: float = 300.0) -> float:
+        """Wait until every peer has finished so many rounds; return the seconds since the start."""
+        end = time.perf_counter() + timeout
+        while True:
+            self._look()
+            now = time.perf_counter()
+            if all(len(records) >= rounds for records in self.records.values()):
+                return now - self.began
+            if self._process.poll() is not None or now > end:
+                self._errors.seek(0)
+                why = "ended" if self._process.returncode is not None else f"took more than {timeout:.0f} s"
+                last = self._errors.read().decode(errors="replace").strip().splitlines()[-5:]
+                raise SystemExit("\n".join([f"the demo {why} before round {rounds}; it said:", *last]))
+            time.sleep(LOOK_EVERY)
+
+    def pss(self) -> int:
+        """Proportional set size of all its processes [B]: shared pages are counted once in all."""
+        return sum(pss(process.pid) for process in self.processes())
+
+    def cpu(self) -> float:
+        """Processor seconds of the peers, that is, of all its processes but the launcher."""
+        total = 0.0
+        for process in self.processes()[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def stop(self) -> None:
+        """End it and all that it started."""
+        mine = self.processes()
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in mine:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(how)
+            psutil.wait_procs(mine, timeout=5)
+        self._process.wait()
+        self._errors.close()
+
+    def _look(self) -> None:
+        for path in self.folder.glob("**/peer-*/metrics.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                for line in file:
+                    if line.endswith(b"\n"):
+                        record = json.loads(line)
+                        self.records[record["peer"]].append(record)
+                        self._read[path] = self._read.get(path, 0) + len(line)
+
+
+def pss(pid: int) -> int:
+    """Proportional set size of a process [B] (Linux); 0 when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+@contextlib.contextmanager
+def running(peers: int, rounds: int, local_steps: int) -> Iterator[Run]:
+    """A run in a folder of its own, ended and removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="p2pser-benchmark-") as folder:
+        run = Run(peers, rounds + SPARE_ROUNDS, local_steps, Path(folder))
+        try:
+            yield run
+        finally:
+            run.stop()
+
+
+def start_and_memory(peers: int) -> dict[tuple[str, str], float]:
+    """From the call to the end of the last peer's first round, and all memory after ten rounds."""
+    with running(peers, ROUND_OF_MEMORY, LIGHT) as run:
+        first = run.reached(1)
+        run.reached(ROUND_OF_MEMORY)
+        return {(f"start, {peers} peers", "s"): first, (f"memory, {peers} peers", "GiB"): run.pss() / 2**30}
+
+
+def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[str, str], float]:
+    """A round and what its exchange costs, beside the same local work without any exchange."""
+    from p2pser.config import Config
+
+    name = "light" if local_steps == LIGHT else "heavy"
+    config = Config().with_settings([f"training.local_steps={local_steps}", f"training.rounds={rounds + 100}"])
+    alone = floor.measure(config, peers, rounds)
+    with running(peers, ROUND_OF_START + rounds, local_steps) as run:
+        began, cpu = run.reached(ROUND_OF_START), run.cpu()
+        took, cpu = run.reached(ROUND_OF_START + rounds) - began, run.cpu() - cpu
+        records = run.records[0]
+    a, b = records[ROUND_OF_START - 1], records[ROUND_OF_START + rounds - 1]
+    sent = b["bytes_sent"] - a["bytes_sent"]
+    payload = rounds * len(a["links"]) * 4 * parameters(config, peers)
+    exchange = 1000 * cpu / peers / rounds - alone["CPU ms per peer and round"]
+    return {(f"round, {name}", "s"): took / rounds,
+            (f"floor, {name}", "s"): alone["s per round"],
+            (f"round / floor, {name}", ""): took / rounds / alone["s per round"],
+            (f"exchange, {name}", "CPU ms per peer and round"): exchange,
+            ("bytes per payload byte", ""): sent / payload}
+
+
+def parameters(config: Any, peers: int) -> int:
+    """How many numbers a row of the model has."""
+    from p2pser.models import build
+    from p2pser.models.rows import Schema
+    from p2pser.speech.federation import federate
+
+    federation = federate(config, peers)
+    shape = federation.train[0].features.shape[1:]
+    return Schema.of(build(config.model, shape, len(federation.labels), config.seed)).size
+
+
+def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:
+    """Rows of ``size`` bytes between two processes, beside plain pyzmq in the same run."""
+    figures: dict[tuple[str, str], float] = {}
+    label = f"{size / 1e6:g} MB rows"
+    for kind in ("p2pser", "pyzmq with CURVE", "pyzmq without CURVE"):
+        for unit, value in transport.measure(kind, size, exchanges).items():
+            figures[f"transport, {label}, {kind}", unit] = value
+    ratio = (figures[f"transport, {label}, p2pser", "MB/s"] /
+             figures[f"transport, {label}, pyzmq with CURVE", "MB/s"])
+    figures[f"transport, {label}, p2pser / pyzmq with CURVE", ""] = ratio
+    return figures
+
+
+def measured(parts: list[Callable[[], dict[tuple[str, str], float]]], repeats: int,
+             say: Callable[[str], None]) -> list[Figure]:
+    """Run every part so often, in turn, so that a slow minute of the machine does not fall on one part alone."""
+    figures: dict[tuple[str, str], Figure] = {}
+    for repeat in range(repeats):
+        for part in parts:
+            for key, value in part().items():
+                figures.setdefault(key, Figure(*key)).values.append(value)
+        say(f"{repeat + 1} of {repeats} done")
+    return list(figures.values())
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description="What peers on this machine cost.")
+    options.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken (default 5)")
+    options.add_argument("--peers", type=int, nargs="+", default=[8, 32], help="sizes to start (default 8 32)")
+    options.add_argument("--part", choices=("start", "round", "transport"), action="append",
+                         help="only this part (may be given several times)")
+    options.add_argument("--rounds", type=int, default=30, help="rounds that are timed (default 30)")
+    options.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    chosen = options.parse_args()
+    if chosen.repeats < 1 or chosen.rounds < 1:
+        options.error("--repeats and --rounds must be at least 1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    wanted = chosen.part or ["start", "round", "transport"]
+    say = Console(stderr=True).print
+
+    parts: list[Callable[[], dict[tuple[str, str], float]]] = []
+    if "start" in wanted:
+        parts += [lambda peers=peers: start_and_memory(peers) for peers in chosen.peers]
+    if "round" in wanted:
+        parts += [lambda: rounds_and_bytes(chosen.peers[0], LIGHT, chosen.rounds),
+                  lambda: rounds_and_bytes(chosen.peers[0], HEAVY, max(3, chosen.rounds // 3))]
+    if "transport" in wanted:
+        parts += [lambda: transport_alone(400_000, 250), lambda: transport_alone(4_000_000, 25)]
+    if "start" in wanted or "round" in wanted:
+        from p2pser.config import Config
+        from p2pser.speech.federation import federate
+
+        say("computing the features once")
+        federate(Config(), max(chosen.peers))
+    figures = measured(parts, chosen.repeats, say)
+
+    table = Table(title=f"medians of {chosen.repeats}; {platform.machine()}, {os.cpu_count()} processors, "
+                        f"Python {platform.python_version()}", title_justify="left")
+    for heading in ("figure", "median", "lowest", "highest", "unit", "aim"):
+        table.add_column(heading, justify="left" if heading in ("figure", "unit") else "right")
+    for figure in figures:
+        aim = AIMS.get(figure.name)
+        shown = "" if aim is None else f"≤ {aim:g} {'✓' if figure.median <= aim else '✕'}"
+        table.add_row(figure.name, f"{figure.median:.4g}", f"{min(figure.values):.4g}",
+                      f"{max(figure.values):.4g}", figure.unit, shown)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if chosen.json:
+        document = {"repeats": chosen.repeats, "machine": platform.machine(), "processors": os.cpu_count(),
+                    "python": platform.python_version(), "figures": [figure.as_dict() for figure in figures]}
+        chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
