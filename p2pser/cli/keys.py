@@ -10,10 +10,12 @@ from p2pser.cli.common import json_option, note, print_json
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("keys"), show_default=True,
-              help="Folder for the key files.")
-@click.option("--id", "peer", type=click.IntRange(min=0), default=None, help="Make the key pair of this peer.")
-@click.option("--peers", type=click.IntRange(min=1), default=None, help="Make the key pairs of peers 0 to N-1.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("keys"),
+              show_default=True, help="Folder for the key files.")
+@click.option("--id", "peer", type=click.IntRange(min=0), default=None,
+              help="Make the key pair of this peer.")
+@click.option("--peers", type=click.IntRange(min=1), default=None,
+              help="Make the key pairs of peers 0 to N-1.")
 @json_option
 def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
     """Make the keys that peers know each other by.

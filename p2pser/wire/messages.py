@@ -361,7 +361,7 @@ def _check_body(value: Any, error: type[ProtocolError], depth: int = 1) -> None:
     elif isinstance(value, (list, tuple)):
         items = value
     for item in items:
-        if isinstance(item, (Mapping, list, tuple)):
+        if isinstance(item, (Mapping, list, tuple)) and not isinstance(item, msgpack.ExtType):
             _check_body(item, error, depth + 1)
         elif type(item) not in _SCALARS:
             raise error(f"a body may not hold a {type(item).__name__}")

@@ -1,0 +1,142 @@
+"""Chunks that come twice, late, out of order and cut otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pser.errors import RemoteProtocolError
+from p2pser.wire.assembly import MAX_DONE, Assembler
+from p2pser.wire.messages import Header, Kind, Progress, decode, split
+
+ROW = Header(Kind.ROW, b"run-0001", 3, 1, Progress(0, 0, 3, 0), codec="f4", size=1)
+
+
+def chunks(payload: bytes, chunk_bytes: int, **change: int | str | bytes) -> list[tuple[Header, memoryview]]:
+    return [decode(frame) for frame in split(replace(ROW, **change), payload, chunk_bytes)]
+
+
+def feed(assembler: Assembler, parts: list[tuple[Header, memoryview]]) -> list[bytes]:
+    return [bytes(whole) for header, data in parts if (whole := assembler.add(header, data)) is not None]
+
+
+@given(st.binary(max_size=500), st.integers(1, 90), st.integers(1, 90), st.randoms())
+def test_each_row_comes_out_once_whatever_the_order(payload, first, second, random) -> None:  # type: ignore[no-untyped-def]
+    parts = chunks(payload, first) + chunks(payload, second) + chunks(payload, first)
+    random.shuffle(parts)
+    assembler = Assembler(500)
+    assert feed(assembler, parts) == [payload]
+    assert len(assembler) == 0
+
+
+@given(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=4), st.randoms())
+def test_rows_of_several_steps_interleave(payloads, random) -> None:  # type: ignore[no-untyped-def]
+    parts = [part for round, payload in enumerate(payloads) for part in chunks(payload, 7, round=round)]
+    random.shuffle(parts)
+    assembler = Assembler(60)
+    assert sorted(feed(assembler, parts)) == sorted(payloads)
+    assert assembler.dropped == 0
+
+
+def test_the_payload_is_one_read_only_buffer() -> None:
+    assembler = Assembler(100)
+    whole = None
+    for header, data in chunks(bytes(range(100)), 9):
+        whole = assembler.add(header, data)
+    assert whole is not None
+    assert whole.readonly
+    assert whole.nbytes == 100
+    ((header, data),) = chunks(b"alone", 9, round=1)
+    alone = assembler.add(header, data)
+    assert alone is not None
+    assert alone == b"alone"
+    assert alone.readonly
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"codec": "f8"}, id="codec"),
+        pytest.param({"size": 2}, id="size"),
+        pytest.param({"schema": b"other"}, id="schema"),
+        pytest.param({"epoch": 2}, id="epoch"),
+        pytest.param({"total": 41}, id="total"),
+        pytest.param({"chunks": 6}, id="too many chunks"),
+        pytest.param({"chunks": 4}, id="too few chunks"),
+    ],
+)
+def test_chunks_that_do_not_fit_are_refused(change: dict[str, int | str | bytes]) -> None:
+    first, second, *rest = chunks(bytes(range(40)), 9)
+    assembler = Assembler(100)
+    assembler.add(*first)
+    with pytest.raises(RemoteProtocolError, match="chunk 1 of peer 3's row of round 0, slot 0") as caught:
+        assembler.add(replace(second[0], **change), second[1])
+    assert caught.value.peer == 3
+    assert feed(assembler, [second, *rest]) == [bytes(range(40))]
+
+
+def test_chunks_of_odd_length_are_refused() -> None:
+    header, data = chunks(bytes(40), 9)[4]
+    assert len(data) == 4
+    with pytest.raises(RemoteProtocolError, match="chunk 4"):
+        Assembler(100).add(header, data[:3])
+    first, body = chunks(bytes(40), 9)[0]
+    for length in (0, 1, 7, 10):
+        with pytest.raises(RemoteProtocolError, match="chunk 0"):
+            Assembler(100).add(first, memoryview(bytes(length)))
+    assert len(body) == 9
+
+
+def test_a_row_that_is_too_large_is_refused_before_memory_is_taken() -> None:
+    header, data = chunks(bytes(20), 9)[0]
+    assembler = Assembler(max_bytes=1000)
+    with pytest.raises(RemoteProtocolError, match="1001 bytes"):
+        assembler.add(replace(header, total=1001), data)
+    with pytest.raises(RemoteProtocolError):
+        assembler.add(replace(header, total=1000, chunks=2**31 - 1), data)
+    assert len(assembler) == 0
+
+
+def test_only_so_many_rows_are_in_assembly() -> None:
+    assembler = Assembler(100)
+    for round in range(10):
+        assembler.add(*chunks(bytes(20), 9, round=round)[0])
+    assert len(assembler) == 4
+    assert assembler.dropped == 6
+    # The newest are those that stayed.
+    assert feed(assembler, chunks(bytes(20), 9, round=9)[1:]) == [bytes(20)]
+
+
+def test_steps_that_are_over_are_forgotten() -> None:
+    assembler = Assembler(100)
+    assembler.add(*chunks(bytes(20), 9, round=1)[0])
+    assembler.add(*chunks(bytes(20), 9, round=2, slot=1)[0])
+    assembler.forget_before((2, 1))
+    assert len(assembler) == 1
+    assert feed(assembler, chunks(bytes(20), 9, round=1)) == []
+    assert feed(assembler, chunks(bytes(20), 9, round=2, slot=0)) == []
+    assembler.forget_before((0, 0))  # it never goes back
+    assert feed(assembler, chunks(bytes(20), 9, round=1)) == []
+    assert feed(assembler, chunks(bytes(20), 9, round=2, slot=1)) == [bytes(20)]
+    assert assembler.duplicates == 10  # three rows of three chunks, and the one of the last that was there
+
+
+def test_a_new_incarnation_makes_the_old_void() -> None:
+    assembler = Assembler(100)
+    old, new = chunks(bytes(20), 9), chunks(bytes(range(20)), 9, incarnation=2)
+    assert feed(assembler, chunks(bytes(20), 9, round=5)) == [bytes(20)]
+    assembler.add(*old[0])
+    assert feed(assembler, new[:1] + old[1:] + new[1:]) == [bytes(range(20))]
+    assert feed(assembler, chunks(bytes(20), 9, round=5, incarnation=2)) == [bytes(20)]
+    assert feed(assembler, chunks(bytes(20), 9, round=6)) == []
+
+
+def test_memory_of_what_is_done_is_bounded() -> None:
+    assembler = Assembler(100)
+    for round in range(2 * MAX_DONE):
+        assert feed(assembler, chunks(b"x", 9, round=round)) == [b"x"]
+    assert feed(assembler, chunks(b"x", 9, round=2 * MAX_DONE - 1)) == []
+    assert len(assembler._done) == MAX_DONE
