@@ -30,7 +30,7 @@ def run_options(command: F) -> F:
         click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
         click.option("--name", help="Name of the run."),
-        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of runs.  [default: runs]"),
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of runs (default runs)."),
     )):
         command = option(command)
     return command

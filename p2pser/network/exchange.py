@@ -226,7 +226,8 @@ class Exchange:
     def _remember(self, step: Step, values: Mapping[int, Value]) -> None:
         own = self._own
         assert own is not None
-        gaps = {j: float((value.to(own.dtype) - own).norm()) for j, value in values.items() if isinstance(value, Tensor)}
+        rows = {j: value.to(own.dtype) for j, value in values.items() if isinstance(value, Tensor)}
+        gaps = {j: float((row - own).norm()) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past[step] = _Past(own, self._weights, set(self._weights) - set(values), flows)

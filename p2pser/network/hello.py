@@ -55,10 +55,12 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
     """
     if set(body) != set(_TYPES):
         odd = ", ".join(sorted(set(body) ^ set(_TYPES)))
-        raise RemoteProtocolError(f"the HELLO of peer {sender} has not the fields of protocol {MAJOR}.{MINOR}: {odd}", sender)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {odd}",
+                                  sender)
     for field, kind in _TYPES.items():
         if type(body[field]) is not kind:
-            raise RemoteProtocolError(f"the HELLO of peer {sender} has a {type(body[field]).__name__} as {field}", sender)
+            raise RemoteProtocolError(f"the HELLO of peer {sender} has {field} of type {type(body[field]).__name__}",
+                                      sender)
     if not all(isinstance(label, str) for label in body["labels"]):
         raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are no text", sender)
     if body["peer"] != sender:

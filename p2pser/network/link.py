@@ -1,4 +1,4 @@
-"""One neighbour, as the I/O thread sees it: what waits to be sent, what is coming together, and what it cost. No socket."""
+"""One neighbour, as the I/O thread sees it: what waits to be sent, what comes together, what it cost. No socket."""
 
 from __future__ import annotations
 
@@ -81,6 +81,10 @@ class Link:
         self._frames: Iterator[bytes] = iter(())
         self._frame: bytes | None = None
         self._locked = False
+        self.restarts = 0
+        """How often what was under way to the neighbour was lost with a connection; in every HELLO, so that both
+        ends count credits of the same stream."""
+        self._their_restarts: int | None = None
 
     @property
     def up(self) -> bool:
@@ -92,8 +96,8 @@ class Link:
         """True when nothing waits to be sent."""
         return self._frame is None and not self._rows
 
-    def admit(self, hello: Hello, new_connection: bool) -> str | None:
-        """A fitting HELLO (over a new connection) or WELCOME has come: take it, or return why it comes too late."""
+    def admit(self, hello: Hello, restarts: int) -> str | None:
+        """A fitting HELLO or WELCOME has come: take it, or return why it comes too late."""
         if self.hello is not None and hello.incarnation != self.hello.incarnation:
             if hello.incarnation < self.hello.incarnation:
                 return f"peer {self.peer} was started again since (incarnation {self.hello.incarnation})"
@@ -103,8 +107,10 @@ class Link:
         if self.hello is None or hello.incarnation != self.hello.incarnation:
             self._assembler = Assembler(self._max_row_bytes)
             self.progress = None
-        if new_connection:
+            self._their_restarts = None
+        if restarts != self._their_restarts:
             self.receiver.restart()
+            self._their_restarts = restarts
         self.hello = hello
         return None
 
@@ -112,8 +118,9 @@ class Link:
         """The neighbour was lost before the run began: it may come back."""
         self.hello = self.progress = None
 
-    def reconnected(self) -> None:
-        """What was under way over the old connection may be lost: send it again, with fresh credits."""
+    def broken(self) -> None:
+        """The connection broke: what was under way may be lost; send it again, with fresh credits."""
+        self.restarts += 1
         self._sender.restart()
         self._frames, self._frame = iter(()), None
         self._rows.extendleft(reversed(self._kept))

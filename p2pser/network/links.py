@@ -90,7 +90,7 @@ class Links:
             self._poller.register(self._their_end.fileno(), zmq.POLLIN)
             if self.endpoint is not None:
                 self._router = sockets.listener(self._context, self.endpoint, self._keys)
-                self.endpoint = self._router.last_endpoint.rstrip(b"\0").decode()
+                self.endpoint = _endpoint(self._router)
                 self._router_monitor = sockets.watch(self._router, dials=False)
                 self._poller.register(self._router, zmq.POLLIN)
                 self._poller.register(self._router_monitor, zmq.POLLIN)
@@ -249,7 +249,7 @@ class Links:
         try:
             header, payload = messages.decode(frame.buffer)
             if header.sender != link.peer:
-                raise RemoteProtocolError(f"peer {link.peer} sent a message in the name of peer {header.sender}", link.peer)
+                raise RemoteProtocolError(f"peer {link.peer} wrote in the name of peer {header.sender}", link.peer)
             if header.kind in (Kind.HELLO, Kind.WELCOME):
                 self._greeted(link, header, payload, route)
             elif header.kind is Kind.REFUSED:
@@ -299,24 +299,26 @@ class Links:
 
     def _greeted(self, link: Link, header: Header, payload: memoryview, route: Route) -> None:
         theirs = hello.parse(messages.decode_body(payload), link.peer)
-        reason = hello.difference(self._ours, theirs)
+        reason, new = hello.difference(self._ours, theirs), False
         if reason is None and link.closed:
             reason = link.closed
         elif reason is None and theirs.role == "peer" and self._ours.role == "peer":
-            reason = link.admit(theirs, header.kind is Kind.HELLO)
+            new = link.hello is None or link.hello.incarnation != theirs.incarnation
+            reason = link.admit(theirs, header.slot)
         if reason is not None:
             self._send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
             self.events.put(events.Refused(link.peer, reason, by_us=True))
             return
         if header.kind is Kind.HELLO:
-            self._send(link, Kind.WELCOME, messages.encode_body(self._ours.body()), route=route)
+            self._send(link, Kind.WELCOME, messages.encode_body(self._ours.body()), route=route, slot=link.restarts)
         if "check" in (theirs.role, self._ours.role):
             if self._ours.role == "check":
                 link.hello = theirs
                 self.events.put(events.Up(link.peer, theirs))
             return
         self._liveness.watch(link.peer, self._clock())
-        self.events.put(events.Up(link.peer, theirs))
+        if new:
+            self.events.put(events.Up(link.peer, theirs))
 
     def _refused_by(self, link: Link, reason: str) -> None:
         self.events.put(events.Refused(link.peer, reason, by_us=False))
@@ -371,6 +373,7 @@ class Links:
                     raise
                 if peer is not None and self._accepted.get(peer) == identity:
                     del self._accepted[peer]
+                    self._broken(self._links[peer])
                 return False
             return True
 
@@ -409,13 +412,11 @@ class Links:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected.add(link.peer)
             self._doubts.pop(link.peer, None)
-            if link.hello is not None:
-                link.reconnected()
-            self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()))
+            self._greet(link)
         elif event == zmq.EVENT_DISCONNECTED:
             if link.peer in self._connected:
                 self._connected.discard(link.peer)
-                link.reconnected()
+                self._broken(link)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._refused_by(link, f"peer {link.peer} at {link.neighbour.address} does not admit the key of peer "
                                    f"{self._ours.peer}: compare the topology files and the keys")
@@ -427,6 +428,14 @@ class Links:
                 reason = (f"whoever listens at {link.neighbour.address} does not hold the key of peer {link.peer} that "
                           f"peer {self._ours.peer} knows: compare the topology files, the keys and the secrets")
                 self.events.put(events.Refused(link.peer, reason, by_us=True))
+
+    def _broken(self, link: Link) -> None:
+        if link.up and link.peer not in self._connected:
+            link.broken()
+            self._greet(link)
+
+    def _greet(self, link: Link) -> None:
+        self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), slot=link.restarts)
 
     def _answer_zap(self) -> None:
         for frames in sockets.received(self._zap_socket):
@@ -445,10 +454,8 @@ class Links:
         if not self._thread.is_alive():
             raise LocalProtocolError("the I/O thread has ended")
         self._commands.append((do, arguments))
-        try:
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups: the other end will look
             self._ours_end.send(b"!")
-        except BlockingIOError:
-            pass  # The other end is full of wake-ups: it will look.
 
     def _obey(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -488,3 +495,7 @@ class Links:
         self._their_end.close()
 
 
+def _endpoint(socket: zmq.Socket[bytes]) -> str:
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
+    return bound.rstrip(b"\0").decode()

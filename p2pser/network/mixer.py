@@ -44,6 +44,8 @@ class NetworkMixer:
         self.hellos: dict[int, Hello] = {}
         self.lost: dict[int, str] = {}
         """Neighbours that are out for good, and why."""
+        self.payload_posted = 0
+        """Bytes of rows and messages handed over for sending, counted once for each neighbour."""
         self.left_out: list[tuple[Step, int, Fate]] = []
         """Exchanges that went on without a neighbour."""
         self._schema = schema
@@ -85,6 +87,7 @@ class NetworkMixer:
             if isinstance(value, Tensor):
                 self._send_row(peers, at, value.detach().clone(), out.codec)
             else:
+                self.payload_posted += len(value) * len(peers)
                 self.links.send(peers, at, value)
 
     def collect(self, at: Step) -> Inbox:
@@ -177,7 +180,9 @@ class NetworkMixer:
         return weight(degree[self.me], degree[j], self._clips, hello.clips) if hello is not None else 0.0
 
     def _send_row(self, peers: list[int], at: Step, row: Tensor, form: Codec) -> None:
-        self.links.send(peers, at, form.encode(row), codec=form.wire_name(row), size=row.numel(),
+        payload = form.encode(row)
+        self.payload_posted += len(payload) * len(peers)
+        self.links.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(),
                         schema=self._mark if row.numel() == self._schema.size else b"", unmixed=self.exchange.unmixed)
 
     def _wait(self) -> Outcome:

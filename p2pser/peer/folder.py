@@ -1,4 +1,4 @@
-"""A peer's folder, ``OUT/NAME/peer-ID/``: which run it belongs to, how often it was started, whether it has finished."""
+"""A peer's folder, ``OUT/NAME/peer-ID/``: which run it belongs to, how often it was started, whether it is finished."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PeerFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another with --out") from None
+            raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
         if (known := read_json(self.path / RUN)) is not None:
             self._compare(known)
         else:

@@ -109,15 +109,15 @@ class Peer:
                 round_timeout=self.config.network.round_timeout)
             reason = "failed"
             try:
-                ending = self._take_part(self._mixer, started)
+                final = self._take_part(self._mixer)
                 reason = "done"
-                return ending
             except Interrupted:
                 reason = "interrupted"
                 return self._leave()
             finally:
                 links.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
                 telemetry.event("left", reason=reason)
+            return self._end(self._mixer, final, time.monotonic() - started)
 
     # Before the network -------------------------------------------------------------------------------------
 
@@ -131,7 +131,8 @@ class Peer:
         for note in federation.notes:
             self._say(note)
         self._examples = federation.train[self.me]
-        self._module = models.build(config.model, self._examples.features.shape[1:], len(federation.labels), config.seed)
+        shape = self._examples.features.shape[1:]
+        self._module = models.build(config.model, shape, len(federation.labels), config.seed)
         self._schema = Schema.of(self._module)
         self._initial = self._schema.flatten(self._module)
         self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
@@ -149,7 +150,7 @@ class Peer:
 
     # With the network ---------------------------------------------------------------------------------------
 
-    def _take_part(self, mixer: NetworkMixer, started: float) -> Ending:
+    def _take_part(self, mixer: NetworkMixer) -> Consensus:
         config, topology = self.config, self.topology
         mixer.connect(config.network.start_timeout, config.network.refused_wait, self._waiting)
         mixer.enter(Phase.SETUP, setup.ROLL_CALL)
@@ -169,7 +170,7 @@ class Peer:
         rounds = config.training.rounds
         self._before_round(rounds, state)
         mixer.enter(Phase.CONSENSUS, rounds)
-        before = _bytes(mixer)
+        self._training_bytes = mixer.payload_posted
         cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable)[self.me]
         mixer.enter(Phase.CONSENSUS, rounds + 1)
         final = consensus(
@@ -177,7 +178,8 @@ class Peer:
             slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
             observe=self._observe_consensus)
         mixer.enter(Phase.END, rounds + 1)
-        return self._end(mixer, final, _bytes(mixer) - before, time.monotonic() - started)
+        save(self.folder.model, final.rows[0], self._schema, self._card())
+        return final
 
     def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
         """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
@@ -263,14 +265,12 @@ class Peer:
 
     # The end ------------------------------------------------------------------------------------------------
 
-    def _end(self, mixer: NetworkMixer, final: Consensus, consensus_bytes: int, seconds: float) -> Ending:
-        row = final.rows[0].to(torch.float32)
-        save(self.folder.model, row, self._schema, self._card())
+    def _end(self, mixer: NetworkMixer, final: Consensus, seconds: float) -> Ending:
         traffic = mixer.links.traffic().values()
         summary = {
-            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(row),
+            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(final.rows[0]),
             "model": str(self.folder.model), "consensus": final.converged, "consensus_distance": final.distance,
-            "consensus_exchanges": final.exchanges, "consensus_bytes": consensus_bytes,
+            "consensus_exchanges": final.exchanges, "consensus_bytes": mixer.payload_posted - self._training_bytes,
             "bytes_sent": _bytes(mixer), "payload_sent": sum(link.payload_sent for link in traffic),
             "messages_sent": sum(link.messages_sent for link in traffic),
             "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,

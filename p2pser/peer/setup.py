@@ -1,4 +1,4 @@
-"""What the peers find out together before they train, by the same verbs: where all resume, and what features look like."""
+"""What the peers find out together before they train, by the same verbs: where all resume, and how features look."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def roll_call(mixer: Mixer, topology: Topology, me: int, checkpoints: Iterable[i
     """
     ours = msgpack.packb([sorted({0, *checkpoints}), clips])
     knowledge = flood_knowledge(mixer, ROLL_CALL, {me: ours}, topology.graph)[me]
-    answers = {peer: _parse(knowledge.values[peer], peer) for peer in sorted(knowledge.reachable() & knowledge.values.keys())}
+    heard = sorted(knowledge.reachable() & knowledge.values.keys())
+    answers = {peer: _parse(knowledge.values[peer], peer) for peer in heard}
     common = set.intersection(*(rounds for rounds, _ in answers.values()))
     return RollCall(max(common), {peer: count for peer, (_, count) in answers.items()}, frozenset(knowledge.cut))
 
