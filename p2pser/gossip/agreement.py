@@ -97,7 +97,6 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
 
 class Reach:
     """Who can be reached over the edges that are not cut, and how far the farthest is; remembered by cut set.
-    
     """
 
     def __init__(self, graph: nx.Graph) -> None:
@@ -106,7 +105,6 @@ class Reach:
 
     def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
         """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph).
-        
         """
         if (cut, peer) not in self._known:
             living = without(self.graph, cut)
@@ -148,7 +146,6 @@ class Node:
 
     def start(self, exchange: int, worst: float, row: Tensor) -> None:
         """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of that exchange (kept).
-        
         """
         self._alive[exchange] = _Flood(worst if worst == worst else math.inf, 1 << self.peer, row)
 

@@ -86,7 +86,6 @@ class Run:
 
 def distance(rows: Tensor, mean: Tensor) -> float:
     """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
-    
     """
     away = torch.linalg.vector_norm(rows - mean, dim=1, dtype=torch.float64)
     return float(away.square().mean().sqrt() / torch.linalg.vector_norm(mean, dtype=torch.float64))
@@ -99,6 +98,7 @@ def simulate(
     *,
     exact: bool = False,
     each_peer: bool = True,
+    card: bool = False,
     dead: Mapping[int, int] | None = None,
     faults: Faults | None = None,
     observe: Callable[[Round], None] | None = None,
@@ -127,7 +127,8 @@ def simulate(
     clips = {i: len(federation.train[i]) for i in range(peers)}
     counts = clips if config.gossip.weighting == "clips" else None
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths)
-    statistics = _statistics(topology, federation)
+    wanted = federation.normalise == "global" or (card and federation.normalise != "none")
+    statistics = _statistics(topology, federation) if wanted else None
     bench = Bench(config, federation, federation.train, statistics)
     share = torch.tensor([float(clips[i]) if counts else 1.0 for i in living], dtype=torch.float64)
     share = (share / share.sum()).to(torch.float32)
@@ -186,10 +187,8 @@ def simulate(
     )
 
 
-def _statistics(topology: Topology, federation: Federation) -> Statistics | None:
+def _statistics(topology: Topology, federation: Federation) -> Statistics:
     """The training statistics by gossip, as peer 0 finds them (all find the same to 1e-12)."""
-    if federation.normalise != "global":
-        return None
     rows = torch.from_numpy(np.stack([sums(federation.train[i].features) for i in range(topology.size)]))
     mixer = SimulatedMixer(topology)
     found = gossip_statistics(mixer, rows, SETUP, topology, slem=living_slem(topology, None, (), 0))

@@ -1,0 +1,169 @@
+"""``p2pser simulate``: all peers in one process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+
+
+def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, int]:
+    deaths = {}
+    for value in values:
+        peer, at, round = value.partition("@")
+        if not (at and peer.isdecimal() and round.isdecimal()):
+            raise click.BadParameter(f"{value!r}: write PEER@ROUND, for example 3@10")
+        deaths[int(peer)] = int(round)
+    return deaths
+
+
+@click.command()
+@click.option("--topology", default="ring.yaml", show_default=True, help="Topology file or the name of a shipped one.")
+@click.option("--peers", type=click.IntRange(min=1), help="Number of peers, instead of the file's.")
+@click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
+              help="Silence a peer from a round on (may be given several times).")
+@click.option("--exact", is_flag=True, help="Mix bit for bit as the network does (slower).")
+@click.option("--baselines/--no-baselines", default=True, show_default=True,
+              help="Train local-only and pooled models beside it.")
+@json_option
+@run_options
+def simulate(topology: str, peers: int | None, deaths: dict[int, int], exact: bool, baselines: bool, as_json: bool,
+             **options: Any) -> None:
+    """Run all peers in one process: the same algorithms and local work as between processes, without a network.
+
+    Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model).
+
+    Example: p2pser simulate --topology ring.yaml --peers 8
+    """
+    import torch
+
+    from p2pser.simulation import engine
+    from p2pser.speech.federation import federate
+    from p2pser.topology import spec
+
+    config = run_configuration(options)
+    torch.set_num_threads(config.training.threads)
+    graph = spec.load(topology, peers)
+    federation = federate(config, graph.size, progress=True)
+    folder = config.peer.out / config.name / "simulation"
+    run = _train(engine, config, graph, federation, exact, deaths)
+    document = _document(run)
+    for name, value in _baselines(config, federation, baselines).items():
+        document["uar"][name] = value
+    document["out"] = str(folder)
+    _write(folder, run, document)
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+        note(f"written to {folder}: metrics.jsonl, run.png, model/")
+
+
+def _train(engine: Any, config: Any, topology: Any, federation: Any, exact: bool, deaths: dict[int, int]) -> Any:
+    """Run under a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("round", total=config.training.rounds)
+
+        def observe(round: Any) -> None:
+            uar = round.uar["consensus"]
+            said = "" if uar is None else f"  UAR {uar:.3f}"
+            bar.update(task, completed=round.round, description=f"round  loss {round.loss:.3f}{said}")
+
+        return engine.simulate(config, topology, federation, exact=exact, card=True, dead=deaths, observe=observe)
+
+
+def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, float | None]:
+    if not wanted or federation.test is None:
+        return {"local_only": None, "pooled": None}
+    from p2pser.experiments.baselines import local_only, pooled
+
+    return {"local_only": local_only(config, federation).uar, "pooled": pooled(config, federation).uar}
+
+
+def _document(run: Any) -> dict[str, Any]:
+    """The run as plain data; the keys that ``p2pser demo --json`` has, and more."""
+    from p2pser.learning import metrics
+
+    federation = run.federation
+    each = [metrics.uar_pooled(one) for one in run.peer_predictions]
+    return {
+        "peers": run.topology.size,
+        "rounds": run.config.training.rounds,
+        "uar": {
+            "consensus": None if run.predictions is None else metrics.uar_pooled(run.predictions),
+            "mean_peer": sum(each) / len(each) if each else None,
+            "worst_peer": min(each) if each else None,
+            "local_only": None,
+            "pooled": None,
+        },
+        "consensus_distance": run.final_distance[-1],
+        "bytes_per_peer": float((run.bytes_training + run.bytes_final).mean()),
+        "messages_late": run.messages_late,
+        "peers_dead": [i for i in range(run.topology.size) if i not in run.living],
+        "wall_s": run.wall_s,
+        "out": None,
+        "topology": run.topology.name,
+        "corpus": federation.corpus.name,
+        "synthetic": federation.corpus.synthetic,
+        "labels": list(federation.labels),
+        "split": federation.split.name,
+        "test_speakers": list(federation.split.test_speakers),
+        "speaker_overlap": federation.speaker_overlap,
+        "normalise": federation.normalise,
+        "notes": list(federation.notes),
+        "slem": run.slem,
+        "final": {"exchanges": run.final.exchanges, "converged": run.final.converged, "bound": run.final.distance,
+                  "bytes_per_peer": float(run.bytes_final.mean())},
+    }
+
+
+def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
+    """Write the run's history, picture and model."""
+    from p2pser.experiments.plots import run_picture
+    from p2pser.models import directory
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(round.to_dict()) for round in run.history]
+    (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    uar = {name: [round.uar[key] for round in run.history]
+           for name, key in (("consensus model", "consensus"), ("mean peer", "mean"), ("worst peer", "worst"))}
+    run_picture(
+        folder / "run.png", topology=run.topology, dead=document["peers_dead"], rounds=document["rounds"],
+        uar=uar, baselines={"pooled": document["uar"]["pooled"], "local-only": document["uar"]["local_only"]},
+        distance=[round.distance for round in run.history], final_distance=list(run.final_distance), slem=run.slem,
+    )
+    card = directory.Card.of(run.config, run.federation, run.statistics, peers=document["peers"],
+                             topology=document["topology"], simulated=True)
+    if (folder / "model" / directory.CARD).is_file():  # of the simulation before
+        shutil.rmtree(folder / "model")
+    directory.save(folder / "model", run.row, run.schema, card)
+
+
+def _print(document: dict[str, Any]) -> None:
+    uar = document["uar"]
+    names = {"consensus": "consensus model", "mean_peer": "mean peer", "worst_peer": "worst peer",
+             "local_only": "local-only (mean)", "pooled": "pooled"}
+    said = ", ".join(document["test_speakers"])
+    kind = " (synthetic: for trying the system only)" if document["synthetic"] else ""
+    click.echo(f"{document['corpus']}{kind}, {document['split']}: UAR on the held-out speakers {said}")
+    for key, name in names.items():
+        if uar[key] is not None:
+            click.echo(f"  {name:<18} {uar[key]:.3f}")
+    click.echo(f"chance {1 / len(document['labels']):.3f}, normalisation {document['normalise']}, test speakers that "
+               f"were trained on: {document['speaker_overlap']}")
+    final = document["final"]
+    end = "agreed" if final["converged"] else "gave up"
+    click.echo(f"consensus distance {document['consensus_distance']:.1e} after {document['rounds']} rounds and "
+               f"{final['exchanges']} exchanges of the final consensus ({end}); "
+               f"{document['bytes_per_peer'] / 1e6:.2f} MB sent per peer; {document['wall_s']:.1f} s")
+    for text in document["notes"]:
+        click.echo(text)
