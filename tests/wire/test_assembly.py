@@ -41,6 +41,14 @@ def test_rows_of_several_steps_interleave(payloads, random) -> None:  # type: ig
     assert assembler.dropped == 0
 
 
+def test_one_chunk_again_and_again_is_no_row() -> None:
+    first, *rest = chunks(bytes(range(40)), 9)
+    assembler = Assembler(100)
+    assert feed(assembler, [first] * 20) == []
+    assert assembler.duplicates == 19
+    assert feed(assembler, rest) == [bytes(range(40))]
+
+
 def test_the_payload_is_one_read_only_buffer() -> None:
     assembler = Assembler(100)
     whole = None
