@@ -75,13 +75,11 @@ class LocalPeers:
 
     def kill(self, peer: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to a peer's process."""
-        pid = self.children[peer].process.pid
-        assert pid is not None
-        os.kill(pid, number)
+        os.kill(self.pid(peer), number)
 
     def pid(self, peer: int) -> int:
         """Return the process id of a peer."""
-        pid = self.children[peer].process.pid
+        pid: int | None = self.children[peer].process.pid
         assert pid is not None
         return pid
 

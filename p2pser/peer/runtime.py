@@ -212,6 +212,7 @@ class Peer:
     def _before_round(self, round: int, state: State) -> None:
         self._look_up()
         # Training changes the optimiser's rows in place: an interruption needs the round's start as it was.
+        self._round_began = time.monotonic()
         self._start_of_round = round, State({name: rows.clone() for name, rows in state.rows.items()}, state.edges)
         last = round == self.config.training.rounds
         if round and (round % self.config.peer.checkpoint_every == 0 or last):
@@ -238,6 +239,7 @@ class Peer:
 
     def _after_round(self, round: int, state: State, local: LocalWork, mixer: NetworkMixer) -> None:
         record = {"peer": self.me, "round": round, "loss": local.losses[0], "distance": mixer.exchange.spread,
+                  "seconds": time.monotonic() - self._round_began,
                   "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:

@@ -1,0 +1,86 @@
+"""``p2pser demo``: real peers on this machine, beside local-only and pooled training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+
+
+@click.command()
+@click.option("--peers", type=click.IntRange(min=1), help="Number of peers (default: the topology's).")
+@click.option("--topology", "topology_name", default="ring.yaml", show_default=True,
+              help="Topology file: a path, or one of the shipped ones.")
+@run_options
+@click.option("--kill", "kills", multiple=True, metavar="PEER@ROUND", help="Kill a peer when it enters a round.")
+@json_option
+def demo(peers: int | None, topology_name: str, kills: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Run peers as real processes and compare their model with local-only and pooled training.
+
+    Example: p2pser demo --peers 8 --topology ring.yaml --kill 3@10
+    """
+    from p2pser.cli.live import LiveTable
+    from p2pser.experiments import demo as experiment
+    from p2pser.speech.federation import federate
+    from p2pser.topology.spec import load
+
+    if options["name"] is None:
+        options["name"] = "demo"
+    config = run_configuration(options)
+    topology = load(topology_name, peers=peers, seed=config.seed)
+    planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
+    federation = federate(config, topology.size, progress=True)
+    for sentence in federation.notes:
+        note(sentence)
+    title = f"{topology.name} of {topology.size}, {federation.corpus.name}, {federation.split.name}"
+    with LiveTable(topology.size, title, rounds=config.training.rounds) as table:
+        result = experiment.run(config, topology, federation, kills=planned, watch=_watcher(table), say=table.note)
+    if as_json:
+        print_json(result)
+    else:
+        _print(result, federation.corpus.synthetic)
+    note(f"results: {result['out']}")
+
+
+def _watcher(table: Any) -> Any:
+    """Show the records in the table, and the sentences that matter to whoever watches all peers at once."""
+    def watch(record: Mapping[str, Any]) -> None:
+        table.update(record)
+        if record.get("kind") in ("dead", "suspect", "alive", "refused", "checkpoint_failed"):
+            table.note(f"peer {record['peer']}: {record['kind']} {record.get('reason') or record.get('peer')}")
+        elif record.get("kind") == "failed":
+            table.note(f"peer {record['peer']} failed: {record['reason']}")
+
+    return watch
+
+
+def _print(result: Mapping[str, Any], synthetic: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="UAR on speakers that no peer has heard", title_justify="left")
+    table.add_column("model")
+    table.add_column("UAR", justify="right")
+    names = {"consensus": "consensus model of the peers", "mean_peer": "mean peer before the final consensus",
+             "worst_peer": "worst peer before the final consensus", "local_only": "local-only (mean)",
+             "pooled": "pooled: all clips on one heap"}
+    for key, name in names.items():
+        value = result["uar"][key]
+        table.add_row(name, "–" if value is None else f"{value:.3f}")
+    console = Console()
+    console.print(table)
+    dead = ", ".join(map(str, result["peers_dead"])) or "none"
+    for line in (
+        f"consensus distance {result['consensus_distance']:.1e} after {result['consensus_exchanges']} exchanges",
+        f"bytes sent per peer {result['bytes_per_peer']:,}, of which the final consensus "
+        f"{result['bytes_per_peer_consensus']:,}",
+        f"dead peers {dead}, late messages {result['messages_late']}, lost to drift {result['drift']:.1e}",
+        f"wall time {result['wall_s']:.1f} s for {result['rounds']} rounds of {result['peers']} peers",
+        f"picture {result['picture']}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    if synthetic:
+        console.print("The corpus is synthetic: for trying the system only.")

@@ -1,0 +1,214 @@
+"""The demo: real peers on this machine, watched, some killed if wanted, beside local-only and pooled training."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError, P2PSERError
+from p2pser.peer.checkpoint import write_json
+from p2pser.peer.launch import LocalPeers, free_base_port
+from p2pser.peer.sketch import consensus_distance
+from p2pser.speech.federation import Federation
+from p2pser.topology.spec import Topology
+
+BASELINES = ("pooled", "local-only")
+
+Watch = Callable[[Mapping[str, Any]], None]
+"""Hears every record of every peer, for a live table."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill ``peer`` (SIGKILL) when it enters ``round``."""
+
+    peer: int
+    round: int
+
+    @classmethod
+    def parse(cls, text: str, topology: Topology, rounds: int) -> Kill:
+        """Return the kill that ``PEER@ROUND`` says. Raises ConfigError where it is none of this run."""
+        match = re.fullmatch(r"(\d+)@(\d+)", text)
+        if match is None:
+            raise ConfigError(f"--kill {text!r}: write it as PEER@ROUND, such as 3@10")
+        peer, round = int(match[1]), int(match[2])
+        if peer >= topology.size or not 1 <= round < rounds:
+            raise ConfigError(f"--kill {text}: the peers are 0 to {topology.size - 1} and the rounds 1 to {rounds - 1}")
+        return cls(peer, round)
+
+
+@dataclass
+class Course:
+    """What the peers told, gathered."""
+
+    uar: dict[int, dict[int, float]] = field(default_factory=dict)
+    """UAR on the held-out speakers by round and peer."""
+    seconds: dict[int, dict[int, float]] = field(default_factory=dict)
+    """Duration [s] by round and peer."""
+    sketches: dict[int, dict[int, list[float]]] = field(default_factory=dict)
+    final_sketches: dict[int, dict[int, list[float]]] = field(default_factory=dict)
+    summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    exit_codes: dict[int, int] = field(default_factory=dict)
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        """Take one record of ``LocalPeers.records``."""
+        peer, kind = record["peer"], record.get("kind", "metrics")
+        if kind == "metrics":
+            self.seconds.setdefault(record["round"], {})[peer] = record["seconds"]
+            if record.get("uar") is not None:
+                self.uar.setdefault(record["round"], {})[peer] = record["uar"]
+        elif kind == "sketch" and "round" in record:
+            self.sketches.setdefault(record["round"], {})[peer] = record["sketch"]
+        elif kind == "sketch":
+            self.final_sketches.setdefault(record["exchange"], {})[peer] = record["sketch"]
+        elif kind == "ended" and record["finished"]:
+            self.summaries[peer] = record["summary"]
+        elif kind == "failed":
+            self.failures[peer] = record["reason"]
+        elif kind == "gone":
+            self.exit_codes[peer] = record["exit_code"]
+
+    def uar_curve(self, of: Callable[[Sequence[float]], float], rounds: int) -> list[float | None]:
+        """Return ``of`` the peers' UAR after each round; None where nobody was measured."""
+        return [of(list(self.uar[r].values())) if r in self.uar else None for r in range(rounds)]
+
+    def distances(self, rounds: int) -> list[float | None]:
+        """Return the consensus distance after each round."""
+        return [_spread(self.sketches.get(r)) for r in range(rounds)]
+
+    def final_distances(self) -> list[float | None]:
+        """Return the consensus distance before each exchange of the gossip-only end that all took part in."""
+        everybody = max((len(sketches) for sketches in self.final_sketches.values()), default=0)
+        whole = [k for k in sorted(self.final_sketches) if len(self.final_sketches[k]) == everybody]
+        return [_spread(self.final_sketches[k]) for k in whole]
+
+
+def _spread(sketches: Mapping[int, list[float]] | None) -> float | None:
+    return consensus_distance([sketches[i] for i in sorted(sketches)]) if sketches else None
+
+
+def run(config: Config, topology: Topology, federation: Federation, *, kills: Sequence[Kill] = (),
+        watch: Watch = lambda record: None, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:
+    """Run the demo and return its result: the document that ``p2pser demo --json`` prints.
+
+    federation: all peers' clips, for the baselines (the peers compute their own from the same cache). Writes
+    ``OUT/NAME/``: a folder a peer, ``run.png`` and ``result.json``. Raises P2PSERError where no peer finishes.
+    """
+    port = free_base_port(topology.size, config.network.host)
+    network = config.network.model_copy(update={"base_port": port})
+    config = config.model_copy(update={"network": network})
+    out = config.peer.out / config.name
+    course, started = Course(), time.monotonic()
+    due = {kill.peer: kill.round for kill in kills}
+    with LocalPeers(config, topology, fresh=True) as peers:
+        for record in peers.records():
+            course.hear(record)
+            watch(record)
+            peer = record["peer"]
+            if "round" in record and "kind" not in record and record["round"] + 1 == due.get(peer):
+                peers.kill(peer)
+    wall = time.monotonic() - started
+    if not course.summaries:
+        reasons = "; ".join(dict.fromkeys(course.failures.values())) or "they were interrupted"
+        raise P2PSERError(f"no peer finished: {reasons}; their events are in {out}")
+    say("training the baselines, pooled and local-only, on the same number of clips")
+    baselines = _baselines(config, federation) if federation.test is not None else dict.fromkeys(BASELINES)
+    result = _result(config, topology, course, baselines, wall, out)
+    picture = out / "run.png"
+    _picture(picture, config, topology, course, baselines, result["peers_dead"])
+    result["picture"] = str(picture)
+    write_json(out / "result.json", result)
+    return result
+
+
+def _baselines(config: Config, federation: Federation) -> dict[str, float | None]:
+    """Train both baselines side by side, in processes of their own."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(len(BASELINES), mp_context=context) as pool:
+        futures = {name: pool.submit(_baseline, name, config, federation) for name in BASELINES}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def _baseline(name: str, config: Config, federation: Federation) -> float:
+    import torch
+
+    from p2pser.experiments import baselines
+
+    torch.set_num_threads(1)
+    train = {"pooled": baselines.pooled, "local-only": baselines.local_only}[name]
+    return train(config, federation).uar
+
+
+def _result(config: Config, topology: Topology, course: Course, baselines: Mapping[str, float | None], wall: float,
+            out: Path) -> dict[str, Any]:
+    ended = [course.summaries[i] for i in sorted(course.summaries)]
+    last = course.uar.get(config.training.rounds - 1, {})
+    survivors = [last[i] for i in sorted(course.summaries) if i in last]
+    consensus = [one["uar"] for one in ended if one["uar"] is not None]
+    unfinished = set(range(topology.size)) - set(course.summaries)
+    dead = sorted(unfinished.union(*(one["peers_dead"] for one in ended)))
+    return {
+        "peers": topology.size,
+        "rounds": config.training.rounds,
+        "uar": {
+            "consensus": float(np.mean(consensus)) if consensus else None,
+            "mean_peer": float(np.mean(survivors)) if survivors else None,
+            "worst_peer": min(survivors) if survivors else None,
+            "local_only": baselines["local-only"],
+            "pooled": baselines["pooled"],
+        },
+        "consensus_distance": model_distance([Path(one["model"]) for one in ended]),
+        "bytes_per_peer": round(float(np.mean([one["bytes_sent"] for one in ended]))),
+        "messages_late": sum(one["messages_late"] for one in ended),
+        "peers_dead": dead,
+        "wall_s": wall,
+        "out": str(out),
+        "bytes_per_peer_consensus": round(float(np.mean([one["consensus_bytes"] for one in ended]))),
+        "consensus_exchanges": max(one["consensus_exchanges"] for one in ended),
+        "left_out": [[one["peer"], *missed] for one in ended for missed in one["left_out"] if missed[1] not in dead],
+        "drift": sum(one["drift"] for one in ended),
+        "longest_round_s": max((max(by_peer.values()) for by_peer in course.seconds.values()), default=None),
+        "failures": {str(i): reason for i, reason in sorted(course.failures.items())},
+    }
+
+
+def model_distance(models: Sequence[Path]) -> float:
+    """Return sqrt(mean_i ||x_i - mean||^2) / ||mean|| over the parameters of model directories."""
+    rows = np.stack([np.concatenate([*_parameters(path)]) for path in models])
+    mean = rows.mean(axis=0)
+    return float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean()) / np.linalg.norm(mean))
+
+
+def _parameters(path: Path) -> Iterator[np.ndarray]:
+    from safetensors.numpy import load_file
+
+    from p2pser.models.directory import WEIGHTS
+
+    for _, values in sorted(load_file(path / WEIGHTS).items()):
+        yield values.astype(np.float64).ravel()
+
+
+def _picture(path: Path, config: Config, topology: Topology, course: Course,
+             baselines: Mapping[str, float | None], dead: Sequence[int]) -> None:
+    from p2pser.experiments.plots import run_picture
+    from p2pser.gossip.consensus import living_slem
+    from p2pser.gossip.flood import edges_of
+
+    rounds = config.training.rounds
+    alive = next(i for i in range(topology.size) if i not in dead)
+    run_picture(
+        path, topology=topology, dead=dead, rounds=rounds,
+        uar={"mean peer": course.uar_curve(lambda values: float(np.mean(values)), rounds),
+             "worst peer": course.uar_curve(min, rounds)},
+        baselines=baselines, distance=course.distances(rounds), final_distance=course.final_distances(),
+        slem=living_slem(topology, None, edges_of(topology.graph, dead), alive))
