@@ -12,8 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same examples in every run, however slow the machine: a test must not need luck.
+settings.register_profile("p2pser", derandomize=True, deadline=None)
+settings.load_profile("p2pser")
 # The floors' data: beside the checkout, or where the variable says.
 SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

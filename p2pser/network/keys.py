@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,8 +183,8 @@ def _raw(key: str) -> bytes:
         raise ValueError("a key has 40 characters")
     try:
         raw: bytes = z85.decode(key)
-    except KeyError:
-        raise ValueError("a key has Z85 characters only") from None
+    except (KeyError, struct.error):
+        raise ValueError("a key is Z85") from None
     if len(raw) != SECRET_BYTES:
         raise ValueError("a key has 32 bytes")
     return raw
