@@ -105,7 +105,7 @@ def _document(run: Any) -> dict[str, Any]:
             "local_only": None,
             "pooled": None,
         },
-        "consensus_distance": run.final_distance[-1],
+        "consensus_distance": run.consensus_distance,
         "bytes_per_peer": float((run.bytes_training + run.bytes_final).mean()),
         "messages_late": run.messages_late,
         "peers_dead": [i for i in range(run.topology.size) if i not in run.living],

@@ -70,7 +70,9 @@ class Run:
     statistics: Statistics | None
     final: Consensus
     final_distance: tuple[float, ...]
-    """Consensus distance before each exchange of the final consensus, and after the last."""
+    """Consensus distance before each exchange of the final consensus."""
+    consensus_distance: float
+    """Of the rows that the peers adopted."""
     predictions: Predictions | None
     """The consensus model's, on the held-out clips."""
     peer_predictions: tuple[Predictions, ...]
@@ -163,7 +165,7 @@ def simulate(
     )
     rows = state.rows["x"]
     trained = mixer.bytes_sent.copy()
-    slem, final, distances = _finish(config, mixer, rows, share, living, counts, exact)
+    slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact)
     row = final.rows[living[0]].to(torch.float32)
     return Run(
         config=config,
@@ -175,7 +177,8 @@ def simulate(
         row=row,
         statistics=statistics,
         final=final,
-        final_distance=distances,
+        final_distance=seen,
+        consensus_distance=distance(final.rows[list(living)], share.to(torch.float64) @ final.rows[list(living)]),
         predictions=bench.predictions(row) if bench.tests else None,
         peer_predictions=tuple(bench.predictions(rows[i]) for i in living) if bench.tests else (),
         living=living,
@@ -241,5 +244,4 @@ def _finish(
         mixer.bytes_sent = overhead + degree * final.exchanges * 8 * rows.shape[1]
         final = Consensus(final.rows @ basis.T, final.distance, final.exchanges, final.dead, final.converged)
     mixer.faults = faults
-    last = final.rows[list(living)]
-    return slem, final, (*seen, distance(last, weights @ last))
+    return slem, final, tuple(seen)

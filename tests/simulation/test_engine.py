@@ -1,0 +1,120 @@
+"""Whole runs in one process: what they measure, and that faults and forms change only what they should."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from p2pser.errors import ConfigError
+from p2pser.experiments.baselines import fedavg, local_only, pooled
+from p2pser.learning import metrics
+from p2pser.simulation.engine import distance, simulate
+from p2pser.simulation.mixer import Faults
+from p2pser.speech.normalise import from_sums, sums
+
+
+def test_a_run_learns_and_ends_with_one_model(made_up):
+    config, topology, federation = made_up()
+    run = simulate(config, topology, federation)
+    assert [entry.round for entry in run.history] == list(range(1, 13))
+    assert run.final.converged
+    assert run.consensus_distance <= 1e-6
+    assert metrics.uar_pooled(run.predictions) > 0.5
+    last = run.history[-1]
+    assert last.uar["worst"] <= last.uar["mean"] <= 1
+    assert last.loss < run.history[0].loss
+    assert last.bytes == 12 * 2 * 4 * run.schema.size
+    assert run.bytes_final.tolist() == [run.bytes_final[0]] * 5
+    assert len(run.final_distance) == run.final.exchanges
+
+
+def test_the_same_call_gives_the_same_bits(made_up):
+    assert torch.equal(simulate(*made_up()).rows, simulate(*made_up()).rows)
+
+
+def test_exact_and_fast_agree(made_up):
+    fast = simulate(*made_up(**{"training.rounds": 10}))
+    exact = simulate(*made_up(**{"training.rounds": 10}), exact=True)
+    assert float((fast.rows - exact.rows).norm() / exact.rows.norm()) <= 1e-5
+    assert float((fast.row - exact.row).norm() / exact.row.norm()) <= 1e-5
+    assert fast.final.exchanges == exact.final.exchanges
+    # The trailers are all that the fast form's count leaves out.
+    assert 0 <= (exact.bytes_final - fast.bytes_final).max() < 200 * exact.final.exchanges
+
+
+def test_the_consensus_is_the_mean_of_the_last_rows(made_up):
+    run = simulate(*made_up())
+    mean = run.rows.double().mean(0)
+    assert float((run.row - mean).norm() / mean.norm()) <= 1e-6
+
+
+def test_clip_weights_give_the_clip_weighted_mean(made_up):
+    config, topology, federation = made_up(**{"gossip.weighting": "clips"})
+    run = simulate(config, topology, federation)
+    pi = torch.tensor([float(len(federation.train[i])) for i in range(5)], dtype=torch.float64)
+    mean = (pi / pi.sum()) @ run.rows.double()
+    assert float((run.row - mean).norm() / mean.norm()) <= 2e-6
+    assert run.slem != simulate(*made_up()).slem
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_death_leaves_the_others_running(made_up, exact):
+    config, topology, federation = made_up(6)
+    run = simulate(config, topology, federation, dead={2: 5}, exact=exact)
+    assert run.living == (0, 1, 3, 4, 5)
+    assert run.final.dead == (2,)
+    assert run.final.converged
+    assert run.consensus_distance <= 1e-6
+    assert run.bytes_training[2] == 5 * 2 * 4 * run.schema.size
+    assert len(run.peer_predictions) == 5
+
+
+def test_late_rows_are_settled_and_counted(made_up):
+    clean = simulate(*made_up(), exact=True)
+    faulty = simulate(*made_up(), faults=Faults(delay=0.1, longest=3))
+    assert faulty.messages_late > 0
+    assert clean.messages_late == 0
+    assert float((faulty.row - clean.row).norm() / clean.row.norm()) < 0.2
+
+
+def test_global_statistics_are_found_by_gossip(made_up):
+    run = simulate(*made_up(normalise="global"))
+    everything = np.concatenate([one.features for one in run.federation.train.values()])
+    expected = from_sums(sums(everything))
+    assert np.allclose(run.statistics.mean, expected.mean, rtol=1e-9, atol=1e-9)
+    assert np.allclose(run.statistics.std, expected.std, rtol=1e-9)
+    assert run.statistics.count == pytest.approx(len(everything), rel=1e-9)
+
+
+def test_a_federation_of_another_size_is_refused(made_up):
+    config, topology, _ = made_up(5)
+    with pytest.raises(ConfigError, match="dealt over 4"):
+        simulate(config, topology, made_up(4)[2])
+    with pytest.raises(ConfigError, match="silenced"):
+        simulate(config, topology, made_up(5)[2], dead=dict.fromkeys(range(5), 0))
+
+
+def test_the_consensus_distance_by_hand():
+    rows = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
+    assert distance(rows, rows.mean(0)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("normalise", ["none", "global"])
+def test_baselines_stand_in_their_order(made_up, normalise):
+    config, _, federation = made_up(5, normalise, **{"training.rounds": 20})
+    together, alone = pooled(config, federation), local_only(config, federation)
+    assert (len(together.predictions), len(alone.predictions)) == (1, 5)
+    assert together.uar > alone.uar
+    assert fedavg(config, federation).predictions is not None
+
+
+def test_a_server_is_gossip_over_the_complete_graph(made_up):
+    config, _, federation = made_up()
+    from p2pser.topology.spec import Topology
+
+    run = fedavg(config, federation)
+    complete = simulate(config, Topology("k", nx.complete_graph(5), {}, "metropolis", {}), federation)
+    assert torch.equal(run.rows, complete.rows)
+    assert run.history[-1].distance < 1e-6
