@@ -51,12 +51,12 @@ def save(
     rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
     Raises CheckpointError where it cannot be written; what was there before stays.
     """
-    generations = [generation for generation, _ in _generations(folder, round)]
-    name = f"round-{round:06d}" + (f".{generations[0] + 1}" if generations else "")
-    partial = folder / f"{_PARTIAL}{name}"
+    partial = folder / f"{_PARTIAL}round-{round:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
+        older = _generations(folder, round)
+        path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
         partial.mkdir()
         contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
         document: dict[str, Any] = {
@@ -70,7 +70,7 @@ def save(
         for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
             _write(partial / file, data)
         _fsync(partial)
-        os.rename(partial, folder / name)
+        os.rename(partial, path)
         _fsync(folder)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -81,10 +81,9 @@ def save(
     except (TypeError, ValueError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
-    for generation, path in _generations(folder, round)[1:]:
-        assert generation in generations
-        _remove(path)
-    return folder / name
+    for _, old in older:
+        _remove(old)
+    return path
 
 
 def available(folder: Path) -> list[int]:
