@@ -57,9 +57,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+        code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -69,6 +67,8 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("p2pser: interrupted", err=True)
         sys.exit(130)
+    # Without its own error handling click returns what Exit holds, and what a command returns: nothing here.
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,13 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Ponged:
+    """A neighbour has answered a PING (told to whoever only checks)."""
+
+    peer: int
+
+
+@dataclass(frozen=True)
 class Paused:
     """This process did not run for ``seconds`` (stopped, suspended or starved)."""
 
@@ -102,5 +109,6 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Refused | Arrived | Progressed | Suspected | Returned | Died | Left | Trouble | Paused | Failed | Woken
+    Up | Refused | Arrived | Progressed | Suspected | Returned | Died | Left | Trouble | Ponged | Paused | Failed
+    | Woken
 )

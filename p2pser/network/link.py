@@ -70,8 +70,6 @@ class Link:
         """Payloads handed over (counted by the I/O thread)."""
         self.taken = 0
         """Payloads looked at (counted by the training thread)."""
-        self.rtt: float | None = None
-        """Round-trip time of the last PING [s]."""
         self.receiver = Receiver(chunk_bytes)
         self._max_row_bytes = max_row_bytes
         self._sender = Sender(chunk_bytes)

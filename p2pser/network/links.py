@@ -71,7 +71,6 @@ class Links:
         self._connected: set[int] = set()
         self._doubts: dict[int, int] = {}
         self._redial: dict[int, float] = {}
-        self._pings: dict[tuple[int, int], float] = {}
         self._nonce = 0
         self._farewell: str | None = None
         self._deadline = 0.0
@@ -111,7 +110,7 @@ class Links:
             self._command(self._queue_row, peer, row)
 
     def ping(self, peer: int, payload_bytes: int = 0) -> None:
-        """Ask a neighbour for a sign of life now; ``rtt`` then holds the answer's time."""
+        """Ask a neighbour for a sign of life now."""
         self._command(self._ping, peer, payload_bytes)
 
     def leave(self, peer: int, reason: str) -> None:
@@ -135,10 +134,6 @@ class Links:
         """An Arrived event of a neighbour has been looked at."""
         self._links[peer].taken += 1
 
-    def rtt(self, peer: int) -> float | None:
-        """Round-trip time of the last answered PING [s]."""
-        return self._links[peer].rtt
-
     def close(self, reason: str, flush: float) -> None:
         """Send what waits (for at most ``flush`` seconds), say BYE with the reason, close everything and join."""
         if self._thread.is_alive():
@@ -159,7 +154,7 @@ class Links:
                 for link in self._links.values():
                     self._pump(link)
             for link in self._links.values():
-                if link.up:
+                if link.up and self._ours.role == "peer":
                     self._send(link, Kind.BYE, messages.encode_reason(self._farewell or ""))
             self._close_sockets(self._settings.linger)
         except BaseException as error:
@@ -286,8 +281,8 @@ class Links:
         elif header.kind is Kind.CREDIT:
             link.credit(header.total, now)
         elif header.kind is Kind.PONG:
-            sent = self._pings.pop((link.peer, header.slot), None)
-            link.rtt = now - sent if sent is not None else link.rtt
+            if self._ours.role == "check":
+                self.events.put(events.Ponged(link.peer))
         elif header.kind is Kind.BYE:
             reason = messages.decode_reason(payload)
             if self.progress.phase is Phase.START:
@@ -381,9 +376,6 @@ class Links:
 
     def _ping(self, peer: int, payload_bytes: int) -> None:
         self._nonce = (self._nonce + 1) % 2**32
-        now = self._clock()
-        self._pings = {key: at for key, at in self._pings.items() if now - at < 60}
-        self._pings[peer, self._nonce] = now
         self._send(self._links[peer], Kind.PING, bytes(payload_bytes), slot=self._nonce)
 
     # Connections --------------------------------------------------------------------------------------------

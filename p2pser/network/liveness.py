@@ -156,7 +156,9 @@ class Liveness:
     def tick(self, now: float) -> list[Event]:
         """Return what has to be done or told, in the order of the neighbours' ids."""
         self.pause(now)
-        events, self._events = self._events, []
+        # Who was heard again may have left since.
+        events = [event for event in self._events if self._of(event.peer).state is State.ALIVE]
+        self._events.clear()
         awake = now - self.paused
         for peer, one in self._peers.items():
             if one.state not in _WATCHED:

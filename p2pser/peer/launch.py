@@ -80,7 +80,8 @@ class LocalPeers:
     def pid(self, peer: int) -> int:
         """Return the process id of a peer."""
         pid: int | None = self.children[peer].process.pid
-        assert pid is not None
+        if pid is None:
+            raise ValueError(f"peer {peer} has not been started")
         return pid
 
     def records(self) -> Iterator[dict[str, Any]]:

@@ -75,6 +75,7 @@ class Peer:
         self._federation = federation
         self._stop = False
         self._mixer: NetworkMixer | None = None
+        self._telemetry: Telemetry | None = None
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
         self._pinned: list[int] | None = None
@@ -97,8 +98,7 @@ class Peer:
         with Telemetry(self.folder.path, self._sink) as telemetry:
             self._telemetry = telemetry
             started = time.monotonic()
-            self._prepare()
-            hello = self._hello(incarnation)
+            hello = self.introduce(incarnation)
             links = Links(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
                           max_row_bytes=max(1 << 20, 16 * self._schema.size + (1 << 16)))
             links.start()
@@ -127,7 +127,7 @@ class Peer:
             self._federation = federate(config, self.topology.size, only=self.me)
         federation = self._federation
         for path, why in federation.left_out:
-            self._telemetry.event("clip_left_out", path=str(path), reason=why)
+            self._event("clip_left_out", path=str(path), reason=why)
         for note in federation.notes:
             self._say(note)
         self._examples = federation.train[self.me]
@@ -138,7 +138,9 @@ class Peer:
         self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
         self._algorithm = algorithm(config.gossip.algorithm)
 
-    def _hello(self, incarnation: int) -> Hello:
+    def introduce(self, incarnation: int) -> Hello:
+        """Read the recordings, make the model, and return what this peer says of itself."""
+        self._prepare()
         federation = self._federation
         assert federation is not None
         settings = {**self.config.shared(), "features.normalise": federation.normalise,
@@ -187,14 +189,15 @@ class Peer:
         if call.resume:
             rows, edges, _ = checkpoint.load(self.folder.checkpoints, call.resume)
             self._sums = rows.pop(SUMS)
-            self._telemetry.event("resumed", round=call.resume)
-            self._telemetry.rewind(call.resume)
+            self._event("resumed", round=call.resume)
+            if self._telemetry is not None:
+                self._telemetry.rewind(call.resume)
             return State(rows, edges)
         mixer.enter(Phase.SETUP, setup.STATISTICS)
         found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
                            slem=living_slem(self.topology, None, call.cut, self.me))
         self._sums = found.rows
-        self._telemetry.event("statistics", exchanges=found.exchanges, distance=found.distance)
+        self._event("statistics", exchanges=found.exchanges, distance=found.distance)
         return State({"x": self._initial[None].clone()})
 
     def _local_work(self, mixer: NetworkMixer) -> LocalWork:
@@ -231,7 +234,7 @@ class Peer:
             checkpoint.save(self.folder.checkpoints, round, rows, state.edges, meta)
         except P2PSERError as error:
             # A full disk must not end a run that the neighbours depend on: the checkpoint before stays.
-            self._telemetry.event("checkpoint_failed", round=round, reason=str(error))
+            self._event("checkpoint_failed", round=round, reason=str(error))
             self._say(str(error))
             return
         keep = setup.kept_checkpoints(diameter(self.topology.graph), self.config.peer.checkpoint_every)
@@ -244,7 +247,8 @@ class Peer:
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
             record["uar"] = self._uar(state.rows["x"][0])
-        self._telemetry.metrics(**record)
+        if self._telemetry is not None:
+            self._telemetry.metrics(**record)
         self._show(round=round, row=state.rows["x"][0])
 
     def _observe_consensus(self, exchange: int, rows: Tensor) -> None:
@@ -283,7 +287,7 @@ class Peer:
             self._say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at a "
                       f"difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
         self.folder.finish(summary)
-        self._telemetry.event("finished", **summary)
+        self._event("finished", **summary)
         return Ending(True, summary)
 
     def _card(self) -> Card:
@@ -312,7 +316,7 @@ class Peer:
             raise Interrupted
 
     def _waiting(self, sentence: str) -> None:
-        self._telemetry.event("waiting", sentence=sentence)
+        self._event("waiting", sentence=sentence)
         self._say(f"peer {self.me} is {sentence}")
 
     def _observe(self, event: events.Event) -> None:
@@ -333,16 +337,20 @@ class Peer:
                     self._pin()
                 self._tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
             case events.Up(peer, hello):
-                self._telemetry.event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
+                self._event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
             case events.Trouble(peer, reason):
                 self._tell("trouble", reason, peer=peer, reason=reason)
             case events.Paused(seconds):
-                self._telemetry.event("paused", seconds=seconds)
+                self._event("paused", seconds=seconds)
             case _:
                 pass
 
+    def _event(self, kind: str, **fields: Any) -> None:
+        if self._telemetry is not None:
+            self._telemetry.event(kind, **fields)
+
     def _tell(self, kind: str, sentence: str, **fields: Any) -> None:
-        self._telemetry.event(kind, **fields)
+        self._event(kind, **fields)
         self._say(sentence)
 
     def _pin(self) -> None:

@@ -1,0 +1,92 @@
+"""``p2pser peer --check``: dial the neighbours, compare, measure, and leave again. Nobody counts us as here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from queue import Empty
+from typing import Any
+
+from p2pser.network import events
+from p2pser.network.links import Links
+from p2pser.peer.identity import identify
+from p2pser.peer.runtime import Peer
+
+PINGS = 5
+"""PINGs one after the other; the shortest round-trip time counts."""
+BURST = 16
+"""PINGs with a payload, sent at once to measure the rate."""
+BURST_BYTES = 60_000
+PATIENCE = 5.0
+"""Seconds in which a neighbour must answer."""
+NOBODY = 2**32 - 1
+"""Incarnation of one that only asks: its PINGs are no sign of life of the peer in whose name it dials."""
+
+
+def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
+    """Return what ``--check`` prints: ``fits`` and, for each neighbour, whether it answers and fits, and how fast.
+
+    A neighbour must be running, or be checking too. The rate is that of small messages there, acknowledged. Raises
+    what ``Peer.run`` raises before it dials (ConfigError, CorpusError, …).
+    """
+    identity = identify(peer.config, peer.topology, peer.me)
+    ours = replace(peer.introduce(NOBODY), role="check")
+    links = Links(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
+    links.start()
+    try:
+        answers = _answers(links, [neighbour.peer for neighbour in identity.neighbours], patience)
+        lines = [_line(links, n.peer, n.address, answers.get(n.peer), patience) for n in identity.neighbours]
+    finally:
+        links.close("checked", flush=0.0)
+    return {"peer": peer.me, "fits": all(line["fits"] for line in lines), "neighbours": lines}
+
+
+def _answers(links: Links, peers: list[int], patience: float) -> dict[int, events.Up | events.Refused]:
+    answers: dict[int, events.Up | events.Refused] = {}
+    deadline = time.monotonic() + patience
+    while len(answers) < len(peers):
+        event = _next(links, deadline)
+        if event is None:
+            break
+        if isinstance(event, (events.Up, events.Refused)):
+            answers.setdefault(event.peer, event)
+    return answers
+
+
+def _line(links: Links, j: int, address: str | None, answer: events.Up | events.Refused | None,
+          patience: float) -> dict[str, Any]:
+    line: dict[str, Any] = {"peer": j, "address": address, "answers": answer is not None, "fits": False,
+                            "rtt_ms": None, "rate_mb_s": None}
+    if answer is None:
+        return {**line, "sentence": f"peer {j} at {address}: no answer within {patience:g} s"}
+    if isinstance(answer, events.Refused):
+        return {**line, "sentence": f"peer {j} at {address}: does not fit: {answer.reason}"}
+    times = [seconds for _ in range(PINGS) if (seconds := _ping(links, j, 1, 0, patience)) is not None]
+    burst = _ping(links, j, BURST, BURST_BYTES, patience)
+    rtt = min(times, default=None)
+    rate = BURST * BURST_BYTES / burst / 1e6 if burst else None
+    told = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
+    told += f", {rate:.1f} MB/s" if rate is not None else ""
+    return {**line, "fits": rtt is not None, "rtt_ms": rtt and rtt * 1e3, "rate_mb_s": rate,
+            "sentence": f"peer {j} at {address}: fits, {told}"}
+
+
+def _ping(links: Links, j: int, count: int, payload: int, patience: float) -> float | None:
+    """Send ``count`` PINGs at once; return the seconds until the last answer, or None where one is missing."""
+    begun = time.monotonic()
+    for _ in range(count):
+        links.ping(j, payload)
+    while count:
+        event = _next(links, begun + patience)
+        if event is None:
+            return None
+        if isinstance(event, events.Ponged) and event.peer == j:
+            count -= 1
+    return time.monotonic() - begun
+
+
+def _next(links: Links, deadline: float) -> events.Event | None:
+    try:
+        return links.events.get(timeout=max(0.0, deadline - time.monotonic()))
+    except Empty:
+        return None
