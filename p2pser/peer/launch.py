@@ -82,7 +82,7 @@ class LocalPeers:
         pid: int | None = self.children[peer].process.pid
         if pid is None:
             raise ValueError(f"peer {peer} has not been started")
-        return pid
+        return int(pid)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield what the children tell, as it comes, until all have ended.
