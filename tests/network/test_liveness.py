@@ -57,6 +57,15 @@ def test_any_sign_of_life_brings_a_suspect_back() -> None:
     assert liveness.silence(4, 3.9) == pytest.approx(0.85)
 
 
+def test_a_last_word_is_no_return() -> None:
+    liveness = Liveness([4])
+    liveness.watch(4, 0.0)
+    run(liveness, 3.0)
+    liveness.heard(4, 3.05)
+    liveness.gone(4)
+    assert liveness.tick(3.1) == []
+
+
 def test_dead_is_final() -> None:
     liveness = Liveness([4])
     liveness.watch(4, 0.0)
