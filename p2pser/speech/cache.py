@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from p2pser.config import FeatureSettings
 from p2pser.speech.places import cache_folder
 
-VERSION = 1
+VERSION = 2
 """Version of the code that computes features: raise it when any feature's value changes."""
 
 SETTLED = 2.0

@@ -26,8 +26,8 @@ HOP = 0.010
 """Distance between two frames [s]."""
 F0_MIN, F0_MAX = 60.0, 600.0
 """Where pitch is looked for [Hz]."""
-FLOOR = 1e-10
-"""Power below which a logarithm is cut (full scale is 1)."""
+FLOOR = 1e-9
+"""Power below which a logarithm is cut, of a signal whose mean power is 1."""
 LPC_ORDER = 12
 """Poles of the all-pole model that resonances are read from (at 16 kHz and above: of the band to 5.5 kHz)."""
 
@@ -107,12 +107,16 @@ def pitch(power: Array, filters: Filters, sample_rate: int) -> tuple[Array, Arra
     shortest, longest = filters.lags
     correlation = np.fft.irfft(power, filters.n_fft)[:, : longest + 1].astype(np.float32, copy=False)
     zero = np.maximum(correlation[:, :1], FLOOR)
-    normal = correlation / zero / filters.window_correlation
+    raw = correlation / zero / filters.window_correlation
+    normal = raw.copy()
     lags = np.arange(longest + 1)
-    inner = normal[:, 1:-1]
+    inner = raw[:, 1:-1]
     peak = np.zeros(normal.shape, dtype=bool)
-    peak[:, 1:-1] = (inner >= normal[:, :-2]) & (inner > normal[:, 2:])
+    peak[:, 1:-1] = (inner >= raw[:, :-2]) & (inner > raw[:, 2:])
     peak[:, :shortest] = False
+    # Heights between the samples (a parabola's): a period of a whole number of samples has no advantage.
+    curved = np.minimum(raw[:, :-2] - 2 * inner + raw[:, 2:], -1e-6)
+    normal[:, 1:-1] -= np.where(peak[:, 1:-1], (raw[:, :-2] - raw[:, 2:]) ** 2 / (8 * curved), 0)
     # A small cost per octave prefers the shorter of two equally good periods (Boersma 1993, eq. 24).
     score = np.where(peak, normal - 0.02 * np.log2(np.maximum(lags, 1) / shortest), -1.0)
 
@@ -129,7 +133,7 @@ def pitch(power: Array, filters: Filters, sample_rate: int) -> tuple[Array, Arra
     # Parabola through the peak and its two neighbours.
     centre = np.clip(best, 1, longest - 1)
     rows = np.arange(len(centre))
-    left, middle, right = normal[rows, centre - 1], normal[rows, centre], normal[rows, centre + 1]
+    left, middle, right = raw[rows, centre - 1], raw[rows, centre], raw[rows, centre + 1]
     curvature = left - 2 * middle + right
     shift = np.where(curvature < -1e-6, 0.5 * (left - right) / np.minimum(curvature, -1e-6), 0.0)
     return (sample_rate / (centre + np.clip(shift, -0.5, 0.5))).astype(np.float32), height

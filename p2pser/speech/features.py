@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
 from p2pser.speech import cache, functionals
-from p2pser.speech.contours import FLOOR, delta
+from p2pser.speech.contours import delta
 
 Array = NDArray[np.float32]
 
 WINDOW, HOP = 0.025, 0.010
 """Frame and hop of the matrices [s]."""
+
+FLOOR = 1e-10
+"""Power below which a logarithm is cut (full scale is 1)."""
 
 
 @lru_cache(maxsize=4)

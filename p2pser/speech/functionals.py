@@ -186,11 +186,16 @@ def functionals(signal: Array, settings: FeatureSettings) -> Array:
     above 27.5 Hz, seconds and shares.
     """
     filters = contours.filters_for(settings.sample_rate, settings.n_mels, settings.n_mfcc)
-    frames, power = contours.power_spectra(signal, filters)
+    # At one level, so that the floor under logarithms is a part of the clip's power, not of full scale.
+    level = max(float(np.sqrt(np.mean(signal.astype(np.float64) ** 2))), 1e-5)
+    decibels = 20 * np.log10(level)
+    frames, power = contours.power_spectra(signal / np.float32(level), filters)
     mel_power = power @ filters.mel.T
-    mel = 10 * np.log10(mel_power + FLOOR).T
-    rms = 10 * np.log10(np.mean(frames * frames, axis=1) + FLOOR)
-    active = rms > max(float(rms.max()) - 35.0, float(np.quantile(rms, 0.05)) + 1.0)
+    mel = 10 * np.log10(mel_power + FLOOR).T + np.float32(decibels)
+    rms = 10 * np.log10(np.mean(frames * frames, axis=1) + FLOOR) + np.float32(decibels)
+    # Above the noise of the quietest frames, unless there is no pause to tell the noise from.
+    loudest = float(rms.max())
+    active = rms > max(loudest - 35.0, min(float(np.quantile(rms, 0.05)) + 1.0, loudest - 20.0))
     if active.sum() < 3:
         active = rms >= np.sort(rms)[-min(3, rms.size)]
     pitch, voicing = contours.pitch(power, filters, settings.sample_rate)
