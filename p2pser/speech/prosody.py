@@ -1,0 +1,138 @@
+"""The plan of the synthetic corpus: who speaks, and how each clip is to sound.
+
+An emotion is prosody: pitch, pitch range, rate, level and pauses, as multiples of a unit. A speaker adds to it
+what is his own (voice, base prosody, how strongly and in which way he expresses each emotion), a clip what is
+its own. As in collected corpora, a speaker records the takes of one emotion in one session: microphone and
+background are the session's, and he repeats some sentences there. So within one speaker much goes with the
+emotion that does not elsewhere; only over many speakers it averages out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p2pser import seeding
+from p2pser.speech.sentences import SENTENCES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DIMENSIONS = ("pitch", "range", "rate", "level", "gap")
+"""Prosody: F0 [semitones], F0 range [espeak's points], rate [log], level [dB], pause between words [10 ms]."""
+
+UNITS = (3.5, 24.0, 0.18, 6.0, 2.5)
+"""One unit of each dimension, in its own measure."""
+
+EMOTIONS: dict[str, tuple[float, ...]] = {
+    "anger": (0.7, 1.0, 0.6, 1.5, -0.5),
+    "fear": (1.5, -0.7, 0.9, -0.5, 0.2),
+    "happiness": (1.1, 1.3, 0.0, 0.3, -0.3),
+    "neutral": (-0.2, 0.0, 0.0, 0.0, 0.0),
+    "sadness": (-0.7, -0.9, -0.9, -1.0, 1.2),
+}
+"""What each emotion adds, in units of ``DIMENSIONS``."""
+
+BETWEEN = (0.4, 0.2, 0.3, 0.3, 0.2)
+"""Standard deviation of speakers' own base prosody, in units."""
+
+CUES = 4.0
+"""How evenly a speaker uses the dimensions: concentration of the Dirichlet draw of his weights."""
+
+STYLE = 0.25
+"""Standard deviation of what a speaker adds to each emotion, in units."""
+
+WITHIN = 0.25
+"""Standard deviation between clips of one speaker and emotion, in units."""
+
+FAVOURITES = 3
+"""Sentences that a speaker uses for one emotion."""
+
+TRACT = 0.03
+"""Largest logarithm of how much a speaker's vocal tract differs from the voice's."""
+
+SPEAKERS = 24
+"""Half of them female; every language in (nearly) equal numbers."""
+
+TAKES = 5
+"""Clips of one speaker and emotion."""
+
+EQ_DB = 2.5
+"""Standard deviation of each of the bands of a session's frequency response [dB]."""
+
+EQ_BANDS = 7
+
+SNR_DB = (35.0, 45.0)
+"""Range of a session's ratio of speech to background noise [dB]."""
+
+VOICES = {
+    "f": ("f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "Andrea", "belinda", "anika", "linda", "steph"),
+    "m": ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Andy", "Mike", "antonio", "travis"),
+}
+"""espeak-ng's voice variants; each is one speaker's timbre, in one language."""
+
+SEMITONES_PER_POINT = 0.186
+"""How F0 follows espeak-ng's pitch parameter (measured: 119 Hz at 10, 175 Hz at 50, 274 Hz at 90)."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """One clip to make. ``prosody`` holds the values of ``DIMENSIONS`` against the voice's own, as applied."""
+
+    emotion: str
+    number: int
+    text: int
+    prosody: tuple[float, ...]
+    equaliser: tuple[float, ...]
+    snr: float
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One synthetic speaker: a voice of espeak-ng, whose spectrum is stretched by ``tract``, and his takes."""
+
+    name: str
+    gender: str
+    language: str
+    voice: str
+    tract: float
+    takes: tuple[Take, ...]
+
+
+def plan(seed: int) -> list[Speaker]:
+    """Return the speakers of the corpus of this seed: one a voice, languages and genders in equal numbers."""
+    languages = sorted(SENTENCES)
+    speakers = []
+    for gender, voices in VOICES.items():
+        for place in range(SPEAKERS // len(VOICES)):
+            language, voice = languages[place % len(languages)], voices[place % len(voices)]
+            speakers.append(_speaker(seed, len(speakers) + 1, gender, language, voice))
+    return speakers
+
+
+def _speaker(seed: int, number: int, gender: str, language: str, voice: str) -> Speaker:
+    random = seeding.generator(seed, "synthetic speaker", peer=number)
+    tract = float(np.exp(random.uniform(-TRACT, TRACT)))
+    base = random.standard_normal(len(DIMENSIONS)) * BETWEEN
+    strength = len(DIMENSIONS) * random.dirichlet([CUES] * len(DIMENSIONS))
+    takes: list[Take] = []
+    for emotion, effect in EMOTIONS.items():
+        own = random.standard_normal(len(DIMENSIONS)) * STYLE
+        equaliser = tuple(float(value) for value in random.standard_normal(EQ_BANDS) * EQ_DB)
+        snr = float(random.uniform(*SNR_DB))
+        favourites = random.permutation(len(SENTENCES[language]))[:FAVOURITES]
+        for take in range(TAKES):
+            noise = random.standard_normal(len(DIMENSIONS)) * WITHIN
+            prosody = _bounded((base + strength * effect + own + noise) * UNITS)
+            text = int(random.choice(favourites))
+            takes.append(Take(emotion, take, text, prosody, equaliser, snr))
+    return Speaker(f"s{number:02d}", gender, language, f"{language}+{voice}", tract, tuple(takes))
+
+
+def _bounded(prosody: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the prosody as espeak-ng can speak it."""
+    low = (-8.5, -45.0, -0.55, -14.0, -2.0)
+    high = (8.5, 45.0, 0.55, 12.0, 10.0)
+    return tuple(round(float(value), 3) for value in np.clip(prosody, low, high))
