@@ -112,15 +112,16 @@ class Exchange:
         if sender not in self._arrived:
             return
         self._touch(sender, now)
-        self._note_unmixed(sender, unmixed)
+        self._note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
         if (self._step is not None and step < self._step) or step in self._past:
             self._settle(sender, step, value)
             return
         arrived = self._arrived[sender]
         arrived.setdefault(step, value)
-        while len(arrived) > AHEAD + 1:
-            arrived.popitem(last=False)
+        if len(arrived) > AHEAD + 1:
+            # They went on without us: what we wait for now is still mixed, and from the newest we go on.
+            del arrived[min(other for other in arrived if other != self._step)]
 
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
         """A header of a neighbour told how far it is; True where that is news."""
@@ -208,10 +209,13 @@ class Exchange:
         if sender in self._progress:
             self._progress[sender] = (self._progress[sender][0], now)
 
-    def _note_unmixed(self, sender: int, unmixed: Iterable[Step]) -> None:
+    def _note_unmixed(self, sender: int, told_at: Step, unmixed: Iterable[Step]) -> None:
         unmixed = set(unmixed)
+        known = sorted({*self._past, *([self._posted] if self._own is not None and self._posted else [])})
         for step, past in self._past.items():
-            if sender in past.weights:
+            # A sender that has had MEMORY exchanges since has forgotten this one: its silence means nothing.
+            forgotten = sum(step < other < told_at for other in known) >= MEMORY
+            if sender in past.weights and not forgotten:
                 (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
 
     def _settle(self, sender: int, step: Step, value: Value) -> None:

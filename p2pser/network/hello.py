@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 
 from p2pser.errors import RemoteProtocolError
-from p2pser.wire.messages import MAJOR, MINOR
+from p2pser.wire.messages import MAJOR, MINOR, printable
 
 ROLES = ("peer", "check")
 """peer: takes part in the run; check: only asks whether everything fits (``p2pser peer --check``)."""
@@ -54,7 +54,7 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
     if set(body) != set(_TYPES):
-        odd = ", ".join(sorted(set(body) ^ set(_TYPES)))
+        odd = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {odd}",
                                   sender)
     for field, kind in _TYPES.items():
@@ -76,7 +76,9 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
     The first difference counts, the most basic first.
     """
     def differ(what: str, here: Any, there: Any) -> str:
-        return f"{what} differ: {here} at peer {ours.peer}, {there} at peer {theirs.peer}"
+        # The other peer's words go to this one's terminal and logs.
+        here, there = printable(str(here), 300), printable(str(there), 300)
+        return f"{printable(what, 100)} differ: {here} at peer {ours.peer}, {there} at peer {theirs.peer}"
 
     if ours.major != theirs.major:
         return differ("protocol versions", f"{ours.major}.{ours.minor}", f"{theirs.major}.{theirs.minor}")

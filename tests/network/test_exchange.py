@@ -1,0 +1,441 @@
+"""The exchange machine, several of them joined by a network that loses, delays, doubles and reorders."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from p2pser.errors import LocalProtocolError
+from p2pser.gossip.mixer import Late, Step
+from p2pser.network.exchange import AHEAD, MEMORY, Exchange, Fate, Outcome
+from p2pser.topology.mixing import metropolis, weight
+from p2pser.wire.messages import Phase, Progress
+
+TIMEOUT = 10.0
+GRAPHS: dict[str, Callable[[], nx.Graph]] = {
+    "pair": lambda: nx.path_graph(2), "chain": lambda: nx.path_graph(4), "ring": lambda: nx.cycle_graph(5),
+    "complete": lambda: nx.complete_graph(4), "star": lambda: nx.star_graph(4),
+}
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def train(round: int, peer: int, x: Tensor) -> Tensor:
+    """Some local work that depends on nothing but its arguments."""
+    return x * 0.9 + torch.from_numpy(np.random.Generator(np.random.Philox([round, peer])).normal(size=len(x)))
+
+
+def at(round: int) -> Progress:
+    return Progress(round, 0, Phase.EXCHANGE, 0)
+
+
+def mixed(own: Tensor, outcome: Outcome, weights: dict[int, float]) -> Tensor:
+    """As gossip.mixer.add_flows: the flows in ascending order, then the late ones."""
+    new = own.clone()
+    for j, value in outcome.values:
+        new.add_(value - own, alpha=weights[j])
+    for late in outcome.late:
+        new.add_(late.value - late.own, alpha=late.weight)
+    return new
+
+
+@dataclass
+class One:
+    """A peer of the fake network."""
+
+    me: int
+    graph: nx.Graph
+    timeout: float = TIMEOUT
+    x: Tensor = field(default_factory=lambda: row(0, 0, 0))
+
+    def __post_init__(self) -> None:
+        degree = self.graph.degree
+        self.weights = {j: weight(degree[self.me], degree[j]) for j in self.graph[self.me]}
+        self.exchange = Exchange(self.me, self.graph[self.me], self.timeout)
+        for j in self.graph[self.me]:
+            self.exchange.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
+
+    def post(self, round: int) -> list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]:
+        """Train and post: (destination, message) for every neighbour."""
+        self.own = train(round, self.me, self.x)
+        self.exchange.post(Step(round, 0), self.own, self.weights)
+        return [(j, (self.me, Step(round, 0), self.own, self.exchange.unmixed(j))) for j in sorted(self.weights)]
+
+    def finish(self, now: float) -> bool:
+        outcome = self.exchange.finish(now)
+        if outcome is not None:
+            self.x = mixed(self.own, outcome, self.weights)
+        return outcome is not None
+
+
+def reference(graph: nx.Graph, rounds: int) -> list[Tensor]:
+    """What everybody has where every message arrives."""
+    xs = [row(0, 0, 0) for _ in graph]
+    W = metropolis(graph)
+    for round in range(rounds):
+        zs = [train(round, i, x) for i, x in enumerate(xs)]
+        xs = []
+        for i, z in enumerate(zs):
+            new = z.clone()
+            for j in sorted(graph[i]):
+                new.add_(zs[j] - z, alpha=float(W[i, j]))
+            xs.append(new)
+    return xs
+
+
+def run_freely(graph: nx.Graph, rounds: int, seed: int) -> list[Tensor]:
+    """Every peer at its own pace; each message takes its own time, some come twice; a link keeps its order."""
+    draw = np.random.default_rng(seed)
+    peers = [One(i, graph, timeout=1e9) for i in graph]
+    round_of, waiting = dict.fromkeys(graph, 0), dict.fromkeys(graph, False)
+    events: list[tuple[float, int, int, tuple[int, Step, Tensor, tuple[Step, ...]] | None]] = []
+    link_free: dict[tuple[int, int], float] = {}
+    count = 0
+
+    def schedule(when: float, peer: int, message: tuple[int, Step, Tensor, tuple[Step, ...]] | None) -> None:
+        nonlocal count
+        count += 1
+        heapq.heappush(events, (when, count, peer, message))
+
+    for i in graph:
+        schedule(draw.exponential(), i, None)
+    while events:
+        now, _, i, message = heapq.heappop(events)
+        one = peers[i]
+        if message is None:  # its local work is done
+            for j, out in one.post(round_of[i]):
+                when = max(link_free.get((i, j), 0.0), now + draw.exponential(3.0)) + 1e-6
+                link_free[i, j] = when
+                schedule(when, j, out)
+                if draw.random() < 0.2:
+                    schedule(when + draw.exponential(3.0), j, out)
+            one.exchange.begin(Step(round_of[i], 0))
+            waiting[i] = True
+        else:
+            sender, step, value, unmixed = message
+            one.exchange.progress(sender, at(step.round), now)
+            one.exchange.deliver(sender, step, value, unmixed, now)
+        if waiting[i] and one.finish(now):
+            waiting[i] = False
+            round_of[i] += 1
+            if round_of[i] < rounds:
+                schedule(now + draw.exponential(), i, None)
+    assert set(round_of.values()) == {rounds}, f"somebody waits for ever: {round_of}"
+    return [one.x for one in peers]
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=st.sampled_from(sorted(GRAPHS)), seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_arrivals_changes_no_bit(kind: str, seed: int) -> None:
+    graph = GRAPHS[kind]()
+    for x, expected in zip(run_freely(graph, 6, seed), reference(graph, 6)):
+        assert torch.equal(x, expected)
+
+
+class LockStep:
+    """All peers exchange round by round; what is held back beyond a round is given up there and comes late."""
+
+    def __init__(self, graph: nx.Graph) -> None:
+        self.graph = graph
+        self.peers = [One(i, graph) for i in graph]
+        self.links: dict[tuple[int, int], list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]] = {}
+        self.now = 0.0
+        self.round = 0
+        self.resent = 0
+        self.trained = row(0, 0, 0)
+
+    def step(self, hold: Callable[[int, int], int | None]) -> None:
+        """One round: ``hold(i, j)`` says for how many rounds i's message to j is held back, None: it is lost."""
+        for one in self.peers:
+            before = one.x
+            for j, message in one.post(self.round):
+                self._send(one.me, j, message, hold(one.me, j))
+            self.trained += one.own - before
+            one.exchange.begin(Step(self.round, 0))
+        for one in self.peers:
+            self._deliver(one)
+        self.now += TIMEOUT + 1
+        for one in self.peers:
+            assert one.finish(self.now), f"peer {one.me} still waits for {one.exchange.waiting(self.now)}"
+        self.round += 1
+
+    def _send(self, i: int, j: int, message: tuple[int, Step, Tensor, tuple[Step, ...]], held: int | None) -> None:
+        if held is not None:
+            waiting = self.links.setdefault((i, j), [])
+            due = self.round + held
+            waiting.append((max(due, waiting[-1][0]) if waiting else due, message))
+
+    def _deliver(self, one: One) -> None:
+        for j in self.graph[one.me]:
+            waiting = self.links.get((j, one.me), [])
+            while waiting and waiting[0][0] <= self.round:
+                sender, step, value, unmixed = waiting.pop(0)[1]
+                one.exchange.progress(sender, at(step.round), self.now)
+                one.exchange.deliver(sender, step, value, unmixed, self.now)
+                for other, past, own in one.exchange.resend():
+                    self.resent += 1
+                    self._send(one.me, other, (one.me, past, own, one.exchange.unmixed(other)), 0)
+
+    def imbalance(self) -> float:
+        """How far the sum of all rows is from what training put in."""
+        total = torch.stack([one.x for one in self.peers]).sum(0)
+        return float((total - self.trained).norm() / max(1.0, float(self.trained.norm())))
+
+    def drift(self) -> float:
+        return sum(one.exchange.drift for one in self.peers)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=st.sampled_from(sorted(GRAPHS)), data=st.data())
+def test_what_comes_within_eight_exchanges_is_settled_and_the_mean_kept(kind: str, data: st.DataObject) -> None:
+    network, longest = LockStep(GRAPHS[kind]()), 0
+    for _ in range(6):
+        held = {(i, j): data.draw(st.sampled_from([0, 0, 0, 1, 2, 5, MEMORY - 1, MEMORY]))
+                for i, j in network.graph.to_directed().edges}
+        longest = max(longest, *held.values())
+        network.step(lambda i, j, held=held: held[i, j])  # type: ignore[misc]
+    for _ in range(MEMORY + 2):
+        network.step(lambda i, j: 0)
+    assert network.imbalance() < 1e-12
+    # The other end of one that came in the very last exchange has already had to assume that it stays open.
+    assert network.drift() == 0.0 or longest == MEMORY
+    assert all(not one.exchange.unmixed(j) for one in network.peers for j in one.weights)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=st.sampled_from(sorted(GRAPHS)), data=st.data())
+def test_a_row_that_was_lost_is_sent_again_when_the_other_end_says_so(kind: str, data: st.DataObject) -> None:
+    network = LockStep(GRAPHS[kind]())
+    for _ in range(4):
+        network.step(lambda i, j: data.draw(st.sampled_from([0, 0, None])))
+    for _ in range(MEMORY + 2):
+        network.step(lambda i, j: 0)
+    assert network.imbalance() < 1e-12
+    assert network.drift() == 0.0
+
+
+def test_one_sided_loss_is_mended_by_one_resend() -> None:
+    network = LockStep(GRAPHS["pair"]())
+    network.step(lambda i, j: None if i == 0 else 0)
+    assert network.imbalance() > 1e-3
+    for _ in range(2):
+        network.step(lambda i, j: 0)
+    assert network.resent == 1
+    assert network.imbalance() < 1e-12
+    assert network.peers[1].exchange.messages_late == 1
+    assert network.peers[0].exchange.messages_late == 0
+
+
+def test_a_flow_that_stays_open_for_good_is_reported_as_drift_of_its_size() -> None:
+    network = LockStep(GRAPHS["pair"]())
+    network._send = lambda i, j, message, held: (  # type: ignore[method-assign]
+        None if message[1].round == 0 and i == 0 else LockStep._send(network, i, j, message, held))
+    network.step(lambda i, j: 0)
+    for _ in range(MEMORY + 2):
+        network.step(lambda i, j: 0)
+    total = torch.stack([one.x for one in network.peers]).sum(0)
+    lost = float((total - network.trained).norm())
+    assert lost > 1e-3
+    assert network.drift() == pytest.approx(lost, rel=1e-9)
+    assert network.peers[0].exchange.drift > 0
+    assert network.peers[1].exchange.drift == 0
+
+
+def test_drift_is_reported_also_when_the_other_end_has_forgotten_first() -> None:
+    """A header of the step after the neighbour forgot an exchange says nothing about that exchange any more."""
+    a = One(1, nx.path_graph(3))
+    weights = a.weights
+    a.exchange.post(Step(0, 0), row(1, 0, 0), weights)
+    a.exchange.begin(Step(0, 0))
+    for j in (0, 2):
+        a.exchange.deliver(j, Step(0, 0), row(0, 0, 0), (), 0.0)
+    assert a.exchange.finish(0.0) is not None
+    for k in range(1, MEMORY + 1):
+        step = Step(k, 0)
+        a.exchange.post(step, row(1, 0, 0), weights)
+        a.exchange.begin(step)
+        a.exchange.deliver(0, step, row(1, 0, 0), (Step(0, 0),), 0.0)  # peer 0 never got our row of step 0
+        if k == MEMORY:
+            # Peer 0 is an exchange ahead: it has all of ours, and step 0 is out of its memory.
+            a.exchange.deliver(0, Step(k + 1, 0), row(1, 0, 0), (), 0.0)
+        a.exchange.deliver(2, step, row(1, 0, 0), (), 0.0)
+        assert a.exchange.finish(0.0) is not None
+    assert a.exchange.drift == pytest.approx(weights[0] * 1.0)
+
+
+# One machine ------------------------------------------------------------------------------------------------
+
+
+def waiting_exchange(neighbours: tuple[int, ...] = (1, 2), phase: Phase = Phase.TRAIN, round: int = 0) -> Exchange:
+    exchange = Exchange(0, neighbours, TIMEOUT)
+    for j in neighbours:
+        exchange.progress(j, Progress(round, 0, phase, 0), 0.0)
+    exchange.post(Step(round, 0), row(1), dict.fromkeys(neighbours, 0.25))
+    exchange.begin(Step(round, 0))
+    return exchange
+
+
+def test_nobody_is_given_up_while_it_reports_progress() -> None:
+    exchange = waiting_exchange((1,))
+    for beat in range(1, 20):
+        exchange.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * 0.9 * TIMEOUT)
+        assert exchange.finish(beat * 0.9 * TIMEOUT + 0.89 * TIMEOUT) is None
+    assert exchange.deadline(0.0) == pytest.approx(19 * 0.9 * TIMEOUT + TIMEOUT)
+    outcome = exchange.finish(20 * TIMEOUT)
+    assert outcome is not None
+    assert outcome.missing == ((1, Fate.GIVEN_UP),)
+
+
+def test_the_same_progress_again_is_no_progress() -> None:
+    exchange = waiting_exchange((1,))
+    assert not exchange.progress(1, Progress(0, 0, Phase.TRAIN, 0), 9.0)
+    assert not exchange.progress(1, Progress(-1, 0, Phase.TRAIN, 5), 9.5)
+    assert exchange.finish(TIMEOUT) is not None
+
+
+@pytest.mark.parametrize("phase", [Phase.START, Phase.SETUP])
+def test_who_has_not_begun_to_train_is_never_given_up(phase: Phase) -> None:
+    exchange = waiting_exchange((1,), phase, round=-3)
+    assert exchange.finish(1e9) is None
+    assert exchange.deadline(1e9) is None
+    exchange.lost(1)
+    outcome = exchange.finish(1e9)
+    assert outcome is not None
+    assert outcome.missing == ((1, Fate.LOST),)
+
+
+def test_who_never_said_anything_is_waited_for_until_it_is_dead() -> None:
+    exchange = Exchange(0, (1,), TIMEOUT)
+    exchange.post(Step(0, 0), row(1), {1: 0.5})
+    exchange.begin(Step(0, 0))
+    assert exchange.finish(1e9) is None
+    assert exchange.waiting(1e9) == (1,)
+
+
+def test_a_pause_of_this_process_is_nobodys_fault() -> None:
+    exchange = waiting_exchange((1,))
+    exchange.resume_waiting(100.0)
+    assert exchange.finish(100.0 + TIMEOUT - 0.1) is None
+    assert exchange.finish(100.0 + TIMEOUT) is not None
+
+
+def test_what_a_dead_peer_delivered_before_counts() -> None:
+    exchange = waiting_exchange((1, 2))
+    exchange.deliver(1, Step(0, 0), row(3), (), 0.0)
+    exchange.lost(1)
+    exchange.lost(2)
+    outcome = exchange.finish(0.0)
+    assert outcome is not None
+    assert [j for j, _ in outcome.values] == [1]
+    assert outcome.missing == ((2, Fate.LOST),)
+
+
+def test_a_later_step_means_that_this_one_was_skipped_and_ahead_names_it() -> None:
+    exchange = waiting_exchange((1, 2))
+    exchange.deliver(1, Step(7, 0), row(3), (), 0.0)
+    exchange.deliver(2, Step(0, 0), row(3), (), 0.0)
+    outcome = exchange.finish(0.0)
+    assert outcome is not None
+    assert outcome.missing == ((1, Fate.SKIPPED),)
+    assert exchange.ahead() == Step(7, 0)
+    exchange.post(Step(7, 0), row(1), {1: 0.25, 2: 0.25})
+    exchange.begin(Step(7, 0))
+    assert exchange.fates(0.0) == {1: Fate.DELIVERED, 2: Fate.WAITING}
+
+
+def test_who_fell_behind_still_mixes_the_row_it_waits_for() -> None:
+    """Others went on without us; their row of our step is here, and newer ones must not push it out."""
+    exchange = waiting_exchange((1,))
+    for k in range(AHEAD + 4):
+        exchange.deliver(1, Step(k, 0), row(k), (), 0.0)
+    outcome = exchange.finish(0.0)
+    assert outcome is not None
+    assert [(j, float(value)) for j, value in outcome.values] == [(1, 0.0)]
+    assert exchange.ahead() == Step(AHEAD + 3, 0)
+    exchange.post(Step(AHEAD + 3, 0), row(1), {1: 0.25})
+    exchange.begin(Step(AHEAD + 3, 0))
+    assert exchange.fates(0.0) == {1: Fate.DELIVERED}
+
+
+def test_what_a_neighbour_sends_ahead_is_bounded() -> None:
+    exchange = waiting_exchange((1, 2))
+    for k in range(100):
+        exchange.deliver(1, Step(k, 0), row(k), (), 0.0)
+    assert len(exchange._arrived[1]) <= AHEAD + 2
+
+
+def test_a_second_copy_changes_nothing() -> None:
+    exchange = waiting_exchange((1,))
+    exchange.deliver(1, Step(0, 0), row(3), (), 0.0)
+    exchange.deliver(1, Step(0, 0), row(4), (), 0.0)
+    outcome = exchange.finish(0.0)
+    assert outcome is not None
+    assert [float(value) for _, value in outcome.values] == [3.0]
+    exchange.deliver(1, Step(0, 0), row(5), (), 0.0)
+    exchange.post(Step(1, 0), row(1), {1: 0.25})
+    exchange.begin(Step(1, 0))
+    exchange.deliver(1, Step(1, 0), row(6), (), 0.0)
+    outcome = exchange.finish(0.0)
+    assert outcome is not None
+    assert outcome.late == ()
+    assert exchange.messages_late == 0
+
+
+def test_a_late_row_brings_its_own_flow_once() -> None:
+    exchange = waiting_exchange((1,))
+    assert exchange.finish(TIMEOUT) is not None
+    assert exchange.unmixed(1) == (Step(0, 0),)
+    for _ in range(2):
+        exchange.deliver(1, Step(0, 0), row(3), (), TIMEOUT)
+    exchange.post(Step(1, 0), row(5), {1: 0.25})
+    exchange.begin(Step(1, 0))
+    exchange.deliver(1, Step(1, 0), row(5), (), TIMEOUT)
+    outcome = exchange.finish(TIMEOUT)
+    assert outcome is not None
+    assert outcome.late == (Late((0, 1), Step(0, 0), 0.25, outcome.late[0].own, outcome.late[0].value),)
+    assert (float(outcome.late[0].own), float(outcome.late[0].value)) == (1.0, 3.0)
+    assert exchange.unmixed(1) == ()
+    assert exchange.messages_late == 1
+
+
+def test_messages_of_bytes_are_never_settled_late() -> None:
+    exchange = Exchange(0, (1,), TIMEOUT)
+    exchange.progress(1, at(0), 0.0)
+    exchange.post(Step(0, 0), None, {})
+    exchange.begin(Step(0, 0))
+    assert exchange.finish(TIMEOUT) is not None
+    exchange.deliver(1, Step(0, 0), b"late", (), TIMEOUT)
+    assert exchange.unmixed(1) == ()
+    assert exchange.messages_late == 0
+
+
+def test_strangers_and_steps_out_of_order_are_refused() -> None:
+    exchange = waiting_exchange((1,))
+    exchange.deliver(9, Step(0, 0), row(3), (), 0.0)
+    assert exchange.waiting(0.0) == (1,)
+    with pytest.raises(LocalProtocolError, match="posted after"):
+        exchange.post(Step(0, 0), row(1), {1: 0.5})
+    exchange.begin(Step(3, 0))
+    with pytest.raises(LocalProtocolError, match="was posted last"):
+        exchange.finish(0.0)
+
+
+def test_the_spread_is_the_largest_relative_difference_to_a_neighbour() -> None:
+    exchange = Exchange(0, (1, 2), TIMEOUT)
+    exchange.post(Step(0, 0), row(3, 4), {1: 0.25, 2: 0.25})
+    exchange.begin(Step(0, 0))
+    exchange.deliver(1, Step(0, 0), row(3, 5), (), 0.0)
+    exchange.deliver(2, Step(0, 0), row(3, 1), (), 0.0)
+    assert exchange.finish(0.0) is not None
+    assert exchange.spread == pytest.approx(3 / 5)
