@@ -104,7 +104,7 @@ class Speaker:
 def plan(seed: int) -> list[Speaker]:
     """Return the speakers of the corpus of this seed: one a voice, languages and genders in equal numbers."""
     languages = sorted(SENTENCES)
-    speakers = []
+    speakers: list[Speaker] = []
     for gender, voices in VOICES.items():
         for place in range(SPEAKERS // len(VOICES)):
             language, voice = languages[place % len(languages)], voices[place % len(voices)]

@@ -164,7 +164,7 @@ def _clip(path: Path, speaker: Speaker, take: Take) -> Clip:
         gender=speaker.gender,
         language=speaker.language,
         transcript=SENTENCES[speaker.language][take.text],
-        extra={"text": f"{take.text:02d}", **true},
+        extra={"text": f"{take.text:02d}", "synthetic": "espeak-ng", **true},
     )
 
 
