@@ -126,6 +126,7 @@ def read_manifest(path: Path | str) -> Corpus:
     ``path`` and one of emotion, arousal, valence and dominance are needed; other columns go to
     ``Clip.extra``. Paths are relative to the manifest's folder. A row whose file is missing, that repeats a
     path or has no label is left out, with the reason.
+    A column ``synthetic`` that says anything marks the corpus as synthetic.
 
     Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the
     header or a dimension is not a number, or no clip is left.
@@ -160,7 +161,8 @@ def read_manifest(path: Path | str) -> Corpus:
         raise CorpusError(f"the manifest {path} has no usable clip{why}")
     version = hashlib.blake2b(content, digest_size=4).hexdigest()
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
-    return assemble(name or "manifest", version, clips, left_out, root)
+    synthetic = any("synthetic" in clip.extra for clip in clips)
+    return assemble(name or "manifest", version, clips, left_out, root, synthetic=synthetic)
 
 
 def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

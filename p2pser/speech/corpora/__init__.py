@@ -38,9 +38,9 @@ def load(name: str, data: Path | str | None, *, seed: int = 0) -> Corpus:
             raise CorpusError(
                 f"the synthetic corpus takes no data: for the recordings in {data} name their corpus, or auto"
             )
-        from p2pser.speech import synthetic
+        from p2pser.speech.synthetic import corpus
 
-        return synthetic.corpus(seed)
+        return corpus(seed)
     if data is None:
         what = "CSV" if name == "manifest" else "folder"
         raise CorpusError(f"the corpus {name} needs its recordings: name their {what} with --data")
