@@ -44,6 +44,9 @@ LOOK_EVERY = 0.02
 SPARE_ROUNDS = 20
 """Rounds asked for beyond the last one looked at, so that the peers are still at work then."""
 
+TIMEOUT = 300.0
+"""Seconds after which a run that does not get on is given up."""
+
 LIGHT, HEAVY = 5, 100
 """Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
 
@@ -74,11 +77,9 @@ class Run:
 
     def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path) -> None:
         self.peers = peers
-        self.folder = folder
-        self._read: dict[Path, int] = {}
-        self.records: dict[int, list[dict[str, Any]]] = {peer: [] for peer in range(peers)}
+        self._folder = folder
         command = [sys.executable, "-m", "p2pser.cli.main", "demo", "--peers", str(peers), "--topology", "ring.yaml",
-                   "--rounds", str(rounds), "--out", str(folder), "--seed", "0", "--set",
+                   "--rounds", str(rounds), "--out", str(folder), "--name", "demo", "--seed", "0", "--set",
                    f"training.local_steps={local_steps}", "--set", "peer.evaluate_every=1000000"]
         self._errors = (folder / "stderr").open("w+b")
         self.began = time.perf_counter()
@@ -93,20 +94,17 @@ class Run:
         except psutil.NoSuchProcess:
             return []
 
-    def reached(self, rounds: int, timeout: float = 300.0) -> float:
+    def reached(self, rounds: int) -> float:
         """Wait until every peer has finished so many rounds; return the seconds since the start."""
-        end = time.perf_counter() + timeout
-        while True:
-            self._look()
-            now = time.perf_counter()
-            if all(len(records) >= rounds for records in self.records.values()):
-                return now - self.began
-            if self._process.poll() is not None or now > end:
-                self._errors.seek(0)
-                why = "ended" if self._process.returncode is not None else f"took more than {timeout:.0f} s"
-                last = self._errors.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise SystemExit("\n".join([f"the demo {why} before round {rounds}; it said:", *last]))
-            time.sleep(LOOK_EVERY)
+        return self._wait(lambda: all(self._count(peer) >= rounds for peer in range(self.peers)),
+                          f"round {rounds}")
+
+    def bytes_per_payload_byte(self) -> float:
+        """Wait until every peer has its model; return what all sent on the wire over what of it were rows."""
+        self._wait(lambda: len(self._finished()) == self.peers, "its end")
+        summaries = [json.loads(path.read_text()) for path in self._finished()]
+        sent = sum(summary["bytes_sent"] for summary in summaries)
+        return float(sent / sum(summary["payload_sent"] for summary in summaries))
 
     def pss(self) -> int:
         """Proportional set size of all its processes [B]: shared pages are counted once in all."""
@@ -132,15 +130,27 @@ class Run:
         self._process.wait()
         self._errors.close()
 
-    def _look(self) -> None:
-        for path in self.folder.glob("**/peer-*/metrics.jsonl"):
-            with path.open("rb") as file:
-                file.seek(self._read.get(path, 0))
-                for line in file:
-                    if line.endswith(b"\n"):
-                        record = json.loads(line)
-                        self.records[record["peer"]].append(record)
-                        self._read[path] = self._read.get(path, 0) + len(line)
+    def _wait(self, over: Callable[[], bool], what: str) -> float:
+        """Look again and again until ``over``; return the seconds since the start."""
+        end = time.perf_counter() + TIMEOUT
+        while not over():
+            if self._process.poll() is not None or time.perf_counter() > end:
+                self._errors.seek(0)
+                why = "ended" if self._process.returncode is not None else f"took more than {TIMEOUT:.0f} s"
+                last = self._errors.read().decode(errors="replace").strip().splitlines()[-5:]
+                raise SystemExit("\n".join([f"the demo {why} before {what}; it said:", *last]))
+            time.sleep(LOOK_EVERY)
+        return time.perf_counter() - self.began
+
+    def _count(self, peer: int) -> int:
+        """How many rounds a peer has finished: complete lines of its metrics."""
+        try:
+            return (self._folder / "demo" / f"peer-{peer}" / "metrics.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def _finished(self) -> list[Path]:
+        return list((self._folder / "demo").glob("peer-*/finished.json"))
 
 
 def pss(pid: int) -> int:
@@ -181,27 +191,15 @@ def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[st
     with running(peers, ROUND_OF_START + rounds, local_steps) as run:
         began, cpu = run.reached(ROUND_OF_START), run.cpu()
         took, cpu = run.reached(ROUND_OF_START + rounds) - began, run.cpu() - cpu
-        records = run.records[0]
-    a, b = records[ROUND_OF_START - 1], records[ROUND_OF_START + rounds - 1]
-    sent = b["bytes_sent"] - a["bytes_sent"]
-    payload = rounds * len(a["links"]) * 4 * parameters(config, peers)
+        ratio = run.bytes_per_payload_byte() if local_steps == LIGHT else None
     exchange = 1000 * cpu / peers / rounds - alone["CPU ms per peer and round"]
-    return {(f"round, {name}", "s"): took / rounds,
-            (f"floor, {name}", "s"): alone["s per round"],
-            (f"round / floor, {name}", ""): took / rounds / alone["s per round"],
-            (f"exchange, {name}", "CPU ms per peer and round"): exchange,
-            ("bytes per payload byte", ""): sent / payload}
-
-
-def parameters(config: Any, peers: int) -> int:
-    """How many numbers a row of the model has."""
-    from p2pser.models import build
-    from p2pser.models.rows import Schema
-    from p2pser.speech.federation import federate
-
-    federation = federate(config, peers)
-    shape = federation.train[0].features.shape[1:]
-    return Schema.of(build(config.model, shape, len(federation.labels), config.seed)).size
+    figures = {(f"round, {name}", "s"): took / rounds,
+               (f"floor, {name}", "s"): alone["s per round"],
+               (f"round / floor, {name}", ""): took / rounds / alone["s per round"],
+               (f"exchange, {name}", "CPU ms per peer and round"): exchange}
+    if ratio is not None:
+        figures["bytes per payload byte", ""] = ratio
+    return figures
 
 
 def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:

@@ -40,7 +40,7 @@ def test_a_module_is_about_one_thing(path: Path) -> None:
 
 
 def test_nothing_unfinished_and_nothing_executable_from_the_wire() -> None:
-    forbidden = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|\b(pickle|torch)\.loads?\(")
+    forbidden = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|(?<![\w.])(pickle|torch)\.loads?\(")
     found = [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path in MODULES
              for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
              if forbidden.search(line)]
