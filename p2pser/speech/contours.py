@@ -10,13 +10,14 @@ path search.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from p2pser.speech import filters as banks
 
 Array = NDArray[np.float32]
 
@@ -58,26 +59,20 @@ class Filters:
 
 @lru_cache(maxsize=4)
 def filters_for(sample_rate: int, n_mels: int, n_mfcc: int) -> Filters:
-    import librosa.filters
-    import scipy.fft
-
     length = round(WINDOW * sample_rate)
     longest = int(np.ceil(sample_rate / F0_MIN)) + 2
     n_fft = 1 << (length + longest - 1).bit_length()
-    window = librosa.filters.get_window("hann", length).astype(np.float32)
+    window = banks.hann(length)
     window /= np.sqrt(np.sum(window**2))
     correlation = np.fft.irfft(np.abs(np.fft.rfft(window, n_fft)) ** 2)[: longest + 1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bands too narrow to hold a bin: constant, hence 0 when scaled
-        mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=20.0).astype(np.float32)
     return Filters(
         window=window,
         n_fft=n_fft,
         hop=round(HOP * sample_rate),
         frequencies=np.fft.rfftfreq(n_fft, 1 / sample_rate).astype(np.float32),
-        mel=mel,
-        dct=scipy.fft.dct(np.eye(n_mels), axis=0, norm="ortho")[:n_mfcc].astype(np.float32),
-        chroma=librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0).astype(np.float32),
+        mel=banks.mel(sample_rate, n_fft, n_mels, 20.0),
+        dct=banks.cosine(n_mels, n_mfcc),
+        chroma=banks.chroma(sample_rate, n_fft),
         lags=(int(sample_rate / F0_MAX), longest),
         window_correlation=(correlation / correlation[0]).astype(np.float32),
     )

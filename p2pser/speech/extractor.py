@@ -28,7 +28,10 @@ from p2pser.errors import CorpusError
 from p2pser.speech import audio, cache, features
 
 FEW = 8
-"""Fewer clips than this are computed in this process: starting helpers takes longer."""
+"""Fewer clips than this are computed in this process, however many helpers are wanted."""
+
+MANY = 64
+"""Clips for which it pays to start one more helper, where nobody says how many."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -73,7 +76,7 @@ def one(path: Path, settings: FeatureSettings) -> Outcome:
 
 
 def helpers(wanted: int | None, clips: int) -> int:
-    """Return how many processes to use for so many clips: ``wanted``, by default one a usable core.
+    """Return how many processes to use for so many clips: ``wanted``, or what pays on the usable cores.
 
     1 means this process. Raises CorpusError where ``wanted`` is below 1.
     """
@@ -81,8 +84,10 @@ def helpers(wanted: int | None, clips: int) -> int:
         raise CorpusError(f"{wanted} processes cannot compute features: use 1 or more")
     if clips < FEW:
         return 1
+    if wanted is not None:
+        return min(wanted, clips // (FEW // 2))
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(wanted or usable, clips // (FEW // 2)))
+    return max(1, min(usable, clips // MANY))
 
 
 def outcomes(paths: Sequence[Path], settings: FeatureSettings, workers: int) -> Iterator[Outcome]:

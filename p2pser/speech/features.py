@@ -7,18 +7,17 @@ a peer whose features are all cached pays for none of them.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import cache, functionals
+from p2pser.speech import cache, filters, functionals
 from p2pser.speech.contours import delta
 
 Array = NDArray[np.float32]
@@ -30,25 +29,15 @@ FLOOR = 1e-10
 """Power below which a logarithm is cut (full scale is 1)."""
 
 
-@lru_cache(maxsize=4)
-def _bank(kind: str, sample_rate: int, bands: int) -> tuple[Array, Array, int]:
-    import librosa.filters
-
-    length = round((WINDOW if kind == "mel" else 4 * WINDOW) * sample_rate)
-    n_fft = 1 << (length - 1).bit_length()
-    window = librosa.filters.get_window("hann", length).astype(np.float32)
-    if kind == "mel":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bands so narrow that they hold no bin stay constant
-            bank = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=bands)
-    else:
-        bank = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
-    return window, bank.astype(np.float32), n_fft
-
-
 def _bands(signal: Array, kind: str, settings: FeatureSettings) -> Array:
     """Return the power (bands, frames) in the mel bands or pitch classes."""
-    window, bank, n_fft = _bank(kind, settings.sample_rate, settings.n_mels)
+    # Pitch classes need four times the resolution in frequency.
+    window = filters.hann(round((WINDOW if kind == "mel" else 4 * WINDOW) * settings.sample_rate))
+    n_fft = 1 << (window.size - 1).bit_length()
+    if kind == "mel":
+        bank = filters.mel(settings.sample_rate, n_fft, settings.n_mels)
+    else:
+        bank = filters.chroma(settings.sample_rate, n_fft)
     hop = round(HOP * settings.sample_rate)
     padded = np.pad(signal, (window.size // 2, window.size - window.size // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
@@ -91,16 +80,9 @@ def compute(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
     mel = np.maximum(mel, mel.max() - 80.0)
     if settings.kind == "logmel":
         return mel
-    cepstrum = _dct(settings.n_mels, settings.n_mfcc) @ mel
+    cepstrum = filters.cosine(settings.n_mels, settings.n_mfcc) @ mel
     first = delta(cepstrum)
     return np.concatenate([cepstrum, first, delta(first)]).astype(np.float32)
-
-
-@lru_cache(maxsize=4)
-def _dct(bands: int, coefficients: int) -> Array:
-    import scipy.fft
-
-    return np.asarray(scipy.fft.dct(np.eye(bands), axis=0, norm="ortho")[:coefficients], dtype=np.float32)
 
 
 def names(settings: FeatureSettings) -> list[str]:
@@ -142,8 +124,8 @@ def extract(
 ) -> tuple[list[Array | None], list[tuple[Path, str]]]:
     """Return the features of clips, in order, and (path, reason) of those that cannot be used (None there).
 
-    Found in the cache where they were computed before. ``workers`` processes compute the others (default: one
-    a usable core; fewer than 8 clips, or 1: this process); ``progress`` shows a bar on standard error.
+    Found in the cache where they were computed before. ``workers`` processes compute the others (1: this one;
+    default: one a usable core where there are many); ``progress`` shows a bar on standard error.
     """
     done = extraction(paths, settings, workers=workers, progress=progress)
     return done.features, done.left_out
@@ -169,8 +151,12 @@ def extraction(
     reasons: dict[int, str] = {}
     found = len(paths) - sum(map(len, missing.values()))
     computed = 0
+    # Processes that start at once, such as peers of one machine with the same test clips, each begin elsewhere:
+    # what one has computed, the others find.
+    order = list(missing)
+    turn = (os.getpid() * 2654435761 >> 8) % max(1, len(order))
     with _bar(len(missing), progress and bool(missing)) as advance:
-        for outcome in extractor.outcomes(list(missing), settings, helpers):
+        for outcome in extractor.outcomes(order[turn:] + order[:turn], settings, helpers):
             for place in missing[outcome.path]:
                 results[place] = outcome.features
                 if outcome.reason is not None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from p2pser.config import FeatureSettings
 from p2pser.errors import CorpusError
-from p2pser.speech import extractor, features
+from p2pser.speech import extractor, features, filters
 
 RATE = 16000
 KINDS = ("functionals", "logmel", "mfcc", "chroma")
@@ -218,24 +218,53 @@ def test_the_number_of_helpers() -> None:
     assert extractor.helpers(4, 8) == 2
     assert extractor.helpers(4, 1000) == 4
     assert extractor.helpers(1, 1000) == 1
+    assert extractor.helpers(None, 100) == 1
+    assert 1 <= extractor.helpers(None, 10**6) <= (os.cpu_count() or 1)
     with pytest.raises(CorpusError, match="use 1 or more"):
         extractor.helpers(0, 100)
 
 
-def test_cached_features_need_no_librosa(clips: list[Path]) -> None:
+HEAVY = """
+import sys
+from pathlib import Path
+from p2pser.config import FeatureSettings
+from p2pser.speech import features
+done = features.extraction([Path(name) for name in sys.argv[3:]], FeatureSettings(), workers=1)
+assert [done.computed, done.cached] == [int(sys.argv[1]), int(sys.argv[2])], done
+print(*({"librosa", "numba", "soundfile", "scipy", "torch", "rich"} & set(sys.modules)))
+"""
+
+
+def test_librosa_is_imported_once_and_never_for_cached_features(clips: list[Path]) -> None:
     for path in clips:
         os.utime(path, (1e9, 1e9))
-    features.extract(clips, FeatureSettings(), workers=1)
-    script = (
-        "import sys\nfrom pathlib import Path\nfrom p2pser.config import FeatureSettings\n"
-        "from p2pser.speech import features\n"
-        "done = features.extraction([Path(a) for a in sys.argv[1:]], FeatureSettings())\n"
-        "assert (done.computed, done.cached) == (0, 10), done\n"
-        "heavy = {'librosa', 'numba', 'soundfile', 'scipy', 'torch', 'rich'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    run = subprocess.run([sys.executable, "-c", script, *map(str, clips)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+
+    def imported(computed: int, cached: int, paths: list[Path]) -> set[str]:
+        arguments = [sys.executable, "-c", HEAVY, str(computed), str(cached), *map(str, paths)]
+        run = subprocess.run(arguments, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return set(run.stdout.split())
+
+    assert "librosa" in imported(4, 0, clips[:4])
+    assert imported(6, 4, clips) == {"soundfile"}
+    assert imported(0, 10, clips) == set()
+
+
+def test_a_damaged_filter_bank_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PSER_CACHE", str(tmp_path))
+    made = filters.mel.__wrapped__(RATE, 512, 40)
+    (file,) = (tmp_path / "filters").iterdir()
+    before = file.read_bytes()
+    for damage in (b"", before[:-8], b"junk" * 100):
+        file.write_bytes(damage)
+        np.testing.assert_array_equal(filters.mel.__wrapped__(RATE, 512, 40), made)
+        assert file.read_bytes() == before
+
+
+def test_the_cosine_transform_is_the_usual_one() -> None:
+    from scipy.fft import dct
+
+    np.testing.assert_allclose(filters.cosine(64, 20), dct(np.eye(64), axis=0, norm="ortho")[:20], atol=1e-6)
 
 
 def test_the_command(clips: list[Path]) -> None:

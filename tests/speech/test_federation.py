@@ -116,7 +116,8 @@ def test_labels_are_chosen_and_the_others_left_out(run: Callable[..., Config]) -
 def test_a_bad_clip_is_left_out_and_the_run_goes_on(run: Callable[..., Config], recordings: Path) -> None:
     bad = recordings / "bad.wav"
     bad.write_text("hello")
-    found = federate(run("corpus.split=speakers:ann", rows=[*rows(), "bad.wav,bob,happiness"], table="bad"), 5, workers=1)
+    config = run("corpus.split=speakers:ann", rows=[*rows(), "bad.wav,bob,happiness"], table="bad")
+    found = federate(config, 5, workers=1)
     assert [path for path, _ in found.left_out] == [bad]
     assert sum(map(len, found.train.values())) == 30
     assert sum(map(len, found.held)) == 31
@@ -191,7 +192,7 @@ def test_own_clips_are_not_dealt(run: Callable[..., Config]) -> None:
     ("functionals", "none", "none"), ("functionals", "global", "global"),
 ])
 def test_what_auto_normalisation_means(run: Callable[..., Config], kind: str, asked: str, expected: str) -> None:
-    config = run(f"features.kind={kind}", f"features.normalise={asked}", "features.seconds=0.2", "corpus.split=group:3")
+    config = run(f"features.kind={kind}", f"features.normalise={asked}", "features.seconds=0.2")
     found = federate(config, 2, only=0, workers=1)
     assert found.normalise == expected
     examples = found.train[0]
