@@ -88,8 +88,8 @@ class Learner:
         features = self.features.index_select(0, chosen.view(-1)).view(steps, size, *self.features.shape[1:])
         labels = self.labels.index_select(0, chosen.view(-1)).view(steps, size)
         lr = learning_rate(settings, round)
-        # The kernels of matrix products round differently at different alignments: a row of the simulator's (N, D)
-        # and a peer's own row would drift apart in the last bits.
+        # Matrix products round differently at different alignments: a row of the simulator's (N, D) and a
+        # peer's own row would drift apart in the last bits.
         home = row
         if home.data_ptr() % ALIGNMENT:
             row = home.clone()

@@ -90,5 +90,6 @@ def test_training_does_not_load_dynamo() -> None:
             "l.train_(s.flatten(m), l.memory(), 0)\n"
             "heavy = ('torch._dynamo', 'sympy', 'librosa', 'scipy', 'matplotlib')\n"
             "sys.exit(', '.join(n for n in heavy if n in sys.modules) or 0)\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,54 @@
+"""``p2pser evaluate``: a model's figures on a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pser.cli.common import json_option, print_json
+
+
+@click.command()
+@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
+@click.option("--corpus", default="auto", metavar="NAME",
+              help="synthetic, emodb, ravdess, folder, manifest, or auto (default: by what lies in --data).")
+@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="PATH",
+              help="Folder or manifest of the recordings; none needed for synthetic.")
+@click.option("--split", default="auto", metavar="SPLIT",
+              help="loso, emobox, group:K, speakers:A+B, clips:K, none (all clips as one fold), or auto.")
+@click.option("--fold", type=click.IntRange(min=0), default=None, metavar="K", help="Test this fold only.")
+@click.option("--all", "everything", is_flag=True,
+              help="Test all clips, fold by fold: the default for another corpus than it was trained on.")
+@click.option("--known-labels", is_flag=True,
+              help="Leave out clips of emotions that the model does not know.")
+@click.option("--seed", type=click.IntRange(min=0), default=None, metavar="S",
+              help="Seed of the synthetic corpus; default: the one that the model was trained on.")
+@click.option("--workers", type=click.IntRange(min=1), default=None, metavar="N",
+              help="Processes that compute features; default: one a core.")
+@json_option
+def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
+             known_labels: bool, seed: int | None, workers: int | None, as_json: bool) -> None:
+    """Evaluate a model on a corpus: UAR both ways, intervals over speakers, and all that belongs beside them.
+
+    On the corpus that the model was trained on, the fold that training left out is tested, unless told
+    otherwise.
+
+    Example: p2pser evaluate runs/ring/peer-3/model --corpus emodb --data emodb/
+    """
+    if everything and fold is not None:
+        raise click.UsageError("--all tests every fold, --fold one: give one of them")
+    from p2pser.learning import evaluation
+    from p2pser.learning.predictor import load
+    from p2pser.speech import corpora
+
+    predictor = load(model)
+    chosen = predictor.card.corpus.seed if seed is None else seed
+    whole = corpora.load(corpus, data, seed=chosen)
+    trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
+                              everything=everything, known_labels=known_labels)
+    report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)
+    if as_json:
+        print_json({"model": str(model), **report.to_dict()})
+    else:
+        click.echo(report.text())

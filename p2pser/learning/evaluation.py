@@ -1,0 +1,187 @@
+"""One model on a corpus: which clips are tested, how they are scaled, and who of their speakers it was
+trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser import seeding
+from p2pser.errors import CorpusError
+from p2pser.learning.inference import logits
+from p2pser.learning.metrics import Predictions, uar_folds
+from p2pser.learning.predictor import Predictor, enrolled
+from p2pser.learning.report import Report
+from p2pser.models.directory import Card, Origin
+from p2pser.speech import features
+from p2pser.speech.federation import with_labels
+from p2pser.speech.folds import Split, folds
+from p2pser.speech.manifest import Corpus
+from p2pser.speech.normalise import by_speaker
+
+ENROLMENTS = (1, 5, 10)
+"""Numbers of clips whose statistics are tried for each test speaker, beside all of them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Clips to test, fold by fold (indices into ``corpus.clips``), and what to say of the choice."""
+
+    corpus: Corpus
+    folds: tuple[tuple[int, ...], ...]
+    split: str
+    overlap: int | None
+    notes: tuple[str, ...]
+
+
+def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fold: int | None = None,
+           everything: bool = False, known_labels: bool = False) -> Trial:
+    """Return which clips of a corpus test a model.
+
+    Where the corpus is the one that the model was trained on and neither ``split`` nor ``fold`` is given: the
+    fold that its training left out. Else fold ``fold`` of the split, or all clips, fold by fold
+    (``everything``, and the default for another corpus). ``seed`` is the synthetic corpus's.
+    ``known_labels``: leave out clips of emotions that the model does not know.
+
+    Raises CorpusError where it meets such an emotion otherwise, where no clip is left, or the fold does not
+    exist.
+    """
+    known = [clip for clip in whole.clips if clip.emotion in card.labels]
+    unknown = sorted({clip.emotion for clip in whole.clips if clip.emotion} - set(card.labels))
+    if unknown and not known_labels:
+        raise CorpusError(f"{whole.name} has emotions that the model does not know ({', '.join(unknown)}; it "
+                          f"knows {', '.join(card.labels)}); give --known-labels to leave those clips out")
+    if not known:
+        raise CorpusError(f"{whole.name} has no clip of an emotion that the model knows "
+                          f"({', '.join(card.labels)})")
+    corpus = with_labels(whole, card.labels)
+    origin = card.corpus
+    same = not origin.own and (origin.name, origin.version) == (corpus.name, corpus.version) \
+        and (not corpus.synthetic or origin.seed == seed)
+    if same and not everything and fold is None and split == "auto" and origin.split != "none":
+        split, fold = origin.split, origin.fold
+    tested, name = _tested(corpus, split, fold)
+    overlap, notes = _overlap(corpus, origin, tested) if same else (None, [])
+    return Trial(corpus, tested, name, overlap, tuple(notes))
+
+
+def _tested(corpus: Corpus, split: str, fold: int | None) -> tuple[tuple[tuple[int, ...], ...], str]:
+    whole = (tuple(range(len(corpus.clips))),)
+    if split == "none" or (split == "auto" and fold is None and not _splits(corpus)):
+        return whole, "all clips"
+    several = folds(corpus, split)
+    name = corpus.default_split if split == "auto" else split
+    if fold is None:
+        return tuple(one.test for one in several), f"{name}, all folds"
+    if not 0 <= fold < len(several):
+        raise CorpusError(f"fold {fold} does not exist: the split {name} of {corpus.name} has folds 0 to "
+                          f"{len(several) - 1}")
+    return (several[fold].test,), several[fold].name
+
+
+def _splits(corpus: Corpus) -> bool:
+    """Whether the corpus's default split can be made: it names at least two speakers."""
+    return corpus.names_speakers and len(corpus.speakers) > 1
+
+
+def _overlap(corpus: Corpus, origin: Origin, tested: Sequence[Sequence[int]]) -> tuple[int | None, list[str]]:
+    """Return how many test speakers the model was trained on, None where that cannot be known, and what to
+    say.
+    """
+    try:
+        splits: list[Split] = folds(corpus, origin.split)
+    except CorpusError:
+        return None, []
+    if origin.fold >= len(splits) or not corpus.names_speakers:
+        return None, []
+    trained = {corpus.clips[index].speaker for index in splits[origin.fold].train}
+    speakers = {corpus.clips[index].speaker for part in tested for index in part}
+    shared = len(trained & speakers)
+    if not shared:
+        return 0, []
+    return shared, [f"note: the model was trained on {shared} of the {len(speakers)} test speakers: the "
+                    "figures say nothing about new speakers"]
+
+
+def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int | None = None,
+             progress: bool = False) -> Report:
+    """Return the report of a model on the clips of a trial.
+
+    Raises CorpusError where no clip can be used; single bad clips are left out and counted.
+    """
+    card, corpus = predictor.card, trial.corpus
+    wanted = sorted({index for part in trial.folds for index in part})
+    found, left_out = features.extract([corpus.clips[index].path for index in wanted], card.features,
+                                       workers=workers, progress=progress)
+    usable = {index: values for index, values in zip(wanted, found) if values is not None}
+    parts = [[index for index in part if index in usable] for part in trial.folds]
+    parts = [part for part in parts if part]
+    if not parts:
+        raise CorpusError(f"no clip of {corpus.name} can be tested" + (
+            f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ": the split holds none out"))
+    speaker = card.normalise == "speaker" and corpus.names_speakers
+    said = _predictions(predictor, corpus, parts, usable, None if speaker else 0, seed)
+    by_enrolment: dict[str, float] = {}
+    if speaker and card.statistics is not None:
+        by_enrolment = {str(count): uar_folds(_predictions(predictor, corpus, parts, usable, count, seed))
+                        for count in ENROLMENTS}
+        by_enrolment["all"] = uar_folds(said)
+        by_enrolment["none"] = uar_folds(_predictions(predictor, corpus, parts, usable, 0, seed))
+    peers = card.training.get("peers")
+    warning = [f"note: the model was {card.warning}"] if card.warning else []
+    return Report(
+        corpus=corpus.name, version=corpus.version, synthetic=corpus.synthetic, split=trial.split,
+        labels=card.labels, predictions=said, normalise=card.normalise,
+        normalise_note=_how(card, said, speaker), selection=card.selection,
+        peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
+        uar_by_enrolment=by_enrolment, left_out=len(left_out), notes=(*trial.notes, *warning), seed=seed)
+
+
+def _how(card: Card, said: Predictions, speaker: bool) -> str:
+    if card.normalise == "global":
+        return "training statistics"
+    if card.normalise == "none":
+        return ""
+    if not speaker:
+        return "the corpus does not name its speakers: training statistics serve, which costs accuracy"
+    counts = np.unique(np.asarray(said.speakers), return_counts=True)[1]
+    return (f"each test speaker's statistics come from all their test clips, {counts.min()} to "
+            f"{counts.max()}, without labels: transductive")
+
+
+def _predictions(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]],
+                 usable: dict[int, NDArray[np.float32]], enrolment: int | None, seed: int) -> Predictions:
+    """Predict fold by fold. enrolment: how many of a speaker's clips give their statistics (None: all; 0:
+    none).
+    """
+    labels = {label: k for k, label in enumerate(predictor.labels)}
+    folded = []
+    for part in parts:
+        values = np.stack([usable[index] for index in part])
+        speakers = [corpus.clips[index].speaker for index in part]
+        if enrolment is None:
+            scaled = by_speaker(values, speakers)
+        elif enrolment == 0:
+            scaled = predictor.scale(values)
+        else:
+            scaled = _enrolled(predictor, values, np.asarray(speakers), enrolment, seed)
+        predicted = logits(predictor.module, scaled).argmax(1)
+        targets = [labels[corpus.clips[index].emotion or ""] for index in part]
+        folded.append(Predictions.of(targets, predicted, speakers, len(labels)))
+    return Predictions.concatenate(folded)
+
+
+def _enrolled(predictor: Predictor, values: NDArray[np.float32], speakers: NDArray[np.str_], enrolment: int,
+              seed: int) -> NDArray[np.float32]:
+    """Scale each speaker's clips by the statistics of ``enrolment`` of them, drawn by (seed, speaker)."""
+    scaled = np.empty(values.shape, dtype=np.float32)
+    for speaker in np.unique(speakers):
+        own = np.flatnonzero(speakers == speaker)
+        chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:enrolment]
+        scaled[own] = predictor.scale(values[own], enrolled(values[chosen], predictor.card.statistics))
+    return scaled
+

@@ -1,0 +1,34 @@
+"""A network's answers for features that are ready for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+
+def logits(module: nn.Module, features: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+    """Return (n, classes) float32 for normalised features (n, ...) float32; dropout off, no gradients.
+
+    ``batch`` [clips] bounds the memory that it takes.
+    """
+    if len(features) == 0:
+        raise ValueError("there are no clips to predict")
+    was = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            values = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+            parts = [module(part) for part in torch.split(values, batch)]
+            result: NDArray[np.float32] = torch.cat(parts).numpy().copy()
+            return result
+    finally:
+        module.train(was)
+
+
+def softmax(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the probabilities of logits (n, classes), float64, each row summing to 1."""
+    powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result

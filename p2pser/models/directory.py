@@ -1,0 +1,259 @@
+"""A model on disk: ``model.safetensors`` (the parameters by name) and ``card.json`` (all else that a
+prediction needs).
+
+The card says what the model hears (feature settings and statistics), what it answers (labels), what it was
+trained on and how. It names no speaker and holds no recording. Nothing in the directory is executed on
+reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from p2pser.config import Config, FeatureSettings, ModelSettings
+from p2pser.errors import CorpusError, ModelError
+from p2pser.speech import features
+from p2pser.speech.cache import settings_key
+from p2pser.speech.normalise import Statistics
+from p2pser.version import __version__
+from p2pser.version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from p2pser.models.rows import Schema
+    from p2pser.speech.federation import Federation
+    from p2pser.speech.manifest import Corpus
+
+FORMAT = 1
+"""Version of the directory's form; a reader refuses newer ones."""
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+
+SYNTHETIC_WARNING = ("trained on synthetic speech: for trying the system only; "
+                     "its answers for real recordings mean nothing")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which clips a model was trained on: all that fold ``fold`` of ``split`` leaves for training.
+
+    ``seed`` is the synthetic corpus's. ``own``: each peer brought its own clips, which no split describes.
+    """
+
+    name: str
+    version: str
+    synthetic: bool = False
+    split: str = "none"
+    fold: int = 0
+    seed: int = 0
+    own: bool = False
+
+    @classmethod
+    def of(cls, config: Config, corpus: Corpus) -> Origin:
+        """Return where the training clips of a run with these settings come from."""
+        chosen = config.corpus
+        split = corpus.default_split if chosen.split == "auto" else chosen.split
+        return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed,
+                   chosen.partition == "own")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is.
+
+    labels: the emotions, in the order of its outputs. shape: of one clip's features. normalise: none, global
+    or speaker. statistics: of all training clips (None for none). training: how it was trained, plain values;
+    peers, rounds, algorithm, topology, seed and the like. selection: how this model was chosen among others.
+    """
+
+    labels: tuple[str, ...]
+    shape: tuple[int, ...]
+    model: ModelSettings
+    features: FeatureSettings
+    normalise: str
+    statistics: Statistics | None
+    corpus: Origin
+    training: Mapping[str, Any] = field(default_factory=dict)
+    selection: str = "none: the consensus after the last round"
+
+    @classmethod
+    def of(cls, config: Config, federation: Federation, statistics: Statistics | None,
+           **training: Any) -> Card:
+        """Return the card of a model trained with these settings on that federation.
+
+        statistics: of all peers' training clips (find them by gossip of ``normalise.sums``). training: what
+        else to say of how it was trained (peers, rounds, algorithm, topology, …), beside the training
+        settings.
+        """
+        return cls(
+            labels=federation.labels, shape=features.shape(config.features), model=config.model,
+            features=config.features, normalise=federation.normalise, statistics=statistics,
+            corpus=Origin.of(config, federation.corpus),
+            training={**config.training.model_dump(mode="json"), "seed": config.seed,
+                      "weighting": config.gossip.weighting, "algorithm": config.gossip.algorithm, **training})
+
+    @property
+    def warning(self) -> str:
+        """What whoever uses the model must know, or ``""``."""
+        return SYNTHETIC_WARNING if self.corpus.synthetic else ""
+
+    def to_dict(self, schema: str) -> dict[str, Any]:
+        """Return what ``card.json`` holds; ``schema`` is the digest of the rows."""
+        return {
+            "format": FORMAT, "p2pser": __version__, "warning": self.warning,
+            "labels": list(self.labels),
+            "id2label": {str(k): label for k, label in enumerate(self.labels)},
+            "label2id": {label: k for k, label in enumerate(self.labels)},
+            "model": self.model.model_dump(mode="json"), "shape": list(self.shape), "schema": schema,
+            "features": self.features.model_dump(mode="json"), "features_key": settings_key(self.features),
+            "normalise": self.normalise,
+            "statistics": None if self.statistics is None else self.statistics.to_dict(),
+            "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], where: str) -> Card:
+        """Return the card of ``card.json``; ``where`` names it in errors.
+
+        Raises ModelError where its format is newer, its features were computed by other code, or it is not a
+        card.
+        """
+        version = document.get("format")
+        if not isinstance(version, int):
+            raise ModelError(f"{where} is not a p2pser model card: it has no format number")
+        if version > FORMAT:
+            raise ModelError(f"{where} has format {version}, written by p2pser {document.get('p2pser')}; "
+                             f"this p2pser {__version__} reads up to format {FORMAT}: install a newer one")
+        try:
+            stored = document["statistics"]
+            card = cls(
+                labels=tuple(map(str, document["labels"])), shape=tuple(map(int, document["shape"])),
+                model=ModelSettings.model_validate(document["model"]),
+                features=FeatureSettings.model_validate(document["features"]),
+                normalise=str(document["normalise"]),
+                statistics=None if stored is None else Statistics.from_dict(stored),
+                corpus=Origin(**document["corpus"]), training=dict(document["training"]),
+                selection=str(document["selection"]))
+            key = document["features_key"]
+        except (KeyError, TypeError, ValueError, ValidationError, CorpusError) as error:
+            problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise ModelError(f"{where} is damaged: {problem}") from None
+        if key != settings_key(card.features):
+            raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
+                             f"({key}); use p2pser {document.get('p2pser')}, or train again")
+        return card
+
+
+def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
+    """Write a model directory: into a temporary one beside it, synced, then renamed, so that it is whole or
+    not there.
+
+    row: (D,) any float dtype, stored as float32. Raises ModelError where ``path`` exists, cannot be written,
+    or a parameter is not finite.
+    """
+    import torch
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    if path.exists():
+        raise ModelError(f"{path} exists already; remove it, or write the model elsewhere")
+    values = row.detach().to("cpu", torch.float32).contiguous()
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(f"the model for {path} has parameters that are not finite; it is not written")
+    tensors = {name: view.numpy().copy() for name, view in schema.views(values)}
+    scratch: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        folder = Path(scratch)
+        folder.chmod(0o755)
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "schema": schema.digest()})
+        text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
+        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+        for name in (WEIGHTS, CARD, "."):
+            _sync(folder / name)
+        folder.rename(path)
+        _sync(path.parent)
+        scratch = None
+    except OSError as error:
+        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load(path: Path | str) -> tuple[nn.Module, Card]:
+    """Return the network, in evaluation mode, and its card.
+
+    Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit
+    together.
+    """
+    import torch
+
+    from p2pser import models
+    from p2pser.models.rows import Schema
+
+    path = Path(path)
+    card, digest = read_card(path)
+    module = models.build(card.model, card.shape, len(card.labels), seed=0)
+    schema = Schema.of(module)
+    if schema.digest() != digest:
+        raise ModelError(f"{path / CARD} describes other parameters than its schema {digest} says; "
+                         "it was changed by hand")
+    stored = _read_weights(path / WEIGHTS)
+    expected = dict(schema.entries)
+    found = {name: tuple(value.shape) for name, value in stored.items()}
+    if found != expected or any(value.dtype != "float32" for value in stored.values()):
+        raise ModelError(f"{path / WEIGHTS} does not hold the parameters that {CARD} describes; "
+                         "copy the model again")
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(torch.from_numpy(stored[name]))
+    return module.eval(), card
+
+
+def read_card(path: Path | str) -> tuple[Card, str]:
+    """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError.
+    """
+    path = Path(path)
+    where = path / CARD
+    try:
+        document = json.loads(where.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "there is no folder" if not path.exists() else "it has no card.json"
+        raise ModelError(f"{path} is not a model directory: {what}; a peer writes one, PEER/model/") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {where}: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{where} is not a p2pser model card")
+    return Card.from_dict(document, str(where)), str(document.get("schema"))
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: dict[str, Any] = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"cannot read the parameters {path}: {' '.join(str(error).split())}; "
+                         "copy the model again") from None
+    return tensors
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

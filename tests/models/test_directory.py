@@ -1,0 +1,156 @@
+"""A model directory: what went in comes out, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from p2pser import models
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.errors import ModelError
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.rows import Schema
+from p2pser.speech.normalise import Statistics
+
+LABELS = ("anger", "neutral", "Überraschung")
+CARD = Card(
+    labels=LABELS, shape=(6,), model=ModelSettings(hidden=(4,)), features=FeatureSettings(), normalise="global",
+    statistics=Statistics(17.0, np.linspace(-1, 1, 6), np.full(6, 1 / 3)),
+    corpus=Origin("emodb", "1", split="loso", fold=3), training={"peers": 9, "topology": "ring"})
+
+
+def write(path: Path, card: Card = CARD, seed: int = 1) -> torch.Tensor:
+    module = models.build(card.model, card.shape, len(card.labels), seed)
+    row = Schema.of(module).flatten(module)
+    directory.save(path, row, Schema.of(module), card)
+    return row
+
+
+def edit(path: Path, **changes: object) -> None:
+    where = path / "card.json"
+    where.write_text(json.dumps({**json.loads(where.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    write(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    row = write(tmp_path / "deep" / "model")
+    module, card = directory.load(tmp_path / "deep" / "model")
+    assert torch.equal(Schema.of(module).flatten(module), row)
+    assert not module.training
+    assert (card.labels, card.shape, card.corpus, card.model, card.features) == (
+        LABELS, (6,), CARD.corpus, CARD.model, CARD.features)
+    assert card.training == {"peers": 9, "topology": "ring"}
+    assert card.statistics is not None
+    assert CARD.statistics is not None
+    assert np.array_equal(card.statistics.mean, CARD.statistics.mean)
+    assert np.array_equal(card.statistics.std, CARD.statistics.std)
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["model"]
+
+
+def test_card_is_readable_by_others(saved: Path) -> None:
+    document = json.loads((saved / "card.json").read_text(encoding="utf-8"))
+    assert document["id2label"] == {"0": "anger", "1": "neutral", "2": "Überraschung"}
+    assert document["label2id"]["neutral"] == 1
+    assert document["format"] == directory.FORMAT
+    assert document["warning"] == ""
+
+
+def test_synthetic_models_say_so(tmp_path: Path) -> None:
+    write(tmp_path / "m", dataclasses.replace(CARD, corpus=Origin("synthetic", "1", synthetic=True)))
+    document = json.loads((tmp_path / "m" / "card.json").read_text(encoding="utf-8"))
+    assert "for trying the system only" in document["warning"]
+
+
+def test_float64_rows_are_stored_as_float32(tmp_path: Path) -> None:
+    module = models.build(CARD.model, (6,), 3, seed=0)
+    schema = Schema.of(module)
+    row = schema.flatten(module).double() + 1e-12
+    directory.save(tmp_path / "m", row, schema, CARD)
+    back, _ = directory.load(tmp_path / "m")
+    assert torch.equal(schema.flatten(back), row.float())
+
+
+def test_an_existing_directory_stays(saved: Path) -> None:
+    before = (saved / "model.safetensors").read_bytes()
+    with pytest.raises(ModelError, match="exists already"):
+        write(saved, seed=9)
+    assert (saved / "model.safetensors").read_bytes() == before
+
+
+def test_parameters_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    module = models.build(CARD.model, (6,), 3, seed=0)
+    schema = Schema.of(module)
+    with pytest.raises(ModelError, match="not finite"):
+        directory.save(tmp_path / "m", torch.full((schema.size,), torch.nan), schema, CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(directory, "_sync", full)
+    with pytest.raises(ModelError, match=r"cannot write the model .*No space left"):
+        write(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_newer_format_is_refused(saved: Path) -> None:
+    edit(saved, format=directory.FORMAT + 1, p2pser="9.0")
+    with pytest.raises(ModelError, match=r"format 2, written by p2pser 9\.0; .*install a newer one"):
+        directory.load(saved)
+
+
+def test_features_of_other_code_are_refused(saved: Path) -> None:
+    edit(saved, features_key="functionals-0000")
+    with pytest.raises(ModelError, match="another version of p2pser computes them"):
+        directory.load(saved)
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"format": None}, "no format number"), ({"labels": None}, "damaged"), ({"model": {"wings": 2}}, "damaged"),
+    ({"statistics": {"count": 1}}, "damaged"), ({"corpus": {"nme": "x"}}, "damaged"),
+    ({"model": {"hidden": [5]}}, "changed by hand"), ({"model": {"name": "cnn2d"}}, "one vector|matrix"),
+    ({"labels": ["a", "b"]}, "changed by hand")])
+def test_damaged_cards_are_refused(saved: Path, changes: dict[str, object], says: str) -> None:
+    edit(saved, **changes)
+    with pytest.raises(ModelError, match=says):
+        directory.load(saved)
+
+
+def test_damaged_weights_are_refused(saved: Path, tmp_path: Path) -> None:
+    weights = saved / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    with pytest.raises(ModelError, match="cannot read the parameters"):
+        directory.load(saved)
+    write(tmp_path / "other", dataclasses.replace(CARD, model=ModelSettings(hidden=(5,))))
+    weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="does not hold the parameters"):
+        directory.load(saved)
+    weights.unlink()
+    with pytest.raises(ModelError, match="cannot read the parameters"):
+        directory.load(saved)
+
+
+def test_what_is_no_model_directory(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no folder"):
+        directory.load(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match=r"no card\.json"):
+        directory.load(tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot read"):
+        directory.load(tmp_path)
+    (tmp_path / "card.json").write_text("[1]")
+    with pytest.raises(ModelError, match="not a p2pser model card"):
+        directory.load(tmp_path)
