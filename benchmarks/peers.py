@@ -239,6 +239,7 @@ def main() -> None:
     if chosen.repeats < 1 or chosen.rounds < 1:
         options.error("--repeats and --rounds must be at least 1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     wanted = chosen.part or ["start", "round", "transport"]
     say = Console(stderr=True).print
 
