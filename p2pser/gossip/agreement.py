@@ -15,7 +15,7 @@ The trailer that carries this behind each row is msgpack: [exchange, done, [[k, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ import networkx as nx
 from torch import Tensor
 
 from p2pser.errors import RemoteProtocolError
-from p2pser.gossip.flood import checked_cut, edges_of, ordered, without
+from p2pser.gossip.flood import checked_cut, ordered, without
+from p2pser.topology import summary
 
 UNDECIDED = -1
 
@@ -110,7 +111,7 @@ class Reach:
             living = without(self.graph, cut)
             component = nx.node_connected_component(living, peer)
             bitmap = sum(1 << i for i in component)
-            diameter = nx.diameter(living.subgraph(component))
+            diameter = summary.diameter(living.subgraph(component))
             self._known.update({(cut, i): (bitmap, diameter) for i in component})
         return self._known[cut, peer]
 
@@ -189,9 +190,4 @@ class Node:
 def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]]) -> int:
     """Return the largest diameter among the components of ``graph`` without the cut edges."""
     living = without(graph, cut)
-    return max((nx.diameter(living.subgraph(part)) for part in nx.connected_components(living)), default=0)
-
-
-def cuts_of_dead(graph: nx.Graph, on_dead: Callable[[], set[int]] | None) -> frozenset[tuple[int, int]]:
-    """Return the edges of the peers that ``on_dead`` names."""
-    return frozenset(edges_of(graph, on_dead())) if on_dead is not None else frozenset()
+    return max((summary.diameter(living.subgraph(part)) for part in nx.connected_components(living)), default=0)
