@@ -18,11 +18,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pser import __version__
 from p2pser.config import Config
 from p2pser.errors import ConfigError, TopologyError
 from p2pser.topology import spec
 from p2pser.topology.spec import Topology
+from p2pser.version import __version__
 
 if TYPE_CHECKING:
     from p2pser.learning.metrics import Predictions
