@@ -25,7 +25,6 @@ from p2pser.speech import features
 from p2pser.speech.cache import settings_key
 from p2pser.speech.normalise import Statistics
 from p2pser.version import __version__
-from p2pser.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
