@@ -66,3 +66,26 @@ def test_a_round_may_jump_ahead_but_not_back():
 def test_an_unknown_algorithm_names_the_nearest():
     with pytest.raises(ConfigError, match="dfedavg"):
         algorithm("dfedav")
+
+
+class Wave:
+    """Local work that depends on the row, for the hosted peers only."""
+
+    def __init__(self, peers):
+        self.peers = peers
+
+    def train(self, state, round):
+        return torch.sin(state.rows["x"] * (1 + torch.tensor(self.peers, dtype=torch.float32))[:, None] + round)
+
+
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(each_alone):
+    x = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    mixer = SimulatedMixer(TOPOLOGY, exact=True)
+    together = run(algorithm("dfedavg"), State({"x": x.clone()}), Wave(mixer.peers), mixer, 6).rows["x"]
+
+    def one(solo):
+        state = State({"x": x[solo.peer :][:1].clone()})
+        return run(algorithm("dfedavg"), state, Wave(solo.peers), solo, 6).rows["x"][0]
+
+    alone = each_alone(TOPOLOGY, one)
+    assert all(torch.equal(alone[i], together[i]) for i in range(5))
