@@ -18,6 +18,9 @@ from p2pser.config import FeatureSettings
 from p2pser.speech import contours
 from p2pser.speech.contours import CONTRAST_BANDS, FLOOR, HOP, SHAPE, Array, delta
 
+LONGEST = 60.0
+"""Of a longer clip only the middle is looked at [s]: an utterance is shorter, and memory grows with length."""
+
 FULL = ("mean", "std", "p5", "p25", "p50", "p75", "p95", "skew", "kurtosis", "slope")
 STEADY = ("mean", "std", "p5", "p50", "p95", "skew", "slope")
 CEPSTRAL = ("mean", "std", "p5", "p95", "skew", "slope")
@@ -182,10 +185,14 @@ def _modulation(values: Array) -> Array:
 def functionals(signal: Array, settings: FeatureSettings) -> Array:
     """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``.
 
-    D is ``len(names(settings))``. Every entry is finite, whatever the signal; units are dB, Hz, semitones
-    above 27.5 Hz, seconds and shares.
+    D is ``len(names(settings))``; of a signal longer than ``LONGEST``, the middle. Every entry is finite,
+    whatever the signal; units are dB, Hz, semitones above 27.5 Hz, seconds and shares.
     """
     filters = contours.filters_for(settings.sample_rate, settings.n_mels, settings.n_mfcc)
+    wanted = round(LONGEST * settings.sample_rate)
+    if signal.size > wanted:
+        start = (signal.size - wanted) // 2
+        signal = signal[start : start + wanted]
     # At one level, so that the floor under logarithms is a part of the clip's power, not of full scale.
     level = max(float(np.sqrt(np.mean(signal.astype(np.float64) ** 2))), 1e-5)
     decibels = 20 * np.log10(level)

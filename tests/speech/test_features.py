@@ -158,6 +158,14 @@ def test_a_long_clip_is_cut_and_a_short_one_centred() -> None:
     assert short[40:60].min() > short[-25:].max() + 20
 
 
+def test_functionals_of_a_very_long_clip_are_those_of_its_middle() -> None:
+    middle = np.random.default_rng(3).normal(0, 0.1, 60 * 8000).astype(np.float32)
+    around = np.ones(4000, dtype=np.float32)
+    chosen = FeatureSettings(sample_rate=8000)
+    found = features.compute(np.concatenate([around, middle, around]), chosen)
+    np.testing.assert_array_equal(found, features.compute(middle, chosen))
+
+
 def test_bad_clips_are_left_out_with_a_reason_and_the_others_go_on(clips: list[Path]) -> None:
     clips[2].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     soundfile.write(clips[4], np.zeros(RATE), RATE)
