@@ -26,6 +26,9 @@ LINKS = {
 }
 """Sign and style of each state of a link; signs differ too, for who sees no colours."""
 
+GONE = ("dead", "killed", "failed")
+"""States of a peer that is out of the run; what it said last no longer counts."""
+
 NAMED_LINKS = 6
 """A peer with more links than this has them counted instead of named."""
 
@@ -106,6 +109,9 @@ class LiveTable:
         if links := record.get("links"):
             # A new dict, since the drawing thread may be reading the old one.
             row.links = {**row.links, **{int(peer): str(state).lower() for peer, state in links.items()}}
+            for peer, state in row.links.items():
+                if state == "dead" and peer in self.rows and self.rows[peer].state not in GONE:
+                    self.rows[peer].state = "dead"  # it cannot say so itself
         if record.get("state") is not None:
             row.state = str(record["state"])
         elif record.get("round") is not None:
@@ -128,7 +134,7 @@ class LiveTable:
         shown = self._shown()
         for peer in shown:
             row = self.rows[peer]
-            gone = row.state in ("killed", "dead", "failed")
+            gone = row.state in GONE
             table.add_row(str(peer), self._of_rounds(row.round), number(row.loss, ".3f"),
                           number(row.uar, ".3f"), number(row.distance, ".1e"), size(row.bytes_sent),
                           signs(row.links), "" if row.state == "training" else row.state,
@@ -139,25 +145,26 @@ class LiveTable:
 
     def line(self) -> str:
         """Return the whole run in one plain line."""
-        rounds = [row.round for row in self.rows.values() if row.round is not None]
+        here = [row for row in self.rows.values() if row.state not in GONE]
+        rounds = [row.round for row in here if row.round is not None]
         if not rounds:
             return f"0 of {len(self.rows)} peers have begun"
         slowest, fastest = min(rounds), max(rounds)
         between = f"{slowest}–{fastest}" if slowest != fastest else f"{slowest}"
         parts = [f"round {between}" + (f" of {self._rounds}" if self._rounds is not None else "")]
-        if len(rounds) < len(self.rows):
-            parts.append(f"{len(rounds)} of {len(self.rows)} peers have begun")
-        losses = [row.loss for row in self.rows.values() if row.loss is not None]
+        if len(rounds) < len(here):
+            parts.append(f"{len(rounds)} of {len(here)} peers have begun")
+        losses = [row.loss for row in here if row.loss is not None]
         if losses:
             parts.append(f"loss {sum(losses) / len(losses):.3f}")
-        uars = [row.uar for row in self.rows.values() if row.uar is not None]
+        uars = [row.uar for row in here if row.uar is not None]
         if uars:
             parts.append(f"UAR {sum(uars) / len(uars):.3f} (worst {min(uars):.3f})")
-        distances = [row.distance for row in self.rows.values() if row.distance is not None]
+        distances = [row.distance for row in here if row.distance is not None]
         if distances:
             parts.append(f"consensus distance {max(distances):.1e}")
         parts.append(f"{size(sum(row.bytes_sent for row in self.rows.values()))} sent")
-        bad = Counter(state for row in self.rows.values() for state in row.links.values() if state != "alive")
+        bad = Counter(state for row in here for state in row.links.values() if state != "alive")
         parts += [f"{count} link ends {state}" for state, count in sorted(bad.items())]
         states = Counter(row.state for row in self.rows.values() if row.state not in ("training", "starting"))
         parts += [f"{count} {state}" for state, count in sorted(states.items())]

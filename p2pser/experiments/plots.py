@@ -199,8 +199,8 @@ def _uar_axes(axes: Any, rounds: int, legend: bool = True) -> None:
     low, high = axes.get_ylim()
     span = max(high - low, 0.05)
     axes.set_ylim(max(0.0, low - 0.05 * span), min(1.0, high + 0.08 * span))
-    if legend:
-        _legend(axes, "lower right")
+    if legend:  # below the panel, where it covers neither a curve nor a baseline's name
+        _legend(axes, "upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
 
 
 def _dress(axes: Any, title: str, last: float) -> None:
@@ -217,6 +217,6 @@ def _dress(axes: Any, title: str, last: float) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _legend(axes: Any, where: str) -> None:
+def _legend(axes: Any, where: str, **more: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=where, fontsize=9, framealpha=0.85, edgecolor="none")
+        axes.legend(loc=where, fontsize=9, framealpha=0.85, edgecolor="none", **more)

@@ -65,6 +65,16 @@ def test_states_of_a_peer() -> None:
     assert shown(table)[2].endswith("killed")
 
 
+def test_a_peer_is_dead_when_its_neighbours_say_so_until_it_speaks_again() -> None:
+    table = LiveTable(3, "ring", console=console(True)[0])
+    table.update({"peer": 1, "round": 5})
+    table.update({"peer": 0, "round": 9, "links": {1: "dead", 2: "alive"}})
+    assert table.rows[1].state == "dead"
+    assert table.line() == "round 9, 1 of 2 peers have begun, 0 B sent, 1 link ends dead, 1 dead"
+    table.update({"peer": 1, "round": 6})
+    assert table.rows[1].state == "training"
+
+
 def test_a_terminal_gets_colours_and_the_last_state() -> None:
     target, out = console(True)
     with LiveTable(2, "ring", console=target) as table:
@@ -84,14 +94,15 @@ def test_without_a_terminal_plain_lines_now_and_then() -> None:
             clock.now += 1
             table.update({"peer": round % 2, "round": round, "loss": 2.0, "uar": 0.5,
                           "bytes_sent": 1000 * round})
-        table.update({"peer": 1, "state": "killed", "links": {0: "suspect"}})
+        table.update({"peer": 1, "state": "killed"})
+        table.update({"peer": 0, "links": {1: "suspect"}})
     text = out.getvalue()
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines[0] == "ring [of] 2"
     assert lines[1] == "round 3–4 of 40, loss 2.000, UAR 0.500 (worst 0.500), 7.0 kB sent"
     assert len(lines) == 1 + 4 + 1
-    assert lines[-1].endswith("1 link ends suspect, 1 killed")
+    assert lines[-1].endswith("37.0 kB sent, 1 link ends suspect, 1 killed")
 
 
 def test_before_anybody_began() -> None:
