@@ -76,12 +76,12 @@ def _print_table(document: Any) -> None:
 
     from p2pser.experiments.tables import HEAD, text_rows
 
-    # Not cut where the output is a file or a narrow terminal: the numbers are the result.
-    console = Console(width=max(Console().width, 132))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(HEAD):
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     rows = text_rows(document)
     for number, row in enumerate(rows):
         table.add_row(*row, end_section=number == len(document["topologies"]) - 1)
-    console.print(table)
+    # Never cut, not even where the terminal is narrow: the numbers are the result.
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)

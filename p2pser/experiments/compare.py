@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, TopologyError
+from p2pser.speech.cache import settings_key
 from p2pser.topology import spec
 from p2pser.topology.spec import Topology
 from p2pser.version import __version__
@@ -72,11 +73,12 @@ class Comparison:
         return self.out / "runs" / job.file(job.topology)
 
     def fingerprint(self, job: Job) -> str:
-        """Return what must be equal for a stored result to count: settings, data, graph, version."""
+        """Return what must be equal for a stored result to count: settings, features' code, data, graph, version."""
         tree = {
             "form": FORM,
             "version": __version__,
             "settings": self.configured(job).shared(),
+            "features": settings_key(self.config.features),
             "corpus": self.config.corpus.model_dump(mode="json", exclude={"fold"}),
             "gossip": self.config.gossip.model_dump(mode="json"),
             "every": self.config.peer.evaluate_every,
