@@ -70,6 +70,7 @@ class TrainingSettings(Section):
     lr: float = _shared(0.05, "learning rate", gt=0)
     momentum: float = _shared(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = _shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
+    clip_norm: float = _shared(1.0, "largest norm of one step's gradient, to which longer ones are shortened; 0: no limit", ge=0)
     schedule: Literal["constant", "cosine"] = _shared("cosine", "learning rate over the rounds")
     label_smoothing: float = _shared(0.1, "share of the target spread over all classes", ge=0, lt=1)
     threads: int = Field(1, ge=1, description="torch threads of one peer process")

@@ -21,7 +21,7 @@ from p2pser import seeding
 from p2pser.config import TrainingSettings
 from p2pser.errors import CorpusError, P2PSERError
 from p2pser.learning.losses import cross_entropy
-from p2pser.learning.optim import Optimizer, learning_rate
+from p2pser.learning.optim import Optimizer, clip_, learning_rate
 from p2pser.models.rows import Schema
 
 PREFIX = "optimizer."
@@ -104,6 +104,7 @@ class Learner:
                 gradient.zero_()
                 loss = cross_entropy(self.module(features[k]), labels[k], settings.label_smoothing)
                 loss.backward()  # type: ignore[no-untyped-call]
+                clip_(gradient, settings.clip_norm)
                 self.optimizer.step_(row, gradient, memory, lr)
                 value = loss.item()
                 if not math.isfinite(value):

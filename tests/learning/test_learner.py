@@ -121,8 +121,23 @@ def test_learns_and_reports() -> None:
     assert (one.module(one.features).argmax(1) == one.labels).float().mean() > 0.9
 
 
+def test_clipping_keeps_wild_features_from_running_away() -> None:
+    one = learner(rounds=20)
+    one.features *= 1000.0
+    row, memory = start(one), one.memory()
+    for r in range(20):
+        one.train_(row, memory, r)
+    assert row.norm() < 20.0
+    loose = learner(rounds=20, clip_norm=0)
+    loose.features *= 1000.0
+    row, memory = start(loose), loose.memory()
+    with pytest.raises(P2PSERError, match="lower training.lr"):
+        for r in range(20):
+            loose.train_(row, memory, r)
+
+
 def test_wild_learning_rate_is_a_sentence() -> None:
-    one = learner(peer=4, lr=1e30)
+    one = learner(peer=4, lr=1e30, clip_norm=0)
     says = r"peer 4 is (nan|inf) in round 7 .*rate [0-9.]+e\+29; lower training.lr"
     with pytest.raises(P2PSERError, match=says):
         one.train_(start(one), one.memory(), 7)

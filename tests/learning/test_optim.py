@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from p2pser.config import TrainingSettings
-from p2pser.learning.optim import Optimizer, learning_rate
+from p2pser.learning.optim import Optimizer, clip_, learning_rate
 
 
 def run_ours(training: TrainingSettings, start: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
@@ -62,6 +62,14 @@ def test_memory_rows() -> None:
     memory = Optimizer(TrainingSettings(optimizer="adamw")).init(row)
     shapes = {name: tuple(value.shape) for name, value in memory.items()}
     assert shapes == {"mean": (5,), "square": (5,), "steps": (1,)}
+
+
+def test_clipping_shortens_long_gradients_only() -> None:
+    for gradient, limit, expected in (([3.0, 4.0], 1.0, [0.6, 0.8]), ([0.3, 0.4], 1.0, [0.3, 0.4]),
+                                      ([3.0, 4.0], 0.0, [3.0, 4.0])):
+        values = torch.tensor(gradient)
+        clip_(values, limit)
+        torch.testing.assert_close(values, torch.tensor(expected))
 
 
 def test_schedule() -> None:
