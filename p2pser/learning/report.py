@@ -72,7 +72,8 @@ class Report:
         spread = "" if u["folds_sd"] is None else f", sd {u['folds_sd']:.3f}"
         lines = [
             f"{self.corpus} {self.version}".rstrip() + (" (synthetic)" if self.synthetic else "")
-            + f", {self.split}: {d['clips']} clips of {d['speakers']} speakers in {folds} "
+            + f", {self.split}: {d['clips']} clips of {d['speakers']} "
+            + ("speaker" if d["speakers"] == 1 else "speakers") + f" in {folds} "
             + ("fold" if folds == 1 else "folds") + (f", {self.left_out} left out" if self.left_out else ""),
             f"UAR (a) mean over folds   {u['folds']:.3f}{spread}{_interval(u['folds_interval'])}",
             f"UAR (b) pooled            {u['pooled']:.3f}{_interval(u['pooled_interval'])}",
