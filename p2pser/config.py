@@ -81,7 +81,7 @@ class GossipSettings(Section):
 
     algorithm: str = _shared("dfedavg", "gossip algorithm")
     weighting: Literal["uniform", "clips"] = _shared("uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
-    consensus_tolerance: float = _shared(1e-6, "relative difference between any two peers at the end", gt=1e-14, lt=1)
+    consensus_tolerance: float = _shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
     max_consensus_exchanges: int = _shared(2000, "exchanges after which the final consensus is given up", ge=1)
 
 
