@@ -32,6 +32,7 @@ def compare(topologies: str, peers: int, seeds: int, folds: str | None, workers:
     from p2pser.experiments import compare as experiment
     from p2pser.experiments.plots import compare_picture
     from p2pser.experiments.tables import curves, legend, tabulate, to_csv
+    from p2pser.peer.files import write_json
 
     out = options["out"] or Path("runs") / "compare"
     config = run_configuration(options)
@@ -42,7 +43,7 @@ def compare(topologies: str, peers: int, seeds: int, folds: str | None, workers:
     (out / "table.csv").write_text(to_csv(document), encoding="utf-8")
     baselines = {row["baseline"]: row["uar"] for row in document["baselines"]}
     compare_picture(out / "comparison.png", curves(chosen, results), baselines)
-    experiment.write_json(out / "comparison.json", document)
+    write_json(out / "comparison.json", document)
     if as_json:
         print_json(document)
         return

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, TopologyError
+from p2pser.peer.files import write_json
 from p2pser.speech.cache import settings_key
 from p2pser.topology import spec
 from p2pser.topology.spec import Topology
@@ -265,10 +266,3 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int) -> 
 
 def _said(predictions: Sequence[Predictions]) -> list[list[int]]:
     return [one.predicted.tolist() for one in predictions]
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write atomically: a torn file would be taken for a result."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(document), encoding="utf-8")
-    partial.replace(path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, P2PSERError
-from p2pser.peer.checkpoint import write_json
+from p2pser.peer.files import write_json
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.sketch import consensus_distance
 from p2pser.speech.federation import Federation

@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from p2pser.errors import CheckpointError
+from p2pser.peer.files import PARTIAL, sync_folder, write_synced
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
 _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
-_PARTIAL = ".partial-"
 # A round that is saved again becomes round-N.1 (then .2, …) before round-N goes: there is always a whole one.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
 
@@ -51,7 +51,7 @@ def save(
     rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
     Raises CheckpointError where it cannot be written; what was there before stays.
     """
-    partial = folder / f"{_PARTIAL}round-{round:06d}"
+    partial = folder / f"{PARTIAL}round-{round:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
@@ -68,10 +68,10 @@ def save(
         }
         document["digest"] = _digest(_canonical(document))
         for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
-            _write(partial / file, data)
-        _fsync(partial)
+            write_synced(partial / file, data)
+        sync_folder(partial)
         os.rename(partial, path)
-        _fsync(folder)
+        sync_folder(folder)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
@@ -121,36 +121,6 @@ def discard(folder: Path, rounds: Collection[int]) -> None:
     for round, _, path in list(_entries(folder)):
         if round in rounds:
             _remove(path)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, replacing the old one. Raises CheckpointError where it cannot."""
-    temporary = path.with_name(f"{_PARTIAL}{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(temporary, data)
-        os.replace(temporary, path)
-        _fsync(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; make room there") from None
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file whole or not at all (``write_atomic``)."""
-    write_atomic(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Return what ``write_json`` wrote, None where there is no file; CheckpointError where it is no JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise CheckpointError(f"{path} is damaged: it is not JSON; remove it") from None
 
 
 def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -225,7 +195,7 @@ def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
 
 def _remove(path: Path) -> None:
     """Remove a checkpoint: renamed first, so that a half-removed one is not taken for one."""
-    doomed = path.with_name(f"{_PARTIAL}{path.name}")
+    doomed = path.with_name(f"{PARTIAL}{path.name}")
     try:
         os.rename(path, doomed)
     except OSError:
@@ -235,7 +205,7 @@ def _remove(path: Path) -> None:
 
 def _clean(folder: Path) -> None:
     """Remove what a killed process left half-written or half-removed."""
-    for path in folder.glob(f"{_PARTIAL}round-*"):
+    for path in folder.glob(f"{PARTIAL}round-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -245,18 +215,3 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _fsync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,7 +8,7 @@ from typing import Any
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError
-from p2pser.peer.checkpoint import read_json, write_json
+from p2pser.peer.files import read_json, write_json
 from p2pser.topology.spec import Topology
 
 RUN = "run.json"

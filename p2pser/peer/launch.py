@@ -106,7 +106,7 @@ class LocalPeers:
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:
     """Return a port p such that p .. p + count - 1 can be listened on now. Raises ConfigError where there is none."""
     first = PORTS.start + os.getpid() * 64 % (len(PORTS) - count)
-    candidates = [*range(first, PORTS.stop - count, count), *range(PORTS.start, first, count)]
+    candidates: list[int] = [*range(first, PORTS.stop - count, count), *range(PORTS.start, first, count)]
     for base in candidates:
         if all(_is_free(host, base + i) for i in range(count)):
             return base

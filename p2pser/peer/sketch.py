@@ -5,11 +5,14 @@ For the demo on one machine only, through a pipe: a peer never sends it to anoth
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from p2pser import seeding
+
+if TYPE_CHECKING:  # the launcher, which only compares sketches, does without torch
+    from torch import Tensor
 
 BUCKETS = 256
 
@@ -21,14 +24,16 @@ class Sketch:
     """
 
     def __init__(self, size: int, seed: int) -> None:
+        import torch
+
         draw = seeding.generator(seed, "sketch")
         self._bucket = torch.from_numpy(draw.integers(0, BUCKETS, size))
         self._sign = torch.from_numpy(draw.choice(np.array([-1.0, 1.0]), size))
 
     def of(self, row: Tensor) -> list[float]:
         """Return the projection of a row (D,): BUCKETS numbers."""
-        values = row.to(torch.float64) * self._sign
-        projected: list[float] = torch.zeros(BUCKETS, dtype=torch.float64).index_add_(0, self._bucket, values).tolist()
+        values = row.double() * self._sign
+        projected: list[float] = values.new_zeros(BUCKETS).index_add_(0, self._bucket, values).tolist()
         return projected
 
 

@@ -304,30 +304,3 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, python: list[str])
         assert checkpoint.available(folder) == [*rounds, 15]
         assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
     assert found == {(0, 5), (0, 5, 10), (5, 10)}
-
-
-def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new" / "run.json"
-    assert checkpoint.read_json(path) is None
-    checkpoint.write_json(path, {"incarnation": 1, "name": "ü"})
-    assert checkpoint.read_json(path) == {"incarnation": 1, "name": "ü"}
-
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(CheckpointError, match="No space left"):
-            checkpoint.write_json(path, {"incarnation": 2})
-    assert checkpoint.read_json(path)["incarnation"] == 1
-    assert [one.name for one in path.parent.iterdir()] == ["run.json"]
-    checkpoint.write_json(path, {"incarnation": 2})
-    assert checkpoint.read_json(path) == {"incarnation": 2}
-
-
-def test_damaged_json_is_said(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_bytes(b"\xff{")
-    with pytest.raises(CheckpointError, match="not JSON"):
-        checkpoint.read_json(tmp_path / "run.json")
-    with pytest.raises(CheckpointError, match="cannot read"):
-        checkpoint.read_json(tmp_path)
