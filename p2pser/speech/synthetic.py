@@ -100,24 +100,32 @@ def _into(folder: Path, seed: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def generate(folder: Path | str, seed: int = 0, *, workers: int | None = None, progress: bool = False) -> Corpus:
+def generate(
+    folder: Path | str,
+    seed: int = 0,
+    *,
+    speakers: int | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Corpus:
     """Make the corpus of a seed in ``folder`` (``SPEAKER/EMOTION-TAKE.wav`` and ``manifest.csv``); return it.
 
-    ``workers`` helper processes run at once (default: a processor each). The manifest's extra columns hold the
-    prosody that was asked for. Raises CorpusError as ``corpus`` does.
+    Only the first ``speakers`` where that is given: their clips are the same as in the whole corpus. ``workers``
+    helper processes run at once (default: as many as there are usable processors). The manifest's extra columns hold
+    the prosody that was asked for. Raises CorpusError as ``corpus`` does.
     """
     folder = Path(folder)
     library, data = _espeak()
-    speakers = prosody.plan(seed)
+    planned = prosody.plan(seed)[:speakers]
     workers = workers or len(os.sched_getaffinity(0))
-    report = _reporter(len(speakers)) if progress else lambda done: None
+    report = _reporter(len(planned)) if progress else lambda done: None
     clips: list[Clip] = []
     with tempfile.TemporaryDirectory() as short:
         if len(data) > _LONGEST_PATH:
             Path(short, "espeak-ng-data").symlink_to(Path(data, "espeak-ng-data"))
             data = short
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_make_speaker, folder, seed, speaker, library, data) for speaker in speakers]
+            jobs = [pool.submit(_make_speaker, folder, seed, speaker, library, data) for speaker in planned]
             try:
                 for done, job in enumerate(as_completed(jobs), 1):
                     clips += job.result()
