@@ -8,6 +8,7 @@ the peer's id. State comes from the socket monitor, HELLO and traffic; EAGAIN sa
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -33,8 +34,15 @@ TICK = 0.25
 """Longest sleep of the I/O thread [s]: a longer gap means that this process did not run."""
 REDIAL = 1.0
 """Seconds until a neighbour that refused our key is dialled again (ZeroMQ gives up after a refusal)."""
+REPEAT = 60.0
+"""Seconds in which the same trouble is told once."""
 DOUBTS = 3
 """Handshakes that break off without a word before we say that the key is wrong: one may be a peer that just dies."""
+
+PARTED = -1
+"""Stands for the nonce of a last PING that was answered."""
+DIALLED = b""
+"""Stands for the connection that we dialled, where those that came in have their identities."""
 
 Route = Callable[[bytes], bool]
 
@@ -69,10 +77,14 @@ class Links:
         self._monitors: dict[int, zmq.Socket[bytes]] = {}
         self._accepted: dict[int, bytes] = {}
         self._connected: set[int] = set()
+        self._carrier: dict[int, bytes] = {}
         self._doubts: dict[int, int] = {}
         self._redial: dict[int, float] = {}
+        self._ungreeted: set[int] = set()
+        self._told: dict[tuple[int | None, str], float] = {}
         self._nonce = 0
         self._farewell: str | None = None
+        self._parting: dict[int, int] = {}
         self._deadline = 0.0
         self._ended = False
         self._thread = threading.Thread(target=self._main, name=f"p2pser-io-{ours.peer}", daemon=True)
@@ -164,8 +176,21 @@ class Links:
     def _over(self) -> bool:
         if self._farewell is None:
             return False
-        busy = [link for link in self._links.values() if link.up and not link.idle]
+        busy = [link for link in self._links.values() if link.up and not self._parted(link)]
         return not busy or self._clock() >= self._deadline
+
+    def _parted(self, link: Link) -> bool:
+        """Whether a neighbour has read all that we sent: it has answered a PING that went last.
+
+        TCP throws away what it still holds where we close before having read what the neighbour just wrote.
+        """
+        if not link.idle or self._ours.role == "check":
+            return link.idle
+        if link.peer not in self._parting:
+            self._nonce = (self._nonce + 1) % 2**32
+            if self._send(link, Kind.PING, slot=self._nonce):
+                self._parting[link.peer] = self._nonce
+        return self._parting.get(link.peer) == PARTED
 
     def _read(self, ready: list[tuple[Any, int]]) -> None:
         for source, _ in ready:
@@ -197,6 +222,8 @@ class Links:
                 for frames in sockets.received(dealer):
                     if len(frames) == 1:
                         self._message(self._links[peer], frames[0], self._by_dealer(dealer))
+                    if self._dealers.get(peer) is not dealer:
+                        return  # it was a BYE: we have hung up
                 return
 
     def _look_around(self) -> None:
@@ -204,6 +231,8 @@ class Links:
         for peer in [peer for peer, due in self._redial.items() if due <= now]:
             del self._redial[peer]
             self._dial(self._links[peer])
+        for peer in self._ungreeted & self._connected:
+            self._greet(self._links[peer], self._by_dealer(self._dealers[peer]))
         paused = self._liveness.pause(now)
         if paused:
             self.events.put(events.Paused(paused))
@@ -234,11 +263,9 @@ class Links:
         except (RemoteProtocolError, KeyError, ValueError) as error:
             self._trouble(None, f"a message of nobody we know was dropped: {error}")
             return
-        identity = frames[0].bytes
-        self._accepted[peer] = identity
-        self._message(link, frames[1], self._by_router(identity))
+        self._message(link, frames[1], self._by_router(frames[0].bytes), frames[0].bytes)
 
-    def _message(self, link: Link, frame: zmq.Frame, route: Route) -> None:
+    def _message(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None = None) -> None:
         now = self._clock()
         link.count_received(len(frame))
         try:
@@ -246,18 +273,23 @@ class Links:
             if header.sender != link.peer:
                 raise RemoteProtocolError(f"peer {link.peer} wrote in the name of peer {header.sender}", link.peer)
             if header.kind in (Kind.HELLO, Kind.WELCOME):
-                self._greeted(link, header, payload, route)
+                self._greeted(link, header, payload, route, identity)
             elif header.kind is Kind.REFUSED:
                 self._refused_by(link, messages.decode_reason(payload))
             elif header.kind is Kind.PING:
                 # Also for whoever only checks (``p2pser peer --check``).
                 self._send(link, Kind.PONG, route=route, slot=header.slot)
                 self._sign_of_life(link, header, now)
+                if link.closed and link.hello is not None and header.incarnation == link.hello.incarnation:
+                    # It may have nothing else to send, and would wait for us for ever.
+                    self._send(link, Kind.REFUSED, messages.encode_reason(link.closed), route=route)
             elif link.closed:
                 self._send(link, Kind.REFUSED, messages.encode_reason(link.closed), route=route)
             elif link.hello is None or header.run != self._run:
                 raise RemoteProtocolError(f"peer {link.peer} sent {header.kind.name} before its HELLO", link.peer)
             else:
+                if identity is not None and header.incarnation == link.hello.incarnation:
+                    self._accepted.setdefault(link.peer, identity)
                 self._sign_of_life(link, header, now)
                 self._exchanged(link, header, payload, now)
         except RemoteProtocolError as error:
@@ -283,6 +315,8 @@ class Links:
         elif header.kind is Kind.PONG:
             if self._ours.role == "check":
                 self.events.put(events.Ponged(link.peer))
+            elif self._parting.get(link.peer) == header.slot:
+                self._parting[link.peer] = PARTED
         elif header.kind is Kind.BYE:
             reason = messages.decode_reason(payload)
             if self.progress.phase is Phase.START:
@@ -292,7 +326,7 @@ class Links:
                 self._shut(link.peer, f"peer {link.peer} has left: {reason}")
             self.events.put(events.Left(link.peer, reason))
 
-    def _greeted(self, link: Link, header: Header, payload: memoryview, route: Route) -> None:
+    def _greeted(self, link: Link, header: Header, payload: memoryview, route: Route, identity: bytes | None) -> None:
         theirs = hello.parse(messages.decode_body(payload), link.peer)
         reason, new = hello.difference(self._ours, theirs), False
         if reason is None and link.closed:
@@ -304,6 +338,8 @@ class Links:
             self._send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
             self.events.put(events.Refused(link.peer, reason, by_us=True))
             return
+        if identity is not None and theirs.role == "peer":
+            self._accept(link, identity)
         if header.kind is Kind.HELLO:
             self._send(link, Kind.WELCOME, messages.encode_body(self._ours.body()), route=route, slot=link.restarts)
         if "check" in (theirs.role, self._ours.role):
@@ -340,11 +376,15 @@ class Links:
             link.sent(frame, self._clock())
 
     def _route(self, link: Link) -> Route:
-        if link.peer in self._connected:
-            return self._by_dealer(self._dealers[link.peer])
-        if link.peer in self._accepted:
-            return self._by_router(self._accepted[link.peer], link.peer)
-        return lambda frame: False
+        """The connection that carries our rows: always the same one, for rows must not overtake each other."""
+        carrier = self._carrier.get(link.peer)
+        if carrier is None:
+            ready = link.peer in self._connected and link.peer not in self._ungreeted
+            carrier = DIALLED if ready else self._accepted.get(link.peer)
+            if carrier is None:
+                return lambda frame: False
+            self._carrier[link.peer] = carrier
+        return self._by_dealer(self._dealers[link.peer]) if carrier == DIALLED else self._by_router(carrier, link.peer)
 
     def _by_dealer(self, dealer: zmq.Socket[bytes]) -> Route:
         def send(frame: bytes) -> bool:
@@ -368,7 +408,7 @@ class Links:
                     raise
                 if peer is not None and self._accepted.get(peer) == identity:
                     del self._accepted[peer]
-                    self._broken(self._links[peer])
+                    self._broken(self._links[peer], identity)
                 return False
             return True
 
@@ -394,6 +434,9 @@ class Links:
     def _hang_up(self, link: Link) -> None:
         """Close the connection that we dialled (what came in by the other one is still answered)."""
         self._connected.discard(link.peer)
+        self._ungreeted.discard(link.peer)
+        if self._carrier.get(link.peer) == DIALLED:
+            del self._carrier[link.peer]
         dealer, monitor = self._dealers.pop(link.peer, None), self._monitors.pop(link.peer, None)
         if dealer is not None and monitor is not None:
             self._poller.unregister(dealer)
@@ -404,11 +447,11 @@ class Links:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected.add(link.peer)
             self._doubts.pop(link.peer, None)
-            self._greet(link)
+            self._ungreeted.add(link.peer)  # the connection may take it a moment later only
         elif event == zmq.EVENT_DISCONNECTED:
             if link.peer in self._connected:
                 self._connected.discard(link.peer)
-                self._broken(link)
+                self._broken(link, DIALLED)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._refused_by(link, f"peer {link.peer} at {link.neighbour.address} does not admit the key of peer "
                                    f"{self._ours.peer}: compare the topology files and the keys")
@@ -421,13 +464,29 @@ class Links:
                           f"peer {self._ours.peer} knows: compare the topology files, the keys and the secrets")
                 self.events.put(events.Refused(link.peer, reason, by_us=True))
 
-    def _broken(self, link: Link) -> None:
-        if link.up and link.peer not in self._connected:
-            link.broken()
-            self._greet(link)
+    def _accept(self, link: Link, identity: bytes) -> None:
+        """A neighbour has dialled us and said HELLO: a new connection, if it is another than before."""
+        before = self._accepted.get(link.peer)
+        self._accepted[link.peer] = identity
+        if before is not None and before != identity:
+            self._broken(link, before)
 
-    def _greet(self, link: Link) -> None:
-        self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), slot=link.restarts)
+    def _broken(self, link: Link, connection: bytes) -> None:
+        """A connection is no more. Where it carried our rows, the other one does from now on, or the next."""
+        self._parting.pop(link.peer, None)
+        if self._carrier.get(link.peer) == connection:
+            del self._carrier[link.peer]
+            if link.up:
+                link.broken()
+                self._greet(link, self._route(link))
+
+    def _greet(self, link: Link, route: Route) -> None:
+        if not self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), route=route, slot=link.restarts):
+            return
+        self._ungreeted.discard(link.peer)
+        if link.up and link.receiver.total:
+            # A CREDIT may have been lost with the other connection, and the neighbour waits for it.
+            self._send(link, Kind.CREDIT, total=link.receiver.total)
 
     def _answer_zap(self) -> None:
         for frames in sockets.received(self._zap_socket):
@@ -438,7 +497,12 @@ class Links:
             self._trouble(None, reason)
 
     def _trouble(self, peer: int | None, reason: str) -> None:
-        self.events.put(events.Trouble(peer, reason))
+        """Tell it, but not the same again and again: who is refused tries every second."""
+        now = self._clock()
+        if self._told.get((peer, reason), -math.inf) + REPEAT <= now:
+            self._told = {what: at for what, at in self._told.items() if at + REPEAT > now}
+            self._told[peer, reason] = now
+            self.events.put(events.Trouble(peer, reason))
 
     # Commands -----------------------------------------------------------------------------------------------
 

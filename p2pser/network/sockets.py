@@ -34,8 +34,10 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
+    socket.setsockopt(zmq.IPV6, "[" in address)
     try:
-        socket.bind(address)
+        # ZeroMQ resolves names of hosts where it dials, not where it listens.
+        socket.bind(address.replace("//localhost:", "//127.0.0.1:"))
     except zmq.ZMQError as error:
         socket.close(0)
         if error.errno == errno.EADDRINUSE:
@@ -51,7 +53,13 @@ def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, 
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.curve_serverkey = server.encode()
+    socket.setsockopt(zmq.IPV6, "[" in address)
+    try:
+        socket.curve_serverkey = server.encode()
+    except zmq.ZMQError:
+        socket.close(0)  # else its context could never end
+        raise ConfigError(f"the key {server!r} of the neighbour at {address} is no public key; p2pser keys makes one "
+                          "and prints it") from None
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     return socket
 

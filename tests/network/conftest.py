@@ -1,0 +1,251 @@
+"""A network in this process: Links of several peers, each directed connection through a proxy that can misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty
+from typing import Any, TypeVar
+
+import pytest
+
+from p2pser.config import NetworkSettings
+from p2pser.network import events, keys
+from p2pser.network.hello import Hello
+from p2pser.network.link import Neighbour
+from p2pser.network.links import Links
+
+E = TypeVar("E")
+SECRET = b"s" * 32
+PATIENCE = 20.0
+"""How long anything may take on a busy machine [s]; nothing is expected to take so long."""
+
+
+class Proxy:
+    """Forwards TCP connections to ``target``; can cut, stall and slow them down."""
+
+    def __init__(self) -> None:
+        self.target: tuple[str, int] | None = None
+        self.stalled = False
+        self.rate: float | None = None
+        """Bytes per second in each direction; None: as fast as it goes."""
+        self.forwarded = 0
+        """Bytes that have passed, both ways together."""
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._here, self._there = socket.socketpair()
+        self._do: list[Callable[[], None]] = []
+        self._pairs: dict[socket.socket, tuple[socket.socket, bool]] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._there, selectors.EVENT_READ)
+        self._open = True
+        self._budget = {True: 0.0, False: 0.0}
+        self._at = {True: time.monotonic(), False: time.monotonic()}
+        self._thread = threading.Thread(target=self._main)
+        self._thread.start()
+
+    def cut(self) -> None:
+        """Reset every connection now; new ones are taken."""
+        self._ask(self._cut)
+
+    def close(self) -> None:
+        self._ask(self._stop)
+        self._thread.join()
+
+    def _ask(self, what: Callable[[], None]) -> None:
+        self._do.append(what)
+        self._here.send(b"!")
+
+    def _main(self) -> None:
+        while self._open:
+            for key, _ in self._selector.select(0.02 if self.stalled or self.rate else 0.2):
+                source = key.fileobj
+                if source is self._listener:
+                    self._accept()
+                elif source is self._there:
+                    self._there.recv(4096)
+                elif source in self._pairs and not self.stalled:
+                    self._forward(source)  # type: ignore[arg-type]
+            if self.stalled:
+                threading.Event().wait(0.02)
+            while self._do:
+                self._do.pop(0)()
+        for one in (self._listener, self._here, self._there):
+            one.close()
+        self._selector.close()
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        if self.target is None:
+            near.close()
+            return
+        far = socket.socket()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        try:
+            far.connect(self.target)
+        except OSError:
+            near.close()
+            far.close()
+            return
+        for source, sink, out in ((near, far, True), (far, near, False)):
+            source.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            self._pairs[source] = sink, out
+            self._selector.register(source, selectors.EVENT_READ)
+
+    def _forward(self, source: socket.socket) -> None:
+        sink, out = self._pairs[source]
+        most = 65536
+        rate = self.rate
+        if rate is not None:
+            now = time.monotonic()
+            self._budget[out] = min(self._budget[out] + (now - self._at[out]) * rate, 0.1 * rate)
+            self._at[out] = now
+            most = int(min(self._budget[out], 65536))
+            if most < 512:
+                threading.Event().wait(0.005)
+                return
+        try:
+            data = source.recv(most)
+            if data:
+                sink.sendall(data)
+        except OSError:
+            data = b""
+        self.forwarded += len(data)
+        self._budget[out] -= len(data)
+        if not data:
+            self._drop(source)
+
+    def _drop(self, source: socket.socket) -> None:
+        if source in self._pairs:
+            sink, _ = self._pairs.pop(source)
+            self._pairs.pop(sink, None)
+            for end in (source, sink):
+                self._selector.unregister(end)
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.close()
+
+    def _cut(self) -> None:
+        for source in list(self._pairs):
+            self._drop(source)
+
+    def _stop(self) -> None:
+        self._cut()
+        self._open = False
+
+
+class Network:
+    """Peers that dial each other through proxies: ``proxies[i, j]`` carries the connection that i dials to j."""
+
+    def __init__(self) -> None:
+        self.proxies: dict[tuple[int, int], Proxy] = {}
+        self.links: list[Links] = []
+        self.seen: dict[int, list[events.Event]] = {}
+
+    def proxy(self, i: int, j: int) -> Proxy:
+        if (i, j) not in self.proxies:
+            self.proxies[i, j] = Proxy()
+        return self.proxies[i, j]
+
+    def peer(self, me: int, neighbours: tuple[int, ...], *, dials: tuple[int, ...] | None = None,
+             expects: dict[int, str] | None = None, key: keys.KeyPair | None = None, max_row_bytes: int = 16 << 20,
+             hello: dict[str, Any] | None = None, start: bool = True, listen: bool = True, **network: Any) -> Links:
+        """Start the Links of a peer; ``dials`` (default: all), ``expects``: public keys other than theirs."""
+        said: dict[str, Any] = {"run": "run", "peer": me, "incarnation": 0, "settings": {"training.lr": 0.05},
+                                "topology": "t" * 16, "schema": "5" * 16, "initial": "1" * 16, "labels": ("a", "b"),
+                                "clips": me + 1, **(hello or {})}
+        near = []
+        for j in neighbours:
+            address = self.proxy(me, j).address if dials is None or j in dials else None
+            near.append(Neighbour(j, address, (expects or {}).get(j, keys.derive(SECRET, "run", j).public)))
+        quick = {"ping_after": 0.3, "suspect_after": 1.0, "dead_after": 6.0, "linger": 0.5, **network}
+        links = Links(Hello(**said), key or keys.derive(SECRET, "run", me), "tcp://127.0.0.1:*" if listen else None,
+                      near, NetworkSettings(**quick), max_row_bytes)
+        self.links.append(links)
+        if start:
+            links.start()
+            self.seen[id(links)] = []
+            if links.endpoint is not None:
+                for j in neighbours:
+                    self.proxy(j, me).target = "127.0.0.1", int(links.endpoint.rpartition(":")[2])
+        return links
+
+    def wait(self, links: Links, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
+        """Return the next event of a kind; those before it are kept in ``seen``."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                event = links.events.get(timeout=max(0.0, end - time.monotonic()))
+            except Empty:
+                pytest.fail(f"no {kind.__name__} within {PATIENCE} s; there were {self.seen[id(links)]}")
+            self.seen[id(links)].append(event)
+            if isinstance(event, events.Failed):
+                raise event.error
+            if isinstance(event, events.Arrived):
+                links.taken(event.peer)
+            if isinstance(event, kind) and when(event):
+                return event
+
+    def find(self, links: Links, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
+        """Return the first event of a kind that there was, or the next one."""
+        for event in self.so_far(links):
+            if isinstance(event, kind) and when(event):
+                return event
+        return self.wait(links, kind, when)
+
+    def so_far(self, links: Links) -> list[events.Event]:
+        """Every event that has come, without waiting."""
+        while True:
+            try:
+                event = links.events.get_nowait()
+            except Empty:
+                return self.seen[id(links)]
+            self.seen[id(links)].append(event)
+            if isinstance(event, events.Failed):
+                raise event.error
+
+    def close(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.stalled, proxy.rate = False, None
+        for links in self.links:
+            links.close("done", flush=0.0)
+        for proxy in self.proxies.values():
+            proxy.close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """An empty network; its links and proxies are closed at the end."""
+    one = Network()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def key_of() -> Callable[[int], keys.KeyPair]:
+    """The key pair of a peer."""
+    return lambda peer: keys.derive(SECRET, "run", peer)
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds that no event tells of."""
+    end, pause = time.monotonic() + PATIENCE, threading.Event()
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {PATIENCE} s: {what}")
+        pause.wait(0.01)
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Callable[[Callable[[], bool], str], None]:
+    """``eventually(condition, what)``: wait until a condition holds that no event tells of."""
+    return eventually
