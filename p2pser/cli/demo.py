@@ -50,7 +50,9 @@ def _watcher(table: Any) -> Any:
     def watch(record: Mapping[str, Any]) -> None:
         table.update(record)
         if record.get("kind") in ("dead", "suspect", "alive", "refused", "checkpoint_failed"):
-            table.note(f"peer {record['peer']}: {record['kind']} {record.get('reason') or record.get('peer')}")
+            table.note(" ".join(str(part) for part in (
+                f"peer {record['reporter']}: {record['kind'].replace('_', ' ')},", f"peer {record['peer']}",
+                record.get("reason", "")) if part))
         elif record.get("kind") == "failed":
             table.note(f"peer {record['peer']} failed: {record['reason']}")
 

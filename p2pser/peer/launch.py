@@ -87,7 +87,7 @@ class LocalPeers:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield what the children tell, as it comes, until all have ended.
 
-        Telemetry's records have ``peer``; beside them: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
+        Each has its ``reporter``; events of the network name the neighbour in ``peer``. Beside telemetry's records: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
         ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, last of
         each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
         """
@@ -96,11 +96,12 @@ class LocalPeers:
             for ready in multiprocessing.connection.wait(list(open_pipes)):
                 child = open_pipes[ready]  # type: ignore[index]
                 try:
-                    yield {"peer": child.peer, **json.loads(child.pipe.recv_bytes())}
+                    yield {"peer": child.peer, **json.loads(child.pipe.recv_bytes()), "reporter": child.peer}
                 except EOFError:
                     del open_pipes[child.pipe]
                     child.process.join()
-                    yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode}
+                    yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode,
+                           "reporter": child.peer}
 
 
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:
