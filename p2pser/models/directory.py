@@ -176,7 +176,8 @@ def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
         scratch = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
         folder = Path(scratch)
         folder.chmod(0o755)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "schema": schema.digest()})
+        # One entry: safetensors writes several in any order, and equal models should be equal files.
+        save_file(tensors, folder / WEIGHTS, metadata={"schema": schema.digest()})
         text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
         (folder / CARD).write_text(text + "\n", encoding="utf-8")
         for name in (WEIGHTS, CARD, "."):

@@ -87,8 +87,8 @@ class LocalPeers:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield what the children tell, as it comes, until all have ended.
 
-        Each has its ``reporter``; events of the network name the neighbour in ``peer``. Beside telemetry's records: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
-        ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, last of
+        Each has its ``reporter``; events of the network name the neighbour in ``peer``. Beside telemetry's records:
+        ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``, ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, last of
         each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
         """
         open_pipes = {child.pipe: child for child in self.children.values()}
