@@ -88,8 +88,9 @@ class LocalPeers:
         """Yield what the children tell, as it comes, until all have ended.
 
         Each has its ``reporter``; events of the network name the neighbour in ``peer``. Beside telemetry's records:
-        ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``, ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, last of
-        each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
+        ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``, ``{"kind": "ended", "finished", "summary"}``,
+        ``{"kind": "failed", "reason", "exit_code"}`` and, last of each peer, ``{"kind": "gone", "exit_code"}``
+        (negative: the signal that ended it).
         """
         open_pipes = {child.pipe: child for child in self.children.values()}
         while open_pipes:
