@@ -32,24 +32,30 @@ class Section(BaseModel):
 class CorpusSettings(Section):
     """Which recordings, and who holds which of them."""
 
-    name: str = Field("synthetic", description="synthetic, emodb, ravdess, folder, manifest, or auto (by what lies in data)")
+    name: str = Field(
+        "synthetic", description="synthetic, emodb, ravdess, folder, manifest, or auto (by what lies in data)")
     data: Path | None = Field(None, description="folder or manifest CSV of the recordings; none needed for synthetic")
-    labels: tuple[str, ...] | None = _shared(None, "emotions to learn, in order; default: all that the corpus has, sorted")
-    split: str = Field("auto", description="auto, loso, emobox, group:K, speakers:A+B, or none; auto: loso for emodb, emobox for ravdess, group:4 for the rest")
+    labels: tuple[str, ...] | None = _shared(None,
+        "emotions to learn, in order; default: all that the corpus has, sorted")
+    split: str = Field(
+        "auto", description="auto, loso, emobox, group:K, speakers:A+B, or none; auto: loso for emodb, emobox for ravdess, group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
-    partition: str = Field("auto", description="auto, speaker, iid, dirichlet:ALPHA, or own (all clips are this peer's); auto: speaker")
+    partition: str = Field(
+        "auto", description="auto, speaker, iid, dirichlet:ALPHA, or own (all clips are this peer's); auto: speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
 
 
 class FeatureSettings(Section):
     """What a model sees of a clip."""
 
-    kind: Literal["functionals", "logmel", "mfcc", "chroma"] = _shared("functionals", "functionals: one vector a clip; the others: a matrix, bands by frames")
+    kind: Literal["functionals", "logmel", "mfcc", "chroma"] = _shared(
+        "functionals", "functionals: one vector a clip; the others: a matrix, bands by frames")
     sample_rate: int = _shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
     n_mels: int = _shared(64, "mel bands", ge=8, le=256)
     n_mfcc: int = _shared(20, "cepstral coefficients", ge=8, le=64)
     seconds: float = _shared(3.0, "length to which matrices are cut or padded [s]", gt=0.1, le=30)
-    normalise: Literal["auto", "none", "global", "speaker"] = _shared("auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name speakers, else global")
+    normalise: Literal["auto", "none", "global", "speaker"] = _shared(
+        "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name speakers, else global")
 
 
 class ModelSettings(Section):
@@ -70,7 +76,8 @@ class TrainingSettings(Section):
     lr: float = _shared(0.05, "learning rate", gt=0)
     momentum: float = _shared(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = _shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
-    clip_norm: float = _shared(1.0, "largest norm of one step's gradient, to which longer ones are shortened; 0: no limit", ge=0)
+    clip_norm: float = _shared(1.0,
+        "largest norm of one step's gradient, to which longer ones are shortened; 0: no limit", ge=0)
     schedule: Literal["constant", "cosine"] = _shared("cosine", "learning rate over the rounds")
     label_smoothing: float = _shared(0.1, "share of the target spread over all classes", ge=0, lt=1)
     threads: int = Field(1, ge=1, description="torch threads of one peer process")
@@ -80,7 +87,8 @@ class GossipSettings(Section):
     """How peers mix."""
 
     algorithm: str = _shared("dfedavg", "gossip algorithm")
-    weighting: Literal["uniform", "clips"] = _shared("uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
+    weighting: Literal["uniform", "clips"] = _shared(
+        "uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
     consensus_tolerance: float = _shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
     max_consensus_exchanges: int = _shared(2000, "exchanges after which the final consensus is given up", ge=1)
 
@@ -90,16 +98,22 @@ class NetworkSettings(Section):
 
     host: str = Field("127.0.0.1", description="host of peers without an address in the topology file")
     base_port: int = Field(5700, ge=1, le=65535, description="peer i without an address listens on base_port + i")
-    start_timeout: float | None = Field(None, gt=0, description="how long to wait for neighbours at the start [s]; none: for ever")
-    refused_wait: float = Field(10.0, ge=0, description="how long to wait for a refused neighbour to come back corrected [s]")
-    round_timeout: float = Field(60.0, gt=0, description="an exchange goes on without a neighbour that reports no progress for so long [s]")
+    start_timeout: float | None = Field(None, gt=0,
+        description="how long to wait for neighbours at the start [s]; none: for ever")
+    refused_wait: float = Field(10.0, ge=0,
+        description="how long to wait for a refused neighbour to come back corrected [s]")
+    round_timeout: float = Field(60.0, gt=0,
+        description="an exchange goes on without a neighbour that reports no progress for so long [s]")
     ping_after: float = Field(1.0, gt=0, description="silence after which a neighbour is pinged [s]")
     suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
     dead_after: float = Field(8.0, gt=0, description="silence after which a neighbour is DEAD and left out [s]")
     chunk_bytes: int = Field(65536, ge=1024, le=65536, description="largest payload of one message [B]")
     linger: float = Field(2.0, ge=0, description="how long the last messages may take to leave at the end [s]")
-    secret: Path | None = Field(None, description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the topology file gives none; default ~/.config/p2pser/secret")
-    secret_key: Path | None = Field(None, description="file of this peer's CURVE secret key, where the topology file gives keys")
+    secret: Path | None = Field(None,
+        description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "
+                    "topology file gives none; default ~/.config/p2pser/secret")
+    secret_key: Path | None = Field(None,
+        description="file of this peer's CURVE secret key, where the topology file gives keys")
 
 
 class PeerSettings(Section):
@@ -113,7 +127,8 @@ class PeerSettings(Section):
 class Config(Section):
     """A whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = Field("run", description="name of the run: its folder, and part of its identity on the network")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = Field(
+        "run", description="name of the run: its folder, and part of its identity on the network")
     seed: int = _shared(0, "seed of everything random", ge=0, lt=2**63)
     corpus: CorpusSettings = CorpusSettings()
     features: FeatureSettings = FeatureSettings()

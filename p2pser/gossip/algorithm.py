@@ -26,7 +26,10 @@ class Local(Protocol):
     """The local work of the hosted peers."""
 
     def train(self, state: State, round: int) -> Tensor:
-        """Take the round's local steps from ``state.rows["x"]``; update the optimiser's rows in ``state``; return the new (B, D)."""
+        """Take the round's local steps from ``state.rows["x"]`` and return the new (B, D).
+
+        The optimiser's rows in ``state`` are updated in place.
+        """
 
 
 class Algorithm(Protocol):

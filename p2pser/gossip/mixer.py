@@ -50,7 +50,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Outbox:
-    """What hosted peers send at one step: ``rows`` (B, D), the same to every neighbour, or ``edges``, one message each."""
+    """What hosted peers send at one step: ``rows`` (B, D), the same to all neighbours, or ``edges``, a message each."""
 
     rows: Tensor | None = None
     edges: Mapping[Edge, Tensor | bytes] | None = None
