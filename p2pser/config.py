@@ -38,7 +38,8 @@ class CorpusSettings(Section):
     labels: tuple[str, ...] | None = _shared(None,
         "emotions to learn, in order; default: all that the corpus has, sorted")
     split: str = Field(
-        "auto", description="auto, loso, emobox, group:K, speakers:A+B, or none; auto: loso for emodb, emobox for ravdess, group:4 for the rest")
+        "auto", description="auto, loso, emobox, group:K, speakers:A+B, or none; "
+                            "auto: loso for emodb, emobox for ravdess, group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
         "auto", description="auto, speaker, iid, dirichlet:ALPHA, or own (all clips are this peer's); auto: speaker")
@@ -55,7 +56,9 @@ class FeatureSettings(Section):
     n_mfcc: int = _shared(20, "cepstral coefficients", ge=8, le=64)
     seconds: float = _shared(3.0, "length to which matrices are cut or padded [s]", gt=0.1, le=30)
     normalise: Literal["auto", "none", "global", "speaker"] = _shared(
-        "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name speakers, else global")
+        "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), "
+                "speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name "
+                "speakers, else global")
 
 
 class ModelSettings(Section):
