@@ -18,22 +18,22 @@ BUCKETS = 256
 
 
 class Sketch:
-    """Count sketch (Charikar, Chen, Farach-Colton 2002): linear, and norms are kept within about 10 %.
+    """Sums of randomly signed entries (Charikar, Chen, Farach-Colton 2002): linear, keeps norms within about 10 %.
 
-    All peers of a run project alike: the projection is keyed by the seed.
+    Entry k goes, with its sign, into bucket k mod BUCKETS. All peers of a run draw alike, by the seed.
     """
 
     def __init__(self, size: int, seed: int) -> None:
         import torch
 
-        draw = seeding.generator(seed, "sketch")
-        self._bucket = torch.from_numpy(draw.integers(0, BUCKETS, size))
-        self._sign = torch.from_numpy(draw.choice(np.array([-1.0, 1.0]), size))
+        signs = seeding.generator(seed, "sketch").choice(np.array([-1.0, 1.0]), size)
+        self._signs = torch.from_numpy(signs)
+        self._padded = torch.zeros(-(-size // BUCKETS) * BUCKETS, dtype=torch.float64)
 
     def of(self, row: Tensor) -> list[float]:
         """Return the projection of a row (D,): BUCKETS numbers."""
-        values = row.double() * self._sign
-        projected: list[float] = values.new_zeros(BUCKETS).index_add_(0, self._bucket, values).tolist()
+        self._padded[: row.numel()] = row.double() * self._signs
+        projected: list[float] = self._padded.view(-1, BUCKETS).sum(dim=0).tolist()
         return projected
 
 
