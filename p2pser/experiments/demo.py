@@ -120,7 +120,8 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     wall = time.monotonic() - started
     if not course.summaries:
         reasons = "; ".join(dict.fromkeys(course.failures.values())) or "they were interrupted"
-        raise P2PSERError(f"no peer finished: {reasons}; their events are in {out}")
+        wrong_call = set(course.exit_codes.values()) == {ConfigError.exit_code}
+        raise (ConfigError if wrong_call else P2PSERError)(f"no peer finished: {reasons}; their events are in {out}")
     say("training the baselines, pooled and local-only, on the same number of clips")
     baselines = _baselines(config, federation) if federation.test is not None else dict.fromkeys(BASELINES)
     result = _result(config, topology, course, baselines, wall, out)
