@@ -1,0 +1,102 @@
+"""Peers that do not fit are refused with a reason on both sides; commands that cannot work say why."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pser.topology.spec import load
+
+RING, OTHER = load("ring", peers=5), load("complete", peers=5)
+ODD = 3
+REST = (0, 1, 2, 4)
+SETTINGS = ("network.refused_wait=1", "training.rounds=4")
+
+
+@pytest.mark.parametrize(("what", "reason"), [
+    ("labels", "settings corpus.labels differ"), ("topology", "topology files")])
+def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, what: str, reason: str) -> None:
+    config = real.config("out", *SETTINGS, peers=5)
+    odd, topology = config, RING
+    if what == "labels":
+        odd = config.with_settings(["corpus.labels=[excited, calm]"])
+    else:
+        topology = OTHER
+    story = real.run(config, RING, odd={ODD: (odd, topology)})
+    assert story.exit_codes == {**dict.fromkeys(REST, 0), ODD: 2}, str(story)
+    assert sorted(story.summaries) == list(REST)
+    assert reason in story.failures[ODD]
+    for neighbour in RING.neighbours(ODD):
+        refusals = real.events(config, neighbour, "refused", peer=ODD)
+        assert [one for one in refusals if reason in one["reason"]], (neighbour, refusals)
+        assert ODD in story.summaries[neighbour]["peers_dead"]
+    for other in set(REST) - set(RING.neighbours(ODD)):
+        assert not real.events(config, other, "refused")
+
+
+def test_a_peer_with_another_secret_is_kept_out_and_the_others_finish(real: Any, tmp_path: Path) -> None:
+    config = real.config("out", "network.start_timeout=3", "training.rounds=4", peers=5)
+    secret = tmp_path / "secret"
+    secret.write_bytes(os.urandom(32))
+    secret.chmod(0o600)
+    story = real.run(config, RING, odd={ODD: (config.with_settings([f"network.secret={secret}"]), RING)})
+    assert story.exit_codes == {**dict.fromkeys(REST, 0), ODD: 2}, str(story)
+    assert sorted(story.summaries) == list(REST)
+    assert "does not hold the key of peer" in story.failures[ODD]
+    # Whoever has another key has not shown who it is: the neighbours cannot name it.
+    for neighbour in RING.neighbours(ODD):
+        assert [one for one in real.events(config, neighbour, "trouble") if "wrong key" in one["reason"]]
+        assert ODD in story.summaries[neighbour]["peers_dead"]
+        assert not real.events(config, neighbour, "up", peer=ODD)
+
+
+def test_a_finished_run_says_so_and_runs_again_only_when_fresh(real: Any) -> None:
+    three = load("ring", peers=3)
+    config = real.config("out", "training.rounds=2", peers=3)
+    assert real.run(config, three).exit_codes == {0: 0, 1: 0, 2: 0}
+    before = real.row(config, 1)
+    again = real.run(config, three, ids=[1])
+    assert again.exit_codes == {1: 0}
+    assert [one for one in again.sentences(1) if "has finished this run" in one and "--fresh" in one]
+    assert not real.events(config, 1, "resumed")
+    assert real.row(config, 1).equal(before)
+
+
+def test_a_folder_of_a_run_with_other_settings_is_refused(real: Any) -> None:
+    config = real.config("out", "training.rounds=2", "network.start_timeout=0.5")
+    assert real.run(config, RING, ids=[1]).exit_codes == {1: 1}
+    story = real.run(config.with_settings(["training.lr=0.02"]), RING, ids=[1])
+    assert story.exit_codes == {1: 2}, str(story)
+    assert "training.lr (0.05 then, 0.02 now)" in story.failures[1]
+    assert "--fresh" in story.failures[1]
+
+
+def test_start_timeout_names_the_neighbours_that_did_not_come(real: Any, python: list[str]) -> None:
+    config = real.config("out")
+    call = [*python, "-m", "p2pser.cli.main", "peer", "--id", "1", "--peers", "5", "--corpus", "manifest",
+            "--data", str(config.corpus.data), "--out", str(config.peer.out), "--start-timeout", "1",
+            "--set", f"network.base_port={config.network.base_port}", "--set", "corpus.split=speakers:s8"]
+    began = time.monotonic()
+    done = subprocess.run(call, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "peers 0 and 2" in last or "peers 0, 2" in last, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert time.monotonic() - began > 1
+
+
+def test_a_taken_port_is_refused(real: Any) -> None:
+    config = real.config("out")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", config.network.base_port + 1))
+        taken.listen()
+        story = real.run(config, RING, ids=[1])
+    assert story.exit_codes == {1: 2}, str(story)
+    assert str(config.network.base_port + 1) in story.failures[1]
