@@ -126,7 +126,8 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     baselines = _baselines(config, federation) if federation.test is not None else dict.fromkeys(BASELINES)
     result = _result(config, topology, course, baselines, wall, out)
     picture = out / "run.png"
-    _picture(picture, config, topology, course, baselines, result["peers_dead"])
+    clips = {i: len(examples) for i, examples in federation.train.items()}
+    _picture(picture, config, topology, course, baselines, result["peers_dead"], clips)
     result["picture"] = str(picture)
     write_json(out / "result.json", result)
     return result
@@ -200,10 +201,11 @@ def _parameters(path: Path) -> Iterator[np.ndarray]:
 
 
 def _picture(path: Path, config: Config, topology: Topology, course: Course,
-             baselines: Mapping[str, float | None], dead: Sequence[int]) -> None:
+             baselines: Mapping[str, float | None], dead: Sequence[int], clips: Mapping[int, int]) -> None:
     from p2pser.experiments.plots import run_picture
     from p2pser.gossip.consensus import living_slem
     from p2pser.gossip.flood import edges_of
+    from p2pser.peer.setup import counts_for
 
     rounds = config.training.rounds
     alive = next(i for i in range(topology.size) if i not in dead)
@@ -212,4 +214,5 @@ def _picture(path: Path, config: Config, topology: Topology, course: Course,
         uar={"mean peer": course.uar_curve(lambda values: float(np.mean(values)), rounds),
              "worst peer": course.uar_curve(min, rounds)},
         baselines=baselines, distance=course.distances(rounds), final_distance=course.final_distances(),
-        slem=living_slem(topology, None, edges_of(topology.graph, dead), alive))
+        slem=living_slem(topology, counts_for(config.gossip.weighting, topology, clips),
+                         edges_of(topology.graph, dead), alive))

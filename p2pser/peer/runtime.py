@@ -37,6 +37,7 @@ from p2pser.peer.telemetry import Telemetry
 from p2pser.speech.cache import settings_key
 from p2pser.speech.federation import Federation, federate, normalised
 from p2pser.speech.normalise import Statistics, from_sums, sums
+from p2pser.topology.mixing import metropolis, slow_weights
 from p2pser.topology.spec import Topology
 from p2pser.topology.summary import diameter
 from p2pser.wire.messages import Phase
@@ -159,6 +160,8 @@ class Peer:
         available = checkpoint.available(self.folder.checkpoints)
         call = setup.roll_call(mixer, topology, self.me, available, len(self._examples))
         counts = setup.counts_for(config.gossip.weighting, topology, call.clips)
+        if counts and (warning := slow_weights(metropolis(topology.graph), metropolis(topology.graph, counts))):
+            self._say(warning)
         # What lies ahead of the common round belongs to a future in which somebody was left out.
         checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
         state = self._begin(mixer, call)
