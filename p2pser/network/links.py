@@ -40,7 +40,7 @@ DOUBTS = 3
 """Handshakes that break off without a word before we say that the key is wrong: one may be a peer that just dies."""
 
 PARTED = -1
-"""Stands for the nonce of a last PING that was answered."""
+"""Stands for the nonce of a BYE that was acknowledged."""
 DIALLED = b""
 """Stands for the connection that we dialled, where those that came in have their identities."""
 
@@ -81,6 +81,7 @@ class Links:
         self._doubts: dict[int, int] = {}
         self._redial: dict[int, float] = {}
         self._ungreeted: set[int] = set()
+        self._owed: set[int] = set()
         self._told: dict[tuple[int | None, str], float] = {}
         self._nonce = 0
         self._farewell: str | None = None
@@ -166,8 +167,8 @@ class Links:
                 for link in self._links.values():
                     self._pump(link)
             for link in self._links.values():
-                if link.up and self._ours.role == "peer":
-                    self._send(link, Kind.BYE, messages.encode_reason(self._farewell or ""))
+                if link.up and self._ours.role == "peer" and link.peer not in self._parting:
+                    self._say_bye(link)
             self._close_sockets(self._settings.linger)
         except BaseException as error:
             self._close_sockets(0)
@@ -180,17 +181,20 @@ class Links:
         return not busy or self._clock() >= self._deadline
 
     def _parted(self, link: Link) -> bool:
-        """Whether a neighbour has read all that we sent: it has answered a PING that went last.
+        """Whether a neighbour has read all that we sent: it has acknowledged our BYE, which goes last.
 
-        TCP throws away what it still holds where we close before having read what the neighbour just wrote.
+        Where a connection closes, TCP may throw away what it still holds, and ZeroMQ what the other end has not read.
         """
         if not link.idle or self._ours.role == "check":
             return link.idle
         if link.peer not in self._parting:
-            self._nonce = (self._nonce + 1) % 2**32
-            if self._send(link, Kind.PING, slot=self._nonce):
-                self._parting[link.peer] = self._nonce
+            self._say_bye(link)
         return self._parting.get(link.peer) == PARTED
+
+    def _say_bye(self, link: Link) -> None:
+        self._nonce = (self._nonce + 1) % 2**32
+        if self._send(link, Kind.BYE, messages.encode_reason(self._farewell or ""), slot=self._nonce):
+            self._parting[link.peer] = self._nonce
 
     def _read(self, ready: list[tuple[Any, int]]) -> None:
         for source, _ in ready:
@@ -276,6 +280,9 @@ class Links:
                 self._greeted(link, header, payload, route, identity)
             elif header.kind is Kind.REFUSED:
                 self._refused_by(link, messages.decode_reason(payload))
+            elif header.kind is Kind.BYE and link.hello is not None and header.incarnation == link.hello.incarnation:
+                self._send(link, Kind.PONG, route=route, slot=header.slot)
+                self._left(link, messages.decode_reason(payload))
             elif header.kind is Kind.PING:
                 # Also for whoever only checks (``p2pser peer --check``).
                 self._send(link, Kind.PONG, route=route, slot=header.slot)
@@ -307,7 +314,7 @@ class Links:
         if header.kind is Kind.ROW:
             whole, due = link.row(header, payload)
             if due is not None:
-                self._send(link, Kind.CREDIT, total=due)
+                self._acknowledge(link)
             if whole is not None:
                 self.events.put(events.Arrived(link.peer, header, whole))
         elif header.kind is Kind.CREDIT:
@@ -317,14 +324,17 @@ class Links:
                 self.events.put(events.Ponged(link.peer))
             elif self._parting.get(link.peer) == header.slot:
                 self._parting[link.peer] = PARTED
-        elif header.kind is Kind.BYE:
-            reason = messages.decode_reason(payload)
-            if self.progress.phase is Phase.START:
-                self._liveness.forget(link.peer)
-                link.forget()
-            else:
-                self._shut(link.peer, f"peer {link.peer} has left: {reason}")
-            self.events.put(events.Left(link.peer, reason))
+
+    def _left(self, link: Link, reason: str) -> None:
+        """A neighbour has said BYE."""
+        if link.closed:
+            return
+        if self.progress.phase is Phase.START:
+            self._liveness.forget(link.peer)
+            link.forget()
+        else:
+            self._shut(link.peer, f"peer {link.peer} has left: {reason}")
+        self.events.put(events.Left(link.peer, reason))
 
     def _greeted(self, link: Link, header: Header, payload: memoryview, route: Route, identity: bytes | None) -> None:
         theirs = hello.parse(messages.decode_body(payload), link.peer)
@@ -368,8 +378,17 @@ class Links:
         link.count_sent(frame)
         return True
 
+    def _acknowledge(self, link: Link) -> None:
+        """Send a CREDIT, later where the connection is full of rows: without it the neighbour may wait for ever."""
+        if self._send(link, Kind.CREDIT, total=link.receiver.total):
+            self._owed.discard(link.peer)
+        else:
+            self._owed.add(link.peer)
+
     def _pump(self, link: Link) -> None:
         """Send rows for as long as there is credit and a connection takes them."""
+        if link.up and link.peer in self._owed:
+            self._acknowledge(link)
         while link.up and (frame := link.next_frame()) is not None:
             if not self._route(link)(frame):
                 return
@@ -486,7 +505,7 @@ class Links:
         self._ungreeted.discard(link.peer)
         if link.up and link.receiver.total:
             # A CREDIT may have been lost with the other connection, and the neighbour waits for it.
-            self._send(link, Kind.CREDIT, total=link.receiver.total)
+            self._acknowledge(link)
 
     def _answer_zap(self) -> None:
         for frames in sockets.received(self._zap_socket):

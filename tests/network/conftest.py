@@ -43,6 +43,7 @@ class Proxy:
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._here, self._there = socket.socketpair()
         self._do: list[Callable[[], None]] = []
+        self._ended: set[socket.socket] = set()
         self._pairs: dict[socket.socket, tuple[socket.socket, bool]] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -122,21 +123,33 @@ class Proxy:
         self.forwarded += len(data)
         self._budget[out] -= len(data)
         if not data:
-            self._drop(source)
+            self._end(source)
 
-    def _drop(self, source: socket.socket) -> None:
+    def _end(self, source: socket.socket) -> None:
+        """One direction has ended: the other end shall still get all of it."""
+        self._selector.unregister(source)
+        self._ended.add(source)
+        sink, _ = self._pairs[source]
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        if sink in self._ended:
+            self._drop(source, reset=False)
+
+    def _drop(self, source: socket.socket, *, reset: bool) -> None:
         if source in self._pairs:
             sink, _ = self._pairs.pop(source)
             self._pairs.pop(sink, None)
             for end in (source, sink):
-                self._selector.unregister(end)
-                with contextlib.suppress(OSError):
+                if end not in self._ended:
+                    self._selector.unregister(end)
+                self._ended.discard(end)
+                if reset:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 end.close()
 
     def _cut(self) -> None:
         for source in list(self._pairs):
-            self._drop(source)
+            self._drop(source, reset=True)
 
     def _stop(self) -> None:
         self._cut()
