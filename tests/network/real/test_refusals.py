@@ -20,12 +20,19 @@ SETTINGS = ("network.refused_wait=1", "training.rounds=4")
 
 
 @pytest.mark.parametrize(("what", "reason"), [
-    ("labels", "settings corpus.labels differ"), ("topology", "topology files")])
-def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, what: str, reason: str) -> None:
+    ("labels", "settings corpus.labels differ"), ("recordings", "label lists differ"),
+    ("topology", "topology files")])
+def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, tmp_path: Path, what: str, reason: str) -> None:
     config = real.config("out", *SETTINGS, peers=5)
     odd, topology = config, RING
     if what == "labels":
         odd = config.with_settings(["corpus.labels=[excited, calm]"])
+    elif what == "recordings":
+        manifest = config.corpus.data
+        header, *lines = manifest.read_text().splitlines()
+        renamed = [f"{manifest.parent}/{line}".replace(",excited", ",thrilled") for line in lines]
+        (tmp_path / "manifest.csv").write_text("\n".join([header, *renamed, ""]))
+        odd = config.with_settings([f"corpus.data={tmp_path / 'manifest.csv'}"])
     else:
         topology = OTHER
     story = real.run(config, RING, odd={ODD: (odd, topology)})
