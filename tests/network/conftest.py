@@ -27,7 +27,7 @@ PATIENCE = 20.0
 
 
 class Proxy:
-    """Forwards TCP connections to ``target``; can cut, stall and slow them down."""
+    """Forwards TCP connections to where it is aimed, refuses them before; can cut, stall and slow them down."""
 
     def __init__(self) -> None:
         self.target: tuple[str, int] | None = None
@@ -39,20 +39,25 @@ class Proxy:
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._here, self._there = socket.socketpair()
         self._do: list[Callable[[], None]] = []
         self._ended: set[socket.socket] = set()
         self._pairs: dict[socket.socket, tuple[socket.socket, bool]] = {}
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._there, selectors.EVENT_READ)
         self._open = True
         self._budget = {True: 0.0, False: 0.0}
         self._at = {True: time.monotonic(), False: time.monotonic()}
         self._thread = threading.Thread(target=self._main)
         self._thread.start()
+
+    def aim(self, port: int) -> None:
+        """Take connections from now on, for this port of this machine."""
+        first, self.target = self.target is None, ("127.0.0.1", port)
+        if first:
+            self._listener.listen()
+            self._ask(lambda: self._selector.register(self._listener, selectors.EVENT_READ) and None)
 
     def cut(self) -> None:
         """Reset every connection now; new ones are taken."""
@@ -86,9 +91,7 @@ class Proxy:
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()
-        if self.target is None:
-            near.close()
-            return
+        assert self.target is not None
         far = socket.socket()
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         try:
@@ -189,7 +192,7 @@ class Network:
             self.seen[id(links)] = []
             if links.endpoint is not None:
                 for j in neighbours:
-                    self.proxy(j, me).target = "127.0.0.1", int(links.endpoint.rpartition(":")[2])
+                    self.proxy(j, me).aim(int(links.endpoint.rpartition(":")[2]))
         return links
 
     def wait(self, links: Links, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
