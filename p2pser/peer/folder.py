@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError
@@ -14,6 +15,7 @@ from p2pser.topology.spec import Topology
 RUN = "run.json"
 STARTS = "starts.json"
 FINISHED = "finished.json"
+LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 OURS = (RUN, FINISHED, CHECKPOINTS, MODEL, "metrics.jsonl", "events.jsonl")
@@ -27,6 +29,7 @@ class PeerFolder:
         self.path: Path = config.peer.out / config.name / f"peer-{me}"
         self.checkpoints = self.path / CHECKPOINTS
         self.model = self.path / MODEL
+        self._lock: IO[bytes] | None = None
         self._identity: dict[str, Any] = {"settings": config.shared(), "topology": topology.digest(), "peer": me}
 
     def finished(self) -> dict[str, Any] | None:
@@ -37,14 +40,29 @@ class PeerFolder:
     def claim(self, fresh: bool) -> int:
         """Make the folder this run's, and return the incarnation: how often it was started before.
 
-        fresh: remove what an earlier run left. Raises ConfigError where the folder holds a run with other settings.
+        fresh: remove what an earlier run left. It stays this process's until ``release``. Raises ConfigError where the
+        folder holds a run with other settings, or another process has it.
         """
-        if fresh:
-            self._clear()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("ab")
         except OSError as error:
             raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
+        try:
+            return self._claim(fresh)
+        except BaseException:
+            self.release()
+            raise
+
+    def _claim(self, fresh: bool) -> int:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"a peer runs already in {self.path}: stop it first, or give this run another name "
+                              "(--name)") from None
+        if fresh:
+            self._clear()
         if (known := read_json(self.path / RUN)) is not None:
             self._compare(known)
         else:
@@ -52,6 +70,18 @@ class PeerFolder:
         incarnation = self._starts()
         write_json(self.path / STARTS, {"starts": incarnation + 1})
         return incarnation
+
+    def release(self) -> None:
+        """Let another process have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> PeerFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Remember that the run has ended, and how."""

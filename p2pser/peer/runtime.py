@@ -96,7 +96,7 @@ class Peer:
             return Ending(True, known)
         incarnation = self.folder.claim(self._fresh)
         torch.set_num_threads(self.config.training.threads)
-        with Telemetry(self.folder.path, self._sink) as telemetry:
+        with self.folder, Telemetry(self.folder.path, self._sink) as telemetry:
             self._telemetry = telemetry
             started = time.monotonic()
             hello = self.introduce(incarnation)

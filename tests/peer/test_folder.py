@@ -1,0 +1,101 @@
+"""A peer's folder: whose it is, how often it was started, and what --fresh removes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from p2pser.config import Config
+from p2pser.errors import CheckpointError, ConfigError
+from p2pser.peer.folder import OURS, PeerFolder
+from p2pser.topology.spec import load
+
+
+def folder(tmp_path: Path, *settings: str, topology: str = "ring", me: int = 1) -> PeerFolder:
+    config = Config().with_settings([f"peer.out={tmp_path}", *settings])
+    return PeerFolder(config, load(topology, peers=4), me)
+
+
+def test_every_start_counts_one_more(tmp_path: Path) -> None:
+    assert folder(tmp_path).path == tmp_path / "run" / "peer-1"
+    for expected in range(3):
+        one = folder(tmp_path)
+        assert one.claim(fresh=False) == expected
+        one.release()
+    fresh = folder(tmp_path)
+    assert fresh.claim(fresh=True) == 3  # neighbours know the earlier ones
+    fresh.release()
+
+
+def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_path: Path) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    one.release()
+    with pytest.raises(ConfigError, match=r"training\.lr \(0\.05 then, 0\.1 now\).*--fresh"):
+        folder(tmp_path, "training.lr=0.1").claim(fresh=False)
+    with pytest.raises(ConfigError, match="the topology"):
+        folder(tmp_path, topology="complete").claim(fresh=False)
+    local = folder(tmp_path, "network.base_port=7000", "peer.checkpoint_every=9")
+    local.claim(fresh=False)  # not shared: may change
+    local.release()
+    other = folder(tmp_path, "training.lr=0.1")
+    assert other.claim(fresh=True) == 2
+    other.release()
+
+
+def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    for name in OURS:
+        if "." in name:
+            (one.path / name).write_text("{}")
+        else:
+            (one.path / name).mkdir()
+            (one.path / name / "x").write_text("x")
+    (one.path / "my-notes.txt").write_text("mine")
+    one.finish({"uar": 0.5})
+    assert one.finished() == {"uar": 0.5}
+    one.release()
+    again = folder(tmp_path)
+    again.claim(fresh=True)
+    again.release()
+    assert again.finished() is None
+    assert (one.path / "my-notes.txt").read_text() == "mine"
+    assert not (one.path / "model").exists()
+    assert not (one.path / "metrics.jsonl").exists()
+
+
+def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path: Path, python: list[str]) -> None:
+    """Else ``--fresh``, typed in the wrong terminal, would remove a running peer's files."""
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    code = ("import sys; from pathlib import Path; from p2pser.config import Config; "
+            "from p2pser.peer.folder import PeerFolder; from p2pser.topology.spec import load\n"
+            "config = Config().with_settings([f'peer.out={sys.argv[1]}'])\n"
+            "PeerFolder(config, load('ring', peers=4), 1).claim(fresh=True)")
+    second = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "ConfigError" in second.stderr
+    assert "runs already" in second.stderr
+    assert (one.path / "run.json").exists()
+    one.release()
+    third = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file is in the way")
+    with pytest.raises(ConfigError, match="--out"):
+        folder(tmp_path).claim(fresh=False)
+
+
+def test_a_damaged_file_says_which(tmp_path: Path) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    one.release()
+    (one.path / "run.json").write_text("{half")
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
+        folder(tmp_path).claim(fresh=False)
+    assert os.listdir(one.path)
