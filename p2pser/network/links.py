@@ -39,6 +39,9 @@ REPEAT = 60.0
 DOUBTS = 3
 """Handshakes that break off without a word before we say that the key is wrong: one may be a peer that just dies."""
 
+ALONE = 1.5
+"""Seconds without a connection after which, at the end, a neighbour is taken to have ended: one that lives dials again
+within a second."""
 PARTED = -1
 """Stands for the nonce of a BYE that was acknowledged."""
 DIALLED = b""
@@ -86,6 +89,7 @@ class Links:
         self._nonce = 0
         self._farewell: str | None = None
         self._parting: dict[int, int] = {}
+        self._alone_since: dict[int, float] = {}
         self._deadline = 0.0
         self._ended = False
         self._thread = threading.Thread(target=self._main, name=f"p2pser-io-{ours.peer}", daemon=True)
@@ -185,11 +189,21 @@ class Links:
 
         Where a connection closes, TCP may throw away what it still holds, and ZeroMQ what the other end has not read.
         """
+        if self._alone(link):
+            return True
         if not link.idle or self._ours.role == "check":
             return link.idle
         if link.peer not in self._parting:
             self._say_bye(link)
         return self._parting.get(link.peer) == PARTED
+
+    def _alone(self, link: Link) -> bool:
+        """Whether there has been no connection to a neighbour for so long that it has ended, its BYE lost."""
+        if link.peer in self._connected or link.peer in self._accepted:
+            self._alone_since.pop(link.peer, None)
+            return False
+        now = self._clock()
+        return now - self._alone_since.setdefault(link.peer, now) >= ALONE
 
     def _say_bye(self, link: Link) -> None:
         self._nonce = (self._nonce + 1) % 2**32

@@ -21,6 +21,9 @@ from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
 from p2pser.wire.messages import Phase, Progress
 
+LAST_WORDS = 3.0
+"""Seconds for which a peer that nobody admits stays, so that its neighbours find out too, and why."""
+
 EventHook = Callable[[events.Event], None]
 
 
@@ -123,22 +126,26 @@ class NetworkMixer:
         """
         begun, said = self._clock(), ""
         while True:
+            self._check()  # also for what was asked before anybody could wake us
             missing = [j for j in self.neighbours if j not in self.hellos]
             if not missing:
                 break
             now = self._clock()
-            if len(self._refused) == len(self.neighbours):
+            last_words = max((at for _, at in self._refused.values()), default=now) + LAST_WORDS
+            nobody_fits = len(self._refused) == len(self.neighbours)
+            if nobody_fits and now >= last_words:
                 raise RefusedError("; ".join(dict.fromkeys(reason for reason, _ in self._refused.values())))
             waiting = [j for j in missing if j not in self._refused]
             grace = max((at + refused_wait for _, at in self._refused.values()), default=now)
             limit = begun + start_timeout if start_timeout is not None else None
-            if (limit is not None and now >= limit) or (not waiting and now >= grace):
+            if (limit is not None and now >= limit) or (not waiting and not nobody_fits and now >= grace):
                 break
             sentence = _waiting_for(waiting, [j for j in missing if j in self._refused])
             if sentence != said:
                 say(sentence)
                 said = sentence
-            ends = [moment for moment in (limit, grace if not waiting else None) if moment is not None]
+            over = last_words if nobody_fits else grace if not waiting else None
+            ends = [moment for moment in (limit, over) if moment is not None]
             self._take(min(ends) - now if ends else None)
         for j in self.neighbours:
             if j not in self.hellos:
@@ -237,7 +244,8 @@ class NetworkMixer:
                 self._refused.pop(peer, None)
             case events.Refused(peer, reason, by_us):
                 if not self._begun:
-                    self._refused[peer] = (reason, now)
+                    # The first time counts: who is refused dials again and again.
+                    self._refused[peer] = (reason, self._refused[peer][1] if peer in self._refused else now)
                     self.hellos.pop(peer, None)
                 elif not by_us:
                     self._lose(peer, reason)

@@ -33,7 +33,12 @@ class PeerFolder:
         self._identity: dict[str, Any] = {"settings": config.shared(), "topology": topology.digest(), "peer": me}
 
     def finished(self) -> dict[str, Any] | None:
-        """Return the summary of the finished run that lies here, or None."""
+        """Return the summary of the finished run that lies here, or None.
+
+        Raises ConfigError where it is one with other settings.
+        """
+        if (run := read_json(self.path / RUN)) is not None:
+            self._compare(run)
         known: dict[str, Any] | None = read_json(self.path / FINISHED)
         return known
 

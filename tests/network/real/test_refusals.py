@@ -20,21 +20,19 @@ SETTINGS = ("network.refused_wait=1", "training.rounds=4")
 
 
 @pytest.mark.parametrize(("what", "reason"), [
-    ("labels", "settings corpus.labels differ"), ("recordings", "label lists differ"),
-    ("topology", "topology files")])
+    ("labels", "settings corpus.labels differ"), ("topology", "topology files"), ("secret", "key")])
 def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, tmp_path: Path, what: str, reason: str) -> None:
     config = real.config("out", *SETTINGS, peers=5)
     odd, topology = config, RING
     if what == "labels":
         odd = config.with_settings(["corpus.labels=[excited, calm]"])
-    elif what == "recordings":
-        manifest = config.corpus.data
-        header, *lines = manifest.read_text().splitlines()
-        renamed = [f"{manifest.parent}/{line}".replace(",excited", ",thrilled") for line in lines]
-        (tmp_path / "manifest.csv").write_text("\n".join([header, *renamed, ""]))
-        odd = config.with_settings([f"corpus.data={tmp_path / 'manifest.csv'}"])
-    else:
+    elif what == "topology":
         topology = OTHER
+    else:
+        secret = tmp_path / "secret"
+        secret.write_bytes(os.urandom(32))
+        secret.chmod(0o600)
+        odd = config.with_settings([f"network.secret={secret}"])
     story = real.run(config, RING, odd={ODD: (odd, topology)})
     assert story.exit_codes == {**dict.fromkeys(REST, 0), ODD: 2}, str(story)
     assert sorted(story.summaries) == list(REST)
@@ -45,22 +43,6 @@ def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, tmp_path: Path,
         assert ODD in story.summaries[neighbour]["peers_dead"]
     for other in set(REST) - set(RING.neighbours(ODD)):
         assert not real.events(config, other, "refused")
-
-
-def test_a_peer_with_another_secret_is_kept_out_and_the_others_finish(real: Any, tmp_path: Path) -> None:
-    config = real.config("out", "network.start_timeout=3", "training.rounds=4", peers=5)
-    secret = tmp_path / "secret"
-    secret.write_bytes(os.urandom(32))
-    secret.chmod(0o600)
-    story = real.run(config, RING, odd={ODD: (config.with_settings([f"network.secret={secret}"]), RING)})
-    assert story.exit_codes == {**dict.fromkeys(REST, 0), ODD: 2}, str(story)
-    assert sorted(story.summaries) == list(REST)
-    assert "does not hold the key of peer" in story.failures[ODD]
-    # Whoever has another key has not shown who it is: the neighbours cannot name it.
-    for neighbour in RING.neighbours(ODD):
-        assert [one for one in real.events(config, neighbour, "trouble") if "wrong key" in one["reason"]]
-        assert ODD in story.summaries[neighbour]["peers_dead"]
-        assert not real.events(config, neighbour, "up", peer=ODD)
 
 
 def test_a_finished_run_says_so_and_runs_again_only_when_fresh(real: Any) -> None:
@@ -82,6 +64,15 @@ def test_a_folder_of_a_run_with_other_settings_is_refused(real: Any) -> None:
     assert story.exit_codes == {1: 2}, str(story)
     assert "training.lr (0.05 then, 0.02 now)" in story.failures[1]
     assert "--fresh" in story.failures[1]
+
+
+def test_finished_folder_with_other_settings_is_refused(real: Any) -> None:
+    three = load("ring", peers=3)
+    config = real.config("out", "training.rounds=2", peers=3)
+    assert real.run(config, three).exit_codes == {0: 0, 1: 0, 2: 0}
+    story = real.run(config.with_settings(["training.lr=0.02"]), three, ids=[1])
+    assert story.exit_codes == {1: 2}, str(story)
+    assert "training.lr (0.05 then, 0.02 now)" in story.failures[1]
 
 
 def test_start_timeout_names_the_neighbours_that_did_not_come(real: Any, python: list[str]) -> None:
