@@ -189,12 +189,12 @@ class Peer:
     def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
         """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
         own = torch.from_numpy(sums(self._examples.features))[None]
+        if self._telemetry is not None:
+            self._telemetry.rewind(call.resume)  # to 0 too: killed before a common checkpoint
         if call.resume:
             rows, edges, _ = checkpoint.load(self.folder.checkpoints, call.resume)
             self._sums = rows.pop(SUMS)
             self._event("resumed", round=call.resume)
-            if self._telemetry is not None:
-                self._telemetry.rewind(call.resume)
             return State(rows, edges)
         mixer.enter(Phase.SETUP, setup.STATISTICS)
         found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
@@ -227,7 +227,7 @@ class Peer:
             assert self._mixer is not None
             self._mixer.enter(Phase.TRAIN, round)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, prune: bool = True) -> None:
         assert self._start_of_round is not None
         assert self._sums is not None
         round, state = self._start_of_round
@@ -240,8 +240,9 @@ class Peer:
             self._event("checkpoint_failed", round=round, reason=str(error))
             self._say(str(error))
             return
-        keep = setup.kept_checkpoints(diameter(self.topology.graph), self.config.peer.checkpoint_every)
-        checkpoint.prune(self.folder.checkpoints, keep, self._pinned or ())
+        if prune:
+            keep = setup.kept_checkpoints(diameter(self.topology.graph), self.config.peer.checkpoint_every)
+            checkpoint.prune(self.folder.checkpoints, keep, self._pinned or ())
 
     def _after_round(self, round: int, state: State, local: LocalWork, mixer: NetworkMixer) -> None:
         record = {"peer": self.me, "round": round, "loss": local.losses[0], "distance": mixer.exchange.spread,
@@ -307,7 +308,8 @@ class Peer:
         round = None
         if self._start_of_round is not None:
             round = self._start_of_round[0]
-            self._checkpoint()
+            # One more than is kept: those that the others have too must stay.
+            self._checkpoint(prune=False)
         where = f"with a checkpoint of round {round}" if round is not None else "before the first round"
         self._say(f"peer {self.me} leaves {where}; the same command resumes")
         return Ending(False, {"peer": self.me, "finished": False, "round": round, "out": str(self.folder.path)})
