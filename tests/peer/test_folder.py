@@ -51,7 +51,8 @@ def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> No
     one.claim(fresh=False)
     for name in OURS:
         if "." in name:
-            (one.path / name).write_text("{}")
+            with (one.path / name).open("a"):
+                pass
         else:
             (one.path / name).mkdir()
             (one.path / name / "x").write_text("x")

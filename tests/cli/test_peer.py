@@ -1,0 +1,122 @@
+"""``p2pser peer`` as it is typed: signals, exit codes, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from p2pser.cli.peer import peer
+from p2pser.errors import ConfigError, TopologyError
+from p2pser.peer.launch import free_base_port
+
+PATIENCE = 50
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    time = np.arange(8000) / 16000
+    for emotion, pitch in (("calm", 120), ("glad", 240)):
+        folder = tmp_path / "clips" / emotion / "a"
+        folder.mkdir(parents=True)
+        for k in range(3):
+            soundfile.write(folder / f"{k}.wav", 0.3 * np.sin(2 * np.pi * (pitch + 7 * k) * time), 16000)
+    return tmp_path / "clips"
+
+
+class Terminal:
+    """Peers of one chain, each as its own command."""
+
+    def __init__(self, python: list[str], clips: Path, out: Path) -> None:
+        self.running: list[subprocess.Popen[str]] = []
+        self._call = [*python, "-m", "p2pser.cli.main", "peer", "--topology", "chain", "--peers", "2", "--data",
+                      str(clips), "--out", str(out), "--rounds", "2", "--set", "model.hidden=[4]",
+                      "--set", f"network.base_port={free_base_port(2)}"]
+        self.out = out
+
+    def start(self, me: int, *more: str) -> subprocess.Popen[str]:
+        one = subprocess.Popen([*self._call, "--id", str(me), *more], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+        self.running.append(one)
+        return one
+
+    def close(self) -> None:
+        for one in self.running:
+            one.kill()
+            one.communicate()
+
+
+@pytest.fixture
+def terminal(python: list[str], clips: Path, tmp_path: Path) -> Iterator[Terminal]:
+    one = Terminal(python, clips, tmp_path / "runs")
+    yield one
+    one.close()
+
+
+def wait_for(one: subprocess.Popen[str], words: str) -> None:
+    assert one.stderr is not None
+    for line in one.stderr:
+        if words in line:
+            return
+    pytest.fail(f"{words!r} was not said")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_waits_is_no_failure(terminal: Terminal, number: signal.Signals) -> None:
+    one = terminal.start(0)
+    wait_for(one, "waiting for peer 1")
+    one.send_signal(number)
+    out, said = one.communicate(timeout=PATIENCE)
+    assert one.returncode == 0
+    assert "the same command resumes" in said
+    assert "Traceback" not in said
+    assert out == ""
+
+
+def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(terminal: Terminal) -> None:
+    ones = [terminal.start(0), terminal.start(1, "--json")]
+    (plain, said), (document, _) = (one.communicate(timeout=PATIENCE) for one in ones)
+    assert [one.returncode for one in ones] == [0, 0], said
+    model = terminal.out / "run" / "peer-0" / "model"
+    assert plain.splitlines()[0] == f"model: {model}"
+    assert model.is_dir()
+    summary = json.loads(document)
+    assert (summary["peer"], summary["finished"], summary["peers_dead"]) == (1, True, [])
+    again = terminal.start(0, "--json")
+    out, said = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0
+    assert json.loads(out)["peer"] == 0
+    assert "--fresh" in said
+
+
+def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
+    one = terminal.start(0, "--check", "--json")
+    out, _ = one.communicate(timeout=PATIENCE)
+    assert one.returncode == 2
+    report = json.loads(out)
+    assert report["fits"] is False
+    assert "no answer" in report["neighbours"][0]["sentence"]
+    assert not (terminal.out / "run" / "peer-0" / "metrics.jsonl").exists()
+
+
+def test_an_id_outside_the_graph_and_an_unknown_topology_are_named() -> None:
+    with pytest.raises(ConfigError, match="has the peers 0 to 7"):
+        CliRunner().invoke(peer, ["--id", "9", "--topology", "ring"], catch_exceptions=False)
+    with pytest.raises(TopologyError, match="did you mean 'ring'"):
+        CliRunner().invoke(peer, ["--id", "0", "--topology", "rign"], catch_exceptions=False)
+    assert CliRunner().invoke(peer, ["--id", "-1"]).exit_code == 2
+    assert CliRunner().invoke(peer, []).exit_code == 2
+    assert CliRunner().invoke(peer, ["--id", "0", "--start-timeout", "0"]).exit_code == 2
+
+
+def test_help_has_an_example() -> None:
+    shown = CliRunner().invoke(peer, ["--help"])
+    assert shown.exit_code == 0
+    assert "Example: p2pser peer --id 3" in shown.output
