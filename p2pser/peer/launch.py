@@ -10,9 +10,11 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -128,6 +130,7 @@ def _is_free(host: str, port: int) -> bool:
 def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection) -> None:
     """A child process's work."""
     _die_with_parent()
+    threading.Thread(target=_die_with_launcher, args=(pipe.fileno(),), name="p2pser-lifeline", daemon=True).start()
     from p2pser.peer.runtime import Peer
 
     def tell(record: dict[str, Any]) -> None:
@@ -150,6 +153,17 @@ def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Conne
         tell({"kind": "failed", "reason": str(error), "exit_code": error.exit_code})
         sys.exit(error.exit_code)
     tell({"kind": "ended", "finished": ending.finished, "summary": ending.summary})
+
+
+def _die_with_launcher(pipe: int) -> None:
+    """End this process when the pipe's other end is closed: a peer that only waits would not write to it.
+
+    The forkserver lives for as long as any child does, which inherits what it watches.
+    """
+    lifeline = select.poll()
+    lifeline.register(pipe, 0)  # an error is always reported
+    lifeline.poll()
+    os._exit(1)
 
 
 def _die_with_parent() -> None:

@@ -103,9 +103,10 @@ if __name__ == "__main__":
         if not any(map(_runs, children)):
             return
         pause.wait(0.1)
+    left = [f"{child} of {child.parent()}" for child in filter(_runs, children)]
     for child in filter(_runs, children):
         child.kill()
-    pytest.fail("the peers outlive their launcher")
+    pytest.fail(f"the peers outlive their launcher: {left}")
 
 
 def _runs(process: psutil.Process) -> bool:
