@@ -79,7 +79,7 @@ class Progress(NamedTuple):
 class Header:
     """Everything about a message but its payload. ``encode`` checks it.
 
-    CREDIT carries the receiver's cumulative consumed bytes in ``total``; PING and PONG a nonce in ``slot``.
+    CREDIT carries the receiver's cumulative consumed bytes in ``total``; PING, PONG and BYE a nonce in ``slot``.
     """
 
     kind: Kind
