@@ -188,7 +188,6 @@ class Peer:
 
     def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
         """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
-        own = torch.from_numpy(sums(self._examples.features))[None]
         if self._telemetry is not None:
             self._telemetry.rewind(call.resume)  # to 0 too: killed before a common checkpoint
         if call.resume:
@@ -197,6 +196,7 @@ class Peer:
             self._event("resumed", round=call.resume)
             return State(rows, edges)
         mixer.enter(Phase.SETUP, setup.STATISTICS)
+        own = torch.from_numpy(sums(self._examples.features))[None]
         found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
                            slem=living_slem(self.topology, None, call.cut, self.me))
         self._sums = found.rows
@@ -208,10 +208,10 @@ class Peer:
         assert federation is not None
         assert self._sums is not None
         self._statistics: Statistics = from_sums(self._sums[0].numpy())
-        self._train = normalised(self._examples, federation.normalise, self._statistics)
+        train = normalised(self._examples, federation.normalise, self._statistics)
         self._test = None if federation.test is None else normalised(federation.test, federation.normalise,
                                                                      self._statistics)
-        learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(self._train),
+        learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(train),
                           torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me)
         return LocalWork([learner], mixer.local_step)
 
