@@ -81,6 +81,8 @@ class TrainingSettings(Section):
     weight_decay: float = _shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
     clip_norm: float = _shared(1.0,
         "largest norm of one step's gradient, to which longer ones are shortened; 0: no limit", ge=0)
+    proximal: float = _shared(0.0,
+        "FedProx's mu: pulls each local step back to the parameters that the round began with; 0: not", ge=0)
     schedule: Literal["constant", "cosine"] = _shared("cosine", "learning rate over the rounds")
     label_smoothing: float = _shared(0.1, "share of the target spread over all classes", ge=0, lt=1)
     threads: int = Field(1, ge=1, description="torch threads of one peer process")
@@ -90,6 +92,8 @@ class GossipSettings(Section):
     """How peers mix."""
 
     algorithm: str = _shared("dfedavg", "gossip algorithm")
+    parameters: dict[str, float | int | str | bool] = _shared(
+        {}, "the algorithm's own hyper-parameters, by name (p2pser algorithms lists them); the rest by default")
     weighting: Literal["uniform", "clips"] = _shared(
         "uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
     consensus_tolerance: float = _shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
@@ -179,9 +183,9 @@ def _names(section: BaseModel, prefix: str = "") -> Iterable[str]:
 
 def _assign(tree: dict[str, Any], path: str, value: Any, config: Config) -> None:
     known = list(_names(config))
-    if path not in known:
-        raise ConfigError(f"there is no setting {path!r}{nearest(path, known)}")
     *sections, name = path.split(".")
+    if path not in known and ".".join(sections) != "gossip.parameters":
+        raise ConfigError(f"there is no setting {path!r}{nearest(path, known)}")
     for section in sections:
         tree = tree[section]
     tree[name] = value

@@ -119,7 +119,7 @@ def _document(run: Any) -> dict[str, Any]:
         "test_speakers": list(federation.split.test_speakers),
         "speaker_overlap": federation.speaker_overlap,
         "normalise": federation.normalise,
-        "notes": list(federation.notes),
+        "notes": [*federation.notes, *run.notes],
         "slem": run.slem,
         "final": {"exchanges": run.final.exchanges, "converged": run.final.converged, "bound": run.final.distance,
                   "bytes_per_peer": float(run.bytes_final.mean())},

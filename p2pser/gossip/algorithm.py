@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from p2pser.config import Config
 from p2pser.gossip.mixer import Edge, Mixer
+from p2pser.topology.spec import Topology
 
 
 @dataclass
@@ -23,23 +26,50 @@ class State:
 
 
 class Local(Protocol):
-    """The local work of the hosted peers."""
+    """The local work of the hosted peers. What it draws depends on (seed, peer, round) alone."""
 
-    def train(self, state: State, round: int) -> Tensor:
-        """Take the round's local steps from ``state.rows["x"]`` and return the new (B, D).
+    @property
+    def steps(self) -> int:
+        """K: optimiser steps per round."""
 
-        The optimiser's rows in ``state`` are updated in place.
+    def lr(self, round: int) -> float:
+        """The learning rate of a round."""
+
+    def train(
+        self, state: State, round: int, *, rows: Tensor | None = None, correction: Tensor | None = None
+    ) -> Tensor:
+        """Take the round's K local steps from ``rows`` (B, D), default ``state.rows["x"]``; return the new (B, D).
+
+        The optimiser's rows in ``state`` are updated in place. ``correction`` (B, D) is added to every gradient.
         """
 
+    def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
+        """Return the stochastic gradients (B, D) at ``rows`` (B, D), on the clips of local step ``step`` (0 .. K-1)."""
 
-class Algorithm(Protocol):
-    """One communication round at a time."""
 
-    slots: int
-    """Exchanges per round."""
+class Algorithm:
+    """One communication round at a time; subclasses are dataclasses whose fields are their hyper-parameters."""
+
+    slots: ClassVar[int] = 1
+    """Exchanges per round, at Step(round, 0 .. slots-1)."""
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Return warnings about this run.
+
+        Raises ConfigError where the algorithm provably diverges or has no meaning, naming the condition.
+        """
+        return ()
+
+    def begin(self, state: State, mixer: Mixer) -> None:
+        """Add to ``state`` what is missing of the algorithm's own rows and edges (nothing after a resume)."""
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
-        """Run round ``round``: local work and exchanges at Step(round, 0 .. slots-1)."""
+        """Run round ``round``: local work and exchanges."""
+        raise TypeError(f"{type(self).__name__} has no round")
+
+    def model(self, state: State) -> Tensor:
+        """Return the parameters (B, D) that are evaluated and that the final consensus averages."""
+        return state.rows["x"]
 
     def on_edge_reset(self, state: State, edge: Edge) -> None:
         """An edge missed exchanges: restore what the algorithm keeps for it."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from p2pser.gossip.algorithm import Local, State
-from p2pser.gossip.mixer import Edge, Mixer, Step
+from dataclasses import dataclass
+
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Mixer, Step
 
 
-class DFedAvg:
+@dataclass
+class DFedAvg(Algorithm):
     """Decentralised federated averaging (DFedAvg).
 
     In round r each peer i takes K local steps (SGD with momentum or AdamW) from its row, then averages::
@@ -28,12 +31,7 @@ class DFedAvg:
     X. Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms?", NeurIPS 2017 (D-PSGD).
     """
 
-    slots = 1
-
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps of ``round`` and mix at Step(round, 0); ``state.rows["x"]`` is replaced."""
         state.rows["x"] = mixer.mix(local.train(state, round), Step(round, 0))
         return state
-
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """Nothing is kept for an edge."""

@@ -30,6 +30,7 @@ def run(
     one. ``next_round(round)`` names the round after ``round``: a mixer whose neighbours are further ahead
     jumps there; without it, or where it looks back, it is ``round + 1``.
     """
+    algorithm.begin(state, mixer)
     round = start
     while round < rounds:
         if before_round is not None:

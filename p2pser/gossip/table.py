@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 from p2pser.errors import ConfigError, nearest
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.dfedavg import DFedAvg
 
-ALGORITHMS: dict[str, Callable[[], Algorithm]] = {"dfedavg": DFedAvg}
+ALGORITHMS: dict[str, type[Algorithm]] = {"dfedavg": DFedAvg}
 """Name of ``gossip.algorithm`` -> the algorithm."""
 
 
-def algorithm(name: str) -> Algorithm:
-    """Return a fresh algorithm. Raises ConfigError for an unknown name, with the nearest.
+def algorithm(name: str, parameters: Mapping[str, Any] | None = None) -> Algorithm:
+    """Return a fresh algorithm with its hyper-parameters (``gossip.parameters``), the rest by default.
+
+    Raises ConfigError for an unknown name or parameter (with the nearest), or a value of the wrong type.
 
     >>> algorithm("dfedavg").slots
     1
     """
     if name not in ALGORITHMS:
         raise ConfigError(f"gossip.algorithm: there is no {name!r}{nearest(name, ALGORITHMS)}")
-    return ALGORITHMS[name]()
+    kind = ALGORITHMS[name]
+    types = get_type_hints(kind)
+    known = {field.name: types[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    given = dict(parameters or {})
+    for key, value in given.items():
+        if key not in known:
+            hint = nearest(key, known) if known else "; it has none"
+            raise ConfigError(f"gossip.parameters: {name} has no parameter {key!r}{hint}")
+        given[key] = _typed(f"gossip.parameters.{key}", value, known[key])
+    return kind(**given)
+
+
+def _typed(where: str, value: Any, kind: Any) -> Any:
+    """Return a value as its field wants it (whole numbers where numbers are); ConfigError where it is not one."""
+    allowed = getattr(kind, "__args__", (kind,))  # float | None has both
+    if float in allowed and type(value) is int:
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join("none" if one is type(None) else one.__name__ for one in allowed)
+        raise ConfigError(f"{where} = {value!r} must be {names}")
+    return value

@@ -9,7 +9,8 @@ steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -74,51 +75,79 @@ class Learner:
         return self.optimizer.init(torch.zeros(self.schema.size))
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
-               report: Callable[[int], None] | None = None) -> float:
+               report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
         """Take the round's local steps in place on ``row`` (D,) float32 and ``memory``; return their mean
         loss.
 
-        report: called with k = 1 .. K after each local step. torch's global generator is left as it was
-        found. Raises P2PSERError where the loss is no longer finite.
+        report: called with k = 1 .. K after each local step. correction (D,): added to every gradient. torch's
+        global generator is left as it was found. Raises P2PSERError where the loss is no longer finite.
         """
         settings = self.training
-        chosen = torch.from_numpy(batches(len(self.labels), settings.batch_size, settings.local_steps,
-                                          seed=self.seed, peer=self.peer, round=round))
-        steps, size = chosen.shape
-        features = self.features.index_select(0, chosen.view(-1)).view(steps, size, *self.features.shape[1:])
-        labels = self.labels.index_select(0, chosen.view(-1)).view(steps, size)
         lr = learning_rate(settings, round)
         # Matrix products round differently at different alignments: a row of the simulator's (N, D) and a
         # peer's own row would drift apart in the last bits.
         home = row
         if home.data_ptr() % ALIGNMENT:
             row = home.clone()
+        start = row.clone() if settings.proximal else None
+        total = 0.0
+        with self._drawing(round):
+            for k, (gradient, loss) in enumerate(self._gradients(row, round)):
+                if start is not None:
+                    gradient.add_(row - start, alpha=settings.proximal)
+                if correction is not None:
+                    gradient.add_(correction)
+                self.optimizer.step_(row, gradient, memory, lr)
+                if not math.isfinite(loss):
+                    raise P2PSERError(
+                        f"the loss of peer {self.peer} is {loss} in round {round} (local step {k}) with "
+                        f"learning rate {lr:g}; lower training.lr or look for wild features")
+                total += loss
+                if report is not None:
+                    report(k + 1)
+        if row is not home:
+            home.copy_(row)
+        return total / settings.local_steps
+
+    def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
+        """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
+
+        Weight decay is in it (as L2), clipping too; nothing is remembered.
+        """
+        row = row.clone()
+        with self._drawing(round):
+            gradient, loss = next(self._gradients(row, round, step))
+        if self.training.weight_decay:
+            return gradient.add(row, alpha=self.training.weight_decay), loss
+        return gradient.clone(), loss
+
+    def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
+        """Yield, for each local step from ``first`` on, the clipped gradient at ``row`` as it is then, and the loss."""
+        settings = self.training
+        chosen = torch.from_numpy(batches(len(self.labels), settings.batch_size, settings.local_steps,
+                                          seed=self.seed, peer=self.peer, round=round))[first:]
+        steps, size = chosen.shape
+        features = self.features.index_select(0, chosen.reshape(-1)).view(steps, size, *self.features.shape[1:])
+        labels = self.labels.index_select(0, chosen.reshape(-1)).view(steps, size)
         gradient = self.schema.bind(self.module, row)
         self.module.train()
+        for k in range(steps):
+            gradient.zero_()
+            loss = cross_entropy(self.module(features[k]), labels[k], settings.label_smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
+            clip_(gradient, settings.clip_norm)
+            yield gradient, loss.item()
+
+    @contextmanager
+    def _drawing(self, round: int) -> Iterator[None]:
+        """Dropout's draws as a function of (seed, peer, round), torch's generator left as it was."""
         generator = torch.default_generator
         found = generator.get_state()
         generator.manual_seed(seeding.key(self.seed, "dropout", self.peer, round))
-        total = 0.0
         try:
-            for k in range(steps):
-                gradient.zero_()
-                loss = cross_entropy(self.module(features[k]), labels[k], settings.label_smoothing)
-                loss.backward()  # type: ignore[no-untyped-call]
-                clip_(gradient, settings.clip_norm)
-                self.optimizer.step_(row, gradient, memory, lr)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise P2PSERError(
-                        f"the loss of peer {self.peer} is {value} in round {round} (local step {k}) with "
-                        f"learning rate {lr:g}; lower training.lr or look for wild features")
-                total += value
-                if report is not None:
-                    report(k + 1)
+            yield
         finally:
             generator.set_state(found)
-        if row is not home:
-            home.copy_(row)
-        return total / steps
 
 
 class RowState(Protocol):
@@ -146,12 +175,24 @@ class LocalWork:
             if PREFIX + name not in state.rows:
                 state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
 
-    def train(self, state: RowState, round: int) -> Tensor:
-        """Train a copy of each row of ``state.rows["x"]`` (B, D), the optimiser's rows in place; return the
-        new (B, D).
+    @property
+    def steps(self) -> int:
+        """K: local steps per round."""
+        return self.learners[0].training.local_steps
+
+    def lr(self, round: int) -> float:
+        """Return the learning rate of a round."""
+        return learning_rate(self.learners[0].training, round)
+
+    def train(self, state: RowState, round: int, *, rows: Tensor | None = None,
+              correction: Tensor | None = None) -> Tensor:
+        """Train a copy of each row of ``rows`` (B, D; default ``state.rows["x"]``), the optimiser's rows in place;
+        return the new (B, D).
+
+        correction: (B, D), added to every gradient.
         """
         self.prepare(state)
-        rows = state.rows["x"].clone()
+        rows = (state.rows["x"] if rows is None else rows).clone()
         names = list(self.learners[0].memory())
         losses = []
         for b, learner in enumerate(self.learners):
@@ -161,6 +202,16 @@ class LocalWork:
                 def report(k: int, peer: int = learner.peer) -> None:
                     assert self.report is not None
                     self.report(peer, k)
-            losses.append(learner.train_(rows[b], memory, round, report))
+            extra = None if correction is None else correction[b]
+            losses.append(learner.train_(rows[b], memory, round, report, extra))
         self.losses = losses
         return rows
+
+    def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
+        """Return the gradients (B, D) at ``rows`` (B, D) on the clips of local step ``step``; sets ``losses``."""
+        found = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
+        self.losses = [loss for _, loss in found]
+        if self.report is not None:
+            for learner in self.learners:
+                self.report(learner.peer, step + 1)
+        return torch.stack([gradient for gradient, _ in found])

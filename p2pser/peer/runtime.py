@@ -137,7 +137,9 @@ class Peer:
         self._schema = Schema.of(self._module)
         self._initial = self._schema.flatten(self._module)
         self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
-        self._algorithm = algorithm(config.gossip.algorithm)
+        self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
+        for warning in self._algorithm.check(config, self.topology):
+            self._say(warning)
 
     def introduce(self, incarnation: int) -> Hello:
         """Read the recordings, make the model, and return what this peer says of itself."""
@@ -179,7 +181,7 @@ class Peer:
         cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable)[self.me]
         mixer.enter(Phase.CONSENSUS, rounds + 1)
         final = consensus(
-            mixer, state.rows["x"], rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
+            mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
             slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
             observe=self._observe_consensus)
         mixer.enter(Phase.END, rounds + 1)
@@ -250,10 +252,10 @@ class Peer:
                   "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
-            record["uar"] = self._uar(state.rows["x"][0])
+            record["uar"] = self._uar(self._algorithm.model(state)[0])
         if self._telemetry is not None:
             self._telemetry.metrics(**record)
-        self._show(round=round, row=state.rows["x"][0])
+        self._show(round=round, row=self._algorithm.model(state)[0])
 
     def _observe_consensus(self, exchange: int, rows: Tensor) -> None:
         self._look_up()

@@ -84,6 +84,8 @@ class Run:
     bytes_final: np.ndarray
     messages_late: int
     wall_s: float
+    notes: tuple[str, ...] = ()
+    """What the algorithm warns of."""
 
 
 def distance(rows: Tensor, mean: Tensor) -> float:
@@ -128,6 +130,8 @@ def simulate(
         )
     clips = {i: len(federation.train[i]) for i in range(peers)}
     counts = clips if config.gossip.weighting == "clips" else None
+    method = algorithm(config.gossip.algorithm, config.gossip.parameters)
+    notes = tuple(method.check(config, topology))
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
     statistics = _statistics(topology, federation) if wanted else None
@@ -139,7 +143,7 @@ def simulate(
     before = mixer.bytes_sent.copy()
 
     def after_round(round: int, state: State) -> None:
-        rows = state.rows["x"][list(living)]
+        rows = method.model(state)[list(living)]
         mean = share @ rows
         last = round == config.training.rounds - 1
         due = bench.tests and ((round + 1) % config.peer.evaluate_every == 0 or last)
@@ -160,10 +164,8 @@ def simulate(
         if observe is not None:
             observe(history[-1])
 
-    state = run(
-        algorithm(config.gossip.algorithm), state, bench.local, mixer, config.training.rounds, after_round=after_round
-    )
-    rows = state.rows["x"]
+    state = run(method, state, bench.local, mixer, config.training.rounds, after_round=after_round)
+    rows = method.model(state)
     trained = mixer.bytes_sent.copy()
     slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact)
     row = final.rows[living[0]].to(torch.float32)
@@ -187,6 +189,7 @@ def simulate(
         bytes_final=mixer.bytes_sent - trained,
         messages_late=mixer.late,
         wall_s=time.monotonic() - began,
+        notes=notes,
     )
 
 
