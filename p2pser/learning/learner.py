@@ -171,7 +171,7 @@ class LocalWork:
     def prepare(self, state: RowState) -> None:
         """Add the optimiser's rows to ``state`` as ``optimizer.NAME`` (B, ·), fresh, where they are missing.
         """
-        for name in self.learners[0].memory():
+        for name in self.learners[0].optimizer.names:
             if PREFIX + name not in state.rows:
                 state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
 
@@ -193,7 +193,7 @@ class LocalWork:
         """
         self.prepare(state)
         rows = (state.rows["x"] if rows is None else rows).clone()
-        names = list(self.learners[0].memory())
+        names = self.learners[0].optimizer.names
         losses = []
         for b, learner in enumerate(self.learners):
             memory = {name: state.rows[PREFIX + name][b] for name in names}

@@ -51,6 +51,13 @@ class Optimizer:
         self.momentum = training.momentum
         self.weight_decay = training.weight_decay
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what ``init`` returns."""
+        if self.kind == "sgd":
+            return ("momentum",) if self.momentum else ()
+        return ("mean", "square", "steps")
+
     def init(self, row: Tensor) -> dict[str, Tensor]:
         """Return fresh memory for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
         if self.kind == "sgd":

@@ -121,7 +121,9 @@ class Sender:
 
 
 class Receiver:
-    """Says when a CREDIT is due: every second chunk, and at the end of a row (tiny rows are put together)."""
+    """Says when a CREDIT is due: every second chunk, every fourth of full size, and at the end of a row (tiny rows
+    are put together).
+    """
 
     def __init__(self, chunk_bytes: int = MEASURE) -> None:
         self.max_chunk = chunk_bytes
@@ -140,7 +142,9 @@ class Receiver:
         """
         self.total += n
         open_bytes = self.total - self._told
-        if open_bytes >= (MIN_CHUNK if last else max(_HELD, 2 * min(n, self.max_chunk))):
+        # Four full chunks fit any window; on a slower link, whose chunks are smaller, the queue must not run dry.
+        due = WINDOW_CHUNKS * n if n >= self.max_chunk else max(_HELD, 2 * n)
+        if open_bytes >= (MIN_CHUNK if last else due):
             self._told = self.total
             return self.total
         return None

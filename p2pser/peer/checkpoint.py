@@ -30,6 +30,9 @@ _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
 # A round that is saved again becomes round-N.1 (then .2, …) before round-N goes: there is always a whole one.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
 
+_sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
+"""Checkpoints whose digests were right, with their stamps then: pruning would read all of them every time."""
+
 
 class Checkpoint(NamedTuple):
     """What ``load`` gives: exactly what was saved."""
@@ -72,6 +75,7 @@ def save(
         sync_folder(partial)
         os.rename(partial, path)
         sync_folder(folder)
+        _sound[path] = _stamp(path)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
@@ -170,10 +174,19 @@ def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _valid(path: Path) -> bool:
     try:
-        _verified(path)
-    except CheckpointError:
+        stamp = _stamp(path)
+        if _sound.get(path) != stamp:
+            _verified(path)
+            _sound[path] = stamp
+    except (CheckpointError, OSError):
         return False
     return True
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return what changes when one of a checkpoint's files does: inode, size and time of each."""
+    found = [os.stat(path / name) for name in (_ROWS, _EDGES, _META)]
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 def _damaged(path: Path) -> CheckpointError:
@@ -196,6 +209,7 @@ def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
 def _remove(path: Path) -> None:
     """Remove a checkpoint: renamed first, so that a half-removed one is not taken for one."""
     doomed = path.with_name(f"{PARTIAL}{path.name}")
+    _sound.pop(path, None)
     try:
         os.rename(path, doomed)
     except OSError:

@@ -80,6 +80,7 @@ class Peer:
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
         self._pinned: list[int] | None = None
+        self._keep = setup.kept_checkpoints(diameter(topology.graph), config.peer.checkpoint_every)
 
     def interrupt(self) -> None:
         """Ask the peer to leave with a checkpoint; safe in a signal handler."""
@@ -243,8 +244,7 @@ class Peer:
             self._say(str(error))
             return
         if prune:
-            keep = setup.kept_checkpoints(diameter(self.topology.graph), self.config.peer.checkpoint_every)
-            checkpoint.prune(self.folder.checkpoints, keep, self._pinned or ())
+            checkpoint.prune(self.folder.checkpoints, self._keep, self._pinned or ())
 
     def _after_round(self, round: int, state: State, local: LocalWork, mixer: NetworkMixer) -> None:
         record = {"peer": self.me, "round": round, "loss": local.losses[0], "distance": mixer.exchange.spread,

@@ -195,9 +195,10 @@ def test_a_new_connection_starts_again_with_what_was_learnt() -> None:
     assert wire.receiver.total == 0
 
 
-def test_a_receiver_tells_every_second_chunk_and_the_end_of_a_row() -> None:
+def test_a_receiver_tells_every_fourth_full_chunk_every_second_smaller_one_and_the_end_of_a_row() -> None:
     receiver = Receiver()
-    assert [receiver.consumed(65536) for _ in range(4)] == [None, 131072, None, 262144]
+    assert [receiver.consumed(65536) for _ in range(4)] == [None, None, None, 262144]
     assert receiver.consumed(5000, last=True) == 267144
+    assert [receiver.consumed(16384) for _ in range(4)] == [None, 299912, None, 332680]
     assert receiver.consumed(100, last=True) is None
     assert [receiver.consumed(1000) for _ in range(9)].count(None) == 8
