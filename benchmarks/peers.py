@@ -47,8 +47,11 @@ SPARE_ROUNDS = 20
 TIMEOUT = 300.0
 """Seconds after which a run that does not get on is given up."""
 
-LIGHT, HEAVY = 5, 100
+LIGHT, HEAVY = 5, 200
 """Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
+
+NEVER = 1_000_000
+"""Rounds between two evaluations or checkpoints: none in a run."""
 
 AIMS = {"start, 8 peers": 4.0, "memory, 8 peers": 0.45, "round / floor, heavy": 1.10,
         "exchange, light": 5.0, "bytes per payload byte": 1.005}
@@ -75,12 +78,13 @@ class Figure:
 class Run:
     """A `p2pser demo` that is at work, watched from outside."""
 
-    def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path) -> None:
+    def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path, checkpoint_every: int) -> None:
         self.peers = peers
         self._folder = folder
         command = [sys.executable, "-m", "p2pser.cli.main", "demo", "--peers", str(peers), "--topology", "ring.yaml",
                    "--rounds", str(rounds), "--out", str(folder), "--name", "demo", "--seed", "0", "--set",
-                   f"training.local_steps={local_steps}", "--set", "peer.evaluate_every=1000000"]
+                   f"training.local_steps={local_steps}", "--set", f"peer.evaluate_every={NEVER}", "--set",
+                   f"peer.checkpoint_every={checkpoint_every}"]
         self._errors = (folder / "stderr").open("w+b")
         self.began = time.perf_counter()
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._errors,
@@ -163,10 +167,10 @@ def pss(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def running(peers: int, rounds: int, local_steps: int) -> Iterator[Run]:
+def running(peers: int, rounds: int, local_steps: int, checkpoint_every: int = 5) -> Iterator[Run]:
     """A run in a folder of its own, ended and removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="p2pser-benchmark-") as folder:
-        run = Run(peers, rounds + SPARE_ROUNDS, local_steps, Path(folder))
+        run = Run(peers, rounds + SPARE_ROUNDS, local_steps, Path(folder), checkpoint_every)
         try:
             yield run
         finally:
@@ -182,16 +186,21 @@ def start_and_memory(peers: int) -> dict[tuple[str, str], float]:
 
 
 def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[str, str], float]:
-    """A round and what its exchange costs, beside the same local work without any exchange."""
+    """A round and what its exchange costs, beside the same local work without any exchange.
+
+    The floor is measured before and after, since the machine may get faster or slower meanwhile. With LIGHT rounds
+    checkpoints are measured too, by a second run that takes one every round.
+    """
     from p2pser.config import Config
 
     name = "light" if local_steps == LIGHT else "heavy"
     config = Config().with_settings([f"training.local_steps={local_steps}", f"training.rounds={rounds + 100}"])
-    alone = floor.measure(config, peers, rounds)
-    with running(peers, ROUND_OF_START + rounds, local_steps) as run:
-        began, cpu = run.reached(ROUND_OF_START), run.cpu()
-        took, cpu = run.reached(ROUND_OF_START + rounds) - began, run.cpu() - cpu
+    before = floor.measure(config, peers, rounds)
+    with running(peers, ROUND_OF_START + rounds, local_steps, NEVER) as run:
+        took, cpu = _cost(run, rounds)
         ratio = run.bytes_per_payload_byte() if local_steps == LIGHT else None
+    after = floor.measure(config, peers, rounds)
+    alone = {key: (before[key] + after[key]) / 2 for key in before}
     exchange = 1000 * cpu / peers / rounds - alone["CPU ms per peer and round"]
     figures = {(f"round, {name}", "s"): took / rounds,
                (f"floor, {name}", "s"): alone["s per round"],
@@ -199,7 +208,16 @@ def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[st
                (f"exchange, {name}", "CPU ms per peer and round"): exchange}
     if ratio is not None:
         figures["bytes per payload byte", ""] = ratio
+        with running(peers, ROUND_OF_START + rounds, local_steps, 1) as run:
+            figures["checkpoint", "CPU ms"] = 1000 * (_cost(run, rounds)[1] - cpu) / peers / rounds
     return figures
+
+
+def _cost(run: Run, rounds: int) -> tuple[float, float]:
+    """Seconds and the peers' processor seconds of so many rounds."""
+    began, cpu = run.reached(ROUND_OF_START), run.cpu()
+    took = run.reached(ROUND_OF_START + rounds) - began
+    return took, run.cpu() - cpu
 
 
 def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:

@@ -55,6 +55,7 @@ class LocalPeers:
     def __enter__(self) -> LocalPeers:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._config.training.threads))
+        os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: else each thread of each peer has a heap of its own
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([PRELOAD])
         for peer in self._ids:

@@ -1,18 +1,27 @@
-"""What the forkserver imports once, so that local peers share its memory and start at once. It runs nothing."""
+"""What the forkserver imports once, so that local peers share its memory and start at once. It runs nothing.
 
+Whatever a peer imports lazily belongs here: each child would import it again, into memory of its own.
+"""
+
+import encodings.utf_8_sig
 import gc
 
 import msgpack
-import numpy
+import numpy.ctypeslib
+import numpy.ma
+import numpy.random
 import safetensors.numpy
-import scipy.sparse.csgraph
 import torch
 import zmq
 
+import p2pser.models.cnn2d
+import p2pser.models.mlp
 import p2pser.peer.runtime
+import p2pser.speech.extractor
+import p2pser.speech.synthetic
 import p2pser.topology.spec
 
-__all__ = ["msgpack", "numpy", "p2pser", "safetensors", "scipy", "torch", "zmq"]
+__all__ = ["encodings", "msgpack", "numpy", "p2pser", "safetensors", "torch", "zmq"]
 
 # The garbage collector writes into every object that it looks at: what is frozen stays shared with the children.
 gc.collect()
