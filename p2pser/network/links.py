@@ -1,9 +1,4 @@
-"""The I/O thread: it owns every socket, answers while training holds the processor, and never blocks.
-
-A link is up to two connections, one dialled (DEALER) and one accepted (on the peer's one ROUTER), each usable both
-ways. Who is speaking is what the CURVE key says: our own ZAP handler, bound before the listener, turns the key into
-the peer's id. State comes from the socket monitor, HELLO and traffic; EAGAIN says nothing about a peer.
-"""
+"""The I/O thread: it owns every socket, answers while training holds the processor, and never blocks."""
 
 from __future__ import annotations
 
@@ -22,9 +17,10 @@ import zmq
 
 from p2pser.config import NetworkSettings
 from p2pser.errors import LocalProtocolError, RemoteProtocolError
-from p2pser.network import events, hello, sockets
+from p2pser.network import events, hello
+from p2pser.network.connections import Connections, Route
 from p2pser.network.hello import Hello
-from p2pser.network.keys import KeyPair, Zap
+from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link, Neighbour, Outgoing, Traffic
 from p2pser.network.liveness import Alive, Dead, Liveness, Ping, Suspect
 from p2pser.wire import messages
@@ -32,22 +28,13 @@ from p2pser.wire.messages import Buffer, Header, Kind, Phase, Progress
 
 TICK = 0.25
 """Longest sleep of the I/O thread [s]: a longer gap means that this process did not run."""
-REDIAL = 1.0
-"""Seconds until a neighbour that refused our key is dialled again (ZeroMQ gives up after a refusal)."""
 REPEAT = 60.0
 """Seconds in which the same trouble is told once."""
-DOUBTS = 3
-"""Handshakes that break off without a word before we say that the key is wrong: one may be a peer that just dies."""
-
 ALONE = 1.5
 """Seconds without a connection after which, at the end, a neighbour is taken to have ended: one that lives dials again
 within a second."""
 PARTED = -1
 """Stands for the nonce of a BYE that was acknowledged."""
-DIALLED = b""
-"""Stands for the connection that we dialled, where those that came in have their identities."""
-
-Route = Callable[[bytes], bool]
 
 
 class Links:
@@ -66,24 +53,12 @@ class Links:
         self._ours, self._keys, self._settings, self._clock = ours, keys, settings, clock
         self._run = hello.run_id(ours.run)
         self._links = {n.peer: Link(n, settings.chunk_bytes, max_row_bytes) for n in neighbours}
-        self._zap = Zap({n.key: n.peer for n in self._links_neighbours()})
         self._liveness = Liveness(self._links, settings.ping_after, settings.suspect_after, settings.dead_after)
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._ours_end, self._their_end = socket.socketpair()
         self._their_end.setblocking(False)
         self._ours_end.setblocking(False)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._router: zmq.Socket[bytes] | None = None
-        self._router_monitor: zmq.Socket[bytes] | None = None
-        self._dealers: dict[int, zmq.Socket[bytes]] = {}
-        self._monitors: dict[int, zmq.Socket[bytes]] = {}
-        self._accepted: dict[int, bytes] = {}
-        self._connected: set[int] = set()
-        self._carrier: dict[int, bytes] = {}
-        self._doubts: dict[int, int] = {}
-        self._redial: dict[int, float] = {}
-        self._ungreeted: set[int] = set()
+        self._connections = Connections(ours.peer, keys, self._links, settings, clock, self)
         self._owed: set[int] = set()
         self._told: dict[tuple[int | None, str], float] = {}
         self._nonce = 0
@@ -99,19 +74,7 @@ class Links:
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
         try:
-            self._zap_socket = self._context.socket(zmq.ROUTER)
-            self._zap_socket.linger = 0
-            self._zap_socket.bind("inproc://zeromq.zap.01")
-            self._poller.register(self._zap_socket, zmq.POLLIN)
-            self._poller.register(self._their_end.fileno(), zmq.POLLIN)
-            if self.endpoint is not None:
-                self._router = sockets.listener(self._context, self.endpoint, self._keys)
-                self.endpoint = _endpoint(self._router)
-                self._router_monitor = sockets.watch(self._router, dials=False)
-                self._poller.register(self._router, zmq.POLLIN)
-                self._poller.register(self._router_monitor, zmq.POLLIN)
-            for link in self._links.values():
-                self._dial(link)
+            self.endpoint = self._connections.open(self.endpoint, self._their_end.fileno())
         except BaseException:
             self._close_sockets(0)
             raise
@@ -165,8 +128,11 @@ class Links:
         try:
             while not self._over():
                 timeout = min(TICK, max(0.0, self._liveness.next_due(self._clock()) - self._clock()))
-                ready = self._poller.poll(int(timeout * 1000) + 1)
-                self._read(ready)
+                for source in self._connections.poll(timeout):
+                    if source == self._their_end.fileno():
+                        self._obey()
+                    else:
+                        self._connections.read(source)
                 self._look_around()
                 for link in self._links.values():
                     self._pump(link)
@@ -199,7 +165,7 @@ class Links:
 
     def _alone(self, link: Link) -> bool:
         """Whether there has been no connection to a neighbour for so long that it has ended, its BYE lost."""
-        if link.peer in self._connected or link.peer in self._accepted:
+        if self._connections.exist(link.peer):
             self._alone_since.pop(link.peer, None)
             return False
         now = self._clock()
@@ -210,47 +176,9 @@ class Links:
         if self._send(link, Kind.BYE, messages.encode_reason(self._farewell or ""), slot=self._nonce):
             self._parting[link.peer] = self._nonce
 
-    def _read(self, ready: list[tuple[Any, int]]) -> None:
-        for source, _ in ready:
-            if source is self._zap_socket:
-                self._answer_zap()
-            elif source == self._their_end.fileno():
-                self._obey()
-            elif self._router is not None and source is self._router:
-                for frames in sockets.received(self._router):
-                    self._from_router(frames)
-            elif self._router_monitor is not None and source is self._router_monitor:
-                for event in sockets.happened(self._router_monitor):
-                    if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                        self._trouble(None, "somebody dialled with the wrong key for this peer: its topology file or "
-                                            "its secret is another one")
-            else:
-                self._from_neighbour(source)
-
-    def _from_neighbour(self, source: zmq.Socket[bytes]) -> None:
-        for peer, monitor in list(self._monitors.items()):
-            if source is monitor:
-                for event in sockets.happened(monitor):
-                    self._monitored(self._links[peer], event)
-                    if self._monitors.get(peer) is not monitor:
-                        return
-                return
-        for peer, dealer in list(self._dealers.items()):
-            if source is dealer:
-                for frames in sockets.received(dealer):
-                    if len(frames) == 1:
-                        self._message(self._links[peer], frames[0], self._by_dealer(dealer))
-                    if self._dealers.get(peer) is not dealer:
-                        return  # it was a BYE: we have hung up
-                return
-
     def _look_around(self) -> None:
         now = self._clock()
-        for peer in [peer for peer, due in self._redial.items() if due <= now]:
-            del self._redial[peer]
-            self._dial(self._links[peer])
-        for peer in self._ungreeted & self._connected:
-            self._greet(self._links[peer], self._by_dealer(self._dealers[peer]))
+        self._connections.look_around()
         paused = self._liveness.pause(now)
         if paused:
             self.events.put(events.Paused(paused))
@@ -272,18 +200,8 @@ class Links:
 
     # Messages -----------------------------------------------------------------------------------------------
 
-    def _from_router(self, frames: list[zmq.Frame]) -> None:
-        try:
-            if len(frames) != 2:
-                raise RemoteProtocolError(f"a message has {len(frames) - 1} frames, not one")
-            peer = int(frames[1]["User-Id"])
-            link = self._links[peer]
-        except (RemoteProtocolError, KeyError, ValueError) as error:
-            self._trouble(None, f"a message of nobody we know was dropped: {error}")
-            return
-        self._message(link, frames[1], self._by_router(frames[0].bytes), frames[0].bytes)
-
-    def _message(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None = None) -> None:
+    def received(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
+        """A message of a neighbour came (connections.Owner)."""
         now = self._clock()
         link.count_received(len(frame))
         try:
@@ -293,7 +211,7 @@ class Links:
             if header.kind in (Kind.HELLO, Kind.WELCOME):
                 self._greeted(link, header, payload, route, identity)
             elif header.kind is Kind.REFUSED:
-                self._refused_by(link, messages.decode_reason(payload))
+                self.refused(link, messages.decode_reason(payload), by_us=False)
             elif header.kind is Kind.BYE and link.hello is not None and header.incarnation == link.hello.incarnation:
                 self._send(link, Kind.PONG, route=route, slot=header.slot)
                 self._left(link, messages.decode_reason(payload))
@@ -310,11 +228,11 @@ class Links:
                 raise RemoteProtocolError(f"peer {link.peer} sent {header.kind.name} before its HELLO", link.peer)
             else:
                 if identity is not None and header.incarnation == link.hello.incarnation:
-                    self._accepted.setdefault(link.peer, identity)
+                    self._connections.still_accepted(link, identity)
                 self._sign_of_life(link, header, now)
                 self._exchanged(link, header, payload, now)
         except RemoteProtocolError as error:
-            self._trouble(link.peer, str(error))
+            self.trouble(link.peer, str(error))
 
     def _sign_of_life(self, link: Link, header: Header, now: float) -> None:
         if link.hello is None or link.closed or header.incarnation != link.hello.incarnation:
@@ -360,10 +278,10 @@ class Links:
             reason = link.admit(theirs, header.slot)
         if reason is not None:
             self._send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
-            self.events.put(events.Refused(link.peer, reason, by_us=True))
+            self.refused(link, reason, by_us=True)
             return
         if identity is not None and theirs.role == "peer":
-            self._accept(link, identity)
+            self._connections.accept(link, identity)
         if header.kind is Kind.HELLO:
             self._send(link, Kind.WELCOME, messages.encode_body(self._ours.body()), route=route, slot=link.restarts)
         if "check" in (theirs.role, self._ours.role):
@@ -375,8 +293,9 @@ class Links:
         if new:
             self.events.put(events.Up(link.peer, theirs))
 
-    def _refused_by(self, link: Link, reason: str) -> None:
-        self.events.put(events.Refused(link.peer, reason, by_us=False))
+    def refused(self, link: Link, reason: str, by_us: bool) -> None:
+        """We do not fit together, or the keys do not (connections.Owner)."""
+        self.events.put(events.Refused(link.peer, reason, by_us))
 
     # Sending ------------------------------------------------------------------------------------------------
 
@@ -387,7 +306,7 @@ class Links:
               total: int = 0) -> bool:
         """Send a control message now, ahead of the rows that wait; False where no connection took it."""
         frame = messages.encode(replace(self._header(kind), slot=slot, total=total), payload)
-        if not (route or self._route(link))(frame):
+        if not (route or self._connections.route(link))(frame):
             return False
         link.count_sent(frame)
         return True
@@ -404,133 +323,33 @@ class Links:
         if link.up and link.peer in self._owed:
             self._acknowledge(link)
         while link.up and (frame := link.next_frame()) is not None:
-            if not self._route(link)(frame):
+            if not self._connections.route(link)(frame):
                 return
             link.sent(frame, self._clock())
-
-    def _route(self, link: Link) -> Route:
-        """The connection that carries our rows: always the same one, for rows must not overtake each other."""
-        carrier = self._carrier.get(link.peer)
-        if carrier is None:
-            ready = link.peer in self._connected and link.peer not in self._ungreeted
-            carrier = DIALLED if ready else self._accepted.get(link.peer)
-            if carrier is None:
-                return lambda frame: False
-            self._carrier[link.peer] = carrier
-        return self._by_dealer(self._dealers[link.peer]) if carrier == DIALLED else self._by_router(carrier, link.peer)
-
-    def _by_dealer(self, dealer: zmq.Socket[bytes]) -> Route:
-        def send(frame: bytes) -> bool:
-            try:
-                dealer.send(frame, zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            return True
-
-        return send
-
-    def _by_router(self, identity: bytes, peer: int | None = None) -> Route:
-        def send(frame: bytes) -> bool:
-            assert self._router is not None
-            try:
-                self._router.send_multipart([identity, frame], zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                if peer is not None and self._accepted.get(peer) == identity:
-                    del self._accepted[peer]
-                    self._broken(self._links[peer], identity)
-                return False
-            return True
-
-        return send
 
     def _ping(self, peer: int, payload_bytes: int) -> None:
         self._nonce = (self._nonce + 1) % 2**32
         self._send(self._links[peer], Kind.PING, bytes(payload_bytes), slot=self._nonce)
 
-    # Connections --------------------------------------------------------------------------------------------
+    # What the connections tell ------------------------------------------------------------------------------
 
-    def _dial(self, link: Link) -> None:
-        neighbour = link.neighbour
-        if neighbour.address is None or link.closed:
-            return
-        dealer = sockets.dialler(self._context, neighbour.address, neighbour.key, self._keys)
-        monitor = sockets.watch(dealer, dials=True)
-        self._dealers[link.peer], self._monitors[link.peer] = dealer, monitor
-        self._poller.register(dealer, zmq.POLLIN)
-        self._poller.register(monitor, zmq.POLLIN)
-        sockets.connect(dealer, neighbour.address)
-
-    def _hang_up(self, link: Link) -> None:
-        """Close the connection that we dialled (what came in by the other one is still answered)."""
-        self._connected.discard(link.peer)
-        self._ungreeted.discard(link.peer)
-        if self._carrier.get(link.peer) == DIALLED:
-            del self._carrier[link.peer]
-        dealer, monitor = self._dealers.pop(link.peer, None), self._monitors.pop(link.peer, None)
-        if dealer is not None and monitor is not None:
-            self._poller.unregister(dealer)
-            self._poller.unregister(monitor)
-            sockets.close(dealer, monitor, self._settings.linger)
-
-    def _monitored(self, link: Link, event: zmq.Event) -> None:
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._connected.add(link.peer)
-            self._doubts.pop(link.peer, None)
-            self._ungreeted.add(link.peer)  # the connection may take it a moment later only
-        elif event == zmq.EVENT_DISCONNECTED:
-            if link.peer in self._connected:
-                self._connected.discard(link.peer)
-                self._broken(link, DIALLED)
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._refused_by(link, f"peer {link.peer} at {link.neighbour.address} does not admit the key of peer "
-                                   f"{self._ours.peer}: compare the topology files and the keys")
-            self._hang_up(link)
-            self._redial[link.peer] = self._clock() + REDIAL
-        elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
-            doubts = self._doubts[link.peer] = self._doubts.get(link.peer, 0) + 1
-            if doubts % DOUBTS == 0 and link.hello is None:
-                reason = (f"whoever listens at {link.neighbour.address} does not hold the key of peer {link.peer} that "
-                          f"peer {self._ours.peer} knows: compare the topology files, the keys and the secrets")
-                self.events.put(events.Refused(link.peer, reason, by_us=True))
-
-    def _accept(self, link: Link, identity: bytes) -> None:
-        """A neighbour has dialled us and said HELLO: a new connection, if it is another than before."""
-        before = self._accepted.get(link.peer)
-        self._accepted[link.peer] = identity
-        if before is not None and before != identity:
-            self._broken(link, before)
-
-    def _broken(self, link: Link, connection: bytes) -> None:
-        """A connection is no more. Where it carried our rows, the other one does from now on, or the next."""
-        self._parting.pop(link.peer, None)
-        if self._carrier.get(link.peer) == connection:
-            del self._carrier[link.peer]
-            if link.up:
-                link.broken()
-                self._greet(link, self._route(link))
-
-    def _greet(self, link: Link, route: Route) -> None:
+    def greet(self, link: Link, route: Route) -> bool:
+        """Say HELLO over a connection (connections.Owner)."""
         if not self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), route=route, slot=link.restarts):
-            return
-        self._ungreeted.discard(link.peer)
+            return False
         if link.up and link.receiver.total:
             # A CREDIT may have been lost with the other connection, and the neighbour waits for it.
             self._acknowledge(link)
+        return True
 
-    def _answer_zap(self) -> None:
-        for frames in sockets.received(self._zap_socket):
-            reply = self._zap.reply([frame.bytes for frame in frames])
-            if reply is not None:
-                self._zap_socket.send_multipart(reply)
-        for reason in self._zap.refusals():
-            self._trouble(None, reason)
+    def lost(self, link: Link, carrier: bool) -> None:
+        """A connection is no more (connections.Owner)."""
+        self._parting.pop(link.peer, None)
+        if carrier and link.up:
+            link.broken()
 
-    def _trouble(self, peer: int | None, reason: str) -> None:
-        """Tell it, but not the same again and again: who is refused tries every second."""
+    def trouble(self, peer: int | None, reason: str) -> None:
+        """Tell it, but not the same again and again: who is refused tries every second (connections.Owner)."""
         now = self._clock()
         if self._told.get((peer, reason), -math.inf) + REPEAT <= now:
             self._told = {what: at for what, at in self._told.items() if at + REPEAT > now}
@@ -562,29 +381,13 @@ class Links:
         if not link.closed:
             link.closed = reason
             self._liveness.gone(peer)
-            self._hang_up(link)
+            self._connections.hang_up(link)
 
     def _begin_farewell(self, reason: str, deadline: float) -> None:
         self._farewell, self._deadline = reason, deadline
 
-    def _links_neighbours(self) -> list[Neighbour]:
-        return [link.neighbour for link in self._links.values()]
-
     def _close_sockets(self, linger: float) -> None:
         self._ended = True
-        for link in self._links.values():
-            if link.peer in self._dealers:
-                sockets.close(self._dealers.pop(link.peer), self._monitors.pop(link.peer), linger)
-        if self._router is not None:
-            sockets.close(self._router, self._router_monitor, linger)
-        if hasattr(self, "_zap_socket"):
-            self._zap_socket.close(0)
-        self._context.term()
+        self._connections.close(linger)
         self._ours_end.close()
         self._their_end.close()
-
-
-def _endpoint(socket: zmq.Socket[bytes]) -> str:
-    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
-    assert isinstance(bound, bytes)
-    return bound.rstrip(b"\0").decode()

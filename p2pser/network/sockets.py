@@ -64,6 +64,13 @@ def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, 
     return socket
 
 
+def endpoint(socket: zmq.Socket[bytes]) -> str:
+    """Return where a listener listens."""
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
+    return bound.rstrip(b"\0").decode()
+
+
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
     """Dial. Raises ConfigError where the address is none."""
     try:
