@@ -5,6 +5,7 @@
     name: ring                         # default: the file's name
     graph: {kind: ring, peers: 8}      # or a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
     weights: metropolis
+    hub: 0                             # optional, of a star: this peer is a server (federated learning)
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
 """
@@ -53,6 +54,8 @@ class Topology:
     weights: str
     document: Mapping[str, Any]
     """The parsed file with ``--peers`` and the seed applied."""
+    hub: int | None = None
+    """The centre of a star that averages for all others, its clients, and holds no recordings; None: no server."""
 
     @property
     def size(self) -> int:
@@ -78,6 +81,8 @@ class Topology:
             "weights": self.weights,
             "keys": [[i, entry.key] for i, entry in sorted(self.peers.items()) if entry.key is not None],
         }
+        if self.hub is not None:
+            content["hub"] = self.hub
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -125,6 +130,7 @@ class _File(_Form):
     name: str | None = Field(None, min_length=1, max_length=64)
     graph: _Graph
     weights: Literal["metropolis"] = "metropolis"
+    hub: StrictInt | None = Field(None, ge=0)
     peers: dict[StrictInt, _Entry] = {}
 
 
@@ -231,8 +237,9 @@ def parse(document: Any, where: str, name: str = "topology", folder: Path | None
     graph = _graph(form.graph, section, where, folder, peers, seed)
     entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
     _check_entries(entries, graph.number_of_nodes(), where)
+    _check_hub(form.hub, graph, where)
     resolved = {**document, "name": form.name or name, "graph": section}
-    return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved)
+    return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved, form.hub)
 
 
 def _kind_of(document: Any) -> str:
@@ -299,6 +306,16 @@ def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
     if sorted(names) == sorted(map(str, range(len(names)))):  # ids as p2pser's own: "0" .. "N-1"
         graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
     return graphs.checked(graph, str(path))
+
+
+def _check_hub(hub: int | None, graph: nx.Graph, where: str) -> None:
+    if hub is None:
+        return
+    size = graph.number_of_nodes()
+    if size < 2 or hub >= size or set(graph.edges(hub)) != {(hub, i) for i in range(size) if i != hub} \
+            or graph.number_of_edges() != size - 1:
+        raise TopologyError(f"{where}: hub {hub} must be the centre of a star of 2 peers or more, whose other peers "
+                            "have no link but to it: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
 
 
 def _check_entries(entries: Mapping[int, PeerEntry], size: int, where: str) -> None:
