@@ -239,7 +239,7 @@ def parse(document: Any, where: str, name: str = "topology", folder: Path | None
     _check_entries(entries, graph.number_of_nodes(), where)
     _check_hub(form.hub, graph, where)
     resolved = {**document, "name": form.name or name, "graph": section}
-    return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved, form.hub)
+    return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved, hub=form.hub)
 
 
 def _kind_of(document: Any) -> str:
