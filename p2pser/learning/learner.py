@@ -9,7 +9,7 @@ steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -52,13 +52,13 @@ class Learner:
     """One peer's local work on its own clips.
 
     module: the network, whose parameters are bound to the row being trained (several learners may share one
-    module). features: (n, ...) float32, normalised. labels: (n,) int64. Raises CorpusError where there is no
-    clip or the counts differ.
+    module). features: (n, ...) float32, normalised. labels: (n,) int64. idle: this peer never trains and needs
+    no clip (a hub). Raises CorpusError where there is no clip or the counts differ.
     """
 
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
-                 labels: Tensor, *, seed: int, peer: int) -> None:
-        if len(features) == 0 or len(features) != len(labels):
+                 labels: Tensor, *, seed: int, peer: int, idle: bool = False) -> None:
+        if (len(features) == 0 and not idle) or len(features) != len(labels):
             raise CorpusError(f"peer {peer} has {len(features)} clips and {len(labels)} labels to train on; "
                               "it needs at least one clip, and a label for each")
         self.module = module
@@ -159,8 +159,8 @@ class RowState(Protocol):
 class LocalWork:
     """The local work of the hosted peers (gossip.algorithm.Local), one learner a hosted row, in row order.
 
-    losses: mean loss of each hosted peer in the last round. report: called with (peer, k) after each local
-    step.
+    losses: mean loss of each hosted peer in the last round, NaN for one that did not train. report: called with
+    (peer, k) after each local step.
     """
 
     def __init__(self, learners: Sequence[Learner], report: Callable[[int, int], None] | None = None) -> None:
@@ -176,6 +176,11 @@ class LocalWork:
                 state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
 
     @property
+    def clips(self) -> tuple[int, ...]:
+        """How many clips each hosted peer has."""
+        return tuple(len(learner.labels) for learner in self.learners)
+
+    @property
     def steps(self) -> int:
         """K: local steps per round."""
         return self.learners[0].training.local_steps
@@ -185,17 +190,21 @@ class LocalWork:
         return learning_rate(self.learners[0].training, round)
 
     def train(self, state: RowState, round: int, *, rows: Tensor | None = None,
-              correction: Tensor | None = None) -> Tensor:
+              correction: Tensor | None = None, only: Collection[int] | None = None) -> Tensor:
         """Train a copy of each row of ``rows`` (B, D; default ``state.rows["x"]``), the optimiser's rows in place;
         return the new (B, D).
 
-        correction: (B, D), added to every gradient.
+        correction: (B, D), added to every gradient. only: the places of the rows that train (default: all); the
+        others come back as they were, and so does what their optimisers remember.
         """
         self.prepare(state)
         rows = (state.rows["x"] if rows is None else rows).clone()
         names = self.learners[0].optimizer.names
         losses = []
         for b, learner in enumerate(self.learners):
+            if only is not None and b not in only:
+                losses.append(math.nan)
+                continue
             memory = {name: state.rows[PREFIX + name][b] for name in names}
             report = None
             if self.report is not None:

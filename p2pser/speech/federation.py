@@ -39,7 +39,7 @@ class Examples:
 class Federation:
     """A fold, dealt over peers.
 
-    ``train`` holds the peers asked for; ``held[i]`` are all peers' training clips as indices into
+    ``train`` holds the peers asked for (a hub with no clips); ``held[i]`` are all peers' training clips as indices into
     ``corpus.clips`` (of usable labels, the unreadable ones included), ``test`` the held-out clips (None where
     nothing is held out). ``normalise`` is resolved: none, global or speaker. ``left_out`` says which clips
     serve nothing, and why; ``notes`` what a reader of the results should know; ``speaker_overlap`` how many
@@ -63,13 +63,14 @@ def federate(
     peers: int,
     only: int | None = None,
     *,
+    hub: int | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> Federation:
     """Return fold ``config.corpus.fold`` of the corpus, dealt over ``peers`` peers, with its features.
 
     ``only=i`` computes the features of peer i's clips and of the test clips, no others: what a peer's process
-    needs. ``workers`` and ``progress`` as in ``features.extract``.
+    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others. ``workers`` and ``progress`` as in ``features.extract``.
 
     Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are
     left, the fold does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and
@@ -87,8 +88,9 @@ def federate(
         raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
     split = splits[settings.fold]
     training = [corpus.clips[index] for index in split.train]
-    shares = partition(training, settings.partition, peers, config.seed)
-    held = tuple(tuple(split.train[place] for place in share) for share in shares)
+    holders = [peer for peer in range(peers) if peer != hub]
+    shares = dict(zip(holders, partition(training, settings.partition, len(holders), config.seed)))
+    held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
     normalise = resolve(config, corpus)
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
@@ -97,7 +99,7 @@ def federate(
     by_index = dict(zip(wanted, extracted))
     train = {}
     for peer in hosted:
-        examples = _examples(corpus, labels, held[peer], by_index)
+        examples = nothing(config) if peer == hub else _examples(corpus, labels, held[peer], by_index)
         if examples is None:
             what = f"peer {peer} has no usable training clip"
             raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
@@ -113,6 +115,12 @@ def federate(
         left_out=[*corpus.left_out, *unusable], speaker_overlap=overlap, held=held,
         notes=_notes(corpus, held, split, normalise, overlap, settings.partition),
     )
+
+
+def nothing(config: Config) -> Examples:
+    """Return the examples of a peer that holds no clips: a hub's."""
+    shape = features.shape(config.features)
+    return Examples(np.zeros((0, *shape), dtype=np.float32), np.zeros(0, dtype=np.int64), (), ())
 
 
 def normalised(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32]:
