@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -29,6 +29,10 @@ class Local(Protocol):
     """The local work of the hosted peers. What it draws depends on (seed, peer, round) alone."""
 
     @property
+    def clips(self) -> Sequence[int]:
+        """How many clips each hosted peer has, in row order."""
+
+    @property
     def steps(self) -> int:
         """K: optimiser steps per round."""
 
@@ -36,11 +40,18 @@ class Local(Protocol):
         """The learning rate of a round."""
 
     def train(
-        self, state: State, round: int, *, rows: Tensor | None = None, correction: Tensor | None = None
+        self,
+        state: State,
+        round: int,
+        *,
+        rows: Tensor | None = None,
+        correction: Tensor | None = None,
+        only: Collection[int] | None = None,
     ) -> Tensor:
         """Take the round's K local steps from ``rows`` (B, D), default ``state.rows["x"]``; return the new (B, D).
 
         The optimiser's rows in ``state`` are updated in place. ``correction`` (B, D) is added to every gradient.
+        ``only``: the places of the rows that train (default: all); nothing changes for the others.
         """
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
@@ -52,6 +63,8 @@ class Algorithm:
 
     slots: ClassVar[int] = 1
     """Exchanges per round, at Step(round, 0 .. slots-1)."""
+    served: ClassVar[bool] = False
+    """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Return warnings about this run.
@@ -70,6 +83,10 @@ class Algorithm:
     def model(self, state: State) -> Tensor:
         """Return the parameters (B, D) that are evaluated and that the final consensus averages."""
         return state.rows["x"]
+
+    def ends(self, peer: int, lost: Collection[int]) -> str | None:
+        """Return why ``peer`` cannot go on without the neighbours ``lost``; None: gossip goes on with who is left."""
+        return None
 
     def on_edge_reset(self, state: State, edge: Edge) -> None:
         """An edge missed exchanges: restore what the algorithm keeps for it."""

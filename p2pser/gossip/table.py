@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.dfedavg import DFedAvg
+from p2pser.gossip.fedavg import FedAvg
+from p2pser.gossip.fedopt import FedOpt
+from p2pser.gossip.scaffold import Scaffold
+from p2pser.topology.spec import Topology
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"dfedavg": DFedAvg}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "dfedavg": DFedAvg,
+    "fedavg": FedAvg,
+    "fedopt": FedOpt,
+    "scaffold": Scaffold,
+}
 """Name of ``gossip.algorithm`` -> the algorithm."""
 
 
@@ -34,6 +44,16 @@ def algorithm(name: str, parameters: Mapping[str, Any] | None = None) -> Algorit
             raise ConfigError(f"gossip.parameters: {name} has no parameter {key!r}{hint}")
         given[key] = _typed(f"gossip.parameters.{key}", value, known[key])
     return kind(**given)
+
+
+def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str]:
+    """Return the algorithm's warnings about a run. Raises ConfigError where it does not fit the run."""
+    if topology.hub is not None and not method.served:
+        served = ", ".join(name for name, kind in ALGORITHMS.items() if kind.served)
+        raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no use for a hub, and {topology.name!r} has "
+                          f"one (peer {topology.hub}): set gossip.algorithm to one with a server ({served}), or use "
+                          "another topology, such as star.yaml")
+    return method.check(config, topology)
 
 
 def _typed(where: str, value: Any, kind: Any) -> Any:
