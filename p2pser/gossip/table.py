@@ -9,14 +9,24 @@ from typing import Any, get_type_hints
 from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
 from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.d2 import D2
 from p2pser.gossip.dfedavg import DFedAvg
+from p2pser.gossip.dpsgd import DPSGD
 from p2pser.gossip.fedavg import FedAvg
 from p2pser.gossip.fedopt import FedOpt
+from p2pser.gossip.gradient_tracking import GradientTracking
+from p2pser.gossip.kgt import KGT
+from p2pser.gossip.quasi_global import QuasiGlobalMomentum
 from p2pser.gossip.scaffold import Scaffold
 from p2pser.topology.spec import Topology
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "dfedavg": DFedAvg,
+    "d-psgd": DPSGD,
+    "quasi-global-momentum": QuasiGlobalMomentum,
+    "d2": D2,
+    "gradient-tracking": GradientTracking,
+    "k-gt": KGT,
     "fedavg": FedAvg,
     "fedopt": FedOpt,
     "scaffold": Scaffold,

@@ -1,0 +1,65 @@
+"""D2, or exact diffusion: D-PSGD without the bias that unlike peers cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from p2pser.config import Config
+from p2pser.gossip import requirements
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class D2(Algorithm):
+    """D2 (exact diffusion) on V = (I + W) / 2.
+
+    Each peer keeps what its last gradient step gave, psi_i, at first x_i. In round r::
+
+        psi'  =  X - lr G(X)
+        X    <-  V (psi' + X - psi)
+        psi  <-  psi'
+
+    which is X_{t+1} = V (2 X_t - X_{t-1} - lr (G_t - G_{t-1})) after a first step X_1 = V (X_0 - lr G_0). The fixed
+    point is the optimum of the mean objective for every peer, however unlike they are.
+
+    Assumes: a static undirected graph, symmetric W (V has no negative eigenvalue, without which it can diverge, as
+    on bipartite graphs), one local step, no momentum, a constant rate. Conserved: the sum over peers of x - psi,
+    which is 0; what exchanges leave at home or settle late keeps it, because each flow has two ends. So a missed
+    edge needs nothing: restarting the difference (psi <- x) at its two ends alone would break the sum, and with it
+    the fixed point, for good. A neighbour that dies takes its share of the sum along: the others then end a little
+    beside their own optimum.
+
+    References: H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu, "D2: Decentralized Training over Decentralized Data",
+    ICML 2018; K. Yuan, B. Ying, X. Zhao, A. H. Sayed, "Exact Diffusion for Distributed Optimization and Learning",
+    IEEE Transactions on Signal Processing 2019.
+    """
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse whatever its theorem does not cover."""
+        requirements.static_symmetric("d2", topology)
+        requirements.uniform_weighting("d2", config)
+        requirements.one_local_step("d2", config, "k-gt")
+        requirements.plain_sgd("d2", config)
+        requirements.constant_rate("d2", config)
+        return ()
+
+    def begin(self, state: State, mixer: Mixer) -> None:
+        """Start with no difference."""
+        if "psi" not in state.rows:
+            state.rows["psi"] = state.rows["x"].clone()
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Take one gradient step, correct it, and mix at Step(round, 0)."""
+        x = state.rows["x"]
+        psi = x - local.lr(round) * local.gradient(x, round)
+        corrected = psi + (x - state.rows["psi"])
+        state.rows["x"] = (corrected + mixer.mix(corrected, Step(round, 0))) / 2
+        state.rows["psi"] = psi
+        return state
+
+    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
+        """Half of each flow, as in the rounds."""
+        super().settle(state, tuple(replace(flow, weight=flow.weight / 2) for flow in late), peers)

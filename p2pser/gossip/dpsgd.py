@@ -1,0 +1,49 @@
+"""Decentralised parallel SGD: one gradient step, one exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2pser.config import Config
+from p2pser.gossip import requirements
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Mixer, Step
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class DPSGD(Algorithm):
+    """Decentralised parallel SGD (D-PSGD), adapt then combine.
+
+    In round r, with the stochastic gradients G of the peers at their own rows::
+
+        X <- W (X - lr G(X))
+
+    Assumes: one local step, no momentum; W averages (undirected graphs, also time-varying and directed ones that
+    are doubly stochastic; with row-stochastic ones the peers agree, but on an average that favours some).
+    Conserved by the exchange: the mean of the rows (clip weighting: the clip-weighted mean).
+
+    With unlike peers and a constant rate it ends away from the optimum, at the fixed point of
+    X = W (X - lr G(X)): by O(lr^2) in the square, more on slow graphs. ``d2`` and ``gradient-tracking`` do not.
+    For several local steps, momentum or AdamW use ``dfedavg``. A missed edge needs nothing: it is settled late or
+    its weight stays at home.
+
+    References: X. Lian, C. Zhang, H. Zhang, C.-J. Hsieh, W. Zhang, J. Liu, "Can Decentralized Algorithms
+    Outperform Centralized Algorithms?", NeurIPS 2017 (combine then adapt); F. S. Cattivelli, A. H. Sayed,
+    "Diffusion LMS Strategies for Distributed Estimation", IEEE Transactions on Signal Processing 2010 (adapt then
+    combine).
+    """
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse several local steps, momentum, AdamW, and matrices that do not average."""
+        requirements.one_local_step("d-psgd", config, "dfedavg")
+        requirements.plain_sgd("d-psgd", config)
+        requirements.averaging("d-psgd", topology)
+        return ()
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Take one gradient step and mix at Step(round, 0)."""
+        x = state.rows["x"]
+        state.rows["x"] = mixer.mix(x - local.lr(round) * local.gradient(x, round), Step(round, 0))
+        return state

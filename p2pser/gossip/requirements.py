@@ -1,0 +1,63 @@
+"""What several algorithms demand of a run: each function raises ConfigError with the condition and what to set."""
+
+from __future__ import annotations
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.topology.spec import Topology
+
+
+def plain_sgd(name: str, config: Config) -> None:
+    """Refuse local momentum and AdamW: the local steps must be gradient steps."""
+    training = config.training
+    if training.optimizer != "sgd":
+        raise ConfigError(f"{name} takes plain gradient steps, and training.optimizer is {training.optimizer}: "
+                          "set training.optimizer=sgd, or use gossip.algorithm=dfedavg")
+    if training.momentum:
+        raise ConfigError(f"{name} takes gradient steps without local momentum, and training.momentum is "
+                          f"{training.momentum:g}: set training.momentum=0, or use gossip.algorithm=dfedavg")
+
+
+def one_local_step(name: str, config: Config, instead: str) -> None:
+    """Refuse more than one local step, naming the algorithm that is for them."""
+    if config.training.local_steps != 1:
+        raise ConfigError(f"{name} takes one gradient a round, and training.local_steps is "
+                          f"{config.training.local_steps}: set training.local_steps=1, or use "
+                          f"gossip.algorithm={instead}")
+
+
+def constant_rate(name: str, config: Config) -> None:
+    """Refuse a learning rate that changes from round to round."""
+    if config.training.schedule != "constant":
+        raise ConfigError(f"{name} needs the same learning rate in every round, and training.schedule is "
+                          f"{config.training.schedule}: set training.schedule=constant")
+
+
+def uniform_weighting(name: str, config: Config) -> None:
+    """Refuse the clip-weighted chain, whose matrix is not symmetric."""
+    if config.gossip.weighting != "uniform":
+        raise ConfigError(f"{name} needs a symmetric mixing matrix, and gossip.weighting={config.gossip.weighting} "
+                          "makes another: set gossip.weighting=uniform")
+
+
+def static_symmetric(name: str, topology: Topology) -> None:
+    """Refuse schedules and directed graphs."""
+    if topology.schedule is not None:
+        raise ConfigError(f"{name} needs one symmetric mixing matrix for all rounds, and the topology "
+                          f"{topology.name!r} is directed or changes: take a static undirected graph, or "
+                          "gossip.algorithm=gradient-tracking where the matrices are doubly stochastic")
+
+
+def doubly_stochastic(name: str, topology: Topology) -> None:
+    """Refuse matrices that do not conserve the mean of the rows."""
+    if topology.stochastic != "doubly":
+        raise ConfigError(f"{name} needs doubly stochastic mixing matrices, and those of the topology "
+                          f"{topology.name!r} are only {topology.stochastic}-stochastic: take an undirected graph or "
+                          "a directed one with equally many links in and out, or gossip.algorithm=push-sum")
+
+
+def averaging(name: str, topology: Topology) -> None:
+    """Refuse column-stochastic matrices: their exchanges do not average, so that the rows never agree."""
+    if topology.stochastic == "column":
+        raise ConfigError(f"{name} averages rows, which the column-stochastic matrices of the directed topology "
+                          f"{topology.name!r} do not: use gossip.algorithm=push-sum, or an undirected graph")

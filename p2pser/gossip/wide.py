@@ -1,0 +1,23 @@
+"""Several rows mixed as one: what must meet the same faults crosses an edge in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from p2pser.gossip.mixer import Late, Mixer, Step
+
+
+def mix_together(mixer: Mixer, at: Step, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Mix matrices of rows, each (B, ·), side by side in one exchange; return them mixed, in order."""
+    wide = mixer.mix(torch.cat(rows, dim=1), at)
+    return tuple(part.contiguous() for part in wide.split([one.shape[1] for one in rows], dim=1))
+
+
+def part_of(late: Sequence[Late], start: int, width: int) -> tuple[Late, ...]:
+    """Return the late flows of columns ``start .. start+width-1`` of wide rows."""
+    return tuple(replace(flow, own=flow.own[start : start + width], value=flow.value[start : start + width])
+                 for flow in late)
