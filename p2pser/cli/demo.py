@@ -32,7 +32,7 @@ def demo(peers: int | None, topology_name: str, kills: tuple[str, ...], as_json:
     config = run_configuration(options)
     topology = load(topology_name, peers=peers, seed=config.seed)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
-    federation = federate(config, topology.size, progress=True)
+    federation = federate(config, topology.size, hub=topology.hub, progress=True)
     for sentence in federation.notes:
         note(sentence)
     title = f"{topology.name} of {topology.size}, {federation.corpus.name}, {federation.split.name}"

@@ -49,7 +49,7 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], exact: bo
     config = run_configuration(options)
     torch.set_num_threads(config.training.threads)
     graph = spec.load(topology, peers)
-    federation = federate(config, graph.size, progress=True)
+    federation = federate(config, graph.size, hub=graph.hub, progress=True)
     folder = config.peer.out / config.name / "simulation"
     run = _train(engine, config, graph, federation, exact, deaths)
     document = _document(run)

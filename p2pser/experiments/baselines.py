@@ -1,22 +1,24 @@
 """What gossip is measured against: everybody alone, everything on one heap, and a server.
 
 All take the same number of clips from the same training set over the same rounds, with the same learning rate
-schedule, start and model:
+schedule, start and model. A hub, which holds no clips, counts in none of them:
 
 * **local-only**: each peer takes its K local steps a round from its own row and never mixes. With ``global``
   normalisation it has its own clips' statistics only, as it would alone.
 * **pooled**: one model on all peers' clips. The peers of a federation draw K * sum_i b_i clips a round in N
   batches side by side (b_i: the batch size, or all clips of a peer with fewer); one learner draws the same
   number in batches of min(64, sum_i b_i), with correspondingly more steps than K where 64 is the smaller.
-* **server FedAvg**: the exact mean after each round, which is gossip over the complete graph (its W is 1/N).
+* **server FedAvg**: all clients train and a hub averages, by ``gossip.weighting``, after each round.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 import torch
 
@@ -27,7 +29,7 @@ from p2pser.learning.metrics import Predictions
 from p2pser.seeding import EVERYBODY
 from p2pser.simulation.bench import Bench, together
 from p2pser.simulation.engine import Run, simulate
-from p2pser.speech.federation import Federation
+from p2pser.speech.federation import Examples, Federation, nothing
 from p2pser.speech.normalise import from_sums, sums
 from p2pser.topology import graphs
 from p2pser.topology.spec import Topology
@@ -57,11 +59,12 @@ Progress = Callable[[int], None]
 
 def pooled(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train one model on all peers' clips (see the module's docstring)."""
-    batches = [min(config.training.batch_size, len(examples)) for examples in federation.train.values()]
+    held = _held(federation)
+    batches = [min(config.training.batch_size, len(examples)) for examples in held.values()]
     batch = min(POOLED_BATCH, sum(batches))
     steps = math.ceil(config.training.local_steps * sum(batches) / batch)
     training = config.training.model_copy(update={"batch_size": batch, "local_steps": steps})
-    everything = together([federation.train[i] for i in sorted(federation.train)])
+    everything = together([held[i] for i in sorted(held)])
     statistics = from_sums(sums(everything.features)) if federation.normalise == "global" else None
     bench = Bench(config, federation, {EVERYBODY: everything}, statistics, training)
     return Baseline("pooled", _train(config, bench, progress))
@@ -69,20 +72,32 @@ def pooled(config: Config, federation: Federation, progress: Progress | None = N
 
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
+    held = _held(federation)
     if federation.normalise != "global":
-        return Baseline("local-only", _train(config, Bench(config, federation, federation.train), progress))
+        return Baseline("local-only", _train(config, Bench(config, federation, held), progress))
     said: list[Predictions] = []
-    for i in sorted(federation.train):
-        statistics = from_sums(sums(federation.train[i].features))
-        bench = Bench(config, federation, {i: federation.train[i]}, statistics)
+    for i in sorted(held):
+        bench = Bench(config, federation, {i: held[i]}, from_sums(sums(held[i].features)))
         said.extend(_train(config, bench, progress))
     return Baseline("local-only", tuple(said))
 
 
 def fedavg(config: Config, federation: Federation) -> Run:
-    """Run federated averaging with a server: the exact mean of all peers after each round."""
-    graph = graphs.build("complete", len(federation.train))
-    return simulate(config, Topology("server", graph, {}, "metropolis", {}), federation, each_peer=False)
+    """Run federated averaging with a server; where the federation has no hub, one is added beside its peers."""
+    hub = next((i for i, examples in federation.train.items() if not len(examples)), len(federation.train))
+    train = {**federation.train, hub: nothing(config)}
+    graph = graphs.build("star", len(train))
+    # A star's centre is 0; the peers keep their ids, which key their draws.
+    graph = nx.relabel_nodes(graph, {0: hub, hub: 0})
+    gossip = config.gossip.model_copy(update={"algorithm": "fedavg", "parameters": {}})
+    return simulate(config.model_copy(update={"gossip": gossip}),
+                    Topology("server", graph, {}, "metropolis", {}, hub=hub),
+                    dataclasses.replace(federation, train=train), each_peer=False)
+
+
+def _held(federation: Federation) -> dict[int, Examples]:
+    """The clips of the peers that hold any."""
+    return {i: examples for i, examples in federation.train.items() if len(examples)}
 
 
 def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Predictions, ...]:

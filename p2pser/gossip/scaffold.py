@@ -79,7 +79,8 @@ class Scaffold(Server):
             known[i]["count"] = x.new_tensor([count])
         for i, row in rows.items():
             known[i]["c"] = row.chunk(2)[1].clone()
-        state.edges = state.edges | {(self._hub, i): one for i, one in known.items()}  # a snapshot may hold the old ones
+        # Replaced, not changed: the snapshot of the round's start shares the edges.
+        state.edges = state.edges | {(self._hub, i): one for i, one in known.items()}
         state.rows["c"] = state.rows["c"].clone()
         state.rows["c"][b] = mean({i: one["c"] for i, one in known.items()},
                                   {i: float(one["count"]) for i, one in known.items()})

@@ -19,7 +19,7 @@ from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics
-from p2pser.gossip.table import algorithm
+from p2pser.gossip.table import algorithm, check
 from p2pser.learning.inference import logits
 from p2pser.learning.learner import Learner, LocalWork
 from p2pser.learning.metrics import confusion, uar
@@ -107,7 +107,7 @@ class Peer:
             telemetry.event("listening", endpoint=links.endpoint, incarnation=incarnation)
             self._mixer = NetworkMixer(
                 links, self.topology, self.me, self._schema, observe=self._observe, check=self._look_up,
-                clips=hello.clips if self.config.gossip.weighting == "clips" else None,
+                clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
                 round_timeout=self.config.network.round_timeout)
             reason = "failed"
             try:
@@ -126,7 +126,7 @@ class Peer:
     def _prepare(self) -> None:
         config = self.config
         if self._federation is None:
-            self._federation = federate(config, self.topology.size, only=self.me)
+            self._federation = federate(config, self.topology.size, only=self.me, hub=self.topology.hub)
         federation = self._federation
         for path, why in federation.left_out:
             self._event("clip_left_out", path=str(path), reason=why)
@@ -139,7 +139,7 @@ class Peer:
         self._initial = self._schema.flatten(self._module)
         self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
         self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
-        for warning in self._algorithm.check(config, self.topology):
+        for warning in check(self._algorithm, config, self.topology):
             self._say(warning)
 
     def introduce(self, incarnation: int) -> Hello:
@@ -215,7 +215,8 @@ class Peer:
         self._test = None if federation.test is None else normalised(federation.test, federation.normalise,
                                                                      self._statistics)
         learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(train),
-                          torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me)
+                          torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me,
+                          idle=self.me == self.topology.hub)
         return LocalWork([learner], mixer.local_step)
 
     def _before_round(self, round: int, state: State) -> None:
@@ -223,11 +224,16 @@ class Peer:
         # Training changes the optimiser's rows in place: an interruption needs the round's start as it was.
         self._round_began = time.monotonic()
         self._start_of_round = round, State({name: rows.clone() for name, rows in state.rows.items()}, state.edges)
+        assert self._mixer is not None
         last = round == self.config.training.rounds
+        reason = self._algorithm.ends(self.me, self._mixer.unreachable())
+        if reason is not None:
+            self._checkpoint(prune=False)
+            raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}; start "
+                              "all peers again with the same commands, to resume from the newest checkpoint of all")
         if round and (round % self.config.peer.checkpoint_every == 0 or last):
             self._checkpoint()
         if not last:
-            assert self._mixer is not None
             self._mixer.enter(Phase.TRAIN, round)
 
     def _checkpoint(self, *, prune: bool = True) -> None:

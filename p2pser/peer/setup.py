@@ -57,9 +57,10 @@ def _parse(value: bytes, peer: int) -> tuple[set[int], int]:
 def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
     """Return the clip counts by which W is weighted, or None for uniform weights.
 
+    None too where a hub averages: it weighs by clips itself.
     A peer that never came counts as one with a single clip: its edges are cut, so its count only fills its place.
     """
-    if weighting != "clips":
+    if weighting != "clips" or topology.hub is not None:
         return None
     return {i: max(1, clips.get(i, 1)) for i in range(topology.size)}
 

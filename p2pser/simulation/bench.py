@@ -26,7 +26,8 @@ from p2pser.speech.normalise import Statistics
 class Bench:
     """One network, bound to any row; the local work of several peers; the held-out clips.
 
-    examples: who trains on what, by the id that keys the peer's draws. statistics: the training statistics
+    examples: who trains on what, by the id that keys the peer's draws (a hub on nothing).
+    statistics: the training statistics
     where normalisation is ``global``. training: the local work's settings, where they are not the run's.
     Raises CorpusError, ModelError where the run's settings and the data do not fit.
     """
@@ -57,6 +58,7 @@ class Bench:
                     torch.from_numpy(examples[i].labels),
                     seed=config.seed,
                     peer=i,
+                    idle=len(examples[i]) == 0,
                 )
                 for i in self.peers
             ]

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from p2pser.config import Config
-from p2pser.errors import ConfigError
+from p2pser.errors import ConfigError, P2PSERError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics as gossip_statistics
-from p2pser.gossip.table import algorithm
+from p2pser.gossip.table import algorithm, check
 from p2pser.learning.metrics import Predictions
 from p2pser.models.rows import Schema
 from p2pser.simulation.bench import Bench
@@ -40,7 +40,7 @@ SETUP = -1
 class Round:
     """What was measured after a communication round (the first is 1).
 
-    loss: mean over the living peers. uar: of the held-out clips: "mean" and "worst" over the living peers,
+    loss: mean over the living peers that trained. uar: of the held-out clips: "mean" and "worst" over the living peers,
     "consensus" of the model that the consensus would be now; None where not evaluated. distance: the
     consensus distance. bytes: payload bytes sent so far, mean over peers.
     """
@@ -114,7 +114,8 @@ def simulate(
     each_peer: evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
     dead: {peer: round} in which a peer falls silent. observe: called after each round.
 
-    Raises ConfigError where the topology and the federation are of different sizes or nobody would be left.
+    Raises ConfigError where the topology and the federation are of different sizes or nobody would be left,
+    P2PSERError where the living cannot go on without the dead (clients without their hub).
     """
     began = time.monotonic()
     peers = topology.size
@@ -122,6 +123,8 @@ def simulate(
         raise ConfigError(
             f"the topology {topology.name!r} has {peers} peers and the corpus was dealt over {len(federation.train)}"
         )
+    if topology.hub is not None and len(federation.train[topology.hub]):
+        raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and was dealt clips: federate with hub")
     deaths = {peer: Step(round, 0) for peer, round in (dead or {}).items()}
     living = tuple(i for i in range(peers) if i not in deaths)
     if not living or not all(0 <= i < peers for i in deaths):
@@ -129,9 +132,9 @@ def simulate(
             f"of the {peers} peers, {sorted(deaths)} cannot be silenced: they must exist, and one must remain"
         )
     clips = {i: len(federation.train[i]) for i in range(peers)}
-    counts = clips if config.gossip.weighting == "clips" else None
+    counts = clips if config.gossip.weighting == "clips" and topology.hub is None else None
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
-    notes = tuple(method.check(config, topology))
+    notes = tuple(check(method, config, topology))
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
     statistics = _statistics(topology, federation) if wanted else None
@@ -142,6 +145,12 @@ def simulate(
     history: list[Round] = []
     before = mixer.bytes_sent.copy()
 
+    def before_round(round: int, state: State) -> None:
+        lost = mixer.dead_at(Step(round, 0))
+        for i in living if lost else ():
+            if (reason := method.ends(i, lost & set(topology.neighbours(i)))) is not None:
+                raise P2PSERError(f"{reason}: training ends before round {round} of {config.training.rounds}")
+
     def after_round(round: int, state: State) -> None:
         rows = method.model(state)[list(living)]
         mean = share @ rows
@@ -151,7 +160,7 @@ def simulate(
         history.append(
             Round(
                 round=round + 1,
-                loss=float(np.mean([bench.local.losses[i] for i in living])),
+                loss=_mean_known([bench.local.losses[i] for i in living]),
                 uar={
                     "mean": float(np.mean(uars)) if uars else None,
                     "worst": min(uars) if uars else None,
@@ -164,7 +173,8 @@ def simulate(
         if observe is not None:
             observe(history[-1])
 
-    state = run(method, state, bench.local, mixer, config.training.rounds, after_round=after_round)
+    state = run(method, state, bench.local, mixer, config.training.rounds, before_round=before_round,
+                after_round=after_round)
     rows = method.model(state)
     trained = mixer.bytes_sent.copy()
     slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact)
@@ -191,6 +201,12 @@ def simulate(
         wall_s=time.monotonic() - began,
         notes=notes,
     )
+
+
+def _mean_known(values: list[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _statistics(topology: Topology, federation: Federation) -> Statistics:

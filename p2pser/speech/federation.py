@@ -70,7 +70,8 @@ def federate(
     """Return fold ``config.corpus.fold`` of the corpus, dealt over ``peers`` peers, with its features.
 
     ``only=i`` computes the features of peer i's clips and of the test clips, no others: what a peer's process
-    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others. ``workers`` and ``progress`` as in ``features.extract``.
+    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others. ``workers`` and
+    ``progress`` as in ``features.extract``.
 
     Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are
     left, the fold does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and
