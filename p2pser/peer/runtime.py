@@ -229,8 +229,8 @@ class Peer:
         reason = self._algorithm.ends(self.me, self._mixer.unreachable())
         if reason is not None:
             self._checkpoint(prune=False)
-            raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}; start "
-                              "all peers again with the same commands, to resume from the newest checkpoint of all")
+            raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
+                              "they resume from the newest checkpoint that all have")
         if round and (round % self.config.peer.checkpoint_every == 0 or last):
             self._checkpoint()
         if not last:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -23,6 +23,10 @@ class QuadraticWork:
     rate: float
     steps: int = 1
 
+    @property
+    def clips(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.A) + 1))
+
     def lr(self, round: int) -> float:
         return self.rate
 
@@ -30,12 +34,20 @@ class QuadraticWork:
         return self.A * (rows - self.C)
 
     def train(
-        self, state: State, round: int, *, rows: torch.Tensor | None = None, correction: torch.Tensor | None = None
+        self,
+        state: State,
+        round: int,
+        *,
+        rows: torch.Tensor | None = None,
+        correction: torch.Tensor | None = None,
+        only: Collection[int] | None = None,
     ) -> torch.Tensor:
         x = (state.rows["x"] if rows is None else rows).clone()
         for step in range(self.steps):
             gradient = self.gradient(x, round, step)
             x = x - self.rate * (gradient if correction is None else gradient + correction)
+        idle = [] if only is None else sorted(set(range(len(x))) - set(only))
+        x[idle] = (state.rows["x"] if rows is None else rows)[idle]
         return x
 
 
