@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from p2pser.config import Config
-from p2pser.gossip.mixer import Edge, Mixer
+from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
 from p2pser.topology.spec import Topology
 
 
@@ -61,8 +61,10 @@ class Local(Protocol):
 class Algorithm:
     """One communication round at a time; subclasses are dataclasses whose fields are their hyper-parameters."""
 
-    slots: ClassVar[int] = 1
+    slots: int = 1
     """Exchanges per round, at Step(round, 0 .. slots-1)."""
+    own_weights: ClassVar[bool] = False
+    """Whether it weighs by clips itself where ``gossip.weighting=clips``: then W does not."""
     served: ClassVar[bool] = False
     """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
 
@@ -83,6 +85,10 @@ class Algorithm:
     def model(self, state: State) -> Tensor:
         """Return the parameters (B, D) that are evaluated and that the final consensus averages."""
         return state.rows["x"]
+
+    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
+        """Add the flows of rows that came after the last round; ``peers`` are the hosted ones, in row order."""
+        state.rows["x"] = add_late(state.rows["x"], late, peers)
 
     def ends(self, peer: int, lost: Collection[int]) -> str | None:
         """Return why ``peer`` cannot go on without the neighbours ``lost``; None: gossip goes on with who is left."""

@@ -21,7 +21,7 @@ import msgpack
 import networkx as nx
 
 from p2pser.errors import RemoteProtocolError
-from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
 
 
 def ordered(i: int, j: int) -> tuple[int, int]:
@@ -137,8 +137,12 @@ def flood_knowledge(
     values: Mapping[int, bytes],
     graph: nx.Graph,
     on_dead: Callable[[], set[int]] | None = None,
+    late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
 ) -> dict[int, _Knowledge]:
-    """As ``flood``, but return all that each hosted peer knows at the end, the cut edges included."""
+    """As ``flood``, but return all that each hosted peer knows at the end, the cut edges included.
+
+    late: hears of rows of earlier exchanges that come only now.
+    """
     dead = on_dead() if on_dead is not None else set()
     nodes = {peer: _Knowledge(peer, graph, {peer: bytes(values[peer])}) for peer in mixer.peers}
     for peer, node in nodes.items():
@@ -154,6 +158,7 @@ def flood_knowledge(
         if not running:
             break
         inbox = mixer.collect(at)
+        late(inbox.late)
         for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
             if dst in running:
                 nodes[dst].merge(value, src)
@@ -185,11 +190,16 @@ def flood(
 
 
 def agree_on_cuts(
-    mixer: Mixer, round: int, graph: nx.Graph, on_dead: Callable[[], set[int]] | None = None
+    mixer: Mixer,
+    round: int,
+    graph: nx.Graph,
+    on_dead: Callable[[], set[int]] | None = None,
+    late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
 ) -> dict[int, frozenset[tuple[int, int]]]:
     """Flood which edges are cut (a dead end, a link given up), so that all reachable peers know the same.
 
     Returns {hosted: cut edges}: what the final consensus needs to begin with one and the same living graph.
+    late: hears of rows of the training's exchanges that come only now; it is the last time that they do.
     """
-    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead)
+    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late)
     return {peer: frozenset(node.cut) for peer, node in nodes.items()}

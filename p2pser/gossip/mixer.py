@@ -98,6 +98,12 @@ class Mixer(Protocol):
     def edges(self, at: Step) -> Edges:
         """The edges into hosted peers at a step: pure in (seed, step)."""
 
+    def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
+        """To whom a hosted peer sends at a step, ascending, the dead left out.
+
+        With ``Outbox.edges`` each of them must get a message, an empty one if need be: they wait for it.
+        """
+
     def post(self, at: Step, out: Outbox) -> None:
         """Send; never blocks."""
 
@@ -126,6 +132,15 @@ def add_flows(rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
         assert isinstance(value, torch.Tensor)
         b = at[dst]
         mixed[b].add_(value.to(rows.dtype) - rows[b], alpha=weight)
-    for late in inbox.late:
-        mixed[at[late.edge[0]]].add_(late.value.to(rows.dtype) - late.own.to(rows.dtype), alpha=late.weight)
-    return mixed
+    return add_late(mixed, inbox.late, peers)
+
+
+def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor:
+    """Return rows with the flows that are still owed to them: x_i += W_ij (late x_j - x_i as it was)."""
+    if not late:
+        return rows
+    settled = rows.clone()
+    at = {peer: b for b, peer in enumerate(peers)}
+    for flow in late:
+        settled[at[flow.edge[0]]].add_(flow.value.to(rows.dtype) - flow.own.to(rows.dtype), alpha=flow.weight)
+    return settled

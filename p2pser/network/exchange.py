@@ -7,7 +7,8 @@ Deadlines on arrivals alone would cascade along the graph and make results depen
 **The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it
 holds the other's row; nobody waits for an acknowledgement. An end that left a flow out keeps its own row of that
 exchange and applies its half when the late row comes, within the edge's last ``MEMORY`` exchanges; headers carry
-which of these the sender has not mixed, so that a row that a broken connection lost is sent again. What stays
+which of these the sender has not mixed, so that a row that a broken connection lost is sent again. The last header
+that names an exchange is its sender's last word on it: later it settles nothing, so that both ends know. What stays
 open after that is lost, and its size is reported as drift.
 """
 
@@ -183,6 +184,13 @@ class Exchange:
                 due.append((j, step, past.own))
         return due
 
+    def close(self) -> None:
+        """No flow is settled any more; what is open now on one side only counts as drift."""
+        for past in self._past.values():
+            self._forget(past)
+        self._past.clear()
+        self._late.clear()
+
     def ahead(self) -> Step | None:
         """The newest step that a live neighbour has sent, to which a peer that was left behind jumps."""
         return max((step for j, step in self._newest.items() if j not in self._lost), default=None)
@@ -211,21 +219,30 @@ class Exchange:
 
     def _note_unmixed(self, sender: int, told_at: Step, unmixed: Iterable[Step]) -> None:
         unmixed = set(unmixed)
-        known = sorted({*self._past, *([self._posted] if self._own is not None and self._posted else [])})
+        if not unmixed and not any(sender in past.open_there for past in self._past.values()):
+            return
         for step, past in self._past.items():
             # A sender that has had MEMORY exchanges since has forgotten this one: its silence means nothing.
-            forgotten = sum(step < other < told_at for other in known) >= MEMORY
+            forgotten = self._since(step, told_at) >= MEMORY
             if sender in past.weights and not forgotten:
                 (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
 
+    def _since(self, step: Step, before: Step | None = None) -> int:
+        """How many row exchanges we have posted after ``step`` (and before another one)."""
+        known = {*self._past, *([self._posted] if self._own is not None and self._posted else [])}
+        return sum(step < other and (before is None or other < before) for other in known)
+
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         past = self._past.get(step)
-        if past is None or sender not in past.unmixed or isinstance(value, bytes):
+        if past is None or sender not in past.unmixed or isinstance(value, bytes) or self._since(step) >= MEMORY:
             return
         past.unmixed.discard(sender)
         past.flows[sender] = past.weights[sender] * float((value.to(past.own.dtype) - past.own).norm())
         self.messages_late += 1
         self._late.append(Late((self.me, sender), step, past.weights[sender], past.own, value))
+
+    def _forget(self, past: _Past) -> None:
+        self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
 
     def _remember(self, step: Step, values: Mapping[int, Value]) -> None:
         own = self._own
@@ -236,6 +253,5 @@ class Exchange:
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past[step] = _Past(own, self._weights, set(self._weights) - set(values), flows)
         while len(self._past) > MEMORY:
-            _, past = self._past.popitem(last=False)
-            self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
+            self._forget(self._past.popitem(last=False)[1])
 

@@ -91,7 +91,7 @@ class NetworkMixer:
                 self._send_row(peers, at, value.detach().clone(), out.codec)
             else:
                 self.payload_posted += len(value) * len(peers)
-                self.links.send(peers, at, value)
+                self.links.send(peers, at, value, unmixed=self.exchange.unmixed)
 
     def collect(self, at: Step) -> Inbox:
         """Wait until each neighbour has delivered, is lost, has skipped the step or is given up."""

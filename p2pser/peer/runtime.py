@@ -179,7 +179,9 @@ class Peer:
         self._before_round(rounds, state)
         mixer.enter(Phase.CONSENSUS, rounds)
         self._training_bytes = mixer.payload_posted
-        cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable)[self.me]
+        cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable,
+                            lambda late: self._algorithm.settle(state, late, mixer.peers))[self.me]
+        mixer.exchange.close()
         mixer.enter(Phase.CONSENSUS, rounds + 1)
         final = consensus(
             mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
