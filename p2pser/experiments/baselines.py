@@ -85,7 +85,8 @@ def local_only(config: Config, federation: Federation, progress: Progress | None
 def fedavg(config: Config, federation: Federation) -> Run:
     """Run federated averaging with a server; where the federation has no hub, one is added beside its peers."""
     hub = next((i for i, examples in federation.train.items() if not len(examples)), len(federation.train))
-    train = {**federation.train, hub: nothing(config)}
+    shape = next(iter(federation.train.values())).features.shape[1:]
+    train = {**federation.train, hub: nothing(shape)}
     graph = graphs.build("star", len(train))
     # A star's centre is 0; the peers keep their ids, which key their draws.
     graph = nx.relabel_nodes(graph, {0: hub, hub: 0})

@@ -100,7 +100,10 @@ def federate(
     by_index = dict(zip(wanted, extracted))
     train = {}
     for peer in hosted:
-        examples = nothing(config) if peer == hub else _examples(corpus, labels, held[peer], by_index)
+        if peer == hub:
+            train[peer] = nothing(features.shape(config.features))
+            continue
+        examples = _examples(corpus, labels, held[peer], by_index)
         if examples is None:
             what = f"peer {peer} has no usable training clip"
             raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
@@ -118,9 +121,8 @@ def federate(
     )
 
 
-def nothing(config: Config) -> Examples:
-    """Return the examples of a peer that holds no clips: a hub's."""
-    shape = features.shape(config.features)
+def nothing(shape: tuple[int, ...]) -> Examples:
+    """Return the examples of a peer that holds no clips, a hub's; ``shape`` is of one clip's features."""
     return Examples(np.zeros((0, *shape), dtype=np.float32), np.zeros(0, dtype=np.int64), (), ())
 
 
