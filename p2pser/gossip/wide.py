@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from p2pser.gossip.mixer import Late, Mixer, Step
 def mix_together(mixer: Mixer, at: Step, *rows: Tensor) -> tuple[Tensor, ...]:
     """Mix matrices of rows, each (B, ·), side by side in one exchange; return them mixed, in order."""
     wide = mixer.mix(torch.cat(rows, dim=1), at)
-    return tuple(part.contiguous() for part in wide.split([one.shape[1] for one in rows], dim=1))
+    cuts = list(accumulate(one.shape[1] for one in rows))[:-1]
+    return tuple(part.contiguous() for part in wide.tensor_split(cuts, dim=1))
 
 
 def part_of(late: Sequence[Late], start: int, width: int) -> tuple[Late, ...]:
