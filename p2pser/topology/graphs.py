@@ -1,173 +1,29 @@
-"""Undirected, connected graphs on the peers 0 .. N-1, by kind.
+"""Connected graphs on the peers 0 .. N-1, by kind: undirected, or directed and strongly connected.
 
-A kind is one of KINDS or any generator of ``networkx.generators`` that gives an undirected simple graph.
-Random graphs are a function of their seed: they are redrawn, in a fixed order, until one is connected.
+A kind is one of KINDS or any generator of ``networkx.generators`` that gives a simple graph. In a directed
+graph the edge (u, v) means that u sends to v. Random graphs are a function of their seed: they are redrawn, in
+a fixed order, until one is connected.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
 
 from p2pser import seeding
 from p2pser.errors import TopologyError, nearest
-
-MAX_PEERS = 10_000
-"""More peers than this are taken for a slip of the pen (weights and theory are dense N x N matrices)."""
+from p2pser.topology.kinds import CHOICES, KINDS, LIMITS, MAX_PEERS, Kind
 
 DRAWS = 1000
 """So many draws may be not connected before a random graph is given up."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How a kind is made, ``make(peers, **parameters)``; ``fits`` says if it exists with so many peers."""
-
-    make: Callable[..., nx.Graph]
-    parameters: Mapping[str, type]
-    fits: Callable[..., bool]
-    needs: str
-    random: bool = False
-
-
-# ---- the kinds ---------------------------------------------------------------------------------------------
-
-def _ring(peers: int) -> nx.Graph:
-    return nx.cycle_graph(peers) if peers > 1 else nx.empty_graph(peers)
-
-
-def _star(peers: int) -> nx.Graph:
-    return nx.star_graph(peers - 1)
-
-
-def sides(peers: int, rows: int | None = None, columns: int | None = None) -> tuple[int, int] | None:
-    """Return (rows, columns) of a grid of so many peers, as square as possible where they are not given.
-
-    None where there is no such grid with both sides of 2 or more.
-    """
-    if rows is None and columns is None:
-        rows = max(side for side in range(1, math.isqrt(peers) + 1) if peers % side == 0)
-    rows = rows or peers // (columns or 1)
-    columns = columns or peers // rows
-    return (rows, columns) if rows * columns == peers and min(rows, columns) >= 2 else None
-
-
-def _lattice(peers: int, periodic: bool, rows: int | None, columns: int | None) -> nx.Graph:
-    shape = sides(peers, rows, columns)
-    assert shape is not None
-    return nx.grid_2d_graph(*shape, periodic=periodic)
-
-
-def _grid(peers: int, rows: int | None = None, columns: int | None = None) -> nx.Graph:
-    return _lattice(peers, False, rows, columns)
-
-
-def _torus(peers: int, rows: int | None = None, columns: int | None = None) -> nx.Graph:
-    return _lattice(peers, True, rows, columns)
-
-
-def _hypercube(peers: int) -> nx.Graph:
-    bits = range(peers.bit_length() - 1)
-    graph = nx.empty_graph(peers)
-    graph.add_edges_from((i, i ^ (1 << bit)) for i in range(peers) for bit in bits if i < i ^ (1 << bit))
-    return graph
-
-
-def _tree(peers: int, branching: int = 2) -> nx.Graph:
-    graph = nx.empty_graph(peers)
-    graph.add_edges_from(((child - 1) // branching, child) for child in range(1, peers))
-    return graph
-
-
-def _exponential(peers: int) -> nx.Graph:
-    """Link peer i to i + 2^k mod N: the static exponential graph of Ying et al. 2021, made undirected."""
-    graph = nx.empty_graph(peers)
-    hops = [1 << k for k in range((peers - 1).bit_length())]
-    graph.add_edges_from((i, (i + hop) % peers) for i in range(peers) for hop in hops if hop < peers)
-    return graph
-
-
-def _regular_degree(peers: int, degree: int | None) -> int:
-    return min(4, peers - 1) if degree is None else degree
-
-
-def _random_regular(peers: int, degree: int | None = None, *, seed: int) -> nx.Graph:
-    return nx.random_regular_graph(_regular_degree(peers, degree), peers, seed=seed)
-
-
-def _regular_fits(peers: int, degree: int | None = None, **_: Any) -> bool:
-    degree = _regular_degree(peers, degree)
-    return degree < peers and degree * peers % 2 == 0
-
-
-def _erdos_renyi(peers: int, probability: float | None = None, *, seed: int) -> nx.Graph:
-    # Twice the threshold of connectedness, ln(N) / N (Erdos and Renyi 1960): connected in nearly every draw.
-    default = min(1.0, 2 * math.log(peers) / peers) if peers > 1 else 0.0
-    return nx.gnp_random_graph(peers, default if probability is None else probability, seed=seed)
-
-
-def _ring_degree(peers: int, degree: int | None) -> int:
-    return min(4, (peers - 1) // 2 * 2) if degree is None else degree
-
-
-def _watts_strogatz(
-    peers: int, degree: int | None = None, probability: float = 0.2, *, seed: int
-) -> nx.Graph:
-    return nx.watts_strogatz_graph(peers, _ring_degree(peers, degree), probability, seed=seed)
-
-
-def _ring_degree_fits(peers: int, degree: int | None = None, **_: Any) -> bool:
-    degree = _ring_degree(peers, degree)
-    return peers >= 3 and 2 <= degree < peers and degree % 2 == 0
-
-
-def _always(peers: int, **_: Any) -> bool:
-    return peers >= 1
-
-
-def _lattice_fits(peers: int, rows: int | None = None, columns: int | None = None) -> bool:
-    return sides(peers, rows, columns) is not None
-
-
-def _power_of_two(peers: int) -> bool:
-    return peers >= 1 and peers & (peers - 1) == 0
-
-
-_SIDES = {"rows": int, "columns": int}
-KINDS: Mapping[str, Kind] = {
-    "ring": Kind(_ring, {}, _always, "one peer or more"),
-    "chain": Kind(nx.path_graph, {}, _always, "one peer or more"),
-    "star": Kind(_star, {}, _always, "one peer or more"),
-    "complete": Kind(nx.complete_graph, {}, _always, "one peer or more"),
-    "grid": Kind(_grid, _SIDES, _lattice_fits, "rows x columns peers, both 2 or more"),
-    "torus": Kind(_torus, _SIDES, _lattice_fits, "rows x columns peers, both 2 or more"),
-    "hypercube": Kind(_hypercube, {}, _power_of_two, "a power of two of peers"),
-    "tree": Kind(_tree, {"branching": int}, _always, "one peer or more"),
-    "exponential": Kind(_exponential, {}, _always, "one peer or more"),
-    "random-regular": Kind(_random_regular, {"degree": int, "seed": int}, _regular_fits,
-                           "more peers than the degree, and peers x degree even", random=True),
-    "erdos-renyi": Kind(_erdos_renyi, {"probability": float, "seed": int}, _always, "one peer or more",
-                        random=True),
-    "watts-strogatz": Kind(_watts_strogatz, {"degree": int, "probability": float, "seed": int},
-                           _ring_degree_fits, "an even degree of 2 or more, and more peers than that",
-                           random=True),
-}
-"""The kinds that p2pser makes itself, with their parameters (all optional)."""
-
-LIMITS: Mapping[str, tuple[float, float]] = {
-    "rows": (1, MAX_PEERS), "columns": (1, MAX_PEERS), "branching": (1, MAX_PEERS), "degree": (1, MAX_PEERS),
-    "probability": (0, 1), "seed": (0, 2**63 - 1),
-}
-
-
 # ---- building ----------------------------------------------------------------------------------------------
 
 def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
-    """Return the connected simple graph of a kind, nodes 0 .. ``peers``-1.
+    """Return the connected simple graph of a kind, nodes 0 .. ``peers``-1; a DiGraph for directed kinds.
 
     ``kind``: one of KINDS, or a generator of networkx.generators by name (``barabasi_albert_graph``; its own
     parameters by name; its ``n`` follows from ``peers`` where it is not given). ``seed`` (default 0) for
@@ -177,21 +33,34 @@ def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
     >>> sorted(build("ring", 4).edges)
     [(0, 1), (0, 3), (1, 2), (2, 3)]
     """
-    if peers is not None and not 1 <= peers <= MAX_PEERS:
-        raise TopologyError(f"a topology of {peers} peers is not possible: give 1 to {MAX_PEERS}")
     if kind not in KINDS:
+        if peers is not None:
+            _check_size(peers)
         return _generated(kind, peers, parameters)
-    if peers is None:
-        raise TopologyError(f"graph kind {kind!r} needs the number of peers: add 'peers: N' to it")
     family = KINDS[kind]
-    _check_parameters(kind, family.parameters, parameters)
-    shape = {name: value for name, value in parameters.items() if name != "seed"}
-    if not family.fits(peers, **shape):
-        raise TopologyError(_misfit(kind, peers, shape))
+    peers, shape = fitting(kind, family, peers, parameters)
     if not family.random:
         return checked(family.make(peers, **parameters), f"graph kind {kind!r}")
     seed = parameters.get("seed", 0)
     return _drawn(kind, lambda draw: family.make(peers, **shape, seed=draw), seed)
+
+
+def fitting(kind: str, family: Kind, peers: int | None,
+            parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return (peers, the parameters but the seed) where there is such a graph or schedule; else TopologyError."""
+    if peers is None:
+        raise TopologyError(f"graph kind {kind!r} needs the number of peers: add 'peers: N' to it")
+    _check_size(peers)
+    _check_parameters(kind, family.parameters, parameters)
+    shape = {name: value for name, value in parameters.items() if name != "seed"}
+    if not family.fits(peers, **shape):
+        raise TopologyError(_misfit(kind, family, peers, shape))
+    return peers, shape
+
+
+def _check_size(peers: int) -> None:
+    if not 1 <= peers <= MAX_PEERS:
+        raise TopologyError(f"a topology of {peers} peers is not possible: give 1 to {MAX_PEERS}")
 
 
 def is_random(kind: str) -> bool:
@@ -206,6 +75,11 @@ def _check_parameters(kind: str, known: Mapping[str, type], given: Mapping[str, 
         if name not in known:
             hint = nearest(name, known) if known else "; it has none"
             raise TopologyError(f"graph kind {kind!r} has no parameter {name!r}{hint}")
+        if known[name] is str:
+            if value not in CHOICES[name]:
+                raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be one of "
+                                    f"{', '.join(CHOICES[name])}")
+            continue
         low, high = LIMITS[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (known[name] is int and not isinstance(value, int)) or not low <= value <= high:
@@ -213,9 +87,7 @@ def _check_parameters(kind: str, known: Mapping[str, type], given: Mapping[str, 
             raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be {what}, {low} to {high}")
 
 
-def _misfit(kind: str, peers: int, shape: Mapping[str, Any]) -> str:
-    family = KINDS[kind]
-
+def _misfit(kind: str, family: Kind, peers: int, shape: Mapping[str, Any]) -> str:
     def first(candidates: Iterable[int]) -> int | None:
         return next((n for n in candidates if family.fits(n, **shape)), None)
 
@@ -230,19 +102,20 @@ def _drawn(kind: str, make: Callable[[int], nx.Graph], seed: int) -> nx.Graph:
     graph = None
     for draw in range(DRAWS):
         graph = make(seeding.key(seed, "topology", round=draw) & 0xFFFFFFFF)  # numpy's seeds have 32 bits
-        if graph.number_of_nodes() and nx.is_connected(_simple(graph, f"graph kind {kind!r}")):
+        if graph.number_of_nodes() and _is_connected(_simple(graph, f"graph kind {kind!r}")):
             return checked(graph, f"graph kind {kind!r}")
-    raise TopologyError(f"graph kind {kind!r}: none of {DRAWS} draws was connected; give more links "
-                        "(a higher probability or degree)")
+    apart = _beyond(graph) if graph is not None and graph.is_directed() and len(graph) else ""
+    raise TopologyError(f"graph kind {kind!r}: none of {DRAWS} draws was {'strongly ' if apart else ''}connected"
+                        f"{apart and ' (in the last, ' + apart + ')'}; give more links (a higher probability or degree)")
 
 
 # ---- networkx's generators ---------------------------------------------------------------------------------
 
 _NEVER = frozenset({
-    "create_using", "backend", "backend_kwargs", "directed", "seed", "G", "initial_graph", "default",
+    "create_using", "backend", "backend_kwargs", "seed", "G", "initial_graph", "default",
 })
 """Parameters that p2pser sets itself, or that would change what networkx runs or returns."""
-_NOT_GRAPHS = ("directed", "is_", "number_of", "nonisomorphic", "geometric_edges", "joint_degree")
+_NOT_GRAPHS = ("directed_joint", "is_", "number_of", "nonisomorphic", "geometric_edges", "joint_degree")
 
 
 def generators() -> dict[str, Callable[..., Any]]:
@@ -325,11 +198,9 @@ def _size_parameter(make: Callable[..., nx.Graph], peers: int, where: str) -> in
 # ---- checking ----------------------------------------------------------------------------------------------
 
 def _simple(graph: Any, where: str) -> nx.Graph:
-    """Return the graph if it is undirected, without parallel links and self-loops; else TopologyError."""
+    """Return the graph if it is without parallel links and self-loops; else TopologyError."""
     if not isinstance(graph, nx.Graph):
         raise TopologyError(f"{where} gives no graph but a {type(graph).__name__}; choose another generator")
-    if graph.is_directed():
-        raise TopologyError(f"{where} is directed; links carry both ways, so give an undirected graph")
     if graph.is_multigraph():
         raise TopologyError(f"{where} has parallel links (a multigraph); give a simple graph")
     loops = [node for node, _ in nx.selfloop_edges(graph)]
@@ -341,9 +212,10 @@ def _simple(graph: Any, where: str) -> nx.Graph:
 def checked(graph: nx.Graph, where: str) -> nx.Graph:
     """Return a simple connected graph with its nodes named 0 .. N-1, in ascending order of nodes and edges.
 
-    Nodes that are 0 .. N-1 already keep their numbers; others are numbered in their order, and each keeps
-    its name as the attribute ``label``. ``where`` names the source in errors. Raises TopologyError where the
-    graph is empty, directed, has parallel links or self-loops, or is not connected (saying who is apart).
+    A DiGraph stays one, and must be strongly connected. Nodes that are 0 .. N-1 already keep their numbers;
+    others are numbered in their order, and each keeps its name as the attribute ``label``. ``where`` names the
+    source in errors. Raises TopologyError where the graph is empty, has parallel links or self-loops, or is not
+    connected (saying who is apart, or who cannot be reached).
     """
     graph = _simple(graph, where)
     size = graph.number_of_nodes()
@@ -353,18 +225,34 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
         raise TopologyError(f"{where} has {size} peers; at most {MAX_PEERS} are possible")
     numbered = set(graph) == set(range(size)) and not any(isinstance(node, bool) for node in graph)
     number = {node: node if numbered else place for place, node in enumerate(graph)}
-    clean = nx.Graph()
+    clean = nx.DiGraph() if graph.is_directed() else nx.Graph()
     clean.add_nodes_from(range(size))
+    for node, place in nx.get_node_attributes(graph, "pos").items():
+        if isinstance(place, tuple):  # where a random geometric graph has its peers
+            clean.nodes[number[node]]["pos"] = place
     if not numbered:
         for node, place in number.items():
             clean.nodes[place]["label"] = str(node)
     edges = ((number[u], number[v]) for u, v in graph.edges)
-    clean.add_edges_from(sorted((min(edge), max(edge)) for edge in edges))
+    clean.add_edges_from(sorted(edge if clean.is_directed() else (min(edge), max(edge)) for edge in edges))
     _require_connected(clean, where)
     return clean
 
 
+def undirected(graph: nx.Graph) -> nx.Graph:
+    """Return the graph with directions dropped: who is linked at all (itself where it has no directions)."""
+    return checked(graph.to_undirected(), "the graph") if graph.is_directed() else graph
+
+
+def _is_connected(graph: nx.Graph) -> bool:
+    connected: bool = nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph)
+    return connected
+
+
 def _require_connected(graph: nx.Graph, where: str) -> None:
+    if graph.is_directed():
+        _require_strongly_connected(graph, where)
+        return
     parts = sorted((sorted(part) for part in nx.connected_components(graph)), key=lambda part: part[0])
     if len(parts) == 1:
         return
@@ -372,3 +260,20 @@ def _require_connected(graph: nx.Graph, where: str) -> None:
     more = f" and {len(parts) - 4} more groups" if len(parts) > 4 else ""
     raise TopologyError(f"{where} is not connected: there is no path between the peers {', '.join(shown)}"
                         f"{more}; add links until every peer can reach every other")
+
+
+def _beyond(graph: nx.DiGraph) -> str:
+    """Return whom the first peer that does not reach all does not reach, as a clause; empty where all reach all."""
+    everybody = set(graph)
+    for start in graph:
+        beyond = sorted(everybody - {start} - nx.descendants(graph, start))
+        if beyond:
+            shown = f"{', '.join(map(str, beyond[:8]))}{', …' if len(beyond) > 8 else ''}"
+            return f"what peer {start} sends cannot reach {'peer' if len(beyond) == 1 else 'the peers'} {shown}"
+    return ""
+
+
+def _require_strongly_connected(graph: nx.DiGraph, where: str) -> None:
+    if not nx.is_strongly_connected(graph):
+        raise TopologyError(f"{where} is not strongly connected: {_beyond(graph)}; add directed links until every peer "
+                            "can reach every other")

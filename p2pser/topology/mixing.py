@@ -1,13 +1,15 @@
 """Mixing weights: how much of each neighbour's row a peer takes in one exchange.
 
 Metropolis-Hastings weights need only the degree (and clip count) of the two ends, so that a peer computes its
-own row of W from what its neighbours tell at HELLO, and both ends of an edge find the same flow.
+own row of W from what its neighbours tell at HELLO, and both ends of an edge find the same flow. The other rules
+need the graph, which all peers have.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import networkx as nx
 import numpy as np
@@ -54,6 +56,108 @@ def metropolis(graph: nx.Graph, counts: Mapping[int, int] | None = None) -> np.n
         matrix[i, neighbours] = row
         matrix[i, i] = self_weight(row)
     return matrix
+
+
+def lazy(graph: nx.Graph) -> np.ndarray:
+    """Return (I + W) / 2 of the Metropolis weights: no eigenvalue is negative, as D^2 and others need."""
+    W = metropolis(graph) / 2
+    W[np.diag_indices(len(W))] += 0.5
+    return W
+
+
+def max_degree(graph: nx.Graph) -> np.ndarray:
+    """Return I - L / (d_max + 1), L the Laplacian: the weight 1 / (d_max + 1) on every edge."""
+    return _constant(graph, 1.0 / (max(degree for _, degree in graph.degree) + 1))
+
+
+def best_constant(graph: nx.Graph) -> np.ndarray:
+    """Return I - a L with a = 2 / (lambda_1 + lambda_{N-1}) of the Laplacian's eigenvalues, lambda_N = 0.
+
+    The fastest of all weights that are the same on every edge (Xiao and Boyd 2004, "Fast linear iterations for
+    distributed averaging"). The diagonal may be negative, as on a star.
+    """
+    size = graph.number_of_nodes()
+    if size < 2:
+        return np.eye(size)
+    values = np.linalg.eigvalsh(nx.to_numpy_array(graph, nodelist=range(size)) * -1.0 + np.diag(_degrees(graph)))
+    return _constant(graph, float(2 / (values[-1] + values[1])))
+
+
+def fastest(graph: nx.Graph) -> np.ndarray:
+    """Return the symmetric W on the graph's edges with the least slem (Xiao and Boyd 2004), by convex optimisation.
+
+    Rounded to 1e-9, so that solvers that differ in the last digits give one W. Entries may be negative. Needs
+    cvxpy; raises TopologyError that names the extra where it is missing, or where no optimum is found.
+    """
+    require_cvxpy()
+    import cvxpy
+
+    size, edges = graph.number_of_nodes(), sorted((min(edge), max(edge)) for edge in graph.edges)
+    if not edges:
+        return np.eye(size)
+    incidence = np.zeros((size, len(edges)))
+    for column, (i, j) in enumerate(edges):
+        incidence[i, column], incidence[j, column] = 1.0, -1.0
+    w, slem = cvxpy.Variable(len(edges)), cvxpy.Variable()
+    W = np.eye(size) - incidence @ cvxpy.diag(w) @ incidence.T
+    away, bound = W - np.full((size, size), 1 / size), slem * np.eye(size)
+    problem = cvxpy.Problem(cvxpy.Minimize(slem), [away << bound, -bound << away])
+    try:
+        problem.solve(solver="CLARABEL")
+    except cvxpy.error.SolverError as error:
+        raise TopologyError(f"no fastest-mixing weights were found: {error}; use weights: best-constant") from None
+    if w.value is None:
+        raise TopologyError(f"no fastest-mixing weights were found ({problem.status}); use weights: best-constant")
+    return by_hand(size, [(i, j, round(float(x), 9)) for (i, j), x in zip(edges, w.value) for i, j in ((i, j), (j, i))])
+
+
+def require_cvxpy() -> None:
+    """Raise TopologyError that names the extra where cvxpy is not installed."""
+    if importlib.util.find_spec("cvxpy") is None:
+        raise TopologyError("weights: fastest needs the package cvxpy; install it with pip install 'p2pser[optimal]', "
+                            "or use weights: best-constant")
+
+
+def out_degree(graph: nx.Graph) -> np.ndarray:
+    """Return W with W_ij = 1 / (d_j + 1) for j itself and all to whom j sends, d_j of them.
+
+    Column-stochastic, for push-sum (Kempe et al. 2003; Nedic and Olshevsky 2016): each peer shares itself out evenly,
+    knowing only how many it sends to. For directed graphs, whose edge (j, i) says that j sends to i.
+    """
+    size = graph.number_of_nodes()
+    W = np.zeros((size, size))
+    for j in range(size):
+        receivers = [*graph.adj[j], j]
+        W[receivers, j] = 1.0 / len(receivers)
+    return W
+
+
+def by_hand(size: int, entries: Iterable[tuple[int, int, float]]) -> np.ndarray:
+    """Return W of entries (i, j, W_ij), i != j; what they leave of each row is on the diagonal."""
+    rows: list[dict[int, float]] = [{} for _ in range(size)]
+    for i, j, value in entries:
+        rows[i][j] = value
+    W = np.zeros((size, size))
+    for i, row in enumerate(rows):
+        for j, value in row.items():
+            W[i, j] = value
+        W[i, i] = self_weight([row[j] for j in sorted(row)])
+    return W
+
+
+RULES: Mapping[str, Callable[[nx.Graph], np.ndarray]] = {
+    "metropolis": metropolis, "lazy": lazy, "max-degree": max_degree, "best-constant": best_constant,
+    "fastest": fastest, "out-degree": out_degree,
+}
+"""The weight rules that a topology file can name; all but out-degree are symmetric, for undirected graphs."""
+
+
+def _degrees(graph: nx.Graph) -> list[int]:
+    return [graph.degree(i) for i in range(graph.number_of_nodes())]
+
+
+def _constant(graph: nx.Graph, weight: float) -> np.ndarray:
+    return by_hand(graph.number_of_nodes(), ((i, j, weight) for i in graph for j in graph[i]))
 
 
 def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:

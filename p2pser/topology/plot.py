@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.errors import TopologyError
-from p2pser.topology import graphs, mixing, spectral
+from p2pser.topology import kinds, mixing, spectral
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def positions(topology: Topology) -> dict[int, np.ndarray]:
     section = topology.document.get("graph", {})
     kind, size = section.get("kind"), topology.size
     if kind in ("grid", "torus"):
-        shape = graphs.sides(size, section.get("rows"), section.get("columns"))
+        shape = kinds.sides(size, section.get("rows"), section.get("columns"))
         if shape is not None:
             return _lattice(*shape)
     if kind == "star" and size > 2:
@@ -99,7 +99,7 @@ def _hypercube(size: int) -> dict[int, np.ndarray]:
 def _curved(topology: Topology) -> dict[tuple[int, int], float]:
     """Return the links that would run through other peers if drawn straight, with their curvature."""
     section = topology.document.get("graph", {})
-    shape = graphs.sides(topology.size, section.get("rows"), section.get("columns"))
+    shape = kinds.sides(topology.size, section.get("rows"), section.get("columns"))
     if section.get("kind") != "torus" or shape is None:
         return {}
     columns = shape[1]

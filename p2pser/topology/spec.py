@@ -1,13 +1,17 @@
-"""Topology files (YAML): one file, the same for all peers: who talks to whom, where and with which keys.
+"""Topology files (YAML): one file, the same for all peers: who talks to whom, when, where and with which keys.
 
 .. code-block:: yaml
 
     name: ring                         # default: the file's name
-    graph: {kind: ring, peers: 8}      # or a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
-    weights: metropolis
+    graph: {kind: ring, peers: 8}      # or a schedule, a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
+    weights: metropolis                # or another rule of mixing.RULES, or {edges: [[i, j, w], …]} by hand
     hub: 0                             # optional, of a star: this peer is a server (federated learning)
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
+
+``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: peer j
+gives the message of peer i the weight w, and on undirected graphs i gives j's the same unless [j, i, …] says
+otherwise. ``{kind: sequence, files: [a.yaml, b.yaml], each: 1}`` uses the graphs and weights of several files in turn.
 """
 
 from __future__ import annotations
@@ -15,17 +19,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sysconfig
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import networkx as nx
+import numpy as np
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import ValidationError
 
 from p2pser.errors import TopologyError, nearest
-from p2pser.topology import graphs
+from p2pser.topology import building, graphs, mixing
+from p2pser.topology.form import FileForm, GraphForm, HandWeights, Loader, explain
+from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,10 @@ class PeerEntry:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Who talks to whom.
+    """Who talks to whom, and with which weights.
 
-    ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen.
+    ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen. It holds every link
+    that is ever used: of a schedule the union, of directed links the pairs (links carry both ways).
     """
 
     name: str
@@ -52,10 +61,15 @@ class Topology:
     peers: Mapping[int, PeerEntry]
     """The entries that the file gives, by id; may be empty."""
     weights: str
+    """The rule's name; ``by-hand``, or ``schedule`` where the schedule brings its own."""
     document: Mapping[str, Any]
     """The parsed file with ``--peers`` and the seed applied."""
     hub: int | None = None
     """The centre of a star that averages for all others, its clients, and holds no recordings; None: no server."""
+    schedule: Schedule | None = None
+    """None: the static, undirected ``graph`` with symmetric ``weights``."""
+    hand: HandWeights = ()
+    """Symmetric weights by hand, (i, j, W_ij) of both directions of every link."""
 
     @property
     def size(self) -> int:
@@ -70,12 +84,56 @@ class Topology:
                                 f"0 to {self.size - 1}")
         return tuple(sorted(self.graph.neighbors(i)))
 
+    @property
+    def directed(self) -> bool:
+        """Whether at some exchange a peer gives weight to one that gives it none."""
+        return self.schedule is not None and self.schedule.directed
+
+    @property
+    def stochastic(self) -> Stochastic:
+        """What all W are: ``doubly`` stochastic, as symmetric ones are, else only by ``row`` or ``column``."""
+        return "doubly" if self.schedule is None else self.schedule.stochastic
+
+    def matrix(self, t: int = 0, counts: Mapping[int, int] | None = None) -> np.ndarray:
+        """Return W of exchange ``t``: (N, N) float64, read-only; W[i, j] is what i gives to the message of j.
+
+        ``counts``: clips by peer, for the Metropolis chain that conserves the clip-weighted mean. Raises TopologyError
+        where counts are given to a schedule or to another weight rule.
+        """
+        if counts is not None:
+            if self.schedule is not None or self.weights != "metropolis":
+                what = f"weights: {self.weights}" if self.schedule is None else "a schedule or directed links"
+                raise TopologyError(f"clip counts cannot weight the topology {self.name!r}: it has {what}, and only "
+                                    "static undirected Metropolis weights have a clip-weighted form; mix clips x rows "
+                                    "and clips, and divide, or use gossip.weighting=uniform")
+            return frozen(mixing.metropolis(self.graph, counts))
+        return self._static if self.schedule is None else self.schedule.matrix(t)
+
+    @cached_property
+    def _static(self) -> np.ndarray:
+        if self.hand:
+            return frozen(mixing.by_hand(self.size, self.hand))
+        return frozen(mixing.RULES[self.weights](self.graph))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_static"}
+
+    def sources(self, i: int, t: int) -> tuple[int, ...]:
+        """Return whose messages peer ``i`` mixes at exchange ``t``, ascending; TopologyError as ``neighbours``."""
+        self.neighbours(i)
+        return tuple(j for j in np.flatnonzero(self.matrix(t)[i]).tolist() if j != i)
+
+    def receivers(self, i: int, t: int) -> tuple[int, ...]:
+        """Return to whom peer ``i`` sends at exchange ``t``, ascending; TopologyError as ``neighbours``."""
+        self.neighbours(i)
+        return tuple(j for j in np.flatnonzero(self.matrix(t)[:, i]).tolist() if j != i)
+
     def digest(self) -> str:
-        """Return 32 hex digits over what must be equal on all peers: size, edges, weights, keys.
+        """Return 32 hex digits over what must be equal on all peers: size, edges, schedule, weights, keys.
 
         Neither the name nor addresses, which may look different from different sites.
         """
-        content = {
+        content: dict[str, Any] = {
             "size": self.size,
             "edges": sorted([min(u, v), max(u, v)] for u, v in self.graph.edges),
             "weights": self.weights,
@@ -83,90 +141,15 @@ class Topology:
         }
         if self.hub is not None:
             content["hub"] = self.hub
+        if self.schedule is not None:
+            content["schedule"] = self.schedule.identity
+        elif self.hand or self.weights == "fastest":  # what a solver finds may differ between machines
+            content["matrix"] = self.matrix().tolist()
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-# ---- the file's form ---------------------------------------------------------------------------------------
-
-Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
-
-
-def _endpoint(text: str) -> str:
-    host, _, port = text.removeprefix("tcp://").rpartition(":")
-    if not text.startswith("tcp://") or not host or any(c.isspace() or c == "/" for c in host):
-        raise ValueError("write it as tcp://HOST:PORT")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise ValueError("its port must be a number from 1 to 65535")
-    return text
-
-
-def _z85(text: str) -> str:
-    if len(text) != 40 or not set(text) <= Z85:
-        raise ValueError("a public key is 40 Z85 characters, as 'p2pser keys' prints it (quote it in YAML)")
-    return text
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Entry(_Form):
-    address: Annotated[str, AfterValidator(_endpoint)] | None = None
-    listen: Annotated[str, AfterValidator(_endpoint)] | None = None
-    key: Annotated[str, AfterValidator(_z85)] | None = None
-
-
-class _Graph(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)  # the kind says which parameters it has
-
-    kind: str | None = None
-    peers: StrictInt | None = Field(None, ge=1, le=graphs.MAX_PEERS)
-    edges: list[tuple[StrictInt, StrictInt]] | None = None
-    graphml: str | None = None
-
-
-class _File(_Form):
-    name: str | None = Field(None, min_length=1, max_length=64)
-    graph: _Graph
-    weights: Literal["metropolis"] = "metropolis"
-    hub: StrictInt | None = Field(None, ge=0)
-    peers: dict[StrictInt, _Entry] = {}
-
-
-def _explain(error: ValidationError, where: str) -> TopologyError:
-    first = error.errors()[0]
-    *section, last = first["loc"] or ("",)
-    place = ".".join(str(part) for part in first["loc"]) or "the document"
-    if first["type"] == "extra_forbidden":
-        model = _Entry if section[:1] == ["peers"] else _File
-        inside = f" in {'.'.join(map(str, section))}" if section else ""
-        hint = nearest(str(last), model.model_fields)
-        return TopologyError(f"{where}: there is no key {str(last)!r}{inside}{hint}")
-    if first["type"] == "missing":
-        return TopologyError(f"{where}: the key {place!r} is missing; add for example "
-                             "'graph: {kind: ring, peers: 8}'")
-    message = first["msg"].removeprefix("Value error, ")
-    given = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
-    return TopologyError(f"{where}: {place}{given}: {message}")
-
-
 # ---- reading -----------------------------------------------------------------------------------------------
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice: a peer's second entry would replace its first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice",
-                                                            key_node.start_mark)
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
 
 def shipped() -> dict[str, Path]:
     """Return the topology files of p2pser itself, by name: of the source tree, else where pip put them."""
@@ -209,16 +192,19 @@ def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology
     >>> load("ring", peers=4).neighbours(0)
     (1, 3)
     """
-    path = find(str(name_or_path))
+    return _load(find(str(name_or_path)), peers, seed)
+
+
+def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Topology:
     if path.suffix.lower() == ".graphml":
-        return parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed)
+        return _parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed, nested)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise TopologyError(f"cannot read the topology file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise TopologyError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    return parse(document, str(path), path.stem, path.parent, peers, seed)
+    return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
 
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,
@@ -227,85 +213,67 @@ def parse(document: Any, where: str, name: str = "topology", folder: Path | None
 
     ``name``: its name where the document gives none. ``folder``: what a GraphML file's path is relative to.
     """
+    return _parse(document, where, name, folder, peers, seed, nested=False)
+
+
+def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int | None, seed: int,
+           nested: bool) -> Topology:
     if not isinstance(document, Mapping):
         raise TopologyError(f"{where} must hold a mapping with the key 'graph', not {_kind_of(document)}")
     try:
-        form = _File.model_validate(dict(document))
+        form = FileForm.model_validate(dict(document))
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise explain(error, where) from None
     section = dict(document["graph"])
-    graph = _graph(form.graph, section, where, folder, peers, seed)
+    if nested and form.graph.kind == "sequence":
+        raise TopologyError(f"{where} is a sequence itself; a sequence can only name files of other kinds")
+    if form.graph.kind == "sequence":
+        built: nx.Graph | Schedule = _sequence(form.graph, section, where, folder, peers, seed)
+    else:
+        built = building.built(form.graph, section, where, folder, peers, seed)
+    schedule = None if isinstance(built, nx.Graph) else built
+    hand: HandWeights = ()
+    if isinstance(built, nx.Graph):
+        graph, (weights, schedule, hand) = graphs.undirected(built), building.weighted(built, form.weights, where)
+    else:
+        graph, weights, schedule = graphs.checked(built.links(), where), "schedule", built
+        if form.weights is not None:
+            raise TopologyError(f"{where}: the schedule {form.graph.kind} brings its own weights; leave the key "
+                                "'weights' out")
+    section["peers"] = graph.number_of_nodes()
     entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
     _check_entries(entries, graph.number_of_nodes(), where)
     _check_hub(form.hub, graph, where)
     resolved = {**document, "name": form.name or name, "graph": section}
-    return Topology(form.name or name, nx.freeze(graph), entries, form.weights, resolved, hub=form.hub)
+    return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand)
 
 
 def _kind_of(document: Any) -> str:
     return "nothing" if document is None else f"a {type(document).__name__}"
 
 
-def _graph(form: _Graph, section: dict[str, Any], where: str, folder: Path | None,
-           peers: int | None, seed: int) -> nx.Graph:
-    """Build the graph; ``section``, the document's own, gets the number of peers and the seed in use."""
-    extra = dict(form.model_extra or {})
-    ways = [way for way in ("kind", "edges", "graphml") if getattr(form, way) is not None]
-    if len(ways) != 1:
-        said = f"both {ways[0]} and {ways[1]}" if ways else "none of them"
-        hint = nearest(next(iter(extra)), ("kind", "edges", "graphml")) if extra and not ways else ""
-        raise TopologyError(f"{where}: graph needs one of kind, edges and graphml, but gives {said}"
-                            f"{hint if 'did you mean' in hint else ''}")
-    size = form.peers if peers is None else peers
-    if form.kind is None:
-        for key in extra:
-            raise TopologyError(f"{where}: there is no key {key!r} in a graph given by {ways[0]}"
-                                f"{nearest(key, ('edges', 'graphml', 'peers'))}")
-        graph = (_graphml(form.graphml, where, folder) if form.graphml is not None
-                 else _listed(form.edges or [], form.peers, where))
-        if size is not None and size != graph.number_of_nodes():
-            raise TopologyError(f"{where} has {graph.number_of_nodes()} peers by its {ways[0]}, so it cannot "
-                                f"have {size}; leave the number of peers out or choose another topology")
-        section["peers"] = graph.number_of_nodes()
-        return graph
-    if graphs.is_random(form.kind):
-        extra.setdefault("seed", seed)
-        section["seed"] = extra["seed"]
-    try:
-        graph = graphs.build(form.kind, size, **extra)
-    except TopologyError as error:
-        raise TopologyError(f"{where}: {error}") from None
-    section["peers"] = graph.number_of_nodes()
-    return graph
-
-
-def _listed(edges: list[tuple[int, int]], peers: int | None, where: str) -> nx.Graph:
-    ends = [end for edge in edges for end in edge]
-    size = peers if peers is not None else max(ends, default=0) + 1
-    for end in ends:
-        if not 0 <= end < min(size, graphs.MAX_PEERS):
-            raise TopologyError(f"{where}: the edges name peer {end}, but ids go from 0 to "
-                                f"{min(size, graphs.MAX_PEERS) - 1}")
-    graph = nx.empty_graph(size)
-    graph.add_edges_from(edges)
-    return graphs.checked(graph, where)
-
-
-def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
-    from xml.etree.ElementTree import ParseError
-
-    path = (folder or Path()) / name
-    try:
-        graph = nx.read_graphml(path)
-    except OSError as error:
-        raise TopologyError(f"{where}: cannot read the GraphML file {path}: {error.strerror}") from None
-    except (ParseError, nx.NetworkXException, ValueError, KeyError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        raise TopologyError(f"{where}: {path} is not a GraphML file: {reason}") from None
-    names = [str(node) for node in graph]
-    if sorted(names) == sorted(map(str, range(len(names)))):  # ids as p2pser's own: "0" .. "N-1"
-        graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
-    return graphs.checked(graph, str(path))
+def _sequence(form: GraphForm, section: dict[str, Any], where: str, folder: Path | None,
+              peers: int | None, seed: int) -> Schedule:
+    extra, peers = dict(form.model_extra or {}), form.peers if peers is None else peers
+    files, each = extra.get("files"), extra.get("each", 1)
+    for key in extra:
+        if key not in ("files", "each"):
+            raise TopologyError(f"{where}: a sequence has no parameter {key!r}{nearest(key, ('files', 'each'))}")
+    if not isinstance(files, list) or not files or not all(isinstance(one, str) for one in files):
+        raise TopologyError(f"{where}: a sequence needs its topology files: add 'files: [a.yaml, b.yaml]'")
+    if not isinstance(each, int) or isinstance(each, bool) or each < 1:
+        raise TopologyError(f"{where}: each = {each!r} must be a whole number of exchanges, 1 or more")
+    beside = [folder / one if folder and (folder / one).is_file() else find(one) for one in files]
+    section["files"] = [str(path.resolve()) for path in beside]
+    parts: list[Schedule] = []
+    for path in beside:
+        part = _load(path, peers, seed, nested=True)
+        if parts and part.size != parts[0].size:
+            raise TopologyError(f"{where}: {path.name} has {part.size} peers and {beside[0].name} {parts[0].size}; "
+                                "give files of one size, or the number of peers")
+        parts.append(part.schedule or Static(part.matrix(), str(path)))
+    stochastic_of((part.matrix(t) for part in parts for t in range(part.period or 1)), where)
+    return Alternating(tuple(parts), each)
 
 
 def _check_hub(hub: int | None, graph: nx.Graph, where: str) -> None:

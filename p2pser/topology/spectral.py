@@ -52,6 +52,14 @@ def slem(W: np.ndarray, pi: np.ndarray | None = None) -> float:
     return 0.0 if value < _ZERO else value
 
 
+def second(W: np.ndarray) -> float:
+    """Return the second largest eigenvalue modulus of any (N, N) stochastic matrix, reversible or not."""
+    if len(W) < 2:
+        return 0.0
+    value = float(np.sort(np.abs(np.linalg.eigvals(W)))[-2])
+    return 0.0 if value < _ZERO else value
+
+
 def spectral_gap(W: np.ndarray, pi: np.ndarray | None = None) -> float:
     """Return 1 - slem."""
     return 1.0 - slem(W, pi)

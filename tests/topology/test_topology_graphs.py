@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import networkx as nx
 import pytest
 from hypothesis import assume, given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from p2pser.errors import TopologyError
 from p2pser.topology.graphs import KINDS, build, checked, generators, is_random
 
-SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 25, 32, 64)
+DIRECTED = {"directed-ring", "directed-exponential", "random-digraph"}
 
 
 @given(kind=st.sampled_from(sorted(KINDS)), peers=st.integers(1, 40), seed=st.integers(0, 2**40))
@@ -18,8 +20,8 @@ def test_every_kind_is_a_connected_simple_graph(kind: str, peers: int, seed: int
     assume(KINDS[kind].fits(peers))
     graph = build(kind, peers, **({"seed": seed} if is_random(kind) else {}))
     assert list(graph) == list(range(peers))
-    assert nx.is_connected(graph)
-    assert not graph.is_directed()
+    assert nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph)
+    assert graph.is_directed() == (kind in DIRECTED)
     assert not graph.is_multigraph()
     assert nx.number_of_selfloops(graph) == 0
 
@@ -38,11 +40,20 @@ def test_every_kind_is_a_connected_simple_graph(kind: str, peers: int, seed: int
     ("exponential", 8, 20, {5}),
     ("exponential", 2, 1, {1}),
     ("random-regular", 12, 24, {4}),
+    ("barbell", 8, 13, {3, 4}),
+    ("barbell", 9, 14, {2, 3, 4}),
+    ("clustered", 9, 12, {2, 3}),
+    ("clustered", 4, 4, {2}),
+    ("barabasi-albert", 16, 28, None),
+    ("directed-ring", 8, 8, {2}),
+    ("directed-ring", 2, 2, {2}),
+    ("directed-exponential", 8, 24, {6}),
+    ("directed-exponential", 1, 0, {0}),
 ])
-def test_shapes(kind: str, peers: int, edges: int, degrees: set[int]) -> None:
+def test_shapes(kind: str, peers: int, edges: int, degrees: set[int] | None) -> None:
     graph = build(kind, peers)
     assert graph.number_of_edges() == edges
-    assert {degree for _, degree in graph.degree} == degrees
+    assert degrees is None or {degree for _, degree in graph.degree} == degrees
 
 
 @pytest.mark.parametrize(("kind", "peers", "reference"), [
@@ -68,6 +79,25 @@ def test_parameters_change_the_graph() -> None:
     assert nx.is_isomorphic(build("torus", 12, columns=6), nx.grid_2d_graph(2, 6, periodic=True))
     assert build("erdos-renyi", 10, probability=1.0).number_of_edges() == 45
     assert nx.is_isomorphic(build("watts-strogatz", 12, probability=0, degree=2), nx.cycle_graph(12))
+    assert nx.is_isomorphic(build("barbell", 10, bridge=4), nx.barbell_graph(3, 4))
+    assert nx.is_isomorphic(build("clustered", 12, clusters=3), nx.ring_of_cliques(3, 4))
+    assert nx.is_isomorphic(build("clustered", 9, clusters=9), nx.cycle_graph(9))
+    assert nx.is_isomorphic(build("clustered", 6, clusters=1), nx.complete_graph(6))
+    assert build("barabasi-albert", 12, m=1).number_of_edges() == 11
+    assert build("random-geometric", 12, radius=1.5).number_of_edges() == 66
+    assert build("random-digraph", 6, probability=1.0).number_of_edges() == 30
+
+
+def test_random_geometric_links_are_the_near_pairs() -> None:
+    graph = build("random-geometric", 20, radius=0.4, seed=3)
+    at = nx.get_node_attributes(graph, "pos")
+    near = {(i, j) for i in graph for j in graph if i < j and math.dist(at[i], at[j]) <= 0.4}
+    assert set(graph.edges) == near
+
+
+def test_directed_links_say_who_sends() -> None:
+    assert sorted(build("directed-ring", 3).edges) == [(0, 1), (1, 2), (2, 0)]
+    assert sorted(build("directed-exponential", 6).successors(5)) == [0, 1, 3]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if is_random(kind)] + ["barabasi_albert_graph"])
@@ -102,6 +132,11 @@ def test_sparse_random_graphs_are_redrawn_until_connected() -> None:
     ("rin", 8, {}, r"no graph kind 'rin'; did you mean 'ring'"),
     ("barabasi_albert_grap", 8, {}, r"did you mean 'barabasi_albert_graph'"),
     ("zzzzz", 8, {}, r"known: ring, chain, .* and networkx's generators by name"),
+    ("barbell", 8, {"bridge": 3}, r"no barbell of 8 peers, bridge 3: .*: 7 and 9$"),
+    ("clustered", 4, {"clusters": 5}, r"as many peers as clusters or more; the next numbers that fit: 5$"),
+    ("barabasi-albert", 3, {"m": 3}, r"more peers than m; the next numbers that fit: 4$"),
+    ("random-geometric", 8, {"radius": -1}, r"radius = -1 must be a number, 0 to 2"),
+    ("random-digraph", 8, {"probability": 0.01}, r"none of 1000 draws was strongly connected \(in the last"),
     ("ring", 0, {}, r"a topology of 0 peers is not possible"),
     ("ring", 10**7, {}, r"give 1 to 10000"),
     ("ring", None, {}, r"needs the number of peers: add 'peers: N'"),
@@ -122,6 +157,9 @@ def test_refused(kind: str, peers: int | None, parameters: dict[str, object], me
     ("balanced_tree", None, {"r": 2, "h": 3}, nx.balanced_tree(2, 3)),
     ("wheel_graph", 2000, {}, nx.wheel_graph(2000)),
     ("circulant_graph", 9, {"offsets": [1, 3]}, nx.circulant_graph(9, [1, 3])),
+    ("paley_graph", None, {"p": 7}, nx.paley_graph(7)),  # directed, for p = 3 modulo 4
+    ("directed_havel_hakimi_graph", None, {"in_deg_sequence": [1, 1, 1], "out_deg_sequence": [1, 1, 1]},
+     nx.DiGraph([(0, 1), (1, 2), (2, 0)])),
 ])
 def test_generators_of_networkx(
     name: str, peers: int | None, parameters: dict[str, object], reference: nx.Graph
@@ -135,8 +173,10 @@ def test_generators_of_networkx(
 @pytest.mark.parametrize(("name", "peers", "parameters", "message"), [
     ("petersen_graph", 8, {}, r"has 10 peers with these parameters, not 8"),
     ("hypercube_graph", 500, {}, r"no graph of 500 peers; sizes near it: 256, 512"),
-    ("gn_graph", 8, {}, r"is directed"),
-    ("random_k_out_graph", 8, {"k": 2, "alpha": 1.0}, r"is directed"),
+    ("gn_graph", 8, {}, r"none of 1000 draws was strongly connected \(in the last, what peer 0 sends cannot reach the "
+                        r"peers 1, 2, 3, 4, 5, 6, 7\)"),
+    ("random_k_out_graph", 8, {"k": 2, "alpha": 1.0}, r"parallel links"),
+    ("gnp_random_graph", 8, {"p": 0.01, "directed": True}, r"was strongly connected \(in the last, what"),
     ("configuration_model", None, {"deg_sequence": [3, 3, 3, 3]}, r"parallel links"),
     ("caveman_graph", None, {"l": 2, "k": 3}, r"not connected: .*\{0, 1, 2\}, \{3, 4, 5\}"),
     ("barabasi_albert_graph", 8, {}, r"does not take these parameters: .*'m'"),

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from p2pser.cli.topology import topology as command
 from p2pser.errors import TopologyError
-from p2pser.topology.graphs import KINDS
+from p2pser.topology.kinds import KINDS
 from p2pser.topology.plot import draw, draw_on, positions, title
-from p2pser.topology.spec import load, parse
+from p2pser.topology.spec import load, parse, shipped
 from p2pser.topology.summary import diameter, summarise
 
 
@@ -131,7 +131,7 @@ def test_show_one_peer() -> None:
 
 def test_list() -> None:
     rows = json.loads(run("list", "--json"))
-    assert {row["name"] for row in rows} == set(KINDS)
+    assert {row["name"] for row in rows} == set(shipped())
     assert all(row["about"] and Path(row["file"]).is_file() for row in rows)
     assert "watts-strogatz" in run("list")
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pser.errors import TopologyError
-from p2pser.topology.graphs import KINDS
+from p2pser.topology.families import SCHEDULES
+from p2pser.topology.kinds import KINDS
 from p2pser.topology.spec import PeerEntry, Topology, load, parse, shipped
 
 KEYS = [f"{i:040d}" for i in range(10)]  # digits are Z85 too
@@ -27,8 +28,12 @@ def written(folder: Path, text: str, name: str = "net.yaml") -> str:
 
 # ---- the shipped files -------------------------------------------------------------------------------------
 
+EXTRA = {"server": "star", "base-2": "base", "base-3": "base", "epidemic-local": "epidemic"}
+"""Shipped files that are not named after their kind."""
+
+
 def test_every_kind_is_shipped() -> None:
-    assert set(shipped()) == set(KINDS)
+    assert {EXTRA.get(name, name) for name in shipped()} == set(KINDS) | set(SCHEDULES)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -40,7 +45,9 @@ def test_shipped_files_load_at_several_sizes(name: str, peers: int | None) -> No
         return
     topology = load(name, peers)
     assert topology.size == (peers or topology.document["graph"]["peers"])
-    assert (topology.name, topology.weights) == (name, "metropolis")
+    directed = name in ("directed-ring", "directed-exponential", "random-digraph")
+    assert (topology.name, topology.weights) == (name, "out-degree" if directed else "metropolis")
+    assert (topology.schedule is not None, topology.directed) == (directed, directed)
     assert nx.is_connected(topology.graph)
     assert shipped()[name].read_text(encoding="utf-8").startswith("# ")  # what it is good for
 
@@ -102,7 +109,10 @@ def test_the_seed_of_the_file_wins(tmp_path: Path) -> None:
 def test_random_topologies_stay_what_they_are() -> None:
     # Peers with different versions of p2pser or networkx must draw the same graph.
     assert {name: load(name, 8, seed=0).digest() for name, kind in KINDS.items() if kind.random} == {
+        "barabasi-albert": "3977ec0a45e3269e450641acc51fef07",
         "erdos-renyi": "eb0b99ad055dacf8e25126b622407f24",
+        "random-digraph": "4f147852ee4d0e1e1fa2c7c087e6713b",
+        "random-geometric": "b9b2f462e263ed2b30b9ef484125b179",
         "random-regular": "68e6892ceeed2c477f599563e50dfe73",
         "watts-strogatz": "36786861423f16ecd6c16217a2f0f83e",
     }
@@ -186,9 +196,13 @@ def test_graphml_names_are_numbered_in_their_order(tmp_path: Path) -> None:
     assert topology.neighbours(1) == (0, 2)
 
 
-def test_directed_graphml_is_refused(tmp_path: Path) -> None:
-    nx.write_graphml(nx.DiGraph([(0, 1)]), tmp_path / "g.graphml")
-    with pytest.raises(TopologyError, match="is directed"):
+def test_directed_graphml(tmp_path: Path) -> None:
+    nx.write_graphml(nx.DiGraph([(0, 1), (1, 2), (2, 0)]), tmp_path / "g.graphml")
+    topology = load(str(tmp_path / "g.graphml"))
+    assert topology.directed
+    assert (topology.sources(0, 0), topology.receivers(0, 0)) == ((2,), (1,))
+    nx.write_graphml(nx.DiGraph([(0, 1), (1, 2), (2, 1)]), tmp_path / "g.graphml")
+    with pytest.raises(TopologyError, match="not strongly connected: what peer 1 sends cannot reach peer 0;"):
         load(str(tmp_path / "g.graphml"))
 
 
@@ -271,7 +285,7 @@ def test_the_peers_option_against_the_file(tmp_path: Path) -> None:
     ("rin", "no topology 'rin', neither a file nor a shipped one; did you mean 'ring'"),
     ("nets/ring.yaml", "no topology 'nets/ring.yaml'.*did you mean 'ring'"),
     ("hypercub.yaml", "did you mean 'hypercube'"),
-    ("qqqqq", "known: chain, complete, .*watts-strogatz"),
+    ("qqqqq", "known: barabasi-albert, .*watts-strogatz"),
     (".", "is a folder, not a topology file"),
     ("x" * 5000, "cannot be the name of a topology file|no topology"),
 ])

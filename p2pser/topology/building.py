@@ -1,0 +1,144 @@
+"""From a file's form to its graph or schedule and its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from p2pser.errors import TopologyError, nearest
+from p2pser.topology import graphs, mixing, spectral
+from p2pser.topology.families import SCHEDULES
+from p2pser.topology.form import GraphForm, HandWeights
+from p2pser.topology.kinds import MAX_PEERS
+from p2pser.topology.schedule import Schedule, Static
+
+
+def built(form: GraphForm, section: dict[str, Any], where: str, folder: Path | None,
+           peers: int | None, seed: int) -> nx.Graph | Schedule:
+    """Build the graph (a DiGraph if directed) or schedule; ``section``, the document's own, gets the seed in use."""
+    extra = dict(form.model_extra or {})
+    ways = [way for way in ("kind", "edges", "graphml") if getattr(form, way) is not None]
+    if len(ways) != 1:
+        said = f"both {ways[0]} and {ways[1]}" if ways else "none of them"
+        hint = nearest(next(iter(extra)), ("kind", "edges", "graphml")) if extra and not ways else ""
+        raise TopologyError(f"{where}: graph needs one of kind, edges and graphml, but gives {said}"
+                            f"{hint if 'did you mean' in hint else ''}")
+    size = form.peers if peers is None else peers
+    if form.kind is None:
+        for key in extra:
+            raise TopologyError(f"{where}: there is no key {key!r} in a graph given by {ways[0]}"
+                                f"{nearest(key, (*ways, 'directed', 'peers'))}")
+        graph = (_graphml(form.graphml, where, folder) if form.graphml is not None
+                 else _listed(form.edges or [], form.peers, bool(form.directed), where))
+        if form.directed is not None and form.directed != graph.is_directed():
+            raise TopologyError(f"{where}: directed = {form.directed}, but its GraphML file says otherwise; leave the "
+                                "key out, the file counts")
+        if size is not None and size != graph.number_of_nodes():
+            raise TopologyError(f"{where} has {graph.number_of_nodes()} peers by its {ways[0]}, so it cannot "
+                                f"have {size}; leave the number of peers out or choose another topology")
+        return graph
+    if form.directed is not None:
+        extra["directed"] = form.directed
+    if graphs.is_random(form.kind) or (form.kind in SCHEDULES and SCHEDULES[form.kind].random):
+        extra.setdefault("seed", seed)
+        section["seed"] = extra["seed"]
+    try:
+        if form.kind in SCHEDULES:
+            schedule: Schedule = build_schedule(form.kind, size, **extra)
+            return schedule
+        return graphs.build(form.kind, size, **extra)
+    except TopologyError as error:
+        raise TopologyError(f"{where}: {error}") from None
+
+
+def build_schedule(kind: str, peers: int | None = None, **parameters: Any) -> Schedule:
+    """Return the schedule of a kind of SCHEDULES; ``seed`` (default 0) for random ones. Errors as ``graphs.build``.
+
+    >>> build_schedule("one-peer-exponential", 8).period
+    3
+    """
+    family = SCHEDULES[kind]
+    size, shape = graphs.fitting(kind, family, peers, parameters)
+    schedule: Schedule = family.make(size, **shape, **({"seed": parameters.get("seed", 0)} if family.random else {}))
+    return schedule
+
+
+def _listed(edges: list[tuple[int, int]], peers: int | None, directed: bool, where: str) -> nx.Graph:
+    ends = [end for edge in edges for end in edge]
+    size = peers if peers is not None else max(ends, default=0) + 1
+    for end in ends:
+        if not 0 <= end < min(size, MAX_PEERS):
+            raise TopologyError(f"{where}: the edges name peer {end}, but ids go from 0 to "
+                                f"{min(size, MAX_PEERS) - 1}")
+    graph = nx.empty_graph(size, create_using=nx.DiGraph if directed else nx.Graph)
+    graph.add_edges_from(edges)
+    return graphs.checked(graph, where)
+
+
+def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
+    from xml.etree.ElementTree import ParseError
+
+    path = (folder or Path()) / name
+    try:
+        graph = nx.read_graphml(path)
+    except OSError as error:
+        raise TopologyError(f"{where}: cannot read the GraphML file {path}: {error.strerror}") from None
+    except (ParseError, nx.NetworkXException, ValueError, KeyError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise TopologyError(f"{where}: {path} is not a GraphML file: {reason}") from None
+    names = [str(node) for node in graph]
+    if sorted(names) == sorted(map(str, range(len(names)))):  # ids as p2pser's own: "0" .. "N-1"
+        graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
+    return graphs.checked(graph, str(path))
+
+
+# ---- weights -----------------------------------------------------------------------------------------------
+
+def weighted(graph: nx.Graph, given: str | HandWeights | None, where: str
+              ) -> tuple[str, Schedule | None, HandWeights]:
+    """Return (the rule's name, the schedule of what is not symmetric, symmetric weights by hand)."""
+    if isinstance(given, tuple):
+        W = _by_hand(graph, given, where)
+        if graph.is_directed() or not np.array_equal(W, W.T):
+            return "by-hand", Static(W, where), ()
+        i, j = np.nonzero(W - np.diag(np.diag(W)))
+        return "by-hand", None, tuple(zip(i.tolist(), j.tolist(), W[i, j].tolist()))
+    rule = given or ("out-degree" if graph.is_directed() else "metropolis")
+    if rule == "out-degree":
+        return rule, Static(mixing.out_degree(graph), where), ()
+    if graph.is_directed():
+        raise TopologyError(f"{where}: weights: {rule} need links that carry both ways, but the graph is directed; use "
+                            "weights: out-degree, for push-sum, or give them by hand")
+    if rule == "fastest":
+        mixing.require_cvxpy()
+    return rule, None, ()
+
+
+def _by_hand(graph: nx.Graph, given: HandWeights, where: str) -> np.ndarray:
+    size, both = graph.number_of_nodes(), not graph.is_directed()
+    weights: dict[tuple[int, int], float] = {}
+    for i, j, weight in given:
+        if not graph.has_edge(i, j):
+            raise TopologyError(f"{where}: weights give one to the link from peer {i} to peer {j}, which the graph "
+                                "does not have; remove it or add the link")
+        if (j, i) in weights:
+            raise TopologyError(f"{where}: weights name the link from peer {i} to peer {j} twice; keep one")
+        weights[j, i] = weight
+    if both:
+        weights = {**{(i, j): weight for (j, i), weight in weights.items()}, **weights}
+    for i, j in graph.edges:
+        if (j, i) not in weights:
+            raise TopologyError(f"{where}: weights by hand must name every link, but not the one from peer {i} to peer "
+                                f"{j}; add [{i}, {j}, w]")
+    W = mixing.by_hand(size, ((i, j, weight) for (i, j), weight in weights.items()))
+    for i in range(size):
+        if W[i, i] < -1e-12:
+            raise TopologyError(f"{where}: the weights of peer {i} sum to {1 - W[i, i]:.6g}, more than 1; lower those "
+                                "of its links")
+    if size > 1 and spectral.second(W) >= 1 - 1e-12:
+        raise TopologyError(f"{where}: gossip with these weights never agrees (the second largest eigenvalue modulus "
+                            f"is {spectral.second(W):.6g}); leave every peer some weight for itself")
+    return W

@@ -1,0 +1,185 @@
+"""The kinds of schedules: graphs that change at every exchange, so that few messages agree fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from p2pser import seeding
+from p2pser.topology import base
+from p2pser.topology.kinds import Kind, always, hops, power_of_two
+from p2pser.topology.schedule import Computed, Entry, Stochastic, dense
+
+
+@dataclass(frozen=True)
+class OnePeerExponential(Computed):
+    """At exchange t, peer i receives from i - 2^(t mod ceil(log2 N)) alone: W = 1/2, 1/2.
+
+    Ying et al. 2021, "Exponential graph is provably efficient for decentralized deep training". Doubly
+    stochastic; consensus in log2 N exchanges where N is a power of two.
+    """
+
+    @property
+    def period(self) -> int:
+        """ceil(log2 N) exchanges, at least 1."""
+        return max(1, len(hops(self.size)))
+
+    @property
+    def directed(self) -> bool:
+        """From three peers on: what i sends goes to another than whom it hears."""
+        return self.size > 2
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        reach = hops(self.size)[t:t + 1]
+        return dense(self.size, [Entry(i, (i - hop) % self.size, 0.5) for hop in reach for i in range(self.size)])
+
+
+@dataclass(frozen=True)
+class OnePeerHypercube(Computed):
+    """At exchange t, pairs average whose ids differ in bit t mod log2 N: consensus in log2 N exchanges.
+
+    The one-peer form of the hypercube (Shi et al. 2016, "Finite-time convergent gossiping"); N a power of two.
+    """
+
+    @property
+    def period(self) -> int:
+        """log2 N exchanges, at least 1."""
+        return max(1, len(hops(self.size)))
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        bits = hops(self.size)[t:t + 1]
+        return dense(self.size, [Entry(i, i ^ bit, 0.5) for bit in bits for i in range(self.size)])
+
+
+@dataclass(frozen=True)
+class Base(Computed):
+    """The Base-(k+1) graph: consensus for any N in at most 2 log_{k+1}(N) + 2 exchanges, k neighbours at most."""
+
+    k: int
+
+    @property
+    def period(self) -> int:
+        """How many exchanges to consensus."""
+        return len(base.exchanges(self.size, self.k))
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        both = ((Entry(u, v, w), Entry(v, u, w)) for u, v, w in base.exchanges(self.size, self.k)[t])
+        return dense(self.size, (entry for pair in both for entry in pair))
+
+
+@dataclass(frozen=True)
+class Random(Computed):
+    """The base of schedules drawn anew for each exchange, from (seed, t)."""
+
+    seed: int
+
+    @property
+    def period(self) -> None:
+        """It never repeats."""
+        return None
+
+
+def shuffled(size: int, seed: int, t: int, peer: int = seeding.EVERYBODY) -> np.ndarray:
+    """Return 0 .. size-1 in random order, from the raw bits of the generator: the same with every NumPy."""
+    raw = np.random.Philox(seeding.key(seed, "schedule", peer, t)).random_raw(size)
+    return np.argsort(np.asarray(raw, dtype=np.uint64), kind="stable")
+
+
+def default_receivers(peers: int) -> int:
+    """Return ceil(log2 N), at most N - 1, one more where a regular graph needs an even number of ends."""
+    s = min(len(hops(peers)), peers - 1)
+    return s + 1 if s * peers % 2 and s + 1 < peers else s
+
+
+@dataclass(frozen=True)
+class EpidemicOracle(Random):
+    """EL-Oracle (De Vos et al. 2023, "Epidemic Learning"): a random s-regular graph each exchange, W = 1/(s+1)."""
+
+    s: int
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        draw = seeding.key(self.seed, "schedule", round=t) & 0xFFFFFFFF
+        graph = nx.random_regular_graph(self.s, self.size, seed=draw)
+        share = 1 / (self.s + 1)
+        return dense(self.size, [Entry(i, j, share) for i in range(self.size) for j in graph[i]])
+
+
+@dataclass(frozen=True)
+class EpidemicLocal(Random):
+    """EL-Local (De Vos et al. 2023): each peer sends to s others of its own choice; receivers average what came.
+
+    Row-stochastic only: how many messages a peer gets is chance, so that the plain mean moves a little.
+    """
+
+    s: int
+
+    @property
+    def stochastic(self) -> Stochastic:
+        """Row-stochastic, but where everybody sends to everybody."""
+        return "row" if self.s < self.size - 1 else "doubly"
+
+    @property
+    def directed(self) -> bool:
+        """Whom a peer chooses need not choose it."""
+        return self.s < self.size - 1
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        sources: list[list[int]] = [[] for _ in range(self.size)]
+        for j in range(self.size):
+            for place in shuffled(self.size - 1, self.seed, t, j)[:self.s]:
+                sources[int(place) + (int(place) >= j)].append(j)
+        return dense(self.size, [Entry(i, j, 1 / (len(came) + 1)) for i, came in enumerate(sources) for j in came])
+
+
+@dataclass(frozen=True)
+class RandomMatching(Random):
+    """Pairs drawn at random average, W = 1/2; of an odd number one peer rests (Boyd et al. 2006, synchronous)."""
+
+    def compute(self, t: int) -> np.ndarray:
+        """Return W_t."""
+        order = shuffled(self.size, self.seed, t).tolist()
+        pairs = list(zip(order[0::2], order[1::2]))
+        return dense(self.size, [Entry(i, j, 0.5) for pair in pairs for i, j in (pair, pair[::-1])])
+
+
+# ---- the kinds ---------------------------------------------------------------------------------------------
+
+def _base(peers: int, k: int = 1) -> Base:
+    return Base(peers, k)
+
+
+def _base_fits(peers: int, k: int = 1) -> bool:
+    return peers > k
+
+
+def _epidemic(peers: int, s: int | None = None, form: str = "oracle", *, seed: int) -> Random:
+    receivers = default_receivers(peers) if s is None else s
+    return (EpidemicOracle if form == "oracle" else EpidemicLocal)(peers, seed, receivers)
+
+
+def _epidemic_fits(peers: int, s: int | None = None, form: str = "oracle") -> bool:
+    receivers = default_receivers(peers) if s is None else s
+    return 1 <= receivers < peers and (form == "local" or receivers * peers % 2 == 0)
+
+
+def _random_matching(peers: int, *, seed: int) -> RandomMatching:
+    return RandomMatching(peers, seed)
+
+
+SCHEDULES: Mapping[str, Kind] = {
+    "one-peer-exponential": Kind(OnePeerExponential, {}, always, "one peer or more"),
+    "one-peer-hypercube": Kind(OnePeerHypercube, {}, power_of_two, "a power of two of peers"),
+    "base": Kind(_base, {"k": int}, _base_fits, "more peers than k"),
+    "epidemic": Kind(_epidemic, {"s": int, "form": str, "seed": int}, _epidemic_fits,
+                     "more peers than s, and, in the oracle form, peers x s even", random=True),
+    "random-matching": Kind(_random_matching, {"seed": int}, always, "one peer or more", random=True),
+}
+"""The kinds of schedules that a topology file can name, with their parameters (all optional)."""
