@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
+from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.d2 import D2
 from p2pser.gossip.dfedavg import DFedAvg
@@ -16,8 +17,13 @@ from p2pser.gossip.fedavg import FedAvg
 from p2pser.gossip.fedopt import FedOpt
 from p2pser.gossip.gradient_tracking import GradientTracking
 from p2pser.gossip.kgt import KGT
+from p2pser.gossip.multi_step import MultiStep
+from p2pser.gossip.overlap import Overlap
+from p2pser.gossip.push_sum import PushSum
 from p2pser.gossip.quasi_global import QuasiGlobalMomentum
+from p2pser.gossip.relay import Relay
 from p2pser.gossip.scaffold import Scaffold
+from p2pser.gossip.stale import StaleGossip
 from p2pser.topology.spec import Topology
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -27,9 +33,15 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "d2": D2,
     "gradient-tracking": GradientTracking,
     "k-gt": KGT,
+    "push-sum": PushSum,
+    "overlap": Overlap,
+    "multi-step": MultiStep,
+    "relay": Relay,
     "fedavg": FedAvg,
     "fedopt": FedOpt,
     "scaffold": Scaffold,
+    "ad-psgd": ADPSGD,
+    "stale-gossip": StaleGossip,
 }
 """Name of ``gossip.algorithm`` -> the algorithm."""
 
@@ -63,6 +75,8 @@ def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no use for a hub, and {topology.name!r} has "
                           f"one (peer {topology.hub}): set gossip.algorithm to one with a server ({served}), or use "
                           "another topology, such as star.yaml")
+    if config.gossip.weighting == "clips" and not method.own_weights:
+        topology.matrix(0, dict.fromkeys(range(topology.size), 1))  # refuses what cannot be weighed
     return method.check(config, topology)
 
 

@@ -1,0 +1,126 @@
+"""Staleness-weighted gossip: push what you have, take what is there, the staler the less at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class StaleGossip(Asynchronous):
+    """Asynchronous push-sum whose arrivals are weighted by their staleness.
+
+    Peer i holds mass (z_i, w_i), float64, w_i = 1 at first; its model is x_i = z_i / w_i. After K local steps, which
+    changed x_i by g, it takes what is there of each neighbour j, then pushes equal shares, d neighbours and itself::
+
+        z_i <- z_i + w_i g
+        (z_i, w_i) <- (z_i, w_i) + (1 + s)^-decay * (what j pushed and i has not taken yet)       for each j
+        keeps 1 / (d + 1) of (z_i, w_i), pushes as much to each neighbour
+
+    s is the staleness: i's own rounds since the push of its own that j had last seen when it pushed. What the weight
+    leaves is taken in later rounds; what is staler than ``bound`` is not taken but goes back to j with the next push,
+    as if it had never been sent. Pushes are running sums over an edge (all mass ever sent), so a lost one is in the
+    next and copies or late ones change nothing: conserved are the sums of z and of w over peers and edges. Nobody
+    waits: where a neighbour has shown nothing of ours for ``bound`` rounds, its share stays at home.
+
+    A slow peer gives mass away less often, so it holds more: its steps count for more, and the fast are not favoured.
+    Assumes: a connected undirected graph. What is on an edge at the end is taken if fresh enough, else it is drift.
+
+    decay: exponent, 0 or more (0: all is taken at once). bound: rounds.
+
+    References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
+    (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the polynomial weight).
+    """
+
+    name: ClassVar[str] = "stale-gossip"
+    decay: float = 0.5
+    bound: int = 16
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse a negative decay and what no asynchronous algorithm can do."""
+        if not 0 <= self.decay < float("inf"):
+            raise ConfigError(f"gossip.parameters.decay = {self.decay:g}: it is 0 or more")
+        return super().check(config, topology)
+
+    def enter(self, state: State, place: Place, clock: int) -> None:
+        """Make mass of the models, each of weight 1; what was on the edges of an earlier life counts as drift."""
+        super().enter(state, place, clock)
+        self.close(state, place, clock)
+        state.rows["mass"] = torch.cat([state.rows["x"].to(torch.float64), torch.ones(1, 1, dtype=torch.float64)], 1)
+        zero = torch.zeros_like(state.rows["mass"])
+        for j in place.neighbours:
+            keep(state, (place.peer, j), pushed=zero, heard=zero, taken=zero, last=torch.tensor([0, 0, clock, 0]))
+
+    def trained(self, state: State, change: Tensor) -> None:
+        """Add a round's local change to the model: w times as much to the mass."""
+        z, w = state.rows["mass"].tensor_split([-1], 1)
+        _set(state, torch.cat([z + w * change.to(torch.float64), w], 1))
+
+    def ready(self, state: State, place: Place, clock: int) -> list[Message]:
+        """Take what is there, then push shares to those who still hear."""
+        self._take(state, clock, self.decay)
+        share = state.rows["mass"] / (len(place.neighbours) + 1)
+        hearing = [j for j in place.neighbours if clock - int(state.edges[place.peer, j]["last"][2]) <= self.bound]
+        _set(state, state.rows["mass"] - len(hearing) * share)
+        for j in hearing:
+            keep(state, (place.peer, j), pushed=state.edges[place.peer, j]["pushed"] + share)
+        return self.remind(state, place, clock)
+
+    def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
+        """Remember the newest sums of a neighbour; they are taken when this peer's round is done."""
+        edge = (place.peer, message.src)
+        kept, last = state.edges[edge], state.edges[edge]["last"].tolist()
+        if message.kind is Kind.PUSH and [message.number, message.attempt] > last[:2]:
+            heard, echo = message.row(torch.cat([kept["heard"], kept["heard"][:, :1]], 1)).tensor_split([-1], 1)
+            if not 0 <= float(echo) <= clock:
+                raise RemoteProtocolError(f"peer {message.src} has seen round {float(echo):g} of {clock}", message.src)
+            newest = [message.number, message.attempt, max(int(echo), last[2]), last[3]]
+            keep(state, edge, heard=heard, last=torch.tensor(newest))
+        return []
+
+    def close(self, state: State, place: Place, clock: int) -> None:
+        """Take all that is there and not too stale; the rest of it counts as drift."""
+        stale = {edge for edge, kept in state.edges.items() if clock - int(kept["last"][2]) > self.bound}
+        left = [kept["heard"] - kept["taken"] for edge, kept in state.edges.items() if edge in stale]
+        state.rows[DRIFT] = state.rows[DRIFT] + sum(float(torch.linalg.vector_norm(one)) for one in left)
+        self._take(state, clock, 0.0)
+
+    def _take(self, state: State, clock: int, decay: float) -> None:
+        for edge, kept in sorted(state.edges.items()):
+            there, stale = kept["heard"] - kept["taken"], clock - int(kept["last"][2])
+            if not there.any():
+                continue
+            if stale > self.bound:
+                state.rows[REFUSED] = state.rows[REFUSED] + 1
+                keep(state, edge, taken=kept["heard"], pushed=kept["pushed"] + there)
+                continue
+            self.count(state, stale)
+            part = there * (1 + stale) ** -decay
+            _set(state, state.rows["mass"] + part)
+            keep(state, edge, taken=kept["taken"] + part)
+
+    def remind(self, state: State, place: Place, clock: int) -> list[Message]:
+        """Push the sums as they are, again: nobody answers, so the last push may be lost."""
+        said = []
+        for j in place.neighbours:
+            number, attempt, echo, pushes = state.edges[place.peer, j]["last"].tolist()
+            keep(state, (place.peer, j), last=torch.tensor([number, attempt, echo, pushes + 1]))
+            row = torch.nn.functional.pad(state.edges[place.peer, j]["pushed"], (0, 1), value=float(number))
+            said.append(Message(place.peer, j, Kind.PUSH, clock, pushes).with_row(row[0]))
+        return said
+
+
+def _set(state: State, mass: Tensor) -> None:
+    """Replace the mass, and the model that it makes."""
+    state.rows["mass"] = mass
+    state.rows["x"] = (mass[:, :-1] / mass[:, -1:]).to(state.rows["x"].dtype)

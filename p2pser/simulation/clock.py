@@ -1,0 +1,99 @@
+"""What a run would cost in time: local steps of fast and slow peers, links of a LAN, a WAN or a phone network.
+
+Simulated seconds, none of this machine's: the same algorithm between other machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from p2pser import seeding
+from p2pser.errors import ConfigError, nearest
+from p2pser.topology.spec import Topology
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How long things take.
+
+    step_s: seconds of a local step of an ordinary peer. slow: {peer: factor} of those that are slower (5: five times
+    the time). jitter: standard deviation of the logarithm of a round's compute time, drawn by (seed, peer, round).
+    latency_s: seconds of a message on its way. bandwidth: bytes per second that a peer can send; its messages leave
+    one after the other, receiving costs nothing more.
+    """
+
+    step_s: float = 0.05
+    slow: Mapping[int, float] = field(default_factory=dict)
+    jitter: float = 0.1
+    latency_s: float = 0.0002
+    bandwidth: float = 125e6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a time is not positive."""
+        for name, value in (("step_s", self.step_s), ("bandwidth", self.bandwidth), *(
+                (f"slow[{peer}]", factor) for peer, factor in self.slow.items())):
+            if not value > 0:
+                raise ConfigError(f"the simulated clock's {name} is {value}: it must be positive")
+        if self.jitter < 0 or self.latency_s < 0:
+            raise ConfigError("the simulated clock's jitter and latency_s cannot be negative")
+
+    def compute(self, peer: int, round: int, steps: int) -> float:
+        """Return the seconds of a round's ``steps`` local steps."""
+        drawn = seeding.generator(self.seed, "clock", peer, round).normal() if self.jitter else 0.0
+        return steps * self.step_s * self.slow.get(peer, 1.0) * float(np.exp(self.jitter * drawn))
+
+    def sending(self, size: int) -> float:
+        """Return the seconds for which a message of ``size`` bytes keeps its sender's line busy."""
+        return size / self.bandwidth
+
+
+PRESETS: dict[str, Mapping[str, float]] = {
+    "lan": {"latency_s": 0.0002, "bandwidth": 125e6},
+    "wan": {"latency_s": 0.05, "bandwidth": 12.5e6},
+    "phone": {"latency_s": 0.1, "bandwidth": 0.625e6},
+}
+"""Links: 1 Gbit/s at 0.2 ms, 100 Mbit/s at 50 ms, 5 Mbit/s upwards at 100 ms."""
+
+
+def preset(name: str, *, step_s: float = 0.05, slow: Mapping[int, float] | None = None, jitter: float = 0.1,
+           seed: int = 0) -> Clock:
+    """Return the clock of ``lan``, ``wan`` or ``phone`` links; ConfigError names the nearest for another name.
+
+    >>> preset("wan").latency_s
+    0.05
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no simulated network {name!r}{nearest(name, PRESETS)}")
+    return Clock(step_s, slow or {}, jitter, seed=seed, **PRESETS[name])
+
+
+def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int, sizes: Sequence[int], *,
+                overlap: bool = False) -> np.ndarray:
+    """Return when each peer has finished each round of a synchronous algorithm, (rounds, N) simulated seconds.
+
+    steps: local steps per round. sizes: bytes of a peer's message to each neighbour, for each exchange of a round in
+    turn. Each exchange is a barrier over neighbours: a peer goes on when all their messages are there.
+    overlap: a round's messages travel during the next round's local steps, whose end waits for them.
+    """
+    peers = topology.size
+    now, arrived = np.zeros(peers), np.zeros((peers, peers))
+    finished = np.zeros((rounds, peers))
+    free = np.zeros(peers)  # when each peer's line is free again
+    for round in range(rounds):
+        ready = now + [clock.compute(i, round, steps) for i in range(peers)]
+        for slot, size in enumerate(sizes):
+            before, arrived = arrived, np.zeros((peers, peers))
+            t = round * len(sizes) + slot
+            for j in range(peers):
+                free[j] = max(free[j], ready[j])
+                for i in topology.receivers(j, t):
+                    free[j] += clock.sending(size)
+                    arrived[i, j] = free[j] + clock.latency_s
+            # The first round of an overlapped run has nothing to wait for: zeros wait for nothing.
+            ready = np.maximum(ready, (before if overlap else arrived).max(axis=1))
+        now = finished[round] = ready
+    return finished

@@ -1,0 +1,206 @@
+"""Asynchronous algorithms in one process: an event heap in simulated time drives all peers and their messages.
+
+Deterministic: events of one instant happen in the order in which they were planned, and every draw (how long a round
+takes, what becomes of a message) is a function of (seed, peer, count).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.errors import LocalProtocolError
+from p2pser.gossip.algorithm import Local, State
+from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place
+from p2pser.simulation.clock import Clock
+from p2pser.simulation.mixer import Faults
+from p2pser.topology.spec import Topology
+
+DEAD_AFTER = 8.0
+"""Simulated seconds after which neighbours know that a peer is dead, as ``network.dead_after`` is by default."""
+
+
+@dataclass
+class _Training:
+    """A round of local steps under way."""
+
+    began: float
+    step_s: float
+    ends: float
+
+
+class Events:
+    """All peers of an asynchronous run.
+
+    local: each peer's local work, hosting one row. x: (N, D), what they start from. faults: what goes wrong with
+    messages: ``loss`` and ``duplication`` are probabilities, ``delay`` that of coming later by up to ``longest``
+    ordinary rounds; ``until`` counts the messages of a sender. dead: {peer: round} from whose start on it is silent.
+    Between its local steps a peer answers what has come.
+    """
+
+    def __init__(self, algorithm: Asynchronous, x: Tensor, local: Sequence[Local], topology: Topology, clock: Clock,
+                 rounds: int, *, seed: int = 0, faults: Faults | None = None,
+                 dead: Mapping[int, int] | None = None) -> None:
+        self.topology, self.clock, self.rounds = topology, clock, rounds
+        self.faults, self.dead = faults, dict(dead or {})
+        self.now = 0.0
+        """Simulated seconds since the start."""
+        self.finished: dict[int, float] = {}
+        """When each peer had finished its last round and all its exchanges."""
+        self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
+        """Payload bytes that each peer sent, headers not counted, (N,)."""
+        self.messages_sent = np.zeros(topology.size, dtype=np.int64)
+        self.idle_s = np.zeros(topology.size)
+        """Simulated seconds for which each peer took no local step although it had rounds to do, (N,)."""
+        self.nodes = [Node(algorithm, State({"x": x[i : i + 1].clone()}), Place(i, topology.neighbours(i), seed))
+                      for i in range(topology.size)]
+        self._local = list(local)
+        self._heap: list[tuple[float, int, Callable[..., int | None], tuple[Any, ...]]] = []
+        self._planned = 0
+        self._training: dict[int, _Training] = {}
+        self._reminding: set[int] = set()
+        self._held_since: dict[int, float] = {}
+        self._free = np.zeros(topology.size)
+
+    @property
+    def rows(self) -> Tensor:
+        """The peers' models as they are now, (N, D)."""
+        return torch.cat([node.algorithm.model(node.state) for node in self.nodes])
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """Peers that have not fallen silent."""
+        return tuple(i for i, node in enumerate(self.nodes) if not self._silent(i, node.clock))
+
+    def run(self, after_round: Callable[[int], None] = lambda peer: None, until: float = math.inf) -> None:
+        """Run until all peers have done their rounds and every event has happened, or until a simulated second.
+
+        after_round: called with the peer whenever one has done a round. Raises LocalProtocolError where a peer can
+        never go on (a deadlock).
+        """
+        if not self._planned:
+            for i in range(len(self.nodes)):
+                self._go_on(i)
+        while self._heap and self._heap[0][0] <= until:
+            self.now, _, act, arguments = heapq.heappop(self._heap)
+            peer = act(*arguments)
+            if peer is not None:
+                after_round(peer)
+        if self._heap:
+            return
+        stuck = [i for i in self.living if i not in self.finished]
+        if stuck:
+            raise LocalProtocolError(f"peers {stuck} wait for ever at {self.now:.3f} s: a deadlock")
+        # Between processes the end loses nothing: links resend what a broken connection lost.
+        self.faults = None
+        for i in self.living:
+            self._post(self.nodes[i].remind())
+        while self._heap:
+            self.now, _, act, arguments = heapq.heappop(self._heap)
+            act(*arguments)
+        for i in self.living:
+            self.nodes[i].close()
+
+    # Events -------------------------------------------------------------------------------------------------
+
+    def _plan(self, at: float, act: Callable[..., int | None], *arguments: Any) -> None:
+        self._planned += 1
+        heapq.heappush(self._heap, (at, self._planned, act, arguments))
+
+    def _silent(self, i: int, round: int) -> bool:
+        return i in self.dead and round >= self.dead[i]
+
+    def _go_on(self, i: int) -> None:
+        """Begin the next round, unless the peer is training, held, dead or has done all."""
+        node = self.nodes[i]
+        if i in self._training or i in self.finished:
+            return
+        if self._silent(i, node.clock):
+            for j in self.topology.neighbours(i):
+                self._plan(self.now + DEAD_AFTER, self._gone, j, i)
+            self.finished[i] = self.now
+        elif node.clock >= self.rounds:
+            if not node.open:
+                self.finished[i] = self.now
+        elif node.held:
+            self._held_since.setdefault(i, self.now)
+        else:
+            self.idle_s[i] += self.now - self._held_since.pop(i, self.now)
+            node.begin()
+            steps = self._local[i].steps
+            seconds = self.clock.compute(i, node.clock, steps)
+            self._training[i] = _Training(self.now, seconds / steps, self.now + seconds)
+            self._plan(self.now + seconds, self._trained, i)
+
+    def _trained(self, i: int) -> int:
+        node = self.nodes[i]
+        del self._training[i]
+        self._post(node.end(self._local[i].train(node.state, node.clock, rows=node.start)))
+        self._go_on(i)
+        return i
+
+    def _arrived(self, message: Message) -> None:
+        """Hand a message over: at once, or after the local step under way."""
+        training = self._training.get(message.dst)
+        if training is None:
+            self._received(message)
+            return
+        steps = math.ceil((self.now - training.began) / training.step_s)
+        self._plan(min(max(self.now, training.began + steps * training.step_s), training.ends), self._received, message)
+
+    def _received(self, message: Message) -> None:
+        node = self.nodes[message.dst]
+        if not self._silent(message.dst, node.clock):
+            self._post(node.receive(message))
+            self._go_on(message.dst)
+
+    def _gone(self, i: int, neighbour: int) -> None:
+        self.nodes[i].gone(neighbour)
+        self._go_on(i)
+
+    def _remind(self, i: int) -> None:
+        self._reminding.discard(i)
+        node = self.nodes[i]
+        if node.open and not self._silent(i, node.clock):
+            self._post(node.remind())
+            self._watch(i, 0)
+
+    # Messages -----------------------------------------------------------------------------------------------
+
+    def _post(self, messages: list[Message]) -> None:
+        """Send: one after the other over the sender's line, then the latency; what goes wrong is drawn."""
+        for message in messages:
+            i, size = message.src, len(message.payload)
+            self.bytes_sent[i] += size
+            self.messages_sent[i] += 1
+            self._free[i] = max(self._free[i], self.now) + self.clock.sending(size)
+            for late in self._fates(i):
+                self._plan(self._free[i] + self.clock.latency_s + late, self._arrived, message)
+            self._watch(i, size)
+
+    def _watch(self, i: int, size: int) -> None:
+        """Look after a while whether an exchange is still open: four times what an answer may take."""
+        if i not in self._reminding and self.nodes[i].open:
+            self._reminding.add(i)
+            slowest = max(self.clock.slow.values(), default=1.0) * self.clock.step_s
+            answer = 2 * (self.clock.latency_s + len(self.nodes) * self.clock.sending(size)) + slowest
+            self._plan(max(self._free[i], self.now) + 4 * answer, self._remind, i)
+
+    def _fates(self, i: int) -> list[float]:
+        """How much later than it should a message of ``i`` comes, once for each copy that comes."""
+        faults, count = self.faults, int(self.messages_sent[i])
+        if faults is None or (faults.until is not None and count > faults.until):
+            return [0.0]
+        drawn = seeding.generator(faults.seed, "faults", i, count)
+        lost, twice = drawn.random(2) < (faults.loss, faults.duplication)
+        copies = (0 if lost else 1) + int(twice)
+        ordinary = faults.longest * self.clock.step_s * self._local[i].steps
+        return [float(drawn.random() * ordinary) if drawn.random() < faults.delay else 0.0 for _ in range(copies)]
