@@ -64,6 +64,11 @@ class Comparison:
         """N, the same in all topologies."""
         return next(iter(self.topologies.values())).size
 
+    @property
+    def hub(self) -> int | None:
+        """The peer that holds no clips, the same in all topologies; None where all hold some."""
+        return next(iter(self.topologies.values())).hub
+
     def jobs(self) -> list[Job]:
         """Return all jobs, those of one (fold, seed) together, since they share their data."""
         kinds = [("gossip", label) for label in self.topologies] + [(kind, "") for kind in BASELINES]
@@ -87,6 +92,8 @@ class Comparison:
             "graph": self.topologies[job.topology].digest() if job.topology else "",
             "job": [job.kind, job.seed, job.fold],
         }
+        if self.hub is not None:
+            tree["hub"] = self.hub
         return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def configured(self, job: Job) -> Config:
@@ -135,12 +142,17 @@ def prepare(
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{label} {size}" for label, size in sizes.items())
         raise TopologyError(f"the topologies have different numbers of peers ({said}): give one with --peers")
+    if len({topology.hub for topology in loaded.values()}) > 1:
+        said = ", ".join(f"{label} {'none' if one.hub is None else one.hub}" for label, one in loaded.items())
+        raise TopologyError(f"the topologies have different hubs ({said}), so their clips would be dealt differently: "
+                            "compare those without a hub; a server is among the baselines of every comparison")
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds make no run: take at least 1")
     chosen = fold_numbers(config, folds)
     whole = config.with_settings([f"corpus.fold={chosen[0]}"])
-    federate(whole, next(iter(sizes.values())), progress=progress)
-    return Comparison(config, loaded, tuple(range(config.seed, config.seed + seeds)), chosen, out)
+    comparison = Comparison(config, loaded, tuple(range(config.seed, config.seed + seeds)), chosen, out)
+    federate(whole, comparison.peers, hub=comparison.hub, progress=progress)
+    return comparison
 
 
 def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
@@ -189,9 +201,9 @@ def run(
 
 def _computed(comparison: Comparison, jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Yield each job with its result as it is finished."""
-    def arguments(job: Job) -> tuple[Job, Config, Topology | None, int]:
+    def arguments(job: Job) -> tuple[Job, Config, Topology | None, int, int | None]:
         topology = comparison.topologies[job.topology] if job.topology else None
-        return job, comparison.configured(job), topology, comparison.peers
+        return job, comparison.configured(job), topology, comparison.peers, comparison.hub
 
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
@@ -215,18 +227,18 @@ def _one_thread() -> None:
 
 
 @lru_cache(maxsize=2)
-def _federation(settings: str, peers: int) -> Federation:
+def _federation(settings: str, peers: int, hub: int | None) -> Federation:
     from p2pser.speech.federation import federate
 
-    return federate(Config.model_validate_json(settings), peers)
+    return federate(Config.model_validate_json(settings), peers, hub=hub)
 
 
-def execute(job: Job, config: Config, topology: Topology | None, peers: int) -> dict[str, Any]:
-    """Run one job and return its result as plain data."""
+def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> dict[str, Any]:
+    """Run one job and return its result as plain data; ``hub`` is a peer that holds no clips."""
     from p2pser.experiments import baselines
     from p2pser.simulation.engine import simulate
 
-    federation = _federation(config.model_dump_json(), peers)
+    federation = _federation(config.model_dump_json(), peers, hub)
     if federation.test is None:
         raise ConfigError("a comparison needs held-out clips: corpus.split none leaves none")
     document: dict[str, Any] = {

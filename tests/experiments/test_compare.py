@@ -161,3 +161,14 @@ def test_kill_wants_a_peer_and_a_round():
     result = CliRunner().invoke(simulate, ["--kill", "3"])
     assert result.exit_code == 2
     assert "3@10" in result.output
+
+
+def test_a_comparison_of_servers_deals_over_their_clients(config, tmp_path):
+    chosen = prepared(config.with_settings(["gossip.algorithm=fedavg"]), tmp_path, topologies=["server"], peers=4)
+    results = compare.run(chosen, workers=1)
+    served = [results[compare.Job("gossip", "server", 0, fold)] for fold in chosen.folds]
+    baseline = [results[compare.Job("server", "", 0, fold)] for fold in chosen.folds]
+    assert [one["predicted"] for one in served] == [one["predicted"] for one in baseline]
+    assert len(results[compare.Job("local-only", "", 0, 0)]["predicted"]) == 3
+    with pytest.raises(TopologyError, match=r"different hubs \(ring none, server 0\)"):
+        prepared(config, tmp_path, topologies=["ring", "server"], peers=4)

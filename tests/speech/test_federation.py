@@ -226,3 +226,17 @@ def test_emodb_one_speaker_a_peer(shared_data: Path, cache: Path, monkeypatch: p
     assert len(found.test) == 49
     assert found.labels == ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
     assert (found.normalise, found.speaker_overlap, found.left_out) == ("speaker", 0, [])
+
+
+def test_a_hub_holds_nothing_and_its_clients_hold_what_they_would_without_it(run: Callable[..., Config]) -> None:
+    config = run("corpus.split=speakers:ann+eve")
+    plain, found = federate(config, 4, workers=1), federate(config, 5, hub=2, workers=1)
+    assert (len(found.train[2]), found.held[2]) == (0, ())
+    assert found.train[2].features.shape == (0, *plain.train[0].features.shape[1:])
+    for peer, client in enumerate((0, 1, 3, 4)):
+        assert found.train[client].paths == plain.train[peer].paths
+    alone = federate(config, 5, only=2, hub=2, workers=1)
+    assert list(alone.train) == [2]
+    assert len(alone.train[2]) == 0
+    assert normalised(alone.train[2], "speaker", None).shape == alone.train[2].features.shape
+    assert alone.test is not None
