@@ -29,8 +29,8 @@ class D2(Algorithm):
     on bipartite graphs), one local step, no momentum, a constant rate. Conserved: the sum over peers of x - psi,
     which is 0; what exchanges leave at home or settle late keeps it, because each flow has two ends. So a missed
     edge needs nothing: restarting the difference (psi <- x) at its two ends alone would break the sum, and with it
-    the fixed point, for good. A neighbour that dies takes its share of the sum along: the others then end a little
-    beside their own optimum.
+    the fixed point, for good. A neighbour that dies leaves its last gradient in the sum: the others end where it
+    still pulls.
 
     References: H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu, "D2: Decentralized Training over Decentralized Data",
     ICML 2018; K. Yuan, B. Ying, X. Zhao, A. H. Sayed, "Exact Diffusion for Distributed Optimization and Learning",

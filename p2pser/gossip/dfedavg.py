@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from p2pser.config import Config
+from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
+from p2pser.topology.spec import Topology
 
 
 @dataclass
@@ -20,9 +24,10 @@ class DFedAvg(Algorithm):
     For K = 1 and plain SGD this is D-PSGD in its adapt-then-combine form. The optimiser's memory (momentum)
     stays with its peer and is not mixed.
 
-    Assumes: a connected undirected graph; W from Metropolis-Hastings (symmetric, doubly stochastic: the plain
-    mean of the rows is conserved by the exchange) or the clip-weighted chain (pi^T W = pi^T: the
-    clip-weighted mean is); equally many local steps everywhere; equal initial rows.
+    Assumes: a connected undirected graph, or a schedule whose matrices are doubly stochastic (with row-stochastic
+    ones the peers agree on an average that favours some). W from Metropolis-Hastings conserves the plain mean of
+    the rows, the clip-weighted chain (pi^T W = pi^T) the clip-weighted one. Equally many local steps everywhere;
+    equal initial rows.
 
     A missed edge is a missed flow: it is settled late by the mixer, or its weight stays at home. So an edge
     that comes back after a gap needs nothing.
@@ -30,6 +35,11 @@ class DFedAvg(Algorithm):
     References: T. Sun, D. Li, B. Wang, "Decentralized Federated Averaging", IEEE TPAMI 2022 (Algorithm 1);
     X. Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms?", NeurIPS 2017 (D-PSGD).
     """
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse matrices that do not average."""
+        requirements.averaging("dfedavg", topology)
+        return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps of ``round`` and mix at Step(round, 0); ``state.rows["x"]`` is replaced."""

@@ -32,7 +32,7 @@ class GradientTracking(Algorithm):
     Assumes: doubly stochastic W, also directed and changing from exchange to exchange (jointly connected); or the
     clip-weighted chain, whose weighted mean is conserved. One local step, no momentum. It sends twice the bytes of
     ``d-psgd``. A missed edge needs nothing: both halves of the row are settled late together, or stay at home. A
-    neighbour that dies takes its share of the sum along: the others then end a little beside their own optimum.
+    neighbour that dies leaves its last gradient in the sum: the others end where it still pulls.
 
     References: P. Di Lorenzo, G. Scutari, "NEXT: In-Network Nonconvex Optimization", IEEE Transactions on Signal
     and Information Processing over Networks 2016; A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence

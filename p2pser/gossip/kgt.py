@@ -37,7 +37,7 @@ class KGT(Algorithm):
     the clip-weighted chain. No local momentum: the correction would be applied 1 / (1 - momentum) times. The
     paper starts c at the negative gradient plus the mean gradient; with 0 the first rounds find it. It sends
     twice the bytes of ``dfedavg``. A missed edge needs nothing: both halves of the row are settled late together, or
-    stay at home. A neighbour that dies takes its correction along: the others then end a little beside their optimum.
+    stay at home. A neighbour that dies leaves its last direction in the others' sum: they end where it still pulls.
 
     Reference: Y. Liu, T. Lin, A. Koloskova, S. U. Stich, "Decentralized gradient tracking with local steps",
     Optimization Methods and Software 2024 (arXiv 2023).

@@ -166,6 +166,7 @@ def test_what_a_setting_makes_meaningless_is_refused(name, settings, said):
 
 
 @pytest.mark.parametrize(("name", "kind", "said"), [
+    ("dfedavg", "random-digraph", "dfedavg averages rows.*push-sum"),
     ("d-psgd", "random-digraph", "push-sum"),
     ("quasi-global-momentum", "random-digraph", "column-stochastic.*push-sum"),
     ("d2", "one-peer-exponential", "static undirected graph"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.mixer import Step
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm
 from p2pser.simulation.mixer import Faults, SimulatedMixer
@@ -128,6 +129,16 @@ def test_what_is_settled_late_costs_nothing_and_what_is_lost_does(quadratics, na
     print(f"{name}: {away_by[True]:.1e} from the optimum with late settlement, {away_by[False]:.1e} without")
     assert away_by[True] <= 1e-8
     assert away_by[False] > 1e-4
+
+
+@pytest.mark.parametrize(("name", "steps"), [("d2", 1), ("gradient-tracking", 1), ("k-gt", 5)])
+def test_a_peer_that_dies_leaves_its_last_gradient_behind(quadratics, name, steps):
+    """Its death late in the run moves nobody: what it was pulling with stays in the others' sums."""
+    where = topology(GRAPHS["ring"])
+    problem = quadratics(8, lr=0.1, steps=steps)
+    state = end(name, problem, where, 2500, SimulatedMixer(where, dead={3: Step(1000, 0)}))
+    living = state.rows["x"][[i for i in range(8) if i != 3]]
+    assert float((living - problem.optimum).abs().max()) <= 1e-8
 
 
 def test_quasi_global_momentum_of_identical_peers_is_quasi_hyperbolic_momentum(quadratics):
