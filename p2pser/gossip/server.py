@@ -36,7 +36,7 @@ class Server(Algorithm):
 
     sample: float = 1.0
 
-    slots: ClassVar[int] = 2
+    slots = 2
     served: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:

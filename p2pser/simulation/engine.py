@@ -135,7 +135,8 @@ def simulate(
     counts = clips if config.gossip.weighting == "clips" and topology.hub is None else None
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
     notes = tuple(check(method, config, topology))
-    mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths)
+    mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
+                           rounds=config.training.rounds, own_weights=method.own_weights)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
     statistics = _statistics(topology, federation) if wanted else None
     bench = Bench(config, federation, federation.train, statistics)
@@ -175,9 +176,15 @@ def simulate(
 
     state = run(method, state, bench.local, mixer, config.training.rounds, before_round=before_round,
                 after_round=after_round)
-    rows = method.model(state)
     trained = mixer.bytes_sent.copy()
-    slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact)
+    # Misses are the training's: over TCP the end loses nothing but the dead.
+    faults, mixer.faults = mixer.faults, None
+    cut = agree_on_cuts(mixer, config.training.rounds, topology.graph,
+                        late=lambda flows: method.settle(state, flows, mixer.peers))[living[0]]
+    mixer.close()
+    rows = method.model(state)
+    slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact, cut)
+    mixer.faults = faults
     row = final.rows[living[0]].to(torch.float32)
     return Run(
         config=config,
@@ -225,12 +232,10 @@ def _finish(
     living: tuple[int, ...],
     counts: Mapping[int, int] | None,
     exact: bool,
+    cut: frozenset[tuple[int, int]],
 ) -> tuple[float, Consensus, tuple[float, ...]]:
     """The final consensus: (slem of the living, its end, the consensus distance before each exchange)."""
     topology, rounds = mixer.topology, config.training.rounds
-    # Misses are the training's: over TCP the end loses nothing but the dead.
-    faults, mixer.faults = mixer.faults, None
-    cut = agree_on_cuts(mixer, rounds, topology.graph)[living[0]]
     slem = living_slem(topology, counts, cut, living[0])
     basis: Tensor | None = None
     start = rows
@@ -262,5 +267,4 @@ def _finish(
         degree[[i for i in range(mixer.size) if i not in living]] = 0
         mixer.bytes_sent = overhead + degree * final.exchanges * 8 * rows.shape[1]
         final = Consensus(final.rows @ basis.T, final.distance, final.exchanges, final.dead, final.converged)
-    mixer.faults = faults
     return slem, final, tuple(seen)

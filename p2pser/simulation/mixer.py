@@ -6,6 +6,7 @@ the network does, bit for bit. Faults (loss, delay, duplication, deaths) are fun
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,15 +17,20 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import LocalProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Late, Outbox, Step, mix_by_flows
+from p2pser.gossip.timetable import Timetable
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
 
-SETTLED_WITHIN = 8
-"""A late row is settled if it comes at most this many exchanges after its own; then it is lost."""
+SETTLED_WITHIN = 7
+"""A late row is settled if it comes at most this many exchanges after its own, as between processes; then it is lost.
+"""
 
 DENSE_UP_TO = 64
 """Peers up to which W is kept as a dense matrix: for few peers that product is faster than a sparse one."""
+
+KEPT = 64
+"""Exchanges of a schedule whose graphs are kept (a random schedule never comes back to one)."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,72 @@ class _Posted:
     rows: Tensor | None = field(default=None)
 
 
+class _Web:
+    """Who sends to whom in one exchange, and with what weight: all that follows from a W."""
+
+    def __init__(self, W: np.ndarray) -> None:
+        self.W = W
+        self.size = len(W)
+        linked = W != 0
+        np.fill_diagonal(linked, False)
+        self.pairs = tuple((int(i), int(j)) for i, j in np.argwhere(linked))
+        """(dst, src), ascending."""
+        self.to = tuple(tuple(np.flatnonzero(linked[:, j]).tolist()) for j in range(self.size))
+        """Whom each peer sends to."""
+        self._sent: np.ndarray = linked.sum(0).astype(np.int64)
+        self.convex = bool(np.abs(W.sum(1) - 1).max() < 1e-9)
+        """Each row sums to 1: what does not come stays at home. Otherwise W_ii is what the sender keeps."""
+        self.edges = self.edges_of(self.pairs)
+        self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
+
+    def edges_of(self, pairs: tuple[tuple[int, int], ...]) -> Edges:
+        """Edges with what these pairs' weights leave at home."""
+        dst = [i for i, _ in pairs]
+        src = [j for _, j in pairs]
+        weight = self.W[dst, src] if pairs else np.zeros(0)
+        home = np.ones(self.size) if self.convex else self.W.diagonal().copy()
+        if self.convex:
+            np.subtract.at(home, dst, weight)
+        return Edges(
+            torch.tensor(src, dtype=torch.int64),
+            torch.tensor(dst, dtype=torch.int64),
+            torch.from_numpy(weight.copy()),
+            torch.from_numpy(home),
+        )
+
+    def matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
+        """W without the edges of the dead: a dense Tensor for few peers, else a SciPy CSR matrix."""
+        if (dead, dtype) not in self._matrices:
+            W = self.W.copy()
+            for i in dead:
+                np.fill_diagonal(W, W.diagonal() + np.where(np.arange(self.size) == i, 0.0, W[:, i]))
+                W[:, i] = 0.0
+                W[i, :] = 0.0
+                W[i, i] = 1.0
+            dense = torch.from_numpy(W).to(dtype)
+            if self.size <= DENSE_UP_TO:
+                self._matrices[dead, dtype] = dense
+            else:
+                from scipy.sparse import csr_matrix
+
+                self._matrices[dead, dtype] = csr_matrix(dense.numpy())
+        return self._matrices[dead, dtype]
+
+    def sent(self, dead: frozenset[int]) -> np.ndarray:
+        """How many messages each peer sends, (N,)."""
+        sent = self._sent.copy()
+        sent[list(dead)] = 0
+        return sent
+
+
 class SimulatedMixer:
     """A ``gossip.mixer.Mixer`` that hosts all peers of a topology.
 
     counts: clip counts by peer, for the clip-weighted chain. exact: ``mix`` by flows, bit-equal to the
-    network. dead: {peer: step}: from this step on the peer neither sends nor receives.
+    network. dead: {peer: step}: from this step on the peer neither sends nor receives. slots, rounds: see
+    ``Timetable``. own_weights: the algorithm weighs by clips itself, the matrices of training do not.
+
+    Raises TopologyError where clips cannot weigh on this topology.
     """
 
     def __init__(
@@ -75,13 +142,18 @@ class SimulatedMixer:
         exact: bool = False,
         faults: Faults | None = None,
         dead: Mapping[int, Step] | None = None,
+        slots: int = 1,
+        rounds: int | None = None,
+        own_weights: bool = False,
     ) -> None:
         self.topology = topology
         self.exact = exact
         self.faults = faults
         self.dead: dict[int, Step] = dict(dead or {})
-        self.W = metropolis(topology.graph, counts)
-        """The mixing matrix, (N, N) float64."""
+        self._timetable = Timetable(topology, slots, rounds)
+        self._counts = None if own_weights else counts
+        self._static = _Web(metropolis(topology.graph, counts))
+        self._webs: OrderedDict[int, _Web] = OrderedDict()
         self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
         """Payload bytes that each peer sent, headers not counted, (N,)."""
         self.messages_sent = np.zeros(topology.size, dtype=np.int64)
@@ -89,13 +161,10 @@ class SimulatedMixer:
         """Rows settled late."""
         self.lost = 0
         """Directed messages whose flow was never applied."""
-        self._pairs = tuple((i, j) for i in range(topology.size) for j in topology.neighbours(i))
-        self._degree = np.array([len(topology.neighbours(i)) for i in range(topology.size)], dtype=np.int64)
-        self._edges = self._edges_of(self._pairs)
         self._posted: dict[Step, _Posted] = {}
         self._way: list[_OnTheWay] = []
         self._exchange = 0
-        self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
+        self._web(Step(0, 0))
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -108,8 +177,13 @@ class SimulatedMixer:
         return self.topology.size
 
     def edges(self, at: Step) -> Edges:
-        """All directed edges: the graph is the same at every step."""
-        return self._edges
+        """All directed edges of the step."""
+        return self._web(at).edges
+
+    def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
+        """To whom a peer sends at a step: nobody if it is dead itself."""
+        dead = self.dead_at(at)
+        return () if peer in dead else tuple(j for j in self._web(at).to[peer] if j not in dead)
 
     def dead_at(self, at: Step) -> frozenset[int]:
         """Return who is dead at a step."""
@@ -126,7 +200,7 @@ class SimulatedMixer:
         dead = self.dead_at(at)
         if out.rows is not None:
             size = out.codec.encode(out.rows[0])
-            self._count(len(size), dead)
+            self._count(len(size), self._web(at), dead)
             self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
             return
         assert out.edges is not None
@@ -146,11 +220,12 @@ class SimulatedMixer:
         if at not in self._posted:
             raise LocalProtocolError(f"{at} is collected before it was posted")
         posted, dead = self._posted.pop(at), self.dead_at(at)
-        verdict = self._verdicts(at)
+        web = self._web(at)
+        verdict = self._verdicts(at, web)
         came: list[tuple[int, int]] = []
         values: list[Tensor | bytes] = []
         missing: list[tuple[int, int]] = []
-        for e, (dst, src) in enumerate(self._pairs):
+        for e, (dst, src) in enumerate(web.pairs):
             value = self._value(posted, dst, src)
             if value is None or dst in dead:
                 missing.append((dst, src))
@@ -159,64 +234,55 @@ class SimulatedMixer:
                 values.append(value)
             else:
                 missing.append((dst, src))
-                self._postpone(at, posted, (dst, src), value, int(verdict[e]))
+                self._postpone(at, posted, (dst, src), value, web.W[dst, src], int(verdict[e]))
         late = self._arrivals(dead)
         self._exchange += 1
-        chosen = self._edges if not missing else self._edges_of(tuple(came))
+        chosen = web.edges if not missing else web.edges_of(tuple(came))
         return Inbox(chosen.src, chosen.dst, chosen.weight, chosen.self_weight, values, tuple(missing), late)
 
+    def close(self) -> None:
+        """No late row is settled any more: what is still on its way is lost."""
+        self.lost += len(self._way)
+        self._way.clear()
+
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray."""
+        """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray.
+
+        Raises LocalProtocolError where the rows of W do not sum to 1: then only what is made for it may mix.
+        """
+        web = self._web(at)
+        if not web.convex:
+            raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")
         if self.exact or codec is not DENSE or self.faults is not None:
             return mix_by_flows(self, rows, at, codec)
         dead = self.dead_at(at)
-        self._count(rows.shape[1] * rows.element_size(), dead)
+        self._count(rows.shape[1] * rows.element_size(), web, dead)
         self._exchange += 1
-        matrix = self._matrix(dead, rows.dtype)
+        matrix = web.matrix(dead, rows.dtype)
         if isinstance(matrix, Tensor):
             return matrix @ rows
         product: np.ndarray = matrix @ rows.numpy()
         return torch.from_numpy(product)
 
-    def _edges_of(self, pairs: tuple[tuple[int, int], ...]) -> Edges:
-        """Edges with what these pairs' weights leave at home."""
-        dst = [i for i, _ in pairs]
-        src = [j for _, j in pairs]
-        weight = self.W[dst, src] if pairs else np.zeros(0)
-        home = np.ones(self.size)
-        np.subtract.at(home, dst, weight)
-        return Edges(
-            torch.tensor(src, dtype=torch.int64),
-            torch.tensor(dst, dtype=torch.int64),
-            torch.from_numpy(weight.copy()),
-            torch.from_numpy(home),
-        )
+    def _web(self, at: Step) -> _Web:
+        t = self._timetable.exchange(at)
+        if t is None:
+            return self._static
+        schedule = self.topology.schedule
+        if schedule is not None and schedule.period is not None:
+            t %= schedule.period
+        if t not in self._webs:
+            self._webs[t] = _Web(np.asarray(self.topology.matrix(t, self._counts)))
+            if len(self._webs) > KEPT:
+                self._webs.popitem(last=False)
+        return self._webs[t]
 
-    def _matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
-        """W without the edges of the dead: a dense Tensor for few peers, else a SciPy CSR matrix."""
-        if (dead, dtype) not in self._matrices:
-            W = self.W.copy()
-            for i in dead:
-                np.fill_diagonal(W, W.diagonal() + np.where(np.arange(self.size) == i, 0.0, W[:, i]))
-                W[:, i] = 0.0
-                W[i, :] = 0.0
-                W[i, i] = 1.0
-            dense = torch.from_numpy(W).to(dtype)
-            if self.size <= DENSE_UP_TO:
-                self._matrices[dead, dtype] = dense
-            else:
-                from scipy.sparse import csr_matrix
+    def _count(self, payload: int, web: _Web, dead: frozenset[int]) -> None:
+        sent = web.sent(dead)
+        self.bytes_sent += payload * sent
+        self.messages_sent += sent
 
-                self._matrices[dead, dtype] = csr_matrix(dense.numpy())
-        return self._matrices[dead, dtype]
-
-    def _count(self, payload: int, dead: frozenset[int]) -> None:
-        degree = self._degree.copy()
-        degree[list(dead)] = 0
-        self.bytes_sent += payload * degree
-        self.messages_sent += degree
-
-    def _verdicts(self, at: Step) -> np.ndarray | None:
+    def _verdicts(self, at: Step, web: _Web) -> np.ndarray | None:
         """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
         wrong.
         """
@@ -224,14 +290,14 @@ class SimulatedMixer:
         if faults is None or (faults.until is not None and self._exchange >= faults.until):
             return None
         draw = seeding.generator(faults.seed, f"faults.{at.slot}", round=at.round)
-        fate, by, twice = draw.random((3, len(self._pairs)))
-        verdict = np.zeros(len(self._pairs), dtype=np.int64)
+        fate, by, twice = draw.random((3, len(web.pairs)))
+        verdict = np.zeros(len(web.pairs), dtype=np.int64)
         verdict[fate < faults.loss + faults.delay] = 1
         verdict *= 1 + (by * faults.longest).astype(np.int64)
         verdict[fate < faults.loss] = -1
         # A copy is known by its (sender, step) and dropped, as the network drops it: it costs its bytes only.
         for e in np.flatnonzero(twice < faults.duplication):
-            src = self._pairs[e][1]
+            src = web.pairs[e][1]
             self.messages_sent[src] += 1
         return verdict
 
@@ -248,7 +314,7 @@ class SimulatedMixer:
         return value
 
     def _postpone(
-        self, at: Step, posted: _Posted, pair: tuple[int, int], value: Tensor | bytes, by: int
+        self, at: Step, posted: _Posted, pair: tuple[int, int], value: Tensor | bytes, weight: float, by: int
     ) -> None:
         settle = self.faults is not None and self.faults.settle
         if (
@@ -260,8 +326,7 @@ class SimulatedMixer:
         ):
             self.lost += 1
             return
-        dst, src = pair
-        late = Late(pair, at, float(self.W[dst, src]), posted.rows[dst].clone(), value.clone())
+        late = Late(pair, at, float(weight), posted.rows[pair[0]].clone(), value.clone())
         self._way.append(_OnTheWay(self._exchange + by, late))
 
     def _arrivals(self, dead: frozenset[int]) -> tuple[Late, ...]:
