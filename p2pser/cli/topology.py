@@ -1,4 +1,4 @@
-"""``p2pser topology``: list, show and plot who talks to whom."""
+"""``p2pser topology``: list, show, compare and plot who talks to whom."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from p2pser.cli.common import json_option, note, print_json
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_parameters = click.option("--parameters", type=click.IntRange(min=1), default=100_000, show_default=True,
+                           help="Size of the model whose bytes are told.")
+
+
 def _graph_options(command: F) -> F:
+    return click.argument("file")(_size_options(command))
+
+
+def _size_options(command: F) -> F:
     command = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                            help="Seed of random graphs whose file gives none.")(command)
-    command = click.option("--peers", type=click.IntRange(min=1), default=None,
-                           help="Number of peers, instead of the file's.")(command)
-    return click.argument("file")(command)
+    return click.option("--peers", type=click.IntRange(min=1), default=None,
+                        help="Number of peers, instead of the file's.")(command)
 
 
 @click.group()
 def topology() -> None:
-    """List, show and plot topologies.
+    """List, show, compare and plot topologies.
 
     FILE is a topology file (YAML or GraphML) or the name of a shipped one, such as ring.
 
@@ -58,31 +65,34 @@ def list_command(as_json: bool) -> None:
 
 @topology.command(short_help="Show a topology in numbers.")
 @_graph_options
+@_parameters
 @json_option
-def show(file: str, peers: int | None, seed: int, as_json: bool) -> None:
+def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool) -> None:
     """Show a topology in numbers: size, degrees, diameter, and how fast gossip on it agrees.
+
+    Of schedules and one-way links also: period, contraction, consensus in finite time, messages and bytes.
 
     Example: p2pser topology show ring --peers 16 --json
     """
     from p2pser.topology import spec, summary
 
     loaded = spec.load(file, peers, seed)
-    facts = summary.summarise(loaded)
+    facts = summary.summarise(loaded, parameters)
     if as_json:
         print_json(facts)
         return
-    rounds = facts["rounds_to_1e-6"]
+    changes = loaded.schedule is not None
     table = _table("", ("", "left"), title=loaded.name)
     for label, value in (
         ("peers", facts["peers"]),
-        ("links", facts["edges"]),
-        ("degree (min, mean, max)", f"{facts['degree']['min']}, {facts['degree']['mean']:.3g}, "
-                                    f"{facts['degree']['max']}"),
+        ("links, all that are ever used" if changes else "links", facts["edges"]),
+        ("messages sent (min, mean, max)" if changes else "degree (min, mean, max)",
+         f"{facts['degree']['min']}, {facts['degree']['mean']:.3g}, {facts['degree']['max']}"),
         ("diameter", f"{facts['diameter']} links"),
         ("weights", facts["weights"]),
-        ("slem of W", f"{facts['slem']:.6f}"),
+        *(_schedule_lines(facts, parameters) if changes else [("slem of W", f"{facts['slem']:.6f}")]),
         ("spectral gap", f"{facts['spectral_gap']:.6f}"),
-        ("exchanges to 1e-6", "never" if rounds is None else rounds),
+        ("exchanges to 1e-6", _or_never(facts["rounds_to_1e-6"])),
         ("own keys", "yes" if any(entry.key for entry in loaded.peers.values()) else "no"),
         ("digest", loaded.digest()),
     ):
@@ -96,6 +106,69 @@ def show(file: str, peers: int | None, seed: int, as_json: bool) -> None:
     _print(neighbours)
     if loaded.size > 64:
         note(f"neighbours of the first 64 of {loaded.size} peers")
+
+
+def _schedule_lines(facts: dict[str, Any], parameters: int) -> list[tuple[str, str]]:
+    period, factor = facts["period"], facts["contraction"]
+    what = {
+        "exact": f"{factor:.6g} over one period",
+        "asymptotic": f"{factor:.6g} over one period, in the end (the second eigenvalue)",
+        "estimated": f"{factor:.6g} an exchange, mean-square, estimated over seeded draws",
+    }[facts["contraction_is"]]
+    finite = facts["finite_time_rounds"]
+    return [
+        ("stochastic", {"doubly": "doubly", "row": "rows only: the mean moves a little",
+                        "column": "columns only: for push-sum"}[facts["stochastic"]]),
+        ("period", "never repeats" if period is None else f"{period} exchange{'s' * (period != 1)}"),
+        ("contraction", what),
+        ("consensus in finite time", "no" if finite is None else f"after {finite} exchange{'s' * (finite != 1)}"),
+        ("messages per exchange", f"{facts['messages_per_exchange']:g}"),
+        ("bytes per exchange", f"{facts['bytes_per_exchange']:,.0f} (float32, {parameters:,} parameters)"),
+        ("contraction per exchange", f"{facts['slem']:.6f}"),
+    ]
+
+
+def _or_never(rounds: int | None) -> str:
+    return "never" if rounds is None else str(rounds)
+
+
+@topology.command("compare", short_help="Compare topologies side by side.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@_size_options
+@_parameters
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
+              help="Also draw them side by side (.png, .svg or .pdf).")
+@json_option
+def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parameters: int, out: Path | None,
+                    as_json: bool) -> None:
+    """Compare topologies: load, and how fast gossip on them agrees, predicted and measured on a random start.
+
+    Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --out compared.png
+    """
+    from p2pser.topology import plot as drawing
+    from p2pser.topology import spec, summary, theory
+
+    loaded = [spec.load(file, peers, seed) for file in files]
+    rows = [summary.compare(one, parameters, seed) for one in loaded]
+    if out is not None:
+        drawing.draw_side_by_side(loaded, out)
+    if as_json:
+        print_json({"topologies": rows, "parameters": parameters, "seed": seed, "out": str(out) if out else None})
+        return
+    columns = ("peers", "degree", "links", "sent", "rate", "exact", "theory", "measured")
+    table = _table("topology", *((column, "right") for column in columns), dense=True)
+    for row in rows:
+        measured = row["rounds_measured"]
+        table.add_row(
+            row["name"], str(row["peers"]), _degrees(row["degree"]), str(row["edges"]),
+            f"{row['messages_per_exchange']:g}", f"{'~' * (row['contraction_is'] == 'estimated')}{row['slem']:.3f}",
+            str(row["finite_time_rounds"] or "–"), _or_never(row["rounds_to_1e-6"]),
+            str(measured) if measured is not None else f"> {theory.PATIENCE}")
+    _print(table)
+    note("sent: messages per exchange; rate: slem, or contraction per exchange (~ estimated over draws); exact: exchanges "
+         "to exact consensus; theory, measured: exchanges to 1e-6 of the first distance")
+    if out is not None:
+        note(f"drawn: {out}")
 
 
 @topology.command()
@@ -125,14 +198,15 @@ def _degrees(degree: dict[str, Any]) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _table(*columns: str | tuple[str, str], title: str | None = None) -> Any:
+def _table(*columns: str | tuple[str, str], title: str | None = None, dense: bool = False) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=title is None)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=title is None,
+                  padding=0 if dense else (0, 1))
     for column in columns:
         name, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     return table
 
 

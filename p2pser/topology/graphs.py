@@ -106,7 +106,7 @@ def _drawn(kind: str, make: Callable[[int], nx.Graph], seed: int) -> nx.Graph:
             return checked(graph, f"graph kind {kind!r}")
     apart = _beyond(graph) if graph is not None and graph.is_directed() and len(graph) else ""
     raise TopologyError(f"graph kind {kind!r}: none of {DRAWS} draws was {'strongly ' if apart else ''}connected"
-                        f"{apart and ' (in the last, ' + apart + ')'}; give more links (a higher probability or degree)")
+                        f"{apart and f' (in the last, {apart})'}; give more links (a higher probability or degree)")
 
 
 # ---- networkx's generators ---------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
-"""Drawings of a topology: peers as circles, links as lines, the dead crossed out."""
+"""Drawings of topologies: peers as circles, links as lines, one-way ones as arrows, the dead crossed out.
+
+A schedule is drawn as small multiples: a panel for each of the first exchanges of its period.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.errors import TopologyError
-from p2pser.topology import kinds, mixing, spectral
+from p2pser.topology import kinds, spectral, theory
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
@@ -19,7 +22,12 @@ if TYPE_CHECKING:
 
 PEER, RIM, EDGE = "#2f6f9f", "#17405f", "#9aa7b1"
 DEAD, CROSS, LOST = "#d5d8db", "#8a3b34", "#b4babf"
-_CIRCLES = frozenset({"ring", "complete", "exponential", "watts-strogatz"})
+_CIRCLES = frozenset({
+    "ring", "complete", "exponential", "watts-strogatz", "directed-ring", "directed-exponential",
+    "one-peer-exponential", "base", "epidemic", "random-matching", "sequence",
+})
+PANELS = 4
+"""So many exchanges of a schedule are drawn."""
 
 
 def positions(topology: Topology) -> dict[int, np.ndarray]:
@@ -36,8 +44,11 @@ def positions(topology: Topology) -> dict[int, np.ndarray]:
         return _snake(size)
     if kind == "tree":
         return _tree(size, section.get("branching", 2))
-    if kind == "hypercube" and size > 4:
+    if kind in ("hypercube", "one-peer-hypercube") and size > 4:
         return _hypercube(size)
+    known = nx.get_node_attributes(topology.graph, "pos")
+    if len(known) == size:
+        return {i: np.array(place) for i, place in known.items()}
     if kind in _CIRCLES or size < 4:
         return _circle(size)
     if size <= 64:  # stress-based placement from a circle: deterministic, and clearer than springs; O(N^3)
@@ -114,35 +125,58 @@ def _curved(topology: Topology) -> dict[tuple[int, int], float]:
 
 
 def title(topology: Topology, dead: Collection[int] = ()) -> str:
-    """Return ``ring · 8 peers · slem 0.805``, with the number of the dead where there are any."""
-    slem = spectral.slem(mixing.metropolis(topology.graph))
+    """Return ``ring · 8 peers · slem 0.805``, with the number of the dead; for schedules how fast they agree."""
+    if topology.schedule is None:
+        speed = f"slem {spectral.slem(topology.matrix()):.3f}"
+    else:
+        found = theory.convergence(topology)
+        speed = (f"{found.per_exchange:.3f} an exchange" if found.finite_time is None
+                 else f"consensus in {found.finite_time} exchange{'s' * (found.finite_time != 1)}")
     lost = f" · {len(dead)} dead" if dead else ""
-    return f"{topology.name} · {topology.size} peer{'s' * (topology.size != 1)} · slem {slem:.3f}{lost}"
+    return f"{topology.name} · {topology.size} peer{'s' * (topology.size != 1)} · {speed}{lost}"
 
 
-def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = ()) -> None:
+def panels(topology: Topology) -> list[int | None]:
+    """Return the exchanges to draw, a panel each: the first of a schedule's period; [None] for what is static."""
+    period = 1 if topology.schedule is None else topology.schedule.period
+    return [None] if period == 1 else list(range(min(PANELS, period or PANELS)))
+
+
+def _lines(topology: Topology, exchange: int | None) -> list[tuple[int, int, str]]:
+    """Return (from, to, arrow style) of each link: of one exchange, or of all."""
+    if exchange is None and not (topology.directed and panels(topology) == [None]):
+        return [(u, v, "-") for u, v in topology.graph.edges]
+    W = topology.matrix(exchange or 0)
+    pairs = [(int(j), int(i)) for i, j in np.argwhere(W) if i != j]
+    one_way = [(j, i, "-|>") for j, i in pairs if W[j, i] == 0]
+    return one_way + [(j, i, "-") for j, i in pairs if W[j, i] != 0 and j < i]
+
+
+def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = (), exchange: int | None = None) -> None:
     """Draw a topology on matplotlib axes: ids in circles; the dead grey and crossed out, their links dashed.
 
-    Raises TopologyError where a dead peer is not in the topology.
+    ``exchange``: the links of that exchange of a schedule; None: all that are ever used. Raises TopologyError where a
+    dead peer is not in the topology.
     """
     from matplotlib.patches import FancyArrowPatch
 
     for peer in dead:
         topology.neighbours(peer)
     at, size = positions(topology), topology.size
-    bent = _curved(topology)
+    bent, lines = _curved(topology), _lines(topology, exchange)
     unit = _frame(axes, np.array([at[i] for i in range(size)]), bool(bent))
     radius = max(2.0, min(13.0, 0.4 * unit * _closest(at)))  # in points: readable numbers where there is room
-    width = max(0.4, min(1.8, 40.0 / max(1, topology.graph.number_of_edges())))
-    for u, v in topology.graph.edges:
+    width = max(0.4, min(1.8, 40.0 / max(1, len(lines))))
+    for u, v, style in lines:
         lost = u in dead or v in dead
         line: dict[str, Any] = {
             "color": LOST if lost else EDGE, "linewidth": width, "zorder": 1 if lost else 2,
             "linestyle": (0, (3, 3)) if lost else "solid",
         }
         curve = f"arc3,rad={bent.get((u, v), 0.0)}"
-        axes.add_patch(FancyArrowPatch(at[u], at[v], arrowstyle="-", connectionstyle=curve,
-                                       shrinkA=0, shrinkB=0, **line))
+        axes.add_patch(FancyArrowPatch(at[u], at[v], arrowstyle=style, connectionstyle=curve, shrinkA=0,
+                                       shrinkB=0 if style == "-" else radius, mutation_scale=max(5.0, 0.8 * radius),
+                                       **line))
     for peer in range(size):
         x, y = at[peer]
         gone = peer in dead
@@ -154,7 +188,8 @@ def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = ()) -> None:
         if radius >= 5:
             axes.text(x, y, str(peer), ha="center", va="center", fontsize=0.85 * radius, zorder=5,
                       color="#2b2e31" if gone else "white", fontweight="bold")
-    axes.set_title(title(topology, dead), fontsize=11)
+    axes.set_title(title(topology, dead) if exchange is None else f"{topology.name} · exchange {exchange + 1}",
+                   fontsize=11)
 
 
 def _closest(at: dict[int, np.ndarray]) -> float:
@@ -181,13 +216,37 @@ def _frame(axes: Axes, points: np.ndarray, bent: bool) -> float:
 
 
 def draw(topology: Topology, path: Path | str, dead: Collection[int] = ()) -> None:
-    """Write a drawing to ``path`` (.png, .svg or .pdf), 5 by 5 inches; TopologyError where it cannot."""
+    """Write a drawing to ``path`` (.png, .svg or .pdf), 5 by 5 inches a panel; TopologyError where it cannot."""
+    _write([(topology, exchange) for exchange in panels(topology)], path, 5.0, dead)
+
+
+def _heading(topology: Topology, exchange: int | None, dead: Collection[int]) -> str:
+    """Return the two lines above a small panel; the second is empty from a schedule's second exchange on."""
+    name, *facts = title(topology, dead).split(" · ") if not exchange else [topology.name]
+    which = "" if exchange is None else f" · exchange {exchange + 1}"
+    if exchange == 0 and topology.schedule is not None and topology.schedule.period is not None:
+        which += f" of {topology.schedule.period}"
+    return f"{name}{which}\n{' · '.join(facts)}"
+
+
+def draw_side_by_side(topologies: Sequence[Topology], path: Path | str) -> None:
+    """Write one drawing of several topologies, a panel each, more for schedules; TopologyError where it cannot."""
+    _write([(topology, exchange) for topology in topologies for exchange in panels(topology)], path, 3.6)
+
+
+def _write(drawn: Sequence[tuple[Topology, int | None]], path: Path | str, side: float,
+           dead: Collection[int] = ()) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.0, 5.0), dpi=150, layout="constrained")
+    columns = min(len(drawn), max(PANELS, math.isqrt(len(drawn))))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(side * columns, side * rows), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    draw_on(figure.add_subplot(), topology, dead)
+    for place, (topology, exchange) in enumerate(drawn):
+        draw_on(figure.add_subplot(rows, columns, place + 1), topology, dead, exchange)
+        if len(drawn) > 1:
+            figure.axes[-1].set_title(_heading(topology, exchange, dead), fontsize=9)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:

@@ -7,9 +7,15 @@ from operator import or_
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
-from p2pser.topology import mixing, spectral
+from p2pser.topology import spectral, theory
 from p2pser.topology.spec import Topology
+
+PARAMETERS = 100_000
+"""So many parameters has the model of which the bytes of an exchange are told, unless others are asked for."""
+FLOAT32 = 4
+"""Bytes of one parameter in a message."""
 
 
 def diameter(graph: nx.Graph) -> int:
@@ -26,25 +32,65 @@ def diameter(graph: nx.Graph) -> int:
     return links
 
 
-def summarise(topology: Topology) -> dict[str, Any]:
+def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any]:
     """Return what theory says of a topology, under uniform weights; plain numbers, ready for JSON.
 
     Keys: name, peers, edges (links, each counted once), directed, connected, degree {min, mean, max},
     diameter (links), slem, spectral_gap, rounds_to_1e-6 (exchanges of plain gossip; None: never), weights.
+
+    Of schedules and directed links, edges and diameter are of all links that are ever used, degree is the messages that
+    a peer sends in an exchange, slem the contraction per exchange; further keys: stochastic, period (None: random),
+    contraction over a period and what it is (see ``theory.Convergence``), finite_time_rounds (None: not within a
+    period), messages_per_exchange and bytes_per_exchange (``parameters`` float32 values a message; means).
     """
     graph = topology.graph
-    degrees = [degree for _, degree in graph.degree]
-    slem = spectral.slem(mixing.metropolis(graph))
-    return {
+    facts = {
         "name": topology.name,
         "peers": topology.size,
         "edges": graph.number_of_edges(),
-        "directed": graph.is_directed(),
+        "directed": topology.directed,
         "connected": nx.is_connected(graph),
-        "degree": {"min": min(degrees), "mean": sum(degrees) / len(degrees), "max": max(degrees)},
+    }
+    if topology.schedule is None:
+        degrees = [degree for _, degree in graph.degree]
+        slem = spectral.slem(topology.matrix())
+        return facts | {
+            "degree": {"min": min(degrees), "mean": sum(degrees) / len(degrees), "max": max(degrees)},
+            "diameter": diameter(graph),
+            "slem": slem,
+            "spectral_gap": 1.0 - slem,
+            "rounds_to_1e-6": spectral.rounds_to(1e-6, slem),
+            "weights": topology.weights,
+        }
+    sent, found = theory.messages(topology), theory.convergence(topology)
+    return facts | {
+        "degree": {"min": int(sent.min()), "mean": float(sent.mean()), "max": int(sent.max())},
         "diameter": diameter(graph),
-        "slem": slem,
-        "spectral_gap": 1.0 - slem,
-        "rounds_to_1e-6": spectral.rounds_to(1e-6, slem),
+        "slem": found.per_exchange,
+        "spectral_gap": 1.0 - found.per_exchange,
+        "rounds_to_1e-6": found.rounds,
         "weights": topology.weights,
+        **_exchanges(topology, sent, found, parameters),
+    }
+
+
+def compare(topology: Topology, parameters: int = PARAMETERS, seed: int = 0) -> dict[str, Any]:
+    """Return a topology's line of a comparison: ``summarise`` and, for static ones too, the keys of schedules.
+
+    With ``rounds_measured``: exchanges to 1e-6 from a random start of ``seed`` (None: ``theory.PATIENCE`` are too few).
+    """
+    extra = _exchanges(topology, theory.messages(topology), theory.convergence(topology), parameters)
+    return summarise(topology, parameters) | extra | {"rounds_measured": theory.measured(topology, 1e-6, seed)}
+
+
+def _exchanges(topology: Topology, sent: np.ndarray, found: theory.Convergence, parameters: int) -> dict[str, Any]:
+    each = float(sent.sum(axis=1).mean())
+    return {
+        "stochastic": topology.stochastic,
+        "period": found.period,
+        "contraction": found.contraction,
+        "contraction_is": found.means,
+        "finite_time_rounds": found.finite_time,
+        "messages_per_exchange": each,
+        "bytes_per_exchange": each * parameters * FLOAT32,
     }

@@ -1,0 +1,146 @@
+"""What theory says of a topology's exchanges, of schedules too: how much each shrinks what the peers disagree on.
+
+The distance to consensus of rows X is ||X - 1 mean(X)||. With doubly stochastic W_t it shrinks over exchanges
+1 … t at most by ||W_t … W_1 - 11^T/N||_2, the largest singular value on the disagreement space, which some start
+attains. Where only rows or only columns sum to 1 the limit is another mean (or, with push-sum, a ratio), and the rate
+at which it is approached in the end is the second largest eigenvalue modulus of the product over one period. Random
+schedules have a mean-square rate: the square root of the largest eigenvalue of E[W^T (I - 11^T/N) W] on the
+disagreement space (Boyd et al. 2006), estimated over draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from p2pser import seeding
+from p2pser.topology import families, spectral
+from p2pser.topology.spec import Topology
+
+DRAWS = 100
+"""Exchanges over which random schedules are estimated."""
+EXACT = 1e-12
+"""Consensus is exact below this distance: what remains is rounding."""
+PATIENCE = 20_000
+"""After so many exchanges a measurement is given up."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How fast gossip on a topology agrees."""
+
+    period: int | None
+    """Exchanges after which the schedule repeats; 1: static; None: random."""
+    contraction: float
+    """Factor of the distance to consensus over one period (one exchange where there is none); 0: exact."""
+    means: Literal["exact", "asymptotic", "estimated"]
+    """``exact``: the norm; ``asymptotic``: the modulus of an eigenvalue; ``estimated``: mean-square, over draws."""
+    per_exchange: float
+    """The geometric mean of ``contraction`` over the period's exchanges."""
+    finite_time: int | None
+    """Exchanges until all agree exactly, from the first on; None where they do not within one period."""
+    rounds: int | None
+    """Exchanges to the asked-for fraction of the first distance; None: never."""
+
+
+def distance(P: np.ndarray) -> float:
+    """Return ||P - 11^T/N||_2 of an (N, N) matrix; 0.0 where it is rounding."""
+    value = float(np.linalg.norm(P - 1 / len(P), 2))
+    return 0.0 if value < EXACT else value
+
+
+def convergence(topology: Topology, eps: float = 1e-6) -> Convergence:
+    """Return how fast gossip on a topology agrees; ``rounds`` to ``eps`` of the first distance (0 < eps < 1)."""
+    schedule = topology.schedule
+    period = 1 if schedule is None else schedule.period
+    if period is None:
+        rate = _mean_square(topology)
+        return Convergence(None, rate, "estimated", rate, None, spectral.rounds_to(eps, rate))
+    product, reached, finite = np.eye(topology.size), None, None
+    for t in range(period):
+        product = topology.matrix(t) @ product
+        left = distance(product)
+        reached = t + 1 if reached is None and left <= eps else reached
+        finite = t + 1 if finite is None and left == 0.0 else finite
+    if topology.stochastic != "doubly":
+        factor = spectral.second(product)
+        each = factor ** (1 / period)
+        return Convergence(period, factor, "asymptotic", each, finite, spectral.rounds_to(eps, each))
+    factor = distance(product)
+    rounds = reached if reached is not None else _rounds(product, period, topology.matrix, eps)
+    return Convergence(period, factor, "exact", factor ** (1 / period), finite, rounds)
+
+
+def _rounds(product: np.ndarray, period: int, matrix: Callable[[int], np.ndarray], eps: float) -> int | None:
+    """Return the fewest exchanges to ``eps``, more than a period: powers of the product, then exchange by exchange."""
+    powers = [product]  # product^(2^k)
+    while distance(powers[-1]) > eps:
+        if len(powers) > 50 or distance(powers[-1]) >= 1 - EXACT:
+            return None
+        powers.append(powers[-1] @ powers[-1])
+    whole, periods = np.eye(len(product)), 0
+    for k in reversed(range(len(powers) - 1)):
+        further = powers[k] @ whole
+        if distance(further) > eps:
+            whole, periods = further, periods + 2**k
+    t = periods * period
+    while distance(whole) > eps:
+        whole = matrix(t) @ whole
+        t += 1
+    return t
+
+
+def _mean_square(topology: Topology) -> float:
+    schedule, size = topology.schedule, topology.size
+    if size < 2:
+        return 0.0
+    if isinstance(schedule, families.Random):  # all peers are alike, so all eigenvalues are equal: their mean serves
+        squares = [_centred(topology.matrix(t)) for t in range(DRAWS)]
+        return float(np.sqrt(np.mean([(one**2).sum() for one in squares]) / (size - 1)))
+    mean = np.zeros((size, size))
+    for t in range(DRAWS):
+        W = _centred(topology.matrix(t))
+        mean += W.T @ W / DRAWS
+    return float(np.sqrt(np.linalg.eigvalsh(mean)[-1]))
+
+
+def _centred(W: np.ndarray) -> np.ndarray:
+    """Return (I - J) W (I - J), J = 11^T/N: W on the disagreement space."""
+    half = W - W.mean(axis=0, keepdims=True)
+    centred: np.ndarray = half - half.mean(axis=1, keepdims=True)
+    return centred
+
+
+def measured(topology: Topology, eps: float = 1e-6, seed: int = 0, columns: int = 16) -> int | None:
+    """Return after how many exchanges a normal random start (N, ``columns``) is at ``eps`` of its first distance.
+
+    Column-stochastic topologies are measured as push-sum: rows over weights, the distance to the true mean. Row-
+    stochastic ones by the distance to the mean of the moment. None where PATIENCE ends first.
+    """
+    start = seeding.generator(seed, "measured convergence").normal(size=(topology.size, columns))
+    pushed = topology.stochastic == "column"
+    x, weight = start, np.ones((topology.size, 1))
+
+    def apart() -> float:
+        rows = x / weight
+        return float(np.linalg.norm(rows - (start if pushed else rows).mean(axis=0)))
+
+    first = apart()
+    for t in range(PATIENCE + 1):
+        if apart() <= eps * first:
+            return t
+        W = topology.matrix(t)
+        x = W @ x
+        weight = W @ weight if pushed else weight
+    return None
+
+
+def messages(topology: Topology) -> np.ndarray:
+    """Return how many messages each peer sends in each exchange of a period (of DRAWS exchanges): (T, N) int."""
+    schedule = topology.schedule
+    period = 1 if schedule is None else schedule.period
+    used = [topology.matrix(t) != 0 for t in range(DRAWS if period is None else period)]
+    return np.array([one.sum(axis=0) - one.diagonal() for one in used], dtype=np.int64)
