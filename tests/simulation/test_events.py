@@ -1,0 +1,196 @@
+"""Simulated time: what rounds cost, and asynchronous peers on the event heap."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from p2pser.errors import ConfigError, LocalProtocolError
+from p2pser.gossip.adpsgd import ADPSGD
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
+from p2pser.gossip.stale import StaleGossip
+from p2pser.simulation.clock import Clock, preset, synchronous
+from p2pser.simulation.events import Events
+from p2pser.simulation.mixer import Faults
+from p2pser.topology.spec import Topology
+
+STEPS = 5
+
+
+class Pull:
+    """Local steps towards a peer's own centre."""
+
+    steps = STEPS
+    clips = (1,)
+
+    def __init__(self, centre: float) -> None:
+        self.centre = centre
+
+    def lr(self, round: int) -> float:
+        return 0.05
+
+    def gradient(self, rows: torch.Tensor, round: int, step: int = 0) -> torch.Tensor:
+        return rows - self.centre
+
+    def train(self, state: State, round: int, *, rows: torch.Tensor, correction=None, only=None) -> torch.Tensor:
+        for step in range(self.steps):
+            rows = rows - self.lr(round) * self.gradient(rows, round, step)
+        return rows
+
+
+def topology(graph: nx.Graph) -> Topology:
+    return Topology("test", graph, {}, "metropolis", {})
+
+
+RING = topology(nx.cycle_graph(6))
+
+
+def events(algorithm: Asynchronous, clock: Clock, rounds: int = 40, **options: object) -> Events:
+    start = torch.zeros(6, 4, dtype=torch.float64)
+    return Events(algorithm, start, [Pull(float(i)) for i in range(6)], RING, clock, rounds, **options)
+
+
+def test_a_presets_name_is_looked_up_and_times_are_checked():
+    assert preset("phone").latency_s > preset("wan").latency_s > preset("lan").latency_s
+    with pytest.raises(ConfigError, match="did you mean 'wan'"):
+        preset("wam")
+    with pytest.raises(ConfigError, match=r"slow\[2\] is 0"):
+        Clock(slow={2: 0})
+    with pytest.raises(ConfigError, match="cannot be negative"):
+        Clock(latency_s=-1)
+
+
+def test_a_round_takes_its_steps_and_a_slow_peer_longer():
+    clock = Clock(step_s=0.1, slow={1: 5.0}, jitter=0.0)
+    assert clock.compute(0, 3, STEPS) == pytest.approx(0.5)
+    assert clock.compute(1, 3, STEPS) == pytest.approx(2.5)
+    drawn = [Clock(jitter=0.2).compute(0, round, 1) for round in range(2000)]
+    assert np.std(np.log(drawn)) == pytest.approx(0.2, rel=0.1)
+    assert drawn[7] == Clock(jitter=0.2).compute(0, 7, 1)
+
+
+def test_a_synchronous_round_is_compute_and_messages():
+    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.05, bandwidth=1000)
+    times = synchronous(clock, RING, 3, STEPS, [100])
+    # Two messages of 0.1 s leave one after the other; whom a neighbour serves second waits for both.
+    assert times[0] == pytest.approx([0.65, 0.65, 0.75, 0.75, 0.75, 0.75])
+    assert 3 * 0.65 <= times[-1].min() <= times[-1].max() <= 3 * 0.75 + 1e-9
+
+
+def test_a_straggler_slows_a_synchronous_run_to_its_own_pace():
+    clock = Clock(step_s=0.1, slow={0: 5.0}, jitter=0.0, latency_s=0.0, bandwidth=1e12)
+    times = synchronous(clock, RING, 50, STEPS, [100])
+    assert times[-1].min() / 50 == pytest.approx(2.5, rel=0.1)
+
+
+def test_overlap_hides_the_network_but_not_a_straggler():
+    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.4, bandwidth=1e12)
+    plain, hidden = (synchronous(clock, RING, 20, STEPS, [100], overlap=one)[-1].max() for one in (False, True))
+    assert (plain, hidden) == (pytest.approx(18.0), pytest.approx(10.0))
+    slow = Clock(step_s=0.1, slow={0: 5.0}, jitter=0.0)
+    assert synchronous(slow, RING, 20, STEPS, [100], overlap=True)[-1].max() == pytest.approx(50.0, rel=0.01)
+
+
+@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+def test_nobody_waits_for_a_straggler(algorithm):
+    run = events(algorithm, preset("wan", slow={0: 5.0}))
+    run.run()
+    fast = [run.finished[i] for i in range(1, 6)]
+    assert max(fast) <= 40 * STEPS * 0.05 * 1.15
+    assert run.finished[0] >= 3.5 * max(fast)
+    assert run.idle_s.sum() == 0
+
+
+@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+def test_the_same_run_twice_is_the_same(algorithm):
+    def once(seed: int) -> tuple[torch.Tensor, list[float], int]:
+        run = events(algorithm, preset("lan", slow={2: 3.0}, seed=seed), faults=Faults(loss=0.1, delay=0.1, seed=seed))
+        run.run()
+        return run.rows, list(run.finished.values()), int(run.bytes_sent.sum())
+
+    first, second, other = once(0), once(0), once(1)
+    assert torch.equal(first[0], second[0])
+    assert first[1:] == second[1:]
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+def test_all_learn_what_no_peer_has_alone(algorithm):
+    run = events(algorithm, preset("lan"), rounds=120)
+    seen = []
+    run.run(lambda peer: seen.append(peer))
+    assert len(seen) == 6 * 120
+    assert float(run.rows.mean()) == pytest.approx(2.5, abs=0.3)  # the mean of the centres 0 .. 5
+    assert float((run.rows - run.rows.mean()).abs().max()) < 1.5
+
+
+def test_push_sum_does_not_favour_the_fast_and_pairwise_averaging_does():
+    def mean(algorithm: Asynchronous) -> float:
+        run = events(algorithm, preset("lan", slow={5: 5.0}), rounds=150)
+        taken = []
+        run.run(lambda peer: taken.append(float(run.rows.mean())), until=40.0)
+        return float(np.mean(taken[-200:]))
+
+    fair = mean(StaleGossip(decay=0.0))
+    skewed = mean(ADPSGD())
+    print(f"mean of the models, all alike 2.5: push-sum {fair:.3f}, AD-PSGD {skewed:.3f}")
+    assert fair == pytest.approx(2.5, abs=0.12)
+    assert skewed < 2.3
+
+
+def test_a_dead_peer_is_neither_waited_for_nor_heard():
+    run = events(ADPSGD(bound=1), preset("lan", jitter=0.0), dead={2: 10})
+    run.run()
+    assert run.living == (0, 1, 3, 4, 5)
+    assert run.nodes[2].clock == 10
+    assert all(run.nodes[i].clock == 40 for i in run.living)
+    assert run.nodes[1].place.neighbours == (0,)
+    # At the bound its neighbours hold until they know: 8 seconds at most, each.
+    assert 0 < run.idle_s.sum() <= 16 + 1e-9
+
+
+def test_a_run_can_be_looked_at_in_between():
+    run = events(ADPSGD(), preset("lan"))
+    run.run(until=3.0)
+    assert run.now <= 3.0
+    half = [node.clock for node in run.nodes]
+    assert all(8 <= clock <= 14 for clock in half)
+    run.run()
+    assert {node.clock for node in run.nodes} == {40}
+
+
+class Mute(ADPSGD):
+    """Answers nothing and asks nothing again: what must be found out."""
+
+    def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
+        return []
+
+    def remind(self, state: State, place: Place, clock: int) -> list[Message]:
+        return []
+
+    def ready(self, state: State, place: Place, clock: int) -> list[Message]:
+        said = super().ready(state, place, clock)
+        return said if place.peer == 0 else []
+
+
+def test_a_deadlock_is_an_error():
+    run = events(Mute(bound=0), preset("lan"))
+    run._watch = lambda i, size: None
+    with pytest.raises(LocalProtocolError, match=r"peers \[0, 1, 2, 3, 4, 5\] wait for ever"):
+        run.run()
+
+
+def test_an_answer_waits_for_the_end_of_a_local_step_only():
+    clock = Clock(step_s=1.0, slow={0: 5.0}, jitter=0.0, latency_s=0.01)
+    run = Events(ADPSGD(), torch.zeros(2, 4), [Pull(0.0), Pull(1.0)], topology(nx.path_graph(2)), clock, 3)
+    # The request of 5.0 s comes at 5.01, during peer 0's second step (5 s to 10 s); the answer during a step of peer 1.
+    run.run(until=10.9)
+    assert run.nodes[1].open
+    assert staleness(run.nodes[0].state).histogram[0] == 1
+    assert run.nodes[0].clock == 0
+    run.run(until=11.1)
+    assert not run.nodes[1].open
+    assert staleness(run.nodes[1].state).histogram[1] == 1
