@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
@@ -38,18 +39,29 @@ class Died(Exception):
 class SoloMixer:
     """One peer's end of the bus. Waiting for a peer that ended is an error: on a network it could last."""
 
-    def __init__(self, bus: Bus, peer: int) -> None:
+    def __init__(self, bus: Bus, peer: int, slots: int = 1) -> None:
         self.bus, self.peer = bus, peer
-        self.W = metropolis(bus.topology.graph)
+        self.slots = slots
         self.size = bus.topology.size
         self.peers = (peer,)
 
-    def edges(self, at: Step) -> Edges:
-        src = list(self.bus.topology.neighbours(self.peer))
-        return self._edges(src)
+    def W(self, at: Step) -> np.ndarray:
+        """Rounds below 0 are not asked for in these tests, and no final consensus of a schedule."""
+        topology = self.bus.topology
+        static = topology.schedule is None and topology.weights == "metropolis"
+        return metropolis(topology.graph) if static else topology.matrix(at.round * self.slots + at.slot)
 
-    def _edges(self, src: list[int]) -> Edges:
-        weight = torch.tensor([float(self.W[self.peer, j]) for j in src], dtype=torch.float64)
+    def sources(self, at: Step) -> list[int]:
+        return [j for j in np.flatnonzero(self.W(at)[self.peer]).tolist() if j != self.peer]
+
+    def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
+        return tuple(j for j in np.flatnonzero(self.W(at)[:, peer]).tolist() if j != peer)
+
+    def edges(self, at: Step) -> Edges:
+        return self._edges(self.sources(at), at)
+
+    def _edges(self, src: list[int], at: Step) -> Edges:
+        weight = torch.tensor([float(self.W(at)[self.peer, j]) for j in src], dtype=torch.float64)
         dst = torch.full((len(src),), self.peer, dtype=torch.int64)
         return Edges(torch.tensor(src, dtype=torch.int64), dst, weight, 1 - weight.sum(0, keepdim=True))
 
@@ -58,7 +70,7 @@ class SoloMixer:
             raise Died
         with self.bus.changed:
             if out.rows is not None:
-                sent = {j: out.rows[0].clone() for j in self.bus.topology.neighbours(self.peer)}
+                sent = {j: out.rows[0].clone() for j in self.receivers(self.peer, at)}
             else:
                 sent = {j: value for (_, j), value in out.edges.items()}
             self.bus.posts[self.peer, at] = sent
@@ -66,7 +78,7 @@ class SoloMixer:
 
     def collect(self, at: Step) -> Inbox:
         src, values, missing = [], [], []
-        for j in self.bus.topology.neighbours(self.peer):
+        for j in self.sources(at):
             with self.bus.changed:
                 known = self.bus.changed.wait_for(
                     lambda j=j: (
@@ -83,7 +95,7 @@ class SoloMixer:
                 else:
                     assert j not in self.bus.ended, f"peer {self.peer} waits at {at} for {j}, which has ended"
                     missing.append((self.peer, j))
-        edges = self._edges(src)
+        edges = self._edges(src, at)
         return Inbox(edges.src, edges.dst, edges.weight, edges.self_weight, values, tuple(missing))
 
     def mix(self, rows: torch.Tensor, at: Step, codec: Any = None) -> torch.Tensor:
@@ -97,7 +109,10 @@ def each_alone() -> Callable[..., dict[int, Any]]:
     """
 
     def run(
-        topology: Topology, work: Callable[[SoloMixer], Any], dead: dict[int, Step] | None = None
+        topology: Topology,
+        work: Callable[[SoloMixer], Any],
+        dead: dict[int, Step] | None = None,
+        slots: int = 1,
     ) -> dict[int, Any]:
         bus = Bus(topology, dead or {})
         results: dict[int, Any] = {}
@@ -105,7 +120,7 @@ def each_alone() -> Callable[..., dict[int, Any]]:
 
         def one(peer: int) -> None:
             try:
-                results[peer] = work(SoloMixer(bus, peer))
+                results[peer] = work(SoloMixer(bus, peer, slots))
             except Died:
                 return
             except BaseException as error:

@@ -1,0 +1,128 @@
+"""Push-sum's mechanics: alone as together, resumed as uninterrupted, its messages and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from p2pser.config import Config
+from p2pser.errors import RemoteProtocolError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.mixer import Inbox, Step
+from p2pser.gossip.run import run
+from p2pser.gossip.table import algorithm, check
+from p2pser.peer import checkpoint
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.topology.spec import parse
+
+GRAPHS = {
+    "digraph": parse({"graph": {"kind": "random-digraph", "peers": 6, "seed": 4}}, "test"),
+    "one-peer": parse({"graph": {"kind": "one-peer-exponential", "peers": 6}}, "test"),
+    "local": parse({"graph": {"kind": "epidemic", "peers": 6, "form": "local"}}, "test"),
+    "star": parse({"graph": {"kind": "star", "peers": 6}}, "test"),
+}
+
+
+class Waves:
+    """Local work in float32 that differs by peer and round."""
+
+    def __init__(self, peers):
+        self.peers = peers
+        self.clips = tuple(3 + 2 * i for i in peers)
+
+    def train(self, state, round, *, rows=None, correction=None, only=None):
+        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
+        x = state.rows["x"] if rows is None else rows
+        return x - 0.1 * torch.sin(x * own + 0.3 * round)
+
+
+def start(size=6):
+    return torch.randn(size, 11, generator=torch.Generator().manual_seed(0))
+
+
+def pushing(weighting="clips"):
+    method = algorithm("push-sum")
+    list(method.check(Config().with_settings([f"gossip.weighting={weighting}"]), GRAPHS["digraph"]))
+    return method
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
+    where = GRAPHS[graph]
+    mixer = SimulatedMixer(where, exact=True)
+    together = run(pushing(), State({"x": start()}), Waves(mixer.peers), mixer, 6)
+
+    def one(solo):
+        return run(pushing(), State({"x": start()[solo.peer :][:1].clone()}), Waves(solo.peers), solo, 6)
+
+    alone = each_alone(where, one)
+    for key, rows in together.rows.items():
+        assert all(torch.equal(alone[i].rows[key][0], rows[i]) for i in range(6)), key
+    assert together.rows["x"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, tmp_path):
+    where, work = GRAPHS[graph], Waves(range(6))
+    whole = run(pushing(), State({"x": start()}), work, SimulatedMixer(where), 9)
+    half = run(pushing(), State({"x": start()}), work, SimulatedMixer(where), 4)
+    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
+    found = checkpoint.load(tmp_path, 4)
+    resumed = run(pushing(), State(found.rows, found.edges), work, SimulatedMixer(where), 9, 4)
+    assert all(torch.equal(resumed.rows[key], rows) for key, rows in whole.rows.items())
+    assert all(torch.equal(resumed.edges[e][key], one) for e, kept in whole.edges.items() for key, one in kept.items())
+
+
+def test_the_state_of_a_rounds_start_is_not_changed_by_the_round():
+    method, mixer = pushing(), SimulatedMixer(GRAPHS["digraph"])
+    state = run(method, State({"x": start()}), Waves(range(6)), mixer, 2)
+    before = State(dict(state.rows), state.edges)
+    rows = {key: one.clone() for key, one in before.rows.items()}
+    edges = {edge: {key: one.clone() for key, one in kept.items()} for edge, kept in before.edges.items()}
+    method.round(state, Waves(range(6)), mixer, 2)
+    assert all(torch.equal(before.rows[key], one) for key, one in rows.items())
+    assert before.edges.keys() == edges.keys()
+    assert all(torch.equal(before.edges[e][key], one) for e, kept in edges.items() for key, one in kept.items())
+
+
+def test_a_message_is_a_float64_row_with_its_weight_to_each_receiver():
+    mixer = SimulatedMixer(GRAPHS["one-peer"])
+    run(pushing(), State({"x": start()}), Waves(range(6)), mixer, 5)
+    assert mixer.messages_sent.tolist() == [5] * 6
+    assert mixer.bytes_sent.tolist() == [5 * 8 * 12] * 6
+
+
+class Deaf(SimulatedMixer):
+    """Hands out one wrong value."""
+
+    value: object = b""
+
+    def collect(self, at):
+        inbox = super().collect(at)
+        return Inbox(inbox.src, inbox.dst, inbox.weight, inbox.self_weight, [self.value, *inbox.values[1:]])
+
+
+@pytest.mark.parametrize("value", [b"", torch.zeros(11).double(), torch.zeros(12), -torch.ones(12).double(),
+                                   torch.full((12,), float("nan")).double()])
+def test_a_wrong_message_is_the_senders_fault(value):
+    mixer = Deaf(GRAPHS["digraph"])
+    mixer.value = value
+    with pytest.raises(RemoteProtocolError, match="no sum of 12 numbers"):
+        pushing().round(State({"x": start()}), Waves(range(6)), mixer, 0)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "clips"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_topology_will_do(graph, weighting):
+    config = Config().with_settings(["gossip.algorithm=push-sum", f"gossip.weighting={weighting}"])
+    assert tuple(check(algorithm("push-sum"), config, GRAPHS[graph])) == ()
+
+
+def test_receivers_of_a_step_share_the_mass():
+    mixer = SimulatedMixer(GRAPHS["star"])
+    state = run(pushing("uniform"), State({"x": start()}), Waves(range(6)), mixer, 1)
+    degrees = torch.tensor([5.0, *[1.0] * 5])
+    shares = 1 / (degrees + 1)
+    assert torch.allclose(state.rows["mass"][0, -1], shares.sum().double())
+    assert torch.allclose(state.rows["mass"][1, -1], (shares[0] + shares[1]).double())
+    assert mixer.receivers(0, Step(0, 0)) == (1, 2, 3, 4, 5)
