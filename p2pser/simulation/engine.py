@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,20 @@ from torch import Tensor
 from p2pser.config import Config
 from p2pser.errors import ConfigError, P2PSERError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import Asynchronous
 from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Step
+from p2pser.gossip.overlap import Overlap
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics as gossip_statistics
 from p2pser.gossip.table import algorithm, check
+from p2pser.learning.learner import LocalWork
 from p2pser.learning.metrics import Predictions
 from p2pser.models.rows import Schema
 from p2pser.simulation.bench import Bench
+from p2pser.simulation.clock import Clock, synchronous
+from p2pser.simulation.events import Events, total
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.speech.federation import Federation
 from p2pser.speech.normalise import Statistics, from_sums, sums
@@ -42,7 +47,9 @@ class Round:
 
     loss: mean over the living peers that trained. uar: of the held-out clips: "mean" and "worst" over the living peers,
     "consensus" of the model that the consensus would be now; None where not evaluated. distance: the
-    consensus distance. bytes: payload bytes sent so far, mean over peers.
+    consensus distance. bytes: payload bytes sent so far, mean over peers. seconds: simulated seconds from the start
+    to when all peers had done the round; None without a clock. An asynchronous algorithm's round r is over when the
+    peers have done r rounds each on average.
     """
 
     round: int
@@ -50,6 +57,7 @@ class Round:
     uar: Mapping[str, float | None]
     distance: float
     bytes: float
+    seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as plain data."""
@@ -86,6 +94,8 @@ class Run:
     wall_s: float
     notes: tuple[str, ...] = ()
     """What the algorithm warns of."""
+    asynchronous: Mapping[str, Any] | None = None
+    """Staleness, refusals and drift of an algorithm without lock-step (simulation.events.total)."""
 
 
 def distance(rows: Tensor, mean: Tensor) -> float:
@@ -105,6 +115,7 @@ def simulate(
     card: bool = False,
     dead: Mapping[int, int] | None = None,
     faults: Faults | None = None,
+    clock: Clock | None = None,
     observe: Callable[[Round], None] | None = None,
 ) -> Run:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
@@ -112,7 +123,9 @@ def simulate(
     exact: mix and agree bit for bit as the network does; without it, mixing is one product and the final
     consensus works on coordinates in the rows' own span (an isometry: the same norms, to rounding).
     each_peer: evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
-    dead: {peer: round} in which a peer falls silent. observe: called after each round.
+    dead: {peer: round} in which a peer falls silent. clock: what steps and messages cost in simulated seconds; then
+    each round has its ``seconds`` (deaths aside), and asynchronous algorithms run by it (default: a LAN, all peers
+    alike). observe: called after each round; of synchronous algorithms it sees no seconds.
 
     Raises ConfigError where the topology and the federation are of different sizes or nobody would be left,
     P2PSERError where the living cannot go on without the dead (clients without their hub).
@@ -152,7 +165,7 @@ def simulate(
             if (reason := method.ends(i, lost & set(topology.neighbours(i)))) is not None:
                 raise P2PSERError(f"{reason}: training ends before round {round} of {config.training.rounds}")
 
-    def after_round(round: int, state: State) -> None:
+    def after_round(round: int, state: State, seconds: float | None = None) -> None:
         rows = method.model(state)[list(living)]
         mean = share @ rows
         last = round == config.training.rounds - 1
@@ -169,13 +182,35 @@ def simulate(
                 },
                 distance=distance(rows, mean),
                 bytes=float((mixer.bytes_sent - before).mean()),
+                seconds=seconds,
             )
         )
         if observe is not None:
             observe(history[-1])
 
-    state = run(method, state, bench.local, mixer, config.training.rounds, before_round=before_round,
-                after_round=after_round)
+    accounts: Mapping[str, Any] | None = None
+    if isinstance(method, Asynchronous):
+        works = [LocalWork([learner]) for learner in bench.local.learners]
+        events = Events(method, state.rows["x"], works, topology, clock or Clock(), config.training.rounds,
+                        seed=config.seed, faults=faults, dead=dead)
+
+        def after_average_round(round: int) -> None:
+            bench.local.losses = [work.losses[0] if work.losses else float("nan") for work in works]
+            mixer.bytes_sent = before + events.bytes_sent
+            after_round(round, State({"x": events.rows}), events.now)
+
+        events.each_round(after_average_round)
+        mixer.bytes_sent = before + events.bytes_sent
+        state = State({"x": events.rows})
+        accounts = total([events.nodes[i].report() for i in living])
+    else:
+        state = run(method, state, bench.local, mixer, config.training.rounds, before_round=before_round,
+                    after_round=after_round)
+        if clock is not None:
+            sizes = [int(mixer.bytes_sent.sum() / max(1, mixer.messages_sent.sum()))] * method.slots
+            ends = synchronous(clock, topology, config.training.rounds, config.training.local_steps, sizes,
+                               overlap=isinstance(method, Overlap)).max(axis=1)
+            history[:] = [replace(one, seconds=float(end)) for one, end in zip(history, ends)]
     trained = mixer.bytes_sent.copy()
     # Misses are the training's: over TCP the end loses nothing but the dead.
     faults, mixer.faults = mixer.faults, None
@@ -207,6 +242,7 @@ def simulate(
         messages_late=mixer.late,
         wall_s=time.monotonic() - began,
         notes=notes,
+        asynchronous=accounts,
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import LocalProtocolError
 from p2pser.gossip.algorithm import Local, State
-from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place
+from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, Staleness
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.mixer import Faults
 from p2pser.topology.spec import Topology
@@ -35,6 +35,15 @@ class _Training:
     began: float
     step_s: float
     ends: float
+
+
+def total(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the accounting of several peers (``Node.report``) as one: histograms, refusals and drift added up."""
+    histogram = np.sum([one["staleness"]["histogram"] for one in accounts], axis=0).tolist()
+    stale = Staleness(tuple(histogram))
+    return {"staleness": {"mean": stale.mean, "max": stale.max, "histogram": histogram,
+                          "bound": accounts[0]["staleness"]["bound"]},
+            **{name: sum(one[name] for one in accounts) for name in ("refused", "open", "drift")}}
 
 
 class Events:
@@ -108,6 +117,18 @@ class Events:
             act(*arguments)
         for i in self.living:
             self.nodes[i].close()
+
+    def each_round(self, after_round: Callable[[int], None]) -> None:
+        """Run to the end; ``after_round(r)`` is called when the living have done r + 1 rounds each, on average."""
+        counted, living = 0, set(self.living) - self.dead.keys()
+
+        def one(peer: int) -> None:
+            nonlocal counted
+            counted += peer in living
+            if peer in living and counted % len(living) == 0:
+                after_round(counted // len(living) - 1)
+
+        self.run(one)
 
     # Events -------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
 from p2pser.gossip.stale import StaleGossip
 from p2pser.simulation.clock import Clock, preset, synchronous
+from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults
 from p2pser.topology.spec import Topology
@@ -194,3 +195,41 @@ def test_an_answer_waits_for_the_end_of_a_local_step_only():
     run.run(until=11.1)
     assert not run.nodes[1].open
     assert staleness(run.nodes[1].state).histogram[1] == 1
+
+
+@pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
+def test_a_whole_run_learns_as_well_as_in_lock_step(made_up, name):
+    config, ring, federation = made_up(peers=5, **{"training.rounds": 20})
+    lock_step = simulate(config, ring, federation)
+    run = simulate(config.with_settings([f"gossip.algorithm={name}"]), ring, federation)
+    assert run.history[-1].uar["consensus"] >= lock_step.history[-1].uar["consensus"] - 0.06
+    assert len(run.history) == 20
+    assert run.final.converged
+    assert run.asynchronous["open"] == 0
+    assert run.asynchronous["staleness"]["max"] <= run.asynchronous["staleness"]["bound"]
+    assert sum(run.asynchronous["staleness"]["histogram"]) >= 5 * 20
+    assert run.bytes_training.min() > 0
+
+
+def test_with_a_straggler_asynchronous_rounds_take_a_fraction_of_the_seconds(made_up):
+    config, ring, federation = made_up(peers=5)
+    clock = preset("wan", slow={0: 5.0})
+
+    def seconds(name: str) -> float:
+        run = simulate(config.with_settings([f"gossip.algorithm={name}"]), ring, federation, clock=clock)
+        ends = [round.seconds for round in run.history]
+        assert ends == sorted(ends)
+        return ends[-4]
+
+    waiting = seconds("dfedavg")
+    assert seconds("overlap") <= waiting
+    assert seconds("ad-psgd") < 0.4 * waiting
+    assert seconds("stale-gossip") < 0.4 * waiting
+
+
+def test_a_whole_run_goes_on_without_the_dead(made_up):
+    config, ring, federation = made_up(peers=5, **{"gossip.algorithm": "ad-psgd"})
+    run = simulate(config, ring, federation, dead={2: 4})
+    assert run.living == (0, 1, 3, 4)
+    assert len(run.history) == 12
+    assert run.final.converged
