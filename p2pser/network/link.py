@@ -18,6 +18,9 @@ FRAME_OVERHEAD = 9 + 33
 KEPT_ROWS = 2
 """Rows sent last that are sent again over a new connection: what the old one had not delivered."""
 
+BEAT = 0.25
+"""Seconds in which a neighbour's progress within a phase is told once. Patience counts in seconds."""
+
 MOST_WAITING = 8
 """Payloads that wait for one neighbour: older ones could not be settled any more (exchange.MEMORY)."""
 
@@ -65,7 +68,8 @@ class Link:
         self.closed = ""
         """Why nothing is exchanged with this neighbour any more; empty while something is."""
         self.traffic = Traffic()
-        self.progress: Progress | None = None
+        self._progress: Progress | None = None
+        self._told: tuple[Progress, float] | None = None
         self.arrived = 0
         """Payloads handed over (counted by the I/O thread)."""
         self.taken = 0
@@ -104,7 +108,7 @@ class Link:
                         "a peer that was lost cannot come back before the next start of all peers")
         if self.hello is None or hello.incarnation != self.hello.incarnation:
             self._assembler = Assembler(self._max_row_bytes)
-            self.progress = None
+            self._progress = self._told = None
             self._their_restarts = None
         if restarts != self._their_restarts:
             self.receiver.restart()
@@ -114,7 +118,20 @@ class Link:
 
     def forget(self) -> None:
         """The neighbour was lost before the run began: it may come back."""
-        self.hello = self.progress = None
+        self.hello = self._progress = self._told = None
+
+    def progressed(self, progress: Progress, now: float) -> bool:
+        """A header told how far the neighbour is; True where the training thread should know.
+
+        Mere steps within a phase are told at most every ``BEAT`` seconds: each would wake a thread that waits.
+        """
+        if self._progress is not None and progress <= self._progress:
+            return False
+        self._progress = progress
+        if self._told is not None and progress[:3] == self._told[0][:3] and now < self._told[1] + BEAT:
+            return False
+        self._told = progress, now
+        return True
 
     def broken(self) -> None:
         """The connection broke: what was under way may be lost; send it again, with fresh credits."""

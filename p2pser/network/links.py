@@ -238,8 +238,7 @@ class Links:
         if link.hello is None or link.closed or header.incarnation != link.hello.incarnation:
             return
         self._liveness.heard(link.peer, now)
-        if link.progress is None or header.progress > link.progress:
-            link.progress = header.progress
+        if link.progressed(header.progress, now):
             self.events.put(events.Progressed(link.peer, header.progress))
 
     def _exchanged(self, link: Link, header: Header, payload: memoryview, now: float) -> None:
