@@ -1,0 +1,146 @@
+"""RelaySGD's mechanics: alone as together, resumed as uninterrupted, its tree, its messages and its refusals."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+import torch
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.mixer import Inbox, Step
+from p2pser.gossip.relay import spanning_tree
+from p2pser.gossip.run import run
+from p2pser.gossip.table import algorithm, check
+from p2pser.peer import checkpoint
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.topology.spec import parse
+
+GRAPHS = {
+    "tree": (parse({"graph": {"kind": "tree", "peers": 7}}, "test"), {}),
+    "ring": (parse({"graph": {"kind": "ring", "peers": 7}}, "test"), {"spanning_tree": True}),
+}
+CLIPS = Config().with_settings(["gossip.algorithm=relay", "gossip.weighting=clips"])
+
+
+class Waves:
+    """Local work in float32 that differs by peer and round."""
+
+    def __init__(self, peers):
+        self.peers = peers
+        self.clips = tuple(3 + 2 * i for i in peers)
+
+    def train(self, state, round, *, rows=None, correction=None, only=None):
+        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
+        return state.rows["x"] - 0.1 * torch.sin(state.rows["x"] * own + 0.3 * round)
+
+
+def start():
+    return torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
+
+
+def method(graph, config=CLIPS):
+    where, parameters = GRAPHS[graph]
+    found = algorithm("relay", parameters)
+    assert tuple(check(found, config, where)) == ()
+    return found
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
+    where = GRAPHS[graph][0]
+    mixer = SimulatedMixer(where, exact=True)
+    together = run(method(graph), State({"x": start()}), Waves(mixer.peers), mixer, 8)
+    alone = each_alone(where, lambda solo: run(
+        method(graph), State({"x": start()[solo.peer :][:1].clone()}), Waves(solo.peers), solo, 8))
+    assert all(torch.equal(alone[i].rows["x"][0], together.rows["x"][i]) for i in range(7))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, tmp_path):
+    where, work = GRAPHS[graph][0], Waves(range(7))
+    whole = run(method(graph), State({"x": start()}), work, SimulatedMixer(where), 9)
+    half = run(method(graph), State({"x": start()}), work, SimulatedMixer(where), 4)
+    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
+    found = checkpoint.load(tmp_path, 4)
+    resumed = run(method(graph), State(found.rows, found.edges), work, SimulatedMixer(where), 9, 4)
+    assert torch.equal(resumed.rows["x"], whole.rows["x"])
+    assert resumed.edges.keys() == whole.edges.keys()
+
+
+def test_links_outside_the_tree_carry_empty_messages():
+    where = GRAPHS["ring"][0]
+    mixer = SimulatedMixer(where)
+    run(method("ring"), State({"x": start()}), Waves(range(7)), mixer, 5)
+    tree = spanning_tree(where.graph)
+    assert mixer.messages_sent.tolist() == [10] * 7
+    assert mixer.bytes_sent.tolist() == [5 * 4 * 12 * tree.degree(i) for i in range(7)]
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(9), nx.complete_graph(6), nx.grid_2d_graph(4, 4), nx.path_graph(1)])
+def test_the_spanning_tree_is_one_of_the_shortest_ways_from_a_centre(graph):
+    graph = nx.convert_node_labels_to_integers(graph)
+    tree = spanning_tree(graph)
+    assert nx.is_tree(tree)
+    assert set(map(frozenset, tree.edges)) <= set(map(frozenset, graph.edges))
+    assert nx.diameter(tree) <= 2 * nx.radius(graph)
+    shuffled = nx.Graph()
+    shuffled.add_nodes_from(reversed(list(graph)))
+    shuffled.add_edges_from(reversed(list(graph.edges)))
+    assert set(map(frozenset, spanning_tree(shuffled).edges)) == set(map(frozenset, tree.edges))
+
+
+def test_a_death_leaves_two_trees_whose_means_go_on():
+    where = parse({"graph": {"kind": "chain", "peers": 7}}, "test")
+    one = algorithm("relay")
+    tuple(check(one, Config(), where))
+
+    class Still:
+        clips = (1,) * 7
+
+        def train(self, state, round, *, rows=None, correction=None, only=None):
+            return state.rows["x"].clone()
+
+    mixer = SimulatedMixer(where, dead={3: Step(0, 0)})
+    state = run(one, State({"x": start().double()}), Still(), mixer, 60)
+    left, right = state.rows["x"][:3], state.rows["x"][4:]
+    assert float((left - left[0]).abs().max()) <= 1e-9
+    assert float((right - right[0]).abs().max()) <= 1e-9
+    assert float((left[0] - right[0]).abs().max()) > 1e-2
+    assert set(state.edges) == {(0, 1), (1, 0), (1, 2), (2, 1), (4, 5), (5, 4), (5, 6), (6, 5)}
+
+
+def test_an_edge_that_is_reset_is_empty():
+    state = State({}, {(0, 1): {"came": torch.ones(3)}, (0, 2): {"came": torch.ones(3)}})
+    algorithm("relay").on_edge_reset(state, (0, 1))
+    algorithm("relay").on_edge_reset(state, (0, 7))
+    assert set(state.edges) == {(0, 2)}
+
+
+class Deaf(SimulatedMixer):
+    """Hands out one wrong value."""
+
+    value: object = b""
+
+    def collect(self, at):
+        inbox = super().collect(at)
+        return Inbox(inbox.src, inbox.dst, inbox.weight, inbox.self_weight, [self.value, *inbox.values[1:]])
+
+
+@pytest.mark.parametrize("value", [b"", torch.ones(11), torch.zeros(12), torch.full((12,), float("nan"))])
+def test_a_wrong_message_is_the_senders_fault(value):
+    mixer = Deaf(GRAPHS["tree"][0])
+    mixer.value = value
+    with pytest.raises(RemoteProtocolError, match="no sum of 11 numbers"):
+        method("tree").round(State({"x": start()}), Waves(range(7)), mixer, 0)
+
+
+@pytest.mark.parametrize(("document", "match"), [
+    ({"graph": {"kind": "ring", "peers": 6}}, "spanning_tree=true"),
+    ({"graph": {"kind": "directed-ring", "peers": 6}}, "one tree"),
+    ({"graph": {"kind": "one-peer-exponential", "peers": 6}}, "one tree"),
+])
+def test_what_is_no_tree_is_refused(document, match):
+    with pytest.raises(ConfigError, match=match):
+        check(algorithm("relay"), Config(), parse(document, "test"))
