@@ -34,8 +34,7 @@ class ADPSGD(Asynchronous):
 
     Assumes: a connected undirected graph. What is open when the run ends, or was made after the checkpoint from which
     a run resumes, may have moved the mean by one half (of the latter, what a receiver knows of counts as drift).
-
-    weight: w in (0, 1/2]. bound: rounds of local steps of the initiator between request and reply.
+    weight: w in (0, 1/2]. bound: rounds of the initiator between request and reply.
 
     Reference: X. Lian, W. Zhang, C. Zhang, J. Liu, "Asynchronous Decentralized Parallel Stochastic Gradient Descent",
     ICML 2018 (there with a lock on the pair, on bipartite graphs).
@@ -59,10 +58,6 @@ class ADPSGD(Asynchronous):
             if "answered" in kept and int(kept["answered"]) > clock:
                 state.rows[DRIFT] = state.rows[DRIFT] + kept["flow"]
                 keep(state, edge, answered=None, reply=None, flow=None)
-
-    def trained(self, state: State, change: Tensor) -> None:
-        """Add a round's local change to the row."""
-        state.rows["x"] = state.rows["x"] + change
 
     def ready(self, state: State, place: Place, clock: int) -> list[Message]:
         """Ask a neighbour drawn by (seed, peer, clock), unless an exchange is open."""
@@ -94,10 +89,10 @@ class ADPSGD(Asynchronous):
                 own = state.rows["x"].clone()
                 flow += self._flow(state, own, message.row(own), 0)
             keep(state, edge, answered=torch.tensor(message.number), reply=own, flow=flow)
-        answer = replace(message, src=place.peer, dst=message.src, payload=b"", codec="", size=0)
         reply = state.edges[edge].get("reply")
-        return [replace(answer, kind=Kind.REPLY).with_row(reply[0]) if reply is not None
-                else replace(answer, kind=Kind.REFUSAL)]
+        kind = Kind.REFUSAL if reply is None else Kind.REPLY
+        answer = Message(place.peer, message.src, kind, message.number, message.attempt)
+        return [answer if reply is None else answer.with_row(reply[0])]
 
     def open(self, state: State, place: Place) -> dict[int, int]:
         """The exchange that this peer began and that has no answer yet."""

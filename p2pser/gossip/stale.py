@@ -21,23 +21,18 @@ class StaleGossip(Asynchronous):
     """Asynchronous push-sum whose arrivals are weighted by their staleness.
 
     Peer i holds mass (z_i, w_i), float64, w_i = 1 at first; its model is x_i = z_i / w_i. After K local steps, which
-    changed x_i by g, it takes what is there of each neighbour j, then pushes equal shares, d neighbours and itself::
+    changed x_i by g, it takes what is there of each neighbour j, keeps 1 / (d + 1) and pushes as much to each of d::
 
         z_i <- z_i + w_i g
         (z_i, w_i) <- (z_i, w_i) + (1 + s)^-decay * (what j pushed and i has not taken yet)       for each j
-        keeps 1 / (d + 1) of (z_i, w_i), pushes as much to each neighbour
 
-    s is the staleness: i's own rounds since the push of its own that j had last seen when it pushed. What the weight
-    leaves is taken in later rounds; what is staler than ``bound`` is not taken but goes back to j with the next push,
-    as if it had never been sent. Pushes are running sums over an edge (all mass ever sent), so a lost one is in the
-    next and copies or late ones change nothing: conserved are the sums of z and of w over peers and edges. Nobody
-    waits: where a neighbour has shown nothing of ours for ``bound`` rounds, its share stays at home.
-
-    A slow peer gives mass away less often, so it holds more: its steps count for more, and the fast are not favoured.
-    Assumes: a connected undirected graph. What is on an edge at the end is taken if fresh enough, else it is drift.
-
-    decay: exponent, 0 or more (0: all is taken at once). bound: rounds.
-
+    s, the staleness: i's rounds since the push of its own that j had last seen when it pushed. What the weight leaves
+    is taken later; what is staler than ``bound`` goes back to j with the next push, as if it had never been sent.
+    Pushes are running sums (all mass ever sent over the edge): a lost one is in the next, copies change nothing, and
+    the sums of z and of w over peers and edges are conserved. Nobody waits: of whom a neighbour has seen nothing for
+    ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often, so its steps count for more,
+    and the fast are not favoured. What is on an edge at the end is taken if fresh enough, else it is drift.
+    Assumes: a connected undirected graph. decay: exponent, 0 or more (0: all is taken at once). bound: rounds.
     References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
     (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the polynomial weight).
     """
@@ -84,38 +79,36 @@ class StaleGossip(Asynchronous):
             heard, echo = message.row(torch.cat([kept["heard"], kept["heard"][:, :1]], 1)).tensor_split([-1], 1)
             if not 0 <= float(echo) <= clock:
                 raise RemoteProtocolError(f"peer {message.src} has seen round {float(echo):g} of {clock}", message.src)
-            newest = [message.number, message.attempt, max(int(echo), last[2]), last[3]]
-            keep(state, edge, heard=heard, last=torch.tensor(newest))
+            last[:3] = message.number, message.attempt, max(int(echo), last[2])
+            keep(state, edge, heard=heard, last=torch.tensor(last))
         return []
 
     def close(self, state: State, place: Place, clock: int) -> None:
         """Take all that is there and not too stale; the rest of it counts as drift."""
-        stale = {edge for edge, kept in state.edges.items() if clock - int(kept["last"][2]) > self.bound}
-        left = [kept["heard"] - kept["taken"] for edge, kept in state.edges.items() if edge in stale]
-        state.rows[DRIFT] = state.rows[DRIFT] + sum(float(torch.linalg.vector_norm(one)) for one in left)
+        for kept in state.edges.values():
+            if clock - int(kept["last"][2]) > self.bound:
+                state.rows[DRIFT] = state.rows[DRIFT] + torch.linalg.vector_norm(kept["heard"] - kept["taken"])
         self._take(state, clock, 0.0)
 
     def _take(self, state: State, clock: int, decay: float) -> None:
         for edge, kept in sorted(state.edges.items()):
             there, stale = kept["heard"] - kept["taken"], clock - int(kept["last"][2])
-            if not there.any():
-                continue
-            if stale > self.bound:
+            if there.any() and stale > self.bound:
                 state.rows[REFUSED] = state.rows[REFUSED] + 1
                 keep(state, edge, taken=kept["heard"], pushed=kept["pushed"] + there)
-                continue
-            self.count(state, stale)
-            part = there * (1 + stale) ** -decay
-            _set(state, state.rows["mass"] + part)
-            keep(state, edge, taken=kept["taken"] + part)
+            elif there.any():
+                self.count(state, stale)
+                part = there * (1 + stale) ** -decay
+                _set(state, state.rows["mass"] + part)
+                keep(state, edge, taken=kept["taken"] + part)
 
     def remind(self, state: State, place: Place, clock: int) -> list[Message]:
-        """Push the sums as they are, again: nobody answers, so the last push may be lost."""
+        """Push the sums (again: the last push may be lost)."""
         said = []
         for j in place.neighbours:
-            number, attempt, echo, pushes = state.edges[place.peer, j]["last"].tolist()
-            keep(state, (place.peer, j), last=torch.tensor([number, attempt, echo, pushes + 1]))
-            row = torch.nn.functional.pad(state.edges[place.peer, j]["pushed"], (0, 1), value=float(number))
+            kept, (number, *others, pushes) = state.edges[place.peer, j], state.edges[place.peer, j]["last"].tolist()
+            keep(state, (place.peer, j), last=torch.tensor([number, *others, pushes + 1]))
+            row = torch.nn.functional.pad(kept["pushed"], (0, 1), value=float(number))
             said.append(Message(place.peer, j, Kind.PUSH, clock, pushes).with_row(row[0]))
         return said
 
