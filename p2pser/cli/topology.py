@@ -165,7 +165,7 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
             str(row["finite_time_rounds"] or "–"), _or_never(row["rounds_to_1e-6"]),
             str(measured) if measured is not None else f"> {theory.PATIENCE}")
     _print(table)
-    note("sent: messages per exchange; rate: slem, or contraction per exchange (~ estimated over draws); exact: exchanges "
+    note("sent: messages per exchange; rate: slem, or contraction per exchange (~: estimated); exact: exchanges "
          "to exact consensus; theory, measured: exchanges to 1e-6 of the first distance")
     if out is not None:
         note(f"drawn: {out}")

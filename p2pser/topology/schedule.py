@@ -91,8 +91,17 @@ def is_directed(W: np.ndarray) -> bool:
     return bool((used != used.T).any())
 
 
+FEW = 256
+"""Up to so many peers whole periods are remembered (12 MB at most), of more peers two exchanges."""
+
+
 @lru_cache(maxsize=24)
-def _cached(schedule: Computed, t: int) -> np.ndarray:
+def _remembered(schedule: Computed, t: int) -> np.ndarray:
+    return schedule.compute(t)
+
+
+@lru_cache(maxsize=2)
+def _remembered_briefly(schedule: Computed, t: int) -> np.ndarray:
     return schedule.compute(t)
 
 
@@ -120,7 +129,8 @@ class Computed:
         """Return W of exchange ``t``: (N, N) float64, read-only."""
         if t < 0:
             raise TopologyError(f"there is no exchange {t} in a schedule: the first is 0")
-        return _cached(self, t if self.period is None else t % self.period)
+        remembered = _remembered if self.size <= FEW else _remembered_briefly
+        return remembered(self, t if self.period is None else t % self.period)
 
     @property
     def stochastic(self) -> Stochastic:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from p2pser.errors import TopologyError
 from p2pser.topology.graphs import build
-from p2pser.topology.mixing import metropolis, self_weight, slow_weights, weight
-from p2pser.topology.spectral import rounds_to, slem, slowest_mode, spectral_gap, stationary
+from p2pser.topology.kinds import KINDS
+from p2pser.topology.mixing import RULES, metropolis, self_weight, slow_weights, weight
+from p2pser.topology.spec import parse
+from p2pser.topology.spectral import rounds_to, second, slem, slowest_mode, spectral_gap, stationary
 
 
 @st.composite
@@ -40,6 +42,78 @@ def test_uniform_weights_are_symmetric_doubly_stochastic_and_not_negative(graph:
     assert (np.diag(W) > 0).all()
     assert np.array_equal(W > 0, nx.to_numpy_array(graph, nodelist=range(len(W))) + np.eye(len(W)) > 0)
     assert 0 <= slem(W) < 1
+
+
+SYMMETRIC = ("metropolis", "lazy", "max-degree", "best-constant")
+"""The rules of theorem 1, but the one that needs a solver; best-constant alone may be negative (on the diagonal)."""
+UNDIRECTED = sorted(kind for kind in KINDS if not build(kind, 16).is_directed())
+
+
+def disagreement(x: np.ndarray) -> float:
+    return float(np.linalg.norm(x - x.mean(axis=0)))
+
+
+def is_symmetric_and_doubly_stochastic(W: np.ndarray, rule: str) -> bool:
+    off = W - np.diag(W.diagonal())
+    np.testing.assert_allclose(W.sum(axis=1), 1, rtol=0, atol=1e-13)
+    assert bool((off >= 0).all())
+    return np.array_equal(off, off.T) and (rule == "best-constant" or bool((W >= 0).all()))
+
+
+@given(graph=connected_graphs(), rule=st.sampled_from(SYMMETRIC), seed=st.integers(0, 2**32 - 1))
+def test_every_rule_is_symmetric_doubly_stochastic_and_contracts_by_its_slem(
+    graph: nx.Graph, rule: str, seed: int
+) -> None:
+    W = RULES[rule](graph)
+    assert is_symmetric_and_doubly_stochastic(W, rule)
+    assert 0 <= slem(W) < 1
+    x = np.random.Generator(np.random.Philox(seed)).normal(size=(len(W), 3))
+    assert disagreement(W @ x) <= slem(W) * disagreement(x) + 1e-12
+    if rule == "lazy":
+        assert np.linalg.eigvalsh(W).min() > -1e-12
+
+
+@pytest.mark.parametrize("kind", UNDIRECTED)
+@pytest.mark.parametrize("rule", [*SYMMETRIC, "by-hand"])
+def test_every_kind_and_rule_contracts_the_slowest_mode_by_the_slem(kind: str, rule: str) -> None:
+    if rule == "by-hand":  # a little less than Metropolis weights, unequal ones
+        graph = build(kind, 16)
+        edges = [[i, j, (0.6 + 0.3 * (i % 2)) * weight(graph.degree(i), graph.degree(j))] for i, j in graph.edges]
+        topology = parse({"graph": {"kind": kind, "peers": 16}, "weights": {"edges": edges}}, "test")
+    else:
+        topology = parse({"graph": {"kind": kind, "peers": 16}, "weights": rule}, "test")
+    assert topology.schedule is None
+    W = topology.matrix()
+    assert is_symmetric_and_doubly_stochastic(W, rule)
+    x, value = 3.0 + slowest_mode(W), slem(W)
+    for _ in range(20):
+        after = W @ x
+        # slem 0 (a complete graph): whatever the start, nothing is left. Else the mode shrinks by it, and stays one.
+        assert disagreement(after) <= (1e-12 if value == 0 else disagreement(x) * value * 1.01)
+        assert value == 0 or disagreement(after) >= disagreement(x) * value * 0.99
+        x = after
+    assert x.mean() == pytest.approx(3.0, abs=1e-12)
+
+
+@given(graph=connected_graphs(), factor=st.floats(0.3, 1.9))
+def test_no_constant_is_faster_than_the_best(graph: nx.Graph, factor: float) -> None:
+    best = RULES["best-constant"](graph)
+    other = np.eye(len(best)) + factor * (best - np.eye(len(best)))
+    assert slem(best) <= np.abs(np.linalg.eigvalsh(other - 1 / len(best))).max() + 1e-9
+
+
+@given(graph=connected_graphs(), directed=st.booleans())
+def test_out_degree_shares_are_column_stochastic(graph: nx.Graph, directed: bool) -> None:
+    if directed and len(graph) > 1:  # a ring around all, so that it is strongly connected, and some one-way links
+        graph = nx.DiGraph([(i, (i + 1) % len(graph)) for i in graph] + [edge for edge in graph.edges if sum(edge) % 2])
+    W = RULES["out-degree"](graph)
+    np.testing.assert_allclose(W.sum(axis=0), 1, rtol=0, atol=1e-14)
+    assert (W >= 0).all()
+    assert (W.diagonal() > 0).all()
+    assert second(W) < 1
+    ratio = np.linalg.matrix_power(W, 20_000)
+    pi = ratio.sum(axis=1)
+    np.testing.assert_allclose(ratio, np.outer(pi, np.ones(len(W))) / len(W), rtol=0, atol=1e-6)  # push-sum's limit
 
 
 @given(graph=connected_graphs(), data=st.data())
