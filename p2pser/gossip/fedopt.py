@@ -15,8 +15,9 @@ from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.server import Server, mean
 from p2pser.topology.spec import Topology
 
-RATES = {"adam": 0.01, "yogi": 0.01, "adagrad": 0.03, "sgdm": 1.0}
-"""The server's default learning rate with each optimiser."""
+DEFAULTS = {"adam": (0.01, 0.9), "yogi": (0.01, 0.9), "adagrad": (0.01, 0.9), "sgdm": (1.0, 0.3)}
+"""The server's default lr and beta1 with each optimiser: the best of small grids on clients held out of training, where
+the clients' own steps have momentum. With sgdm, lr / (1 - beta1) far above 1 runs away there."""
 
 
 @dataclass
@@ -34,8 +35,9 @@ class FedOpt(Server):
 
     from m = 0, v = tau^2, without a correction of the bias. ``sgdm`` with beta1 = 0 and lr = 1 is FedAvg.
 
-    sample: see ``Server``. optimizer: adam, yogi, adagrad or sgdm. lr: the server's learning rate, above 0; none:
-    that of ``RATES``. beta1, beta2: in [0, 1). tau: above 0, how adaptive: steps well below it are not enlarged.
+    sample: see ``Server``. optimizer: adam, yogi, adagrad or sgdm. lr: the server's learning rate, above 0. beta1 and
+    beta2: in [0, 1). tau: above 0, how adaptive: coordinates that move far less than it are not sped up. Without lr
+    or beta1: those of ``DEFAULTS``.
 
     References: S. J. Reddi et al., "Adaptive Federated Optimization", ICLR 2021 (Algorithm 2); T.-M. H. Hsu, H. Qi,
     M. Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification", 2019
@@ -44,23 +46,26 @@ class FedOpt(Server):
 
     optimizer: str = "adam"
     lr: float | None = None
-    beta1: float = 0.9
+    beta1: float | None = None
     beta2: float = 0.99
-    tau: float = 1e-3
+    tau: float = 0.01
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """As ``Server.check``; raises ConfigError for hyper-parameters out of range, too."""
-        if self.optimizer not in RATES:
+        if self.optimizer not in DEFAULTS:
             raise ConfigError(f"gossip.parameters.optimizer: there is no {self.optimizer!r}"
-                              f"{nearest(self.optimizer, RATES)}")
-        if not (self._rate > 0 and self.tau > 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ConfigError(f"fedopt needs lr and tau above 0 and beta1 and beta2 in [0, 1), not lr {self._rate}, "
-                              f"tau {self.tau}, beta1 {self.beta1}, beta2 {self.beta2}: set gossip.parameters")
+                              f"{nearest(self.optimizer, DEFAULTS)}")
+        lr, beta1 = self._settings
+        if not (lr > 0 and self.tau > 0 and 0 <= beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ConfigError(f"fedopt needs lr and tau above 0 and beta1 and beta2 in [0, 1), not lr {lr}, tau "
+                              f"{self.tau}, beta1 {beta1}, beta2 {self.beta2}: set gossip.parameters")
         return super().check(config, topology)
 
     @property
-    def _rate(self) -> float:
-        return RATES[self.optimizer] if self.lr is None else self.lr
+    def _settings(self) -> tuple[float, float]:
+        """The lr and beta1 in use."""
+        lr, beta1 = DEFAULTS[self.optimizer]
+        return lr if self.lr is None else self.lr, beta1 if self.beta1 is None else self.beta1
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add the server's ``m`` and ``v`` (B, D), which only the hub's row uses."""
@@ -71,10 +76,10 @@ class FedOpt(Server):
 
     def merge(self, state: State, b: int, rows: Mapping[int, Tensor], counts: Mapping[int, float]) -> None:
         """Take the server's step on the hub's row, at place ``b``."""
-        x, m = state.rows["x"][b], state.rows["m"][b]
+        (lr, beta1), x, m = self._settings, state.rows["x"][b], state.rows["m"][b]
         step = mean(rows, counts) - x
         if self.optimizer == "sgdm":
-            x.add_(m.mul_(self.beta1).add_(step), alpha=self._rate)
+            x.add_(m.mul_(beta1).add_(step), alpha=lr)
             return
         v, square = state.rows["v"][b], step.square()
         if self.optimizer == "adam":
@@ -83,5 +88,5 @@ class FedOpt(Server):
             v.sub_(square * (v - square).sign(), alpha=1 - self.beta2)
         else:
             v.add_(square)
-        m.mul_(self.beta1).add_(step, alpha=1 - self.beta1)
-        x.addcdiv_(m, v.sqrt().add_(self.tau), value=self._rate)
+        m.mul_(beta1).add_(step, alpha=1 - beta1)
+        x.addcdiv_(m, v.sqrt().add_(self.tau), value=lr)

@@ -12,7 +12,7 @@ import torch
 from p2pser.config import Config
 from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.gossip.fedopt import RATES
+from p2pser.gossip.fedopt import DEFAULTS
 from p2pser.gossip.mixer import Inbox, Step
 from p2pser.gossip.run import run
 from p2pser.gossip.table import ALGORITHMS, algorithm, check
@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fedavg, sampled": ("fedavg", {"sample": 0.5}),
     "scaffold": ("scaffold", {"lr": 0.8}),
     "scaffold, sampled": ("scaffold", {"sample": 0.34}),
-    **{f"fedopt, {name}": ("fedopt", {"optimizer": name, "sample": 0.7}) for name in RATES},
+    **{f"fedopt, {name}": ("fedopt", {"optimizer": name, "sample": 0.7}) for name in DEFAULTS},
 }
 
 
