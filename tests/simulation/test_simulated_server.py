@@ -70,6 +70,17 @@ def test_the_server_weighs_as_it_is_told(served, weighting) -> None:
     assert np.isnan(bench.local.losses[0])
 
 
+def test_fedprox_is_fedavg_with_a_proximal_term(served) -> None:
+    """The stronger it pulls back to the server's model, the less the clients drift from it in a round."""
+    moved = []
+    for mu in (0.0, 1.0, 10.0):
+        settings = {"training.proximal": mu, "training.momentum": 0, "training.local_steps": 20, "training.rounds": 1}
+        config, topology, federation = served(**settings)
+        start = Bench(config, federation, federation.train).start
+        moved.append(float((simulate(config, topology, federation).row - start).norm()))
+    assert moved[0] > 1.2 * moved[1] > 1.2 * 1.2 * moved[2] > 0
+
+
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedopt", "scaffold"])
 def test_features_are_scaled_by_the_clients_clips_and_all_end_with_the_servers_model(served, algorithm) -> None:
     settings = {"training.momentum": 0, "training.lr": 0.3, "gossip.parameters.sample": 0.6}
