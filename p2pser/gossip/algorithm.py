@@ -18,7 +18,7 @@ class State:
     """All that an algorithm remembers: checkpointed, resumed and handed over by the same code.
 
     ``rows["x"]`` are the parameters (B, D); the other rows (B, ·) are the algorithm's and the optimiser's own.
-    ``edges`` is what it keeps for each edge (hosted peer, neighbour).
+    ``edges`` is what it keeps for each edge (hosted peer, neighbour): tensors that are replaced, not changed in place.
     """
 
     rows: dict[str, Tensor]
@@ -67,6 +67,8 @@ class Algorithm:
     """Whether it weighs by clips itself where ``gossip.weighting=clips``: then W does not."""
     served: ClassVar[bool] = False
     """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
+    consensus: ClassVar[bool] = True
+    """Whether the models are averaged plainly when training ends; False: each peer keeps its own."""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Return warnings about this run.

@@ -9,7 +9,11 @@ holds the other's row; nobody waits for an acknowledgement. An end that left a f
 exchange and applies its half when the late row comes, within the edge's last ``MEMORY`` exchanges; headers carry
 which of these the sender has not mixed, so that a row that a broken connection lost is sent again. The last header
 that names an exchange is its sender's last word on it: later it settles nothing, so that both ends know. What stays
-open after that is lost, and its size is reported as drift.
+open after that is lost, and its size is reported as drift (of links that go both ways: else no end knows it).
+
+**The window.** Where W changes or links go one way, a neighbour that waits for others than us could run ahead of us as
+far as it likes. So no exchange ends before those who were sent the one before it have gone past that, or are lost, or
+have stopped: nobody starts exchange e before its receivers of e - 2 have read it.
 """
 
 from __future__ import annotations
@@ -61,6 +65,7 @@ class _Past:
 
     own: Tensor
     weights: Mapping[int, float]
+    receivers: frozenset[int]
     unmixed: set[int]
     flows: dict[int, float]
     resent: set[int] = field(default_factory=set)
@@ -68,7 +73,7 @@ class _Past:
 
 
 class Exchange:
-    """The state machine of one peer's exchanges on a static undirected graph.
+    """The state machine of one peer's exchanges with its neighbours, or with some of them in each.
 
     round_timeout: seconds without progress after which a neighbour is left out of an exchange.
     """
@@ -86,6 +91,10 @@ class Exchange:
         self._posted: Step | None = None
         self._own: Tensor | None = None
         self._weights: Mapping[int, float] = {}
+        self._receivers: frozenset[int] = frozenset()
+        self._sources = self.neighbours
+        self._readers: tuple[int, ...] = ()
+        self._read: Step | None = None
         self._arrived: dict[int, OrderedDict[Step, Value]] = {j: OrderedDict() for j in self.neighbours}
         self._newest: dict[int, Step] = {}
         self._progress: dict[int, tuple[Progress, float]] = {}
@@ -95,15 +104,27 @@ class Exchange:
 
     # What happens -------------------------------------------------------------------------------------------
 
-    def post(self, step: Step, own: Tensor | None, weights: Mapping[int, float]) -> None:
-        """We send our message of ``step``; ``own`` is our row where it is a row that all neighbours mix."""
+    def post(self, step: Step, own: Tensor | None, weights: Mapping[int, float],
+             receivers: Iterable[int] | None = None) -> None:
+        """We send our message of ``step``; ``own`` is our row where it is a row that all ``receivers`` mix.
+
+        weights: those of the rows that we mix, by source. receivers: default the sources.
+        """
         if self._posted is not None and step <= self._posted:
             raise LocalProtocolError(f"step {step} posted after {self._posted}")
         self._posted, self._own, self._weights = step, own, dict(weights)
+        self._receivers = frozenset(weights if receivers is None else receivers)
 
-    def begin(self, step: Step) -> None:
-        """We wait for the messages of ``step`` from now on; earlier ones that come later are late."""
+    def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
+              read: Step | None = None) -> None:
+        """We wait for the messages of ``step`` from now on; earlier ones that come later are late.
+
+        sources: who sends to us in this step, default all neighbours. readers: who must have gone past ``read``
+        before this exchange ends.
+        """
         self._step = step
+        self._sources = self.neighbours if sources is None else tuple(sorted(sources))
+        self._readers, self._read = tuple(sorted(readers)), read
         for arrived in self._arrived.values():
             for old in [other for other in arrived if other < step]:
                 del arrived[old]
@@ -144,12 +165,13 @@ class Exchange:
     # What follows -------------------------------------------------------------------------------------------
 
     def fates(self, now: float) -> dict[int, Fate]:
-        """What has become of each neighbour in the present exchange."""
-        return {j: self._fate(j, now) for j in self.neighbours}
+        """What has become of each source in the present exchange."""
+        return {j: self._fate(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
-        """The neighbours that the present exchange still waits for."""
-        return tuple(j for j in self.neighbours if self._fate(j, now) is Fate.WAITING)
+        """The neighbours that the present exchange still waits for: for their message, or to read ours."""
+        silent = {j for j in self._sources if self._fate(j, now) is Fate.WAITING}
+        return tuple(sorted(silent.union(j for j in self._readers if self._unread(j, now))))
 
     def finish(self, now: float) -> Outcome | None:
         """Return the exchange's outcome if it is over, else None."""
@@ -157,9 +179,9 @@ class Exchange:
         if step is None or step != self._posted:
             raise LocalProtocolError(f"step {step} collected but {self._posted} was posted last")
         fates = self.fates(now)
-        if Fate.WAITING in fates.values():
+        if Fate.WAITING in fates.values() or any(self._unread(j, now) for j in self._readers):
             return None
-        values = tuple((j, self._arrived[j].pop(step)) for j in self.neighbours if fates[j] is Fate.DELIVERED)
+        values = tuple((j, self._arrived[j].pop(step)) for j, fate in fates.items() if fate is Fate.DELIVERED)
         if self._own is not None:
             self._remember(step, dict(values))
         late, self._late = tuple(self._late), []
@@ -170,6 +192,11 @@ class Exchange:
         """When the next neighbour is given up unless it reports progress [s]; None where nobody can be."""
         due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
         return min(due, default=None)
+
+    def stuck(self, now: float) -> tuple[int, ...]:
+        """The neighbours that live and have reported no progress for ``round_timeout``."""
+        return tuple(j for j in self.neighbours if j not in self._lost and self._can_give_up(j)
+                     and now - self._progress[j][1] >= self.round_timeout)
 
     def unmixed(self, neighbour: int) -> tuple[Step, ...]:
         """The steps among the last exchanges whose flow with ``neighbour`` we have not applied."""
@@ -205,9 +232,16 @@ class Exchange:
             return Fate.LOST
         if self._newest.get(j, self._step) > self._step:
             return Fate.SKIPPED
-        if self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout:
-            return Fate.GIVEN_UP
-        return Fate.WAITING
+        return Fate.GIVEN_UP if self._stopped(j, now) else Fate.WAITING
+
+    def _unread(self, j: int, now: float) -> bool:
+        """Whether a reader may still be going to read what it was sent."""
+        if j in self._lost or self._stopped(j, now):
+            return False
+        return self._read is not None and (j not in self._progress or self._progress[j][0][:2] <= self._read)
+
+    def _stopped(self, j: int, now: float) -> bool:
+        return self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:
         # Before training a neighbour may wait for an operator to start somebody; only death ends that.
@@ -224,7 +258,7 @@ class Exchange:
         for step, past in self._past.items():
             # A sender that has had MEMORY exchanges since has forgotten this one: its silence means nothing.
             forgotten = self._since(step, told_at) >= MEMORY
-            if sender in past.weights and not forgotten:
+            if sender in past.receivers and not forgotten:
                 (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
 
     def _since(self, step: Step, before: Step | None = None) -> int:
@@ -251,7 +285,7 @@ class Exchange:
         gaps = {j: float((row - own).norm()) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
-        self._past[step] = _Past(own, self._weights, set(self._weights) - set(values), flows)
+        self._past[step] = _Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
         while len(self._past) > MEMORY:
             self._forget(self._past.popitem(last=False)[1])
 

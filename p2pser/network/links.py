@@ -93,6 +93,11 @@ class Links:
         """Ask a neighbour for a sign of life now."""
         self._command(self._ping, peer, payload_bytes)
 
+    def tell(self, peers: Iterable[int]) -> None:
+        """Let neighbours know now how far we are: a PONG that nobody asked for."""
+        for peer in peers:
+            self._command(self._say_how_far, peer)
+
     def leave(self, peer: int, reason: str) -> None:
         """Have nothing more to do with a neighbour, and tell it why if it asks."""
         self._command(self._shut, peer, reason)
@@ -329,6 +334,10 @@ class Links:
     def _ping(self, peer: int, payload_bytes: int) -> None:
         self._nonce = (self._nonce + 1) % 2**32
         self._send(self._links[peer], Kind.PING, bytes(payload_bytes), slot=self._nonce)
+
+    def _say_how_far(self, peer: int) -> None:
+        if self._links[peer].up:
+            self._send(self._links[peer], Kind.PONG)
 
     # What the connections tell ------------------------------------------------------------------------------
 

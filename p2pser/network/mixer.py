@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.gossip.timetable import Timetable
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import Exchange, Fate, Outcome
@@ -19,7 +20,7 @@ from p2pser.network.links import Links
 from p2pser.topology.mixing import self_weight, weight
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire.messages import Buffer, Header, Phase, Progress
 
 LAST_WORDS = 3.0
 """Seconds for which a peer that nobody admits stays, so that its neighbours find out too, and why."""
@@ -30,13 +31,16 @@ EventHook = Callable[[events.Event], None]
 class NetworkMixer:
     """Carries one peer's rows to its neighbours (gossip.mixer.Mixer).
 
+    clips: how many we have, where W weighs by clips (on static undirected graphs, and at the end). slots, rounds: see
+    ``gossip.timetable.Timetable``.
     observe: sees every event of the network, in order (telemetry). check: called whenever this thread looks up while
     it waits; may raise, which ends the waiting (signals).
     """
 
     def __init__(self, links: Links, topology: Topology, me: int, schema: Schema, *, clips: int | None,
-                 round_timeout: float, observe: EventHook = lambda event: None,
-                 check: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
+                 round_timeout: float, slots: int = 1, rounds: int | None = None,
+                 observe: EventHook = lambda event: None, check: Callable[[], None] = lambda: None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.links = links
         self.topology = topology
         self.me = me
@@ -51,9 +55,16 @@ class NetworkMixer:
         """Bytes of rows and messages handed over for sending, counted once for each neighbour."""
         self.left_out: list[tuple[Step, int, Fate]] = []
         """Exchanges that went on without a neighbour."""
+        self.aside: Callable[[int, Header, memoryview], bool] | None = None
+        """Asked first about every message that comes; True where it took it (asynchronous algorithms)."""
         self._schema = schema
         self._mark = bytes.fromhex(schema.digest())[:8]
         self._clips = clips
+        self._timetable = Timetable(topology, slots, rounds)
+        self._sent: tuple[Step, tuple[int, ...]] | None = None
+        """The last exchange of a schedule that we posted, and to whom."""
+        self._unread: tuple[Step, tuple[int, ...]] | None = None
+        """The one before it: its receivers must have read it before the last one ends."""
         self._observe, self._check, self._clock = observe, check, clock
         self._refused: dict[int, tuple[str, float]] = {}
         self._phase = Phase.START
@@ -64,21 +75,27 @@ class NetworkMixer:
     # The verbs ----------------------------------------------------------------------------------------------
 
     def edges(self, at: Step) -> Edges:
-        """The edges from all neighbours; a dead one's weight goes home when it delivers nothing."""
-        weights = [self._weight(j) for j in self.neighbours]
-        return Edges(torch.tensor(self.neighbours), torch.full((len(weights),), self.me),
-                     torch.tensor(weights, dtype=torch.float64),
-                     torch.tensor([self_weight(weights)], dtype=torch.float64))
+        """The edges from all sources; a dead one's weight goes home when it delivers nothing."""
+        return self._edges(at, self._weights(at))
+
+    def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
+        """To whom we send at a step, ascending, those that are out left out."""
+        t = self._timetable.exchange(at)
+        receivers = self.neighbours if t is None else self.topology.receivers(peer, t)
+        return tuple(j for j in receivers if j not in self.lost)
 
     def post(self, at: Step, out: Outbox) -> None:
-        """Queue the messages of a step for all living neighbours."""
+        """Queue the messages of a step for all living receivers."""
         self._begun = True
         self._at = at
-        alive = [j for j in self.neighbours if j not in self.lost]
+        alive = self.receivers(self.me, at)
+        if self._changes(at):
+            self._sent, self._unread = (at, alive), self._sent
         if out.rows is not None:
             # The row is ours to keep: a late flow may need it as it was, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
-            self.exchange.post(at, own, {j: self._weight(j) for j in self.neighbours if j not in self.lost})
+            weights = {j: weight for j, weight in self._weights(at).items() if j not in self.lost}
+            self.exchange.post(at, own, weights, alive)
             self._send_row(alive, at, own, out.codec)
             return
         self.exchange.post(at, None, {})
@@ -94,25 +111,35 @@ class NetworkMixer:
                 self.links.send(peers, at, value, unmixed=self.exchange.unmixed)
 
     def collect(self, at: Step) -> Inbox:
-        """Wait until each neighbour has delivered, is lost, has skipped the step or is given up."""
+        """Wait until each source has delivered, is lost, has skipped the step or is given up."""
         self._at = at
         if self._phase is Phase.TRAIN:
             self._enter(Phase.EXCHANGE)
         self._report()
-        self.exchange.begin(at)
+        weights, changes = self._weights(at), self._changes(at)
+        if changes and self._unread is not None:
+            self.exchange.begin(at, weights, self._unread[1], self._unread[0])
+        else:
+            self.exchange.begin(at, weights)
         outcome = self._wait()
+        if changes:
+            # Who sent to us may have no row from us in the next exchange, and waits until we are past this one.
+            self._at = Step(at.round, at.slot + 1)
+            self._report()
+            self.links.tell(j for j in weights if j not in self.lost)
         for j, fate in outcome.missing:
             self.left_out.append((at, j, fate))
-        values = [value for _, value in outcome.values]
-        sources = [j for j, _ in outcome.values]
-        weights = [self._weight(j) for j in sources]
-        return Inbox(torch.tensor(sources, dtype=torch.int64), torch.full((len(sources),), self.me),
-                     torch.tensor(weights, dtype=torch.float64),
-                     torch.tensor([self_weight(weights)], dtype=torch.float64), values,
+        came = self._edges(at, {j: weights[j] for j, _ in outcome.values})
+        return Inbox(came.src, came.dst, came.weight, came.self_weight, [value for _, value in outcome.values],
                      tuple((self.me, j) for j, _ in outcome.missing), outcome.late)
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """Row i becomes sum_j W_ij x_j over those that delivered."""
+        """Row i becomes sum_j W_ij x_j over those that delivered.
+
+        Raises LocalProtocolError where the rows of W do not sum to 1, as the simulator does.
+        """
+        if self._changes(at) and self.topology.stochastic == "column":
+            raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")
         return mix_by_flows(self, rows, at, codec)
 
     # Around the verbs ---------------------------------------------------------------------------------------
@@ -170,14 +197,55 @@ class NetworkMixer:
     def next_round(self, round: int) -> int:
         """The round after ``round``: the next, or the one that living neighbours are in if they went on without us."""
         self._drain()
+        if self.topology.schedule is not None:
+            return round + 1  # there a neighbour is rightly ahead, and nobody goes far without us
         ahead = self.exchange.ahead()
         return max(round + 1, ahead.round if ahead is not None else 0)
+
+    def send(self, peer: int, at: Step, payload: Buffer, form: str, size: int) -> None:
+        """Queue one message beside the verbs; its payload must not change afterwards."""
+        self._begun = True
+        self.payload_posted += len(payload)
+        self.links.send([peer], at, payload, codec=form, size=size,
+                        schema=self._mark if size == self._schema.size else b"")
+
+    def listen(self, timeout: float = 0.0) -> None:
+        """Handle what has come; where nothing has, wait at most ``timeout`` seconds for the next."""
+        self._take(timeout)
+        self._drain()
+
+    def leave(self, peer: int, reason: str) -> None:
+        """Go on without a neighbour, for good."""
+        self._lose(peer, reason)
 
     def unreachable(self) -> set[int]:
         """The neighbours that are out for good."""
         return set(self.lost)
 
     # Inside -------------------------------------------------------------------------------------------------
+
+    def _changes(self, at: Step) -> bool:
+        """Whether an exchange is one of a schedule, where not all neighbours send and are sent to."""
+        return self.topology.schedule is not None and self._timetable.exchange(at) is not None
+
+    def _weights(self, at: Step) -> dict[int, float]:
+        """W_ij of a step, by source j, ascending."""
+        t = self._timetable.exchange(at)
+        if t is None:
+            return {j: self._weight(j) for j in self.neighbours}
+        W = self.topology.matrix(t)
+        return {j: float(W[self.me, j]) for j in self.topology.sources(self.me, t)}
+
+    def _edges(self, at: Step, weights: dict[int, float]) -> Edges:
+        """Edges with what these weights leave at home."""
+        home = self_weight(list(weights.values()))
+        if self._changes(at) and self.topology.stochastic == "column":
+            t = self._timetable.exchange(at)
+            assert t is not None
+            home = float(self.topology.matrix(t)[self.me, self.me])
+        return Edges(torch.tensor(list(weights), dtype=torch.int64), torch.full((len(weights),), self.me),
+                     torch.tensor(list(weights.values()), dtype=torch.float64),
+                     torch.tensor([home], dtype=torch.float64))
 
     def _weight(self, j: int) -> float:
         degree = self.topology.graph.degree
@@ -186,7 +254,7 @@ class NetworkMixer:
         hello = self.hellos.get(j)
         return weight(degree[self.me], degree[j], self._clips, hello.clips) if hello is not None else 0.0
 
-    def _send_row(self, peers: list[int], at: Step, row: Tensor, form: Codec) -> None:
+    def _send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
         payload = form.encode(row)
         self.payload_posted += len(payload) * len(peers)
         self.links.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(),
@@ -226,6 +294,8 @@ class NetworkMixer:
             case events.Arrived(peer, header, payload):
                 self.links.taken(peer)
                 try:
+                    if self.aside is not None and self.aside(peer, header, payload):
+                        return
                     value = self._value(header.codec, header.size, header.schema, payload)
                 except RemoteProtocolError as error:
                     event = events.Trouble(peer, str(error))

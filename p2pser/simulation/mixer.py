@@ -69,7 +69,7 @@ class _Posted:
 class _Web:
     """Who sends to whom in one exchange, and with what weight: all that follows from a W."""
 
-    def __init__(self, W: np.ndarray) -> None:
+    def __init__(self, W: np.ndarray, convex: bool = True) -> None:
         self.W = W
         self.size = len(W)
         linked = W != 0
@@ -79,7 +79,7 @@ class _Web:
         self.to = tuple(tuple(np.flatnonzero(linked[:, j]).tolist()) for j in range(self.size))
         """Whom each peer sends to."""
         self._sent: np.ndarray = linked.sum(0).astype(np.int64)
-        self.convex = bool(np.abs(W.sum(1) - 1).max() < 1e-9)
+        self.convex = convex
         """Each row sums to 1: what does not come stays at home. Otherwise W_ii is what the sender keeps."""
         self.edges = self.edges_of(self.pairs)
         self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
@@ -272,7 +272,7 @@ class SimulatedMixer:
         if schedule is not None and schedule.period is not None:
             t %= schedule.period
         if t not in self._webs:
-            self._webs[t] = _Web(np.asarray(self.topology.matrix(t, self._counts)))
+            self._webs[t] = _Web(self.topology.matrix(t, self._counts), self.topology.stochastic != "column")
             if len(self._webs) > KEPT:
                 self._webs.popitem(last=False)
         return self._webs[t]
