@@ -76,7 +76,8 @@ def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int, sizes
     """Return when each peer has finished each round of a synchronous algorithm, (rounds, N) simulated seconds.
 
     steps: local steps per round. sizes: bytes of a peer's message to each neighbour, for each exchange of a round in
-    turn. Each exchange is a barrier over neighbours: a peer goes on when all their messages are there.
+    turn. Each exchange is a barrier over neighbours: a peer goes on when all their messages are there. A hub takes no
+    local steps.
     overlap: a round's messages travel during the next round's local steps, whose end waits for them.
     """
     peers = topology.size
@@ -84,13 +85,15 @@ def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int, sizes
     finished = np.zeros((rounds, peers))
     free = np.zeros(peers)  # when each peer's line is free again
     for round in range(rounds):
-        ready = now + [clock.compute(i, round, steps) for i in range(peers)]
+        ready = now + [0.0 if i == topology.hub else clock.compute(i, round, steps) for i in range(peers)]
         for slot, size in enumerate(sizes):
             before, arrived = arrived, np.zeros((peers, peers))
             t = round * len(sizes) + slot
             for j in range(peers):
                 free[j] = max(free[j], ready[j])
                 for i in topology.receivers(j, t):
+                    if topology.hub is not None and (i == topology.hub) != (slot == 0):
+                        continue  # clients upload in the first exchange, the hub sends in the second
                     free[j] += clock.sending(size)
                     arrived[i, j] = free[j] + clock.latency_s
             # The first round of an overlapped run has nothing to wait for: zeros wait for nothing.

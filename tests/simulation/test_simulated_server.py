@@ -13,6 +13,7 @@ from p2pser.errors import ConfigError, P2PSERError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.gossip.algorithm import State
 from p2pser.simulation.bench import Bench
+from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
 from p2pser.speech.federation import nothing
 from p2pser.topology.spec import Topology
@@ -97,6 +98,14 @@ def test_features_are_scaled_by_the_clients_clips_and_all_end_with_the_servers_m
 def test_exact_and_fast_are_one_here(served) -> None:
     """There is no product of matrices in a server's round."""
     assert torch.equal(simulate(*served(), exact=True).rows, simulate(*served()).rows)
+
+
+def test_the_clock_counts_the_clients_steps_and_one_way_at_a_time(served) -> None:
+    config, topology, federation = served(**{"training.local_steps": 3, "training.rounds": 2})
+    clock = Clock(step_s=1.0, slow={0: 50.0, 2: 2.0}, jitter=0.0, latency_s=0.25, bandwidth=1e12)
+    run = simulate(config, topology, federation, clock=clock)
+    # The hub waits for its slowest client, then all wait for it: two latencies a round, and no steps of the hub's.
+    assert [one.seconds for one in run.history] == pytest.approx([6.5, 13.0], abs=1e-3)
 
 
 def test_all_end_with_their_hub_and_go_on_without_a_client(served) -> None:
