@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies.",
-    "topology": "List, show and plot topologies.",
+    "topology": "List, show, compare and plot topologies.",
     "corpus": "List, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",
     "evaluate": "Evaluate a model on a corpus.",

@@ -206,14 +206,16 @@ class Alternating:
         return self.parts[0].size
 
     @cached_property
+    def turn(self) -> int:
+        """After how many exchanges it begins anew, with all its parts but random ones as at first."""
+        periods = [part.period for part in self.parts if part.period is not None]
+        turns = math.lcm(*(period // math.gcd(period, self.each) for period in periods))
+        return turns * self.each * len(self.parts)
+
+    @property
     def period(self) -> int | None:
         """After how many exchanges it repeats; None where a part is random."""
-        turns = 1
-        for part in self.parts:
-            if part.period is None:
-                return None
-            turns = math.lcm(turns, part.period // math.gcd(part.period, self.each))
-        return turns * self.each * len(self.parts)
+        return None if any(part.period is None for part in self.parts) else self.turn
 
     @property
     def stochastic(self) -> Stochastic:

@@ -243,7 +243,7 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
     section["peers"] = graph.number_of_nodes()
     entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
     _check_entries(entries, graph.number_of_nodes(), where)
-    _check_hub(form.hub, graph, where)
+    _check_hub(form.hub, graph, schedule, where)
     resolved = {**document, "name": form.name or name, "graph": section}
     return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand)
 
@@ -276,13 +276,13 @@ def _sequence(form: GraphForm, section: dict[str, Any], where: str, folder: Path
     return Alternating(tuple(parts), each)
 
 
-def _check_hub(hub: int | None, graph: nx.Graph, where: str) -> None:
+def _check_hub(hub: int | None, graph: nx.Graph, schedule: Schedule | None, where: str) -> None:
     if hub is None:
         return
     size = graph.number_of_nodes()
     if size < 2 or hub >= size or set(graph.edges(hub)) != {(hub, i) for i in range(size) if i != hub} \
-            or graph.number_of_edges() != size - 1:
-        raise TopologyError(f"{where}: hub {hub} must be the centre of a star of 2 peers or more, whose other peers "
+            or graph.number_of_edges() != size - 1 or schedule is not None:
+        raise TopologyError(f"{where}: hub {hub} must be the centre of a static star of 2 peers or more, where others "
                             "have no link but to it: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
 
 

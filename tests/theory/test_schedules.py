@@ -178,6 +178,17 @@ def test_push_sum_on_directed_links_converges_at_the_second_eigenvalue() -> None
     assert abs(taken - found.rounds) <= 5
 
 
+def test_a_sequence_with_a_random_part_is_estimated_turn_by_turn() -> None:
+    topology = parse({"graph": {"kind": "sequence", "files": ["base-2", "random-matching"], "peers": 8}}, "test")
+    found = convergence(topology)
+    assert found.means == "estimated"
+    assert 0 < found.per_exchange < 1
+    assert found.rounds is not None
+    taken = measured(topology)
+    assert taken is not None
+    assert taken <= found.rounds
+
+
 def test_what_does_not_agree_within_patience_is_told_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(theory, "PATIENCE", 100)
     assert measured(load("chain", 40)) is None

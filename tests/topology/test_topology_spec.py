@@ -308,9 +308,11 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 12) | st.floats(allow_nan=False) | st.text(max_size=8)
-    | st.sampled_from(["ring", "torus", "petersen_graph", "erdos-renyi", "metropolis", "tcp://a:1", KEYS[0]]),
+    | st.sampled_from(["ring", "torus", "petersen_graph", "erdos-renyi", "metropolis", "tcp://a:1", KEYS[0], "base",
+                       "epidemic", "local", "sequence", "random-digraph", "paley_graph", "lazy", "out-degree"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from(["kind", "peers", "edges", "seed", "address", "key", "degree"]) | st.integers(0, 4),
+        st.sampled_from(["kind", "peers", "edges", "seed", "address", "key", "degree", "directed", "k", "s", "form",
+                         "files", "each"]) | st.integers(0, 4),
         inner,
         max_size=4),
     max_leaves=8,
@@ -318,7 +320,13 @@ VALUES = st.recursive(
 
 
 SECTIONS = st.sampled_from(["name", "graph", "weights", "peers"])
-DOCUMENTS = VALUES | st.dictionaries(SECTIONS, VALUES, max_size=4)
+KINDS_NEARLY_RIGHT = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["base", "epidemic", "sequence", "directed-ring", "star"]), "peers": st.integers(1, 9)},
+    optional={"s": st.integers(-1, 9), **dict.fromkeys(["k", "form", "files", "each", "seed"], VALUES)},
+)
+HAND = st.fixed_dictionaries({"edges": st.lists(st.lists(VALUES, max_size=4), max_size=4)})
+NEAR = st.fixed_dictionaries({"graph": KINDS_NEARLY_RIGHT}, optional={"weights": VALUES | HAND})
+DOCUMENTS = VALUES | st.dictionaries(SECTIONS, VALUES, max_size=4) | NEAR
 
 
 @given(document=DOCUMENTS)
@@ -332,6 +340,12 @@ def test_any_document_gives_a_topology_or_a_sentence(document: Any) -> None:
         assert nx.is_connected(topology.graph)
         assert list(topology.graph) == list(range(topology.size))
     assert "\n" not in sentence
+
+
+def test_a_hub_needs_a_static_star() -> None:
+    assert parse({"graph": {"kind": "star", "peers": 4}, "hub": 0}, "t").hub == 0
+    with pytest.raises(TopologyError, match="hub 0 must be the centre of a static star"):
+        parse({"graph": {"kind": "sequence", "files": ["star"]}, "hub": 0}, "t")
 
 
 @given(text=st.text(max_size=60))
