@@ -94,8 +94,12 @@ class Server(Algorithm):
     def _serve(self, state: State, b: int, inbox: Inbox, size: int) -> None:
         came = {j: _row(value, j, size + 1, 1) for j, value in zip(inbox.src.tolist(), inbox.values)}
         rows = {j: row[:-1] for j, row in came.items() if len(row) > 1}
+        counts = {j: float(row[-1]) for j, row in came.items()}
+        for j, count in counts.items():
+            if not 0 < count < math.inf:
+                raise RemoteProtocolError(f"peer {j} sent {count} as its number of clips in a federated round", j)
         if rows:
-            self.merge(state, b, rows, {j: float(row[-1]) for j, row in came.items()})
+            self.merge(state, b, rows, counts)
 
     def train(self, state: State, local: Local, round: int, active: Sequence[int]) -> Tensor:
         """Return what the clients at the places ``active`` upload, in a (B, L)."""

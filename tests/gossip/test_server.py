@@ -204,14 +204,18 @@ def test_without_its_hub_a_client_cannot_go_on_and_a_hub_not_without_clients() -
     assert algorithm("dfedavg").ends(3, {2, 4}) is None
 
 
-@pytest.mark.parametrize("value", [b"12345678", torch.zeros(3), torch.zeros(0)])
-def test_an_upload_of_another_form_is_the_senders_fault(value: Any) -> None:
+@pytest.mark.parametrize(("value", "said"), [
+    (b"12345678", "no row of 6 numbers"), (torch.zeros(3), "no row of 6 numbers"), (torch.zeros(0), "no row"),
+    (torch.zeros(6), "0.0 as its number of clips"), (torch.full((6,), torch.inf), "inf as its number of clips"),
+    (torch.tensor([torch.nan]), "nan as its number of clips"),
+])
+def test_an_upload_of_another_form_is_the_senders_fault(value: Any, said: str) -> None:
     class Odd(SimulatedMixer):
         def collect(self, at: Step) -> Inbox:
             inbox = super().collect(at)
             return Inbox(inbox.src, inbox.dst, inbox.weight, inbox.self_weight, [value, *list(inbox.values)[1:]])
 
-    with pytest.raises(RemoteProtocolError, match="peer 1 sent no row of 6 numbers"):
+    with pytest.raises(RemoteProtocolError, match=f"peer 1 sent {said}"):
         run(method("fedavg"), start(), Waves(tuple(range(7))), Odd(SERVER), 1)
 
 
