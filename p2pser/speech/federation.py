@@ -70,8 +70,9 @@ def federate(
     """Return fold ``config.corpus.fold`` of the corpus, dealt over ``peers`` peers, with its features.
 
     ``only=i`` computes the features of peer i's clips and of the test clips, no others: what a peer's process
-    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others. ``workers`` and
-    ``progress`` as in ``features.extract``.
+    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others, and where each has its own
+    (partition ``own``) the hub needs none, but to be told what it cannot see in them. ``workers`` and ``progress`` as
+    in ``features.extract``.
 
     Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are
     left, the fold does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and
@@ -80,6 +81,8 @@ def federate(
     if only is not None and not 0 <= only < peers:
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
     settings = config.corpus
+    if only is not None and only == hub and settings.partition == "own":
+        return _without_recordings(config, peers, only)
     whole = corpora.load(settings.name, settings.data, seed=settings.seed)
     labels = choose_labels(whole, settings.labels)
     corpus = with_labels(whole, labels)
@@ -118,6 +121,19 @@ def federate(
         labels=labels, train=train, test=test, split=split, corpus=corpus, normalise=normalise,
         left_out=[*corpus.left_out, *unusable], speaker_overlap=overlap, held=held,
         notes=_notes(corpus, held, split, normalise, overlap, settings.partition),
+    )
+
+
+def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
+    """Return what a hub has whose clients train on recordings of their own."""
+    labels, normalise = config.corpus.labels, config.features.normalise
+    if labels is None or normalise == "auto":
+        raise CorpusError("a hub sees no recordings, so it must be told what is in its clients': set corpus.labels and "
+                          "features.normalise (none, global or speaker), equal at the hub and at all clients")
+    return Federation(
+        labels=labels, train={hub: nothing(features.shape(config.features))}, test=None,
+        split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
+        speaker_overlap=0, held=((),) * peers,
     )
 
 

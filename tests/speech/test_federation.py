@@ -240,3 +240,14 @@ def test_a_hub_holds_nothing_and_its_clients_hold_what_they_would_without_it(run
     assert len(alone.train[2]) == 0
     assert normalised(alone.train[2], "speaker", None).shape == alone.train[2].features.shape
     assert alone.test is not None
+
+
+def test_a_hub_of_clients_with_their_own_recordings_needs_none(run: Callable[..., Config]) -> None:
+    told = ("corpus.partition=own", "corpus.labels=[anger, neutral]", "features.normalise=global")
+    found = federate(Config().with_settings(told), 5, only=0, hub=0)
+    assert (found.labels, found.normalise, found.test, found.left_out) == (("anger", "neutral"), "global", None, [])
+    client = federate(run(*told, "corpus.split=none"), 5, only=1, hub=0, workers=1)
+    assert found.train[0].features.shape == (0, *client.train[1].features.shape[1:])
+    assert found.labels == client.labels
+    with pytest.raises(CorpusError, match=r"set corpus\.labels and features\.normalise"):
+        federate(Config().with_settings(["corpus.partition=own"]), 5, only=0, hub=0)

@@ -113,6 +113,18 @@ def test_when_a_client_dies_the_others_go_on(real: Any) -> None:
     assert torch.equal(rows, rows[:1].expand_as(rows))
 
 
+def test_a_hub_needs_no_recordings_where_clients_bring_their_own(real: Any) -> None:
+    told = ("corpus.partition=own", "corpus.split=none", "corpus.labels=[calm, excited]", "features.normalise=global",
+            "gossip.algorithm=fedavg", "training.rounds=3")
+    config = real.config("out", *told)
+    bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"name": "synthetic", "data": None})})
+    story = real.run(config, SERVER, odd={0: (bare, SERVER)})
+    assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
+    rows = real.rows(config, EVERYBODY)
+    assert torch.equal(rows, rows[:1].expand_as(rows))
+    assert story.summaries[0]["uar"] is None
+
+
 def test_the_demo_says_what_died_with_the_hub(real: Any) -> None:
     config = real.config("out", "gossip.algorithm=fedavg", *QUICK)
     federation = federate(config, 5, hub=0, workers=1)
