@@ -6,16 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgpack
+import numpy as np
 
 from p2pser.errors import RemoteProtocolError
 from p2pser.gossip.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer
 from p2pser.topology.spec import Topology
+from p2pser.topology.summary import diameter
 
 ROLL_CALL = -3
 """The set-up round in which peers tell what they bring."""
 STATISTICS = -2
 """The set-up round in which the features' statistics are found."""
+SAMPLED = 16
+"""Exchanges of a random schedule from which its peers' lead is taken."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,31 @@ def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> 
     return {i: max(1, clips.get(i, 1)) for i in range(topology.size)}
 
 
-def kept_checkpoints(diameter: int, every: int) -> int:
+def lead(topology: Topology) -> int:
+    """Return how many exchanges a peer may be ahead of another while nobody is DEAD.
+
+    Who has ended exchange e knows that its sources of e and its receivers of e - 1 have ended e - 1 (network.exchange),
+    and so on back: on a static undirected graph the diameter. Of a random schedule, twice the most in ``SAMPLED`` draws.
+    """
+    if topology.schedule is None:
+        return diameter(topology.graph)
+    period, most = topology.schedule.period or SAMPLED, 0
+    for end in range(period):
+        known = np.eye(topology.size, dtype=np.float32)
+        back = 0
+        while not known.all() and back < 2 * period + 2 * topology.size:
+            # A multiple of the period before: exchanges count from 0.
+            t = end + (2 * topology.size + 3) * period - back
+            heard, read = topology.matrix(t) != 0, topology.matrix(t - 1).T != 0
+            known = (known @ (np.eye(topology.size) + heard + read) > 0).astype(np.float32)
+            back += 1
+        most = max(most, back)
+    return most if topology.schedule.period is not None else 2 * most
+
+
+def kept_checkpoints(lead: int, every: int) -> int:
     """Return how many checkpoints must be kept so that peers killed at different instants have one in common.
 
-    While a neighbour is not yet DEAD nobody is more than an exchange ahead of a neighbour, so no peer is more than
-    ``diameter`` rounds ahead of the one that stopped first.
+    lead: the most rounds that a peer may be ahead of the one that stopped first.
     """
-    return -(-(diameter + 1) // every) + 1
+    return -(-(lead + 1) // every) + 1

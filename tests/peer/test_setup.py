@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from p2pser.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
-from p2pser.peer.setup import ROLL_CALL, counts_for, kept_checkpoints, roll_call
+from p2pser.peer.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, roll_call
 from p2pser.topology.spec import Topology, load
 from p2pser.topology.summary import diameter
 
@@ -87,10 +87,19 @@ def test_peers_killed_at_different_instants_have_a_checkpoint_in_common(peers: i
     """Neighbours are at most a round apart when they are killed; each kept its newest checkpoints."""
     topology: Topology = dataclasses.replace(load("ring", peers=max(peers, 3)))
     graph = topology.graph
-    keep = kept_checkpoints(diameter(graph), every)
+    keep = kept_checkpoints(lead(topology), every)
     drawn = {i: first + data.draw(st.integers(0, 12)) for i in graph}
     distances = dict(nx.all_pairs_shortest_path_length(graph))
     rounds = {i: min(drawn[j] + distances[i][j] for j in graph) for i in graph}
     kept = {i: {0, *list(range(every, round + 1, every))[-keep:]} for i, round in rounds.items()}
     common = max(set.intersection(*kept.values()))
     assert common >= min(rounds.values()) // every * every
+
+
+@pytest.mark.parametrize(("name", "peers", "most"), [
+    ("ring", 9, 4), ("tree", 7, 4), ("directed-ring", 9, 4), ("one-peer-exponential", 8, 3), ("complete", 5, 1),
+])
+def test_the_lead_is_as_long_as_the_way_to_the_farthest(name: str, peers: int, most: int) -> None:
+    topology = load(name, peers=peers)
+    assert lead(topology) == most
+    assert topology.schedule is not None or lead(topology) == diameter(topology.graph)
