@@ -39,7 +39,6 @@ from p2pser.speech.federation import Federation, federate, normalised
 from p2pser.speech.normalise import Statistics, from_sums, sums
 from p2pser.topology.mixing import metropolis, slow_weights
 from p2pser.topology.spec import Topology
-from p2pser.topology.summary import diameter
 from p2pser.wire.messages import Phase
 
 SUMS = "setup.sums"
@@ -80,7 +79,7 @@ class Peer:
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
         self._pinned: list[int] | None = None
-        self._keep = setup.kept_checkpoints(diameter(topology.graph), config.peer.checkpoint_every)
+        self._keep = setup.kept_checkpoints(setup.lead(topology), config.peer.checkpoint_every)
 
     def interrupt(self) -> None:
         """Ask the peer to leave with a checkpoint; safe in a signal handler."""
@@ -108,7 +107,8 @@ class Peer:
             self._mixer = NetworkMixer(
                 links, self.topology, self.me, self._schema, observe=self._observe, check=self._look_up,
                 clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
-                round_timeout=self.config.network.round_timeout)
+                round_timeout=self.config.network.round_timeout, slots=self._algorithm.slots,
+                rounds=self.config.training.rounds)
             reason = "failed"
             try:
                 final = self._take_part(self._mixer)
@@ -225,7 +225,8 @@ class Peer:
         self._look_up()
         # Training changes the optimiser's rows in place: an interruption needs the round's start as it was.
         self._round_began = time.monotonic()
-        self._start_of_round = round, State({name: rows.clone() for name, rows in state.rows.items()}, state.edges)
+        self._start_of_round = round, State({name: rows.clone() for name, rows in state.rows.items()},
+                                            {edge: dict(kept) for edge, kept in state.edges.items()})
         assert self._mixer is not None
         last = round == self.config.training.rounds
         reason = self._algorithm.ends(self.me, self._mixer.unreachable())
