@@ -1,4 +1,4 @@
-"""``p2pser compare``: topologies beside each other."""
+"""``p2pser compare``: topologies and algorithms beside each other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration, 
 @click.command()
 @click.option("--topologies", default="ring,chain,star,torus,exponential,complete", show_default=True,
               metavar="NAME,NAME,...", help="Topology files or names of shipped ones.")
+@click.option("--algorithms", default="", metavar="NAME[:PARAM=VALUE]...,...",
+              help="Gossip algorithms, each on each topology; a name with a dot is a setting: "
+                   "k-gt:training.momentum=0.  [default: the run's]")
+@click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
+              help="Let each scheme and baseline take the best value on inner folds, such as "
+                   "training.lr=0.02,0.05,0.1.")
+@click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True, help="Inner folds of --tune.")
 @click.option("--peers", type=click.IntRange(min=1), default=16, show_default=True, help="Number of peers in each.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
               help="How many seeds, counted from --seed on.")
@@ -20,14 +27,17 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration, 
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @json_option
 @run_options
-def compare(topologies: str, peers: int, seeds: int, folds: str | None, workers: int | None, as_json: bool,
-            **options: Any) -> None:
-    """Compare topologies by simulated runs, with pooled, local-only and server training beside them.
+def compare(topologies: str, algorithms: str, tune: str, inner: int, peers: int, seeds: int, folds: str | None,
+            workers: int | None, as_json: bool, **options: Any) -> None:
+    """Compare topologies and algorithms by simulated runs, with pooled, local-only and server training beside them.
 
     --out is the folder of the comparison [default: runs/compare]: table.csv, comparison.json, comparison.png and
     a file a finished run. A second call with the same settings computes only what is missing.
 
     Example: p2pser compare --topologies ring,torus,complete --peers 16 --seeds 3
+
+    Example: p2pser compare --topologies ring --algorithms dfedavg,quasi-global-momentum --set training.momentum=0
+    --tune training.lr=0.05,0.1,0.2
     """
     from p2pser.experiments import compare as experiment
     from p2pser.experiments.plots import compare_picture
@@ -36,8 +46,8 @@ def compare(topologies: str, peers: int, seeds: int, folds: str | None, workers:
 
     out = options["out"] or Path("runs") / "compare"
     config = run_configuration(options)
-    names = [name.strip() for name in topologies.split(",") if name.strip()]
-    chosen = experiment.prepare(config, names, peers, seeds, folds or str(config.corpus.fold), out, progress=True)
+    chosen = experiment.prepare(config, _names(topologies), peers, seeds, folds or str(config.corpus.fold), out,
+                                algorithms=_names(algorithms), tune=tune, inner=inner, progress=True)
     results = _run(chosen, workers)
     document = {**tabulate(chosen, results), "out": str(out)}
     (out / "table.csv").write_text(to_csv(document), encoding="utf-8")
@@ -52,6 +62,10 @@ def compare(topologies: str, peers: int, seeds: int, folds: str | None, workers:
     note(f"written to {out}: table.csv, comparison.json, comparison.png")
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _run(chosen: Any, workers: int | None) -> Any:
     """Run the jobs under a progress bar on standard error."""
     from rich.console import Console
@@ -61,11 +75,12 @@ def _run(chosen: Any, workers: int | None) -> Any:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=len(chosen.jobs()))
+        task = bar.add_task("runs", total=len(chosen.tuning_jobs()) + len(chosen.jobs()))
 
         def done(job: Any, found: bool) -> None:
-            name = job.topology or job.kind
-            bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}")
+            inner = "" if job.inner is None else f", inner fold {job.inner[0]}, {job.value}"
+            name = job.scheme or job.kind
+            bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}{inner}")
 
         return experiment.run(chosen, workers=workers, done=done)
 
@@ -82,7 +97,7 @@ def _print_table(document: Any) -> None:
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     rows = text_rows(document)
     for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number == len(document["topologies"]) - 1)
+        table.add_row(*row, end_section=number == len(document["schemes"]) - 1)
     # Never cut, not even where the terminal is narrow: the numbers are the result.
     needed = Console(width=10_000).measure(table).maximum
     Console(width=max(Console().width, needed)).print(table)

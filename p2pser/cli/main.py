@@ -14,7 +14,7 @@ COMMANDS = {
     "peer": "Run one peer until the network has its model.",
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
-    "compare": "Compare topologies.",
+    "compare": "Compare topologies and algorithms.",
     "topology": "List, show, compare and plot topologies.",
     "corpus": "List, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",

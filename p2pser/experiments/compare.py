@@ -1,8 +1,9 @@
-"""Topologies beside each other: many simulated runs, over processes, each kept on disk once it is finished.
+"""Topologies and algorithms beside each other: many simulated runs, over processes, each kept on disk when finished.
 
-A comparison is a list of jobs: for each (fold, seed) one gossip run a topology, and the baselines that they share
-(pooled, local-only, a server). A finished job is one JSON file, so that a second call computes only what is
-missing. What comes of them is tabulated by ``p2pser.experiments.tables``.
+A comparison is a list of jobs: for each (fold, seed) one gossip run a scheme (a topology with an algorithm), and the
+baselines that they share (pooled, local-only, a server). Where a setting is tuned, it is chosen before for each scheme
+and baseline on inner folds (``p2pser.experiments.tuning``). A finished job is one JSON file, so that a second call
+computes only what is missing. What comes of them is tabulated by ``p2pser.experiments.tables``.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,47 +37,78 @@ FORM = 1
 
 
 @dataclass(frozen=True)
+class Scheme:
+    """A topology, and the settings that go with it beside the comparison's (``section.field=value``)."""
+
+    topology: Topology
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Job:
-    """One run. kind: ``gossip`` or one of ``BASELINES``; topology: as it was named, ``""`` for a baseline."""
+    """One run. kind: ``gossip`` or one of ``BASELINES``; scheme: its label, ``""`` for a baseline.
+
+    inner: which inner fold of how many, None for the run that counts; value: the setting that is tried there.
+    """
 
     kind: str
-    topology: str
+    scheme: str
     seed: int
     fold: int
+    inner: tuple[int, int] | None = None
+    value: str = ""
 
-    def file(self, label: str) -> str:
-        """Return the name of its result's file; ``label`` is the topology's name."""
-        return f"{self.kind}{'-' + label if label else ''}-fold{self.fold}-seed{self.seed}.json"
+    @property
+    def file(self) -> str:
+        """The name of its result's file."""
+        label = "".join(letter if letter.isalnum() or letter in "-.=" else "_" for letter in self.scheme)
+        inner = "" if self.inner is None else f"-inner{self.inner[0]}of{self.inner[1]}-{self.value}"
+        return f"{self.kind}{'-' + label if label else ''}-fold{self.fold}-seed{self.seed}{inner}.json"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared. topologies: by label, in order; seeds and folds: which. config: the settings of all runs."""
+    """What is compared. schemes: by label, in order; seeds and folds: which. config: the settings of all runs.
+
+    tune: the values of a setting (``section.field=value``) of which each scheme takes the best on ``inner`` folds;
+    chosen: what was chosen, by (kind, scheme, fold), once ``run`` has tuned.
+    """
 
     config: Config
-    topologies: dict[str, Topology]
+    schemes: dict[str, Scheme]
     seeds: tuple[int, ...]
     folds: tuple[int, ...]
     out: Path
+    tune: tuple[str, ...] = ()
+    inner: int = 3
+    chosen: dict[tuple[str, str, int], str] = field(default_factory=dict)
 
     @property
     def peers(self) -> int:
         """N, the same in all topologies."""
-        return next(iter(self.topologies.values())).size
+        return next(iter(self.schemes.values())).topology.size
 
     @property
     def hub(self) -> int | None:
         """The peer that holds no clips, the same in all topologies; None where all hold some."""
-        return next(iter(self.topologies.values())).hub
+        return next(iter(self.schemes.values())).topology.hub
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, those of one (fold, seed) together, since they share their data."""
-        kinds = [("gossip", label) for label in self.topologies] + [(kind, "") for kind in BASELINES]
-        return [Job(kind, label, seed, fold) for fold in self.folds for seed in self.seeds for kind, label in kinds]
+        """Return all jobs that count, those of one (fold, seed) together, since they share their data."""
+        return [Job(kind, label, seed, fold) for fold in self.folds for seed in self.seeds
+                for kind, label in self._kinds()]
+
+    def tuning_jobs(self) -> list[Job]:
+        """Return the jobs of the inner folds, of the first seed."""
+        return [Job(kind, label, self.seeds[0], fold, (number, self.inner), value) for fold in self.folds
+                for number in range(self.inner) for value in self.tune for kind, label in self._kinds()]
+
+    def _kinds(self) -> list[tuple[str, str]]:
+        return [("gossip", label) for label in self.schemes] + [(kind, "") for kind in BASELINES]
 
     def path(self, job: Job) -> Path:
         """Return where the job's result lies."""
-        return self.out / "runs" / job.file(job.topology)
+        return self.out / ("runs" if job.inner is None else "inner") / job.file
 
     def fingerprint(self, job: Job) -> str:
         """Return what must be equal for a stored result to count: settings, features' code, data, graph, version."""
@@ -86,19 +118,22 @@ class Comparison:
             "settings": self.configured(job).shared(),
             "features": settings_key(self.config.features),
             "corpus": self.config.corpus.model_dump(mode="json", exclude={"fold"}),
-            "gossip": self.config.gossip.model_dump(mode="json"),
+            "gossip": self.configured(job).gossip.model_dump(mode="json"),
             "every": self.config.peer.evaluate_every,
             "peers": self.peers,
-            "graph": self.topologies[job.topology].digest() if job.topology else "",
-            "job": [job.kind, job.seed, job.fold],
+            "graph": self.schemes[job.scheme].topology.digest() if job.scheme else "",
+            "job": [job.kind, job.seed, job.fold, job.inner],
         }
         if self.hub is not None:
             tree["hub"] = self.hub
         return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def configured(self, job: Job) -> Config:
-        """Return the settings of one job: the comparison's with its seed and fold."""
-        return self.config.with_settings([f"seed={job.seed}", f"corpus.fold={job.fold}"])
+        """Return the settings of one job: the comparison's with the scheme's, its seed, its fold and what was tuned."""
+        tuned = job.value if job.inner is not None else self.chosen.get((job.kind, job.scheme, job.fold), "")
+        own = self.schemes[job.scheme].settings if job.scheme else ()
+        return self.config.with_settings([*own, *([tuned] if tuned else []), f"seed={job.seed}",
+                                          f"corpus.fold={job.fold}"])
 
     def stored(self, job: Job) -> dict[str, Any] | None:
         """Return a finished job's result, or None where it is missing, torn or of other settings."""
@@ -118,26 +153,32 @@ def prepare(
     folds: str,
     out: Path,
     *,
+    algorithms: Sequence[str] = (),
+    tune: str = "",
+    inner: int = 3,
     progress: bool = False,
 ) -> Comparison:
     """Return the comparison, its corpus read and its features in the cache (so that workers find them there).
 
     topologies: names or files. peers: size of all, or None for the files'. seeds: how many, from ``config.seed``
-    on. folds: ``all``, or fold numbers with commas between them.
+    on. folds: ``all``, or fold numbers with commas between them. algorithms: each with each topology, written
+    ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; none: the run's. tune: ``SECTION.FIELD=VALUE,VALUE,…``.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.
     """
     from p2pser.speech.federation import federate
 
-    loaded: dict[str, Topology] = {}
+    schemes: dict[str, Scheme] = {}
     for name in topologies:
         topology = spec.load(name, peers)
-        label = topology.name
-        if label in loaded:
-            raise ConfigError(f"the topology {label!r} is named twice in the comparison: name each once")
-        loaded[label] = topology
-    if not loaded:
+        for algorithm in algorithms or ("",):
+            label = " ".join([topology.name] * (len(topologies) > 1 or not algorithm) + [algorithm] * bool(algorithm))
+            if label in schemes:
+                raise ConfigError(f"{label!r} is named twice in the comparison: name each once")
+            schemes[label] = Scheme(topology, _settings(algorithm))
+    if not schemes:
         raise ConfigError("there is nothing to compare: name at least one topology, for example ring,torus")
+    loaded = {scheme.topology.name: scheme.topology for scheme in schemes.values()}
     sizes = {label: topology.size for label, topology in loaded.items()}
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{label} {size}" for label, size in sizes.items())
@@ -146,13 +187,50 @@ def prepare(
         said = ", ".join(f"{label} {'none' if one.hub is None else one.hub}" for label, one in loaded.items())
         raise TopologyError(f"the topologies have different hubs ({said}), so their clips would be dealt differently: "
                             "compare those without a hub; a server is among the baselines of every comparison")
+    for scheme in schemes.values():
+        _allowed(config, scheme)
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds make no run: take at least 1")
     chosen = fold_numbers(config, folds)
     whole = config.with_settings([f"corpus.fold={chosen[0]}"])
-    comparison = Comparison(config, loaded, tuple(range(config.seed, config.seed + seeds)), chosen, out)
-    federate(whole, comparison.peers, hub=comparison.hub, progress=progress)
+    comparison = Comparison(config, schemes, tuple(range(config.seed, config.seed + seeds)), chosen, out,
+                            _values(config, tune), inner)
+    federation = federate(whole, comparison.peers, hub=comparison.hub, progress=progress)
+    if comparison.tune:
+        from p2pser.experiments import tuning
+
+        tuning.groups(federation, inner)
     return comparison
+
+
+def _settings(algorithm: str) -> tuple[str, ...]:
+    """Return the settings that an algorithm's text means: its name, then parameters and settings after colons."""
+    name, *rest = algorithm.split(":")
+    if not name:
+        return ()
+    return (f"gossip.algorithm={name}", *(one if "." in one.partition("=")[0] else f"gossip.parameters.{one}"
+                                          for one in rest))
+
+
+def _allowed(config: Config, scheme: Scheme) -> None:
+    """Raise ConfigError where the algorithm refuses these settings or this topology: before anything runs."""
+    from p2pser.gossip.table import algorithm, check
+
+    settings = config.with_settings(scheme.settings)
+    check(algorithm(settings.gossip.algorithm, settings.gossip.parameters), settings, scheme.topology)
+
+
+def _values(config: Config, tune: str) -> tuple[str, ...]:
+    """Return ``section.field=value`` for each value. Raises ConfigError where a value does not fit its setting."""
+    if not tune:
+        return ()
+    name, _, values = tune.partition("=")
+    settings = tuple(f"{name}={value.strip()}" for value in values.split(",") if value.strip())
+    if len(settings) < 2:
+        raise ConfigError(f"--tune {tune!r}: write a setting with two values or more, such as training.lr=0.02,0.05")
+    for setting in settings:
+        config.with_settings([setting])
+    return settings
 
 
 def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
@@ -174,14 +252,38 @@ def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
 def run(
     comparison: Comparison, *, workers: int | None = None, done: Callable[[Job, bool], None] | None = None
 ) -> dict[Job, dict[str, Any]]:
-    """Return the results of all jobs, computing in ``workers`` processes (default: one a processor) what is missing.
+    """Return the results of all jobs that count, computing in ``workers`` processes (default: one a processor) what is
+    missing; before that, where something is tuned, the inner folds' and what follows from them (``chosen``).
 
     done: called in this process for each job, with whether it was found on disk. What was finished when a job
     fails or the user interrupts stays on disk.
     """
+    if comparison.tune:
+        from p2pser.experiments import tuning
+
+        scores: dict[tuple[str, str, int], dict[str, list[list[Predictions]]]] = {}
+        for job, document in _results(comparison, comparison.tuning_jobs(), workers, done).items():
+            by_value = scores.setdefault((job.kind, job.scheme, job.fold), {})
+            by_value.setdefault(job.value, []).append(predictions(document))
+        for key, by_value in scores.items():
+            comparison.chosen[key] = tuning.best(by_value)
+    return _results(comparison, comparison.jobs(), workers, done)
+
+
+def predictions(document: Mapping[str, Any], key: str = "predicted") -> list[Predictions]:
+    """Return each model's predictions of a result."""
+    from p2pser.learning.metrics import Predictions
+
+    test = document["test"]
+    return [Predictions.of(test["targets"], said, test["speakers"], len(document["labels"])) for said in document[key]]
+
+
+def _results(
+    comparison: Comparison, jobs: Sequence[Job], workers: int | None, done: Callable[[Job, bool], None] | None
+) -> dict[Job, dict[str, Any]]:
     results: dict[Job, dict[str, Any]] = {}
     missing: list[Job] = []
-    for job in comparison.jobs():
+    for job in jobs:
         document = comparison.stored(job)
         if document is None:
             missing.append(job)
@@ -189,20 +291,20 @@ def run(
             results[job] = document
             if done is not None:
                 done(job, True)
-    (comparison.out / "runs").mkdir(parents=True, exist_ok=True)
+        comparison.path(job).parent.mkdir(parents=True, exist_ok=True)
     for job, document in _computed(comparison, missing, workers or os.cpu_count() or 1):
         document["fingerprint"] = comparison.fingerprint(job)
         write_json(comparison.path(job), document)
         results[job] = document
         if done is not None:
             done(job, False)
-    return {job: results[job] for job in comparison.jobs()}
+    return {job: results[job] for job in jobs}
 
 
 def _computed(comparison: Comparison, jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Yield each job with its result as it is finished."""
     def arguments(job: Job) -> tuple[Job, Config, Topology | None, int, int | None]:
-        topology = comparison.topologies[job.topology] if job.topology else None
+        topology = comparison.schemes[job.scheme].topology if job.scheme else None
         return job, comparison.configured(job), topology, comparison.peers, comparison.hub
 
     if workers == 1 or len(jobs) < 2:
@@ -238,11 +340,17 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     from p2pser.experiments import baselines
     from p2pser.simulation.engine import simulate
 
-    federation = _federation(config.model_dump_json(), peers, hub)
+    # What is dealt depends on these alone: runs that differ in anything else share their data.
+    dealt = Config(seed=config.seed, corpus=config.corpus, features=config.features)
+    federation = _federation(dealt.model_dump_json(), peers, hub)
+    if job.inner is not None:
+        from p2pser.experiments import tuning
+
+        federation = tuning.inner(federation, *job.inner)
     if federation.test is None:
         raise ConfigError("a comparison needs held-out clips: corpus.split none leaves none")
     document: dict[str, Any] = {
-        "job": job.__dict__,
+        "job": asdict(job),
         "test": {"targets": federation.test.labels.tolist(), "speakers": list(federation.test.speakers)},
         "labels": list(federation.labels),
         "corpus": {"name": federation.corpus.name, "version": federation.corpus.version,

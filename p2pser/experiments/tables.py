@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.experiments.compare import BASELINES, Comparison, Job
+from p2pser.experiments.compare import BASELINES, Comparison, Job, predictions
 from p2pser.learning import metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.topology.summary import summarise
@@ -22,20 +22,13 @@ NEAR_POOLED = 0.95
 
 
 def _models(
-    results: Results, kind: str, topology: str, seeds: Sequence[int], folds: Sequence[int], key: str = "predicted"
+    results: Results, kind: str, scheme: str, seeds: Sequence[int], folds: Sequence[int], key: str = "predicted"
 ) -> list[list[Predictions]]:
     """Return, for each seed, each model's predictions pooled over the folds."""
     found = []
     for seed in seeds:
-        documents = [results[Job(kind, topology, seed, fold)] for fold in folds]
-        by_model = []
-        for model in range(len(documents[0][key])):
-            parts = [
-                Predictions.of(d["test"]["targets"], d[key][model], d["test"]["speakers"], len(d["labels"]))
-                for d in documents
-            ]
-            by_model.append(Predictions.concatenate(parts))
-        found.append(by_model)
+        by_fold = [predictions(results[Job(kind, scheme, seed, fold)], key) for fold in folds]
+        found.append([Predictions.concatenate(list(parts)) for parts in zip(*by_fold)])
     return found
 
 
@@ -59,15 +52,15 @@ def _uar(models: list[list[Predictions]]) -> tuple[float, float | None]:
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
 
 
-def _of(results: Results, kind: str, topology: str) -> list[Mapping[str, Any]]:
-    """The results of all runs of a kind, on a topology."""
-    return [document for job, document in results.items() if job.kind == kind and job.topology == topology]
+def _of(results: Results, kind: str, scheme: str) -> list[Mapping[str, Any]]:
+    """The results of all runs of a kind, of a scheme."""
+    return [document for job, document in results.items() if job.kind == kind and job.scheme == scheme]
 
 
 def curves(comparison: Comparison, results: Results) -> dict[str, dict[str, list[list[float | None]]]]:
-    """Return by topology the UAR of the consensus model and the consensus distance, one curve a run."""
+    """Return by scheme the UAR of the consensus model and the consensus distance, one curve a run."""
     found: dict[str, dict[str, list[list[float | None]]]] = {}
-    for label in comparison.topologies:
+    for label in comparison.schemes:
         histories = [document["history"] for document in _of(results, "gossip", label)]
         found[label] = {
             "uar": [[entry["uar"]["consensus"] for entry in history] for history in histories],
@@ -86,7 +79,7 @@ def rounds_to(curves: list[list[float | None]], level: float) -> int | None:
 
 
 def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
-    """Return the comparison as one plain document: ``topologies`` and ``baselines`` are lists of rows.
+    """Return the comparison as one plain document: ``schemes`` and ``baselines`` are lists of rows.
 
     UAR is the mean over seeds of UAR (a) (mean over folds of the recall over the classes present), its sd is over
     seeds; ``uar_pooled_predictions`` is (b). gap_to_pooled and gain_over_local are mean paired differences over
@@ -99,15 +92,17 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
     level = NEAR_POOLED * _uar(pooled)[0]
     drawn = curves(comparison, results)
     rows = []
-    for label, topology in comparison.topologies.items():
-        facts = summarise(topology)
+    for label, scheme in comparison.schemes.items():
+        facts = summarise(scheme.topology)
         documents = _of(results, "gossip", label)
         ours = _models(results, "gossip", label, seeds, folds)
         each = _models(results, "gossip", label, seeds, folds, "predicted_peers")
         mean, sd = _uar(ours)
+        reached = rounds_to(drawn[label]["uar"], level)
         rows.append({
-            "topology": label, "peers": facts["peers"], "edges": facts["edges"], "degree": facts["degree"],
-            "diameter": facts["diameter"],
+            "scheme": label, "topology": scheme.topology.name, "settings": list(scheme.settings),
+            "tuned": _chosen(comparison, "gossip", label), "peers": facts["peers"],
+            "edges": facts["edges"], "degree": facts["degree"], "diameter": facts["diameter"],
             # What the runs mixed with: under clip weights not the graph's own.
             "slem": float(np.mean([d["slem"] for d in documents])),
             "spectral_gap": 1 - float(np.mean([d["slem"] for d in documents])),
@@ -120,7 +115,8 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
             "gap_to_pooled": _paired(ours, pooled), "gain_over_local": _paired(ours, alone),
             "consensus_distance": float(np.mean([d["history"][-1]["distance"] for d in documents]))
             if documents[0]["history"] else None,
-            "rounds_to_95": rounds_to(drawn[label]["uar"], level),
+            "rounds_to_95": reached, "bytes_to_95": None if reached is None else float(
+                np.mean([d["history"][reached - 1]["bytes"] for d in documents])),
             "final_exchanges": float(np.mean([d["final"]["exchanges"] for d in documents])),
             "converged": all(d["final"]["converged"] for d in documents),
         })
@@ -130,7 +126,7 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
         mean, sd = _uar(models)
         documents = _of(results, kind, "")
         baselines.append({
-            "baseline": kind, "uar": mean, "uar_sd": sd,
+            "baseline": kind, "tuned": _chosen(comparison, kind, ""), "uar": mean, "uar_sd": sd,
             "uar_pooled_predictions": float(np.mean([metrics.uar_pooled(one) for seed in models for one in seed])),
             # A client of a server sends its row once a round.
             "bytes_per_peer": 4.0 * documents[0]["parameters"] * training.rounds if kind == "server" else 0.0,
@@ -143,9 +139,22 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
         "speakers": len(set(pooled[0][0].speakers)), "clips": len(pooled[0][0].targets),
         "peers": comparison.peers, "seeds": list(seeds), "folds": list(folds), "rounds": training.rounds,
         "local_steps": training.local_steps, "chance": 1 / len(first["labels"]),
-        "selection": "none: settings as given, the model after the last round",
-        "topologies": rows, "baselines": baselines, "notes": first["notes"],
+        "selection": _selection(comparison),
+        "schemes": rows, "baselines": baselines, "notes": first["notes"],
     }
+
+
+def _chosen(comparison: Comparison, kind: str, scheme: str) -> list[str]:
+    """What was chosen on inner folds, for each outer fold; empty where nothing was tuned."""
+    return [comparison.chosen[kind, scheme, fold] for fold in comparison.folds] if comparison.tune else []
+
+
+def _selection(comparison: Comparison) -> str:
+    if not comparison.tune:
+        return "none: settings as given, the model after the last round"
+    values = ", ".join(comparison.tune)
+    return (f"the best of {values} for each scheme, baseline and outer fold, by the UAR over {comparison.inner} inner "
+            "folds of training peers that relay without training; the model after the last round")
 
 
 def _paired_sides(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
@@ -160,15 +169,17 @@ def _mean(documents: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def to_csv(document: Mapping[str, Any]) -> str:
-    """Return the rows as CSV: topologies, then baselines (their own columns empty)."""
+    """Return the rows as CSV: schemes, then baselines (their own columns empty)."""
     rows = []
-    for row in (*document["topologies"], *document["baselines"]):
-        flat: dict[str, Any] = {"kind": "topology" if "topology" in row else "baseline"}
-        flat["name"] = row.get("topology") or row.get("baseline")
+    for row in (*document["schemes"], *document["baselines"]):
+        flat: dict[str, Any] = {"kind": "gossip" if "scheme" in row else "baseline"}
+        flat["name"] = row.get("scheme") or row.get("baseline")
         for key, value in row.items():
             if isinstance(value, Mapping):
                 flat.update({f"{key}_{part}": number for part, number in value.items()})
-            elif key not in ("topology", "baseline") and not (value is None and key == "gap_to_pooled"):
+            elif isinstance(value, list):
+                flat[key] = " ".join(value)
+            elif key not in ("scheme", "baseline") and not (value is None and key == "gap_to_pooled"):
                 flat[key] = value
         rows.append(flat)
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -192,18 +203,18 @@ def _sized(value: float) -> str:
     return f"{value / 1e6:.1f}"
 
 
-HEAD = ("topology", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "over local", "distance", "rounds to 95 %",
+HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "over local", "distance", "rounds to 95 %",
         "final")
 
 
 def text_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table's rows under ``HEAD`` as text, topologies first."""
+    """Return the table's rows under ``HEAD`` as text, schemes first."""
     rows: list[tuple[str, ...]] = []
-    for row in document["topologies"]:
+    for row in document["schemes"]:
         degree = row["degree"]
         spread = f"{degree['min']}" if degree["min"] == degree["max"] else f"{degree['min']}-{degree['max']}"
         rows.append((
-            row["topology"], f"{row['spectral_gap']:.3f}", spread, _sized(row["bytes_per_peer"]), _with_sd(row),
+            row["scheme"], f"{row['spectral_gap']:.3f}", spread, _sized(row["bytes_per_peer"]), _with_sd(row),
             _points(row["gap_to_pooled"]), _points(row["gain_over_local"]),
             "-" if row["consensus_distance"] is None else f"{row['consensus_distance']:.1e}",
             "-" if row["rounds_to_95"] is None else str(row["rounds_to_95"]),

@@ -112,8 +112,10 @@ class Learner:
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
 
-        Weight decay is in it (as L2), clipping too; nothing is remembered.
+        Weight decay is in it (as L2), clipping too; nothing is remembered. Zeros and NaN where there are no clips.
         """
+        if not len(self.labels):
+            return torch.zeros_like(row), math.nan
         row = row.clone()
         with self._drawing(round):
             gradient, loss = next(self._gradients(row, round, step))
@@ -194,15 +196,15 @@ class LocalWork:
         """Train a copy of each row of ``rows`` (B, D; default ``state.rows["x"]``), the optimiser's rows in place;
         return the new (B, D).
 
-        correction: (B, D), added to every gradient. only: the places of the rows that train (default: all); the
-        others come back as they were, and so does what their optimisers remember.
+        correction: (B, D), added to every gradient. only: the places of the rows that train (default: all that hold
+        clips); the others come back as they were, and so does what their optimisers remember.
         """
         self.prepare(state)
         rows = (state.rows["x"] if rows is None else rows).clone()
         names = self.learners[0].optimizer.names
         losses = []
         for b, learner in enumerate(self.learners):
-            if only is not None and b not in only:
+            if not len(learner.labels) or (only is not None and b not in only):
                 losses.append(math.nan)
                 continue
             memory = {name: state.rows[PREFIX + name][b] for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,24 +23,9 @@ PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "fea
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three emotions of four speakers as tones: folder/emotion/speaker/clip.wav."""
-    root = tmp_path_factory.mktemp("tones")
-    draw = np.random.default_rng(0)
-    time = np.arange(6400) / 16000
-    for e, emotion in enumerate(("anger", "happiness", "sadness")):
-        for s in range(4):
-            folder = root / emotion / f"speaker{s}"
-            folder.mkdir(parents=True)
-            for clip in range(3):
-                pitch = 150 * (e + 1) + 20 * s + draw.normal() * 5
-                signal = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.01 * draw.normal(size=time.size)
-                with wave.open(str(folder / f"{clip}.wav"), "wb") as file:
-                    file.setnchannels(1)
-                    file.setsampwidth(2)
-                    file.setframerate(16000)
-                    file.writeframes((signal * 32000).astype("<i2").tobytes())
-    return root
+def tones(spoken_tones: Callable[[int], Path]) -> Path:
+    """Three emotions of four speakers."""
+    return spoken_tones(4)
 
 
 @pytest.fixture
@@ -63,7 +48,7 @@ def test_a_comparison_is_computed_once_and_only_what_is_missing_again(config, tm
     lost.write_text(lost.read_text()[:50])
     seen.clear()
     again = compare.run(chosen, workers=1, done=lambda job, found: seen.append((job, found)))
-    assert [job.topology for job, found in seen if not found] == ["star"]
+    assert [job.scheme for job, found in seen if not found] == ["star"]
     for job, document in again.items():
         assert {**document, "wall_s": 0} == {**json.loads(json.dumps(first[job])), "wall_s": 0}
 
@@ -83,7 +68,7 @@ def test_the_table_pairs_and_averages(config, tmp_path):
     chosen = prepared(config, tmp_path)
     results = compare.run(chosen, workers=1)
     document = tables.tabulate(chosen, results)
-    ring = document["topologies"][0]
+    ring = document["schemes"][0]
     uars = []
     for seed in (0, 1):
         by_fold = []
@@ -131,7 +116,7 @@ def test_the_compare_command_in_two_processes(tones, tmp_path):
     result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert [row["topology"] for row in document["topologies"]] == ["ring", "star"]
+    assert [row["topology"] for row in document["schemes"]] == ["ring", "star"]
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     assert (tmp_path / "table.csv").read_text().startswith("kind,name")
     table = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout

@@ -1,0 +1,102 @@
+"""A setting chosen on inner folds: who is held out, who trains, and that the outer test plays no part."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.experiments import compare, tuning
+from p2pser.learning.metrics import Predictions
+from p2pser.speech.federation import Examples, Federation, federate
+
+
+@pytest.fixture(scope="module")
+def config(spoken_tones: Callable[[int], Path]) -> Config:
+    return Config().with_settings([
+        "training.rounds=4", "training.local_steps=3", "model.hidden=[8]", "features.kind=logmel", "features.n_mels=16",
+        "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:4", "corpus.name=folder",
+        f"corpus.data={json.dumps(str(spoken_tones(8)))}"])
+
+
+@pytest.fixture(scope="module")
+def federation(config: Config) -> Federation:
+    return federate(config, 6)
+
+
+def of(speakers: tuple[str, ...]) -> Examples:
+    size = len(speakers)
+    return Examples(np.zeros((size, 2), np.float32), np.zeros(size, np.int64), speakers, speakers)
+
+
+def test_each_training_peer_is_held_out_once_and_its_speakers_never_trained_then(federation: Federation) -> None:
+    seen: list[int] = []
+    for number, held_out in enumerate(tuning.groups(federation, 3)):
+        one = tuning.inner(federation, number, 3)
+        assert one.test is not None
+        assert one.speaker_overlap == 0
+        assert len(one.test) == sum(len(federation.train[peer]) for peer in held_out)
+        assert all((len(one.train[peer]) == 0) == (peer in held_out) for peer in federation.train)
+        assert federation.test is not None
+        assert not set(one.test.paths) & set(federation.test.paths)
+        seen.extend(held_out)
+    assert sorted(seen) == list(range(6))
+
+
+def test_peers_that_share_a_speaker_stay_together(federation: Federation) -> None:
+    train = {0: of(("a", "b")), 1: of(("c",)), 2: of(("b", "c")), 3: of(("d",)), 4: of(()), 5: of(("e",))}
+    dealt = tuning.groups(dataclasses.replace(federation, train=train), 3)
+    assert sorted(map(sorted, dealt)) == [[0, 1, 2], [3], [5]]
+    with pytest.raises(ConfigError, match="4 inner folds need as many peers that share no speaker, and there are 3"):
+        tuning.groups(dataclasses.replace(federation, train=train), 4)
+
+
+def test_the_best_value_is_the_first_of_the_highest_uar() -> None:
+    def said(*predicted: int) -> Predictions:
+        return Predictions.of([0, 0, 1, 1], list(predicted), ["s"] * 4, 2)
+
+    right, poor, one_class = said(0, 0, 1, 1), said(0, 1, 1, 0), said(0, 0, 0, 0)
+    assert tuning.best({"a": [[one_class], [poor]], "b": [[right], [poor]], "c": [[right], [poor]]}) == "b"
+    assert tuning.best({"a": [[right, one_class], [poor, poor]], "b": [[right, right], [poor, poor]]}) == "b"
+
+
+def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(config: Config, tmp_path: Path) -> None:
+    algorithms = ["dfedavg", "quasi-global-momentum:training.momentum=0"]
+    chosen = compare.prepare(config, ["ring"], 4, 1, "0,1", tmp_path, algorithms=algorithms,
+                             tune="training.lr=0.00001,0.1", inner=2)
+    results = compare.run(chosen, workers=1)
+    # Two rounds at so small a rate teach nothing: all take the larger one but by chance.
+    tuned = [*(("gossip", label) for label in algorithms), ("pooled", ""), ("local-only", ""), ("server", "")]
+    assert set(chosen.chosen) == {(kind, label, fold) for fold in (0, 1) for kind, label in tuned}
+    assert chosen.chosen["gossip", "dfedavg", 0] == "training.lr=0.1"
+    for (kind, label, fold), value in chosen.chosen.items():
+        assert chosen.configured(compare.Job(kind, label, 0, fold)).training.lr == float(value.partition("=")[2])
+    momenta = [chosen.configured(compare.Job("gossip", label, 0, 0)).training.momentum for label in algorithms]
+    assert momenta == [0.9, 0.0]
+    assert len(results) == 2 * 5
+    found: list[bool] = []
+    compare.run(compare.prepare(config, ["ring"], 4, 1, "0,1", tmp_path, algorithms=algorithms,
+                                tune="training.lr=0.00001,0.1", inner=2),
+                workers=1, done=lambda job, stored: found.append(stored))
+    assert all(found)
+    assert len(found) == 2 * 5 + 2 * 2 * 2 * 5
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ({"tune": "training.lr=0.1"}, "two values or more"),
+    ({"tune": "training.rl=0.1,0.2"}, "did you mean 'training.lr'"),
+    ({"tune": "training.lr=-1,0.2"}, "training.lr"), ({"tune": "training.lr=0.1,0.2", "inner": 5}, "5 inner folds"),
+    ({"algorithms": ["d-psgd"]}, "one gradient a round"), ({"algorithms": ["dfedvag"]}, "did you mean 'dfedavg'"),
+    ({"algorithms": ["dfedavg", "dfedavg"]}, "named twice"),
+])
+def test_what_cannot_be_compared_is_said_before_anything_runs(
+    config: Config, tmp_path: Path, arguments: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compare.prepare(config, ["ring"], 4, 1, "0", tmp_path, **arguments)  # type: ignore[arg-type]
