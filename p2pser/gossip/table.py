@@ -10,6 +10,7 @@ from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
 from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.clipping import SelfCentredClipping
 from p2pser.gossip.d2 import D2
 from p2pser.gossip.dfedavg import DFedAvg
 from p2pser.gossip.dpsgd import DPSGD
@@ -22,6 +23,7 @@ from p2pser.gossip.overlap import Overlap
 from p2pser.gossip.push_sum import PushSum
 from p2pser.gossip.quasi_global import QuasiGlobalMomentum
 from p2pser.gossip.relay import Relay
+from p2pser.gossip.robust_rules import Krum, Median, TrimmedMean
 from p2pser.gossip.scaffold import Scaffold
 from p2pser.gossip.stale import StaleGossip
 from p2pser.topology.spec import Topology
@@ -42,6 +44,10 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "scaffold": Scaffold,
     "ad-psgd": ADPSGD,
     "stale-gossip": StaleGossip,
+    "self-centred-clipping": SelfCentredClipping,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "krum": Krum,
 }
 """Name of ``gossip.algorithm`` -> the algorithm."""
 

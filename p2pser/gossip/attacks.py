@@ -1,0 +1,152 @@
+"""What hostile peers send: for tests and experiments, never part of an honest run.
+
+A hostile peer follows the algorithm and its timing, and sends to all its neighbours another row than its own. It may
+know every honest row of the same exchange (the simulator hosts them), or only what its neighbours sent the last time
+(a process of its own). Wrong labels are not here: they are data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.errors import ConfigError, nearest
+from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, add_flows
+from p2pser.wire.codec import DENSE, Codec
+
+
+class Scene(NamedTuple):
+    """What a hostile peer sees. own (D,): what it would send were it honest. known (M, D): honest rows, M >= 1."""
+
+    own: Tensor
+    known: Tensor
+    seed: int
+    at: Step
+
+
+def sign_flip(scene: Scene, strength: float) -> Tensor:
+    """- strength * own."""
+    return scene.own * -strength
+
+
+def large_norm(scene: Scene, strength: float) -> Tensor:
+    """A row of norm ``strength`` in a direction that is drawn anew in every exchange, the same for all."""
+    draw = seeding.torch_generator(scene.seed, f"attack.{scene.at.slot}", round=scene.at.round)
+    direction = torch.randn(len(scene.own), generator=draw, dtype=torch.float64)
+    return direction * (strength / float(torch.linalg.vector_norm(direction)))
+
+
+def same_value(scene: Scene, strength: float) -> Tensor:
+    """Every coordinate ``strength``."""
+    return torch.full_like(scene.own, strength)
+
+
+def a_little_is_enough(scene: Scene, strength: float) -> Tensor:
+    """mean - strength * standard deviation of the honest rows, coordinate by coordinate: it hides in their spread.
+
+    M. Baruch, G. Baruch, Y. Goldberg, "A Little Is Enough: Circumventing Defenses for Distributed Learning",
+    NeurIPS 2019.
+    """
+    known = scene.known.double()
+    return known.mean(0) - strength * known.std(0, correction=0)
+
+
+def inner_product(scene: Scene, strength: float) -> Tensor:
+    """- strength * mean of the honest rows.
+
+    C. Xie, O. Koyejo, I. Gupta, "Fall of Empires: Breaking Byzantine-tolerant SGD by Inner Product Manipulation",
+    UAI 2020.
+    """
+    return -strength * scene.known.double().mean(0)
+
+
+ATTACKS: dict[str, tuple[Callable[[Scene, float], Tensor], float]] = {
+    "sign-flip": (sign_flip, 1.0),
+    "large-norm": (large_norm, 1000.0),
+    "same-value": (same_value, 1.0),
+    "a-little-is-enough": (a_little_is_enough, 1.5),
+    "inner-product": (inner_product, 0.1),
+}
+"""By name: what is sent, and the strength by default."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One of ``ATTACKS``, and how strong (None: its default). Raises ConfigError for an unknown name."""
+
+    name: str
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ATTACKS:
+            raise ConfigError(f"there is no attack {self.name!r}{nearest(self.name, ATTACKS)}")
+
+    def row(self, scene: Scene) -> Tensor:
+        """Return the row (D,) that is sent instead of ``scene.own``, in its dtype."""
+        send, default = ATTACKS[self.name]
+        return send(scene, default if self.strength is None else self.strength).to(scene.own.dtype)
+
+
+class Hostile:
+    """A ``gossip.mixer.Mixer`` over another one, some of whose hosted peers are hostile: what they post is replaced.
+
+    attacks: by peer. seed: of what is drawn. What hostile peers of processes of their own have heard is not
+    checkpointed: only honest peers resume bit for bit.
+    """
+
+    def __init__(self, mixer: Mixer, attacks: Mapping[int, Attack], seed: int = 0) -> None:
+        self._mixer, self._attacks, self._seed = mixer, dict(attacks), seed
+        self._heard: dict[int, list[Tensor]] = {}
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """As the mixer beneath."""
+        return self._mixer.peers
+
+    @property
+    def size(self) -> int:
+        """As the mixer beneath."""
+        return self._mixer.size
+
+    def edges(self, at: Step) -> Edges:
+        """As the mixer beneath."""
+        return self._mixer.edges(at)
+
+    def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
+        """As the mixer beneath."""
+        return self._mixer.receivers(peer, at)
+
+    def post(self, at: Step, out: Outbox) -> None:
+        """Post, the hostile peers' rows replaced. Raises ConfigError for a message an edge: no attack is made for it.
+        """
+        if out.rows is None:
+            raise ConfigError("attacks replace rows that go to all neighbours alike, and this algorithm sends a "
+                              "message of its own over each edge: take one that mixes rows, such as dfedavg")
+        rows = out.rows.clone()
+        honest = [b for b, peer in enumerate(self.peers) if peer not in self._attacks]
+        for b, peer in enumerate(self.peers):
+            if peer in self._attacks:
+                own = out.rows[b]
+                heard = self._heard.get(peer)
+                known = out.rows[honest] if honest else torch.stack(heard) if heard else own[None]
+                rows[b] = self._attacks[peer].row(Scene(own, known, self._seed, at))
+        self._mixer.post(at, Outbox(rows=rows, codec=out.codec))
+
+    def collect(self, at: Step) -> Inbox:
+        """Collect; hostile peers remember what they were sent."""
+        inbox = self._mixer.collect(at)
+        self._heard = {}
+        for peer, value in zip(inbox.dst.tolist(), inbox.values):
+            if peer in self._attacks and isinstance(value, Tensor):
+                self._heard.setdefault(peer, []).append(value)
+        return inbox
+
+    def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
+        """post, collect and add the flows; a hostile peer mixes into its own row, not into what it sent."""
+        self.post(at, Outbox(rows=rows, codec=codec))
+        return add_flows(rows, self.collect(at), self.peers)
