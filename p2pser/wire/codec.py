@@ -28,6 +28,14 @@ class Codec(Protocol):
     def name(self) -> str:
         """The family, for people: ``"dense"``."""
 
+    def at(self, seed: int, peer: int, round: int) -> Codec:
+        """Return the codec whose draws are those of (seed, peer, round); itself where nothing is drawn."""
+
+    def contraction(self, size: int) -> float:
+        """Return delta in (0, 1]: |decode(encode(x)) - x|^2 <= (1 - delta) |x|^2 for rows of ``size`` numbers,
+        in the mean where it draws.
+        """
+
     def wire_name(self, row: Tensor) -> str:
         """The name in the header, by which ``codec`` finds the decoder (at most 16 characters)."""
 
@@ -59,6 +67,14 @@ class Dense:
     def __repr__(self) -> str:
         return f"Dense({self.only!r})" if self.only else "DENSE"
 
+    def at(self, seed: int, peer: int, round: int) -> Dense:
+        """Return itself: nothing is drawn."""
+        return self
+
+    def contraction(self, size: int) -> float:
+        """Return 1: nothing is lost."""
+        return 1.0
+
     def wire_name(self, row: Tensor) -> str:
         """Return ``"f4"`` or ``"f8"``; LocalProtocolError for a dtype that has no dense form."""
         if self.only:
@@ -70,8 +86,7 @@ class Dense:
 
     def encode(self, row: Tensor) -> memoryview | bytes:
         """Return the row's bytes, without a copy where it is contiguous and little-endian (Codec.encode)."""
-        if row.dim() != 1:
-            raise LocalProtocolError(f"a row has one dimension, this tensor has shape {tuple(row.shape)}")
+        _one_dimension(row)
         dtype, wire = WIRE_DTYPES[self.wire_name(row)]
         values = row.detach().to("cpu", dtype).contiguous().numpy().astype(wire, copy=False)
         # memoryview.cast refuses empty arrays.
@@ -97,11 +112,29 @@ _CODECS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
 
 
 def codec(name: str) -> Codec:
-    """Return the codec with this wire name; RemoteProtocolError where there is none."""
-    try:
-        return _CODECS[name]
-    except KeyError:
-        known = ", ".join(_CODECS)
+    """Return the codec that decodes this wire name; RemoteProtocolError where there is none."""
+    from p2pser.wire.compressed import DECODERS  # it is built on this module
+
+    if (found := _CODECS.get(name) or DECODERS.get(name)) is None:
+        known = ", ".join((*_CODECS, *DECODERS))
         raise RemoteProtocolError(
             f"a row came in the form {name!r}, unknown to this version (known: {known}); use one version"
-        ) from None
+        )
+    return found
+
+
+def flat(row: Tensor) -> Tensor:
+    """Return an aligned copy (D,) of a row, float32 or float64: what a compressed form is computed from.
+
+    Sums and products may round by alignment, and a row of the simulator's (N, D) must be encoded as a peer's own.
+    Raises LocalProtocolError for another dtype or more dimensions.
+    """
+    _one_dimension(row)
+    if row.dtype not in (torch.float32, torch.float64):
+        raise LocalProtocolError(f"a row of {row.dtype} has no compressed form; convert it to float32 or float64")
+    return row.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _one_dimension(row: Tensor) -> None:
+    if row.dim() != 1:
+        raise LocalProtocolError(f"a row has one dimension, this tensor has shape {tuple(row.shape)}")

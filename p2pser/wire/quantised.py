@@ -1,0 +1,199 @@
+"""Quantised forms of a row: every number in a few bits, with a scale for the row or for each block of it."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.wire.bits import Buffer, pack, packed_bytes, unpack
+from p2pser.wire.codec import flat
+
+BLOCK = 256
+"""Numbers that share a scale in the forms ``qsgd`` and ``8-bit``."""
+
+_SCALE = struct.Struct("<f")
+
+
+@dataclass(frozen=True)
+class Sign:
+    """The sign of every number, and one scale, the mean magnitude: 1 bit each. Zeros count as positive.
+
+    Bytes: f4 scale, then the signs, 1 for negative. The squared error is 1 - |x|_1^2 / (D |x|_2^2) of the row's.
+
+    Reference: J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed Optimisation for
+    Non-Convex Problems", ICML 2018; scaled as in S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi, "Error Feedback
+    Fixes SignSGD and other Gradient Compression Schemes", ICML 2019.
+    """
+
+    name = "sign"
+
+    def at(self, seed: int, peer: int, round: int) -> Sign:
+        """Return itself: nothing is drawn."""
+        return self
+
+    def wire_name(self, row: Tensor) -> str:
+        """``"sign"`` (Codec.wire_name)."""
+        return self.name
+
+    def contraction(self, size: int) -> float:
+        """Return delta where magnitudes are as those of normal numbers: 2/pi."""
+        return 2 / math.pi
+
+    def encode(self, row: Tensor) -> bytes:
+        """Return the bytes of ``row`` (D,) (Codec.encode)."""
+        values = flat(row)
+        scale = float(values.abs().mean()) if len(values) else 0.0
+        return _SCALE.pack(_single(scale)) + pack((values < 0).numpy(), 1)
+
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return the row (size,) float32 (Codec.decode)."""
+        view = _exact(buffer, size, _SCALE.size + packed_bytes(max(size, 0), 1), "sign")
+        signs = torch.from_numpy(unpack(view[_SCALE.size :], size, 1).astype(np.float32))
+        scale = torch.tensor(_SCALE.unpack_from(view)[0], dtype=torch.float32)
+        return signs.mul_(-2).add_(1).mul_(scale)
+
+
+@dataclass(frozen=True)
+class QSGD:
+    """Stochastic rounding to ``levels`` steps of the norm of a block of 256: ceil(log2(2 levels + 1)) bits each.
+
+    With y = |x_i| levels / |x|_2 of its block, the level is floor(y) or that + 1, so that its mean is y; the receiver
+    gets sign(x_i) level |x|_2 / (levels tau), tau = 1 + min(b / levels^2, sqrt(b) / levels), b = 256: shrunk by tau
+    the unbiased form is a contraction, the squared error being in the mean at most 1 - 1/tau of the row's.
+
+    Bytes: u8 levels (1 .. 127), f4 |x|_2 / (levels tau) of each block, the levels + sign in fixed width. The draw is
+    that of (seed, peer, round), see ``at``; without it all rows get the same.
+
+    References: D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-Efficient SGD via Gradient
+    Quantization and Encoding", NeurIPS 2017; shrunk as by A. Koloskova, S. U. Stich, M. Jaggi, ICML 2019.
+    """
+
+    levels: int = 7
+    key: int = 0
+    name = "qsgd"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= 127:
+            raise ConfigError(f"qsgd rounds to 1 .. 127 levels, not {self.levels}")
+
+    def at(self, seed: int, peer: int, round: int) -> QSGD:
+        """Return the codec with the draw of (seed, peer, round)."""
+        return replace(self, key=seeding.key(seed, "wire.qsgd", peer, round))
+
+    def wire_name(self, row: Tensor) -> str:
+        """``"qsgd"`` (Codec.wire_name)."""
+        return self.name
+
+    @property
+    def shrinkage(self) -> float:
+        """tau: by what the unbiased form is divided."""
+        return 1 + min(BLOCK / self.levels**2, math.sqrt(BLOCK) / self.levels)
+
+    def contraction(self, size: int) -> float:
+        """Return delta: the squared error is in the mean at most 1 - delta of the row's."""
+        return 1 / self.shrinkage
+
+    def encode(self, row: Tensor) -> bytes:
+        """Return the bytes of ``row`` (D,) (Codec.encode)."""
+        values = flat(row)
+        blocks = _blocks(values)
+        norms = torch.linalg.vector_norm(blocks, dim=1, keepdim=True)
+        steps = (blocks.abs() / norms).nan_to_num_(0.0).mul_(self.levels).clamp_(max=self.levels).reshape(-1)
+        draw = np.random.Philox(key=self.key).random_raw(math.ceil(len(steps) / 2)).view(np.uint32)[: len(steps)]
+        rounded = (steps.numpy() + draw.astype(np.float32) * np.float32(2.0**-32)).astype(np.int32)
+        signed = np.where(blocks.reshape(-1).numpy() < 0, -rounded, rounded).clip(-self.levels, self.levels)
+        scales = _bytes(norms / (self.levels * self.shrinkage))
+        return bytes([self.levels]) + scales + pack(signed[: len(values)] + self.levels, _width(self.levels))
+
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return the row (size,) float32 (Codec.decode)."""
+        view = memoryview(buffer)
+        levels = view[0] if view.nbytes else 0
+        if not 1 <= levels <= 127:
+            raise RemoteProtocolError(f"a qsgd row has {levels} levels; 1 .. 127 are possible")
+        cut = 1 + 4 * _blocks_of(size)
+        _exact(buffer, size, cut + packed_bytes(max(size, 0), _width(levels)), "qsgd")
+        steps = unpack(view[cut:], size, _width(levels))
+        if (steps > 2 * levels).any():
+            raise RemoteProtocolError(f"a qsgd row of {levels} levels goes beyond them")
+        return _scaled(torch.from_numpy(steps.astype(np.float32)).sub_(levels), view[1:cut])
+
+
+@dataclass(frozen=True)
+class EightBit:
+    """Every number in 8 bits: whole multiples of 1/127 of the largest of its block of 256.
+
+    Bytes: f4 (largest / 127) of each block, then i8 each. An error is at most 1/254 of its block's largest.
+    """
+
+    name = "8-bit"
+
+    def at(self, seed: int, peer: int, round: int) -> EightBit:
+        """Return itself: nothing is drawn."""
+        return self
+
+    def wire_name(self, row: Tensor) -> str:
+        """``"8-bit"`` (Codec.wire_name)."""
+        return self.name
+
+    def contraction(self, size: int) -> float:
+        """Return delta: the squared error is at most 1 - delta of the row's."""
+        return 1 - BLOCK / 254**2
+
+    def encode(self, row: Tensor) -> bytes:
+        """Return the bytes of ``row`` (D,) (Codec.encode)."""
+        values = flat(row)
+        blocks = _blocks(values)
+        scales = (blocks.abs().amax(1, keepdim=True) / 127).to(torch.float32)
+        steps = (blocks / scales).nan_to_num_(0.0).round_().clamp_(-127, 127).reshape(-1)[: len(values)]
+        codes: bytes = steps.to(torch.int8).numpy().tobytes()
+        return _bytes(scales) + codes
+
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return the row (size,) float32 (Codec.decode)."""
+        cut = 4 * _blocks_of(size)
+        view = _exact(buffer, size, cut + max(size, 0), "8-bit")
+        return _scaled(torch.from_numpy(np.frombuffer(view[cut:], dtype=np.int8).astype(np.float32)), view[:cut])
+
+
+def _bytes(scales: Tensor) -> bytes:
+    return scales.to(torch.float32).numpy().astype("<f4", copy=False).tobytes()
+
+
+def _single(value: float) -> float:
+    """Return a number that ``struct`` packs as float32: infinite where it is beyond."""
+    return float(torch.tensor(value, dtype=torch.float64).to(torch.float32))
+
+
+def _width(levels: int) -> int:
+    return (2 * levels).bit_length()
+
+
+def _blocks_of(size: int) -> int:
+    return (max(size, 0) + BLOCK - 1) // BLOCK
+
+
+def _blocks(values: Tensor) -> Tensor:
+    """Return the row in blocks (ceil(D / 256), 256), the last filled with zeros."""
+    return torch.nn.functional.pad(values, (0, _blocks_of(len(values)) * BLOCK - len(values))).view(-1, BLOCK)
+
+
+def _scaled(steps: Tensor, scales: memoryview) -> Tensor:
+    """Multiply a row (size,) by the scale of each block, in place."""
+    found = torch.from_numpy(np.frombuffer(scales, dtype="<f4").astype(np.float32))
+    return steps.mul_(found.repeat_interleave(BLOCK)[: len(steps)])
+
+
+def _exact(buffer: Buffer, size: int, nbytes: int, name: str) -> memoryview:
+    view = memoryview(buffer)
+    if size < 0 or view.nbytes != nbytes:
+        raise RemoteProtocolError(f"a row of {size} numbers in the form {name} cannot be {view.nbytes} bytes; "
+                                  "the peers run different models")
+    return view

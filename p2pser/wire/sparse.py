@@ -1,0 +1,187 @@
+"""Sparse forms of a row: the largest numbers, or some drawn at random; the others are 0 at the receiver."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.wire.bits import Buffer, index_bytes, pack_indices, unpack_indices
+from p2pser.wire.codec import flat
+
+_TOP = struct.Struct("<BI")
+_RANDOM = struct.Struct("<BQ")
+_SCALE = struct.Struct("<f")
+_LARGEST_SIZE = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """What both sparse forms have in common: which share of the numbers travels, and how they are written.
+
+    share: of the row's numbers, in (0, 1]; at least one travels. count: how many instead. bits: 32, as they are
+    (float64 rows: 64), or 8, as whole multiples of 1/127 of the largest.
+    """
+
+    share: float = 0.01
+    count: int | None = None
+    bits: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"a sparse row keeps a share in (0, 1] of its numbers, not {self.share:g}")
+        if self.count is not None and self.count < 1:
+            raise ConfigError(f"a sparse row keeps at least 1 of its numbers, not {self.count}")
+        if self.bits not in (8, 32):
+            raise ConfigError(f"the numbers of a sparse row take 8 or 32 bits, not {self.bits}")
+
+    def kept(self, size: int) -> int:
+        """Return k: how many of ``size`` numbers travel."""
+        return min(size, max(1, round(self.share * size)) if self.count is None else self.count)
+
+    def contraction(self, size: int) -> float:
+        """Return delta, about k/D: the squared error of a row is at most (in the mean, if random) 1 - delta of it."""
+        delta = 1 / -(-size // self.kept(size)) if size else 1.0
+        return delta if self.bits == 32 else delta * (1 - 1 / 254**2)
+
+
+@dataclass(frozen=True)
+class TopK(Sparse):
+    """The k numbers of largest magnitude.
+
+    Bytes: u8 bytes of each number, u32 k, the indices (``bits.pack_indices``), the numbers. The squared error is at
+    most 1 - k/D of the row's.
+
+    >>> TopK(count=1).decode(TopK(count=1).encode(torch.tensor([1.0, -3.0, 2.0])), 3)
+    tensor([ 0., -3.,  0.])
+    """
+
+    name = "top-k"
+
+    def at(self, seed: int, peer: int, round: int) -> TopK:
+        """Return itself: nothing is drawn."""
+        return self
+
+    def wire_name(self, row: Tensor) -> str:
+        """``"top-k"`` (Codec.wire_name)."""
+        return self.name
+
+    def encode(self, row: Tensor) -> bytes:
+        """Return the bytes of ``row`` (D,) (Codec.encode)."""
+        values = flat(row).numpy()
+        size = len(values)
+        k = self.kept(size)
+        chosen = _largest(values, k)
+        width, numbers = _write(values[chosen], self.bits)
+        return _TOP.pack(width, k) + pack_indices(chosen, size) + numbers
+
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return the row (size,): float64 where its numbers came so, else float32 (Codec.decode)."""
+        width, k, view = _header(_TOP, buffer, size)
+        cut = index_bytes(size, k) if k <= size else 0
+        numbers = _read(view[cut:], width, k)
+        return _scatter(size, unpack_indices(view[:cut], size, k), numbers)
+
+
+@dataclass(frozen=True)
+class RandomK(Sparse):
+    """k numbers drawn at random, one of each of k equal stretches of the row; both ends know which by a key.
+
+    Bytes: u8 bytes of each number, u64 key, the numbers: no index travels. Each number is drawn with probability
+    1/width of its stretch, about k/D; so the squared error is in the mean 1 - k/D of the row's. Without ``at`` all
+    rows get the same draw.
+    """
+
+    name = "random-k"
+    key: int = 0
+
+    def at(self, seed: int, peer: int, round: int) -> RandomK:
+        """Return the codec with the draw of (seed, peer, round)."""
+        return replace(self, key=seeding.key(seed, "wire.random-k", peer, round))
+
+    def wire_name(self, row: Tensor) -> str:
+        """``"random-k"`` (Codec.wire_name)."""
+        return self.name
+
+    def encode(self, row: Tensor) -> bytes:
+        """Return the bytes of ``row`` (D,) (Codec.encode)."""
+        values = flat(row).numpy()
+        chosen = _drawn(self.key, len(values), self.kept(len(values)))
+        width, numbers = _write(values[chosen], self.bits)
+        return _RANDOM.pack(width, self.key) + numbers
+
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return the row (size,): float64 where its numbers came so, else float32 (Codec.decode)."""
+        width, key, view = _header(_RANDOM, buffer, size)
+        count = (view.nbytes - (_SCALE.size if width == 1 else 0)) // width
+        if not 0 <= count <= size:
+            raise RemoteProtocolError(f"a sparse row of {size} numbers cannot be {view.nbytes} bytes of numbers")
+        numbers = _read(view, width, count)
+        return _scatter(size, _drawn(key, size, count), numbers)
+
+
+def _largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Return the ascending indices of the k numbers of largest magnitude, the first ones of equals; NaN is largest."""
+    if k == len(values):
+        return np.arange(k)
+    sizes = np.nan_to_num(np.abs(values), nan=np.inf)
+    least = np.partition(sizes, len(values) - k)[len(values) - k]
+    chosen = sizes > least
+    equals = np.flatnonzero(sizes == least)
+    chosen[equals[: k - int(chosen.sum())]] = True
+    return np.flatnonzero(chosen)
+
+
+def _header(layout: struct.Struct, buffer: Buffer, size: int) -> tuple[int, int, memoryview]:
+    view = memoryview(buffer)
+    if not 0 <= size <= _LARGEST_SIZE or view.nbytes < layout.size:
+        raise RemoteProtocolError(f"a sparse row of {size} numbers cannot be {view.nbytes} bytes")
+    width, second = layout.unpack_from(view)
+    if width not in (1, 4, 8):
+        raise RemoteProtocolError(f"the numbers of a sparse row came in {width} bytes each, not in 1, 4 or 8")
+    return width, second, view[layout.size :]
+
+
+def _write(values: NDArray[np.floating], bits: int) -> tuple[int, bytes]:
+    """Return (bytes of each, the numbers in bytes)."""
+    if bits == 32:
+        return values.itemsize, values.astype(f"<f{values.itemsize}", copy=False).tobytes()
+    largest = np.abs(values).max(initial=0.0).astype(np.float32)
+    with np.errstate(all="ignore"):
+        steps = np.rint(np.nan_to_num(values / largest) * 127).clip(-127, 127)
+    return 1, _SCALE.pack(largest) + steps.astype(np.int8).tobytes()
+
+
+def _read(view: memoryview, width: int, count: int) -> Tensor:
+    """Return the ``count`` numbers (k,)."""
+    if view.nbytes != count * width + (_SCALE.size if width == 1 else 0):
+        raise RemoteProtocolError(f"{count} numbers of a sparse row cannot be {view.nbytes} bytes")
+    if width == 1:
+        step = torch.tensor(_SCALE.unpack_from(view)[0], dtype=torch.float32) / 127
+        return torch.from_numpy(np.frombuffer(view[_SCALE.size :], dtype=np.int8).copy()) * step
+    wire = np.dtype(f"<f{width}")
+    return torch.from_numpy(np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=True))
+
+
+def _scatter(size: int, indices: NDArray[np.int64], values: Tensor) -> Tensor:
+    row = torch.zeros(size, dtype=values.dtype)
+    row[torch.from_numpy(indices)] = values
+    return row
+
+
+def _drawn(key: int, size: int, count: int) -> NDArray[np.int64]:
+    """Return ``count`` ascending indices below ``size``, one of each of ``count`` equal stretches.
+
+    From the raw bits of Philox, which, unlike numpy's draws, are the same in every version.
+    """
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    ends = np.arange(count + 1, dtype=np.uint64) * np.uint64(size) // np.uint64(count)
+    raw = np.random.Philox(key=key).random_raw(count) >> np.uint64(32)
+    return (ends[:-1] + ((raw * np.diff(ends)) >> np.uint64(32))).astype(np.int64)
