@@ -41,8 +41,9 @@ class QuasiGlobalMomentum(Algorithm):
 
     momentum: float = 0.9
     """How much of the buffer is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum."""
-    decay: float = 0.9
-    """How much of the buffer outlives a round (mu), in [0, 1)."""
+    decay: float = 0.5
+    """How much of the buffer outlives a round (mu), in [0, 1). The paper's is 0.9: the buffer then follows over
+    1 / ((1 - decay) (1 - momentum)) = 100 rounds, too slow for runs of that length."""
 
     def __post_init__(self) -> None:
         for name, value in (("momentum", self.momentum), ("decay", self.decay)):
