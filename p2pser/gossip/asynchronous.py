@@ -211,15 +211,11 @@ class Node:
     @property
     def held(self) -> bool:
         """Whether another round would make an open exchange staler than the bound: no local step before its answer."""
-        return any(self.clock - number >= self.algorithm.bound for number in self._open.values())
+        return any(self.clock - number >= self.algorithm.bound for number in self.open.values())
 
     @property
-    def open(self) -> bool:
-        """Whether an exchange waits for its answer."""
-        return bool(self._open)
-
-    @property
-    def _open(self) -> dict[int, int]:
+    def open(self) -> dict[int, int]:
+        """The exchanges that wait for an answer: {neighbour: number}."""
         return self.algorithm.open(self.state, self.place)
 
     def begin(self) -> Tensor:
@@ -269,5 +265,5 @@ class Node:
         stale = staleness(self.state)
         return {"staleness": {"mean": stale.mean, "max": stale.max, "histogram": list(stale.histogram),
                               "bound": self.algorithm.bound},
-                "refused": int(self.state.rows[REFUSED]), "open": len(self._open),
+                "refused": int(self.state.rows[REFUSED]), "open": len(self.open),
                 "drift": float(self.state.rows[DRIFT])}

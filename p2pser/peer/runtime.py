@@ -15,6 +15,7 @@ from p2pser import models
 from p2pser.config import Config
 from p2pser.errors import P2PSERError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import Asynchronous
 from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.run import run
@@ -26,6 +27,7 @@ from p2pser.learning.metrics import confusion, uar
 from p2pser.models.directory import Card, Origin, save
 from p2pser.models.rows import Schema, digest
 from p2pser.network import events
+from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.hello import Hello, normalised_settings
 from p2pser.network.links import Links
 from p2pser.network.mixer import NetworkMixer
@@ -75,6 +77,7 @@ class Peer:
         self._federation = federation
         self._stop = False
         self._mixer: NetworkMixer | None = None
+        self._driver: AsynchronousDriver | None = None
         self._telemetry: Telemetry | None = None
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
@@ -109,6 +112,9 @@ class Peer:
                 clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
                 round_timeout=self.config.network.round_timeout, slots=self._algorithm.slots,
                 rounds=self.config.training.rounds)
+            if isinstance(self._algorithm, Asynchronous):
+                self._driver = AsynchronousDriver(self._mixer, self._algorithm, seed=self.config.seed,
+                                                  rounds=self.config.training.rounds)
             reason = "failed"
             try:
                 final = self._take_part(self._mixer)
@@ -141,6 +147,9 @@ class Peer:
         self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
         for warning in check(self._algorithm, config, self.topology):
             self._say(warning)
+        if isinstance(self._algorithm, Asynchronous):
+            # A peer may be any number of rounds ahead of another: what all have in common may be old.
+            self._keep = config.training.rounds // config.peer.checkpoint_every + 1
 
     def introduce(self, incarnation: int) -> Hello:
         """Read the recordings, make the model, and return what this peer says of itself."""
@@ -172,9 +181,16 @@ class Peer:
         mixer.enter(Phase.TRAIN, call.resume)
         self._say(f"peer {self.me} {'resumes at' if call.resume else 'starts with'} round {call.resume}: "
                   f"{len(self._examples)} clips, {self._schema.size} parameters, {len(mixer.neighbours)} neighbours")
-        state = run(self._algorithm, state, local, mixer, config.training.rounds, call.resume,
-                    before_round=self._before_round, next_round=mixer.next_round,
-                    after_round=lambda round, state: self._after_round(round, state, local, mixer))
+
+        def after_round(round: int, state: State) -> None:
+            self._after_round(round, state, local, mixer)
+
+        if self._driver is None:
+            state = run(self._algorithm, state, local, mixer, config.training.rounds, call.resume,
+                        before_round=self._before_round, next_round=mixer.next_round, after_round=after_round)
+        else:
+            state = self._driver.run(state, local, call.resume, before_round=self._before_round,
+                                     after_round=after_round)
         rounds = config.training.rounds
         self._before_round(rounds, state)
         mixer.enter(Phase.CONSENSUS, rounds)
@@ -182,6 +198,8 @@ class Peer:
         cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable,
                             lambda late: self._algorithm.settle(state, late, mixer.peers))[self.me]
         mixer.exchange.close()
+        if self._driver is not None:
+            self._driver.close()
         mixer.enter(Phase.CONSENSUS, rounds + 1)
         final = consensus(
             mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
@@ -219,7 +237,7 @@ class Peer:
         learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(train),
                           torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me,
                           idle=self.me == self.topology.hub)
-        return LocalWork([learner], mixer.local_step)
+        return LocalWork([learner], mixer.local_step if self._driver is None else self._driver.local_step)
 
     def _before_round(self, round: int, state: State) -> None:
         self._look_up()
@@ -262,6 +280,8 @@ class Peer:
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
             record["uar"] = self._uar(self._algorithm.model(state)[0])
+        if self._driver is not None:
+            record |= {"distance": None, "asynchronous": self._driver.report()}
         if self._telemetry is not None:
             self._telemetry.metrics(**record)
         self._show(round=round, row=self._algorithm.model(state)[0])
@@ -288,7 +308,7 @@ class Peer:
 
     def _end(self, mixer: NetworkMixer, final: Consensus, seconds: float) -> Ending:
         traffic = mixer.links.traffic().values()
-        summary = {
+        summary: dict[str, Any] = {
             "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(final.rows[0]),
             "model": str(self.folder.model), "consensus": final.converged, "consensus_distance": final.distance,
             "consensus_exchanges": final.exchanges, "consensus_bytes": mixer.payload_posted - self._training_bytes,
@@ -298,6 +318,8 @@ class Peer:
             "left_out": [[list(step), peer, fate.value] for step, peer, fate in mixer.left_out],
             "peers_dead": list(final.dead), "wall_s": seconds, "out": str(self.folder.path),
         }
+        if self._driver is not None:
+            summary["asynchronous"] = self._driver.report()
         if not final.converged:
             self._say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at a "
                       f"difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")

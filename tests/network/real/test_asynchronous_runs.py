@@ -1,0 +1,116 @@
+"""Asynchronous runs of real peers: they end with one model, nobody waits for a slow one, and a killed run resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from p2pser.peer.checkpoint import available
+from p2pser.peer.telemetry import read
+from p2pser.simulation.engine import simulate
+from p2pser.speech.federation import federate
+from p2pser.topology.spec import load
+
+RING = load("ring", peers=4)
+EVERYBODY = range(4)
+Furthest = Callable[[torch.Tensor], float]
+
+SLOW_PEER = """
+import sys
+import torch
+from p2pser.cli.main import main
+from p2pser.learning.learner import Learner
+
+extra, plain = int(sys.argv.pop(1)), Learner._gradients
+busy = torch.zeros(160, 160)
+
+def slow(self, *arguments):
+    for found in plain(self, *arguments):
+        for _ in range(extra):
+            busy @ busy
+        yield found
+
+Learner._gradients = slow
+main()
+"""
+"""A peer whose local steps take more work: so many products of matrices each, which nobody needs."""
+
+
+@pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
+def test_all_end_with_one_model_and_learn_as_in_the_simulator(real: Any, furthest: Furthest, name: str) -> None:
+    config = real.config("out", f"gossip.algorithm={name}", peers=4)
+    story = real.run(config, RING)
+    assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
+    for one in story.summaries.values():
+        assert one["consensus"]
+        assert one["peers_dead"] == one["left_out"] == []
+        told = one["asynchronous"]
+        assert told["open"] == told["drift"] == 0
+        assert sum(told["staleness"]["histogram"]) > 0
+        assert told["staleness"]["max"] <= told["staleness"]["bound"]
+    rows = real.rows(config, EVERYBODY)
+    assert furthest(rows) < 1e-6
+    run = simulate(config, RING, federate(config, 4, workers=1))
+    # The order of things differs, not what is learnt: as far apart as two orders in the simulator may be.
+    away = torch.linalg.vector_norm(rows[0] - run.row) / torch.linalg.vector_norm(run.row)
+    assert float(away) < 0.2
+
+
+def _start(config: Path, me: int, extra: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SLOW_PEER, str(extra), "peer", "--id", str(me), "--topology", "ring.yaml",
+               "--peers", "4", "--run", str(config), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
+def test_nobody_waits_for_a_slow_peer(real: Any, tmp_path: Path, name: str) -> None:
+    config = real.config("out", f"gossip.algorithm={name}", "training.rounds=20", peers=4)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    slow = _start(tmp_path / "run.yaml", 1, 60)
+    try:
+        story = real.run(config, RING, ids=(0, 2, 3))
+        summaries = {**story.summaries, 1: json.loads(slow.communicate(timeout=15)[0])}
+    finally:
+        slow.kill()
+        slow.communicate()
+    seconds = [[one["seconds"] for one in read(real.peer_folder(config, me) / "metrics.jsonl")] for me in EVERYBODY]
+    ends = [list(accumulate(each)) for each in seconds]
+    assert all(len(times) == 20 for times in ends)
+    fast = max(ends[me][-1] for me in (0, 2, 3))
+    done = sum(time <= fast for time in ends[1])
+    print(f"{name}: the others did 20 rounds while the slow peer did {done}; waited "
+          f"{[round(summaries[me]['asynchronous']['waited_s'], 2) for me in EVERYBODY]} s")
+    assert done <= 10
+    assert all(one["consensus"] and one["left_out"] == [] for one in summaries.values())
+    assert all(one["asynchronous"]["open"] == one["asynchronous"]["drift"] == 0 for one in summaries.values())
+
+
+@pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
+def test_a_run_that_was_killed_resumes_and_ends_with_one_model(real: Any, furthest: Furthest, name: str) -> None:
+    config = real.config("out", f"gossip.algorithm={name}", "peer.checkpoint_every=2", "training.rounds=60", peers=4)
+    reached = dict.fromkeys(EVERYBODY, -1)
+
+    def kill(peers: Any, record: dict[str, Any]) -> None:
+        if "kind" not in record:
+            reached[record["peer"]] = record["round"]
+        if min(reached.values()) >= 3:
+            for child in peers.children.values():
+                child.process.kill()
+
+    real.run(config, RING, kill)
+    assert all(available(real.peer_folder(config, me) / "checkpoint") for me in EVERYBODY)
+    story = real.run(config, RING)
+    assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
+    assert all(real.events(config, me, "resumed") for me in EVERYBODY)
+    assert all(one["asynchronous"]["open"] == 0 for one in story.summaries.values())
+    assert furthest(real.rows(config, EVERYBODY)) < 1e-6
