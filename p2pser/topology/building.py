@@ -17,7 +17,7 @@ from p2pser.topology.schedule import Schedule, Static
 
 
 def built(form: GraphForm, section: dict[str, Any], where: str, folder: Path | None,
-           peers: int | None, seed: int) -> nx.Graph | Schedule:
+          peers: int | None, seed: int) -> nx.Graph | Schedule:
     """Build the graph (a DiGraph if directed) or schedule; ``section``, the document's own, gets the seed in use."""
     extra = dict(form.model_extra or {})
     ways = [way for way in ("kind", "edges", "graphml") if getattr(form, way) is not None]
@@ -98,7 +98,7 @@ def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
 # ---- weights -----------------------------------------------------------------------------------------------
 
 def weighted(graph: nx.Graph, given: str | HandWeights | None, where: str
-              ) -> tuple[str, Schedule | None, HandWeights]:
+             ) -> tuple[str, Schedule | None, HandWeights]:
     """Return (the rule's name, the schedule of what is not symmetric, symmetric weights by hand)."""
     if isinstance(given, tuple):
         W = _by_hand(graph, given, where)

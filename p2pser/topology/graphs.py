@@ -14,6 +14,7 @@ import networkx as nx
 
 from p2pser import seeding
 from p2pser.errors import TopologyError, nearest
+from p2pser.topology.families import SCHEDULES
 from p2pser.topology.kinds import CHOICES, KINDS, LIMITS, MAX_PEERS, Kind
 
 DRAWS = 1000
@@ -140,8 +141,11 @@ def _parameters(generator: Callable[..., Any]) -> list[str]:
 def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> nx.Graph:
     table = generators()
     if kind not in table:
-        close = nearest(kind, [*KINDS, *table])
-        every = f"; known: {', '.join(KINDS)} and networkx's generators by name"
+        own = [*KINDS, *SCHEDULES, "sequence"]
+        if kind in own:
+            raise TopologyError(f"graph kind {kind!r} is a schedule, not one graph; use it in a topology file")
+        close = nearest(kind, [*own, *table])
+        every = f"; known: {', '.join(own)} and networkx's generators by name"
         raise TopologyError(f"there is no graph kind {kind!r}{close if 'did you mean' in close else every}")
     generator, where = table[kind], f"networkx's {kind}"
     names = _parameters(generator)

@@ -137,6 +137,8 @@ def test_sparse_random_graphs_are_redrawn_until_connected() -> None:
     ("barabasi-albert", 3, {"m": 3}, r"more peers than m; the next numbers that fit: 4$"),
     ("random-geometric", 8, {"radius": -1}, r"radius = -1 must be a number, 0 to 2"),
     ("random-digraph", 8, {"probability": 0.01}, r"none of 1000 draws was strongly connected \(in the last"),
+    ("one-peer-exponentail", 8, {}, r"did you mean 'one-peer-exponential'"),
+    ("base", 8, {}, r"is a schedule, not one graph"),
     ("ring", 0, {}, r"a topology of 0 peers is not possible"),
     ("ring", 10**7, {}, r"give 1 to 10000"),
     ("ring", None, {}, r"needs the number of peers: add 'peers: N'"),
