@@ -1,0 +1,257 @@
+"""Asynchronous algorithms over links: answers between local steps, early messages, reminders, stuck neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from p2pser.errors import LocalProtocolError
+from p2pser.gossip.adpsgd import ADPSGD
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, received
+from p2pser.gossip.flood import agree_on_cuts
+from p2pser.gossip.mixer import Outbox, Step
+from p2pser.gossip.stale import StaleGossip
+from p2pser.models.rows import Schema
+from p2pser.network import events
+from p2pser.network.asynchronous import EARLY, PATIENCE, AsynchronousDriver
+from p2pser.network.mixer import NetworkMixer
+from p2pser.topology.spec import Topology
+from p2pser.wire import messages
+from p2pser.wire.messages import Header, Phase, Progress
+
+if TYPE_CHECKING:
+    from network.conftest import Network
+
+SCHEMA = Schema.of(nn.Linear(2, 1, bias=False))
+PAIR = Topology("pair", nx.path_graph(2), {}, "metropolis", {})
+ROUND_TIMEOUT = 30.0
+
+
+class Wire:
+    """Links of peer 0 to peer 1 without a socket: what was sent, and what the test lets arrive."""
+
+    def __init__(self) -> None:
+        self.events: SimpleQueue[events.Event] = SimpleQueue()
+        self.progress = Progress(0, 0, Phase.START, 0)
+        self.sent: list[Message] = []
+        self.left: list[int] = []
+
+    def send(self, peers: list[int], step: tuple[int, int], payload: Any, *, codec: str = "", size: int = 0,
+             schema: bytes = b"", unmixed: Any = None) -> None:
+        self.sent += [received(0, j, Step(*step), bytes(payload), codec, size) for j in peers]
+
+    def taken(self, peer: int) -> None:
+        """Nothing to count."""
+
+    def leave(self, peer: int, reason: str) -> None:
+        self.left.append(peer)
+
+    def arrive(self, message: Message) -> None:
+        header = Header(messages.Kind.ROW, bytes(8), message.src, 0, Progress(0, 0, Phase.TRAIN, 0),
+                        message.step.round, message.step.slot, codec=message.codec, size=message.size)
+        self.events.put(events.Arrived(message.src, header, memoryview(bytes(message.payload))))
+
+
+class Bench:
+    """A driver of peer 0 over a wire, in a time that the test makes."""
+
+    def __init__(self, algorithm: Asynchronous, rounds: int) -> None:
+        self.wire, self.now, self.troubles = Wire(), 0.0, []
+        self.mixer = NetworkMixer(self.wire, PAIR, 0, SCHEMA, clips=None, round_timeout=ROUND_TIMEOUT,
+                                  observe=self._observe, clock=lambda: self.now)
+        self.driver = AsynchronousDriver(self.mixer, algorithm, seed=0, rounds=rounds, clock=lambda: self.now)
+        self.rounds: list[int] = []
+        self.between: dict[tuple[int, int], Callable[[], None]] = {}
+        """(round, local step) -> what happens before that step ends."""
+
+    def _observe(self, event: events.Event) -> None:
+        if isinstance(event, events.Trouble):
+            self.troubles.append(event.reason)
+
+    steps = 3
+    clips = (1,)
+
+    def train(self, state: State, round: int, *, rows: Tensor, correction: Any = None, only: Any = None) -> Tensor:
+        for step in range(self.steps):
+            self.between.pop((round, step), lambda: None)()
+            rows = rows + 1
+            self.driver.local_step(0, step)
+        return rows
+
+    def run(self, start: int = 0) -> State:
+        return self.driver.run(State({"x": torch.zeros(1, 2)}), self, start,
+                               before_round=lambda round, state: None,
+                               after_round=lambda round, state: self.rounds.append(round))
+
+    def listen_with(self, happen: Callable[[float], None]) -> None:
+        """Whenever the driver would wait, let time pass and this happen instead."""
+        plain = self.mixer.listen
+
+        def listen(timeout: float = 0.0) -> None:
+            if timeout:
+                self.now += timeout
+                happen(timeout)
+            plain(0.0)
+
+        self.mixer.listen = listen
+
+
+def request(number: int, value: float) -> Message:
+    return Message(1, 0, Kind.REQUEST, number).with_row(torch.full((2,), value))
+
+
+def refusal(sent: Message) -> Message:
+    return Message(1, 0, Kind.REFUSAL, sent.number, sent.attempt)
+
+
+def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it_is():
+    bench = Bench(ADPSGD(), 1)
+    bench.between[0, 1] = lambda: bench.wire.arrive(request(1, 8.0))
+    bench.between[0, 2] = lambda: answered.extend(bench.wire.sent)
+    answered: list[Message] = []
+    bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
+    state = bench.run()
+    assert [one.kind for one in answered] == [Kind.REPLY]
+    assert answered[0].row(torch.zeros(1, 2)).tolist() == [[0.0, 0.0]]
+    assert state.rows["x"].tolist() == [[7.0, 7.0]]  # half of the difference, and three local steps
+
+
+def test_what_comes_before_this_peer_trains_is_kept_and_the_oldest_goes_first():
+    bench = Bench(ADPSGD(), 20)
+    for number in range(1, EARLY + 3):
+        bench.wire.arrive(request(number, 8.0))
+    bench.mixer.listen()
+    assert bench.wire.sent == []
+    bench.run(start=20)
+    assert [one.number for one in bench.wire.sent] == list(range(3, EARLY + 3))
+
+
+def test_messages_of_other_rounds_are_the_mixers():
+    bench = Bench(ADPSGD(), 2)
+    bench.mixer.post(Step(2, 0), Outbox(edges={(0, 1): torch.zeros(2)}))
+    bench.wire.arrive(Message(1, 0, Kind.PUSH, 3).with_row(torch.ones(2)))  # round 2: a row of the end
+    assert bench.mixer.collect(Step(2, 0)).values[0].tolist() == [1.0, 1.0]
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
+    bench = Bench(ADPSGD(bound=0), 1)
+    asked: list[float] = []
+
+    def happen(_: float) -> None:
+        if len(bench.wire.sent) > len(asked):
+            asked.append(bench.now)
+        if len(asked) == 4:
+            bench.wire.arrive(refusal(bench.wire.sent[-1]))
+
+    bench.listen_with(happen)
+    bench.run()
+    gaps = [after - before for before, after in pairwise(asked[1:])]
+    assert [one.kind for one in bench.wire.sent] == [Kind.REQUEST, *[Kind.WITHDRAW] * 3]
+    assert gaps == [2 * PATIENCE, 4 * PATIENCE]
+    assert len({one.step for one in bench.wire.sent}) == 4  # links drop copies of a step
+    assert bench.driver.waited_s == pytest.approx(bench.now)
+
+
+def test_a_neighbour_that_answers_nothing_and_gets_nowhere_is_left():
+    bench = Bench(ADPSGD(bound=1), 4)
+    bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
+    bench.listen_with(lambda _: None)
+    bench.run()
+    assert bench.wire.left == [1]
+    assert bench.now >= ROUND_TIMEOUT
+    assert "reported no progress for 30 s" in bench.mixer.lost[1]
+    assert bench.rounds == [0, 1, 2, 3]
+
+
+def test_a_neighbour_that_gets_on_is_waited_for():
+    bench = Bench(ADPSGD(bound=0), 1)
+    bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
+
+    def happen(_: float) -> None:
+        bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, int(bench.now) + 2)))
+        if bench.now > 5 * ROUND_TIMEOUT:
+            bench.wire.arrive(refusal(bench.wire.sent[-1]))
+
+    bench.listen_with(happen)
+    bench.run()
+    assert bench.wire.left == []
+    assert bench.now > 5 * ROUND_TIMEOUT
+
+
+def test_a_dead_neighbour_holds_nobody():
+    bench = Bench(ADPSGD(bound=0), 3)
+    bench.listen_with(lambda _: bench.wire.events.put(events.Died(1, 8.0)))
+    bench.run()
+    assert bench.rounds == [0, 1, 2]
+    assert len(bench.wire.sent) == 1
+
+
+def test_what_does_not_fit_is_told_and_dropped():
+    bench = Bench(ADPSGD(), 1)
+    bench.between[0, 0] = lambda: bench.wire.arrive(Message(1, 0, Kind.REQUEST, 1).with_row(torch.zeros(5)))
+    bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
+    bench.run()
+    (trouble,) = bench.troubles
+    assert "row of 5 numbers instead of 2" in trouble
+
+
+def test_nothing_is_driven_before_it_has_begun():
+    with pytest.raises(LocalProtocolError, match="before it has begun"):
+        Bench(ADPSGD(), 1).driver.report()
+
+
+@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, algorithm: Asynchronous) -> None:
+    topology = Topology("ring", nx.cycle_graph(4), {}, "metropolis", {})
+    schema = Schema.of(nn.Linear(3, 2))
+
+    class Still:
+        """Local work that takes its time, one peer five times as much, and changes nothing."""
+
+        steps, clips = 5, (1,)
+
+        def __init__(self, driver: AsynchronousDriver) -> None:
+            self.driver = driver
+
+        def train(self, state: State, round: int, *, rows: Tensor, correction: Any = None, only: Any = None) -> Tensor:
+            for step in range(self.steps):
+                for _ in range(50 if self.driver.mixer.me == 1 else 10):
+                    torch.ones(80, 80) @ torch.ones(80, 80)
+                self.driver.local_step(self.driver.mixer.me, step)
+            return rows.clone()
+
+    def mixer(me: int) -> NetworkMixer:
+        links = network.peer(me, topology.neighbours(me), hello={"schema": schema.digest()})
+        return NetworkMixer(links, topology, me, schema, clips=None, round_timeout=30.0)
+
+    x = torch.randn(4, schema.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mixers = [mixer(me) for me in range(4)]
+
+    def one(mixer: NetworkMixer) -> tuple[Tensor, dict[str, Any]]:
+        driver = AsynchronousDriver(mixer, algorithm, seed=0, rounds=40)
+        mixer.connect(None, 0.0, lambda sentence: None)
+        mixer.enter(Phase.TRAIN, 0)
+        state = driver.run(State({"x": x[[mixer.me]].clone()}), Still(driver), 0,
+                           before_round=lambda round, state: None, after_round=lambda round, state: None)
+        mixer.enter(Phase.CONSENSUS, 40)
+        agree_on_cuts(mixer, 40, topology.graph)
+        driver.close()
+        return state.rows.get("mass", torch.cat([state.rows["x"], torch.ones(1, 1)], 1)), driver.report()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(one, mixers))
+    mass = torch.cat([rows for rows, _ in found])
+    mean = mass[:, :-1].sum(0) / mass[:, -1].sum()
+    assert float((mean - x.mean(0)).abs().max()) <= 1e-12
+    assert float(mass[:, -1].sum()) == pytest.approx(4.0)
+    assert float((mass[:, :-1] / mass[:, -1:] - mean).norm()) < 0.2 * float((x - x.mean(0)).norm())
+    assert all(report["open"] == report["drift"] == 0 for _, report in found)
