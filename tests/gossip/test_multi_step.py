@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from p2pser.config import Config
-from p2pser.errors import ConfigError, TopologyError
+from p2pser.errors import ConfigError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.multi_step import contraction
 from p2pser.gossip.run import run
@@ -127,7 +127,7 @@ def test_what_has_no_meaning_is_refused(document, settings, parameters, match):
 
 def test_clips_cannot_weigh_a_schedule():
     where = parse({"graph": {"kind": "one-peer-exponential", "peers": 6}}, "test")
-    with pytest.raises(TopologyError, match="clip counts"):
+    with pytest.raises(ConfigError, match="push-sum, which weighs by itself"):
         check(algorithm("multi-step"), config("gossip.weighting=clips"), where)
 
 

@@ -20,7 +20,7 @@ from p2pser.network import events
 from p2pser.network.exchange import Fate
 from p2pser.network.mixer import NetworkMixer
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import Topology
+from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import Phase
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class Peers:
         self.pool = ThreadPoolExecutor(8)
 
     def make(self, topology: Topology, me: int, *, clips: int | None = None, round_timeout: float = 30.0,
-             check: Callable[[], None] = lambda: None, **options: Any) -> NetworkMixer:
+             check: Callable[[], None] = lambda: None, slots: int = 1, rounds: int | None = None,
+             **options: Any) -> NetworkMixer:
         hello = {"schema": SCHEMA.digest(), **options.pop("hello", {})}
         links = self.network.peer(me, topology.neighbours(me), hello=hello, **options)
         seen = self.seen.setdefault(me, [])
         return NetworkMixer(links, topology, me, SCHEMA, clips=clips, round_timeout=round_timeout,
-                            observe=seen.append, check=check)
+                            observe=seen.append, check=check, slots=slots, rounds=rounds)
 
     def all(self, topology: Topology, **options: Any) -> list[NetworkMixer]:
         return [self.make(topology, i, **options) for i in range(topology.size)]
@@ -106,6 +107,84 @@ def test_mixing_equals_the_simulators_bit_for_bit(peers: Peers, dtype: torch.dty
         torch.testing.assert_close(edges.self_weight, expected.self_weight[[mixer.me]])
         assert mixer.left_out == []
         assert mixer.payload_posted == 5 * len(mixer.neighbours) * SCHEMA.size * mixed[0].element_size()
+
+
+@pytest.mark.parametrize("graph", [
+    {"kind": "one-peer-exponential", "peers": 4}, {"kind": "directed-ring", "peers": 4},
+    {"kind": "random-matching", "peers": 4}, {"kind": "epidemic", "peers": 4, "form": "local", "s": 1},
+])
+def test_on_a_schedule_each_exchange_mixes_with_its_own_matrix(peers: Peers, graph: dict[str, Any]) -> None:
+    topology = parse({"graph": graph}, "test")
+    mixers = peers.all(topology, slots=2, rounds=3)
+    peers.together(*(lambda m=m: connect(m) for m in mixers))
+    training(*mixers)
+    simulated = SimulatedMixer(topology, exact=True, slots=2, rounds=3)
+
+    def rounds(mixer: NetworkMixer) -> Tensor:
+        x = row(mixer.me)
+        for k in range(4):  # the last one is no training any more: the undirected graph, both ways
+            for slot in range(2):
+                x = mixer.mix(x, Step(k, slot))
+        return x
+
+    mixed = peers.together(*(lambda m=m: rounds(m) for m in mixers))
+    xs = torch.cat([row(i) for i in range(4)])
+    for k in range(4):
+        for slot in range(2):
+            xs = simulated.mix(xs, Step(k, slot))
+            expected = simulated.edges(Step(k, slot))
+            for mixer in mixers:
+                mine, edges = expected.dst == mixer.me, mixer.edges(Step(k, slot))
+                assert torch.equal(edges.src, expected.src[mine])
+                assert torch.equal(edges.weight, expected.weight[mine])
+                torch.testing.assert_close(edges.self_weight, expected.self_weight[[mixer.me]])
+                assert mixer.receivers(mixer.me, Step(k, slot)) == simulated.receivers(mixer.me, Step(k, slot))
+    assert torch.equal(torch.cat(mixed), xs)
+    assert [mixer.payload_posted for mixer in mixers] == simulated.bytes_sent.tolist()
+    assert [mixer.left_out for mixer in mixers] == [[]] * 4
+
+
+def test_nobody_runs_ahead_of_one_that_only_listens(peers: Peers) -> None:
+    """In a directed ring peer 4 sends to peer 5, which hangs, and hears from it through all the others only."""
+    topology = parse({"graph": {"kind": "directed-ring", "peers": 6}}, "test")
+    mixers = peers.all(topology)
+    peers.together(*(lambda m=m: connect(m) for m in mixers))
+    training(*mixers)
+    done: dict[int, int] = dict.fromkeys(range(6), 0)
+    never, seen = threading.Event(), []
+
+    def rounds(mixer: NetworkMixer) -> None:
+        for k in range(8):
+            if mixer.me == 5 and k == 2:
+                never.wait(1.5)
+                seen.append(dict(done))
+            mixer.mix(row(mixer.me), Step(k, 0))
+            done[mixer.me] = k + 1
+
+    peers.together(*(lambda m=m: rounds(m) for m in mixers))
+    assert seen == [{5: 2, 0: 2, 1: 3, 2: 4, 3: 4, 4: 3}]  # without the window: 3: 5, 4: 6
+    assert set(done.values()) == {8}
+    assert [mixer.left_out for mixer in mixers] == [[]] * 6
+
+
+def test_on_a_schedule_nobody_jumps(peers: Peers) -> None:
+    topology = parse({"graph": {"kind": "directed-ring", "peers": 2}}, "test")
+    mixers = peers.all(topology, round_timeout=0.5)
+    peers.together(*(lambda m=m: connect(m) for m in mixers))
+    training(*mixers)
+    for k in range(3):
+        mixers[0].mix(row(0), Step(k, 0))
+    mixers[1].mix(row(1), Step(0, 0))
+    assert mixers[1].next_round(0) == 1
+
+
+def test_column_stochastic_exchanges_do_not_mix_rows(peers: Peers) -> None:
+    topology = parse({"graph": {"kind": "random-digraph", "peers": 4, "seed": 1}}, "test")
+    assert topology.stochastic == "column"
+    mixer = peers.make(topology, 0)
+    with pytest.raises(LocalProtocolError, match="do not sum to 1"):
+        mixer.mix(row(0), Step(0, 0))
+    assert float(mixer.edges(Step(0, 0)).self_weight) == topology.matrix(0)[0, 0]
 
 
 def test_messages_of_bytes_reach_who_they_are_for(peers: Peers) -> None:
