@@ -81,8 +81,11 @@ def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no use for a hub, and {topology.name!r} has "
                           f"one (peer {topology.hub}): set gossip.algorithm to one with a server ({served}), or use "
                           "another topology, such as star.yaml")
-    if config.gossip.weighting == "clips" and not method.own_weights:
-        topology.matrix(0, dict.fromkeys(range(topology.size), 1))  # refuses what cannot be weighed
+    others = topology.schedule is not None or topology.weights != "metropolis"
+    if config.gossip.weighting == "clips" and others and not (method.own_weights or method.served):
+        raise ConfigError(f"gossip.weighting=clips needs a static undirected graph with Metropolis weights, and "
+                          f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
+                          "which weighs by itself")
     return method.check(config, topology)
 
 
