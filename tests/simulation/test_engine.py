@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -108,13 +107,3 @@ def test_baselines_stand_in_their_order(made_up, normalise):
     assert (len(together.predictions), len(alone.predictions)) == (1, 5)
     assert together.uar > alone.uar
     assert fedavg(config, federation).predictions is not None
-
-
-def test_a_server_is_gossip_over_the_complete_graph(made_up):
-    config, _, federation = made_up()
-    from p2pser.topology.spec import Topology
-
-    run = fedavg(config, federation)
-    complete = simulate(config, Topology("k", nx.complete_graph(5), {}, "metropolis", {}), federation)
-    assert torch.equal(run.rows, complete.rows)
-    assert run.history[-1].distance < 1e-6
