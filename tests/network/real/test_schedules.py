@@ -57,3 +57,22 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(real: Any, name: str) 
     assert any("resumes at round" in sentence for sentence in story.sentences(0))
     exact = simulate(config, topology, federate(config, 6, workers=1), exact=True)
     assert torch.equal(real.rows(config, EVERYBODY), exact.final.rows.to(torch.float32))
+
+
+@pytest.mark.parametrize("name", ["one-peer-exponential", "push-sum by clips"])
+def test_a_killed_peer_is_left_out_and_the_others_end_together(real: Any, furthest: Any, name: str) -> None:
+    document, settings = RUNS[name]
+    topology = parse(document, "test")
+    config = real.config("out", *settings, "network.ping_after=0.3", "network.suspect_after=1.0",
+                         "network.dead_after=3.0")
+
+    def kill(peers: Any, record: dict[str, Any]) -> None:
+        if record["reporter"] == 2 and "kind" not in record and record["round"] == 3:
+            peers.kill(2)
+
+    story = real.run(config, topology, kill)
+    living = [i for i in EVERYBODY if i != 2]
+    assert {i: story.exit_codes[i] for i in living} == dict.fromkeys(living, 0), str(story)
+    assert all(one["peers_dead"] == [2] for one in story.summaries.values())
+    assert {peer for one in story.summaries.values() for _, peer, _ in one["left_out"]} == {2}
+    assert furthest(real.rows(config, living)) < 1e-6
