@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +23,52 @@ def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
     return deaths
 
 
+def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, str]:
+    attacks = {}
+    for value in values:
+        peer, at, name = value.partition(":")
+        if not (at and peer.isdecimal()):
+            raise click.BadParameter(f"{value!r}: write PEER:ATTACK, for example 3:sign-flip")
+        attacks[int(peer)] = name
+    return attacks
+
+
 @click.command()
 @click.option("--topology", default="ring.yaml", show_default=True, help="Topology file or the name of a shipped one.")
 @click.option("--peers", type=click.IntRange(min=1), help="Number of peers, instead of the file's.")
 @click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
               help="Silence a peer from a round on (may be given several times).")
+@click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
+              help="Let a peer send something else than its parameters: sign-flip, large-norm, same-value, "
+                   "a-little-is-enough or inner-product (may be given several times).")
 @click.option("--exact", is_flag=True, help="Mix bit for bit as the network does (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Train local-only and pooled models beside it.")
 @json_option
 @run_options
-def simulate(topology: str, peers: int | None, deaths: dict[int, int], exact: bool, baselines: bool, as_json: bool,
-             **options: Any) -> None:
+def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: dict[int, str], exact: bool,
+             baselines: bool, as_json: bool, **options: Any) -> None:
     """Run all peers in one process: the same algorithms and local work as between processes, without a network.
 
-    Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model).
+    Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
+    honest peer's where there is none: with hostile peers or a robust algorithm).
 
     Example: p2pser simulate --topology ring.yaml --peers 8
     """
     import torch
 
+    from p2pser.gossip.attacks import Attack
     from p2pser.simulation import engine
     from p2pser.speech.federation import federate
     from p2pser.topology import spec
 
     config = run_configuration(options)
+    hostile = {peer: Attack(name) for peer, name in attacks.items()}
     torch.set_num_threads(config.training.threads)
     graph = spec.load(topology, peers)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
     folder = config.peer.out / config.name / "simulation"
-    run = _train(engine, config, graph, federation, exact, deaths)
+    run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile)
     document = _document(run)
     for name, value in _baselines(config, federation, baselines).items():
         document["uar"][name] = value
@@ -64,7 +81,7 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], exact: bo
         note(f"written to {folder}: metrics.jsonl, run.png, model/")
 
 
-def _train(engine: Any, config: Any, topology: Any, federation: Any, exact: bool, deaths: dict[int, int]) -> Any:
+def _train(engine: Any, config: Any, topology: Any, federation: Any, **how: Any) -> Any:
     """Run under a progress bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -78,7 +95,7 @@ def _train(engine: Any, config: Any, topology: Any, federation: Any, exact: bool
             said = "" if uar is None else f"  UAR {uar:.3f}"
             bar.update(task, completed=round.round, description=f"round  loss {round.loss:.3f}{said}")
 
-        return engine.simulate(config, topology, federation, exact=exact, card=True, dead=deaths, observe=observe)
+        return engine.simulate(config, topology, federation, card=True, observe=observe, **how)
 
 
 def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, float | None]:
@@ -93,13 +110,13 @@ def _document(run: Any) -> dict[str, Any]:
     """The run as plain data; the keys that ``p2pser demo --json`` has, and more."""
     from p2pser.learning import metrics
 
-    federation = run.federation
+    federation, agreed = run.federation, isfinite(run.final.distance)
     each = [metrics.uar_pooled(one) for one in run.peer_predictions]
     return {
         "peers": run.topology.size,
         "rounds": run.config.training.rounds,
         "uar": {
-            "consensus": None if run.predictions is None else metrics.uar_pooled(run.predictions),
+            "consensus": metrics.uar_pooled(run.predictions) if run.predictions is not None and agreed else None,
             "mean_peer": sum(each) / len(each) if each else None,
             "worst_peer": min(each) if each else None,
             "local_only": None,
@@ -108,7 +125,8 @@ def _document(run: Any) -> dict[str, Any]:
         "consensus_distance": run.consensus_distance,
         "bytes_per_peer": float((run.bytes_training + run.bytes_final).mean()),
         "messages_late": run.messages_late,
-        "peers_dead": [i for i in range(run.topology.size) if i not in run.living],
+        "peers_dead": [i for i in range(run.topology.size) if i not in run.living + run.hostile],
+        "peers_hostile": list(run.hostile),
         "wall_s": run.wall_s,
         "out": None,
         "topology": run.topology.name,
@@ -121,7 +139,8 @@ def _document(run: Any) -> dict[str, Any]:
         "normalise": federation.normalise,
         "notes": [*federation.notes, *run.notes],
         "slem": run.slem,
-        "final": {"exchanges": run.final.exchanges, "converged": run.final.converged, "bound": run.final.distance,
+        "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
+                  "bound": run.final.distance if agreed else None,
                   "bytes_per_peer": float(run.bytes_final.mean())},
     }
 
@@ -161,9 +180,11 @@ def _print(document: dict[str, Any]) -> None:
     click.echo(f"chance {1 / len(document['labels']):.3f}, normalisation {document['normalise']}, test speakers that "
                f"were trained on: {document['speaker_overlap']}")
     final = document["final"]
-    end = "agreed" if final["converged"] else "gave up"
+    end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"
+    if final["bound"] is None:
+        end = "no final consensus (the model is one peer's)"
     click.echo(f"consensus distance {document['consensus_distance']:.1e} after {document['rounds']} rounds and "
-               f"{final['exchanges']} exchanges of the final consensus ({end}); "
+               f"{end}; "
                f"{document['bytes_per_peer'] / 1e6:.2f} MB sent per peer; {document['wall_s']:.1f} s")
     for text in document["notes"]:
         click.echo(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -378,8 +379,8 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         "parameters": done.schema.size,
         "bytes_per_peer": float(done.bytes_training.mean()),
         "bytes_final_per_peer": float(done.bytes_final.mean()),
-        "final": {"exchanges": done.final.exchanges, "distance": done.final.distance,
-                  "converged": done.final.converged},
+        "final": {"exchanges": done.final.exchanges, "converged": done.final.converged,
+                  "distance": done.final.distance if math.isfinite(done.final.distance) else None},
         "wall_s": done.wall_s,
     }
 

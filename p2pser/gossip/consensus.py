@@ -47,6 +47,11 @@ class Consensus:
     converged: bool
 
 
+def no_consensus(rows: Tensor, dead: tuple[int, ...] = ()) -> Consensus:
+    """Return the end of a run without one: each keeps its row of ``rows`` (B, D), nobody knows the distance (NaN)."""
+    return Consensus(rows.to(torch.float64), math.nan, 0, dead, False)
+
+
 def relative_norm(own: Tensor, other: Tensor) -> float:
     """Return ||x_i - x_j|| / ||x_i|| (0 for two rows of zeros)."""
     difference = float(torch.linalg.vector_norm(own - other))

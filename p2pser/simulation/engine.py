@@ -17,7 +17,8 @@ from p2pser.config import Config
 from p2pser.errors import ConfigError, P2PSERError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous
-from p2pser.gossip.consensus import Consensus, consensus, living_slem
+from p2pser.gossip.attacks import Attack, Hostile
+from p2pser.gossip.consensus import Consensus, consensus, living_slem, no_consensus
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.overlap import Overlap
@@ -66,7 +67,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. rows: (N, D) float32 after the last round; row: (D,) float32, the consensus model."""
+    """A finished run. rows: (N, D) float32 after the last round; row: (D,) float32, the consensus model.
+
+    Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own.
+    """
 
     config: Config
     topology: Topology
@@ -86,6 +90,7 @@ class Run:
     peer_predictions: tuple[Predictions, ...]
     """Each living peer's after the last round, before the final consensus."""
     living: tuple[int, ...]
+    """Who was left at the end, hostile peers not counted: what is measured is measured over them."""
     slem: float
     bytes_training: np.ndarray
     """Payload bytes that each peer sent in the rounds, (N,)."""
@@ -96,6 +101,7 @@ class Run:
     """What the algorithm warns of."""
     asynchronous: Mapping[str, Any] | None = None
     """Staleness, refusals and drift of an algorithm without lock-step (simulation.events.total)."""
+    hostile: tuple[int, ...] = ()
 
 
 def distance(rows: Tensor, mean: Tensor) -> float:
@@ -116,6 +122,7 @@ def simulate(
     dead: Mapping[int, int] | None = None,
     faults: Faults | None = None,
     clock: Clock | None = None,
+    hostile: Mapping[int, Attack] | None = None,
     observe: Callable[[Round], None] | None = None,
 ) -> Run:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
@@ -125,10 +132,13 @@ def simulate(
     each_peer: evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
     dead: {peer: round} in which a peer falls silent. clock: what steps and messages cost in simulated seconds; then
     each round has its ``seconds`` (deaths aside), and asynchronous algorithms run by it (default: a LAN, all peers
-    alike). observe: called after each round; of synchronous algorithms it sees no seconds.
+    alike). hostile: {peer: what it sends}; in the rounds only: it takes an honest part in the set-up, and there is no
+    final consensus, which one hostile peer could move anywhere. observe: called after each round; of synchronous
+    algorithms it sees no seconds.
 
-    Raises ConfigError where the topology and the federation are of different sizes or nobody would be left,
-    P2PSERError where the living cannot go on without the dead (clients without their hub).
+    Raises ConfigError where the topology and the federation are of different sizes, nobody honest would be left, or
+    the algorithm sends no rows that hostile peers could replace; P2PSERError where the living cannot go on without
+    the dead (clients without their hub).
     """
     began = time.monotonic()
     peers = topology.size
@@ -139,15 +149,19 @@ def simulate(
     if topology.hub is not None and len(federation.train[topology.hub]):
         raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and was dealt clips: federate with hub")
     deaths = {peer: Step(round, 0) for peer, round in (dead or {}).items()}
-    living = tuple(i for i in range(peers) if i not in deaths)
-    if not living or not all(0 <= i < peers for i in deaths):
-        raise ConfigError(
-            f"of the {peers} peers, {sorted(deaths)} cannot be silenced: they must exist, and one must remain"
-        )
+    attacks = dict(hostile or {})
+    living = tuple(i for i in range(peers) if i not in deaths and i not in attacks)
+    if not living or not all(0 <= i < peers for i in deaths.keys() | attacks.keys()):
+        said = f", {sorted(attacks)} be hostile" if attacks else ""
+        raise ConfigError(f"of the {peers} peers, {sorted(deaths)} cannot be silenced{said}: they must exist, and an "
+                          "honest one must remain")
     clips = {i: len(federation.train[i]) for i in range(peers)}
     counts = clips if config.gossip.weighting == "clips" and topology.hub is None else None
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
     notes = tuple(check(method, config, topology))
+    if attacks and (isinstance(method, Asynchronous) or method.served):
+        raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
+                          "replace: take one that mixes rows, such as dfedavg or median")
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
                            rounds=config.training.rounds, own_weights=method.own_weights)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
@@ -204,7 +218,8 @@ def simulate(
         state = State({"x": events.rows})
         accounts = total([events.nodes[i].report() for i in living])
     else:
-        state = run(method, state, bench.local, mixer, config.training.rounds, before_round=before_round,
+        state = run(method, state, bench.local, Hostile(mixer, attacks, config.seed) if attacks else mixer,
+                    config.training.rounds, before_round=before_round,
                     after_round=after_round)
         if clock is not None:
             sizes = [int(mixer.bytes_sent.sum() / max(1, mixer.messages_sent.sum()))] * method.slots
@@ -218,7 +233,12 @@ def simulate(
                         late=lambda flows: method.settle(state, flows, mixer.peers))[living[0]]
     mixer.close()
     rows = method.model(state)
-    slem, final, seen = _finish(config, mixer, rows, share, living, counts, exact, cut)
+    slem = living_slem(topology, counts, cut, living[0])
+    seen: tuple[float, ...] = ()
+    if attacks or not method.consensus:
+        final = no_consensus(rows)
+    else:
+        final, seen = _finish(config, mixer, rows, share, living, counts, exact, cut, slem)
     mixer.faults = faults
     row = final.rows[living[0]].to(torch.float32)
     return Run(
@@ -243,6 +263,7 @@ def simulate(
         wall_s=time.monotonic() - began,
         notes=notes,
         asynchronous=accounts,
+        hostile=tuple(sorted(attacks)),
     )
 
 
@@ -269,10 +290,10 @@ def _finish(
     counts: Mapping[int, int] | None,
     exact: bool,
     cut: frozenset[tuple[int, int]],
-) -> tuple[float, Consensus, tuple[float, ...]]:
-    """The final consensus: (slem of the living, its end, the consensus distance before each exchange)."""
+    slem: float,
+) -> tuple[Consensus, tuple[float, ...]]:
+    """The final consensus: (its end, the consensus distance before each exchange)."""
     topology, rounds = mixer.topology, config.training.rounds
-    slem = living_slem(topology, counts, cut, living[0])
     basis: Tensor | None = None
     start = rows
     weights = share.to(torch.float64)
@@ -303,4 +324,4 @@ def _finish(
         degree[[i for i in range(mixer.size) if i not in living]] = 0
         mixer.bytes_sent = overhead + degree * final.exchanges * 8 * rows.shape[1]
         final = Consensus(final.rows @ basis.T, final.distance, final.exchanges, final.dead, final.converged)
-    return slem, final, tuple(seen)
+    return final, tuple(seen)

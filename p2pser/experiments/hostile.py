@@ -1,0 +1,108 @@
+"""Hostile peers among honest ones: what each gossip rule leaves of their accuracy under each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from p2pser import seeding
+from p2pser.config import Config
+from p2pser.errors import P2PSERError, TopologyError
+from p2pser.gossip.attacks import ATTACKS, Attack
+from p2pser.learning.metrics import uar_pooled
+from p2pser.simulation.engine import simulate
+from p2pser.speech.federation import Federation
+from p2pser.topology.spec import Topology
+
+RULES = ("dfedavg", "self-centred-clipping", "median", "trimmed-mean", "krum")
+NOBODY, SILENT = "nobody", "silent"
+"""Beside the attacks: all peers are honest; the hostile ones take no part."""
+TRIES = 10_000
+
+
+def place(graph: nx.Graph, count: int, most: int, seed: int = 0) -> tuple[int, ...]:
+    """Return ``count`` peers to be hostile, ascending: no honest peer has more than ``most`` of them for neighbours,
+    some honest peer has ``most`` if ``count`` allows, and the honest peers are connected without them.
+
+    The first that fits of at most 10,000 sets, drawn by ``seed``. Raises TopologyError where none of them fits.
+    """
+    peers = sorted(graph)
+    draw = seeding.generator(seed, "hostile")
+    for _ in range(TRIES if 0 <= count < len(peers) else 0):
+        chosen = set(draw.choice(peers, count, replace=False).tolist())
+        honest = [i for i in peers if i not in chosen]
+        beside = max(len(chosen & set(graph[i])) for i in honest)
+        if beside == min(most, count) and nx.is_connected(graph.subgraph(honest)):
+            return tuple(sorted(chosen))
+    raise TopologyError(f"no {count} of the {len(peers)} peers were found that could be hostile so that no honest peer "
+                        f"has more than {most} of them for neighbours and the others stay connected: take a graph with "
+                        "more peers or of a higher degree")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run. mean, worst: UAR over the honest peers, each with its own model; None where training broke down.
+
+    distance: consensus distance of the honest peers at the end. attack: one of ``ATTACKS``, ``nobody`` or ``silent``.
+    """
+
+    rule: str
+    attack: str
+    mean: float | None
+    worst: float | None
+    distance: float | None
+
+
+def measure(
+    config: Config,
+    topology: Topology,
+    federation: Federation,
+    hostile: Sequence[int],
+    rules: Sequence[str] = RULES,
+    attacks: Sequence[str] = (NOBODY, SILENT, *ATTACKS),
+    observe: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run each rule under each attack of the peers ``hostile`` and return what became of the honest ones, in order.
+
+    Robust rules are told the most hostile neighbours that an honest peer has. With ``nobody`` all peers are honest and
+    the mean is over all of them. Raises ConfigError where a rule does not fit the topology.
+    """
+    most = max(len(set(hostile) & set(topology.neighbours(i))) for i in range(topology.size) if i not in hostile)
+    outcomes = []
+    for rule in rules:
+        told = [] if rule == "dfedavg" else [f"gossip.parameters.hostile={most}"]
+        chosen = config.with_settings([f"gossip.algorithm={rule}", *told])
+        for attack in attacks:
+            outcomes.append(_outcome(chosen, topology, federation, hostile, attack))
+            if observe is not None:
+                observe(outcomes[-1])
+    return outcomes
+
+
+def _outcome(config: Config, topology: Topology, federation: Federation, hostile: Sequence[int],
+             attack: str) -> Outcome:
+    rule = config.gossip.algorithm
+    sent = {} if attack in (NOBODY, SILENT) else dict.fromkeys(hostile, Attack(attack))
+    try:
+        run = simulate(config, topology, federation, each_peer=False, hostile=sent,
+                       dead=dict.fromkeys(hostile, 0) if attack == SILENT else None)
+    except P2PSERError as error:
+        if type(error) is not P2PSERError:  # a setting or the data: no run at all
+            raise
+        return Outcome(rule, attack, None, None, None)
+    each = [uar_pooled(one) for one in run.peer_predictions]
+    return Outcome(rule, attack, float(np.mean(each)), min(each), run.history[-1].distance)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the mean UAR of the honest peers as a Markdown table, a row a rule and a column an attack."""
+    attacks = list(dict.fromkeys(one.attack for one in outcomes))
+    found = {(one.rule, one.attack): one.mean for one in outcomes}
+    lines = [["rule", *attacks], ["---"] * (len(attacks) + 1)]
+    for rule in dict.fromkeys(one.rule for one in outcomes):
+        values = [found.get((rule, attack)) for attack in attacks]
+        lines.append([rule, *("-" if value is None else f"{value:.3f}" for value in values)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
