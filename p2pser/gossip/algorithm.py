@@ -33,6 +33,10 @@ class Local(Protocol):
         """How many clips each hosted peer has, in row order."""
 
     @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """The shapes of the tensors that a row holds, one after the other."""
+
+    @property
     def steps(self) -> int:
         """K: optimiser steps per round."""
 

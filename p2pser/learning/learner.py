@@ -183,6 +183,11 @@ class LocalWork:
         return tuple(len(learner.labels) for learner in self.learners)
 
     @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the model's parameters, in the order of a row."""
+        return tuple(shape for _, shape in self.learners[0].schema.entries)
+
+    @property
     def steps(self) -> int:
         """K: local steps per round."""
         return self.learners[0].training.local_steps

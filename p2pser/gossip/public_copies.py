@@ -1,0 +1,108 @@
+"""Public copies of rows: what a peer's neighbours know of its row, kept up by compressed differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from p2pser.errors import RemoteProtocolError
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
+from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.wire.codec import DENSE, Codec, codec
+
+# Rows: "copy" (B, D), own copies; "last" (B, 1), the exchange in which they changed last. Edges (i, j): "copy" (D,),
+# j's copy as i knows it; "marks", see both_ends; "deaf", where j is known not to have i's copy; "open" (D,), the
+# pending flow, kept only where the exchange after it was missed (else it follows from the copies).
+
+
+def begin(state: State, mixer: Mixer) -> None:
+    """Take each hosted row, which must be equal everywhere, as everybody's copy, where there is none yet."""
+    x = state.rows["x"]
+    state.rows.setdefault("copy", x.clone())
+    state.rows.setdefault("last", torch.full((len(x), 1), START))
+    edges, place = mixer.edges(Step(0, 0)), {peer: b for b, peer in enumerate(mixer.peers)}
+    for i, j in zip(edges.dst.tolist(), edges.src.tolist()):
+        if (i, j) not in state.edges:
+            state.edges[i, j] = {"copy": state.rows["copy"][place[i]].clone(), "marks": Marks().tensor()}
+
+
+def reset(state: State, edge: Edge) -> None:
+    """Forget what the edge knew of the neighbour's copy, and send ours whole: then it counts again."""
+    kept = state.edges[edge]
+    marks = Marks.of(kept["marks"])
+    state.edges[edge] = {"copy": kept["copy"], "deaf": torch.tensor(1),
+                         "marks": Marks(LOST, marks.confirmed, marks.confirmed).tensor()}
+
+
+def mix_copies(
+    state: State, mixer: Mixer, z: Tensor, at: Step, t: int, gamma: float, form: Callable[[int], Codec]
+) -> Tensor:
+    """Send the compressed differences of rows z (B, D) to their copies in exchange ``t`` at the step ``at``; return
+    z_i + gamma sum_j W_ij (c_j - c_i) over the neighbours j whose message came and who know c_i.
+
+    form: the codec of a hosted peer. Raises RemoteProtocolError for a message of another form.
+    """
+    place = {peer: b for b, peer in enumerate(mixer.peers)}
+    before, last = state.rows["copy"], state.rows["last"].flatten().tolist()
+    payloads = [bytes(form(i).encode(z[b] - before[b])) for b, i in enumerate(mixer.peers)]
+    changes = {i: form(i).decode(payload, z.shape[1]).to(z.dtype) for i, payload in zip(mixer.peers, payloads)}
+    copy = before + torch.stack(list(changes.values()))
+    state.rows["copy"], state.rows["last"] = copy, torch.full_like(state.rows["last"], t)
+
+    heads: dict[Edge, Head] = {}
+    messages: dict[Edge, Tensor | bytes] = {}
+    for b, i in enumerate(mixer.peers):
+        made: dict[bytes, bytes] = {}  # one message for all neighbours that get the same
+        for j in mixer.receivers(i, at):
+            kept = state.edges[i, j]
+            heads[i, j] = Head(Marks.of(kept["marks"]), last[b], "deaf" in kept)
+            head = heads[i, j].encode(t)
+            if head not in made:
+                made[head] = head + (bytes(DENSE.encode(copy[b])) if "deaf" in kept else payloads[b])
+            messages[i, j] = made[head]
+    mixer.post(at, Outbox(edges=messages))
+    inbox = mixer.collect(at)
+
+    mixed, whole = z.clone(), codec(DENSE.wire_name(copy[0]))
+    edges = mixer.edges(at)
+    weight = {(i, j): gamma * w for i, j, w in zip(edges.dst.tolist(), edges.src.tolist(), edges.weight.tolist())}
+
+    def flow(edge: Edge, other: Tensor, own: Tensor) -> Tensor:
+        return (other - own).mul_(weight[edge])
+
+    heard = set()
+    for i, j, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        heard.add((i, j))
+        b, kept, sent = place[i], state.edges[i, j], heads.get((i, j))
+        theirs, payload = decode(message, t, j)
+        marks, other = Marks.of(kept["marks"]), kept["copy"]
+        if marks.settle(theirs.marks):
+            mixed[b] -= kept["open"] if "open" in kept else flow((i, j), other, before[b])
+        knows = theirs.whole or marks.have == theirs.base
+        try:
+            if theirs.whole:
+                other = whole.decode(payload, z.shape[1])
+            elif knows:
+                # What a hosted peer sent was decoded above.
+                other = other + (changes[j] if j in changes else form(j).decode(payload, z.shape[1]).to(z.dtype))
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"peer {j} in exchange {t}: {error}", j) from None
+        known = sent is not None and (sent.whole or theirs.marks.have == sent.base)
+        marks.have = t if knows else LOST
+        if knows and known:
+            mixed[b] += flow((i, j), other, copy[b])
+            marks.pending = t
+        state.edges[i, j] = {"copy": other, "marks": marks.tensor(), **({} if known else {"deaf": torch.tensor(1)})}
+    for (i, j), kept in state.edges.items():
+        if (i, j) in heard or i not in place:
+            continue
+        marks = Marks.of(kept["marks"])
+        if marks.pending != marks.confirmed and "open" not in kept:
+            kept = {**kept, "open": flow((i, j), kept["copy"], before[place[i]])}
+        if (i, j) not in heads:
+            kept = {**kept, "deaf": torch.tensor(1)}
+        state.edges[i, j] = kept
+    return mixed
