@@ -21,7 +21,7 @@ from p2pser.network.link import Link
 REDIAL = 1.0
 """Seconds until a neighbour that refused our key is dialled again (ZeroMQ gives up after a refusal)."""
 DOUBTS = 3
-"""Handshakes that break off without a word before we say that the key is wrong: one may be a peer that just dies."""
+"""Handshakes that break off without a word before we say so: one may be a peer that just dies."""
 DIALLED = b""
 """Stands for the connection that we dialled, where those that came in have their identities."""
 
@@ -37,6 +37,9 @@ class Owner(Protocol):
 
     def greet(self, link: Link, route: Route) -> bool:
         """Say HELLO over a connection; False where it did not take it."""
+
+    def greeted(self, link: Link) -> None:
+        """Our HELLO has left over a connection, which may carry rows from now on."""
 
     def lost(self, link: Link, carrier: bool) -> None:
         """A connection is no more; ``carrier``: it carried our rows."""
@@ -67,6 +70,9 @@ class Connections:
         self._connected: set[int] = set()
         self._carrier: dict[int, bytes] = {}
         self._doubts: dict[int, int] = {}
+        self._greeting: set[int] = set()
+        """Neighbours at whose address something speaks our protocol, since the last doubt."""
+        self._probes: dict[int, tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = {}
         self._redial: dict[int, float] = {}
         self._ungreeted: set[int] = set()
 
@@ -94,6 +100,8 @@ class Connections:
         """Close everything; what sockets still hold may take ``linger`` seconds to leave."""
         for peer in list(self._dealers):
             sockets.close(self._dealers.pop(peer), self._monitors.pop(peer), linger)
+        for peer in list(self._probes):
+            self._end_probe(peer)
         if self._router is not None:
             sockets.close(self._router, self._router_monitor, linger)
         if self._zap_socket is not None:
@@ -112,8 +120,9 @@ class Connections:
             for frames in sockets.received(self._router):
                 self._from_router(frames)
         elif self._router_monitor is not None and source is self._router_monitor:
-            for event in sockets.happened(self._router_monitor):
-                if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            for event, why in sockets.happened(self._router_monitor):
+                probed = why == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH  # by a neighbour that has its own doubts
+                if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and not probed:
                     self._owner.trouble(None, "somebody dialled with the wrong key for this peer: its topology file or "
                                               "its secret is another one")
         else:
@@ -159,6 +168,7 @@ class Connections:
         """Close the connection that we dialled (what came in by the other one is still answered)."""
         self._connected.discard(link.peer)
         self._ungreeted.discard(link.peer)
+        self._end_probe(link.peer)
         if self._carrier.get(link.peer) == DIALLED:
             del self._carrier[link.peer]
         dealer, monitor = self._dealers.pop(link.peer, None), self._monitors.pop(link.peer, None)
@@ -183,10 +193,16 @@ class Connections:
     def _from_neighbour(self, source: zmq.Socket[bytes]) -> None:
         for peer, monitor in list(self._monitors.items()):
             if source is monitor:
-                for event in sockets.happened(monitor):
+                for event, _ in sockets.happened(monitor):
                     self._monitored(self._links[peer], event)
                     if self._monitors.get(peer) is not monitor:
                         return
+                return
+        for peer, (_, monitor) in list(self._probes.items()):
+            if source is monitor:
+                if any(event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL for event, _ in sockets.happened(monitor)):
+                    self._greeting.add(peer)
+                    self._doubts[peer] = 1  # the rest must follow: nobody may have been there before
                 return
         for peer, dealer in list(self._dealers.items()):
             if source is dealer:
@@ -252,7 +268,7 @@ class Connections:
     def _monitored(self, link: Link, event: zmq.Event) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected.add(link.peer)
-            self._doubts.pop(link.peer, None)
+            self._forget_doubts(link)
             self._ungreeted.add(link.peer)  # the connection may take it a moment later only
         elif event == zmq.EVENT_DISCONNECTED:
             if link.peer in self._connected:
@@ -264,11 +280,51 @@ class Connections:
             self.hang_up(link)
             self._redial[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
-            doubts = self._doubts[link.peer] = self._doubts.get(link.peer, 0) + 1
-            if doubts % DOUBTS == 0 and link.hello is None:
-                self._owner.refused(link, f"whoever listens at {link.neighbour.address} does not hold the key of peer "
-                                          f"{link.peer} that peer {self._me} knows: compare the topology files, the "
-                                          "keys and the secrets", True)
+            self._doubt(link, event)
+
+    def _doubt(self, link: Link, event: zmq.Event) -> None:
+        """A handshake that we began broke off: the key may be wrong, or nobody be there behind a tunnel.
+
+        To ZeroMQ's monitor both are alike, so we dial once more without a key. The key is wrong only where something
+        at the address speaks our protocol and handshakes begun *after* that was known break off too.
+        """
+        if link.hello is not None:
+            return
+        peer, address = link.peer, link.neighbour.address
+        doubts = self._doubts[peer] = self._doubts.get(peer, 0) + 1
+        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self._greeting.add(peer)  # that takes a greeting
+        if doubts % DOUBTS:
+            if peer not in self._greeting:
+                self._probe(link)
+        elif peer in self._greeting:
+            self._forget_doubts(link)  # the next time, too, somebody else may listen there
+            self._owner.refused(link, f"whoever listens at {address} does not hold the key of peer {peer} that peer "
+                                      f"{self._me} knows: compare the topology files, the keys and the secrets", True)
+        else:
+            self._owner.trouble(peer, f"{address} takes connections for peer {peer} and closes them without a word: a "
+                                      "tunnel or proxy whose far end is not reached (start the peer, check the "
+                                      "tunnel), or another program listens there (check the address)")
+
+    def _forget_doubts(self, link: Link) -> None:
+        self._doubts.pop(link.peer, None)
+        self._greeting.discard(link.peer)
+        self._end_probe(link.peer)
+
+    def _probe(self, link: Link) -> None:
+        self._end_probe(link.peer)
+        assert link.neighbour.address is not None
+        socket = sockets.prober(self._context, link.neighbour.address)
+        monitor = sockets.watch(socket, dials=True)
+        self._probes[link.peer] = socket, monitor
+        self._poller.register(monitor, zmq.POLLIN)
+        sockets.connect(socket, link.neighbour.address)
+
+    def _end_probe(self, peer: int) -> None:
+        socket, monitor = self._probes.pop(peer, (None, None))
+        if socket is not None and monitor is not None:
+            self._poller.unregister(monitor)
+            sockets.close(socket, monitor, 0)
 
     def _broken(self, link: Link, connection: bytes) -> None:
         """A connection is no more. Where it carried our rows, the other one does from now on, or the next."""
@@ -281,4 +337,5 @@ class Connections:
 
     def _greet(self, link: Link, route: Route) -> None:
         if self._owner.greet(link, route):
-            self._ungreeted.discard(link.peer)
+            self._ungreeted.discard(link.peer)  # first: what the owner sends now may go this way
+            self._owner.greeted(link)

@@ -343,12 +343,13 @@ class Links:
 
     def greet(self, link: Link, route: Route) -> bool:
         """Say HELLO over a connection (connections.Owner)."""
-        if not self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), route=route, slot=link.restarts):
-            return False
+        return self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), route=route, slot=link.restarts)
+
+    def greeted(self, link: Link) -> None:
+        """Our HELLO has left over a new connection (connections.Owner)."""
         if link.up and link.receiver.total:
             # A CREDIT may have been lost with the other connection, and the neighbour waits for it.
             self._acknowledge(link)
-        return True
 
     def lost(self, link: Link, carrier: bool) -> None:
         """A connection is no more (connections.Owner)."""

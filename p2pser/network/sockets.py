@@ -71,6 +71,18 @@ def endpoint(socket: zmq.Socket[bytes]) -> str:
     return bound.rstrip(b"\0").decode()
 
 
+def prober(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+    """Return a DEALER that dials once and without a key: it finds out whether any peer listens, not which one.
+
+    ZeroMQ does not say how far a handshake with CURVE came before it broke off. Without CURVE the greeting of a peer
+    shows as HANDSHAKE_FAILED_PROTOCOL, a connection closed before any as HANDSHAKE_FAILED_NO_DETAIL or not at all.
+    """
+    socket = _bounded(context.socket(zmq.DEALER))
+    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    socket.setsockopt(zmq.IPV6, "[" in address)
+    return socket
+
+
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
     """Dial. Raises ConfigError where the address is none."""
     try:
@@ -84,10 +96,11 @@ def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
     return socket.get_monitor_socket(_DIALLING if dials else _LISTENING)
 
 
-def happened(monitor: zmq.Socket[bytes]) -> Iterator[zmq.Event]:
-    """Yield what has happened to a monitored socket since the last look."""
+def happened(monitor: zmq.Socket[bytes]) -> Iterator[tuple[zmq.Event, int]]:
+    """Yield what has happened to a monitored socket since the last look, each with ZeroMQ's value (an error code)."""
     for message in received(monitor):
-        yield zmq.Event(parse_monitor_message([frame.bytes for frame in message])["event"])
+        parsed = parse_monitor_message([frame.bytes for frame in message])
+        yield zmq.Event(parsed["event"]), int(parsed["value"])
 
 
 def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:

@@ -11,6 +11,7 @@ import pytest
 
 from p2pser.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
+from p2pser.network.connections import DOUBTS
 from p2pser.network.link import MOST_UNREAD, MOST_WAITING
 from p2pser.network.links import Links
 from p2pser.wire.messages import Phase, Progress
@@ -118,6 +119,28 @@ def test_the_same_refusal_is_not_told_again_and_again(network: Network, key_of: 
         network.wait(b, events.Refused)
     told = [event.reason for event in network.so_far(a) if isinstance(event, events.Trouble)]
     assert len(told) == len(set(told))
+
+
+def test_a_tunnel_whose_far_end_is_not_there_yet_is_no_wrong_key(network: Network, eventually: Eventually) -> None:
+    """It takes connections and closes them; the peer that it leads to comes later, and is admitted then."""
+    tunnel = network.proxy(0, 1)
+    with socket.socket() as nobody:  # holds a port at which nothing listens
+        nobody.bind(("127.0.0.1", 0))
+        tunnel.aim(nobody.getsockname()[1])
+        a = network.peer(0, (1,))
+        told = network.wait(a, events.Trouble)
+        assert told.peer == 1
+        assert tunnel.address in told.reason
+        assert "start the peer" in told.reason
+        eventually(lambda: a._connections._doubts[1] >= 2 * DOUBTS, "it is not dialled again")
+        b = network.peer(1, (0,), dials=())
+    network.wait(a, events.Up)
+    network.wait(b, events.Up)
+    a.send([1], (0, 0), b"x")
+    assert bytes(network.wait(b, events.Arrived).payload) == b"x"
+    for links in (a, b):
+        assert not any(isinstance(event, events.Refused) for event in network.so_far(links))
+    assert not any(isinstance(event, events.Trouble) for event in network.so_far(b))
 
 
 def test_keys_that_are_wrong_both_ways_are_told_on_both_sides(network: Network,
