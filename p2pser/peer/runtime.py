@@ -16,7 +16,7 @@ from p2pser.config import Config
 from p2pser.errors import P2PSERError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous
-from p2pser.gossip.consensus import Consensus, consensus, living_slem
+from p2pser.gossip.consensus import Consensus, consensus, living_slem, no_consensus
 from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics
@@ -200,11 +200,14 @@ class Peer:
         mixer.exchange.close()
         if self._driver is not None:
             self._driver.close()
-        mixer.enter(Phase.CONSENSUS, rounds + 1)
-        final = consensus(
-            mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
-            slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
-            observe=self._observe_consensus)
+        if self._algorithm.consensus:
+            mixer.enter(Phase.CONSENSUS, rounds + 1)
+            final = consensus(
+                mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
+                slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
+                observe=self._observe_consensus)
+        else:
+            final = no_consensus(self._algorithm.model(state), tuple(sorted(mixer.unreachable())))
         mixer.enter(Phase.END, rounds + 1)
         save(self.folder.model, final.rows[0], self._schema, self._card())
         return final
@@ -310,7 +313,8 @@ class Peer:
         traffic = mixer.links.traffic().values()
         summary: dict[str, Any] = {
             "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(final.rows[0]),
-            "model": str(self.folder.model), "consensus": final.converged, "consensus_distance": final.distance,
+            "model": str(self.folder.model), "consensus": final.converged,
+            "consensus_distance": final.distance if math.isfinite(final.distance) else None,
             "consensus_exchanges": final.exchanges, "consensus_bytes": mixer.payload_posted - self._training_bytes,
             "bytes_sent": _bytes(mixer), "payload_sent": sum(link.payload_sent for link in traffic),
             "messages_sent": sum(link.messages_sent for link in traffic),
@@ -320,7 +324,7 @@ class Peer:
         }
         if self._driver is not None:
             summary["asynchronous"] = self._driver.report()
-        if not final.converged:
+        if not final.converged and self._algorithm.consensus:
             self._say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at a "
                       f"difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
         self.folder.finish(summary)
