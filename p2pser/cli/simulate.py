@@ -33,6 +33,17 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
     return attacks
 
 
+def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
+    slow = {}
+    for value in values:
+        peer, _, factor = value.partition(":")
+        try:
+            slow[int(peer)] = float(factor)
+        except ValueError:
+            raise click.BadParameter(f"{value!r}: write PEER:FACTOR, for example 3:5") from None
+    return slow
+
+
 @click.command()
 @click.option("--topology", default="ring.yaml", show_default=True, help="Topology file or the name of a shipped one.")
 @click.option("--peers", type=click.IntRange(min=1), help="Number of peers, instead of the file's.")
@@ -41,13 +52,20 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
               help="Let a peer send something else than its parameters: sign-flip, large-norm, same-value, "
                    "a-little-is-enough or inner-product (may be given several times).")
+@click.option("--network", metavar="lan|wan|phone", help="Tell what the run would cost in seconds over such links "
+                                                         "(asynchronous algorithms run by them; default lan).")
+@click.option("--step-seconds", type=click.FloatRange(min=0, min_open=True), default=0.05, show_default=True,
+              help="Simulated seconds of a local step.")
+@click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
+              help="Let a peer's local steps take so many times longer (may be given several times).")
 @click.option("--exact", is_flag=True, help="Mix bit for bit as the network does (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Train local-only and pooled models beside it.")
 @json_option
 @run_options
-def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: dict[int, str], exact: bool,
-             baselines: bool, as_json: bool, **options: Any) -> None:
+def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
+             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, as_json: bool,
+             **options: Any) -> None:
     """Run all peers in one process: the same algorithms and local work as between processes, without a network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
@@ -59,16 +77,18 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
 
     from p2pser.gossip.attacks import Attack
     from p2pser.simulation import engine
+    from p2pser.simulation.clock import preset
     from p2pser.speech.federation import federate
     from p2pser.topology import spec
 
     config = run_configuration(options)
     hostile = {peer: Attack(name) for peer, name in attacks.items()}
+    clock = preset(network or "lan", step_s=step_seconds, slow=slow, seed=config.seed) if network or slow else None
     torch.set_num_threads(config.training.threads)
     graph = spec.load(topology, peers)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
     folder = config.peer.out / config.name / "simulation"
-    run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile)
+    run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile, clock=clock)
     document = _document(run)
     for name, value in _baselines(config, federation, baselines).items():
         document["uar"][name] = value
@@ -128,6 +148,8 @@ def _document(run: Any) -> dict[str, Any]:
         "peers_dead": [i for i in range(run.topology.size) if i not in run.living + run.hostile],
         "peers_hostile": list(run.hostile),
         "wall_s": run.wall_s,
+        "simulated_s": run.history[-1].seconds if run.history else None,
+        "asynchronous": run.asynchronous,
         "out": None,
         "topology": run.topology.name,
         "corpus": federation.corpus.name,
@@ -186,5 +208,11 @@ def _print(document: dict[str, Any]) -> None:
     click.echo(f"consensus distance {document['consensus_distance']:.1e} after {document['rounds']} rounds and "
                f"{end}; "
                f"{document['bytes_per_peer'] / 1e6:.2f} MB sent per peer; {document['wall_s']:.1f} s")
+    if document["simulated_s"] is not None:
+        click.echo(f"over such a network and with such peers it would take {document['simulated_s']:.1f} s")
+    if document["asynchronous"] is not None:
+        told, stale = document["asynchronous"], document["asynchronous"]["staleness"]
+        click.echo(f"staleness of exchanges: mean {stale['mean']:.2f}, at most {stale['max']} rounds (bound "
+                   f"{stale['bound']}); {told['refused']} refused, drift {told['drift']:.1e}")
     for text in document["notes"]:
         click.echo(text)
