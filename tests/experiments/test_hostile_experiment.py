@@ -41,6 +41,8 @@ def test_a_placement_is_seeded_and_meets_what_was_asked(seed):
 def test_the_honest_stay_connected():
     assert set(place(nx.barbell_graph(5, 1), 1, 1)) & {4, 5, 6} == set()
     assert place(nx.complete_graph(4), 0, 2) == ()
+    first, second = place(nx.cycle_graph(6), 2, 2)  # no honest peer may have both: it would be cut off
+    assert (second - first) % 6 in (1, 5)
 
 
 @pytest.mark.parametrize(("graph", "count", "most"), [
