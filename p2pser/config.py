@@ -42,7 +42,8 @@ class CorpusSettings(Section):
                             "auto: loso for emodb, emobox for ravdess, group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
-        "auto", description="auto, speaker, iid, dirichlet:ALPHA, or own (all clips are this peer's); auto: speaker")
+        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), or own (all "
+                            "clips are this peer's); auto: speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
 
 
@@ -58,7 +59,7 @@ class FeatureSettings(Section):
     normalise: Literal["auto", "none", "global", "speaker"] = _shared(
         "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), "
                 "speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name "
-                "speakers, else global")
+                "speakers where peers hold whole speakers, else global")
 
 
 class ModelSettings(Section):

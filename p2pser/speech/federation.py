@@ -189,12 +189,14 @@ def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
 def resolve(config: Config, corpus: Corpus) -> str:
     """Return what ``features.normalise`` means here: none, global or speaker.
 
-    ``auto`` is the corpus's default for functionals and global for matrices. Raises CorpusError for
-    ``speaker`` where speakers are not named.
+    ``auto`` is the corpus's default for functionals, global for matrices and where the partition deals single clips:
+    a peer with a few clips of a speaker, perhaps of one emotion, would take that emotion for the speaker. Raises
+    CorpusError for ``speaker`` where speakers are not named.
     """
     how = config.features.normalise
     if how == "auto":
-        return corpus.default_normalise if config.features.kind == "functionals" else "global"
+        whole = config.corpus.partition in ("auto", "speaker", "own")
+        return corpus.default_normalise if config.features.kind == "functionals" and whole else "global"
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
                           "name them: name them in a manifest, or set features.normalise to global")

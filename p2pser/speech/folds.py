@@ -19,7 +19,7 @@ EMOBOX = (("01", "11", "20", "21"), ("04", "10", "12", "14"), ("08", "09", "19",
 """Test actors of the six folds that EmoBox (Ma et al., Interspeech 2024) uses for RAVDESS."""
 
 SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "clips:K", "none")
-PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "own")
+PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "dirichlet:ALPHA:LEAST", "own")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
     are in the order of their first speaker. With more peers than speakers, the largest speakers are cut into
     shares that each have as many labels as possible. ``iid``: at random, sizes equal. ``dirichlet:ALPHA``:
     for each label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al., arXiv:1909.06335); small ALPHA,
-    few labels a peer. ``own``: every peer has all of them (they are its own, not dealt).
+    few labels a peer. ``dirichlet:ALPHA:LEAST``: with at least so many clips a peer, the rest taken from whoever
+    has most (default 1). ``own``: every peer has all of them (they are its own, not dealt).
 
     Raises CorpusError for a partition that is not known or more peers than clips.
     """
@@ -174,7 +175,8 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
         order = seeding.generator(seed, "partition iid").permutation(len(clips))
         return [sorted(int(index) for index in share) for share in np.array_split(order, peers)]
     if kind == "dirichlet":
-        return _dirichlet(clips, _alpha(how, argument), peers, seed)
+        text, _, least = argument.partition(":")
+        return _dirichlet(clips, _alpha(how, text), peers, seed, _least(how, least or "1", len(clips), peers))
     return _by_speaker(clips, peers)
 
 
@@ -186,6 +188,13 @@ def _alpha(how: str, argument: str) -> float:
     if not 0 < alpha < math.inf:
         raise CorpusError(f"the partition {how!r} needs a positive number, e.g. dirichlet:0.5")
     return alpha
+
+
+def _least(how: str, argument: str, clips: int, peers: int) -> int:
+    if not argument.isdecimal() or not 1 <= int(argument) <= clips // peers:
+        raise CorpusError(f"the partition {how!r} needs a number of clips after its second colon, at most "
+                          f"{clips // peers}: there are {clips} training clips for {peers} peers")
+    return int(argument)
 
 
 def _by_label(clips: Sequence[Clip], indices: Sequence[int]) -> list[int]:
@@ -217,7 +226,7 @@ def _shares(clips: Sequence[Clip], of: dict[str, list[int]], peers: int) -> list
             for speaker, number in count.items() for share in range(number)]
 
 
-def _dirichlet(clips: Sequence[Clip], alpha: float, peers: int, seed: int) -> list[list[int]]:
+def _dirichlet(clips: Sequence[Clip], alpha: float, peers: int, seed: int, least: int) -> list[list[int]]:
     random = seeding.generator(seed, "partition dirichlet")
     held: list[list[int]] = [[] for _ in range(peers)]
     for label in sorted({clip.emotion or "" for clip in clips}):
@@ -227,8 +236,8 @@ def _dirichlet(clips: Sequence[Clip], alpha: float, peers: int, seed: int) -> li
         cuts = np.round(np.cumsum(shares)[:-1] * len(ours)).astype(int)
         for peer, share in enumerate(np.split(order, cuts)):
             held[peer] += [int(index) for index in share]
-    for peer in range(peers):  # a peer without clips takes one from who has most
-        if not held[peer]:
+    for peer in range(peers):  # a peer with too few takes from who has most then
+        while len(held[peer]) < least:
             most = max(range(peers), key=lambda other: (len(held[other]), -other))
             held[peer].append(held[most].pop())
     return [sorted(share) for share in held]

@@ -207,6 +207,14 @@ def test_what_auto_normalisation_means(run: Callable[..., Config], kind: str, as
         assert scaled.std() == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.parametrize(("partition", "expected"), [("speaker", "speaker"), ("iid", "global"),
+                                                     ("dirichlet:0.1", "global")])
+def test_by_default_speakers_are_normalised_where_peers_hold_whole_ones(
+    partition: str, expected: str, run: Callable[..., Config]
+) -> None:
+    assert federate(run("features.normalise=auto", f"corpus.partition={partition}"), 2).normalise == expected
+
+
 def test_normalised_refuses_what_it_lacks() -> None:
     examples = Examples(np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), ("a",), ("a.wav",))
     with pytest.raises(CorpusError, match="needs the training statistics"):

@@ -180,6 +180,13 @@ def test_alpha_says_how_many_labels_a_peer_has() -> None:
     assert labels("0.05") < 24
 
 
+def test_a_label_skew_leaves_nobody_with_too_few_clips() -> None:
+    clips = corpus_of({"a": 120}).clips
+    loose, firm = partition(clips, "dirichlet:0.05", 8, 3), partition(clips, "dirichlet:0.05:8", 8, 3)
+    assert min(map(len, loose)) < 8 <= min(map(len, firm))
+    assert sorted(index for share in firm for index in share) == list(range(120))
+
+
 def test_seeds_differ_and_own_deals_nothing() -> None:
     clips = corpus_of({"a": 20}).clips
     assert partition(clips, "iid", 4, 0) != partition(clips, "iid", 4, 1)
@@ -188,7 +195,8 @@ def test_seeds_differ_and_own_deals_nothing() -> None:
 
 
 @pytest.mark.parametrize(("how", "why"), [("spaeker", "did you mean 'speaker'"), ("dirichlet:0", "positive"),
-                                          ("dirichlet", "positive"), ("dirichlet:nan", "positive")])
+                                          ("dirichlet", "positive"), ("dirichlet:nan", "positive"),
+                                          ("dirichlet:1:3", "at most 2"), ("dirichlet:1:x", "number of clips")])
 def test_partitions_that_do_not_fit(how: str, why: str) -> None:
     with pytest.raises(CorpusError, match=why):
         partition(corpus_of({"a": 5}).clips, how, 2, 0)
