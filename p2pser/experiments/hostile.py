@@ -27,8 +27,8 @@ def place(graph: nx.Graph, count: int, most: int, seed: int = 0) -> tuple[int, .
     """Return ``count`` peers to be hostile, ascending: no honest peer has more than ``most`` of them for neighbours,
     and the honest peers are connected without them.
 
-    Of 2000 sets drawn by ``seed`` the first with an honest peer that has ``most`` (or all), else the first that fits. Raises
-    TopologyError where none of them fits.
+    Of 2000 sets drawn by ``seed`` the first with an honest peer that has ``most`` (or all), else the first that fits.
+    Raises TopologyError where none of them fits.
     """
     target, weaker = min(most, count), None
     peers = sorted(graph)
