@@ -39,13 +39,11 @@ class Neighbour:
 
 @dataclass
 class Traffic:
-    """What a link carried, counted as it stood on the wire (TCP's own headers aside)."""
+    """What a link sent, counted as it stood on the wire (TCP's own headers aside)."""
 
     bytes_sent: int = 0
-    bytes_received: int = 0
     payload_sent: int = 0
     messages_sent: int = 0
-    messages_received: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,11 +193,6 @@ class Link:
         self.traffic.bytes_sent += len(frame) + FRAME_OVERHEAD
         self.traffic.payload_sent += payload
         self.traffic.messages_sent += 1
-
-    def count_received(self, length: int) -> None:
-        """Count a frame that came."""
-        self.traffic.bytes_received += length + FRAME_OVERHEAD
-        self.traffic.messages_received += 1
 
     def snapshot(self) -> Traffic:
         """Return the counts as they are now."""

@@ -112,7 +112,7 @@ class Links:
                 for j, link in self._links.items()}
 
     def traffic(self) -> dict[int, Traffic]:
-        """What each link carried so far."""
+        """What each link sent so far."""
         return {j: link.snapshot() for j, link in self._links.items()}
 
     def taken(self, peer: int) -> None:
@@ -208,7 +208,6 @@ class Links:
     def received(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
         """A message of a neighbour came (connections.Owner)."""
         now = self._clock()
-        link.count_received(len(frame))
         try:
             header, payload = messages.decode(frame.buffer)
             if header.sender != link.peer:

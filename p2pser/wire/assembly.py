@@ -40,11 +40,10 @@ class Assembler:
         self.max_bytes = max_bytes
         self.max_rows = max_rows
         self.duplicates = 0
-        """Chunks that had come before, or whose step is over."""
+        """Chunks that had come before."""
         self.dropped = 0
         """Unfinished rows thrown away because newer ones needed their place."""
         self._incarnation = -1
-        self._horizon: When | None = None
         self._partial: dict[tuple[When, int], _Partial] = {}
         self._done: dict[When, None] = {}
 
@@ -66,8 +65,7 @@ class Assembler:
         if header.incarnation > self._incarnation:
             self._restart(header.incarnation)
         step = (header.round, header.slot)
-        over = self._horizon is not None and step < self._horizon
-        if header.incarnation < self._incarnation or over or step in self._done:
+        if header.incarnation < self._incarnation or step in self._done:
             self.duplicates += 1
             return None
         identity = (header.codec, header.schema, header.size, header.total, header.epoch)
@@ -91,13 +89,6 @@ class Assembler:
             return None
         self._finish(step)
         return memoryview(row.buffer).toreadonly()
-
-    def forget_before(self, step: When) -> None:
-        """Steps before this one are over: their rows in assembly go, and what still comes is ignored."""
-        horizon = step if self._horizon is None else max(step, self._horizon)
-        self._horizon = horizon
-        self._partial = {when: row for when, row in self._partial.items() if when[0] >= horizon}
-        self._done = {when: None for when in self._done if when >= horizon}
 
     def _restart(self, incarnation: int) -> None:
         self._incarnation = incarnation

@@ -118,20 +118,6 @@ def test_only_so_many_rows_are_in_assembly() -> None:
     assert feed(assembler, chunks(bytes(20), 9, round=9)[1:]) == [bytes(20)]
 
 
-def test_steps_that_are_over_are_forgotten() -> None:
-    assembler = Assembler(100)
-    assembler.add(*chunks(bytes(20), 9, round=1)[0])
-    assembler.add(*chunks(bytes(20), 9, round=2, slot=1)[0])
-    assembler.forget_before((2, 1))
-    assert len(assembler) == 1
-    assert feed(assembler, chunks(bytes(20), 9, round=1)) == []
-    assert feed(assembler, chunks(bytes(20), 9, round=2, slot=0)) == []
-    assembler.forget_before((0, 0))  # it never goes back
-    assert feed(assembler, chunks(bytes(20), 9, round=1)) == []
-    assert feed(assembler, chunks(bytes(20), 9, round=2, slot=1)) == [bytes(20)]
-    assert assembler.duplicates == 10  # three rows of three chunks, and the one of the last that was there
-
-
 def test_a_new_incarnation_makes_the_old_void() -> None:
     assembler = Assembler(100)
     old, new = chunks(bytes(20), 9), chunks(bytes(range(20)), 9, incarnation=2)
