@@ -137,9 +137,11 @@ def title(topology: Topology, dead: Collection[int] = ()) -> str:
 
 
 def panels(topology: Topology) -> list[int | None]:
-    """Return the exchanges to draw, a panel each: the first of a schedule's period; [None] for what is static."""
+    """Return the exchanges to draw, a panel each: the first of a schedule's period, one where all are drawn at random
+    ([None] for what is static).
+    """
     period = 1 if topology.schedule is None else topology.schedule.period
-    return [None] if period == 1 else list(range(min(PANELS, period or PANELS)))
+    return [None] if period == 1 else list(range(min(PANELS, period or 1)))
 
 
 def _lines(topology: Topology, exchange: int | None) -> list[tuple[int, int, str]]:
@@ -241,7 +243,7 @@ def _write(drawn: Sequence[tuple[Topology, int | None]], path: Path | str, side:
 
     columns = min(len(drawn), max(PANELS, math.isqrt(len(drawn))))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(side * columns, side * rows), dpi=150, layout="constrained")
+    figure = Figure(figsize=(side * columns, side * rows), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     for place, (topology, exchange) in enumerate(drawn):
         draw_on(figure.add_subplot(rows, columns, place + 1), topology, dead, exchange)
