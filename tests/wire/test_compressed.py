@@ -147,7 +147,7 @@ def test_large_claims_allocate_nothing(data):
     ("top-k", struct.pack("<BI", 4, 3) + b"\x18" + bytes(12), "2 indices and says 3"),
     ("random-k", struct.pack("<BQ", 4, 0) + bytes(24), "5 numbers"),
     ("random-k", struct.pack("<BQ", 1, 0) + bytes(3), "5 numbers"),
-    ("sign", bytes(4) + b"\x01", "beyond"),
+    ("sign", bytes(2) + b"\x01", "beyond"),
     ("qsgd", b"\x00" + bytes(8), "0 levels"),
     ("qsgd", b"\xff" + bytes(8), "255 levels"),
     ("qsgd", b"\x01" + bytes(4) + pack(np.array([3, 0, 0, 0, 0]), 2), "beyond"),
@@ -232,6 +232,9 @@ def test_random_k_draws_the_same_in_every_version():
 def test_sign_is_the_sign_and_the_mean_magnitude():
     x = torch.tensor([1.0, -3.0, 0.0, 4.0])
     assert Sign().decode(Sign().encode(x), 4).tolist() == [2, -2, 2, 2]
+    assert Sign().decode(Sign().encode(torch.ones(66)), 66).tolist() == [1] * 66
+    large = torch.cat([torch.full((64,), -1024.0), torch.ones(3)])
+    assert torch.equal(Sign().decode(Sign().encode(large), 67), large)
 
 
 def test_qsgd_is_unbiased_but_for_its_shrinkage():
@@ -282,7 +285,7 @@ def test_bytes_are_as_few_as_they_should_be():
         "top-k": TopK(0.01), "top-k of 8 bits": TopK(0.01, bits=8), "random-k": RandomK(0.01), "sign": Sign(),
         "qsgd": QSGD(7), "8-bit": EightBit(), "low-rank": LowRank(((250, 400),), 1)}.items()}
     assert sizes == {"top-k": 5 + 1071 + 4000, "top-k of 8 bits": 5 + 1071 + 4 + 1000, "random-k": 9 + 4000,
-                     "sign": 4 + 12500, "qsgd": 1 + 4 * 391 + 50000, "8-bit": 4 * 391 + 100_000,
+                     "sign": 2 * 1563 + 12500, "qsgd": 1 + 4 * 391 + 50000, "8-bit": 4 * 391 + 100_000,
                      "low-rank": 12 + 4 * 650}
 
 
