@@ -10,6 +10,7 @@ from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
 from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.choco import Choco
 from p2pser.gossip.clipping import SelfCentredClipping
 from p2pser.gossip.d2 import D2
 from p2pser.gossip.dfedavg import DFedAvg
@@ -20,6 +21,7 @@ from p2pser.gossip.gradient_tracking import GradientTracking
 from p2pser.gossip.kgt import KGT
 from p2pser.gossip.multi_step import MultiStep
 from p2pser.gossip.overlap import Overlap
+from p2pser.gossip.power_gossip import PowerGossip
 from p2pser.gossip.push_sum import PushSum
 from p2pser.gossip.quasi_global import QuasiGlobalMomentum
 from p2pser.gossip.relay import Relay
@@ -39,6 +41,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "overlap": Overlap,
     "multi-step": MultiStep,
     "relay": Relay,
+    "choco": Choco,
+    "power-gossip": PowerGossip,
     "fedavg": FedAvg,
     "fedopt": FedOpt,
     "scaffold": Scaffold,
