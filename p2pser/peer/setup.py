@@ -73,7 +73,7 @@ def lead(topology: Topology) -> int:
     """Return how many exchanges a peer may be ahead of another while nobody is DEAD.
 
     Who has ended exchange e knows that its sources of e and its receivers of e - 1 have ended e - 1 (network.exchange),
-    and so on back: on a static undirected graph the diameter. Of a random schedule, twice the most in ``SAMPLED`` draws.
+    and so on back: on a static undirected graph the diameter. Of a random schedule, twice the most of ``SAMPLED``.
     """
     if topology.schedule is None:
         return diameter(topology.graph)

@@ -368,7 +368,8 @@ def test_who_waits_for_a_slow_one_is_not_given_up_itself(peers: Peers) -> None:
     assert [mixer.left_out for mixer in mixers] == [[], [], []]
 
 
-def test_who_was_left_behind_jumps_to_the_others_round(peers: Peers) -> None:
+def test_who_was_left_behind_jumps_to_the_others_round(
+        peers: Peers, eventually: Callable[[Callable[[], bool], str], None]) -> None:
     topology = topology_of(nx.complete_graph(3))
     mixers = peers.all(topology, round_timeout=0.7)
     peers.together(*(lambda m=m: connect(m) for m in mixers))
@@ -382,6 +383,7 @@ def test_who_was_left_behind_jumps_to_the_others_round(peers: Peers) -> None:
 
     peers.together(*(lambda m=m: ahead(m) for m in mixers[:2]))
     slow = mixers[2]
+    eventually(lambda: all(slow.links._links[j].arrived == 6 for j in (0, 1)), "their rows do not come")
     slow.mix(row(2), Step(0, 0))  # their rows of this step are there
     assert slow.next_round(0) == 5
     assert [fate for _, _, fate in slow.left_out] == []
