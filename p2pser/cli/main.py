@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies and algorithms.",
+    "algorithms": "List the gossip algorithms and their hyper-parameters.",
     "topology": "List, show, compare and plot topologies.",
     "corpus": "List, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -76,6 +78,18 @@ def algorithm(name: str, parameters: Mapping[str, Any] | None = None) -> Algorit
             raise ConfigError(f"gossip.parameters: {name} has no parameter {key!r}{hint}")
         given[key] = _typed(f"gossip.parameters.{key}", value, known[key])
     return kind(**given)
+
+
+def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
+    """Return name, default and what is written below it of each of an algorithm's hyper-parameters."""
+    (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    about: dict[str, str] = {}
+    for one, below in zip(definition.body, definition.body[1:]):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(below, ast.Expr):
+            about[one.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return [{"name": field.name, "default": field.default, "about": about.get(field.name, "")}
+            for field in fields(kind)]  # type: ignore[arg-type]
 
 
 def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str]:
