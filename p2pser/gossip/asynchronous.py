@@ -148,12 +148,12 @@ class Asynchronous(Algorithm):
         state.rows.setdefault(REFUSED, torch.zeros(1, 1, dtype=torch.int64))
         state.rows.setdefault(DRIFT, torch.zeros(1, 1, dtype=torch.float64))
 
-    def trained(self, state: State, change: Tensor) -> None:
-        """Add what a round of local steps changed, (1, D), to the model as it is by now."""
+    def trained(self, state: State, place: Place, clock: int, change: Tensor) -> None:
+        """A round of local steps is done, ``clock`` in all: add its change (1, D) to the model as it is by now."""
         state.rows["x"] = state.rows["x"] + change
 
     def ready(self, state: State, place: Place, clock: int) -> list[Message]:
-        """A round of local steps is done, ``clock`` rounds in all: exchange."""
+        """What a round of local steps changed has been added, ``clock`` rounds in all: exchange."""
         raise TypeError(f"{type(self).__name__} does not exchange")
 
     def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
@@ -229,9 +229,9 @@ class Node:
         """The local steps have ended at ``trained`` (1, D): what they changed counts, whatever came meanwhile."""
         if self.start is None:
             raise LocalProtocolError("a round ended that had not begun")
-        self.algorithm.trained(self.state, trained - self.start)
-        self.start = None
+        change, self.start = trained - self.start, None
         self.clock += 1
+        self.algorithm.trained(self.state, self.place, self.clock, change)
         return self.algorithm.ready(self.state, self.place, self.clock)
 
     def train(self, local: Local) -> list[Message]:

@@ -21,66 +21,67 @@ class StaleGossip(Asynchronous):
     """Asynchronous push-sum whose arrivals are weighted by their staleness.
 
     Peer i holds mass (z_i, w_i), float64, w_i = 1 at first; its model is x_i = z_i / w_i. After K local steps, which
-    changed x_i by g, it takes what is there of each neighbour j, keeps 1 / (d + 1) and pushes as much to each of d::
+    changed x_i by g, it takes what is there of each neighbour j, adds g, and pushes 1 / (d + 1) to each of d::
 
-        z_i <- z_i + w_i g
-        (z_i, w_i) <- (z_i, w_i) + (1 + s)^-decay * (what j pushed and i has not taken yet)       for each j
+        (z_i, w_i) <- (z_i, w_i) + (what j pushed and i has not taken yet) / (1 + decay max(0, s - fresh))  for each j
+        z_i <- z_i + w_i g        (after taking: what is on its way while i trains must learn too)
 
     s, the staleness: i's rounds since the push of its own that j had last seen when it pushed. What the weight leaves
     is taken later; what is staler than ``bound`` goes back to j with the next push, as if it had never been sent.
     Pushes are running sums (all mass ever sent over the edge): a lost one is in the next, copies change nothing, and
     the sums of z and of w over peers and edges are conserved. Nobody waits: of whom a neighbour has seen nothing for
     ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often, so its steps count for more,
-    and the fast are not favoured. What is on an edge at the end is taken if fresh enough, else it is drift.
-    Assumes: a connected undirected graph. decay: exponent, 0 or more (0: all is taken at once). bound: rounds.
+    and the fast are not favoured. What is on an edge at the end is taken if within the bound, else it is drift.
+    Assumes: a connected undirected graph. decay: 0 or more (0: all is taken at once). fresh, bound: rounds.
     References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
-    (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the polynomial weight).
+    (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the hinge weight).
     """
 
     name: ClassVar[str] = "stale-gossip"
     decay: float = 0.5
+    fresh: int = 4
     bound: int = 16
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse a negative decay and what no asynchronous algorithm can do."""
-        if not 0 <= self.decay < float("inf"):
-            raise ConfigError(f"gossip.parameters.decay = {self.decay:g}: it is 0 or more")
+        """Refuse negative parameters and what no asynchronous algorithm can do."""
+        if not 0 <= self.decay < float("inf") or self.fresh < 0:
+            raise ConfigError(f"gossip.parameters: decay = {self.decay:g}, fresh = {self.fresh}: both are 0 or more")
         return super().check(config, topology)
 
     def enter(self, state: State, place: Place, clock: int) -> None:
-        """Make mass of the models, each of weight 1; what was on the edges of an earlier life counts as drift."""
+        """Make mass of the models, each of weight 1; close the edges of an earlier life."""
         super().enter(state, place, clock)
         self.close(state, place, clock)
         state.rows["mass"] = torch.cat([state.rows["x"].to(torch.float64), torch.ones(1, 1, dtype=torch.float64)], 1)
-        zero = torch.zeros_like(state.rows["mass"])
-        for j in place.neighbours:
-            keep(state, (place.peer, j), pushed=zero, heard=zero, taken=zero, last=torch.tensor([0, 0, clock, 0]))
+        new = {**dict.fromkeys(("pushed", "heard", "taken"), torch.zeros_like(state.rows["mass"])),
+               "last": torch.tensor([0, 0, clock, 0])}
+        state.edges = {(place.peer, j): new for j in place.neighbours}
 
-    def trained(self, state: State, change: Tensor) -> None:
-        """Add a round's local change to the model: w times as much to the mass."""
+    def trained(self, state: State, place: Place, clock: int, change: Tensor) -> None:
+        """Take what is there, then add a round's local change to the model: w times as much to the mass."""
+        self._take(state, clock, self.decay)
         z, w = state.rows["mass"].tensor_split([-1], 1)
         _set(state, torch.cat([z + w * change.to(torch.float64), w], 1))
 
     def ready(self, state: State, place: Place, clock: int) -> list[Message]:
-        """Take what is there, then push shares to those who still hear."""
-        self._take(state, clock, self.decay)
+        """Push shares to those who still hear."""
         share = state.rows["mass"] / (len(place.neighbours) + 1)
         hearing = [j for j in place.neighbours if clock - int(state.edges[place.peer, j]["last"][2]) <= self.bound]
-        _set(state, state.rows["mass"] - len(hearing) * share)
         for j in hearing:
             keep(state, (place.peer, j), pushed=state.edges[place.peer, j]["pushed"] + share)
+        _set(state, state.rows["mass"] - len(hearing) * share)
         return self.remind(state, place, clock)
 
     def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
         """Remember the newest sums of a neighbour; they are taken when this peer's round is done."""
-        edge = (place.peer, message.src)
-        kept, last = state.edges[edge], state.edges[edge]["last"].tolist()
+        kept = state.edges[place.peer, message.src]
+        last = kept["last"].tolist()
         if message.kind is Kind.PUSH and [message.number, message.attempt] > last[:2]:
-            heard, echo = message.row(torch.cat([kept["heard"], kept["heard"][:, :1]], 1)).tensor_split([-1], 1)
+            heard, echo = message.row(torch.nn.functional.pad(kept["heard"], (0, 1))).tensor_split([-1], 1)
             if not 0 <= float(echo) <= clock:
                 raise RemoteProtocolError(f"peer {message.src} has seen round {float(echo):g} of {clock}", message.src)
             last[:3] = message.number, message.attempt, max(int(echo), last[2])
-            keep(state, edge, heard=heard, last=torch.tensor(last))
+            keep(state, (place.peer, message.src), heard=heard, last=torch.tensor(last))
         return []
 
     def close(self, state: State, place: Place, clock: int) -> None:
@@ -98,7 +99,7 @@ class StaleGossip(Asynchronous):
                 keep(state, edge, taken=kept["heard"], pushed=kept["pushed"] + there)
             elif there.any():
                 self.count(state, stale)
-                part = there * (1 + stale) ** -decay
+                part = there / (1 + decay * max(0, stale - self.fresh))
                 _set(state, state.rows["mass"] + part)
                 keep(state, edge, taken=kept["taken"] + part)
 
@@ -114,6 +115,5 @@ class StaleGossip(Asynchronous):
 
 
 def _set(state: State, mass: Tensor) -> None:
-    """Replace the mass, and the model that it makes."""
     state.rows["mass"] = mass
     state.rows["x"] = (mass[:, :-1] / mass[:, -1:]).to(state.rows["x"].dtype)

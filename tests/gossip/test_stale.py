@@ -42,20 +42,20 @@ def test_equal_shares_go_out_and_are_taken_when_the_round_is_done():
 
 
 def test_the_staler_the_less_is_taken_at_once():
-    first, second = node(0, (1,), 4.0), node(1, (0,), 0.0)
+    first, second = node(0, (1,), 4.0), node(1, (0,), 0.0, fresh=1)
     (push,) = round_of(first)
     for _ in range(3):
         round_of(second)
     before = mass(second)
     second.receive(push)  # it has seen nothing of second's 3 rounds, and second is about to end its 4th
     second.end(second.begin())
-    taken = push.row(torch.zeros(1, 4, dtype=torch.float64))[0, :-1] * (1 + 4) ** -0.5
+    taken = push.row(torch.zeros(1, 4, dtype=torch.float64))[0, :-1] / (1 + 0.5 * 3)
     assert mass(second) == pytest.approx(((torch.tensor(before, dtype=torch.float64) + taken) / 2).tolist())
     assert staleness(second.state).histogram[4] == 1
 
 
 def test_what_was_left_is_taken_later():
-    first, second = node(0, (1,), 4.0), node(1, (0,), 0.0)
+    first, second = node(0, (1,), 4.0), node(1, (0,), 0.0, fresh=0)
     second.receive(*round_of(first))
     kept = []
     for _ in range(10):
@@ -147,6 +147,7 @@ def test_pushes_that_do_not_fit_are_the_senders_fault():
 @pytest.mark.parametrize(("parameters", "settings", "said"), [
     ({"decay": -0.5}, [], "decay = -0.5"),
     ({"decay": float("nan")}, [], "decay = nan"),
+    ({"fresh": -1}, [], "fresh = -1"),
     ({"bound": -1}, [], "bound = -1"),
     ({}, ["gossip.weighting=clips"], "gossip.weighting=uniform"),
 ])

@@ -53,9 +53,11 @@ class Stage:
         elif action == "train" and (node.start is not None or not node.held):
             before = node.begin() if node.start is None else node.start
             change = 0.1 * torch.sin(torch.arange(D, dtype=torch.float64) + pick)[None]
-            weight = node.state.rows["mass"][:, -1:] if "mass" in node.state.rows else 1.0
-            self.changes += (weight * change)[0]
+            pushed = self._pushed(node)
             self.way += node.end(before + change)
+            # The weight that it had: what it has now, and what it pushed since.
+            weight = float(node.state.rows["mass"][0, -1]) + self._pushed(node) - pushed if pushed is not None else 1.0
+            self.changes += weight * change[0]
         elif action == "remind":
             self.way += node.remind()
         elif self.way:
@@ -63,6 +65,11 @@ class Stage:
             message = self.way[at] if action == "copy" else self.way.pop(at)
             if action != "lose":
                 self.way += self.nodes[message.dst].receive(message)
+
+    def _pushed(self, node: Node) -> float | None:
+        if "mass" not in node.state.rows:
+            return None
+        return sum(float(kept["pushed"][0, -1]) for kept in node.state.edges.values())
 
     def drain(self) -> None:
         """Whatever was lost is asked for again, and all arrives."""
@@ -102,7 +109,7 @@ def mass(stage: Stage) -> torch.Tensor:
 @HARD
 @given(st.sampled_from(sorted(GRAPHS)), st.integers(0, 4), st.sampled_from([0.0, 0.5, 2.0]), ACTIONS)
 def test_stale_gossip_keeps_its_mass_through_any_interleaving(graph, bound, decay, actions):
-    stage = Stage(StaleGossip(decay=decay, bound=bound), GRAPHS[graph])
+    stage = Stage(StaleGossip(decay=decay, fresh=1, bound=bound), GRAPHS[graph])
     for action, pick in actions:
         stage.act(action, pick)
         found = mass(stage)
