@@ -34,7 +34,6 @@ class ADPSGD(Asynchronous):
 
     Assumes: a connected undirected graph. What is open when the run ends, or was made after the checkpoint from which
     a run resumes, may have moved the mean by one half (of the latter, what a receiver knows of counts as drift).
-    weight: w in (0, 1/2]. bound: rounds of the initiator between request and reply.
 
     Reference: X. Lian, W. Zhang, C. Zhang, J. Liu, "Asynchronous Decentralized Parallel Stochastic Gradient Descent",
     ICML 2018 (there with a lock on the pair, on bipartite graphs).
@@ -42,7 +41,9 @@ class ADPSGD(Asynchronous):
 
     name: ClassVar[str] = "ad-psgd"
     weight: float = 0.5
+    """w, in (0, 1/2]"""
     bound: int = 8
+    """most rounds of the initiator between request and reply"""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse weights outside (0, 1/2] and what no asynchronous algorithm can do."""

@@ -39,14 +39,13 @@ class SelfCentredClipping(Robust):
 
     b = 0 is the plain average. See ``Robust`` for what is assumed and what is not robust.
 
-    hostile: b. radius: tau, the same for all peers and rounds, above 0; None: adaptive.
-
     Reference: L. He, S. P. Karimireddy, M. Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip", 2022
     (arXiv:2202.01545). The constant 4 follows from cutting a flow of length a by a^2 / tau at most, and from
     ||z_i - z_j||^2 <= 2 ||z_i - m||^2 + 2 ||z_j - m||^2.
     """
 
     radius: float | None = None
+    """tau, the same for all peers and rounds, above 0; none: adaptive"""
 
     name: ClassVar[str] = "self-centred-clipping"
 

@@ -18,8 +18,6 @@ class FedAvg(Server):
 
     The optimiser's memory (momentum) stays with its client. What S_r and the exchange are: see ``Server``.
 
-    sample: share of the clients that take part in a round, in (0, 1].
-
     References: H. B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017; T. Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (FedProx).
     """

@@ -35,20 +35,21 @@ class FedOpt(Server):
 
     from m = 0, v = tau^2, without a correction of the bias. ``sgdm`` with beta1 = 0 and lr = 1 is FedAvg.
 
-    sample: see ``Server``. optimizer: adam, yogi, adagrad or sgdm. lr: the server's learning rate, above 0. beta1 and
-    beta2: in [0, 1). tau: above 0, how adaptive: coordinates that move far less than it are not sped up. Without lr
-    or beta1: those of ``DEFAULTS``.
-
     References: S. J. Reddi et al., "Adaptive Federated Optimization", ICLR 2021 (Algorithm 2); T.-M. H. Hsu, H. Qi,
     M. Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification", 2019
     (FedAvgM).
     """
 
     optimizer: str = "adam"
+    """the server's: adam, yogi, adagrad or sgdm"""
     lr: float | None = None
+    """the server's learning rate, above 0; none: 0.01, sgdm 1"""
     beta1: float | None = None
+    """decay of the mean step, in [0, 1); none: 0.9, sgdm 0.3"""
     beta2: float = 0.99
+    """decay of the mean square step, in [0, 1)"""
     tau: float = 0.01
+    """above 0, how adaptive: coordinates that move far less than it are not sped up"""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """As ``Server.check``; raises ConfigError for hyper-parameters out of range, too."""

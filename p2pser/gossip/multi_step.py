@@ -24,9 +24,6 @@ class MultiStep(Algorithm):
     shrinks by 1 / T_m(1 / slem) <= slem^m, T_m the Chebyshev polynomial: the best that a polynomial in W of degree m
     can do knowing the slem alone.
 
-    exchanges: m >= 1. chebyshev: accelerate; needs one symmetric W for all rounds, known to all peers, and so
-    uniform weighting.
-
     Conserved: the mean of the rows (plain with clip weighting: the clip-weighted one). A missed flow is settled
     late with the weight that it would have had at the end of its round, so that Chebyshev keeps the mean too.
 
@@ -36,7 +33,9 @@ class MultiStep(Algorithm):
     """
 
     exchanges: int = 2
+    """m, 1 or more"""
     chebyshev: bool = False
+    """accelerate: needs one symmetric W for all rounds, known to all peers, and so uniform weighting"""
 
     def __post_init__(self) -> None:
         if self.exchanges < 1:

@@ -46,9 +46,6 @@ class Relay(Algorithm):
 
     p_i: 1, or the peer's clips (``gossip.weighting=clips``). The topology's weights are not used.
 
-    spanning_tree: where the graph has cycles, use its breadth-first tree; over the other links nothing but an empty
-    message goes. Without it, a graph with cycles is refused.
-
     Where a neighbour's message is missing, what came from it before is dropped, counts and all: so nobody is
     counted twice, and the mean is over those whose rows arrive, until the ways are full again. What a dead peer cut
     off goes on as a tree of its own, and meets the others in the final consensus.
@@ -58,6 +55,8 @@ class Relay(Algorithm):
     """
 
     spanning_tree: bool = False
+    """where the graph has cycles, use its breadth-first tree, nothing but an empty message over the other links;
+    without it a graph with cycles is refused"""
 
     own_weights: ClassVar[bool] = True
 

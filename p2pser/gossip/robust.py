@@ -41,11 +41,10 @@ class Robust(Algorithm):
     Only training is robust. The floods before and after it (who holds which checkpoint, clip counts, the statistics of
     ``features.normalise=global``, which edges are cut) believe everybody, and so would a final consensus: a single
     hostile peer moves it anywhere. So there is none: each peer ends with its own row.
-
-    hostile: b, the most hostile neighbours of any honest peer.
     """
 
     hostile: int = 1
+    """b, the most hostile neighbours of any honest peer"""
 
     consensus: ClassVar[bool] = False
     name: ClassVar[str]

@@ -22,8 +22,6 @@ class Median(Robust):
     rows or more. With fewer (neighbours died) a peer keeps its own row. It is no average, so the rows agree slowly or
     not at all: on a ring much of their spread stays. See ``Robust`` for what is assumed and what is not robust.
 
-    hostile: b.
-
     Reference: D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
     Statistical Rates", ICML 2018 (at a server, of gradients).
     """
@@ -46,8 +44,6 @@ class TrimmedMean(Robust):
     Needs 2 b + 1 rows; with fewer (neighbours died) a peer keeps its own row. b = 0 is the mean with equal weights,
     of which nothing is conserved on graphs that are not regular. See ``Robust`` for what is assumed and what is not
     robust.
-
-    hostile: b.
 
     Reference: D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
     Statistical Rates", ICML 2018 (at a server, of gradients).
@@ -77,8 +73,6 @@ class Krum(Robust):
     Needs n >= 2 b + 3 rows; with fewer (neighbours died) a peer keeps its own row. It averages nothing: noise of the
     local steps is not averaged out, and whole rows win or lose. See ``Robust`` for what is assumed and what is not
     robust.
-
-    hostile: b.
 
     Reference: P. Blanchard, E. M. El Mhamdi, R. Guerraoui, J. Stainer, "Machine Learning with Adversaries: Byzantine
     Tolerant Gradient Descent", NeurIPS 2017 (at a server, of gradients).

@@ -35,13 +35,12 @@ class Scaffold(Server):
 
     Assumes plain SGD (no momentum), else (x - z_i) / (K lr) is no mean gradient. p_i: see ``FedAvg``.
 
-    sample: see ``Server``. lr: the server's learning rate (the paper's global step size), above 0.
-
     Reference: S. P. Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020
     (Algorithm 1, option II).
     """
 
     lr: float = 1.0
+    """the server's learning rate (the paper's global step size), above 0"""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """As ``Server.check``; raises ConfigError for momentum, another local optimiser, or a learning rate <= 0."""

@@ -30,11 +30,10 @@ class Server(Algorithm):
     Assumes a star whose centre is the topology's ``hub``, which trains nothing. A client whose row does not come is
     left out of that round; one that missed a download does not train before it has had the next. Without its hub no
     client can go on: what gossip does not need.
-
-    sample: share of the clients that take part in a round, in (0, 1]; never fewer than one.
     """
 
     sample: float = 1.0
+    """share of the clients that take part in a round, in (0, 1]; never fewer than one"""
 
     slots = 2
     served: ClassVar[bool] = True

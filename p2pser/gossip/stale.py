@@ -32,15 +32,18 @@ class StaleGossip(Asynchronous):
     the sums of z and of w over peers and edges are conserved. Nobody waits: of whom a neighbour has seen nothing for
     ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often, so its steps count for more,
     and the fast are not favoured. What is on an edge at the end is taken if within the bound, else it is drift.
-    Assumes: a connected undirected graph. decay: 0 or more (0: all is taken at once). fresh, bound: rounds.
+    Assumes: a connected undirected graph.
     References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
     (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the hinge weight).
     """
 
     name: ClassVar[str] = "stale-gossip"
     decay: float = 0.5
+    """how fast the weight of what comes falls with its staleness, 0 or more (0: all is taken at once)"""
     fresh: int = 4
+    """rounds of staleness up to which all is taken at once"""
     bound: int = 16
+    """rounds of staleness beyond which nothing is taken"""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse negative parameters and what no asynchronous algorithm can do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -82,14 +83,22 @@ def algorithm(name: str, parameters: Mapping[str, Any] | None = None) -> Algorit
 
 def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
     """Return name, default and what is written below it of each of an algorithm's hyper-parameters."""
-    (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
-    assert isinstance(definition, ast.ClassDef)
     about: dict[str, str] = {}
-    for one, below in zip(definition.body, definition.body[1:]):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(below, ast.Expr):
-            about[one.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    for one in reversed(kind.__mro__):
+        if issubclass(one, Algorithm):
+            about |= _written_below(one)
     return [{"name": field.name, "default": field.default, "about": about.get(field.name, "")}
             for field in fields(kind)]  # type: ignore[arg-type]
+
+
+def _written_below(kind: type) -> dict[str, str]:
+    """The texts below the annotated names of a class."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {name.target.id: " ".join(str(ast.literal_eval(below.value)).split())
+            for name, below in zip(definition.body, definition.body[1:])
+            if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name) and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)}
 
 
 def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str]:

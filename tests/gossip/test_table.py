@@ -47,3 +47,9 @@ def test_what_is_wrong_is_said(name: str, parameters: dict[str, object], said: s
 def test_a_setting_beside_the_parameters_is_still_refused() -> None:
     with pytest.raises(ConfigError, match=r"no setting 'gossip\.parameter\.beta'"):
         Config().with_settings(["gossip.parameter.beta=1"])
+
+
+@pytest.mark.parametrize("name", sorted(table.ALGORITHMS))
+def test_every_hyper_parameter_says_what_it_is(name: str) -> None:
+    for one in table.hyper_parameters(table.ALGORITHMS[name]):
+        assert one["about"], f"{name}: {one['name']} has no text below it"
