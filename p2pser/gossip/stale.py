@@ -30,16 +30,15 @@ class StaleGossip(Asynchronous):
     is taken later; what is staler than ``bound`` goes back to j with the next push, as if it had never been sent.
     Pushes are running sums (all mass ever sent over the edge): a lost one is in the next, copies change nothing, and
     the sums of z and of w over peers and edges are conserved. Nobody waits: of whom a neighbour has seen nothing for
-    ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often, so its steps count for more,
-    and the fast are not favoured. What is on an edge at the end is taken if within the bound, else it is drift.
-    Assumes: a connected undirected graph.
-    References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
+    ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often: its steps count for more, the
+    fast are not favoured. What is on an edge at the end is taken if within the bound, else it is drift. Assumes: a
+    connected undirected graph. References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
     (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the hinge weight).
     """
 
     name: ClassVar[str] = "stale-gossip"
     decay: float = 0.5
-    """how fast the weight of what comes falls with its staleness, 0 or more (0: all is taken at once)"""
+    """how fast the weight falls with staleness beyond ``fresh``, 0 or more (0: all is taken at once)"""
     fresh: int = 4
     """rounds of staleness up to which all is taken at once"""
     bound: int = 16
