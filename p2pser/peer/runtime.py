@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from p2pser.errors import P2PSERError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous
 from p2pser.gossip.consensus import Consensus, consensus, living_slem, no_consensus
-from p2pser.gossip.flood import agree_on_cuts
+from p2pser.gossip.flood import agree_on_cuts, without
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics
 from p2pser.gossip.table import algorithm, check
@@ -207,7 +208,9 @@ class Peer:
                 slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
                 observe=self._observe_consensus)
         else:
-            final = no_consensus(self._algorithm.model(state), tuple(sorted(mixer.unreachable())))
+            # Who has finished before us has left too, and is not dead.
+            reached = nx.node_connected_component(without(topology.graph, cut), self.me)
+            final = no_consensus(self._algorithm.model(state), tuple(sorted(set(topology.graph) - reached)))
         mixer.enter(Phase.END, rounds + 1)
         save(self.folder.model, final.rows[0], self._schema, self._card())
         return final

@@ -165,6 +165,12 @@ def real(tones: Path, tmp_path: Path) -> Real:
     return Real(tones, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def make_real(tones: Path) -> Callable[[Path], Real]:
+    """``make_real(folder)``: runs of real peers in a folder that several tests share."""
+    return lambda folder: Real(tones, folder)
+
+
 @pytest.fixture(name="furthest")
 def furthest_fixture() -> Callable[[torch.Tensor], float]:
     """``furthest(rows)``: the largest relative difference between any two rows."""
