@@ -32,8 +32,9 @@ class StaleGossip(Asynchronous):
     the sums of z and of w over peers and edges are conserved. Nobody waits: of whom a neighbour has seen nothing for
     ``bound`` rounds, that one keeps its share. A slow peer gives mass away less often: its steps count for more, the
     fast are not favoured. What is on an edge at the end is taken if within the bound, else it is drift. Assumes: a
-    connected undirected graph. References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
-    (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the hinge weight).
+    connected undirected graph. References: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate
+    Information", FOCS 2003 (push-sum); C. Xie, S. Koyejo, I. Gupta, "Asynchronous Federated Optimization", 2019 (the
+    hinge weight).
     """
 
     name: ClassVar[str] = "stale-gossip"
