@@ -48,8 +48,9 @@ def mix_copies(
     place = {peer: b for b, peer in enumerate(mixer.peers)}
     before, last = state.rows["copy"], state.rows["last"].flatten().tolist()
     payloads = [bytes(form(i).encode(z[b] - before[b])) for b, i in enumerate(mixer.peers)]
-    changes = {i: form(i).decode(payload, z.shape[1]).to(z.dtype) for i, payload in zip(mixer.peers, payloads)}
-    copy = before + torch.stack(list(changes.values()))
+    changes = [form(i).decode(payload, z.shape[1]).to(z.dtype) for i, payload in zip(mixer.peers, payloads)]
+    copy = before + torch.stack(changes)
+    decoded = dict(zip(payloads, changes))  # what hosted neighbours sent need not be decoded again
     state.rows["copy"], state.rows["last"] = copy, torch.full_like(state.rows["last"], t)
 
     heads: dict[Edge, Head] = {}
@@ -86,8 +87,8 @@ def mix_copies(
             if theirs.whole:
                 other = whole.decode(payload, z.shape[1])
             elif knows:
-                # What a hosted peer sent was decoded above.
-                other = other + (changes[j] if j in changes else form(j).decode(payload, z.shape[1]).to(z.dtype))
+                change = decoded.get(bytes(payload))
+                other = other + (form(j).decode(payload, z.shape[1]).to(z.dtype) if change is None else change)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"peer {j} in exchange {t}: {error}", j) from None
         known = sent is not None and (sent.whole or theirs.marks.have == sent.base)
