@@ -91,30 +91,6 @@ def test_a_stopped_peer_is_waited_for(real: Any, furthest: Furthest) -> None:
     assert not [one for i in EVERYBODY for one in real.events(config, i, "dead")]
 
 
-def test_all_killed_and_started_again_end_as_if_nothing_had_happened(real: Any) -> None:
-    settings = ("peer.checkpoint_every=2", "training.local_steps=20", "network.ping_after=0.3",
-                "network.suspect_after=0.8")
-    whole = real.config("whole", *settings)
-    assert real.run(whole, RING).exit_codes == dict.fromkeys(EVERYBODY, 0)
-    torn = real.config("torn", *settings)
-    due = {0: 3, 1: 5, 2: 6, 3: 7, 4: 6, 5: 5}
-    killed: set[int] = set()
-
-    def kill(peers: Any, record: dict[str, Any]) -> None:
-        # Whoever is held up by the first dies of its suspicion: before it would leave anybody out.
-        me, round = record["reporter"], ended_round(record)
-        if me not in killed and ((round is not None and round >= due[me]) or record.get("kind") == "suspect"):
-            killed.add(me)
-            peers.kill(me)
-
-    story = real.run(torn, RING, kill)
-    assert story.exit_codes == dict.fromkeys(EVERYBODY, -signal.SIGKILL), str(story)
-    story = real.run(torn, RING)
-    assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
-    assert {one["round"] for i in EVERYBODY for one in real.events(torn, i, "resumed")} == {2}
-    assert torch.equal(real.rows(torn, EVERYBODY), real.rows(whole, EVERYBODY))
-
-
 def test_interrupted_peers_leave_a_checkpoint_and_resume(real: Any) -> None:
     settings = ("peer.checkpoint_every=2", "training.local_steps=20")
     whole = real.config("whole", *settings)
