@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pser.errors import RemoteProtocolError
+from p2pser.wire.codec import Codec
 
 START = -1
 """The exchange before the first: what both ends know without a message."""
@@ -86,6 +87,14 @@ def decode(message: Tensor | bytes, t: int, peer: int) -> tuple[Head, memoryview
         return Head(marks, base, whole), view[1:]
     base, *marked = _LAYOUT.unpack_from(view, 1)
     return Head(Marks(*marked), base, whole), view[1 + _LAYOUT.size :]
+
+
+def numbers(form: Codec, payload: memoryview, size: int, t: int, peer: int) -> Tensor:
+    """Return the row (size,) that ``peer`` sent at exchange ``t``; RemoteProtocolError names both where it is none."""
+    try:
+        return form.decode(payload, size)
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError(f"peer {peer} in exchange {t}: {error}", peer) from None
 
 
 def _usual(t: int) -> tuple[Marks, int]:

@@ -16,7 +16,7 @@ from p2pser.topology.spec import Topology
 from p2pser.wire.codec import Codec
 from p2pser.wire.compressed import compressor
 
-STEPS = {"top-k": 2.0, "random-k": 1.0, "sign": 12.0, "qsgd": 1.5, "8-bit": 1.0, "low-rank": 1.5, "dense": 1.0}
+STEPS = {"top-k": 2.5, "random-k": 1.0, "sign": 12.0, "qsgd": 1.5, "8-bit": 1.0, "low-rank": 1.5, "dense": 1.0}
 """Default gamma over the compressor's contraction delta: two thirds or less of where trials on rings diverged."""
 
 
@@ -55,10 +55,10 @@ class Choco(Algorithm):
 
     compressor: str = "top-k"
     """top-k, random-k, sign, qsgd, 8-bit, low-rank or dense"""
-    share: float = 0.01
+    share: float = 0.04
     """of top-k and random-k: share of the numbers that travel, in (0, 1]"""
-    bits: int = 32
-    """of top-k and random-k: bits of each number that travels, 32 or 8"""
+    bits: int = 8
+    """of top-k and random-k: bits of each number that travels, 8 or 32 (as it is)"""
     levels: int = 7
     """of qsgd: levels of the magnitudes, 1 to 127"""
     rank: int = 1
@@ -86,7 +86,7 @@ class Choco(Algorithm):
         form = self._form([])
         step, proven = self.step(form, 10**6), proven_step(topology.matrix(), form.contraction(10**6))
         return () if step <= proven else (
-            f"choco's gamma = {step:g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that is "
+            f"choco's gamma = {step:.2g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that is "
             "far from tight); should the peers drift apart, lower gossip.parameters.gamma",)
 
     def begin(self, state: State, mixer: Mixer) -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.errors import ConfigError
 from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.both_ends import LOST, Head, Marks, decode
+from p2pser.gossip.both_ends import LOST, Head, Marks, decode, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology
@@ -80,8 +80,8 @@ class PowerGossip(Algorithm):
         state.edges[edge] = {"marks": Marks(LOST, marks.confirmed, marks.confirmed).tensor()}
 
     def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
-        """Return the rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side", and of the
-        pending flow "moved" (W_ij times the products' difference) along "along" on the other side.
+        """Return rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side"; of the pending
+        flow "moved", W_ij times the difference of products, and "along", the vectors then.
         """
         t, place = at.round * self.slots + at.slot, {peer: b for b, peer in enumerate(mixer.peers)}
         own = {i: x[b].clone() for i, b in place.items()}  # aligned: products round alike everywhere
@@ -91,9 +91,10 @@ class PowerGossip(Algorithm):
             for j in mixer.receivers(i, at):
                 kept = state.edges[i, j]
                 marks = Marks.of(kept["marks"])
-                side = int(kept["side"]) if marks.have >= 0 else 0
-                known = marks.have >= 0
-                vectors = kept["vectors"] if known else factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype)
+                if marks.have >= 0:
+                    side, vectors = int(kept["side"]), kept["vectors"]
+                else:
+                    side, vectors = 0, factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype)
                 products = factors.project(own[i], vectors, parts, side)
                 sent[i, j] = marks, side, vectors, products
                 messages[i, j] = Head(marks, t - 1).encode(t) + bytes(DENSE.encode(products))
@@ -112,13 +113,9 @@ class PowerGossip(Algorithm):
             if marks.settle(theirs.marks):
                 mixed[b] -= factors.expand(kept["moved"], kept["along"], parts, 1 - int(kept["side"]))
             if not same:
-                marks.have = LOST
-                state.edges[i, j] = {"marks": marks.tensor()}
+                state.edges[i, j] = {"marks": Marks(LOST, marks.pending, marks.confirmed).tensor()}
                 continue
-            try:
-                other = whole.decode(payload, factors.products_length(parts, side))
-            except RemoteProtocolError as error:
-                raise RemoteProtocolError(f"peer {j} in exchange {t}: {error}", j) from None
+            other = numbers(whole, payload, factors.products_length(parts, side), t, j)
             moved = (other - products).mul_(weight)
             mixed[b] += factors.expand(moved, vectors, parts, side)
             spare = factors.drawn(self._seed, (i, j), t, parts, 1 - side, x.dtype)

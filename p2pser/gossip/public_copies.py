@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from p2pser.errors import RemoteProtocolError
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
+from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode, numbers
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
 from p2pser.wire.codec import DENSE, Codec, codec
 
@@ -83,14 +82,11 @@ def mix_copies(
         if marks.settle(theirs.marks):
             mixed[b] -= kept["open"] if "open" in kept else flow((i, j), other, before[b])
         knows = theirs.whole or marks.have == theirs.base
-        try:
-            if theirs.whole:
-                other = whole.decode(payload, z.shape[1])
-            elif knows:
-                change = decoded.get(bytes(payload))
-                other = other + (form(j).decode(payload, z.shape[1]).to(z.dtype) if change is None else change)
-        except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"peer {j} in exchange {t}: {error}", j) from None
+        if theirs.whole:
+            other = numbers(whole, payload, z.shape[1], t, j)
+        elif knows:
+            change = decoded.get(bytes(payload))
+            other = other + (numbers(form(j), payload, z.shape[1], t, j).to(z.dtype) if change is None else change)
         known = sent is not None and (sent.whole or theirs.marks.have == sent.base)
         marks.have = t if knows else LOST
         if knows and known:

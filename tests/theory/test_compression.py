@@ -55,8 +55,8 @@ def agree(method, rounds, *, size=SIZE, topology=RING, faults=None, dtype=torch.
 
 
 COMPRESSORS = {
-    "top-k 10 %": ({"share": 0.1}, 600),
-    "top-k 10 % of 8 bits": ({"share": 0.1, "bits": 8}, 600),
+    "top-k": ({}, 1200),
+    "top-k 10 % as they are": ({"share": 0.1, "bits": 32}, 600),
     "random-k 10 %": ({"compressor": "random-k", "share": 0.1}, 1500),
     "sign": ({"compressor": "sign"}, 1500),
     "qsgd": ({"compressor": "qsgd"}, 400),
