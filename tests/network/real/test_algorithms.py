@@ -143,16 +143,16 @@ def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
 def test_all_killed_and_started_again_end_as_if_nothing_had_happened(case: Case) -> None:
     whole, _ = case.whole
     config = case.config("torn").with_settings(["network.ping_after=0.1", "network.suspect_after=0.3"])
-    killed: list[int] = []
+    killed: set[int] = set()
 
     def kill(peers: Any, record: dict[str, Any]) -> None:
-        me = record["reporter"]
-        ended = record["round"] if "kind" not in record else -1
-        # Whoever is held up by the first dies of its suspicion.
-        held_up = bool(killed) and record.get("kind") == "suspect"
-        if me not in killed and (ended >= FIRST_DEATH + me % 3 or held_up):
-            killed.append(me)
-            peers.kill(me)
+        me, ended = record["reporter"], record["round"] if "kind" not in record else -1
+        due = {me} if ended >= FIRST_DEATH + me else set()
+        if killed and record.get("kind") == "suspect":
+            due = set(EVERYBODY)  # by now the first death has stopped each of them, the sooner the nearer it is
+        for peer in due - killed:
+            killed.add(peer)
+            peers.kill(peer)
 
     story = case.real.run(config, case.topology, kill)
     assert story.exit_codes == dict.fromkeys(EVERYBODY, -signal.SIGKILL), str(story)
@@ -167,6 +167,18 @@ def test_all_killed_and_started_again_end_as_if_nothing_had_happened(case: Case)
         for edge in one.edges:
             assert_same(one.edges[edge], other.edges[edge])
     assert torch.equal(case.real.rows(config, EVERYBODY), case.real.rows(whole, EVERYBODY))
+
+
+def test_without_a_consensus_the_dead_are_told_and_those_who_ended_first_are_not_among_them(real: Any) -> None:
+    config = real.config("out", "gossip.algorithm=median", "network.ping_after=0.3", "network.suspect_after=1.0",
+                         "network.dead_after=3.0")
+
+    def kill(peers: Any, record: dict[str, Any]) -> None:
+        if record["reporter"] == 2 and "kind" not in record and record["round"] == 3:
+            peers.kill(2)
+
+    story = real.run(config, load("ring", peers=PEERS), kill)
+    assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [2] for i in EVERYBODY if i != 2}
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
