@@ -46,6 +46,10 @@ class Marks:
         """Return the marks (3,) int64, as edge state."""
         return torch.tensor([self.have, self.pending, self.confirmed])
 
+    def lost(self) -> Tensor:
+        """Return the marks as edge state after a gap: what is pending is still to be settled."""
+        return Marks(LOST, self.pending, self.confirmed).tensor()
+
     def settle(self, theirs: Marks) -> bool:
         """Learn from a message whether the other end applied the pending flow; True: it did not, take it back."""
         if self.pending == self.confirmed or self.pending in (theirs.pending, theirs.confirmed):

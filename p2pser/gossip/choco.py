@@ -86,8 +86,8 @@ class Choco(Algorithm):
         form = self._form([])
         step, proven = self.step(form, 10**6), proven_step(topology.matrix(), form.contraction(10**6))
         return () if step <= proven else (
-            f"choco's gamma = {step:.2g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that is "
-            "far from tight); should the peers drift apart, lower gossip.parameters.gamma",)
+            f"choco's gamma = {step:.2g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that "
+            "is far from tight); should the peers drift apart, lower gossip.parameters.gamma",)
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Take the initial row as everybody's public copy."""

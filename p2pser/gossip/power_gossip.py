@@ -30,9 +30,8 @@ class PowerGossip(Algorithm):
         M_i  <-  M_i + W_ij (M_j v - M_i v) v^T
         v    <-  (M_i v - M_j v) / |M_i v - M_j v|
 
-    which is the next exchange's from the left: M^T v is sent, v v^T stands left. So the edges' vectors follow the
-    largest singular vectors of what still differs, at the price of one vector an exchange; there is no step to tune.
-    What is no matrix (biases) is sent and mixed as it is. Conserved: the mean of the rows.
+    which is the next exchange's from the left (M^T v is sent). So the vectors follow the largest singular vectors of
+    what still differs; there is no step to tune. What is no matrix is mixed as it is. Conserved: the mean of the rows.
 
     Assumes: one symmetric W for all rounds; equally shaped models. After a missed message both ends begin with the
     same new random vector, and a flow that one end alone applied is taken back (``both_ends``).
@@ -76,8 +75,8 @@ class PowerGossip(Algorithm):
 
     def on_edge_reset(self, state: State, edge: Edge) -> None:
         """Begin with a new vector."""
-        marks = Marks.of(state.edges[edge]["marks"])
-        state.edges[edge] = {"marks": Marks(LOST, marks.confirmed, marks.confirmed).tensor()}
+        kept = Marks.of(state.edges[edge]["marks"]).confirmed
+        state.edges[edge] = {"marks": Marks(LOST, kept, kept).tensor()}
 
     def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
         """Return rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side"; of the pending
@@ -91,10 +90,8 @@ class PowerGossip(Algorithm):
             for j in mixer.receivers(i, at):
                 kept = state.edges[i, j]
                 marks = Marks.of(kept["marks"])
-                if marks.have >= 0:
-                    side, vectors = int(kept["side"]), kept["vectors"]
-                else:
-                    side, vectors = 0, factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype)
+                side, vectors = (int(kept["side"]), kept["vectors"]) if marks.have >= 0 else (
+                    0, factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype))
                 products = factors.project(own[i], vectors, parts, side)
                 sent[i, j] = marks, side, vectors, products
                 messages[i, j] = Head(marks, t - 1).encode(t) + bytes(DENSE.encode(products))
@@ -103,17 +100,15 @@ class PowerGossip(Algorithm):
         for edge in inbox.missing:
             # The vectors no longer fit; what is pending is settled when the neighbour is heard again.
             kept = state.edges[edge]
-            marks = Marks.of(kept["marks"])
-            state.edges[edge] = {**kept, "marks": Marks(LOST, marks.pending, marks.confirmed).tensor()}
+            state.edges[edge] = {**kept, "marks": Marks.of(kept["marks"]).lost()}
         for i, j, weight, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
             b, kept = place[i], state.edges[i, j]
             marks, side, vectors, products = sent[i, j]
             theirs, payload = decode(message, t, j)
-            same = theirs.marks.have == marks.have or max(theirs.marks.have, marks.have) < 0
             if marks.settle(theirs.marks):
                 mixed[b] -= factors.expand(kept["moved"], kept["along"], parts, 1 - int(kept["side"]))
-            if not same:
-                state.edges[i, j] = {"marks": Marks(LOST, marks.pending, marks.confirmed).tensor()}
+            if theirs.marks.have != marks.have and max(theirs.marks.have, marks.have) >= 0:
+                state.edges[i, j] = {"marks": marks.lost()}
                 continue
             other = numbers(whole, payload, factors.products_length(parts, side), t, j)
             moved = (other - products).mul_(weight)
