@@ -258,8 +258,8 @@ def test_a_row_that_comes_after_the_last_word_on_it_is_not_settled_and_both_ends
     network = LockStep(GRAPHS["pair"]())
     network.step(lambda i, j: MEMORY if i == 0 else 0)
     peer = network.peers[1].exchange
-    peer.resend = lambda: []  # type: ignore[method-assign]
-    network.peers[0].exchange.resend = lambda: []  # type: ignore[method-assign]
+    peer.resend = list  # type: ignore[method-assign]
+    network.peers[0].exchange.resend = list  # type: ignore[method-assign]
     for _ in range(MEMORY + 2):
         network.step(lambda i, j: 0)
     assert peer.messages_late == MEMORY - 1  # the rows behind the first one, which kept their order
