@@ -256,10 +256,10 @@ def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network:
     a.send([1], (0, 0), payload(1, size))
     network.wait(a, events.Progressed)  # b's first CREDIT: the row is under way
     for beat in range(1, 4):
-        a.progress = Progress(0, 0, Phase.TRAIN, beat)
+        a.progress = Progress(0, beat, Phase.TRAIN, 0)
         b.ping(0)
         # Chunks carry what was so when they were posted: this news can only come with the answer.
-        network.wait(b, events.Progressed, lambda event, beat=beat: event.progress.local_step == beat)  # type: ignore[misc]
+        network.wait(b, events.Progressed, lambda event, beat=beat: event.progress.slot == beat)  # type: ignore[misc]
         assert b._links[0].receiver.total < size * 3 / 4
     assert not any(isinstance(event, (events.Arrived, events.Suspected)) for event in network.so_far(b))
     for proxy in network.proxies.values():

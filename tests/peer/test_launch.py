@@ -126,6 +126,7 @@ def test_a_free_base_port_can_be_listened_on() -> None:
     base = free_base_port(5)
     assert PORTS.start <= base < PORTS.stop - 5
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the probe does
         taken.bind(("127.0.0.1", base + 2))
         taken.listen()
         other = free_base_port(5)

@@ -93,6 +93,8 @@ def test_start_timeout_names_the_neighbours_that_did_not_come(real: Any, python:
 def test_a_taken_port_is_refused(real: Any) -> None:
     config = real.config("out")
     with socket.socket() as taken:
+        # What an earlier run's connections left behind (TIME_WAIT) does not take a port.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", config.network.base_port + 1))
         taken.listen()
         story = real.run(config, RING, ids=[1])
