@@ -12,6 +12,13 @@ from torch import Tensor
 from p2pser.gossip.robust import Heard, Robust
 
 
+def _ordered(own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    """Return all rows, each coordinate ascending, (n, D); ``own`` alone where half of them may be hostile."""
+    if len(heard) + 1 < 2 * hostile + 1:
+        return own[None]
+    return torch.stack([own, *(one.row for one in heard)]).sort(dim=0).values
+
+
 @dataclass
 class Median(Robust):
     """Coordinate-wise median of a peer's own row and its neighbours'::
