@@ -6,7 +6,7 @@ the receiver decodes without having agreed on anything else. Whether numbers are
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
     "f8": (torch.float64, np.dtype("<f8")),
 }
 """The dense wire names, with the dtype in memory and the little-endian one on the wire."""
+
+
+F = TypeVar("F", bound="Form")
 
 
 class Codec(Protocol):
@@ -49,7 +52,21 @@ class Codec(Protocol):
         """
 
 
-class Dense:
+class Form:
+    """What most codecs have in common: they draw nothing, and their wire name is their name."""
+
+    name: ClassVar[str]
+
+    def at(self: F, seed: int, peer: int, round: int) -> F:
+        """Return itself: nothing is drawn (Codec.at)."""
+        return self
+
+    def wire_name(self, row: Tensor) -> str:
+        """Return the name (Codec.wire_name)."""
+        return self.name
+
+
+class Dense(Form):
     """Every number of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
 
     Without ``only`` the dtype on the wire is the row's, and decoding tells it from the number of bytes; with
@@ -66,10 +83,6 @@ class Dense:
 
     def __repr__(self) -> str:
         return f"Dense({self.only!r})" if self.only else "DENSE"
-
-    def at(self, seed: int, peer: int, round: int) -> Dense:
-        """Return itself: nothing is drawn."""
-        return self
 
     def contraction(self, size: int) -> float:
         """Return 1: nothing is lost."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.wire.bits import Buffer
-from p2pser.wire.codec import flat
+from p2pser.wire.codec import Form, flat
 
 _HEAD = struct.Struct("<HH")
 _SHAPE = struct.Struct("<II")
@@ -46,7 +46,7 @@ def matrices(shapes: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Form):
     """Each matrix M (m, n) as P Q^T of rank r, by subspace iteration from a random start; the rest as it is.
 
     P is an orthonormal basis of (M M^T)^2 M Omega, Omega (n, r) random, and Q = M^T P: so P Q^T is a projection of M,
@@ -75,10 +75,6 @@ class LowRank:
     def at(self, seed: int, peer: int, round: int) -> LowRank:
         """Return the codec with the start of (seed, peer, round)."""
         return replace(self, key=seeding.key(seed, "wire.low-rank", peer, round))
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"low-rank"`` (Codec.wire_name)."""
-        return self.name
 
     def contraction(self, size: int) -> float:
         """Return a delta that holds for most matrices in the mean: r / min(m, n), the least of all matrices'."""

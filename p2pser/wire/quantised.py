@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.wire.bits import Buffer, pack, packed_bytes, unpack
-from p2pser.wire.codec import flat
+from p2pser.wire.codec import Form, flat
 
 BLOCK = 256
 """Numbers that share a scale in the forms ``qsgd`` and ``8-bit``."""
@@ -22,7 +22,7 @@ SIGN_BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Sign:
+class Sign(Form):
     """The sign of every number, and for each block of 64 the mean magnitude: 1.25 bits each. Zeros count as positive.
 
     Bytes: bfloat16 scales, then the signs, 1 for negative. The squared error is 1 - |x|_1^2 / (b |x|_2^2) of a
@@ -35,14 +35,6 @@ class Sign:
     """
 
     name = "sign"
-
-    def at(self, seed: int, peer: int, round: int) -> Sign:
-        """Return itself: nothing is drawn."""
-        return self
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"sign"`` (Codec.wire_name)."""
-        return self.name
 
     def contraction(self, size: int) -> float:
         """Return delta: the squared error is at most 1 - delta of the row's (of normal numbers 1 - 2/pi)."""
@@ -69,7 +61,7 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class QSGD:
+class QSGD(Form):
     """Stochastic rounding to ``levels`` steps of the norm of a block of 256: ceil(log2(2 levels + 1)) bits each.
 
     With y = |x_i| levels / |x|_2 of its block, the level is floor(y) or that + 1, so that its mean is y; the receiver
@@ -94,10 +86,6 @@ class QSGD:
     def at(self, seed: int, peer: int, round: int) -> QSGD:
         """Return the codec with the draw of (seed, peer, round)."""
         return replace(self, key=seeding.key(seed, "wire.qsgd", peer, round))
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"qsgd"`` (Codec.wire_name)."""
-        return self.name
 
     @property
     def shrinkage(self) -> float:
@@ -135,21 +123,13 @@ class QSGD:
 
 
 @dataclass(frozen=True)
-class EightBit:
+class EightBit(Form):
     """Every number in 8 bits: whole multiples of 1/127 of the largest of its block of 256.
 
     Bytes: f4 (largest / 127) of each block, then i8 each. An error is at most 1/254 of its block's largest.
     """
 
     name = "8-bit"
-
-    def at(self, seed: int, peer: int, round: int) -> EightBit:
-        """Return itself: nothing is drawn."""
-        return self
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"8-bit"`` (Codec.wire_name)."""
-        return self.name
 
     def contraction(self, size: int) -> float:
         """Return delta: the squared error is at most 1 - delta of the row's."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.wire.bits import Buffer, index_bytes, pack_indices, unpack_indices
-from p2pser.wire.codec import flat
+from p2pser.wire.codec import Form, flat
 
 _TOP = struct.Struct("<BI")
 _RANDOM = struct.Struct("<BQ")
@@ -22,7 +22,7 @@ _LARGEST_SIZE = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Sparse:
+class Sparse(Form):
     """What both sparse forms have in common: which share of the numbers travels, and how they are written.
 
     share: of the row's numbers, in (0, 1]; at least one travels. count: how many instead. bits: 32, as they are
@@ -64,14 +64,6 @@ class TopK(Sparse):
 
     name = "top-k"
 
-    def at(self, seed: int, peer: int, round: int) -> TopK:
-        """Return itself: nothing is drawn."""
-        return self
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"top-k"`` (Codec.wire_name)."""
-        return self.name
-
     def encode(self, row: Tensor) -> bytes:
         """Return the bytes of ``row`` (D,) (Codec.encode)."""
         values = flat(row).numpy()
@@ -104,10 +96,6 @@ class RandomK(Sparse):
     def at(self, seed: int, peer: int, round: int) -> RandomK:
         """Return the codec with the draw of (seed, peer, round)."""
         return replace(self, key=seeding.key(seed, "wire.random-k", peer, round))
-
-    def wire_name(self, row: Tensor) -> str:
-        """``"random-k"`` (Codec.wire_name)."""
-        return self.name
 
     def encode(self, row: Tensor) -> bytes:
         """Return the bytes of ``row`` (D,) (Codec.encode)."""
