@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -13,7 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.gossip.run import run
+from p2pser.peer import checkpoint
+from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 
@@ -148,3 +153,22 @@ def each_alone() -> Callable[..., dict[int, Any]]:
 def topology_of() -> Callable[..., Topology]:
     """Return ``make_topology``: a Topology from a networkx graph."""
     return make_topology
+
+
+@pytest.fixture
+def whole_and_resumed(tmp_path: Path) -> Callable[..., tuple[State, State]]:
+    """Run nine rounds at once, and again with a checkpoint after four, from which another run goes on.
+
+    ``method()`` and ``start()`` make a fresh algorithm and fresh rows; returns both ends.
+    """
+
+    def both(method: Callable[[], Algorithm], start: Callable[[], torch.Tensor], work: Any, where: Topology
+             ) -> tuple[State, State]:
+        whole = run(method(), State({"x": start()}), work, SimulatedMixer(where), 9)
+        half = run(method(), State({"x": start()}), work, SimulatedMixer(where), 4)
+        checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
+        found = checkpoint.load(tmp_path, 4)
+        resumed = run(method(), State(found.rows, found.edges), work, SimulatedMixer(where), 9, 4)
+        return whole, resumed
+
+    return both

@@ -12,7 +12,6 @@ from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm
 from p2pser.gossip.wide import mix_together, part_of
-from p2pser.peer import checkpoint
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import parse
@@ -65,13 +64,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(name, each_alone):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(name, tmp_path):
-    work = Waves(range(5))
-    whole = run(algorithm(name), State({"x": start()}), work, SimulatedMixer(RING), 9)
-    half = run(algorithm(name), State({"x": start()}), work, SimulatedMixer(RING), 4)
-    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
-    found = checkpoint.load(tmp_path, 4)
-    resumed = run(algorithm(name), State(found.rows, found.edges), work, SimulatedMixer(RING), 9, 4)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(name, whole_and_resumed):
+    whole, resumed = whole_and_resumed(lambda: algorithm(name), start, Waves(range(5)), RING)
     assert resumed.rows.keys() == whole.rows.keys()
     assert all(torch.equal(resumed.rows[key], rows) for key, rows in whole.rows.items())
 

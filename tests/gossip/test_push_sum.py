@@ -11,7 +11,6 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Inbox, Step
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm, check
-from p2pser.peer import checkpoint
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
 
@@ -62,13 +61,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, tmp_path):
-    where, work = GRAPHS[graph], Waves(range(6))
-    whole = run(pushing(), State({"x": start()}), work, SimulatedMixer(where), 9)
-    half = run(pushing(), State({"x": start()}), work, SimulatedMixer(where), 4)
-    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
-    found = checkpoint.load(tmp_path, 4)
-    resumed = run(pushing(), State(found.rows, found.edges), work, SimulatedMixer(where), 9, 4)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed):
+    whole, resumed = whole_and_resumed(pushing, start, Waves(range(6)), GRAPHS[graph])
     assert all(torch.equal(resumed.rows[key], rows) for key, rows in whole.rows.items())
     assert all(torch.equal(resumed.edges[e][key], one) for e, kept in whole.edges.items() for key, one in kept.items())
 

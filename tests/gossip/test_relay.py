@@ -13,7 +13,6 @@ from p2pser.gossip.mixer import Inbox, Step
 from p2pser.gossip.relay import spanning_tree
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm, check
-from p2pser.peer import checkpoint
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
 
@@ -58,13 +57,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, tmp_path):
-    where, work = GRAPHS[graph][0], Waves(range(7))
-    whole = run(method(graph), State({"x": start()}), work, SimulatedMixer(where), 9)
-    half = run(method(graph), State({"x": start()}), work, SimulatedMixer(where), 4)
-    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
-    found = checkpoint.load(tmp_path, 4)
-    resumed = run(method(graph), State(found.rows, found.edges), work, SimulatedMixer(where), 9, 4)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed):
+    whole, resumed = whole_and_resumed(lambda: method(graph), start, Waves(range(7)), GRAPHS[graph][0])
     assert torch.equal(resumed.rows["x"], whole.rows["x"])
     assert resumed.edges.keys() == whole.edges.keys()
 

@@ -15,7 +15,6 @@ from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.robust import Heard
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm, check
-from p2pser.peer import checkpoint
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
 
@@ -155,13 +154,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(name, each_alone):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(name, tmp_path):
-    work = Waves(range(8))
-    whole = run(algorithm(name), State({"x": start()}), work, SimulatedMixer(GRAPH), 9)
-    half = run(algorithm(name), State({"x": start()}), work, SimulatedMixer(GRAPH), 4)
-    checkpoint.save(tmp_path, 4, half.rows, half.edges, {})
-    found = checkpoint.load(tmp_path, 4)
-    resumed = run(algorithm(name), State(found.rows, found.edges), work, SimulatedMixer(GRAPH), 9, 4)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(name, whole_and_resumed):
+    whole, resumed = whole_and_resumed(lambda: algorithm(name), start, Waves(range(8)), GRAPH)
     assert torch.equal(resumed.rows["x"], whole.rows["x"])
     assert resumed.rows.keys() == {"x"}
 
