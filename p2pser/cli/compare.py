@@ -15,7 +15,7 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration, 
               metavar="NAME,NAME,...", help="Topology files or names of shipped ones.")
 @click.option("--algorithms", default="", metavar="NAME[:PARAM=VALUE]...,...",
               help="Gossip algorithms, each on each topology; a name with a dot is a setting: "
-                   "k-gt:training.momentum=0.  [default: the run's]")
+                   "k-gt:training.momentum=0; values of its own to tune: training.lr=0.1|0.2.  [default: the run's]")
 @click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
               help="Let each scheme and baseline take the best value on inner folds, such as "
                    "training.lr=0.02,0.05,0.1.")

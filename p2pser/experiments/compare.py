@@ -39,10 +39,14 @@ FORM = 1
 
 @dataclass(frozen=True)
 class Scheme:
-    """A topology, and the settings that go with it beside the comparison's (``section.field=value``)."""
+    """A topology, and the settings that go with it beside the comparison's (``section.field=value``).
+
+    tune: the values of a setting that this scheme chooses from, where they are not the comparison's.
+    """
 
     topology: Topology
     settings: tuple[str, ...] = ()
+    tune: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,16 @@ class Comparison:
     def tuning_jobs(self) -> list[Job]:
         """Return the jobs of the inner folds, of the first seed."""
         return [Job(kind, label, self.seeds[0], fold, (number, self.inner), value) for fold in self.folds
-                for number in range(self.inner) for value in self.tune for kind, label in self._kinds()]
+                for number in range(self.inner) for kind, label in self._kinds() for value in self.values(label)]
+
+    def values(self, scheme: str) -> tuple[str, ...]:
+        """Return what a scheme (``""``: a baseline) chooses from: ``section.field=value`` each; empty: nothing."""
+        return (self.schemes[scheme].tune if scheme else ()) or self.tune
+
+    @property
+    def tunes(self) -> bool:
+        """Whether anything is chosen on inner folds."""
+        return any(self.values(label) for _, label in self._kinds())
 
     def _kinds(self) -> list[tuple[str, str]]:
         return [("gossip", label) for label in self.schemes] + [(kind, "") for kind in BASELINES]
@@ -163,7 +176,8 @@ def prepare(
 
     topologies: names or files. peers: size of all, or None for the files'. seeds: how many, from ``config.seed``
     on. folds: ``all``, or fold numbers with commas between them. algorithms: each with each topology, written
-    ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; none: the run's. tune: ``SECTION.FIELD=VALUE,VALUE,…``.
+    ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; none: the run's. tune: ``SECTION.FIELD=VALUE,VALUE,…``; an
+    algorithm that needs values of its own has them as ``:SECTION.FIELD=VALUE|VALUE|…``.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.
     """
@@ -176,7 +190,7 @@ def prepare(
             label = " ".join([topology.name] * (len(topologies) > 1 or not algorithm) + [algorithm] * bool(algorithm))
             if label in schemes:
                 raise ConfigError(f"{label!r} is named twice in the comparison: name each once")
-            schemes[label] = Scheme(topology, _settings(algorithm))
+            schemes[label] = _scheme(config, topology, algorithm)
     if not schemes:
         raise ConfigError("there is nothing to compare: name at least one topology, for example ring,torus")
     loaded = {scheme.topology.name: scheme.topology for scheme in schemes.values()}
@@ -197,20 +211,24 @@ def prepare(
     comparison = Comparison(config, schemes, tuple(range(config.seed, config.seed + seeds)), chosen, out,
                             _values(config, tune), inner)
     federation = federate(whole, comparison.peers, hub=comparison.hub, progress=progress)
-    if comparison.tune:
+    if comparison.tunes:
         from p2pser.experiments import tuning
 
         tuning.groups(federation, inner)
     return comparison
 
 
-def _settings(algorithm: str) -> tuple[str, ...]:
-    """Return the settings that an algorithm's text means: its name, then parameters and settings after colons."""
+def _scheme(config: Config, topology: Topology, algorithm: str) -> Scheme:
+    """Return what an algorithm's text means on a topology: its name, then parameters and settings after colons."""
     name, *rest = algorithm.split(":")
     if not name:
-        return ()
-    return (f"gossip.algorithm={name}", *(one if "." in one.partition("=")[0] else f"gossip.parameters.{one}"
-                                          for one in rest))
+        return Scheme(topology)
+    full = [one if "." in one.partition("=")[0] else f"gossip.parameters.{one}" for one in rest]
+    several = [one for one in full if "|" in one]
+    if len(several) > 1:
+        raise ConfigError(f"{algorithm!r} chooses more than one setting ({', '.join(several)}): give values to one")
+    settings = (f"gossip.algorithm={name}", *(one for one in full if one not in several))
+    return Scheme(topology, settings, _values(config, "".join(several).replace("|", ",")))
 
 
 def _allowed(config: Config, scheme: Scheme) -> None:
@@ -259,7 +277,7 @@ def run(
     done: called in this process for each job, with whether it was found on disk. What was finished when a job
     fails or the user interrupts stays on disk.
     """
-    if comparison.tune:
+    if comparison.tunes:
         from p2pser.experiments import tuning
 
         scores: dict[tuple[str, str, int], dict[str, list[list[Predictions]]]] = {}

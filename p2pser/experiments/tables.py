@@ -146,15 +146,17 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
 
 def _chosen(comparison: Comparison, kind: str, scheme: str) -> list[str]:
     """What was chosen on inner folds, for each outer fold; empty where nothing was tuned."""
-    return [comparison.chosen[kind, scheme, fold] for fold in comparison.folds] if comparison.tune else []
+    return [comparison.chosen[kind, scheme, fold] for fold in comparison.folds] if comparison.values(scheme) else []
 
 
 def _selection(comparison: Comparison) -> str:
-    if not comparison.tune:
+    if not comparison.tunes:
         return "none: settings as given, the model after the last round"
-    values = ", ".join(comparison.tune)
+    own = [f"{label.partition(':')[0]}: {', '.join(scheme.tune)}" for label, scheme in comparison.schemes.items()
+           if scheme.tune]
+    values = "; ".join(filter(None, [", ".join(comparison.tune), *own]))
     return (f"the best of {values} for each scheme, baseline and outer fold, by the UAR over {comparison.inner} inner "
-            "folds of training peers that relay without training; the model after the last round")
+            "folds of training speakers whom nobody trained on; the model after the last round")
 
 
 def _paired_sides(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
@@ -203,7 +205,7 @@ def _sized(value: float) -> str:
     return f"{value / 1e6:.1f}"
 
 
-HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "over local", "distance", "rounds to 95 %",
+HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "over local", "distance", "to 95 %: rounds", "MB",
         "final")
 
 
@@ -218,11 +220,12 @@ def text_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
             _points(row["gap_to_pooled"]), _points(row["gain_over_local"]),
             "-" if row["consensus_distance"] is None else f"{row['consensus_distance']:.1e}",
             "-" if row["rounds_to_95"] is None else str(row["rounds_to_95"]),
+            "-" if row["bytes_to_95"] is None else _sized(row["bytes_to_95"]),
             f"{row['final_exchanges']:.0f}" + ("" if row["converged"] else " (given up)"),
         ))
     for row in document["baselines"]:
         sent = _sized(row["bytes_per_peer"]) if row["baseline"] == "server" else "-"
-        rows.append((row["baseline"], "", "", sent, _with_sd(row), _points(row["gap_to_pooled"]), "", "", "", ""))
+        rows.append((row["baseline"], "", "", sent, _with_sd(row), _points(row["gap_to_pooled"]), "", "", "", "", ""))
     return rows
 
 
@@ -243,7 +246,8 @@ def legend(document: Mapping[str, Any]) -> str:
         "gap: spectral gap 1 - slem. MB/peer: payload of the rounds, sent by a peer. UAR (a): mean over folds of the "
         "recall over the classes present, of the consensus model, mean and sd over seeds. to pooled, over local: mean "
         "paired difference over folds and seeds [95 % paired speaker bootstrap], points. distance: consensus distance "
-        "after the last round. final: exchanges of the final consensus.",
+        "after the last round. to 95 %: rounds and MB/peer until the mean UAR is 95 % of pooled's. final: exchanges of "
+        "the final consensus.",
         f"selection: {document['selection']}; test speakers that were trained on: {overlap}",
     ]
     return "\n".join([*lines, *document["notes"]])

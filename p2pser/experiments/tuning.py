@@ -1,12 +1,14 @@
-"""A setting chosen for each scheme on inner folds: held-out training peers relay and score, and never train.
+"""A setting chosen for each scheme on inner folds: some training speakers are held out, and nobody trains on them.
 
-The outer test speakers play no part. A scheme's score of a value is its UAR over all inner folds' predictions together,
-so that every training speaker is scored once, by models that did not train on that speaker.
+A peer without any other speaker relays and scores. The outer test speakers play no part. A scheme's score of a value is
+its UAR over all inner folds' predictions together, so that every training speaker is scored once, by models that did
+not train on that speaker.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,42 +17,35 @@ from p2pser.errors import ConfigError
 from p2pser.learning import metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.simulation.bench import together
-from p2pser.speech.federation import Federation, nothing
+from p2pser.speech.federation import Examples, Federation
 
 
-def groups(federation: Federation, folds: int) -> list[frozenset[int]]:
-    """Deal the training peers over ``folds`` inner folds; peers that share a speaker stay together.
+def groups(federation: Federation, folds: int) -> list[frozenset[str]]:
+    """Deal the training speakers over ``folds`` inner folds, equally many to each, the ones with most clips first.
 
-    Raises ConfigError where there are fewer groups of such peers than folds.
+    Raises ConfigError where there are fewer speakers than folds.
     """
-    together_with: dict[str, set[int]] = {}
-    parts: list[set[int]] = []
-    for peer, examples in sorted(federation.train.items()):
-        if not len(examples):
-            continue
-        joined = {peer}.union(*(together_with.get(speaker, set()) for speaker in examples.speakers))
-        for speaker in {s for one in joined for s in federation.train[one].speakers}:
-            together_with[speaker] = joined
-        parts = [part for part in parts if not part & joined] + [joined]
-    if len(parts) < folds:
-        raise ConfigError(f"{folds} inner folds need as many peers that share no speaker, and there are {len(parts)}: "
-                          "give fewer with --inner, or deal the corpus by speaker")
-    dealt: list[set[int]] = [set() for _ in range(folds)]
-    for part in sorted(parts, key=lambda part: (-len(part), min(part))):
-        smallest = min(dealt, key=len)
-        smallest |= part
-    return [frozenset(part) for part in dealt]
+    clips = Counter(speaker for examples in federation.train.values() for speaker in examples.speakers)
+    if len(clips) < folds:
+        raise ConfigError(f"{folds} inner folds need as many training speakers, and there are {len(clips)}: give fewer "
+                          "with --inner, or take a corpus that names its speakers")
+    order = sorted(clips, key=lambda speaker: (-clips[speaker], speaker))
+    return [frozenset(order[number::folds]) for number in range(folds)]
 
 
 def inner(federation: Federation, number: int, folds: int) -> Federation:
-    """Return the federation of an inner fold: its held-out peers hold nothing, and their clips are the test."""
+    """Return the federation of an inner fold: no peer holds clips of its speakers, and these clips are the test."""
     held_out = groups(federation, folds)[number]
-    test = together([federation.train[peer] for peer in sorted(held_out)])
-    shape = test.features.shape[1:]
-    train = {peer: nothing(shape) if peer in held_out else examples for peer, examples in federation.train.items()}
-    trained = {speaker for examples in train.values() for speaker in examples.speakers}
-    return dataclasses.replace(federation, train=train, test=test,
-                               speaker_overlap=len(trained & set(test.speakers)))
+    parts = {peer: np.isin(examples.speakers, sorted(held_out)) for peer, examples in federation.train.items()}
+    test = together([_chosen(examples, parts[peer]) for peer, examples in sorted(federation.train.items())])
+    train = {peer: _chosen(examples, ~parts[peer]) for peer, examples in federation.train.items()}
+    return dataclasses.replace(federation, train=train, test=test, speaker_overlap=0)
+
+
+def _chosen(examples: Examples, mask: np.ndarray) -> Examples:
+    places = np.flatnonzero(mask)
+    return Examples(examples.features[places], examples.labels[places], tuple(examples.speakers[k] for k in places),
+                    tuple(examples.paths[k] for k in places))
 
 
 def best(scores: Mapping[str, Sequence[Sequence[Predictions]]]) -> str:

@@ -107,7 +107,7 @@ class Run:
 def distance(rows: Tensor, mean: Tensor) -> float:
     """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
     """
-    away = torch.linalg.vector_norm(rows - mean, dim=1, dtype=torch.float64)
+    away = torch.linalg.vector_norm(rows - mean, dim=1).to(torch.float64)
     return float(away.square().mean().sqrt() / torch.linalg.vector_norm(mean, dtype=torch.float64))
 
 

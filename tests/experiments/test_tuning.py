@@ -35,26 +35,32 @@ def of(speakers: tuple[str, ...]) -> Examples:
     return Examples(np.zeros((size, 2), np.float32), np.zeros(size, np.int64), speakers, speakers)
 
 
-def test_each_training_peer_is_held_out_once_and_its_speakers_never_trained_then(federation: Federation) -> None:
-    seen: list[int] = []
+def test_each_training_speaker_is_held_out_once_and_nobody_trains_on_them_then(federation: Federation) -> None:
+    assert federation.test is not None
+    everybody = {path for examples in federation.train.values() for path in examples.paths}
+    scored: list[str] = []
     for number, held_out in enumerate(tuning.groups(federation, 3)):
         one = tuning.inner(federation, number, 3)
         assert one.test is not None
-        assert one.speaker_overlap == 0
-        assert len(one.test) == sum(len(federation.train[peer]) for peer in held_out)
-        assert all((len(one.train[peer]) == 0) == (peer in held_out) for peer in federation.train)
-        assert federation.test is not None
+        assert set(one.test.speakers) == held_out
+        assert not held_out & {speaker for examples in one.train.values() for speaker in examples.speakers}
+        trained = {path for examples in one.train.values() for path in examples.paths}
+        assert trained | set(one.test.paths) == everybody
         assert not set(one.test.paths) & set(federation.test.paths)
-        seen.extend(held_out)
-    assert sorted(seen) == list(range(6))
+        scored.extend(held_out)
+    assert sorted(scored) == sorted({speaker for one in federation.train.values() for speaker in one.speakers})
 
 
-def test_peers_that_share_a_speaker_stay_together(federation: Federation) -> None:
-    train = {0: of(("a", "b")), 1: of(("c",)), 2: of(("b", "c")), 3: of(("d",)), 4: of(()), 5: of(("e",))}
-    dealt = tuning.groups(dataclasses.replace(federation, train=train), 3)
-    assert sorted(map(sorted, dealt)) == [[0, 1, 2], [3], [5]]
-    with pytest.raises(ConfigError, match="4 inner folds need as many peers that share no speaker, and there are 3"):
-        tuning.groups(dataclasses.replace(federation, train=train), 4)
+def test_peers_that_share_speakers_keep_their_clips_of_the_others(federation: Federation) -> None:
+    train = {0: of(("a", "b", "a")), 1: of(("c",)), 2: of(("b", "c", "b")), 3: of(())}
+    shared = dataclasses.replace(federation, train=train)
+    assert tuning.groups(shared, 3) == [frozenset("b"), frozenset("a"), frozenset("c")]
+    one = tuning.inner(shared, 0, 3)
+    assert [one.train[peer].speakers for peer in range(4)] == [("a", "a"), ("c",), ("c",), ()]
+    assert one.test is not None
+    assert one.test.speakers == ("b", "b", "b")
+    with pytest.raises(ConfigError, match="4 inner folds need as many training speakers, and there are 3"):
+        tuning.groups(shared, 4)
 
 
 def test_the_best_value_is_the_first_of_the_highest_uar() -> None:
@@ -67,7 +73,7 @@ def test_the_best_value_is_the_first_of_the_highest_uar() -> None:
 
 
 def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(config: Config, tmp_path: Path) -> None:
-    algorithms = ["dfedavg", "quasi-global-momentum:training.momentum=0"]
+    algorithms = ["dfedavg", "quasi-global-momentum:training.momentum=0:training.lr=0.00001|0.2"]
     chosen = compare.prepare(config, ["ring"], 4, 1, "0,1", tmp_path, algorithms=algorithms,
                              tune="training.lr=0.00001,0.1", inner=2)
     results = compare.run(chosen, workers=1)
@@ -77,6 +83,7 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
     assert chosen.chosen["gossip", "dfedavg", 0] == "training.lr=0.1"
     for (kind, label, fold), value in chosen.chosen.items():
         assert chosen.configured(compare.Job(kind, label, 0, fold)).training.lr == float(value.partition("=")[2])
+    assert chosen.chosen["gossip", algorithms[1], 0] == "training.lr=0.2"
     momenta = [chosen.configured(compare.Job("gossip", label, 0, 0)).training.momentum for label in algorithms]
     assert momenta == [0.9, 0.0]
     assert len(results) == 2 * 5
@@ -91,7 +98,8 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
 @pytest.mark.parametrize(("arguments", "said"), [
     ({"tune": "training.lr=0.1"}, "two values or more"),
     ({"tune": "training.rl=0.1,0.2"}, "did you mean 'training.lr'"),
-    ({"tune": "training.lr=-1,0.2"}, "training.lr"), ({"tune": "training.lr=0.1,0.2", "inner": 5}, "5 inner folds"),
+    ({"tune": "training.lr=-1,0.2"}, "training.lr"), ({"tune": "training.lr=0.1,0.2", "inner": 9}, "9 inner folds"),
+    ({"algorithms": ["dfedavg:training.lr=0.1|0.2:training.momentum=0|0.9"]}, "more than one setting"),
     ({"algorithms": ["d-psgd"]}, "one gradient a round"), ({"algorithms": ["dfedvag"]}, "did you mean 'dfedavg'"),
     ({"algorithms": ["dfedavg", "dfedavg"]}, "named twice"),
 ])
