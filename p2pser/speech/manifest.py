@@ -21,6 +21,9 @@ COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valen
            "transcript")
 """The columns of a manifest; only ``path`` and one label (emotion or a dimension) are needed."""
 
+VOTES = "votes."
+"""How the names of the columns begin that hold the share of listeners who named an emotion."""
+
 _DIMENSIONS = ("arousal", "valence", "dominance")
 
 
@@ -30,7 +33,8 @@ class Clip:
 
     ``path`` can be opened as it is. ``gender`` is ``"f"``, ``"m"`` or ``""``; ``language`` an ISO 639-1 code
     or ``""``; the dimensions are in the corpus's own scale. ``extra`` holds what else the corpus says of a
-    clip.
+    clip. ``votes`` is what its listeners heard: the share, above 0, that named an emotion. The shares add up to at
+    most 1; what is missing named something that the corpus does not tell (EMO-DB: only who agreed is told).
     """
 
     path: Path
@@ -43,13 +47,15 @@ class Clip:
     dominance: float | None = None
     transcript: str = ""
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    votes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Clips, sorted by their path below ``root``, and the files that were left out, each with the reason.
 
-    ``default_split`` and ``default_normalise`` are what ``auto`` means for this corpus.
+    ``default_split`` and ``default_normalise`` are what ``auto`` means for this corpus; ``notes`` are sentences that
+    its user should know.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Corpus:
     default_split: str = "group:4"
     default_normalise: str = "speaker"
     root: Path = Path()
+    notes: tuple[str, ...] = ()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -98,6 +105,7 @@ def assemble(
     *,
     split: str | None = None,
     synthetic: bool = False,
+    notes: Iterable[str] = (),
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
@@ -116,6 +124,7 @@ def assemble(
         default_split=split or f"group:{max(2, min(4, len(speakers)))}",
         default_normalise="speaker" if named else "global",
         root=root,
+        notes=tuple(notes),
     )
 
 
@@ -124,12 +133,12 @@ def read_manifest(path: Path | str) -> Corpus:
 
     A CSV (comma or semicolon; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
     ``path`` and one of emotion, arousal, valence and dominance are needed; other columns go to
-    ``Clip.extra``. Paths are relative to the manifest's folder. A row whose file is missing, that repeats a
-    path or has no label is left out, with the reason.
+    ``Clip.extra``, but ``votes.EMOTION``, a share between 0 and 1, to ``Clip.votes``. Paths are relative to the
+    manifest's folder. A row whose file is missing, that repeats a path or has no label is left out, with the reason.
     A column ``synthetic`` that says anything marks the corpus as synthetic.
 
     Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the
-    header or a dimension is not a number, or no clip is left.
+    header, a dimension or a share is not a number, or no clip is left.
     """
     path = Path(path)
     try:
@@ -209,6 +218,12 @@ def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip
             raise CorpusError(f"line {line} of the manifest {manifest}: {name} = {text!r} is not a number")
         return value
 
+    shares = {key.removeprefix(VOTES): number(key) for key in row if key.startswith(VOTES)}
+    votes = {emotion: share for emotion, share in shares.items() if share}
+    if any(share < 0 for share in votes.values()) or sum(votes.values()) > 1 + 1e-6:
+        raise CorpusError(f"line {line} of the manifest {manifest}: the votes are shares of the listeners, from 0 to 1 "
+                          f"and together at most 1, not {votes}")
+
     name = row["path"].strip()
     if not name or "\0" in name:
         raise CorpusError(f"line {line} of the manifest {manifest} has no usable path")
@@ -222,7 +237,9 @@ def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip
         valence=number("valence"),
         dominance=number("dominance"),
         transcript=row.get("transcript", "").strip(),
-        extra={key: text.strip() for key, text in row.items() if key not in ("", *COLUMNS) and text.strip()},
+        extra={key: text.strip() for key, text in row.items()
+               if key not in ("", *COLUMNS) and not key.startswith(VOTES) and text.strip()},
+        votes=votes,
     )
 
 
@@ -234,11 +251,13 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
     """
     path = Path(path)
     extras = sorted({key for clip in corpus.clips for key in clip.extra})
+    voted = sorted({emotion for clip in corpus.clips for emotion in clip.votes})
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *extras])
+    writer.writerow([*COLUMNS, *extras, *(VOTES + emotion for emotion in voted)])
     for clip in corpus.clips:
-        writer.writerow([*_fields(clip, path.parent), *(clip.extra.get(key, "") for key in extras)])
+        writer.writerow([*_fields(clip, path.parent), *(clip.extra.get(key, "") for key in extras),
+                         *(repr(clip.votes[emotion]) if emotion in clip.votes else "" for emotion in voted)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

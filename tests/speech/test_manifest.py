@@ -46,6 +46,7 @@ def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
         dominance=NUMBER,
         transcript=st.lists(FIELD.filter(bool), max_size=3).map('; ", '.join).map(str.strip),
         extra=st.dictionaries(st.sampled_from(["text", "intensity", "x,y"]), FIELD.filter(bool)),
+        votes=st.dictionaries(FIELD.filter(bool), st.floats(1e-9, 0.25), max_size=4),
     )
     return st.lists(one, min_size=1, max_size=6, unique_by=lambda clip: clip.path)
 
@@ -103,6 +104,9 @@ def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
         ("path,emotion\na.wav,x,y\n", "line 2 .* has 3 fields where the header has 2"),
         ("path,emotion,arousal\na.wav,x,0.1\nb.wav,x,high\n", "line 3 .*arousal = 'high'"),
         ("path,emotion,arousal\na.wav,x,nan\n", "arousal = 'nan'"),
+        ("path,emotion,votes.x,votes.y\na.wav,x,0.7,0.4\n", "line 2 .*together at most 1"),
+        ("path,emotion,votes.x\na.wav,x,-0.7\n", "line 2 .*from 0 to 1"),
+        ("path,emotion,votes.x\na.wav,x,most\n", "votes.x = 'most' is not a number"),
         ("path,emotion\n,x\n", "line 2 .* no usable path"),
         ('path,emotion\n"a.wav,x\n', "not CSV"),
         ("path,emotion\nz.wav,x\n", "no usable clip; the first, .*z.wav: the file is missing"),
