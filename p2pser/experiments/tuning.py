@@ -17,7 +17,7 @@ from p2pser.errors import ConfigError
 from p2pser.learning import metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.simulation.bench import together
-from p2pser.speech.federation import Examples, Federation
+from p2pser.speech.federation import Federation
 
 
 def groups(federation: Federation, folds: int) -> list[frozenset[str]]:
@@ -37,15 +37,9 @@ def inner(federation: Federation, number: int, folds: int) -> Federation:
     """Return the federation of an inner fold: no peer holds clips of its speakers, and these clips are the test."""
     held_out = groups(federation, folds)[number]
     parts = {peer: np.isin(examples.speakers, sorted(held_out)) for peer, examples in federation.train.items()}
-    test = together([_chosen(examples, parts[peer]) for peer, examples in sorted(federation.train.items())])
-    train = {peer: _chosen(examples, ~parts[peer]) for peer, examples in federation.train.items()}
+    test = together([examples.take(np.flatnonzero(parts[peer])) for peer, examples in sorted(federation.train.items())])
+    train = {peer: examples.take(np.flatnonzero(~parts[peer])) for peer, examples in federation.train.items()}
     return dataclasses.replace(federation, train=train, test=test, speaker_overlap=0)
-
-
-def _chosen(examples: Examples, mask: np.ndarray) -> Examples:
-    places = np.flatnonzero(mask)
-    return Examples(examples.features[places], examples.labels[places], tuple(examples.speakers[k] for k in places),
-                    tuple(examples.paths[k] for k in places))
 
 
 def best(scores: Mapping[str, Sequence[Sequence[Predictions]]]) -> str:

@@ -44,8 +44,9 @@ class Predictions:
     """What a model said of test clips, pooled over folds.
 
     targets, predicted: (n,) class indices below ``classes``. speakers: n names. folds: (n,) which fold tested
-    the clip; default: all in one. Raises ValueError where lengths differ, nothing is there or an index is out
-    of range.
+    the clip; default: all in one. Beside them, where they are known: logits (n, classes) float, genders (n of
+    ``"f"``, ``"m"`` or ``""``) and paths (n, below the corpus); else None and (). Raises ValueError where lengths
+    differ, nothing is there or an index is out of range.
     """
 
     targets: NDArray[np.int64]
@@ -53,10 +54,14 @@ class Predictions:
     speakers: tuple[str, ...]
     classes: int
     folds: NDArray[np.int64]
+    logits: NDArray[np.float64] | None = None
+    genders: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, targets: ArrayLike, predicted: ArrayLike, speakers: Sequence[str], classes: int,
-           folds: ArrayLike | None = None) -> Predictions:
+           folds: ArrayLike | None = None, *, logits: ArrayLike | None = None, genders: Sequence[str] = (),
+           paths: Sequence[str] = ()) -> Predictions:
         """Return predictions from any sequences (see the class)."""
         right = np.asarray(targets, dtype=np.int64)
         said = np.asarray(predicted, dtype=np.int64)
@@ -68,16 +73,25 @@ class Predictions:
             raise ValueError("there are no predictions to measure")
         if min(right.min(), said.min()) < 0 or max(right.max(), said.max()) >= classes:
             raise ValueError(f"class indices must be 0 .. {classes - 1}")
-        return cls(right, said, tuple(speakers), classes, fold)
+        raw = None if logits is None else np.asarray(logits, dtype=np.float64)
+        if raw is not None and raw.shape != (len(right), classes):
+            raise ValueError(f"logits {raw.shape} must be ({len(right)}, {classes}): a row a clip, a column a class")
+        if not {len(genders), len(paths)} <= {0, len(right)}:
+            raise ValueError(f"{len(genders)} genders and {len(paths)} paths must be of {len(right)} clips, or none")
+        return cls(right, said, tuple(speakers), classes, fold, raw, tuple(genders), tuple(paths))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Pool the predictions of several folds; part k becomes fold k."""
+        """Pool the predictions of several folds; part k becomes fold k. What one part lacks, all lack."""
+        raw = [part.logits for part in parts if part.logits is not None]
+        genders, paths = ([one for part in parts for one in getattr(part, name)]
+                          if all(getattr(part, name) for part in parts) else [] for name in ("genders", "paths"))
         return cls.of(np.concatenate([part.targets for part in parts]),
                       np.concatenate([part.predicted for part in parts]),
                       [speaker for part in parts for speaker in part.speakers],
                       parts[0].classes,
-                      np.concatenate([np.full(len(part.targets), k) for k, part in enumerate(parts)]))
+                      np.concatenate([np.full(len(part.targets), k) for k, part in enumerate(parts)]),
+                      logits=np.concatenate(raw) if len(raw) == len(parts) else None, genders=genders, paths=paths)
 
 
 def confusion(targets: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ reading.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -73,6 +74,8 @@ class Card:
     labels: the emotions, in the order of its outputs. shape: of one clip's features. normalise: none, global
     or speaker. statistics: of all training clips (None for none). training: how it was trained, plain values;
     peers, rounds, algorithm, topology, seed and the like. selection: how this model was chosen among others.
+    temperature: what the logits are divided by before the softmax (``p2pser.learning.calibration``); None: never
+    fitted, 1 serves.
     """
 
     labels: tuple[str, ...]
@@ -84,6 +87,7 @@ class Card:
     corpus: Origin
     training: Mapping[str, Any] = field(default_factory=dict)
     selection: str = "none: the consensus after the last round"
+    temperature: float | None = None
 
     @classmethod
     def of(cls, config: Config, federation: Federation, statistics: Statistics | None,
@@ -118,6 +122,7 @@ class Card:
             "normalise": self.normalise,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
+            "temperature": self.temperature,
         }
 
     @classmethod
@@ -142,7 +147,7 @@ class Card:
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
                 corpus=Origin(**document["corpus"]), training=dict(document["training"]),
-                selection=str(document["selection"]))
+                selection=str(document["selection"]), temperature=_temperature(document.get("temperature")))
             key = document["features_key"]
         except (KeyError, TypeError, ValueError, ValidationError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
@@ -151,6 +156,12 @@ class Card:
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
         return card
+
+
+def _temperature(value: Any) -> float | None:
+    if value is not None and not 0 < float(value) < math.inf:
+        raise ValueError(f"its temperature is {value}, which must be above 0")
+    return None if value is None else float(value)
 
 
 def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:

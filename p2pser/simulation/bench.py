@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser import models
@@ -79,8 +78,10 @@ class Bench:
         if self._test is None or self._features is None:
             raise CorpusError("no clips are held out (corpus.split is none), so there is nothing to evaluate on")
         self.schema.bind(self.module, row.to(torch.float32).contiguous())
-        said: NDArray[np.int64] = logits(self.module, self._features).argmax(axis=1)
-        return Predictions.of(self._test.labels, said, self._test.speakers, self.classes)
+        raw = logits(self.module, self._features)
+        test = self._test
+        return Predictions.of(test.labels, raw.argmax(axis=1), test.speakers, self.classes, logits=raw,
+                              genders=test.genders, paths=test.paths)
 
     def uar(self, row: Tensor) -> float | None:
         """Return the UAR of the model with parameters ``row`` on the held-out clips; None without any."""
@@ -94,4 +95,5 @@ def together(examples: Sequence[Examples]) -> Examples:
         labels=np.concatenate([one.labels for one in examples]),
         speakers=tuple(speaker for one in examples for speaker in one.speakers),
         paths=tuple(path for one in examples for path in one.paths),
+        genders=tuple(gender for one in examples for gender in one.genders),
     )

@@ -23,16 +23,26 @@ from p2pser.speech.normalise import Statistics, by_speaker
 class Examples:
     """n clips: features ``(n, D)`` or ``(n, bands, frames)`` float32, not normalised; labels ``(n,)`` int64.
 
-    Labels are places in ``Federation.labels``; ``paths`` are relative to the corpus.
+    Labels are places in ``Federation.labels``; ``paths`` are relative to the corpus; ``genders`` are ``"f"``, ``"m"``
+    or ``""``, and () where nobody gave them.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
     speakers: tuple[str, ...]
     paths: tuple[str, ...]
+    genders: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, places: NDArray[np.int64]) -> Examples:
+        """Return the clips at these places, (k,), in their order."""
+        def chosen(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[place] for place in places) if values else ()
+
+        return Examples(self.features[places], self.labels[places], chosen(self.speakers), chosen(self.paths),
+                        chosen(self.genders))
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,7 @@ def _examples(
         labels=np.array([labels.index(clip.emotion or "") for clip, _ in usable], dtype=np.int64),
         speakers=tuple(clip.speaker for clip, _ in usable),
         paths=tuple(corpus.relative(clip) for clip, _ in usable),
+        genders=tuple(clip.gender for clip, _ in usable),
     )
 
 
