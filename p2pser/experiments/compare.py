@@ -357,6 +357,7 @@ def _federation(settings: str, peers: int, hub: int | None) -> Federation:
 def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> dict[str, Any]:
     """Run one job and return its result as plain data; ``hub`` is a peer that holds no clips."""
     from p2pser.experiments import baselines
+    from p2pser.gossip.table import algorithm
     from p2pser.simulation.engine import simulate
 
     # What is dealt depends on these alone: runs that differ in anything else share their data.
@@ -388,9 +389,11 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         assert topology is not None
         done = simulate(config, topology, federation, each_peer=False)
     assert done.predictions is not None
+    method = algorithm(done.config.gossip.algorithm, done.config.gossip.parameters)
     return {
         **document,
-        "predicted": _said([done.predictions]),
+        # Robust rules end without a consensus: then every peer's own model is a result.
+        "predicted": _said([done.predictions] if method.consensus else done.peer_predictions),
         "predicted_peers": _said(done.peer_predictions),
         "history": [round.to_dict() for round in done.history],
         "slem": done.slem,

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,15 @@ def _models(
 
 
 def _paired(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
-    """The mean paired difference over seeds (and over the models of the other side), with its speaker bootstrap."""
+    """The mean paired difference over seeds, with its speaker bootstrap.
+
+    As many models on both sides are paired one by one, else each of ours with each of theirs.
+    """
     a, b = [], []
     for mine, other in zip(ours, theirs):
-        a.extend(mine * len(other))
-        b.extend(other)
+        pairs = list(zip(mine, other) if len(mine) == len(other) else product(mine, other))
+        a.extend(one for one, _ in pairs)
+        b.extend(one for _, one in pairs)
     difference = metrics.paired(a, b)
     return {"mean": difference.mean, "low": _finite(difference.low), "high": _finite(difference.high)}
 
@@ -130,7 +135,7 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
             "uar_pooled_predictions": float(np.mean([metrics.uar_pooled(one) for seed in models for one in seed])),
             # A client of a server sends its row once a round.
             "bytes_per_peer": 4.0 * documents[0]["parameters"] * training.rounds if kind == "server" else 0.0,
-            "gap_to_pooled": None if kind == "pooled" else _paired_sides(models, pooled),
+            "gap_to_pooled": None if kind == "pooled" else _paired(models, pooled),
         })
     first = next(iter(results.values()))
     return {
@@ -157,13 +162,6 @@ def _selection(comparison: Comparison) -> str:
     values = "; ".join(filter(None, [", ".join(comparison.tune), *own]))
     return (f"the best of {values} for each scheme, baseline and outer fold, by the UAR over {comparison.inner} inner "
             "folds of training speakers whom nobody trained on; the model after the last round")
-
-
-def _paired_sides(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
-    """As ``_paired``, where our side may have several models and the other has one."""
-    turned = _paired(theirs, ours)
-    negative = {key: None if value is None else -value for key, value in turned.items()}
-    return {"mean": negative["mean"], "low": negative["high"], "high": negative["low"]}
 
 
 def _mean(documents: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -244,10 +242,10 @@ def legend(document: Mapping[str, Any]) -> str:
         f"{document['local_steps']} local steps; normalisation {document['normalise']}; "
         f"chance {document['chance']:.3f}",
         "gap: spectral gap 1 - slem. MB/peer: payload of the rounds, sent by a peer. UAR (a): mean over folds of the "
-        "recall over the classes present, of the consensus model, mean and sd over seeds. to pooled, over local: mean "
-        "paired difference over folds and seeds [95 % paired speaker bootstrap], points. distance: consensus distance "
-        "after the last round. to 95 %: rounds and MB/peer until the mean UAR is 95 % of pooled's. final: exchanges of "
-        "the final consensus.",
+        "recall over the classes present, of the consensus model (where there is none, of each peer's), mean and sd "
+        "over seeds. to pooled, over local: mean paired difference over folds and seeds [95 % paired speaker "
+        "bootstrap], points. distance: consensus distance after the last round. to 95 %: rounds and MB/peer until the "
+        "mean UAR is 95 % of pooled's. final: exchanges of the final consensus.",
         f"selection: {document['selection']}; test speakers that were trained on: {overlap}",
     ]
     return "\n".join([*lines, *document["notes"]])

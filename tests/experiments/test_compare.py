@@ -157,3 +157,14 @@ def test_a_comparison_of_servers_deals_over_their_clients(config, tmp_path):
     assert len(results[compare.Job("local-only", "", 0, 0)]["predicted"]) == 3
     with pytest.raises(TopologyError, match=r"different hubs \(ring none, server 0\)"):
         prepared(config, tmp_path, topologies=["ring", "server"], peers=4)
+
+
+def test_without_a_consensus_every_peer_s_own_model_is_a_result(config, tmp_path):
+    chosen = prepared(config, tmp_path, topologies=["complete"], seeds=1, algorithms=["dfedavg", "median"])
+    results = compare.run(chosen, workers=1)
+    own, one = (results[compare.Job("gossip", name, 0, 0)] for name in ("median", "dfedavg"))
+    assert own["predicted"] == own["predicted_peers"]
+    assert len(one["predicted"]) == 1
+    row = next(row for row in tables.tabulate(chosen, results)["schemes"] if row["scheme"] == "median")
+    assert row["uar"] == pytest.approx(row["uar_mean_peer"])
+    assert row["gap_to_pooled"]["mean"] is not None
