@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from p2pser.errors import ConfigError, nearest
 
@@ -33,33 +33,142 @@ class CorpusSettings(Section):
     """Which recordings, and who holds which of them."""
 
     name: str = Field(
-        "synthetic", description="synthetic, emodb, ravdess, folder, manifest, or auto (by what lies in data)")
-    data: Path | None = Field(None, description="folder or manifest CSV of the recordings; none needed for synthetic")
+        "synthetic", description="a corpus (p2pser corpus list), auto (by what lies in data), synthetic:LANGUAGE (de, en "
+                                 "or es), or several joined by +, such as emodb+ravdess+synthetic:es")
+    data: Path | tuple[Path | None, ...] | dict[str, Path | None] | None = Field(
+        None, description="folder or manifest CSV of the recordings; none needed for synthetic. Of several corpora: a "
+                          "mapping by their names, a list in the order of the names, or one folder that holds a folder "
+                          "for each, of its name")
+    train: tuple[str, ...] | None = Field(
+        None, description="of several corpora those that are trained on, the others are only tested; default: all")
     labels: tuple[str, ...] | None = _shared(None,
-        "emotions to learn, in order; default: all that the corpus has, sorted")
+        "emotions to learn, in order; default: all that the corpus has, sorted; of several corpora those that all have")
+    map: dict[str, str] = _shared({},
+        "emotions that count as another, as {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
     split: str = Field(
-        "auto", description="auto, loso, emobox, group:K, speakers:A+B, or none; "
-                            "auto: loso for emodb, emobox for ravdess, group:4 for the rest")
+        "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (each of several corpora by its own), "
+                            "corpus:NAME or language:NAME (that one is tested, the others trained on; without a name, each "
+                            "in turn); auto: loso for emodb, emobox for ravdess, each for several, group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
-        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), or own (all "
-                            "clips are this peer's); auto: speaker")
+        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), corpus or "
+                            "language (each peer's clips are of one, speakers whole; the peers dealt in proportion to the "
+                            "clips, or corpus:even), or own (all clips are this peer's); auto: corpus for several corpora, "
+                            "else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
+    scale: tuple[float, float] | None = _shared(None,
+        "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; default: "
+        "what the corpus says (iemocap: 1 and 5), else -1 and 1")
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _merges(cls, merges: Any) -> Any:
+        """Read ``calm=neutral,excitement=happiness`` too; refuse what would depend on the order."""
+        if isinstance(merges, str):
+            pairs = [pair.partition("=") for pair in merges.split(",") if pair.strip()]
+            if not all(equals and a.strip() and b.strip() for a, equals, b in pairs):
+                raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
+            merges = {a.strip(): b.strip() for a, _, b in pairs}
+        if isinstance(merges, dict) and (both := sorted(merges.keys() & set(merges.values()))):
+            raise ValueError(f"{both[0]!r} is merged into another emotion and another into it: name the end of the chain")
+        return merges
+
+    def parts(self) -> tuple[tuple[str, Path | None], ...]:
+        """Return (name, data) of each corpus, in the order in which they are named.
+
+        Raises ConfigError where names and data do not fit together.
+        """
+        names, data = self.name.split("+"), self.data
+        if isinstance(data, dict):
+            bases = {name: name.partition(":")[0] for name in names}
+            for key in data:
+                if key not in bases and key not in bases.values():
+                    raise ConfigError(f"corpus.data names {key!r}, and corpus.name does not{nearest(key, names)}")
+            return tuple((name, data.get(name, data.get(bases[name]))) for name in names)
+        if isinstance(data, tuple):
+            if len(data) != len(names):
+                raise ConfigError(f"corpus.data lists {len(data)} places for the {len(names)} corpora {self.name}: give "
+                                  "one for each, null for synthetic")
+            return tuple(zip(names, data))
+        if len(names) == 1 or data is None:
+            return tuple((name, data) for name in names)
+        return tuple((name, None if name.startswith("synthetic") else data / name.partition(":")[0]) for name in names)
+
+
+
+VECTORS = ("functionals", "egemaps", "compare", "ssl")
+"""Kinds of features that are one vector a clip."""
+MATRICES = ("logmel", "mfcc", "chroma")
+"""Kinds of features that are bands by frames."""
 
 
 class FeatureSettings(Section):
     """What a model sees of a clip."""
 
-    kind: Literal["functionals", "logmel", "mfcc", "chroma"] = _shared(
-        "functionals", "functionals: one vector a clip; the others: a matrix, bands by frames")
+    kind: str = _shared(
+        "functionals", "one vector a clip: functionals, egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), "
+                       "ssl (a speech encoder's mean); a matrix, bands by frames: logmel, mfcc, chroma; several of "
+                       "one form joined by + (functionals+egemaps, mfcc+chroma)")
     sample_rate: int = _shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
+    level: Literal["none", "peak"] | float = _shared(
+        "none", "level that each clip is brought to first: none (as recorded), peak (largest sample at full scale), or "
+                "an RMS level [dBFS, below 0]")
+    trim: float | None = _shared(
+        None, "cut silence off both ends of each clip first: what is so far below its loudest frame [dB]; none: not",
+        ge=5, le=100)
     n_mels: int = _shared(64, "mel bands", ge=8, le=256)
     n_mfcc: int = _shared(20, "cepstral coefficients", ge=8, le=64)
+    deltas: int = _shared(2, "orders of differences below the cepstrum in mfcc matrices", ge=0, le=2)
     seconds: float = _shared(3.0, "length to which matrices are cut or padded [s]", gt=0.1, le=30)
+    hop: float = _shared(0.01, "time from one frame of a matrix to the next [s]", ge=0.005, le=0.1)
+    encoder: str | None = Field(
+        None, description="the speech encoder of ssl: a Hugging Face name (facebook/hubert-base-ls960) or a "
+                          "folder that holds one; peers compare what it holds, not where it lies")
+    revision: str | None = Field(None, description="branch, tag or commit of the encoder's name; default its main one")
+    layer_weights: tuple[float, ...] = _shared(
+        (), "weight of each of the encoder's layers, its input first, in the mean over layers; default: all equal")
     normalise: Literal["auto", "none", "global", "speaker"] = _shared(
         "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), "
-                "speaker (each speaker's own, transductive); auto: speaker for functionals of corpora that name "
+                "speaker (each speaker's own, transductive); auto: speaker for vectors of corpora that name "
                 "speakers where peers hold whole speakers, else global")
+
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        parts = kind.split("+")
+        for part in parts:
+            if part not in VECTORS + MATRICES:
+                raise ValueError(f"there is no kind of features {part!r}{nearest(part, VECTORS + MATRICES)}")
+            if parts.count(part) > 1:
+                raise ValueError(f"{part} is named twice: name each kind once")
+        if {part in VECTORS for part in parts} == {True, False}:
+            raise ValueError(f"{kind} joins vectors and matrices: join {', '.join(VECTORS)}, or {', '.join(MATRICES)}")
+        return kind
+
+    @field_validator("level")
+    @classmethod
+    def _below_full_scale(cls, level: str | float) -> str | float:
+        if not isinstance(level, str) and not -100 <= level < 0:
+            raise ValueError("a level is none, peak, or an RMS level from -100 up to 0 dBFS, such as -26")
+        return level
+
+    @field_validator("layer_weights")
+    @classmethod
+    def _sum_up(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if weights and not (min(weights) >= 0 < sum(weights) < float("inf")):
+            raise ValueError("weights of layers are 0 or more, and not all 0")
+        return weights
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The single kinds, in the order in which they are joined."""
+        return tuple(self.kind.split("+"))
+
+    @property
+    def vector(self) -> bool:
+        """Whether a clip's features are one vector; else a matrix, bands by frames."""
+        return self.kinds[0] in VECTORS
 
 
 class ModelSettings(Section):
@@ -68,11 +177,39 @@ class ModelSettings(Section):
     name: str = _shared("mlp", "mlp (on functionals) or cnn2d (on logmel)")
     hidden: tuple[int, ...] = _shared((128,), "widths of the hidden layers (mlp) or channels of the blocks (cnn2d)")
     dropout: float = _shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
+    width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
+                "of the whole one. One number is this peer's (in simulate, compare and demo everybody's), several are "
+                "those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
+
+    @field_validator("width", mode="before")
+    @classmethod
+    def _widths(cls, widths: Any) -> Any:
+        """Read a number, and ``0.25*4,0.5*2,1*2``: four peers of a quarter, two of a half, two whole ones."""
+        if isinstance(widths, (int, float)):
+            return (widths,)
+        if not isinstance(widths, str):
+            return widths
+        parts = [part.partition("*") for part in widths.split(",")]
+        if not all(times.strip().isdecimal() for _, star, times in parts if star):
+            raise ValueError("write widths as WIDTH*PEERS,..., such as 0.25*4,0.5*2,1*2")
+        return tuple(width for width, _, times in parts for _ in range(int(times or 1)))
 
 
 class TrainingSettings(Section):
     """Local work."""
 
+    task: Literal["classes", "dimensions", "both"] = _shared(
+        "classes", "what is learned: classes (emotions), dimensions (arousal, valence and dominance), or both at once")
+    loss: Literal["auto", "cross-entropy", "squared-hinge"] = _shared(
+        "auto", "what lowers the errors of classes; auto: squared-hinge for svm, else cross-entropy")
+    dimension_weight: float = _shared(
+        1.0, "weight of the dimensions' loss (1 - CCC, their mean) beside the classes' where both are learned", gt=0)
+    balance: Literal["none", "sampling", "weights"] = _shared(
+        "none", "what rare classes get: nothing, more draws, or a larger weight in the loss; by the counts over all "
+                "peers' clips, found by gossip")
+    soft_labels: bool = _shared(
+        False, "learn the shares of listeners who heard each emotion, where the corpus tells them (crema-d, emodb)")
     rounds: int = _shared(40, "communication rounds", ge=0)
     local_steps: int = _shared(5, "optimiser steps between two exchanges", ge=1)
     batch_size: int = _shared(16, "clips per step", ge=1)
@@ -97,8 +234,17 @@ class GossipSettings(Section):
         {}, "the algorithm's own hyper-parameters, by name (p2pser algorithms lists them); the rest by default")
     weighting: Literal["uniform", "clips"] = _shared(
         "uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
+    share: tuple[str, ...] = _shared(("all",),
+        "which parameters are mixed, the others never leave their peer: all; body: all but the head (the last layer); "
+        "upper: all but the first layer; or patterns of their names, such as hidden.0.*,head.*", min_length=1)
     consensus_tolerance: float = _shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
     max_consensus_exchanges: int = _shared(2000, "exchanges after which the final consensus is given up", ge=1)
+
+    @field_validator("share", mode="before")
+    @classmethod
+    def _patterns(cls, share: Any) -> Any:
+        """Read one word, or patterns with commas between them."""
+        return tuple(part.strip() for part in share.split(",")) if isinstance(share, str) else share
 
 
 class NetworkSettings(Section):
