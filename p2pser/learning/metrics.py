@@ -80,6 +80,15 @@ class Predictions:
             raise ValueError(f"{len(genders)} genders and {len(paths)} paths must be of {len(right)} clips, or none")
         return cls(right, said, tuple(speakers), classes, fold, raw, tuple(genders), tuple(paths))
 
+    def take(self, places: NDArray[np.int64]) -> Predictions:
+        """Return the predictions of the clips at these places, (k,)."""
+        def chosen(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[place] for place in places) if values else ()
+
+        return Predictions(self.targets[places], self.predicted[places], chosen(self.speakers), self.classes,
+                           self.folds[places], None if self.logits is None else self.logits[places],
+                           chosen(self.genders), chosen(self.paths))
+
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """Pool the predictions of several folds; part k becomes fold k. What one part lacks, all lack."""
@@ -150,17 +159,35 @@ def macro_f1(matrix: ArrayLike) -> float:
     return float(_mean(f1, -1))
 
 
-def bootstrap(predictions: Predictions, statistic: Statistic = "folds", *, resamples: int = RESAMPLES,
-              seed: int = 0) -> Interval:
-    """Return the 95 % interval of UAR under resampling of speakers, keyed by ``seed``.
+def bootstrap(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
+              resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Return the 95 % interval of UAR, or of its mean over several (seeds, say), under resampling of speakers.
 
     With one speaker there is nothing to resample: the interval is (NaN, NaN).
     """
-    tables, speakers = _tables(predictions, statistic)
-    if speakers < 2:
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(_statistic(tables, _resample(speakers, resamples, seed)), (0.025, 0.975))
+    return interval(resampled(predictions, statistic, resamples=resamples, seed=seed))
+
+
+def interval(draws: NDArray[np.float64]) -> Interval:
+    """Return the 95 % percentile interval of resampled values; (NaN, NaN) where there are none."""
+    low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (np.nan, np.nan)
     return Interval(float(low), float(high))
+
+
+def resampled(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
+              resamples: int = RESAMPLES, seed: int = 0, purpose: str = "bootstrap") -> NDArray[np.float64]:
+    """Return (resamples,) UAR under resampling of speakers, keyed by (seed, purpose); (0,) where there is one speaker.
+
+    Of several predictions (of the same speakers) it is the mean; the same resampled speakers count for all.
+    """
+    several = [predictions] if isinstance(predictions, Predictions) else predictions
+    tables = [_tables(one, statistic) for one in several]
+    speakers = tables[0][1]
+    if speakers < 2:
+        return np.zeros(0)
+    draws = _resample(speakers, resamples, seed, purpose)
+    result: NDArray[np.float64] = np.mean([_statistic(table, draws) for table, _ in tables], axis=0)
+    return result
 
 
 def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statistic = "folds", *,
@@ -211,9 +238,9 @@ def _tables(predictions: Predictions, statistic: Statistic) -> tuple[NDArray[np.
     return counts.reshape(folds, speakers, size, size).astype(np.float64), speakers
 
 
-def _resample(speakers: int, resamples: int, seed: int) -> NDArray[np.float64]:
+def _resample(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
     """Return (resamples, speakers): how often each speaker is drawn, with replacement."""
-    generator = seeding.generator(seed, "bootstrap")
+    generator = seeding.generator(seed, purpose)
     return generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples).astype(np.float64)
 
 

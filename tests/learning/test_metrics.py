@@ -151,3 +151,31 @@ def test_wrong_predictions_are_refused(targets: list[int], predicted: list[int],
                                        says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Predictions.of(targets, predicted, speakers, 2)
+
+
+def test_the_interval_of_several_is_of_their_mean() -> None:
+    one, other = made(seed=0), made(seed=0, skill=0.3)
+    mean = (metrics.resampled(one) + metrics.resampled(other)) / 2
+    assert metrics.bootstrap([one, other]) == metrics.interval(mean)
+    assert len(metrics.resampled(made(speakers=1))) == 0
+
+
+def test_logits_genders_and_paths_follow_their_clips() -> None:
+    logits = np.arange(6.0).reshape(3, 2)
+    said = Predictions.of([0, 1, 1], [1, 1, 1], ["a", "b", "c"], 2, logits=logits, genders="fmf", paths=["x", "y", "z"])
+    part = said.take(np.array([2, 0]))
+    assert part.genders == ("f", "f")
+    assert part.paths == ("z", "x")
+    assert part.logits is not None
+    assert part.logits.tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    both = Predictions.concatenate([said, part])
+    assert both.paths == ("x", "y", "z", "z", "x")
+    assert both.logits is not None
+    assert both.logits.shape == (5, 2)
+    bare = Predictions.of([0], [0], ["d"], 2)
+    mixed = Predictions.concatenate([said, bare])
+    assert (mixed.logits, mixed.genders, mixed.paths) == (None, (), ())
+    with pytest.raises(ValueError, match="a column a class"):
+        Predictions.of([0], [0], ["d"], 2, logits=[[0.0]])
+    with pytest.raises(ValueError, match="2 genders"):
+        Predictions.of([0], [0], ["d"], 2, genders="fm")
