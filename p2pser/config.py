@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from p2pser.errors import ConfigError, nearest
 
@@ -33,8 +33,8 @@ class CorpusSettings(Section):
     """Which recordings, and who holds which of them."""
 
     name: str = Field(
-        "synthetic", description="a corpus (p2pser corpus list), auto (by what lies in data), synthetic:LANGUAGE (de, en "
-                                 "or es), or several joined by +, such as emodb+ravdess+synthetic:es")
+        "synthetic", description="a corpus (p2pser corpus list), auto (by what lies in data), synthetic:LANGUAGE (de, "
+                                 "en or es), or several joined by +, such as emodb+ravdess+synthetic:es")
     data: Path | tuple[Path | None, ...] | dict[str, Path | None] | None = Field(
         None, description="folder or manifest CSV of the recordings; none needed for synthetic. Of several corpora: a "
                           "mapping by their names, a list in the order of the names, or one folder that holds a folder "
@@ -44,17 +44,18 @@ class CorpusSettings(Section):
     labels: tuple[str, ...] | None = _shared(None,
         "emotions to learn, in order; default: all that the corpus has, sorted; of several corpora those that all have")
     map: dict[str, str] = _shared({},
-        "emotions that count as another, as {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
+        "emotions that count as another: {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
     split: str = Field(
-        "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (each of several corpora by its own), "
-                            "corpus:NAME or language:NAME (that one is tested, the others trained on; without a name, each "
-                            "in turn); auto: loso for emodb, emobox for ravdess, each for several, group:4 for the rest")
+        "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (each of several corpora by its "
+                            "own), corpus:NAME or language:NAME (that one is tested, the others trained on; without a "
+                            "name, each in turn); auto: loso for emodb, emobox for ravdess, each for several corpora, "
+                            "group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
         "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), corpus or "
-                            "language (each peer's clips are of one, speakers whole; the peers dealt in proportion to the "
-                            "clips, or corpus:even), or own (all clips are this peer's); auto: corpus for several corpora, "
-                            "else speaker")
+                            "language (each peer's clips are of one, speakers whole; as many peers for each as its clips "
+                            "ask for, or corpus:even, equally many), or own (all clips are this peer's); auto: corpus "
+                            "for several corpora, else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
     scale: tuple[float, float] | None = _shared(None,
         "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; default: "
@@ -70,7 +71,7 @@ class CorpusSettings(Section):
                 raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
             merges = {a.strip(): b.strip() for a, _, b in pairs}
         if isinstance(merges, dict) and (both := sorted(merges.keys() & set(merges.values()))):
-            raise ValueError(f"{both[0]!r} is merged into another emotion and another into it: name the end of the chain")
+            raise ValueError(f"{both[0]!r} is merged into another emotion and another into it: name the chain's end")
         return merges
 
     def parts(self) -> tuple[tuple[str, Path | None], ...]:
@@ -87,8 +88,8 @@ class CorpusSettings(Section):
             return tuple((name, data.get(name, data.get(bases[name]))) for name in names)
         if isinstance(data, tuple):
             if len(data) != len(names):
-                raise ConfigError(f"corpus.data lists {len(data)} places for the {len(names)} corpora {self.name}: give "
-                                  "one for each, null for synthetic")
+                raise ConfigError(f"corpus.data lists {len(data)} places for the {len(names)} corpora of {self.name}: "
+                                  "give one for each, null for synthetic")
             return tuple(zip(names, data))
         if len(names) == 1 or data is None:
             return tuple((name, data) for name in names)
@@ -174,9 +175,14 @@ class FeatureSettings(Section):
 class ModelSettings(Section):
     """The network that every peer trains."""
 
-    name: str = _shared("mlp", "mlp (on functionals) or cnn2d (on logmel)")
-    hidden: tuple[int, ...] = _shared((128,), "widths of the hidden layers (mlp) or channels of the blocks (cnn2d)")
+    name: str = _shared("mlp", "the family (p2pser models lists them)")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = _shared((128,),
+        "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn (the last "
+        "is the recurrent layer's); the default is the family's own")
     dropout: float = _shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
+    kernel_size: int = _shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
+    stride: int = _shared(3, "frames whose mean is one step of a network over time (all but mlp and cnn2d)", ge=1, le=100)
+    bidirectional: bool = _shared(True, "recurrent layers read a clip in both directions")
     width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
                 "of the whole one. One number is this peer's (in simulate, compare and demo everybody's), several are "
@@ -194,6 +200,28 @@ class ModelSettings(Section):
         if not all(times.strip().isdecimal() for _, star, times in parts if star):
             raise ValueError("write widths as WIDTH*PEERS,..., such as 0.25*4,0.5*2,1*2")
         return tuple(width for width, _, times in parts for _ in range(int(times or 1)))
+
+
+    @model_validator(mode="after")
+    def _by_family(self) -> ModelSettings:
+        """Give what was not set as the family needs it."""
+        self.__dict__.update(_family_defaults(self.name, "model", self))
+        return self
+
+
+BY_MODEL: dict[str, dict[str, Any]] = {
+    "cnn2d": {"features.kind": "logmel", "model.hidden": (16, 32, 64, 128)},
+    "gru": {"features.kind": "mfcc", "model.hidden": (64,)},
+    "lstm": {"features.kind": "mfcc", "model.hidden": (64,)},
+}
+"""Settings whose default depends on the family of models; what is set counts for every family."""
+
+
+def _family_defaults(family: str, section: str, given: Section) -> dict[str, Any]:
+    """The family's defaults of one section's fields that were not set."""
+    fields = {path.partition(".")[2]: value for path, value in BY_MODEL.get(family, {}).items()
+              if path.startswith(section + ".")}
+    return {field: value for field, value in fields.items() if field not in given.model_fields_set}
 
 
 class TrainingSettings(Section):
@@ -292,6 +320,17 @@ class Config(Section):
     network: NetworkSettings = NetworkSettings()
     peer: PeerSettings = PeerSettings()
 
+    @model_validator(mode="after")
+    def _by_family(self) -> Config:
+        """Give what was not set as the model's family needs it; it stays unset, so that another family may differ."""
+        for section in ("features", "training"):
+            given: Section = getattr(self, section)
+            if own := _family_defaults(self.model.name, section, given):
+                resolved = given.model_copy()
+                resolved.__dict__.update(own)
+                self.__dict__[section] = resolved
+        return self
+
     def shared(self) -> dict[str, Any]:
         """Return the settings that all peers must have equal, flat: ``{"training.lr": 0.05, …}``."""
         return dict(sorted(_shared_fields(self, "")))
@@ -301,7 +340,7 @@ class Config(Section):
 
         Raises ConfigError for a name that does not exist (naming the nearest) or a value that does not fit.
         """
-        tree = self.model_dump()
+        tree = self.model_dump(exclude_unset=True)
         for setting in settings:
             path, equals, text = setting.partition("=")
             if not equals:
@@ -334,7 +373,7 @@ def _assign(tree: dict[str, Any], path: str, value: Any, config: Config) -> None
     if path not in known and ".".join(sections) != "gossip.parameters":
         raise ConfigError(f"there is no setting {path!r}{nearest(path, known)}")
     for section in sections:
-        tree = tree[section]
+        tree = tree.setdefault(section, {})
     tree[name] = value
 
 

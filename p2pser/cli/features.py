@@ -17,7 +17,8 @@ SHOWN = 5
 @click.command()
 @click.option("--corpus", metavar="NAME|PATH", help="synthetic, emodb, ravdess, folder, manifest, or a path.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings.")
-@click.option("--kind", help="functionals, logmel, mfcc or chroma.  [default: functionals]")
+@click.option("--kind", help="functionals, egemaps, compare, ssl, logmel, mfcc or chroma, or several joined by +.  "
+                                    "[default: functionals]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Run file (YAML) whose corpus and features are meant.")
@@ -29,7 +30,7 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
 
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
     """
-    from p2pser.speech import audio, cache, corpora
+    from p2pser.speech import audio, corpora
     from p2pser.speech import features as computing
 
     absent = dict.fromkeys(("fold", "rounds", "seed", "name", "out"))
@@ -53,7 +54,7 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
         "wall_s": round(done.wall_s, 3),
         "times_real_time": round(seconds * share / done.wall_s, 1) if done.computed else None,
         "left_out": [{"path": str(path), "reason": reason} for path, reason in left_out],
-        "cache": str(cache.Store(chosen.features, computing.shape(chosen.features)).folder),
+        "caches": [str(store.folder) for store in computing.stores(chosen.features)],
     }
     if as_json:
         print_json(result)
@@ -63,7 +64,8 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
                f"{chosen.features.kind}, {shape} a clip")
     speed = f" ({result['times_real_time']} times real time)" if done.computed else ""
     click.echo(f"{done.computed} computed, {done.cached} found in the cache, in {done.wall_s:.1f} s{speed}")
-    click.echo(f"in {result['cache']}")
+    for store in computing.stores(chosen.features):
+        click.echo(f"in {store.folder}")
     for path, reason in left_out[:SHOWN]:
         note(f"left out: {path}: {reason}")
     if len(left_out) > SHOWN:

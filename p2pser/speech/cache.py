@@ -1,10 +1,10 @@
 """Features on disk, found by what a recording holds and by the settings that matter for them.
 
 ``cache_folder()/features/KIND-SETTINGS/ab/abcd….npy`` holds the features of the recording whose bytes
-have that BLAKE2b digest. ``cache_folder()/index/FOLDER.jsonl`` remembers which digest a path had at a
-size and time of change, so that a second run reads no recording. Files appear whole (renamed into place)
-and index lines are appended whole, so any number of processes may write at once; whatever is damaged
-counts as missing.
+have that BLAKE2b digest (joined kinds are kept apart). ``cache_folder()/index/FOLDER.jsonl`` remembers which
+digest a path had at a size and time of change, so that a second run reads no recording. Files appear whole
+(renamed into place) and index lines are appended whole, so any number of processes may write at once; whatever is
+damaged counts as missing.
 """
 
 from __future__ import annotations
@@ -32,22 +32,58 @@ SETTLED = 2.0
 
 _MATTERS = {
     "functionals": ("sample_rate", "n_mels", "n_mfcc"),
+    "egemaps": ("sample_rate",),
+    "compare": ("sample_rate",),
+    "ssl": ("sample_rate",),
     "logmel": ("sample_rate", "n_mels", "seconds"),
     "mfcc": ("sample_rate", "n_mels", "n_mfcc", "seconds"),
     "chroma": ("sample_rate", "seconds"),
 }
+_MATTERS_LATER = {
+    **dict.fromkeys(_MATTERS, ("level", "trim")),
+    **dict.fromkeys(("logmel", "chroma"), ("level", "trim", "hop")),
+    "mfcc": ("level", "trim", "hop", "deltas"),
+}
+"""Settings that came later: a key names them only where they are not what they were before they were settings."""
+
+
+def _source(settings: FeatureSettings) -> str | None:
+    """Return what the features depend on beside our code and settings: the version of a library, a model's content."""
+    if settings.kind == "ssl":
+        from p2pser.speech import encoders
+
+        return encoders.identity(settings)
+    if settings.kind in ("egemaps", "compare"):
+        from p2pser.speech import opensmile_sets
+
+        return f"opensmile {opensmile_sets.version()}"
+    return None
 
 
 def settings_key(settings: FeatureSettings) -> str:
-    """Return ``KIND-DIGEST`` of the settings that change the features of this kind, and of ``VERSION``."""
+    """Return ``KIND-DIGEST`` of the settings that change the features, joined by + where kinds are.
+
+    The digest is of this kind's settings, of ``VERSION``, and of the library or encoder that computes it. Raises
+    ConfigError where that is not installed or not there.
+    """
+    if len(settings.kinds) > 1:
+        return "+".join(settings_key(settings.model_copy(update={"kind": kind})) for kind in settings.kinds)
     matters = {name: getattr(settings, name) for name in _MATTERS[settings.kind]}
-    text = json.dumps([VERSION, settings.kind, matters], sort_keys=True)
+    for name in _MATTERS_LATER[settings.kind]:
+        if getattr(settings, name) != FeatureSettings.model_fields[name].default:
+            matters[name] = getattr(settings, name)
+    source = _source(settings)
+    text = json.dumps([VERSION, settings.kind, matters, *([] if source is None else [source])], sort_keys=True)
     return f"{settings.kind}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def content_digest(path: Path) -> str:
     """Return the BLAKE2b digest of a file's bytes (hex, 128 bit); OSError where it cannot be read."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _parse(line: str) -> tuple[str, list[object]] | None:

@@ -53,7 +53,7 @@ class Outcome:
 
 def one(path: Path, settings: FeatureSettings) -> Outcome:
     """Compute one clip, or find it by its content; never raises for what is wrong with the clip."""
-    store = cache.Store(settings, features.shape(settings))
+    where = features.stores(settings)
     digest = stamp = None
     try:
         state = path.stat()
@@ -61,18 +61,22 @@ def one(path: Path, settings: FeatureSettings) -> Outcome:
         digest = cache.content_digest(path)
     except OSError:
         pass  # audio.read says what is wrong
-    known = None if digest is None else store.get(digest)
-    if known is not None:
-        return Outcome(path, known, None, digest, stamp)
+    known = [None if digest is None else store.get(digest) for store in where]
+    signal: NDArray[np.float32] | None = None
+    raws = []
     try:
-        computed = features.compute(audio.read(path, settings.sample_rate), settings)
+        for part, store, found in zip(features.parts(settings), where, known):
+            if found is None:
+                signal = audio.read(path, settings.sample_rate) if signal is None else signal
+                found = features.raw(signal, part)
+                if digest is not None:
+                    # A cache that cannot be written (full, not ours) costs time, not the run.
+                    with contextlib.suppress(OSError):
+                        store.put(digest, found)
+            raws.append(found)
     except CorpusError as error:
         return Outcome(path, None, str(error).removeprefix(f"{path}: "))
-    if digest is not None:
-        # A cache that cannot be written (full, not ours) costs time, not the run.
-        with contextlib.suppress(OSError):
-            store.put(digest, computed)
-    return Outcome(path, computed, None, digest, stamp, True)
+    return Outcome(path, features.join(raws, settings), None, digest, stamp, signal is not None)
 
 
 def helpers(wanted: int | None, clips: int) -> int:

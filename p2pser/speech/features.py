@@ -1,7 +1,7 @@
-"""What a model sees of a clip: ``functionals`` (one vector) or a matrix (``logmel``, ``mfcc``, ``chroma``).
+"""What a model sees of a clip: one vector or a matrix (bands, frames), of one kind or of several joined.
 
-Light to import: librosa, soundfile and helper processes are imported where a clip is really computed, so
-a peer whose features are all cached pays for none of them.
+Light to import: librosa, openSMILE, torch, soundfile and helper processes are imported where a clip is really
+computed, so a peer whose features are all cached pays for none of them.
 """
 
 from __future__ import annotations
@@ -17,88 +17,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import cache, filters, functionals
-from p2pser.speech.contours import delta
+from p2pser.speech import cache, functionals, levels, matrices, opensmile_sets
 
 Array = NDArray[np.float32]
 
-WINDOW, HOP = 0.025, 0.010
-"""Frame and hop of the matrices [s]."""
 
-FLOOR = 1e-10
-"""Power below which a logarithm is cut (full scale is 1)."""
+# -- one clip ------------------------------------------------------------------------------------------------
 
 
-def _bands(signal: Array, kind: str, settings: FeatureSettings) -> Array:
-    """Return the power (bands, frames) in the mel bands or pitch classes."""
-    # Pitch classes need four times the resolution in frequency.
-    window = filters.hann(round((WINDOW if kind == "mel" else 4 * WINDOW) * settings.sample_rate))
-    n_fft = 1 << (window.size - 1).bit_length()
-    if kind == "mel":
-        bank = filters.mel(settings.sample_rate, n_fft, settings.n_mels)
-    else:
-        bank = filters.chroma(settings.sample_rate, n_fft)
-    hop = round(HOP * settings.sample_rate)
-    padded = np.pad(signal, (window.size // 2, window.size - window.size // 2))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
-    spectrum = np.fft.rfft(frames * window, n_fft)
-    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
-    return np.asarray(bank @ power.T, dtype=np.float32)
+def parts(settings: FeatureSettings) -> list[FeatureSettings]:
+    """Return the settings of each single kind, in the order in which they are joined."""
+    return [settings.model_copy(update={"kind": kind}) for kind in settings.kinds]
 
 
-def frames(settings: FeatureSettings) -> int:
-    """Return the number of frames of a matrix: one every 10 ms of ``seconds``."""
-    return max(1, round(settings.seconds / HOP))
+def raw(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
+    """Return what the cache keeps of one signal and one kind: of ssl all layers' means, else the features."""
+    samples = levels.prepared(np.ascontiguousarray(signal, dtype=np.float32), settings)
+    if settings.kind == "functionals":
+        return functionals.functionals(samples, settings)
+    if settings.kind == "ssl":
+        from p2pser.speech import encoders
+
+        return encoders.layer_means(samples, settings)
+    if settings.kind in opensmile_sets.SIZES:
+        return opensmile_sets.compute(samples, settings.kind, settings.sample_rate)
+    return matrices.compute(samples, settings)
 
 
-def _cut(signal: Array, settings: FeatureSettings) -> Array:
-    """Return ``seconds`` of the signal: its middle, or the whole in the middle of silence."""
-    wanted = round(settings.seconds * settings.sample_rate)
-    if signal.size >= wanted:
-        start = (signal.size - wanted) // 2
-        return signal[start : start + wanted]
-    before = (wanted - signal.size) // 2
-    return np.pad(signal, (before, wanted - signal.size - before))
+def raw_shape(settings: FeatureSettings) -> tuple[int, ...]:
+    """Return the shape of what ``raw`` returns; raises ConfigError for ssl without its encoder."""
+    if settings.kind == "ssl":
+        from p2pser.speech import encoders
+
+        return encoders.shape(settings)
+    if settings.kind in opensmile_sets.SIZES:
+        return (opensmile_sets.SIZES[settings.kind],)
+    if settings.kind == "functionals":
+        return (len(functionals.names(settings)),)
+    return (len(matrices.names(settings)), matrices.frames(settings))
+
+
+def join(raws: Sequence[Array], settings: FeatureSettings) -> Array:
+    """Return a clip's features of what ``raw`` gave for each of its ``parts``."""
+    found = []
+    for kind, part in zip(settings.kinds, raws):
+        if kind == "ssl":
+            from p2pser.speech import encoders
+
+            part = encoders.weighted(part, settings)
+        found.append(part)
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def compute(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
     """Return the features of one signal (samples,) mono at ``settings.sample_rate``, full scale 1.
 
-    ``functionals``: (D,); ``logmel``: (n_mels, frames) in dB; ``mfcc``: (3 n_mfcc, frames), with first and
-    second deltas; ``chroma``: (12, frames), each frame's largest 1. All float32 and finite, not normalised.
+    A vector (D,) or a matrix (bands, frames), as ``shape`` says: float32 and finite, not normalised; joined kinds one
+    after the other. Raises ConfigError where an extra or an encoder is missing.
     """
-    samples = np.ascontiguousarray(signal, dtype=np.float32)
-    if settings.kind == "functionals":
-        return functionals.functionals(samples, settings)
-    samples = _cut(samples, settings)
-    count = frames(settings)
-    if settings.kind == "chroma":
-        power = _bands(samples, "chroma", settings)[:, :count]
-        return np.asarray(power / np.maximum(power.max(axis=0, keepdims=True), FLOOR))
-    mel: Array = 10 * np.log10(_bands(samples, "mel", settings)[:, :count] + FLOOR)
-    # Nothing below 80 dB under the clip's loudest band: silence around a clip is not a hole 100 dB deep.
-    mel = np.maximum(mel, mel.max() - 80.0)
-    if settings.kind == "logmel":
-        return mel
-    cepstrum = filters.cosine(settings.n_mels, settings.n_mfcc) @ mel
-    first = delta(cepstrum)
-    return np.concatenate([cepstrum, first, delta(first)]).astype(np.float32)
+    return join([raw(signal, part) for part in parts(settings)], settings)
 
 
 def names(settings: FeatureSettings) -> list[str]:
     """Return the names of the features: of the D entries of a vector, or of a matrix's bands."""
-    if settings.kind == "functionals":
-        return functionals.names(settings)
-    if settings.kind == "mfcc":
-        parts = ("mfcc", "mfcc_delta", "mfcc_delta2")
-        return [f"{part}.{k}" for part in parts for k in range(settings.n_mfcc)]
-    return [f"{settings.kind}.{k}" for k in range(settings.n_mels if settings.kind == "logmel" else 12)]
+    found = []
+    for part in parts(settings):
+        if part.kind == "functionals":
+            found += functionals.names(part)
+        elif part.kind == "ssl":
+            found += [f"ssl.{k}" for k in range(raw_shape(part)[1])]
+        elif part.kind in opensmile_sets.SIZES:
+            found += opensmile_sets.names(part.kind)
+        else:
+            found += matrices.names(part)
+    return found
 
 
 def shape(settings: FeatureSettings) -> tuple[int, ...]:
     """Return the shape of one clip's features: (D,) or (bands, frames)."""
-    count = len(names(settings))
-    return (count,) if settings.kind == "functionals" else (count, frames(settings))
+    shapes = [raw_shape(part)[1:] if part.kind == "ssl" else raw_shape(part) for part in parts(settings)]
+    return (sum(one[0] for one in shapes), *shapes[0][1:])
+
+
+def stores(settings: FeatureSettings) -> list[cache.Store]:
+    """Return where the cache keeps each of the ``parts``."""
+    return [cache.Store(part, raw_shape(part)) for part in parts(settings)]
+
+
+def find(digest: str, where: Sequence[cache.Store], settings: FeatureSettings) -> Array | None:
+    """Return the features of a recording with this content, or None where not all parts are in their stores."""
+    raws = []
+    for store in where:
+        found = store.get(digest)
+        if found is None:
+            return None
+        raws.append(found)
+    return join(raws, settings)
 
 
 # -- many clips ----------------------------------------------------------------------------------------------
@@ -138,13 +152,13 @@ def extraction(
     from p2pser.speech import extractor  # which imports this module
 
     began = time.perf_counter()
-    store = cache.Store(settings, shape(settings))
+    where = stores(settings)
     index = cache.Index()
     results: list[Array | None] = [None] * len(paths)
     missing: dict[Path, list[int]] = {}
     for place, path in enumerate(paths):
         digest = index.find(path)
-        results[place] = None if digest is None else store.get(digest)
+        results[place] = None if digest is None else find(digest, where, settings)
         if results[place] is None:
             missing.setdefault(path, []).append(place)
     helpers = extractor.helpers(workers, len(missing))

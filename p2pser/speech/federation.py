@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pser.config import Config
 from p2pser.errors import CorpusError, nearest
-from p2pser.speech import corpora, features
+from p2pser.speech import corpora, features, targets
 from p2pser.speech.folds import Split, folds, partition
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import Statistics, by_speaker
@@ -23,7 +23,7 @@ from p2pser.speech.normalise import Statistics, by_speaker
 class Examples:
     """n clips: features ``(n, D)`` or ``(n, bands, frames)`` float32, not normalised; labels ``(n,)`` int64.
 
-    Labels are places in ``Federation.labels``; ``paths`` are relative to the corpus; ``genders`` are ``"f"``, ``"m"``
+    Labels are places in ``Federation.labels``, -1 where unknown; ``paths`` are relative to the corpus; ``genders`` are ``"f"``, ``"m"``
     or ``""``, and () where nobody gave them.
     """
 
@@ -32,6 +32,10 @@ class Examples:
     speakers: tuple[str, ...]
     paths: tuple[str, ...]
     genders: tuple[str, ...] = ()
+    soft: NDArray[np.float32] | None = None
+    """Shares of each label ``(n, C)``, each row summing to 1; None where the labels are all that is learned."""
+    dimensions: NDArray[np.float32] | None = None
+    """``(n, 3)`` arousal, valence, dominance from -1 to 1, NaN where unknown; None where they are not learned."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +46,8 @@ class Examples:
             return tuple(values[place] for place in places) if values else ()
 
         return Examples(self.features[places], self.labels[places], chosen(self.speakers), chosen(self.paths),
-                        chosen(self.genders))
+                        chosen(self.genders), None if self.soft is None else self.soft[places],
+                        None if self.dimensions is None else self.dimensions[places])
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,7 @@ def federate(
     if only is not None and only == hub and settings.partition == "own":
         return _without_recordings(config, peers, only)
     whole = corpora.load(settings.name, settings.data, seed=settings.seed)
-    labels = choose_labels(whole, settings.labels)
-    corpus = with_labels(whole, labels)
+    labels, corpus = to_learn(config, whole)
     splits = folds(corpus, settings.split)
     if settings.fold >= len(splits):
         has = f"folds 0 to {len(splits) - 1}" if len(splits) > 1 else "fold 0 only"
@@ -116,12 +120,12 @@ def federate(
         if peer == hub:
             train[peer] = nothing(features.shape(config.features))
             continue
-        examples = _examples(corpus, labels, held[peer], by_index)
+        examples = _examples(config, corpus, labels, held[peer], by_index)
         if examples is None:
             what = f"peer {peer} has no usable training clip"
             raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
         train[peer] = examples
-    test = _examples(corpus, labels, split.test, by_index)
+    test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         what = f"the test set {split.name} has no usable clip"
         raise CorpusError(_no_clips(what, split.test, corpus, unusable))
@@ -168,6 +172,19 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     return training.apply(examples.features)
 
 
+def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
+    """Return the emotions to learn (none where only dimensions are), and the corpus with the clips that can teach what
+    ``training.task`` says; the others go to ``left_out``.
+
+    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do.
+    """
+    task = config.training.task
+    labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
+    if task == "classes":
+        return labels, with_labels(whole, labels)
+    return labels, targets.with_dimensions(whole, labels, config.corpus.scale)
+
+
 def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted.
 
@@ -199,14 +216,14 @@ def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
 def resolve(config: Config, corpus: Corpus) -> str:
     """Return what ``features.normalise`` means here: none, global or speaker.
 
-    ``auto`` is the corpus's default for functionals, global for matrices and where the partition deals single clips:
+    ``auto`` is the corpus's default for vectors, global for matrices and where the partition deals single clips:
     a peer with a few clips of a speaker, perhaps of one emotion, would take that emotion for the speaker. Raises
     CorpusError for ``speaker`` where speakers are not named.
     """
     how = config.features.normalise
     if how == "auto":
         whole = config.corpus.partition in ("auto", "speaker", "own")
-        return corpus.default_normalise if config.features.kind == "functionals" and whole else "global"
+        return corpus.default_normalise if config.features.vector and whole else "global"
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
                           "name them: name them in a manifest, or set features.normalise to global")
@@ -214,6 +231,7 @@ def resolve(config: Config, corpus: Corpus) -> str:
 
 
 def _examples(
+    config: Config,
     corpus: Corpus,
     labels: tuple[str, ...],
     indices: Sequence[int],
@@ -225,10 +243,14 @@ def _examples(
         return None
     return Examples(
         features=np.stack([found for _, found in usable]),
-        labels=np.array([labels.index(clip.emotion or "") for clip, _ in usable], dtype=np.int64),
+        labels=np.array([labels.index(clip.emotion) if clip.emotion in labels else -1 for clip, _ in usable],
+                        dtype=np.int64),
         speakers=tuple(clip.speaker for clip, _ in usable),
         paths=tuple(corpus.relative(clip) for clip, _ in usable),
         genders=tuple(clip.gender for clip, _ in usable),
+        soft=targets.shares([clip for clip, _ in usable], labels)
+        if config.training.soft_labels and config.training.task != "dimensions" else None,
+        dimensions=targets.dimensions([clip for clip, _ in usable]) if config.training.task != "classes" else None,
     )
 
 

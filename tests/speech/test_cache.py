@@ -36,7 +36,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was computed and read, in order."""
     made: list[str] = []
-    compute, digest = features.compute, cache.content_digest
+    compute, digest = features.raw, cache.content_digest
 
     def counted(signal: np.ndarray, chosen: FeatureSettings) -> np.ndarray:
         made.append("compute")
@@ -46,7 +46,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append("read")
         return digest(path)
 
-    monkeypatch.setattr(features, "compute", counted)
+    monkeypatch.setattr(features, "raw", counted)
     monkeypatch.setattr(cache, "content_digest", read)
     return made
 

@@ -292,4 +292,4 @@ def test_the_command(clips: list[Path]) -> None:
     again = CliRunner().invoke(command, arguments)
     assert "0 computed, 9 found in the cache" in again.stdout
     assert f"left out: {clips[9]}" in again.stderr
-    assert Path(document["cache"]).is_dir()
+    assert [Path(one).is_dir() for one in document["caches"]] == [True]

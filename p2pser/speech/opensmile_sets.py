@@ -1,0 +1,56 @@
+"""openSMILE's feature sets, one vector a clip: eGeMAPSv02 (88) and ComParE 2016 (6,373).
+
+Eyben et al. 2016, IEEE Trans. Affective Computing 7(2); Schuller et al. 2016, Interspeech (ComParE). Computed by
+audEERING's ``opensmile`` (Eyben et al. 2010, ACM Multimedia), the extra of that name, whose licence is for
+research and private use. Imported when the first clip is computed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.errors import ConfigError
+
+SIZES = {"egemaps": 88, "compare": 6373}
+"""Length of the vector of each set."""
+
+_NAMES = {"egemaps": "eGeMAPSv02", "compare": "ComParE_2016"}
+
+
+def version() -> str:
+    """Return the version of opensmile that is installed; raises ConfigError where none is."""
+    try:
+        return importlib.metadata.version("opensmile")
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError("features.kind egemaps and compare are openSMILE's, which is not installed: "
+                          "pip install 'p2pser[opensmile]'") from None
+
+
+@lru_cache(maxsize=len(SIZES))
+def _smile(kind: str) -> Any:
+    version()
+    import opensmile
+
+    return opensmile.Smile(opensmile.FeatureSet[_NAMES[kind]], opensmile.FeatureLevel.Functionals)
+
+
+def names(kind: str) -> list[str]:
+    """Return the names that the set gives its entries, after ``egemaps.`` or ``compare.``; raises ConfigError
+    without openSMILE.
+    """
+    return [f"{kind}.{name}" for name in _smile(kind).feature_names]
+
+
+def compute(signal: NDArray[np.float32], kind: str, sample_rate: int) -> NDArray[np.float32]:
+    """Return the set's vector (D,) float32 of a signal (samples,) at ``sample_rate`` [Hz]; raises ConfigError
+    without openSMILE.
+
+    What openSMILE leaves undefined is 0.
+    """
+    vector = _smile(kind).process_signal(signal, sample_rate).to_numpy(dtype=np.float32)[0]
+    return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
