@@ -47,15 +47,15 @@ class CorpusSettings(Section):
         "emotions that count as another: {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
     split: str = Field(
         "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (each of several corpora by its "
-                            "own), corpus:NAME or language:NAME (that one is tested, the others trained on; without a "
-                            "name, each in turn); auto: loso for emodb, emobox for ravdess, each for several corpora, "
-                            "group:4 for the rest")
+                            "own), corpus:NAME or language:NAME (that one is tested, the others trained on; without "
+                            "a name, each in turn); auto: loso for emodb, emobox for ravdess, each for several "
+                            "corpora, group:4 for the rest")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
         "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), corpus or "
-                            "language (each peer's clips are of one, speakers whole; as many peers for each as its clips "
-                            "ask for, or corpus:even, equally many), or own (all clips are this peer's); auto: corpus "
-                            "for several corpora, else speaker")
+                            "language (each peer's clips are of one, speakers whole; as many peers for each as its "
+                            "clips ask for, or corpus:even, equally many), or own (all clips are this peer's); auto: "
+                            "corpus for several corpora, else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
     scale: tuple[float, float] | None = _shared(None,
         "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; default: "
@@ -177,11 +177,11 @@ class ModelSettings(Section):
 
     name: str = _shared("mlp", "the family (p2pser models lists them)")
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = _shared((128,),
-        "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn (the last "
-        "is the recurrent layer's); the default is the family's own")
+        "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn (the "
+        "last is the recurrent layer's); the default is the family's own")
     dropout: float = _shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
     kernel_size: int = _shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
-    stride: int = _shared(3, "frames whose mean is one step of a network over time (all but mlp and cnn2d)", ge=1, le=100)
+    stride: int = _shared(3, "frames whose mean is one step of a network over time (not cnn2d)", ge=1, le=100)
     bidirectional: bool = _shared(True, "recurrent layers read a clip in both directions")
     width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "

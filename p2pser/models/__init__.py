@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING
 from p2pser import seeding
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError, nearest
+from p2pser.models import widths
+from p2pser.speech.emotions import DIMENSIONS
 
 if TYPE_CHECKING:
     from torch import nn
 
-FAMILIES = {"mlp": "p2pser.models.mlp", "cnn2d": "p2pser.models.cnn2d"}
+FAMILIES = {
+    "mlp": "p2pser.models.mlp",
+    "cnn2d": "p2pser.models.cnn2d",
+    "gru": "p2pser.models.gru",
+    "lstm": "p2pser.models.lstm",
+}
 """Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters
 undrawn.
 """
@@ -30,20 +37,29 @@ def names() -> list[str]:
     return sorted(FAMILIES)
 
 
+def outputs(task: str, classes: int) -> int:
+    """Return how many numbers a model gives for a clip: a score a class, then arousal, valence and dominance, as
+    ``training.task`` says.
+    """
+    return (0 if task == "dimensions" else classes) + (0 if task == "classes" else len(DIMENSIONS))
+
+
 def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """Return a new network for features of ``shape`` (without the batch), its parameters drawn from (seed,
     "init").
 
-    shape: (D,) of functionals or (bands, frames) of a matrix. classes: number of emotions, at least 2.
+    shape: (D,) of functionals or (bands, frames) of a matrix. classes: number of outputs (``outputs``), at least 2.
     The network maps (n, *shape) float32 to logits (n, classes).
 
-    Raises ModelError for an unknown name (naming the nearest) and for a shape that the family cannot take.
+    Raises ModelError for an unknown name (naming the nearest), for a shape that the family cannot take, and for
+    several widths, or one below 1 where the family has one only.
     """
     if settings.name not in FAMILIES:
         raise ModelError(f"there is no model {settings.name!r}{nearest(settings.name, FAMILIES)}")
     if classes < 2:
         raise ModelError(f"a model needs at least 2 emotions to tell apart, not {classes}; "
                          "check the corpus's labels")
+    widths.only(settings)
     family = importlib.import_module(FAMILIES[settings.name])
     module: nn.Module = family.make(settings, tuple(shape), classes)
     initialise(module, seed)
@@ -54,8 +70,10 @@ def initialise(module: nn.Module, seed: int) -> None:
     """Draw the module's parameters in place from (seed, "init").
 
     Weights of linear and convolutional layers: uniform within 1/sqrt(fan_in) (LeCun et al. 1998, as torch
-    does), or within sqrt(6/fan_in) where a layer has ``he = True`` (He et al. 2015); their biases 0. Norms:
-    scale 1, shift 0.
+    does), or within sqrt(6/fan_in) where a layer has ``he = True`` (He et al. 2015), or within a layer's
+    ``bound`` (recurrent layers: 1/sqrt(hidden), as torch does; orthogonal ones would come out of a QR
+    decomposition, whose last bits differ from machine to machine); their biases 0. Norms: scale 1, shift 0.
+    What a layer's ``drawn_`` sets comes last.
     """
     import torch
 
@@ -64,12 +82,14 @@ def initialise(module: nn.Module, seed: int) -> None:
         for layer in module.modules():
             own = dict(layer.named_parameters(recurse=False))
             for name, parameter in own.items():
-                if name == "bias":
+                if name.startswith("bias"):
                     parameter.zero_()
                 elif parameter.dim() == 1:
                     parameter.fill_(1.0)
                 else:
                     fan_in = parameter[0].numel()
-                    bound = math.sqrt((6.0 if getattr(layer, "he", False) else 1.0) / fan_in)
+                    bound = getattr(layer, "bound", math.sqrt((6.0 if getattr(layer, "he", False) else 1.0) / fan_in))
                     values = (draws.random(parameter.shape) * 2.0 - 1.0) * bound
                     parameter.copy_(torch.from_numpy(values))
+            if callable(drawn := getattr(layer, "drawn_", None)):
+                drawn()

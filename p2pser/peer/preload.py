@@ -15,6 +15,8 @@ import torch
 import zmq
 
 import p2pser.models.cnn2d
+import p2pser.models.gru
+import p2pser.models.lstm
 import p2pser.models.mlp
 import p2pser.peer.runtime
 import p2pser.speech.extractor

@@ -1,0 +1,143 @@
+"""Recurrent networks over the frames of a matrix, with attention over time: what families ``gru`` and ``lstm`` share.
+
+Recurrent networks with attention pooling for speech emotion: Mirsamadi et al. 2017.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from p2pser.config import ModelSettings
+from p2pser.errors import ModelError
+from p2pser.models.layers import Linear
+
+ALIKE = 1e-3
+"""Frames whose features differ by less, in standard deviations, are taken for the same silence."""
+
+
+class GRU(nn.GRU):
+    """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional; parameters
+    undrawn.
+    """
+
+    def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
+        super().__init__(inputs, hidden, bidirectional=bidirectional)
+        self.bound = 1 / math.sqrt(hidden)
+
+    def reset_parameters(self) -> None:
+        """Do nothing: ``models.initialise`` draws all parameters, within ``bound``."""
+
+    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(inputs)[0]
+
+
+class LSTM(nn.LSTM):
+    """torch.nn.LSTM of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional; parameters
+    undrawn.
+    """
+
+    def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
+        super().__init__(inputs, hidden, bidirectional=bidirectional)
+        self.bound = 1 / math.sqrt(hidden)
+
+    def reset_parameters(self) -> None:
+        """Do nothing: ``models.initialise`` draws all parameters, within ``bound``."""
+
+    def drawn_(self) -> None:
+        """Open the forget gates: their biases are 1, so that a gradient reaches far back from the start (Jozefowicz et
+        al. 2015).
+        """
+        for name, parameter in self.named_parameters():
+            if name.startswith("bias_ih"):
+                parameter[self.hidden_size : 2 * self.hidden_size] = 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(inputs)[0]
+
+
+class Attention(nn.Module):
+    """Mean of states (T, n, H) over time, weighted by the softmax of a linear score of each: (n, H).
+
+    padding: (T, n), True where a state is not to be attended to. Where all of a clip is padding, nothing is.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.score = Linear(inputs, 1, bias=False)
+
+    def forward(self, states: Tensor, padding: Tensor) -> Tensor:
+        scores = self.score(states).squeeze(-1)
+        # Not minus infinity: a clip that is all padding would have no weights at all.
+        weights = torch.softmax(scores - 1e4 * padding.to(scores.dtype), 0)
+        return (weights.unsqueeze(-1) * states).sum(0)
+
+
+def padding(frames: Tensor) -> Tensor:
+    """Return (T, n) bool for frames (T, n, bands): True in a run of two or more equal frames at a clip's start or end.
+
+    Clips shorter than ``features.seconds`` lie in the middle of digital silence, whose frames are all equal; so what
+    was padded is known from the features themselves, to whoever predicts too.
+    """
+    found = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
+    if len(frames) > 1:
+        for ordered in (frames, frames.flip(0)):
+            other = ((ordered - ordered[:1]).abs() > ALIKE).any(-1)
+            run = other.cumsum(0) == 0
+            run = run & run[1:2]
+            found = found | (run if ordered is frames else run.flip(0))
+    return found
+
+
+class Recurrent(nn.Module):
+    """(n, bands, frames) float32 to logits (n, classes).
+
+    The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention over the steps of the
+    clip (not its padding); dropout before each layer but the first, and before the linear head.
+    """
+
+    def __init__(self, layer: type[GRU | LSTM], bands: int, hidden: tuple[int, ...], classes: int, *, stride: int,
+                 bidirectional: bool, dropout: float) -> None:
+        super().__init__()
+        outputs = [width * (2 if bidirectional else 1) for width in hidden]
+        self.layers = nn.ModuleList(
+            layer(before, width, bidirectional) for before, width in zip([bands, *outputs], hidden))
+        self.attention = Attention(outputs[-1])
+        self.head = Linear(outputs[-1], classes)
+        self.stride = stride
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        frames = steps(features, self.stride)
+        states = frames
+        for number, layer in enumerate(self.layers):
+            states = layer(self._dropped(states) if number else states)
+        return self.head(self._dropped(self.attention(states, padding(frames))))  # type: ignore[no-any-return]
+
+    def _dropped(self, states: Tensor) -> Tensor:
+        if self.training and self.dropout:
+            return nn.functional.dropout(states, self.dropout)
+        return states
+
+
+def steps(features: Tensor, stride: int) -> Tensor:
+    """Return the means (T, n, bands) of every ``stride`` frames of (n, bands, frames); what is left over is cut."""
+    stride = min(stride, features.shape[-1])
+    if stride > 1:
+        features = nn.functional.avg_pool1d(features, stride)
+    return features.permute(2, 0, 1).contiguous()
+
+
+def make(layer: type[GRU | LSTM], settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a network of such layers, parameters yet to be drawn. Raises ModelError where the features are not a
+    matrix or no layer is asked.
+    """
+    if len(shape) != 2:
+        raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
+                         "set features.kind=mfcc or model.name=mlp")
+    if not settings.hidden:
+        raise ModelError(f"model {settings.name!r} needs at least one recurrent layer; set model.hidden=[64]")
+    return Recurrent(layer, shape[0], settings.hidden, classes, stride=settings.stride,
+                     bidirectional=settings.bidirectional, dropout=settings.dropout)
