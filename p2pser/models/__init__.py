@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "mlp": "p2pser.models.mlp",
+    "cnn1d-shallow": "p2pser.models.cnn1d",
+    "cnn1d": "p2pser.models.cnn1d",
     "cnn2d": "p2pser.models.cnn2d",
+    "crnn": "p2pser.models.crnn",
     "gru": "p2pser.models.gru",
     "lstm": "p2pser.models.lstm",
 }

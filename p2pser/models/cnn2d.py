@@ -13,6 +13,7 @@ from torch import Tensor, cat, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Conv2d, Linear
+from p2pser.models.widths import only, units
 
 CHANNELS = (16, 32, 64, 128)
 """The channels where ``model.hidden`` is left at its default: about 100 thousand parameters."""
@@ -24,18 +25,24 @@ class CNN2d(nn.Module):
     A block: 3 x 3 convolution (the first with stride 2, which quarters the cost of all), GroupNorm, ReLU, 2 x
     2 mean pooling (where a side is still at least 2). Then mean and maximum over time and bands, dropout, a
     linear head.
+
+    groups: of each GroupNorm. scale: what the pooled maps are multiplied by (``models.widths``; between blocks
+    GroupNorm undoes any scale).
     """
 
-    def __init__(self, channels: tuple[int, ...], classes: int, dropout: float) -> None:
+    def __init__(self, channels: tuple[int, ...], groups: tuple[int, ...], classes: int, dropout: float,
+                 scale: float = 1.0) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList()
-        for before, after in zip((1, *channels[:-1]), channels):
+        for before, after, count in zip((1, *channels[:-1]), channels, groups):
             self.convolutions.append(
                 Conv2d(before, after, 3, stride=2 if before == 1 else 1, padding=1, bias=False))
-            self.norms.append(nn.GroupNorm(math.gcd(after, 8), after))
+            self.norms.append(nn.GroupNorm(count, after))
         self.head = Linear(2 * channels[-1], classes)
+        self.head.sources = 2
         self.dropout = dropout
+        self.scale = scale
 
     def forward(self, features: Tensor) -> Tensor:
         maps = features.unsqueeze(1)
@@ -44,6 +51,8 @@ class CNN2d(nn.Module):
             stride = (2 if maps.shape[2] > 1 else 1, 2 if maps.shape[3] > 1 else 1)
             maps = nn.functional.avg_pool2d(maps, stride)
         pooled = cat((maps.mean((2, 3)), maps.amax((2, 3))), 1)
+        if self.scale != 1:
+            pooled = pooled * self.scale
         if self.training and self.dropout:
             pooled = nn.functional.dropout(pooled, self.dropout)
         return self.head(pooled)  # type: ignore[no-any-return]
@@ -60,4 +69,8 @@ def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Mo
     channels = CHANNELS if settings.hidden == default else settings.hidden
     if not channels:
         raise ModelError("model 'cnn2d' needs at least one block of channels; set model.hidden=[16, 32, 64]")
-    return CNN2d(channels, classes, settings.dropout)
+    # Of any width a group has as many channels: what a channel is scaled by depends on its group alone.
+    per_group = [whole // math.gcd(whole, 8) for whole in channels]
+    kept = tuple(units(whole, only(settings), size) for whole, size in zip(channels, per_group))
+    groups = tuple(count // size for count, size in zip(kept, per_group))
+    return CNN2d(kept, groups, classes, settings.dropout, channels[-1] / kept[-1])

@@ -9,21 +9,29 @@ from torch import Tensor, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Linear
+from p2pser.models.widths import only, units
 
 
 class MLP(nn.Module):
-    """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters."""
+    """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters.
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float) -> None:
+    scales: what the units of each hidden layer are multiplied by (``models.widths``); default 1.
+    """
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float,
+                 scales: tuple[float, ...] = ()) -> None:
         super().__init__()
         widths = (inputs, *hidden)
         self.hidden = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.head = Linear(widths[-1], classes)
         self.dropout = dropout
+        self.scales = scales or (1.0,) * len(hidden)
 
     def forward(self, features: Tensor) -> Tensor:
-        for layer in self.hidden:
+        for layer, scale in zip(self.hidden, self.scales):
             features = layer(features).relu_()
+            if scale != 1:
+                features = features * scale
             if self.training and self.dropout:
                 features = nn.functional.dropout(features, self.dropout)
         return self.head(features)  # type: ignore[no-any-return]
@@ -36,4 +44,7 @@ def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Mo
     if len(shape) != 1:
         raise ModelError(f"model 'mlp' takes functionals, one vector a clip, not features of shape {shape}; "
                          "set features.kind=functionals or model.name=cnn2d")
-    return MLP(shape[0], settings.hidden, classes, settings.dropout)
+    width = only(settings)
+    hidden = tuple(units(whole, width) for whole in settings.hidden)
+    scales = tuple(whole / kept for whole, kept in zip(settings.hidden, hidden))
+    return MLP(shape[0], hidden, classes, settings.dropout, scales)

@@ -1,0 +1,94 @@
+"""Networks of different widths, one inside the other: the first units of every hidden layer, inputs and outputs whole.
+
+A network of width w has the share w of the hidden units of the whole one, and each of its parameters is one of the
+whole network's. Its hidden activations are multiplied by 1 / w, as those that dropout leaves are: sums over fewer
+units then have the size that the next layer knows. The scale belongs to the network, in training and in use.
+
+Source: E. Diao, J. Ding, V. Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for
+Heterogeneous Clients", ICLR 2021 (there the scale is used in training only, as all are evaluated as the whole network).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from p2pser.config import ModelSettings
+from p2pser.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NARROWED = ("mlp", "cnn2d")
+"""Families that can be narrowed."""
+
+
+def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
+    """Return the width of each of ``peers`` peers. Raises ConfigError where the setting is of another number."""
+    if len(settings.width) == 1:
+        return settings.width * peers
+    if len(settings.width) != peers:
+        raise ConfigError(f"model.width gives the widths of {len(settings.width)} peers, and there are {peers}: give "
+                          "one for each, such as 0.25*4,0.5*2,1*2, or one for all")
+    return settings.width
+
+
+def of_width(settings: ModelSettings, width: float) -> ModelSettings:
+    """Return the settings of a network of this width."""
+    return settings.model_copy(update={"width": (width,)})
+
+
+def only(settings: ModelSettings) -> float:
+    """Return the width of the one network that is to be built.
+
+    Raises ModelError where there are several, or the family has one width only.
+    """
+    if len(settings.width) != 1:
+        raise ModelError(f"model.width gives {len(settings.width)} widths where one network is built: give one")
+    if settings.width[0] != 1 and settings.name not in NARROWED:
+        raise ModelError(f"model {settings.name!r} comes in one width: leave model.width at 1, or set model.name to "
+                         f"one of {', '.join(NARROWED)}")
+    return settings.width[0]
+
+
+def units(whole: int, width: float, multiple: int = 1) -> int:
+    """Return the number of units of a layer with ``whole`` units at this width: a multiple, at least one of it.
+
+    >>> units(128, 0.25), units(10, 0.25), units(128, 0.1, 8)
+    (32, 3, 16)
+    """
+    return min(whole, max(1, math.floor(whole / multiple * width + 0.5)) * multiple)
+
+
+def held(whole: nn.Module, narrow: nn.Module) -> Tensor:
+    """Return which parameters of ``whole``'s row (D,) are those of ``narrow``'s: bool, as many True as its row is long.
+
+    Of each dimension the first entries; where a dimension holds several vectors side by side, the first of each: the
+    gates of a recurrent layer, and the inputs of layers that say so by ``sources``. Raises ModelError where one network
+    is not inside the other.
+    """
+    import torch
+
+    layers, parts = dict(narrow.named_modules()), []
+    for path, layer in whole.named_modules():
+        if path not in layers:
+            raise ModelError(f"the narrow network has no layer {path}")
+        own = dict(layers[path].named_parameters(recurse=False))
+        for name, parameter in layer.named_parameters(recurse=False):
+            inside = torch.ones((), dtype=torch.bool)
+            for size, kept, blocks in zip(parameter.shape, own[name].shape, _blocks(layer, name, parameter.dim())):
+                if kept > size or size % blocks or kept % blocks:
+                    raise ModelError(f"the narrow network's {path}.{name} is not inside the whole one's")
+                first = torch.arange(size) % (size // blocks) < kept // blocks
+                inside = inside.unsqueeze(-1) & first
+            parts.append(inside.reshape(-1))
+    return torch.cat(parts)
+
+
+def _blocks(layer: nn.Module, name: str, dimensions: int) -> tuple[int, ...]:
+    """How many vectors lie side by side along each dimension of a parameter."""
+    from torch import nn
+
+    gates = 3 if isinstance(layer, nn.GRU) else 4 if isinstance(layer, nn.LSTM) else 1
+    sources = 1 if name.startswith("weight_hh") else int(getattr(layer, "sources", 1))
+    return (gates, sources, *(1,) * dimensions)[:dimensions]
