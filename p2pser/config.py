@@ -210,7 +210,10 @@ class ModelSettings(Section):
 
 
 BY_MODEL: dict[str, dict[str, Any]] = {
+    "cnn1d-shallow": {"features.kind": "mfcc", "model.hidden": (128,)},
+    "cnn1d": {"features.kind": "mfcc", "model.hidden": (64, 64, 96)},
     "cnn2d": {"features.kind": "logmel", "model.hidden": (16, 32, 64, 128)},
+    "crnn": {"features.kind": "logmel", "model.hidden": (16, 32, 48)},
     "gru": {"features.kind": "mfcc", "model.hidden": (64,)},
     "lstm": {"features.kind": "mfcc", "model.hidden": (64,)},
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
-from p2pser.models.layers import Linear
+from p2pser.models.layers import Linear, dropped
 
 ALIKE = 1e-3
 """Frames whose features differ by less, in standard deviations, are taken for the same silence."""
@@ -113,13 +113,9 @@ class Recurrent(nn.Module):
         frames = steps(features, self.stride)
         states = frames
         for number, layer in enumerate(self.layers):
-            states = layer(self._dropped(states) if number else states)
-        return self.head(self._dropped(self.attention(states, padding(frames))))  # type: ignore[no-any-return]
-
-    def _dropped(self, states: Tensor) -> Tensor:
-        if self.training and self.dropout:
-            return nn.functional.dropout(states, self.dropout)
-        return states
+            states = layer(dropped(states, self.dropout, self.training) if number else states)
+        pooled = self.attention(states, padding(frames))
+        return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 def steps(features: Tensor, stride: int) -> Tensor:

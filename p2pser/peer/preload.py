@@ -14,7 +14,9 @@ import safetensors.numpy
 import torch
 import zmq
 
+import p2pser.models.cnn1d
 import p2pser.models.cnn2d
+import p2pser.models.crnn
 import p2pser.models.gru
 import p2pser.models.lstm
 import p2pser.models.mlp

@@ -1,0 +1,64 @@
+"""Convolutions over bands and time, then a gated recurrent layer over time with attention pooling."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from p2pser.config import ModelSettings
+from p2pser.errors import ModelError
+from p2pser.models.layers import Conv2d, Linear, dropped
+from p2pser.models.recurrent import GRU, Attention, padding, steps
+
+POOL = 4
+"""Bands whose largest is kept after each block."""
+
+
+class CRNN(nn.Module):
+    """(n, bands, frames) float32 to logits (n, classes).
+
+    The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution, GroupNorm, ReLU, the maximum of every
+    ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is left of bands and channels goes through
+    a GRU, then attention over the steps of the clip (not its padding), dropout, a linear head.
+    """
+
+    def __init__(self, bands: int, channels: tuple[int, ...], units: int, classes: int, *, stride: int,
+                 bidirectional: bool, dropout: float) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            Conv2d(before, after, 3, padding=1, bias=False) for before, after in zip((1, *channels), channels))
+        self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(after, 8), after) for after in channels)
+        for _ in channels:
+            bands = max(1, bands // POOL)
+        outputs = units * (2 if bidirectional else 1)
+        self.layer = GRU(bands * channels[-1], units, bidirectional)
+        self.attention = Attention(outputs)
+        self.head = Linear(outputs, classes)
+        self.stride = stride
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        frames = steps(features, self.stride)
+        maps = frames.permute(1, 2, 0).unsqueeze(1)
+        for convolution, norm in zip(self.convolutions, self.norms):
+            maps = norm(convolution(maps)).relu_()
+            maps = nn.functional.max_pool2d(maps, (min(POOL, maps.shape[2]), 1))
+        states = self.layer(dropped(maps.flatten(1, 2).permute(2, 0, 1).contiguous(), self.dropout, self.training))
+        pooled = self.attention(states, padding(frames))
+        return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
+
+
+def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
+    matrix or a block or the recurrent layer is missing.
+    """
+    if len(shape) != 2:
+        raise ModelError(f"model 'crnn' takes a matrix, bands by frames, not features of shape {shape}; "
+                         "set features.kind=logmel or model.name=mlp")
+    if len(settings.hidden) < 2:
+        raise ModelError("model 'crnn' needs channels of at least one block, then the width of its recurrent layer; "
+                         "set model.hidden=[16, 32, 48]")
+    *channels, units = settings.hidden
+    return CRNN(shape[0], tuple(channels), units, classes, stride=settings.stride,
+                bidirectional=settings.bidirectional, dropout=settings.dropout)
