@@ -76,7 +76,7 @@ class Comparison:
     """What is compared. schemes: by label, in order; seeds and folds: which. config: the settings of all runs.
 
     tune: the values of a setting (``section.field=value``) of which each scheme takes the best on ``inner`` folds;
-    chosen: what was chosen, by (kind, scheme, fold), once ``run`` has tuned.
+    chosen: what was chosen, by (kind, scheme, fold), once ``run`` has tuned. baselines: which of ``BASELINES``.
     """
 
     config: Config
@@ -87,6 +87,7 @@ class Comparison:
     tune: tuple[str, ...] = ()
     inner: int = 3
     chosen: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    baselines: tuple[str, ...] = BASELINES
 
     @property
     def peers(self) -> int:
@@ -118,7 +119,7 @@ class Comparison:
         return any(self.values(label) for _, label in self._kinds())
 
     def _kinds(self) -> list[tuple[str, str]]:
-        return [("gossip", label) for label in self.schemes] + [(kind, "") for kind in BASELINES]
+        return [("gossip", label) for label in self.schemes] + [(kind, "") for kind in self.baselines]
 
     def path(self, job: Job) -> Path:
         """Return where the job's result lies."""
@@ -259,13 +260,9 @@ def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
         if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
             raise ConfigError(f"--folds {folds!r}: write all, or fold numbers with commas between them, such as 0,2")
         return tuple(int(part) for part in parts)
-    from p2pser.speech import corpora
-    from p2pser.speech.federation import choose_labels, with_labels
-    from p2pser.speech.folds import folds as folds_of
+    from p2pser.speech.dealing import splits
 
-    whole = corpora.load(config.corpus.name, config.corpus.data, seed=config.corpus.seed)
-    corpus = with_labels(whole, choose_labels(whole, config.corpus.labels))
-    return tuple(range(len(folds_of(corpus, config.corpus.split))))
+    return tuple(range(len(splits(config))))
 
 
 def run(
@@ -290,11 +287,14 @@ def run(
 
 
 def predictions(document: Mapping[str, Any], key: str = "predicted") -> list[Predictions]:
-    """Return each model's predictions of a result."""
+    """Return each model's predictions of a result, with their logits under ``predicted`` where they were stored."""
     from p2pser.learning.metrics import Predictions
 
     test = document["test"]
-    return [Predictions.of(test["targets"], said, test["speakers"], len(document["labels"])) for said in document[key]]
+    raw = document.get("logits") if key == "predicted" else None
+    return [Predictions.of(test["targets"], said, test["speakers"], len(document["labels"]),
+                           logits=None if raw is None else raw[place], genders=test.get("genders", ()),
+                           paths=test.get("paths", ())) for place, said in enumerate(document[key])]
 
 
 def _results(
@@ -371,7 +371,8 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         raise ConfigError("a comparison needs held-out clips: corpus.split none leaves none")
     document: dict[str, Any] = {
         "job": asdict(job),
-        "test": {"targets": federation.test.labels.tolist(), "speakers": list(federation.test.speakers)},
+        "test": {"targets": federation.test.labels.tolist(), "speakers": list(federation.test.speakers),
+                 "genders": list(federation.test.genders), "paths": list(federation.test.paths)},
         "labels": list(federation.labels),
         "corpus": {"name": federation.corpus.name, "version": federation.corpus.version,
                    "synthetic": federation.corpus.synthetic},
@@ -380,9 +381,9 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         "notes": list(federation.notes),
     }
     if job.kind == "pooled":
-        return {**document, "predicted": _said(baselines.pooled(config, federation).predictions)}
+        return {**document, **_said(baselines.pooled(config, federation).predictions)}
     if job.kind == "local-only":
-        return {**document, "predicted": _said(baselines.local_only(config, federation).predictions)}
+        return {**document, **_said(baselines.local_only(config, federation).predictions)}
     if job.kind == "server":
         done = baselines.fedavg(config, federation)
     else:
@@ -393,12 +394,13 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     return {
         **document,
         # Robust rules end without a consensus: then every peer's own model is a result.
-        "predicted": _said([done.predictions] if method.consensus else done.peer_predictions),
-        "predicted_peers": _said(done.peer_predictions),
+        **_said([done.predictions] if method.consensus else done.peer_predictions),
+        "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
         "history": [round.to_dict() for round in done.history],
         "slem": done.slem,
         "parameters": done.schema.size,
         "bytes_per_peer": float(done.bytes_training.mean()),
+        "messages_per_peer": float(done.messages_training.mean()),
         "bytes_final_per_peer": float(done.bytes_final.mean()),
         "final": {"exchanges": done.final.exchanges, "converged": done.final.converged,
                   "distance": done.final.distance if math.isfinite(done.final.distance) else None},
@@ -406,5 +408,12 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     }
 
 
-def _said(predictions: Sequence[Predictions]) -> list[list[int]]:
-    return [one.predicted.tolist() for one in predictions]
+def _said(predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """What models said, and the logits behind it where all have some, to five digits: a decision cannot be told from
+    them where two are closer than that, so both are kept.
+    """
+    said: dict[str, Any] = {"predicted": [one.predicted.tolist() for one in predictions]}
+    raw = [one.logits for one in predictions if one.logits is not None]
+    if len(raw) == len(predictions):
+        said["logits"] = [[[float(f"{value:.5g}") for value in row] for row in one] for one in raw]
+    return said

@@ -94,6 +94,8 @@ class Run:
     slem: float
     bytes_training: np.ndarray
     """Payload bytes that each peer sent in the rounds, (N,)."""
+    messages_training: np.ndarray
+    """Messages that each peer sent in the rounds, (N,)."""
     bytes_final: np.ndarray
     messages_late: int
     wall_s: float
@@ -171,7 +173,7 @@ def simulate(
     share = (share / share.sum()).to(torch.float32)
     state = State({"x": bench.start.repeat(peers, 1)})
     history: list[Round] = []
-    before = mixer.bytes_sent.copy()
+    before, messages_before = mixer.bytes_sent.copy(), mixer.messages_sent.copy()
 
     def before_round(round: int, state: State) -> None:
         lost = mixer.dead_at(Step(round, 0))
@@ -215,6 +217,7 @@ def simulate(
 
         events.each_round(after_average_round)
         mixer.bytes_sent = before + events.bytes_sent
+        mixer.messages_sent = messages_before + events.messages_sent
         state = State({"x": events.rows})
         accounts = total([events.nodes[i].report() for i in living])
     else:
@@ -226,7 +229,7 @@ def simulate(
             ends = synchronous(clock, topology, config.training.rounds, config.training.local_steps, sizes,
                                overlap=isinstance(method, Overlap)).max(axis=1)
             history[:] = [replace(one, seconds=float(end)) for one, end in zip(history, ends)]
-    trained = mixer.bytes_sent.copy()
+    trained, messages = mixer.bytes_sent.copy(), mixer.messages_sent - messages_before
     # Misses are the training's: over TCP the end loses nothing but the dead.
     faults, mixer.faults = mixer.faults, None
     cut = agree_on_cuts(mixer, config.training.rounds, topology.graph,
@@ -258,6 +261,7 @@ def simulate(
         living=living,
         slem=slem,
         bytes_training=trained - before,
+        messages_training=messages,
         bytes_final=mixer.bytes_sent - trained,
         messages_late=mixer.late,
         wall_s=time.monotonic() - began,
