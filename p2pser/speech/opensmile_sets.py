@@ -52,5 +52,5 @@ def compute(signal: NDArray[np.float32], kind: str, sample_rate: int) -> NDArray
 
     What openSMILE leaves undefined is 0.
     """
-    vector = _smile(kind).process_signal(signal, sample_rate).to_numpy(dtype=np.float32)[0]
+    vector: NDArray[np.float32] = _smile(kind).process_signal(signal, sample_rate).to_numpy(dtype=np.float32)[0]
     return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
