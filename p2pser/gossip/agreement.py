@@ -100,8 +100,10 @@ class Reach:
     """Who can be reached over the edges that are not cut, and how far the farthest is; remembered by cut set.
     """
 
-    def __init__(self, graph: nx.Graph) -> None:
+    def __init__(self, graph: nx.Graph, groups: tuple[frozenset[int], ...] = ()) -> None:
+        """groups: peers among whom some entries of the rows travel, and nowhere else (``gossip.sharing``)."""
         self.graph = graph
+        self.groups = groups
         self._known: dict[tuple[frozenset[tuple[int, int]], int], tuple[int, int]] = {}
 
     def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
@@ -111,7 +113,7 @@ class Reach:
             living = without(self.graph, cut)
             component = nx.node_connected_component(living, peer)
             bitmap = sum(1 << i for i in component)
-            diameter = summary.diameter(living.subgraph(component))
+            diameter = living_diameter(self.graph.subgraph(component), cut, self.groups)
             self._known.update({(cut, i): (bitmap, diameter) for i in component})
         return self._known[cut, peer]
 
@@ -187,7 +189,8 @@ class Node:
             self.adopted = (flood_of.snapshot if flood_of is not None else latest).clone()
 
 
-def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]]) -> int:
-    """Return the largest diameter among the components of ``graph`` without the cut edges."""
+def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]], groups: tuple[frozenset[int], ...] = ()) -> int:
+    """Return the largest diameter among the components of ``graph`` without the cut edges, and of each group alone."""
     living = without(graph, cut)
-    return max((summary.diameter(living.subgraph(part)) for part in nx.connected_components(living)), default=0)
+    return max((summary.diameter(living.subgraph(part)) for some in (frozenset(graph), *groups)
+                for part in nx.connected_components(living.subgraph(some))), default=0)

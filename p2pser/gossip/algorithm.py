@@ -71,6 +71,9 @@ class Algorithm:
     """Whether it weighs by clips itself where ``gossip.weighting=clips``: then W does not."""
     served: ClassVar[bool] = False
     """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
+    parts: ClassVar[bool] = False
+    """Whether it does nothing with rows but mix them, so that peers may exchange a part of theirs
+    (``p2pser.gossip.sharing``)."""
     consensus: ClassVar[bool] = True
     """Whether the models are averaged plainly when training ends; False: each peer keeps its own."""
 

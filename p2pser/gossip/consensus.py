@@ -18,8 +18,9 @@ from torch import Tensor
 
 from p2pser.errors import RemoteProtocolError
 from p2pser.gossip.agreement import Node, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
-from p2pser.gossip.flood import without
+from p2pser.gossip.flood import ordered, without
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.sharing import Parts
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 from p2pser.topology.spectral import slem as slem_of
@@ -70,12 +71,26 @@ def chebyshev(omega: float, slem: float, k: int) -> float:
 
 
 def living_slem(
-    topology: Topology, counts: Mapping[int, int] | None, cut: Collection[tuple[int, int]], peer: int
+    topology: Topology, counts: Mapping[int, int] | None, cut: Collection[tuple[int, int]], peer: int,
+    groups: Collection[frozenset[int]] = (),
 ) -> float:
     """Return the slem of the mixing matrix among those whom ``peer`` can reach: cut edges' weights went home.
 
-    Raises TopologyError for counts that do not fit.
+    groups: peers among whom some entries of the rows travel (``Parts.groups``): then the largest slem, those of the
+    groups by themselves included. Raises TopologyError for counts that do not fit.
     """
+    reached = nx.node_connected_component(without(topology.graph, cut), peer)
+    largest = _slem_of_part(topology, counts, cut, peer)
+    for group in groups:
+        apart = {ordered(i, j) for i, j in topology.graph.edges if not {i, j} <= group} | set(cut)
+        for part in nx.connected_components(without(topology.graph, apart).subgraph(reached & group)):
+            largest = max(largest, _slem_of_part(topology, counts, apart, min(part)))
+    return largest
+
+
+def _slem_of_part(
+    topology: Topology, counts: Mapping[int, int] | None, cut: Collection[tuple[int, int]], peer: int
+) -> float:
     W = metropolis(topology.graph, counts)
     for i, j in cut:
         for a, b in ((i, j), (j, i)):
@@ -99,6 +114,7 @@ def consensus(
     measure: Measure = relative_norm,
     cut: Collection[tuple[int, int]] = (),
     observe: Callable[[int, Tensor], None] | None = None,
+    parts: Parts | None = None,
 ) -> Consensus:
     """Gossip ``rows`` (B, D) to one row, the mean that the mixing matrix conserves, at Step(round, 0, 1,
     ...).
@@ -109,15 +125,19 @@ def consensus(
     Ends when all reachable peers know that any two of them differ by at most ``tolerance`` (never less than
     what float64 allows), as ``measure`` says, or after ``max_exchanges`` with ``converged=False``.
     ``weights(i, j)`` replaces the mixer's W_ij (a symmetric one gives the plain mean whatever the mixer's
-    weighting). ``observe(k, y)`` sees the rows (B, D) before exchange k.
+    weighting). ``observe(k, y)`` sees the rows (B, D) before exchange k. ``parts``: what of the rows the peers
+    exchange (None: all); each entry's holders then end with that entry's mean over them, and differences are
+    measured as ``parts`` says.
 
     An edge over which nothing came is cut until the end. Raises RemoteProtocolError for a message of another
     form.
     """
     graph = topology.graph
     y = rows.to(torch.float64, copy=True)
-    reach = Reach(graph)
-    diameter = max(1, living_diameter(graph, cut))
+    groups = parts.groups() if parts is not None else ()
+    reach = Reach(graph, groups)
+    measures = {i: measure if parts is None else parts.measure(i) for i in mixer.peers}
+    diameter = max(1, living_diameter(graph, cut, groups))
     period = math.ceil(diameter / 2)
     within = max(tolerance, 32 * diameter * float(np.finfo(np.float64).eps))
     nodes = [Node(peer, reach, within, frozenset(cut)) for peer in mixer.peers]
@@ -128,23 +148,19 @@ def consensus(
         at = Step(round, exchange)
         if observe is not None:
             observe(exchange, y)
-        messages = {
-            node.peer: _message(y[b], node.trailer(exchange), len(graph)) for b, node in running.items()
-        }
-        mixer.post(
-            at, Outbox(edges={(i, j): message for i, message in messages.items() for j in sorted(graph[i])})
-        )
+        trailers_of = {node.peer: encode_trailer(node.trailer(exchange), len(graph)) for node in running.values()}
+        mixer.post(at, Outbox(edges=_messages(y, at_row, trailers_of, graph, parts)))
         running = {b: node for b, node in running.items() if node.adopted is None}
         if not running:
             break
         inbox = mixer.collect(at)
-        theirs, trailers = _read(inbox, y.shape[1], graph, exchange, {nodes[b].peer for b in running})
+        theirs, trailers = _read(inbox, y, at_row, graph, exchange, {nodes[b].peer for b in running}, parts)
         mixed = y.clone()
         worst = [0.0] * len(nodes)
         for (dst, src), (value, weight) in theirs.items():
             b = at_row[dst]
             if exchange % period == 0:
-                worst[b] = max(worst[b], _checked(measure(y[b], value)))
+                worst[b] = max(worst[b], _checked(measures[dst](y[b], value)))
             mixed[b].add_(value - y[b], alpha=weight if weights is None else weights(dst, src))
         for b, node in running.items():
             if exchange % period == 0:
@@ -174,26 +190,43 @@ def _checked(difference: float) -> float:
     return difference if difference == difference else math.inf
 
 
-def _message(row: Tensor, trailer: Trailer, peers: int) -> bytes:
-    return b"".join((_F8.encode(row), encode_trailer(trailer, peers)))
+def _messages(
+    y: Tensor, at_row: Mapping[int, int], trailers: Mapping[int, bytes], graph: nx.Graph, parts: Parts | None
+) -> dict[tuple[int, int], bytes]:
+    """Return what each running peer sends to each neighbour; to those with whom it shares the same, one object."""
+    messages: dict[tuple[int, int], bytes] = {}
+    for i, trailer in trailers.items():
+        encoded: dict[float, bytes] = {}
+        for j in sorted(graph[i]):
+            kind = 1.0 if parts is None else parts.widths[j]
+            if kind not in encoded:
+                row = y[at_row[i]] if parts is None else parts.cut(i, j, y[at_row[i]])
+                encoded[kind] = b"".join((_F8.encode(row), trailer))
+            messages[i, j] = encoded[kind]
+    return messages
 
 
 def _read(
-    inbox: Inbox, size: int, graph: nx.Graph, exchange: int, running: Collection[int]
+    inbox: Inbox, y: Tensor, at_row: Mapping[int, int], graph: nx.Graph, exchange: int, running: Collection[int],
+    parts: Parts | None,
 ) -> tuple[dict[tuple[int, int], tuple[Tensor, float]], dict[tuple[int, int], Trailer]]:
     """Return, by (dst, src) with dst running, the neighbour's row with its weight, and its trailer."""
     rows: dict[tuple[int, int], tuple[Tensor, float]] = {}
     trailers: dict[tuple[int, int], Trailer] = {}
-    decoded: dict[int, tuple[Tensor, Trailer]] = {}
+    decoded: dict[tuple[int, float], tuple[Tensor, Trailer]] = {}
     for dst, src, weight, value in zip(
         inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values
     ):
         if dst not in running:
             continue
-        if src not in decoded:  # a peer sends all its neighbours the same
-            decoded[src] = _decode(value, size, graph, exchange, src)
-        rows[dst, src] = decoded[src][0], weight
-        trailers[dst, src] = decoded[src][1]
+        own = y[at_row[dst]]
+        key = src, 1.0 if parts is None else parts.widths[dst]
+        if key not in decoded:  # a peer sends all neighbours that share the same with it the same
+            positions = None if parts is None else parts.positions(dst, src, own.numel())
+            size = own.numel() if positions is None else len(positions)
+            decoded[key] = _decode(value, size, graph, exchange, src)
+        row, trailers[dst, src] = decoded[key]
+        rows[dst, src] = (row if parts is None else parts.fit(dst, src, own, row)), weight
     return rows, trailers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -36,6 +37,8 @@ class D2(Algorithm):
     ICML 2018; K. Yuan, B. Ying, X. Zhao, A. H. Sayed, "Exact Diffusion for Distributed Optimization and Learning",
     IEEE Transactions on Signal Processing 2019.
     """
+
+    parts: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse whatever its theorem does not cover."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -34,6 +35,8 @@ class DPSGD(Algorithm):
     "Diffusion LMS Strategies for Distributed Estimation", IEEE Transactions on Signal Processing 2010 (adapt then
     combine).
     """
+
+    parts: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse several local steps, momentum, AdamW, and matrices that do not average."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -38,6 +39,8 @@ class GradientTracking(Algorithm):
     and Information Processing over Networks 2016; A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence
     for Distributed Optimization over Time-Varying Graphs", SIAM Journal on Optimization 2017 (DIGing).
     """
+
+    parts: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not conserve the sum, several local steps, momentum and AdamW."""

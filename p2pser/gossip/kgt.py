@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -42,6 +43,8 @@ class KGT(Algorithm):
     Reference: Y. Liu, T. Lin, A. Koloskova, S. U. Stich, "Decentralized gradient tracking with local steps",
     Optimization Methods and Software 2024 (arXiv 2023).
     """
+
+    parts: ClassVar[bool] = True
 
     communication_rate: float = 1.0
     """How far along the local steps' way a row goes before it is mixed (eta_s), above 0."""

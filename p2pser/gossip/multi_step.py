@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError
@@ -31,6 +32,8 @@ class MultiStep(Algorithm):
     R. S. Varga, "Chebyshev semi-iterative methods, successive overrelaxation iterative methods, and second order
     Richardson iterative methods", Numerische Mathematik 1961.
     """
+
+    parts: ClassVar[bool] = True
 
     exchanges: int = 2
     """m, 1 or more"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -36,6 +37,8 @@ class Overlap(Algorithm):
     Reference: X. Lian, C. Zhang, H. Zhang, C.-J. Hsieh, W. Zhang, J. Liu, "Can Decentralized Algorithms Outperform
     Centralized Algorithms?", NeurIPS 2017 (Algorithm 1, whose gradient and exchange may run in parallel).
     """
+
+    parts: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -38,6 +39,8 @@ class QuasiGlobalMomentum(Algorithm):
     Reference: T. Lin, S. P. Karimireddy, S. U. Stich, M. Jaggi, "Quasi-Global Momentum: Accelerating Decentralized
     Deep Learning on Heterogeneous Data", ICML 2021.
     """
+
+    parts: ClassVar[bool] = True
 
     momentum: float = 0.9
     """How much of the buffer is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum."""

@@ -19,7 +19,7 @@ have stopped: nobody starts exchange e before its receivers of e - 2 have read i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -87,6 +87,8 @@ class Exchange:
         self.messages_late = 0
         self.spread = 0.0
         """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
+        self.fit: Callable[[int, Tensor, Tensor], Tensor] = lambda sender, own, value: value
+        """(sender, our row, what came) -> what came, as a row like ours: where rows are exchanged in part."""
         self._step: Step | None = None
         self._posted: Step | None = None
         self._own: Tensor | None = None
@@ -181,7 +183,8 @@ class Exchange:
         fates = self.fates(now)
         if Fate.WAITING in fates.values() or any(self._unread(j, now) for j in self._readers):
             return None
-        values = tuple((j, self._arrived[j].pop(step)) for j, fate in fates.items() if fate is Fate.DELIVERED)
+        values = tuple((j, self._fitted(j, self._arrived[j].pop(step), self._own))
+                       for j, fate in fates.items() if fate is Fate.DELIVERED)
         if self._own is not None:
             self._remember(step, dict(values))
         late, self._late = tuple(self._late), []
@@ -270,10 +273,14 @@ class Exchange:
         past = self._past.get(step)
         if past is None or sender not in past.unmixed or isinstance(value, bytes) or self._since(step) >= MEMORY:
             return
+        value = self.fit(sender, past.own, value)
         past.unmixed.discard(sender)
         past.flows[sender] = past.weights[sender] * float((value.to(past.own.dtype) - past.own).norm())
         self.messages_late += 1
         self._late.append(Late((self.me, sender), step, past.weights[sender], past.own, value))
+
+    def _fitted(self, sender: int, value: Value, own: Tensor | None) -> Value:
+        return value if own is None or not isinstance(value, Tensor) else self.fit(sender, own, value)
 
     def _forget(self, past: _Past) -> None:
         self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.gossip.sharing import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.models.rows import Schema
 from p2pser.network import events
@@ -57,6 +58,7 @@ class NetworkMixer:
         """Exchanges that went on without a neighbour."""
         self.aside: Callable[[int, Header, memoryview], bool] | None = None
         """Asked first about every message that comes; True where it took it (asynchronous algorithms)."""
+        self._parts: Parts | None = None
         self._schema = schema
         self._mark = bytes.fromhex(schema.digest())[:8]
         self._clips = clips
@@ -105,7 +107,7 @@ class NetworkMixer:
                 shared.setdefault(id(value), (value, []))[1].append(j)
         for value, peers in shared.values():
             if isinstance(value, Tensor):
-                self._send_row(peers, at, value.detach().clone(), out.codec)
+                self._send_whole(peers, at, value.detach().clone(), out.codec)
             else:
                 self.payload_posted += len(value) * len(peers)
                 self.links.send(peers, at, value, unmixed=self.exchange.unmixed)
@@ -182,6 +184,11 @@ class NetworkMixer:
             raise P2PSERError(f"no neighbour of peer {self.me} came within {start_timeout} s: "
                               f"start peers {', '.join(map(str, self.neighbours))}, or wait longer (--start-timeout)")
 
+    def share(self, parts: Parts) -> None:
+        """Exchange parts of rows from now on."""
+        self._parts = parts
+        self.exchange.fit = lambda sender, own, value: parts.fit(self.me, sender, own, value)
+
     def enter(self, phase: Phase, round: int) -> None:
         """Say in every header from now on where this peer is."""
         self._at = Step(round, 0)
@@ -255,10 +262,21 @@ class NetworkMixer:
         return weight(degree[self.me], degree[j], self._clips, hello.clips) if hello is not None else 0.0
 
     def _send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
+        if self._parts is None:
+            self._send_whole(peers, at, row, form)
+            return
+        alike: dict[float, list[int]] = {}
+        for j in peers:
+            alike.setdefault(self._parts.widths[j], []).append(j)
+        for together in alike.values():  # encoded once for all that share the same with us
+            self._send_whole(together, at, self._parts.cut(self.me, together[0], row), form)
+
+    def _send_whole(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
         payload = form.encode(row)
+        mark = self._mark if self._parts is None and row.numel() == self._schema.size else b""
         self.payload_posted += len(payload) * len(peers)
-        self.links.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(),
-                        schema=self._mark if row.numel() == self._schema.size else b"", unmixed=self.exchange.unmixed)
+        self.links.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(), schema=mark,
+                        unmixed=self.exchange.unmixed)
 
     def _wait(self) -> Outcome:
         while True:

@@ -17,6 +17,7 @@ from torch import Tensor
 from p2pser import seeding
 from p2pser.errors import LocalProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Late, Outbox, Step, mix_by_flows
+from p2pser.gossip.sharing import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
@@ -129,7 +130,8 @@ class SimulatedMixer:
 
     counts: clip counts by peer, for the clip-weighted chain. exact: ``mix`` by flows, bit-equal to the
     network. dead: {peer: step}: from this step on the peer neither sends nor receives. slots, rounds: see
-    ``Timetable``. own_weights: the algorithm weighs by clips itself, the matrices of training do not.
+    ``Timetable``. own_weights: the algorithm weighs by clips itself, the matrices of training do not. parts: what of
+    rows crosses each edge (None: all); then ``mix`` is by flows.
 
     Raises TopologyError where clips cannot weigh on this topology.
     """
@@ -145,8 +147,10 @@ class SimulatedMixer:
         slots: int = 1,
         rounds: int | None = None,
         own_weights: bool = False,
+        parts: Parts | None = None,
     ) -> None:
         self.topology = topology
+        self.parts = parts
         self.exact = exact
         self.faults = faults
         self.dead: dict[int, Step] = dict(dead or {})
@@ -199,8 +203,7 @@ class SimulatedMixer:
             raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
         dead = self.dead_at(at)
         if out.rows is not None:
-            size = out.codec.encode(out.rows[0])
-            self._count(len(size), self._web(at), dead)
+            self._count_rows(out.rows, out.codec, self._web(at), dead)
             self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
             return
         assert out.edges is not None
@@ -227,6 +230,8 @@ class SimulatedMixer:
         missing: list[tuple[int, int]] = []
         for e, (dst, src) in enumerate(web.pairs):
             value = self._value(posted, dst, src)
+            if self.parts is not None and posted.rows is not None and isinstance(value, Tensor):
+                value = self.parts.fit(dst, src, posted.rows[dst], self.parts.cut(src, dst, value))
             if value is None or dst in dead:
                 missing.append((dst, src))
             elif verdict is None or verdict[e] == 0:
@@ -253,7 +258,7 @@ class SimulatedMixer:
         web = self._web(at)
         if not web.convex:
             raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")
-        if self.exact or codec is not DENSE or self.faults is not None:
+        if self.exact or codec is not DENSE or self.faults is not None or self.parts is not None:
             return mix_by_flows(self, rows, at, codec)
         dead = self.dead_at(at)
         self._count(rows.shape[1] * rows.element_size(), web, dead)
@@ -281,6 +286,16 @@ class SimulatedMixer:
         sent = web.sent(dead)
         self.bytes_sent += payload * sent
         self.messages_sent += sent
+
+    def _count_rows(self, rows: Tensor, codec: Codec, web: _Web, dead: frozenset[int]) -> None:
+        if self.parts is None:
+            self._count(len(codec.encode(rows[0])), web, dead)
+            return
+        for dst, src in web.pairs:
+            if src not in dead:
+                positions = self.parts.positions(src, dst, rows.shape[1])
+                self.bytes_sent[src] += rows.element_size() * (rows.shape[1] if positions is None else len(positions))
+                self.messages_sent[src] += 1
 
     def _verdicts(self, at: Step, web: _Web) -> np.ndarray | None:
         """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
