@@ -172,6 +172,50 @@ class FeatureSettings(Section):
         return self.kinds[0] in VECTORS
 
 
+class AugmentSettings(Section):
+    """How training clips are varied; test clips never are.
+
+    What is done to recordings is a function of (seed, clip, copy) and computed once, into the cache; the rest is a
+    function of (the run's seed, peer, round).
+    """
+
+    mixup: float = _shared(
+        0.0, "alpha of mixup: each clip of a batch is mixed with another of it, features and targets, by a share drawn "
+             "from Beta(alpha, alpha); 0: not", ge=0, le=10)
+    noise: float = _shared(
+        0.0, "Gaussian noise added to scaled features [their standard deviations]; 0: not", ge=0, le=10)
+    time_masks: int = _shared(0, "SpecAugment: stretches of time masked in each matrix", ge=0, le=20)
+    time_width: float = _shared(0.3, "longest stretch of time that is masked [s]", gt=0, le=30)
+    band_masks: int = _shared(0, "SpecAugment: groups of neighbouring bands masked in each matrix", ge=0, le=20)
+    band_width: int = _shared(8, "most bands in a masked group", ge=1, le=256)
+    copies: int = _shared(
+        0, "varied copies of each training recording; each time that a clip is drawn, one of them or the recording "
+           "itself is taken", ge=0, le=50)
+    snr: float | None = _shared(
+        None, "white noise in copies: at a signal-to-noise ratio drawn from this to 20 dB more [dB]; none: not",
+        ge=-20, le=100)
+    gain: float = _shared(
+        0.0, "copies are louder or softer by up to so much [dB] (undone by features.level)", ge=0, le=60)
+    speed: float = _shared(0.0, "copies are faster or slower, and higher or lower, by up to this share", ge=0, le=0.5)
+    pitch: float = _shared(
+        0.0, "copies are higher or lower by up to so much, as fast as before [semitones]", ge=0, le=12)
+    seed: int = _shared(0, "seed of what is done to recordings (not the run's: copies serve all its seeds)", ge=0)
+
+    @property
+    def recordings(self) -> dict[str, float]:
+        """The settings of what is done to recordings that do something, by name."""
+        values = {name: getattr(self, name) for name in ("snr", "gain", "speed", "pitch")}
+        return {name: value for name, value in values.items() if value is not None and (value or name == "snr")}
+
+    @model_validator(mode="after")
+    def _copies_differ(self) -> AugmentSettings:
+        if self.copies and not self.recordings:
+            raise ValueError("copies that nothing is done to: set augment.snr, gain, speed or pitch too")
+        if self.recordings and not self.copies:
+            raise ValueError(f"{', '.join(self.recordings)} is done to copies of recordings: set augment.copies too")
+        return self
+
+
 class ModelSettings(Section):
     """The network that every peer trains."""
 
@@ -187,6 +231,13 @@ class ModelSettings(Section):
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
                 "of the whole one. One number is this peer's (in simulate, compare and demo everybody's), several are "
                 "those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
+
+    trees_depth: int = _shared(3, "xgb: levels of inner nodes of a tree", ge=1, le=8)
+    trees_eta: float = _shared(0.3, "xgb: step of a round; each of N peers' trees counts eta / N of what it found", gt=0)
+    trees_lambda: float = _shared(1.0, "xgb: L2 penalty of a tree's leaves", ge=0)
+    trees_subsample: float = _shared(0.8, "xgb: share of its clips that a peer grows a round's trees on", gt=0, le=1)
+    trees_columns: float = _shared(0.1, "xgb: share of the features that are tried at each node of a tree", gt=0, le=1)
+    trees_held: int = _shared(0, "xgb: tree sets that an ensemble has room for; the run sets it, peers times rounds", ge=0)
 
     @field_validator("width", mode="before")
     @classmethod
@@ -216,6 +267,7 @@ BY_MODEL: dict[str, dict[str, Any]] = {
     "crnn": {"features.kind": "logmel", "model.hidden": (16, 32, 48)},
     "gru": {"features.kind": "mfcc", "model.hidden": (64,)},
     "lstm": {"features.kind": "mfcc", "model.hidden": (64,)},
+    "xgb": {"gossip.algorithm": "trees"},
 }
 """Settings whose default depends on the family of models; what is set counts for every family."""
 
@@ -317,6 +369,7 @@ class Config(Section):
     seed: int = _shared(0, "seed of everything random", ge=0, lt=2**63)
     corpus: CorpusSettings = CorpusSettings()
     features: FeatureSettings = FeatureSettings()
+    augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     gossip: GossipSettings = GossipSettings()
@@ -326,7 +379,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _by_family(self) -> Config:
         """Give what was not set as the model's family needs it; it stays unset, so that another family may differ."""
-        for section in ("features", "training"):
+        for section in ("features", "training", "gossip"):
             given: Section = getattr(self, section)
             if own := _family_defaults(self.model.name, section, given):
                 resolved = given.model_copy()

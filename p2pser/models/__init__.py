@@ -29,6 +29,7 @@ FAMILIES = {
     "crnn": "p2pser.models.crnn",
     "gru": "p2pser.models.gru",
     "lstm": "p2pser.models.lstm",
+    "xgb": "p2pser.models.xgb",
 }
 """Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters
 undrawn.
@@ -76,7 +77,7 @@ def initialise(module: nn.Module, seed: int) -> None:
     does), or within sqrt(6/fan_in) where a layer has ``he = True`` (He et al. 2015), or within a layer's
     ``bound`` (recurrent layers: 1/sqrt(hidden), as torch does; orthogonal ones would come out of a QR
     decomposition, whose last bits differ from machine to machine); their biases 0. Norms: scale 1, shift 0.
-    What a layer's ``drawn_`` sets comes last.
+    A layer with ``empty = True`` begins with zeros (trees). What a layer's ``drawn_`` sets comes last.
     """
     import torch
 
@@ -85,7 +86,7 @@ def initialise(module: nn.Module, seed: int) -> None:
         for layer in module.modules():
             own = dict(layer.named_parameters(recurse=False))
             for name, parameter in own.items():
-                if name.startswith("bias"):
+                if name.startswith("bias") or getattr(layer, "empty", False):
                     parameter.zero_()
                 elif parameter.dim() == 1:
                     parameter.fill_(1.0)
