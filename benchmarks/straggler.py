@@ -1,0 +1,121 @@
+"""One straggler: simulated seconds until the consensus model is as good as 95 % of pooled, in and out of lock-step.
+
+Peer 3's local steps take five times as long as the others' (0.05 s a step, links of a WAN). Each scheme takes its
+learning rate from inner folds of training speakers; UAR over time is the mean over folds and seeds of the consensus
+model's, and so is pooled's. The same without a straggler beside it. Finished runs are kept in --out.
+
+    python benchmarks/straggler.py --corpus ravdess --data FOLDER --peers 20 [--folds all] [--seeds 3] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from p2pser.config import Config
+from p2pser.experiments import baselines, tuning
+from p2pser.experiments.compare import fold_numbers
+from p2pser.peer.files import write_json
+from p2pser.simulation.clock import preset
+from p2pser.simulation.engine import simulate
+from p2pser.speech.federation import Federation, federate
+from p2pser.topology import spec
+
+SCHEMES = ("dfedavg", "overlap", "ad-psgd", "stale-gossip")
+RATES = (0.02, 0.05, 0.1)
+STRAGGLER, FACTOR = 3, 5.0
+INNER = 2
+NEAR = 0.95
+
+
+def run(config: Config, federation: Federation, peers: int, factor: float) -> Any:
+    """Return a run over a WAN with a straggler (factor 1: none)."""
+    clock = preset("wan", slow={STRAGGLER: factor} if factor != 1 else {}, seed=config.seed)
+    return simulate(config, spec.load("ring", peers), federation, each_peer=False, clock=clock)
+
+
+def rate(config: Config, federation: Federation, peers: int) -> float:
+    """Return the learning rate with the highest UAR over the inner folds."""
+    scores = {str(lr): [[run(config.with_settings([f"training.lr={lr}"]), tuning.inner(federation, number, INNER),
+                             peers, FACTOR).predictions] for number in range(INNER)] for lr in RATES}
+    return float(tuning.best(scores))
+
+
+def pair(base: Config, fold: int, seed: int, peers: int, folder: Path) -> dict[str, Any]:
+    """Return pooled's UAR and each scheme's history on one (fold, seed); rates are the fold's first seed's."""
+    kept = folder / f"fold{fold}-seed{seed}.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    config = base.with_settings([f"seed={seed}", f"corpus.fold={fold}"])
+    federation = federate(config, peers)
+    first = folder / f"fold{fold}-seed0.json"
+    chosen = json.loads(first.read_text(encoding="utf-8"))["rates"] if first.is_file() else None
+    pooled = max((baselines.pooled(config.with_settings([f"training.lr={lr}"]), tuning.inner(federation, 0, INNER)).uar,
+                  lr) for lr in RATES)[1] if chosen is None else chosen["pooled"]
+    document: dict[str, Any] = {
+        "rates": {"pooled": pooled}, "histories": {},
+        "pooled": baselines.pooled(config.with_settings([f"training.lr={pooled}"]), federation).uar}
+    for scheme in SCHEMES:
+        own = config.with_settings([f"gossip.algorithm={scheme}"])
+        lr = rate(own, federation, peers) if chosen is None else chosen[scheme]
+        document["rates"][scheme] = lr
+        for factor in (FACTOR, 1.0):
+            history = run(own.with_settings([f"training.lr={lr}"]), federation, peers, factor).history
+            document["histories"][f"{scheme} {factor:g}"] = [[one.seconds, one.uar["consensus"]] for one in history]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(kept, document)
+    return document
+
+
+def reached(histories: list[list[list[float]]], level: float) -> tuple[float | None, float, float]:
+    """Return (seconds until the mean UAR is ``level``, None where it never is; the mean at the end; the mean end)."""
+    moments = sorted({seconds for history in histories for seconds, _ in history})
+    curves = []
+    for history in histories:
+        seconds, uar = np.array(history).T
+        at = np.searchsorted(seconds, moments, side="right") - 1
+        curves.append(np.where(at >= 0, uar[np.maximum(at, 0)], 0.0))
+    mean = np.mean(curves, axis=0)
+    above = np.flatnonzero(mean >= level)
+    end = float(np.mean([history[-1][0] for history in histories]))
+    return (moments[above[0]] if len(above) else None), float(mean[-1]), end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default="synthetic")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--folds", default="all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peers", type=int, default=16)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "straggler")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    base = Config().with_settings([f"corpus.name={given.corpus}",
+                                   *([f"corpus.data={json.dumps(str(given.data))}"] if given.data else []), *given.set])
+    several = [pair(base, fold, seed, given.peers, given.out) for seed in range(given.seeds)
+               for fold in fold_numbers(base, given.folds)]
+    pooled = float(np.mean([one["pooled"] for one in several]))
+    rows = {name: reached([one["histories"][name] for one in several], NEAR * pooled)
+            for name in several[0]["histories"]}
+    if given.json:
+        print(json.dumps({"pooled": pooled, "level": NEAR * pooled, "runs": rows}))
+        return
+    print(f"| {given.corpus} | seconds to {NEAR * pooled:.3f} | UAR at the end | end | no straggler: seconds | UAR |")
+    print("|---|---|---|---|---|---|")
+    for scheme in SCHEMES:
+        slow, alike = rows[f"{scheme} {FACTOR:g}"], rows[f"{scheme} 1"]
+        told = ["never" if one[0] is None else f"{one[0]:.1f} s" for one in (slow, alike)]
+        print(f"| {scheme} | {told[0]} | {slow[1]:.3f} | {slow[2]:.1f} s | {told[1]} | {alike[1]:.3f} |")
+    print(f"{len(several)} (fold, seed) pairs, {given.peers} peers on a ring, pooled {pooled:.3f}; kept in {given.out}")
+
+
+if __name__ == "__main__":
+    main()
