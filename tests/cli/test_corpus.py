@@ -65,7 +65,7 @@ def test_make_copies_the_synthetic_corpus(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed (extra: synthetic)")
     small = synthetic.generate(tmp_path / "made", 0, speakers=2)
 
-    def two_speakers(seed: int = 0) -> Corpus:
+    def two_speakers(seed: int = 0, language: str | None = None) -> Corpus:
         return small
 
     monkeypatch.setattr(synthetic, "corpus", two_speakers)
