@@ -24,8 +24,10 @@ def run_options(command: F) -> F:
                      help="Run file (YAML) with the settings of the run."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
                      help="Override one setting of the run (may be given several times)."),
-        click.option("--corpus", metavar="NAME|PATH", help="synthetic, emodb, ravdess, folder, manifest, or a path."),
-        click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings."),
+        click.option("--corpus", metavar="NAME|PATH",
+                     help="A corpus (p2pser corpus list) or a path; several: emodb=DIR,ravdess=DIR,synthetic:es."),
+        click.option("--data", type=click.Path(path_type=Path),
+                     help="Folder or manifest of the recordings; of several corpora a folder with a folder for each."),
         click.option("--fold", type=click.IntRange(min=0), help="Which fold is held out for testing."),
         click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
@@ -42,14 +44,9 @@ def run_configuration(options: Mapping[str, Any], *, more: Iterable[str] = (), o
     own_data: ``--data`` without ``--corpus`` is this peer's alone and not dealt over the peers.
     """
     from p2pser import config
-    from p2pser.speech.corpora import NAMES
 
-    corpus, data = options["corpus"], options["data"]
-    if corpus is not None and corpus not in NAMES and Path(corpus).exists():
-        corpus, data = "auto", Path(corpus)
-    own = own_data and data is not None and corpus is None
-    if data is not None and corpus is None:
-        corpus = "auto"
+    own = own_data and options["data"] is not None and options["corpus"] is None
+    corpus, data = which_corpus(options["corpus"], options["data"])
     given = {"corpus.name": corpus, "corpus.data": data, "corpus.fold": options["fold"],
              "training.rounds": options["rounds"], "seed": options["seed"], "name": options["name"],
              "peer.out": options["out"], "corpus.partition": "own" if own else None,
@@ -57,6 +54,35 @@ def run_configuration(options: Mapping[str, Any], *, more: Iterable[str] = (), o
     # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
     plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
     return config.load(options["run_file"], [*plain, *more, *options["settings"]])
+
+
+def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any]:
+    """Return ``corpus.name`` and ``corpus.data`` for the values of ``--corpus`` and ``--data``, None where not given.
+
+    Several corpora are ``NAME[=PATH],NAME[=PATH],…``; a path alone is a corpus that is recognised by what lies there.
+    Raises ConfigError where paths are given both ways.
+    """
+    from p2pser.errors import ConfigError
+    from p2pser.speech.corpora import NAMES
+
+    if corpus is None:
+        return (None if data is None else "auto"), data
+
+    def one(text: str) -> tuple[str, str | None]:
+        name, equals, path = text.strip().partition("=")
+        if not equals and name.partition(":")[0] not in NAMES and Path(name).exists():
+            return "auto", name
+        return name.strip(), path.strip() or None
+
+    whole = one(corpus) == ("auto", corpus)
+    found = [one(text) for text in ([corpus] if whole else corpus.split(","))]
+    paths = [path for _, path in found]
+    if data is not None and any(paths):
+        raise ConfigError(f"--corpus {corpus} names paths, and --data another: give one of them")
+    names = "+".join(name for name, _ in found)
+    if not any(paths):
+        return names, data
+    return names, paths if len(paths) > 1 else paths[0]
 
 
 def print_json(document: Any) -> None:

@@ -30,13 +30,13 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
 
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
     """
-    from p2pser.speech import audio, corpora
+    from p2pser.speech import audio, several
     from p2pser.speech import features as computing
 
     absent = dict.fromkeys(("fold", "rounds", "seed", "name", "out"))
     more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]
     chosen = run_configuration({**absent, **options}, more=more)
-    found = corpora.load(chosen.corpus.name, chosen.corpus.data, seed=chosen.corpus.seed)
+    found = several.load(chosen.corpus)
     paths = [clip.path for clip in found.clips]
     done = computing.extraction(paths, chosen.features, workers=workers, progress=True)
     seconds = sum(audio.seconds(path) for path, one in zip(paths, done.features) if one is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from p2pser.config import Config
 from p2pser.errors import CorpusError, nearest
-from p2pser.speech import corpora, features, targets
-from p2pser.speech.folds import Split, folds, partition
+from p2pser.speech import augment, features, targets
+from p2pser.speech.dealing import deal
+from p2pser.speech.folds import Split
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import Statistics, by_speaker
 
@@ -36,6 +36,8 @@ class Examples:
     """Shares of each label ``(n, C)``, each row summing to 1; None where the labels are all that is learned."""
     dimensions: NDArray[np.float32] | None = None
     """``(n, 3)`` arousal, valence, dominance from -1 to 1, NaN where unknown; None where they are not learned."""
+    copies: NDArray[np.float32] | None = None
+    """Features of varied copies of each clip, ``(copies, n, …)``; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +49,8 @@ class Examples:
 
         return Examples(self.features[places], self.labels[places], chosen(self.speakers), chosen(self.paths),
                         chosen(self.genders), None if self.soft is None else self.soft[places],
-                        None if self.dimensions is None else self.dimensions[places])
+                        None if self.dimensions is None else self.dimensions[places],
+                        None if self.copies is None else self.copies[:, places])
 
 
 @dataclass(frozen=True)
@@ -95,21 +98,10 @@ def federate(
     """
     if only is not None and not 0 <= only < peers:
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
-    settings = config.corpus
-    if only is not None and only == hub and settings.partition == "own":
+    if only is not None and only == hub and config.corpus.partition == "own":
         return _without_recordings(config, peers, only)
-    whole = corpora.load(settings.name, settings.data, seed=settings.seed)
-    labels, corpus = to_learn(config, whole)
-    splits = folds(corpus, settings.split)
-    if settings.fold >= len(splits):
-        has = f"folds 0 to {len(splits) - 1}" if len(splits) > 1 else "fold 0 only"
-        raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
-    split = splits[settings.fold]
-    training = [corpus.clips[index] for index in split.train]
-    holders = [peer for peer in range(peers) if peer != hub]
-    shares = dict(zip(holders, partition(training, settings.partition, len(holders), config.seed)))
-    held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
-    normalise = resolve(config, corpus)
+    dealt = deal(config, peers, hub=hub)
+    corpus, labels, split, held = dealt.corpus, dealt.labels, dealt.split, dealt.held
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
     extracted, unusable = features.extract([corpus.clips[index].path for index in wanted], config.features,
@@ -125,16 +117,17 @@ def federate(
             what = f"peer {peer} has no usable training clip"
             raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
         train[peer] = examples
+    if config.augment.copies:
+        for peer in hosted:
+            paths = [corpus.clips[index].path for index in held[peer] if by_index[index] is not None]
+            train[peer] = _with_copies(config, train[peer], paths, workers, progress)
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         what = f"the test set {split.name} has no usable clip"
         raise CorpusError(_no_clips(what, split.test, corpus, unusable))
-    trained = {clip.speaker for clip in training}
-    overlap = len(trained & {corpus.clips[index].speaker for index in split.test})
     return Federation(
-        labels=labels, train=train, test=test, split=split, corpus=corpus, normalise=normalise,
-        left_out=[*corpus.left_out, *unusable], speaker_overlap=overlap, held=held,
-        notes=_notes(corpus, held, split, normalise, overlap, settings.partition),
+        labels=labels, train=train, test=test, split=split, corpus=corpus, normalise=dealt.normalise,
+        left_out=[*corpus.left_out, *unusable], speaker_overlap=dealt.speaker_overlap, held=held, notes=dealt.notes,
     )
 
 
@@ -172,62 +165,30 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     return training.apply(examples.features)
 
 
-def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
-    """Return the emotions to learn (none where only dimensions are), and the corpus with the clips that can teach what
-    ``training.task`` says; the others go to ``left_out``.
+def normalised_copies(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32] | None:
+    """Return the copies (copies, n, …) scaled as ``normalised`` scales the clips, by the statistics of these; or None."""
+    if examples.copies is None or how == "none":
+        return examples.copies
+    if how == "speaker":
+        return np.stack([by_speaker(copy, examples.speakers, examples.features) for copy in examples.copies])
+    return np.stack([normalised(dataclasses.replace(examples, features=copy), how, training)
+                     for copy in examples.copies])
 
-    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do.
+
+def _with_copies(
+    config: Config, examples: Examples, paths: Sequence[Path], workers: int | None, progress: bool
+) -> Examples:
+    """Return the examples, whose recordings lie at ``paths``, with the varied copies that ``augment`` asks for.
+
+    A copy that cannot be used is its clip.
     """
-    task = config.training.task
-    labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
-    if task == "classes":
-        return labels, with_labels(whole, labels)
-    return labels, targets.with_dimensions(whole, labels, config.corpus.scale)
-
-
-def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted.
-
-    Raises CorpusError for one that the corpus does not have (naming the nearest), twice the same, or fewer
-    than 2.
-    """
-    known = sorted({clip.emotion for clip in corpus.clips if clip.emotion is not None})
-    labels = tuple(known if wanted is None else wanted)
-    for label in labels:
-        if label not in known:
-            raise CorpusError(f"{corpus.name} has no clip of the emotion {label!r}{nearest(label, known)}")
-        if labels.count(label) > 1:
-            raise CorpusError(f"the emotion {label!r} is named twice in the labels: name each once")
-    if len(labels) < 2:
-        said = f"only {labels[0]!r}" if labels else "none"
-        raise CorpusError(f"{corpus.name} gives {said} to tell apart: a model needs 2 emotions or more")
-    return labels
-
-
-def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
-    """Return the corpus with the clips of these emotions only; the others go to ``left_out``."""
-    chosen = set(labels)
-    kept = tuple(clip for clip in corpus.clips if clip.emotion in chosen)
-    dropped = tuple((clip.path, f"its emotion {clip.emotion} is not among the labels" if clip.emotion
-                     else "it has no emotion") for clip in corpus.clips if clip.emotion not in chosen)
-    return dataclasses.replace(corpus, clips=kept, left_out=corpus.left_out + dropped) if dropped else corpus
-
-
-def resolve(config: Config, corpus: Corpus) -> str:
-    """Return what ``features.normalise`` means here: none, global or speaker.
-
-    ``auto`` is the corpus's default for vectors, global for matrices and where the partition deals single clips:
-    a peer with a few clips of a speaker, perhaps of one emotion, would take that emotion for the speaker. Raises
-    CorpusError for ``speaker`` where speakers are not named.
-    """
-    how = config.features.normalise
-    if how == "auto":
-        whole = config.corpus.partition in ("auto", "speaker", "own")
-        return corpus.default_normalise if config.features.vector and whole else "global"
-    if how == "speaker" and not corpus.names_speakers:
-        raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
-                          "name them: name them in a manifest, or set features.normalise to global")
-    return how
+    if not paths:
+        return examples
+    copies = []
+    for variant in augment.variants(config.augment):
+        found, _ = features.extract(paths, config.features, variant=variant, workers=workers, progress=progress)
+        copies.append(np.stack([clip if copy is None else copy for copy, clip in zip(found, examples.features)]))
+    return dataclasses.replace(examples, copies=np.stack(copies))
 
 
 def _examples(
@@ -258,30 +219,3 @@ def _no_clips(what: str, indices: Sequence[int], corpus: Corpus, unusable: Seque
     ours = {corpus.clips[index].path for index in indices}
     first = next(((path, why) for path, why in unusable if path in ours), None)
     return what + (f": all {len(ours)} are left out, the first, {first[0]}: {first[1]}" if first else "")
-
-
-def _notes(
-    corpus: Corpus,
-    held: Sequence[Sequence[int]],
-    split: Split,
-    normalise: str,
-    overlap: int,
-    how: str,
-) -> tuple[str, ...]:
-    notes = []
-    if overlap:
-        notes.append(f"{overlap} speaker{'s are' if overlap > 1 else ' is'} in training and in the test set: "
-                     "the figures say nothing about new speakers")
-    elif split.test and not split.disjoint:
-        notes.append("not every clip has a named speaker: whether test speakers are new is not known")
-    if normalise == "speaker":
-        per_peer = ({corpus.clips[index].speaker for index in share} for share in held)
-        holders = Counter(speaker for speakers in per_peer for speaker in speakers)
-        cut = [speaker for speaker, count in holders.items() if count > 1]
-        if cut and how != "own":
-            notes.append(f"{len(cut)} of {len(holders)} training speakers are cut into shares of several "
-                         "peers: speaker statistics are those of a peer's share")
-        if split.test:
-            notes.append("each test speaker's statistics are those of all their test clips, without labels "
-                         "(transductive)")
-    return tuple(notes)

@@ -13,13 +13,16 @@ from p2pser import seeding
 from p2pser.errors import CorpusError, nearest
 from p2pser.speech.corpora.ravdess import ACTORS
 from p2pser.speech.manifest import UNKNOWN, Clip, Corpus
+from p2pser.speech.several import alone
 
 EMOBOX = (("01", "11", "20", "21"), ("04", "10", "12", "14"), ("08", "09", "19", "23"),
           ("03", "05", "07", "24"), ("02", "15", "16", "18"), ("06", "13", "17", "22"))
 """Test actors of the six folds that EmoBox (Ma et al., Interspeech 2024) uses for RAVDESS."""
 
-SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "clips:K", "none")
-PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "dirichlet:ALPHA:LEAST", "own")
+SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "each", "corpus", "corpus:NAME", "language",
+          "language:NAME", "clips:K", "none")
+PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "dirichlet:ALPHA:LEAST", "corpus", "corpus:even", "language",
+              "language:even", "own")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
 
     ``auto`` (the corpus's default); ``loso`` (leave one speaker out); ``emobox`` (RAVDESS); ``group:K`` (K
     groups of speakers, the same on every machine, balanced over gender and language where they are known);
-    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). All of these are
-    speaker-disjoint. ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked
+    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). Of several corpora: ``each``, the
+    corpora's own default splits side by side, as many folds as the longest has, where one with fewer begins again;
+    ``corpus:NAME`` tests that one and trains on the others, ``corpus`` each in turn; ``language`` likewise. All of
+    these are speaker-disjoint. ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked
     for.
 
     Raises CorpusError for a split that is not known or does not fit the corpus: a disjoint one where there is
@@ -55,17 +60,59 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
         return [_fold(corpus, "none", [])]
     if kind == "clips":
         return _by_clips(corpus, split, _count(split, argument))
-    if split not in ("loso", "emobox") and kind not in ("group", "speakers"):
+    if split == "each":
+        return _each(corpus)
+    if split not in ("loso", "emobox") and kind not in ("group", "speakers", "corpus", "language"):
         raise CorpusError(f"there is no split {split!r}{nearest(split, SPLITS)}")
     _can_be_disjoint(corpus, split)
     if split == "loso":
         return [_of_speakers(corpus, f"loso:{speaker}", [speaker]) for speaker in corpus.speakers]
     if split == "emobox":
         return _emobox(corpus)
+    if kind in ("corpus", "language"):
+        return _held_out(corpus, kind, argument)
     if kind == "speakers":
         return [_of_speakers(corpus, split, _named(corpus, argument))]
     groups = _groups(corpus, split, _count(split, argument))
     return [_of_speakers(corpus, f"{split}/{number}", group) for number, group in enumerate(groups)]
+
+
+def _each(corpus: Corpus) -> list[Split]:
+    """Fold k of every corpus together; a corpus with fewer folds than the longest begins again."""
+    if not corpus.parts:
+        raise CorpusError(f"the split each is of several corpora; {corpus.name} is one: use auto")
+    own: list[list[tuple[str, list[int]]]] = []
+    for part in corpus.parts:
+        sub, places = alone(corpus, part)
+        if sub.clips:
+            own.append([(f"{part.name} {fold.name}", [places[index] for index in fold.test])
+                        for fold in folds(sub, "auto")])
+    together = ([ours[number % len(ours)] for ours in own] for number in range(max(map(len, own))))
+    return [_fold(corpus, " + ".join(name for name, _ in parts), [index for _, test in parts for index in test])
+            for parts in together]
+
+
+def _held_out(corpus: Corpus, what: str, name: str) -> list[Split]:
+    """Test on one corpus or language and train on the others; without a name, on each in turn."""
+    groups = _groups_of(corpus.clips, what, f"the split {what}")
+    if name and name not in groups:
+        raise CorpusError(f"{corpus.name} has no {what} {name!r}{nearest(name, groups)}")
+    if len(groups) < 2:
+        raise CorpusError(f"the split {what} holds out one {what} of several, and all clips of {corpus.name} are of "
+                          f"{next(iter(groups))}")
+    return [_fold(corpus, f"{what}:{one}", groups[one]) for one in ([name] if name else groups)]
+
+
+def _groups_of(clips: Sequence[Clip], what: str, who: str) -> dict[str, list[int]]:
+    """Return the clips of each corpus or language, sorted by its name. Raises CorpusError where a clip names none."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        groups[clip.corpus if what == "corpus" else clip.language].append(index)
+    if "" in groups:
+        how = ("name several with --corpus A=PATH,B=PATH, or in a manifest's column 'corpus'" if what == "corpus" else
+               "name it in a manifest's column 'language'")
+        raise CorpusError(f"{who} needs the {what} of every clip, and {len(groups[''])} clips have none: {how}")
+    return dict(sorted(groups.items()))
 
 
 def _fold(corpus: Corpus, name: str, test: Sequence[int]) -> Split:
@@ -151,19 +198,25 @@ def _by_clips(corpus: Corpus, split: str, count: int) -> list[Split]:
 def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[list[int]]:
     """Return which clips each peer holds: one ascending list of indices into ``clips`` a peer, none empty.
 
-    ``speaker`` (``auto``): whole speakers, the numbers of clips as equal as a greedy deal makes them; peers
-    are in the order of their first speaker. With more peers than speakers, the largest speakers are cut into
-    shares that each have as many labels as possible. ``iid``: at random, sizes equal. ``dirichlet:ALPHA``:
-    for each label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al., arXiv:1909.06335); small ALPHA,
-    few labels a peer. ``dirichlet:ALPHA:LEAST``: with at least so many clips a peer, the rest taken from whoever
-    has most (default 1). ``own``: every peer has all of them (they are its own, not dealt).
+    ``auto``: ``corpus`` where the clips are of several corpora and there are as many peers, else ``speaker``.
+    ``speaker``: whole speakers, the numbers of clips as equal as a greedy deal makes them; peers are in the order of
+    their first speaker. With more peers than speakers, the largest speakers are cut into shares that each have as many
+    labels as possible. ``corpus``: each peer's clips are of one corpus, dealt by speaker there; the peers are in the
+    order of the corpora's names, and each corpus has one and then as many as make the most loaded peer lightest
+    (``corpus:even``: all equally many). ``language``, ``language:even``: likewise by language. ``iid``: at random,
+    sizes equal. ``dirichlet:ALPHA``: for each label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al.,
+    arXiv:1909.06335); small ALPHA, few labels a peer. ``dirichlet:ALPHA:LEAST``: with at least so many clips a peer,
+    the rest taken from whoever has most (default 1). ``own``: every peer has all of them (they are its own, not dealt).
 
     Raises CorpusError for a partition that is not known or more peers than clips.
     """
     kind, _, argument = how.partition(":")
     if how == "own":
         return [list(range(len(clips))) for _ in range(peers)]
-    if how not in ("auto", "speaker", "iid") and kind != "dirichlet":
+    if how == "auto":
+        kind = how = "corpus" if 1 < len({clip.corpus for clip in clips} - {""}) <= peers else "speaker"
+    by_group = kind in ("corpus", "language") and argument in ("", "even")
+    if how not in ("speaker", "iid") and kind != "dirichlet" and not by_group:
         raise CorpusError(f"there is no partition {how!r}{nearest(how, PARTITIONS)}")
     if peers < 1:
         raise CorpusError(f"clips cannot be dealt over {peers} peers")
@@ -177,7 +230,25 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
     if kind == "dirichlet":
         text, _, least = argument.partition(":")
         return _dirichlet(clips, _alpha(how, text), peers, seed, _least(how, least or "1", len(clips), peers))
-    return _by_speaker(clips, peers)
+    return _by_group(clips, how, peers) if by_group else _by_speaker(clips, peers)
+
+
+def _by_group(clips: Sequence[Clip], how: str, peers: int) -> list[list[int]]:
+    what, _, even = how.partition(":")
+    groups = _groups_of(clips, what, f"the partition {how}")
+    if peers < len(groups):
+        raise CorpusError(f"the partition {how} needs a peer for each {what} ({', '.join(groups)}), and there are "
+                          f"{peers}: take more peers, or the partition speaker")
+    count = dict.fromkeys(groups, 1)
+    for number in range(peers - len(groups)):
+        most: Callable[[str], float] = lambda name: len(groups[name]) / count[name]  # noqa: E731
+        count[list(groups)[number % len(groups)] if even else max(groups, key=most)] += 1
+    for name, indices in groups.items():
+        if count[name] > len(indices):
+            raise CorpusError(f"{len(indices)} training clips of {name} are too few for {count[name]} peers: use fewer "
+                              f"peers, or the partition {what}")
+    return [[indices[place] for place in share] for name, indices in groups.items()
+            for share in _by_speaker([clips[index] for index in indices], count[name])]
 
 
 def _alpha(how: str, argument: str) -> float:

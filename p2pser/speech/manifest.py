@@ -21,6 +21,9 @@ COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valen
            "transcript")
 """The columns of a manifest; only ``path`` and one label (emotion or a dimension) are needed."""
 
+CORPUS = "corpus"
+"""The column that names each clip's corpus, in a manifest of several."""
+
 VOTES = "votes."
 """How the names of the columns begin that hold the share of listeners who named an emotion."""
 
@@ -35,6 +38,7 @@ class Clip:
     or ``""``; the dimensions are in the corpus's own scale. ``extra`` holds what else the corpus says of a
     clip. ``votes`` is what its listeners heard: the share, above 0, that named an emotion. The shares add up to at
     most 1; what is missing named something that the corpus does not tell (EMO-DB: only who agreed is told).
+    ``corpus`` names which of several corpora the clip is of, ``""`` where there is one.
     """
 
     path: Path
@@ -48,14 +52,27 @@ class Clip:
     transcript: str = ""
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
     votes: Mapping[str, float] = field(default_factory=dict, hash=False)
+    corpus: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several corpora in one, as it is by itself: its clips are those whose ``corpus`` is its name."""
+
+    name: str
+    version: str
+    synthetic: bool
+    default_split: str
+    root: Path
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips, sorted by their path below ``root``, and the files that were left out, each with the reason.
+    """Clips, sorted by corpus and path below ``root``, and the files that were left out, each with the reason.
 
     ``default_split`` and ``default_normalise`` are what ``auto`` means for this corpus; ``notes`` are sentences that
-    its user should know.
+    its user should know. ``parts`` are the corpora of which it is made, sorted, where it is made of several
+    (``p2pser.speech.several``). ``scale`` holds the lowest and the highest value of its dimensions.
     """
 
     name: str
@@ -67,6 +84,8 @@ class Corpus:
     default_normalise: str = "speaker"
     root: Path = Path()
     notes: tuple[str, ...] = ()
+    scale: tuple[float, float] = (-1.0, 1.0)
+    parts: tuple[Part, ...] = ()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -84,7 +103,13 @@ class Corpus:
         return all(clip.speaker not in ("", UNKNOWN) for clip in self.clips)
 
     def relative(self, clip: Clip) -> str:
-        """Return the clip's path below the corpus's root, with forward slashes: equal on every machine."""
+        """Return the clip's path below the corpus's root, with forward slashes: equal on every machine.
+
+        Of several corpora the path begins with the name of the clip's own.
+        """
+        for part in self.parts:
+            if part.name == clip.corpus:
+                return f"{part.name}/{relative(clip.path, part.root)}"
         return relative(clip.path, self.root)
 
 
@@ -106,13 +131,14 @@ def assemble(
     split: str | None = None,
     synthetic: bool = False,
     notes: Iterable[str] = (),
+    scale: tuple[float, float] = (-1.0, 1.0),
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
     The default split is ``split``, else ``group:4`` (``group:K`` with the K speakers where they are fewer);
     the default normalisation is ``speaker`` where all speakers are named, else ``global``.
     """
-    ordered = tuple(sorted(clips, key=lambda clip: relative(clip.path, root)))
+    ordered = tuple(sorted(clips, key=lambda clip: (clip.corpus, relative(clip.path, root))))
     speakers = {clip.speaker for clip in ordered}
     named = all(speaker not in ("", UNKNOWN) for speaker in speakers)
     return Corpus(
@@ -125,6 +151,7 @@ def assemble(
         default_normalise="speaker" if named else "global",
         root=root,
         notes=tuple(notes),
+        scale=scale,
     )
 
 
@@ -135,7 +162,8 @@ def read_manifest(path: Path | str) -> Corpus:
     ``path`` and one of emotion, arousal, valence and dominance are needed; other columns go to
     ``Clip.extra``, but ``votes.EMOTION``, a share between 0 and 1, to ``Clip.votes``. Paths are relative to the
     manifest's folder. A row whose file is missing, that repeats a path or has no label is left out, with the reason.
-    A column ``synthetic`` that says anything marks the corpus as synthetic.
+    A column ``synthetic`` that says anything for every clip marks the corpus as synthetic; a column ``corpus`` says
+    which of several corpora a clip is of.
 
     Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the
     header, a dimension or a share is not a number, or no clip is left.
@@ -170,7 +198,7 @@ def read_manifest(path: Path | str) -> Corpus:
         raise CorpusError(f"the manifest {path} has no usable clip{why}")
     version = hashlib.blake2b(content, digest_size=4).hexdigest()
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
-    synthetic = any("synthetic" in clip.extra for clip in clips)
+    synthetic = all("synthetic" in clip.extra for clip in clips)
     return assemble(name or "manifest", version, clips, left_out, root, synthetic=synthetic)
 
 
@@ -238,8 +266,9 @@ def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip
         dominance=number("dominance"),
         transcript=row.get("transcript", "").strip(),
         extra={key: text.strip() for key, text in row.items()
-               if key not in ("", *COLUMNS) and not key.startswith(VOTES) and text.strip()},
+               if key not in ("", CORPUS, *COLUMNS) and not key.startswith(VOTES) and text.strip()},
         votes=votes,
+        corpus=row.get(CORPUS, "").strip(),
     )
 
 
@@ -254,9 +283,11 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
     voted = sorted({emotion for clip in corpus.clips for emotion in clip.votes})
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *extras, *(VOTES + emotion for emotion in voted)])
+    several = [CORPUS] if any(clip.corpus for clip in corpus.clips) else []
+    writer.writerow([*COLUMNS, *several, *extras, *(VOTES + emotion for emotion in voted)])
     for clip in corpus.clips:
-        writer.writerow([*_fields(clip, path.parent), *(clip.extra.get(key, "") for key in extras),
+        writer.writerow([*_fields(clip, path.parent), *(clip.corpus for _ in several),
+                         *(clip.extra.get(key, "") for key in extras),
                          *(repr(clip.votes[emotion]) if emotion in clip.votes else "" for emotion in voted)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

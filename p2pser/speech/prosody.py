@@ -79,13 +79,23 @@ VOICES = {
 """espeak-ng's voice variants; each is one speaker's timbre, in one language. None of those with breath: their
 samples differ from run to run."""
 
+AFFECT = ((0.30, 0.10, 0.20, 0.20, -0.10), (0.0, 0.60, -0.25, -0.60, -0.60), (-0.05, 0.30, -0.10, 0.10, -0.10))
+"""Arousal, valence and dominance of a clip, each a sum over its prosody in units (``DIMENSIONS``), its speaker's own
+base aside. Chosen so that the emotions come to lie on the side of the cube where their prototypes lie
+(``p2pser.speech.emotions``), and that what is higher, livelier, faster and louder is more aroused."""
+
+RATING = 0.1
+"""Standard deviation of the rating of a dimension, on its scale from -1 to 1."""
+
 SEMITONES_PER_POINT = 0.186
 """How F0 follows espeak-ng's pitch parameter (measured: 119 Hz at 10, 175 Hz at 50, 274 Hz at 90)."""
 
 
 @dataclass(frozen=True)
 class Take:
-    """One clip to make. ``prosody`` holds the values of ``DIMENSIONS`` against the voice's own, as applied."""
+    """One clip to make. ``prosody`` holds the values of ``DIMENSIONS`` against the voice's own, as applied; ``affect``
+    its arousal, valence and dominance, from -1 to 1.
+    """
 
     emotion: str
     number: int
@@ -93,6 +103,7 @@ class Take:
     prosody: tuple[float, ...]
     equaliser: tuple[float, ...]
     snr: float
+    affect: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -107,9 +118,11 @@ class Speaker:
     takes: tuple[Take, ...]
 
 
-def plan(seed: int) -> list[Speaker]:
-    """Return the speakers of the corpus of this seed: one a voice, languages and genders in equal numbers."""
-    languages = sorted(SENTENCES)
+def plan(seed: int, language: str | None = None) -> list[Speaker]:
+    """Return the speakers of the corpus of this seed: one a voice, genders in equal numbers, languages too; or all of
+    one language (a key of ``SENTENCES``).
+    """
+    languages = [language] if language else sorted(SENTENCES)
     speakers: list[Speaker] = []
     for gender, voices in VOICES.items():
         for place in range(SPEAKERS // len(VOICES)):
@@ -124,6 +137,7 @@ def _speaker(seed: int, number: int, gender: str, language: str, voice: str) -> 
     base = random.standard_normal(len(DIMENSIONS)) * BETWEEN
     strength = len(DIMENSIONS) * random.dirichlet([CUES] * len(DIMENSIONS))
     takes: list[Take] = []
+    rating = seeding.generator(seed, "synthetic rating", peer=number)  # its own, so that the clips stay as they were
     for emotion, effect in EMOTIONS.items():
         own = random.standard_normal(len(DIMENSIONS)) * STYLE
         equaliser = tuple(float(value) for value in random.standard_normal(EQ_BANDS) * EQ_DB)
@@ -131,10 +145,18 @@ def _speaker(seed: int, number: int, gender: str, language: str, voice: str) -> 
         favourites = random.permutation(len(SENTENCES[language]))[:FAVOURITES]
         for take in range(TAKES):
             noise = random.standard_normal(len(DIMENSIONS)) * WITHIN
-            prosody = _bounded((base + strength * effect + own + noise) * UNITS)
+            expressed = strength * effect + own + noise
+            prosody = _bounded((base + expressed) * UNITS)
             text = int(random.choice(favourites))
-            takes.append(Take(emotion, take, text, prosody, equaliser, snr))
+            takes.append(Take(emotion, take, text, prosody, equaliser, snr, _affect(expressed, rating)))
     return Speaker(f"s{number:02d}", gender, language, f"{language}+{voice}", tract, tuple(takes))
+
+
+def _affect(expressed: NDArray[np.float64], rating: np.random.Generator) -> tuple[float, float, float]:
+    """Return arousal, valence and dominance of prosody in units, as a listener might rate them."""
+    rated = np.asarray(AFFECT) @ expressed + RATING * rating.standard_normal(len(AFFECT))
+    arousal, valence, dominance = (round(float(value), 3) for value in np.clip(rated, -1, 1))
+    return arousal, valence, dominance
 
 
 def _bounded(prosody: NDArray[np.float64]) -> tuple[float, ...]:

@@ -45,17 +45,19 @@ _HELPER = Path(__file__).with_name("espeak_helper.py")
 _LONGEST_PATH = 120  # espeak-ng keeps the path of its data in a short buffer
 
 
-def corpus(seed: int = 0) -> Corpus:
+def corpus(seed: int = 0, language: str | None = None) -> Corpus:
     """Return the synthetic corpus of a seed, made on first use and kept in the cache folder.
 
+    All in one ``language`` (``de``, ``en`` or ``es``) it is called ``synthetic:LANGUAGE``; the default has all three.
     Several processes may ask at once: one makes it, the others wait. Raises CorpusError where it has to be made
     and ``espeakng-loader`` is not installed, espeak-ng fails, or the cache folder cannot be written.
     """
-    folder = cache_folder() / "synthetic" / f"v{VERSION}-{_recipe()}-seed{seed}"
+    name = "synthetic" if language is None else f"synthetic:{language}"
+    folder = cache_folder() / "synthetic" / f"v{VERSION}-{_recipe()}-seed{seed}{f'-{language}' if language else ''}"
     if not (folder / "manifest.csv").is_file():
-        _make_once(folder, seed)
+        _make_once(folder, seed, language)
     read = read_manifest(folder / "manifest.csv")
-    return assemble("synthetic", VERSION, read.clips, read.left_out, folder, synthetic=True)
+    return assemble(name, VERSION, read.clips, read.left_out, folder, synthetic=True)
 
 
 def _recipe() -> str:
@@ -66,7 +68,7 @@ def _recipe() -> str:
     return digest.hexdigest()
 
 
-def _make_once(folder: Path, seed: int) -> None:
+def _make_once(folder: Path, seed: int, language: str | None) -> None:
     from filelock import FileLock, Timeout
 
     try:
@@ -79,7 +81,7 @@ def _make_once(folder: Path, seed: int) -> None:
             lock.acquire()
         try:
             if not (folder / "manifest.csv").is_file():
-                _into(folder, seed)
+                _into(folder, seed, language)
         finally:
             lock.release()
     except OSError as error:
@@ -87,11 +89,11 @@ def _make_once(folder: Path, seed: int) -> None:
                           "another cache folder with P2PSER_CACHE") from None
 
 
-def _into(folder: Path, seed: int) -> None:
+def _into(folder: Path, seed: int, language: str | None) -> None:
     """Make the corpus beside ``folder`` and move it there when it is whole."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        generate(temporary, seed, progress=True)
+        generate(temporary, seed, language=language, progress=True)
         if folder.exists():  # without its manifest: not whole
             shutil.rmtree(folder)
         temporary.chmod(0o755)
@@ -104,19 +106,20 @@ def generate(
     folder: Path | str,
     seed: int = 0,
     *,
+    language: str | None = None,
     speakers: int | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> Corpus:
     """Make the corpus of a seed in ``folder`` (``SPEAKER/EMOTION-TAKE.wav`` and ``manifest.csv``); return it.
 
-    Only the first ``speakers`` where that is given: their clips are the same as in the whole corpus. ``workers``
-    helper processes run at once (default: as many as there are usable processors). The manifest's extra columns hold
-    the prosody that was asked for. Raises CorpusError as ``corpus`` does.
+    All in one ``language`` where that is given. Only the first ``speakers`` where that is given: their clips are the
+    same as in the whole corpus. ``workers`` helper processes run at once (default: as many as there are usable
+    processors). The manifest's extra columns hold the prosody that was asked for. Raises CorpusError as ``corpus`` does.
     """
     folder = Path(folder)
     library, data = _espeak()
-    planned = prosody.plan(seed)[:speakers]
+    planned = prosody.plan(seed, language)[:speakers]
     workers = workers or len(os.sched_getaffinity(0))
     report = _reporter(len(planned)) if progress else lambda done: None
     clips: list[Clip] = []
@@ -165,12 +168,16 @@ def _make_speaker(folder: Path, seed: int, speaker: Speaker, library: str, data:
 
 def _clip(path: Path, speaker: Speaker, take: Take) -> Clip:
     true = {name: repr(value) for name, value in zip(DIMENSIONS, take.prosody)}
+    arousal, valence, dominance = take.affect
     return Clip(
         path=path,
         speaker=speaker.name,
         emotion=take.emotion,
         gender=speaker.gender,
         language=speaker.language,
+        arousal=arousal,
+        valence=valence,
+        dominance=dominance,
         transcript=SENTENCES[speaker.language][take.text],
         extra={"text": f"{take.text:02d}", "synthetic": "espeak-ng", **true},
     )

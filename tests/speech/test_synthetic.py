@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from p2pser.errors import CorpusError
-from p2pser.speech import prosody, synthetic
+from p2pser.speech import corpora, prosody, synthetic
 from p2pser.speech.manifest import Corpus, read_manifest, write_manifest
 from p2pser.speech.prosody import DIMENSIONS, EMOTIONS
 from p2pser.speech.sentences import SENTENCES
@@ -118,9 +118,20 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of this test, and a corpus of two speakers."""
     whole = prosody.plan
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(prosody, "plan", lambda seed: [
-        replace(speaker, takes=speaker.takes[:2]) for speaker in whole(seed)[:2]])
+    monkeypatch.setattr(prosody, "plan", lambda seed, language=None: [
+        replace(speaker, takes=speaker.takes[:2]) for speaker in whole(seed, language)[:2]])
     return tmp_path / "cache"
+
+
+def test_all_speakers_in_one_language(small: Path) -> None:
+    mixed, spanish = synthetic.corpus(0), synthetic.corpus(0, "es")
+    assert {clip.language for clip in mixed.clips} == {"de", "en"}
+    assert {clip.language for clip in spanish.clips} == {"es"}
+    assert (mixed.name, spanish.name) == ("synthetic", "synthetic:es")
+    assert {clip.transcript for clip in spanish.clips} <= set(SENTENCES["es"])
+    assert corpora.load("synthetic:es", None) == spanish
+    with pytest.raises(CorpusError, match="no variant 'fr'"):
+        corpora.load("synthetic:fr", None)
 
 
 def test_made_once_for_all_that_ask(
