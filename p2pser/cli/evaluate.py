@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, print_json
+from p2pser.cli.common import json_option, note, print_json
 
 
 @click.command()
@@ -26,10 +26,16 @@ from p2pser.cli.common import json_option, print_json
               help="Seed of the synthetic corpus; default: the one that the model was trained on.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, metavar="N",
               help="Processes that compute features; default: one a core.")
+@click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write a row per clip: path, speaker, gender, fold, target, prediction, probabilities.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Draw the confusion matrix (.png, .svg or .pdf).")
 @json_option
 def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
-             known_labels: bool, seed: int | None, workers: int | None, as_json: bool) -> None:
-    """Evaluate a model on a corpus: UAR both ways, intervals over speakers, and all that belongs beside them.
+             known_labels: bool, seed: int | None, workers: int | None, table: Path | None, picture: Path | None,
+             as_json: bool) -> None:
+    """Evaluate a model on a corpus: UAR both ways, by gender and for the worst speaker, with intervals over speakers,
+    calibration, and all that belongs beside them.
 
     On the corpus that the model was trained on, the fold that training left out is tested, unless told
     otherwise.
@@ -48,6 +54,14 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)
+    if table is not None:
+        report.write_csv(table)
+        note(f"written to {table}: {len(report.predictions.targets)} predictions")
+    if picture is not None:
+        from p2pser.experiments.pictures import confusion_picture
+
+        confusion_picture(picture, {report.corpus: report.to_dict()["confusion"]}, report.labels)
+        note(f"drawn in {picture}: the confusion matrix")
     if as_json:
         print_json({"model": str(model), **report.to_dict()})
     else:

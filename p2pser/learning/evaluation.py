@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser import seeding
-from p2pser.errors import CorpusError
+from p2pser.errors import CorpusError, ModelError
 from p2pser.learning.inference import logits
 from p2pser.learning.metrics import Predictions, uar_folds
 from p2pser.learning.predictor import Predictor, enrolled
 from p2pser.learning.report import Report
 from p2pser.models.directory import Card, Origin
 from p2pser.speech import features
-from p2pser.speech.federation import with_labels
 from p2pser.speech.folds import Split, folds
+from p2pser.speech.labels import with_labels
 from p2pser.speech.manifest import Corpus
-from p2pser.speech.normalise import by_speaker
+from p2pser.speech.normalise import Statistics, by_speaker
 
 ENROLMENTS = (1, 5, 10)
 """Numbers of clips whose statistics are tried for each test speaker, beside all of them."""
@@ -138,7 +138,8 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         labels=card.labels, predictions=said, normalise=card.normalise,
         normalise_note=_how(card, said, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
-        uar_by_enrolment=by_enrolment, left_out=len(left_out), notes=(*trial.notes, *warning), seed=seed)
+        uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature,
+        notes=(*trial.notes, *warning), seed=seed)
 
 
 def _how(card: Card, said: Predictions, speaker: bool) -> str:
@@ -162,26 +163,38 @@ def _predictions(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[
     folded = []
     for part in parts:
         values = np.stack([usable[index] for index in part])
-        speakers = [corpus.clips[index].speaker for index in part]
-        if enrolment is None:
-            scaled = by_speaker(values, speakers)
-        elif enrolment == 0:
-            scaled = predictor.scale(values)
+        clips = [corpus.clips[index] for index in part]
+        speakers = [clip.speaker for clip in clips]
+        if predictor.card.normalise == "speaker":
+            scaled = scale(values, speakers, enrolment, predictor.card.statistics, seed)
         else:
-            scaled = _enrolled(predictor, values, np.asarray(speakers), enrolment, seed)
-        predicted = logits(predictor.module, scaled).argmax(1)
-        targets = [labels[corpus.clips[index].emotion or ""] for index in part]
-        folded.append(Predictions.of(targets, predicted, speakers, len(labels)))
+            scaled = predictor.scale(values)
+        raw = logits(predictor.module, scaled)
+        targets = [labels[clip.emotion or ""] for clip in clips]
+        folded.append(Predictions.of(targets, raw.argmax(1), speakers, len(labels), logits=raw,
+                                     genders=[clip.gender for clip in clips],
+                                     paths=[corpus.relative(clip) for clip in clips]))
     return Predictions.concatenate(folded)
 
 
-def _enrolled(predictor: Predictor, values: NDArray[np.float32], speakers: NDArray[np.str_], enrolment: int,
-              seed: int) -> NDArray[np.float32]:
-    """Scale each speaker's clips by the statistics of ``enrolment`` of them, drawn by (seed, speaker)."""
-    scaled = np.empty(values.shape, dtype=np.float32)
-    for speaker in np.unique(speakers):
-        own = np.flatnonzero(speakers == speaker)
-        chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:enrolment]
-        scaled[own] = predictor.scale(values[own], enrolled(values[chosen], predictor.card.statistics))
-    return scaled
+def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int | None, training: Statistics | None,
+          seed: int) -> NDArray[np.float32]:
+    """Return features (n, ...) as a model trained on each speaker's own statistics is to have them.
 
+    enrolment: how many of a speaker's clips, drawn by (seed, speaker), give that speaker's statistics, steadied by the
+    ``training`` ones; None: all of them; 0: none, the training statistics serve. Raises ModelError where those are
+    needed and not there.
+    """
+    if enrolment is None:
+        return by_speaker(values, speakers)
+    if enrolment == 0:
+        if training is None:
+            raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
+        return training.apply(values)
+    names = np.asarray(speakers)
+    scaled = np.empty(values.shape, dtype=np.float32)
+    for speaker in np.unique(names):
+        own = np.flatnonzero(names == speaker)
+        chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:enrolment]
+        scaled[own] = enrolled(values[chosen], training).apply(values[own])
+    return scaled

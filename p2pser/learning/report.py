@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from p2pser.learning import metrics
-from p2pser.learning.metrics import Interval, Predictions
+from p2pser.learning.calibration import scaled
+from p2pser.learning.listing import rows, write
+from p2pser.learning.metrics import Predictions
+from p2pser.learning.summary import group_lines, summarise
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Report:
 
     peers: how many peers trained it (None: unknown). speaker_overlap: how many test speakers it was trained
     on (None: unknown). uar_by_enrolment: UAR (a) where each test speaker's statistics come from so many of
-    their clips.
+    their clips. temperature: what the model's card scales logits by (None: nobody fitted one).
     """
 
     corpus: str
@@ -35,32 +35,32 @@ class Report:
     speaker_overlap: int | None = None
     uar_by_enrolment: dict[str, float] = field(default_factory=dict)
     left_out: int = 0
+    temperature: float | None = None
     notes: Sequence[str] = ()
     seed: int = 0
 
+    @property
+    def scaled(self) -> Predictions | None:
+        """The predictions with their logits scaled by the temperature; None where there is none."""
+        if self.temperature is None or self.predictions.logits is None:
+            return None
+        return scaled(self.predictions, self.temperature)
+
+    def write_csv(self, path: Path) -> None:
+        """Write a row per clip (``learning.listing``), probabilities as the model gives them. Raises P2PSERError."""
+        write(path, rows(self.scaled or self.predictions, self.labels, corpus=self.corpus))
+
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, ready for JSON (finite or None)."""
-        said = self.predictions
-        table = metrics.confusion(said.targets, said.predicted, said.classes)
-        by_fold = metrics.uar_by_fold(said)
-        there = table.sum(1)
+        found = summarise([self.predictions], self.labels, seed=self.seed,
+                          scaled=None if self.scaled is None else [self.scaled])
         return {
             "corpus": self.corpus, "version": self.version, "synthetic": self.synthetic, "split": self.split,
-            "clips": len(said.targets), "left_out": self.left_out, "speakers": len(set(said.speakers)),
+            "clips": found.pop("clips"), "left_out": self.left_out, "speakers": found.pop("speakers"),
             "peers": self.peers, "speaker_overlap": self.speaker_overlap, "selection": self.selection,
-            "normalise": self.normalise, "normalise_note": self.normalise_note,
-            "uar": {
-                "folds": metrics.uar_folds(said), "folds_sd": _sd(by_fold.values()),
-                "folds_interval": _pair(metrics.bootstrap(said, "folds", seed=self.seed)),
-                "pooled": metrics.uar_pooled(said),
-                "pooled_interval": _pair(metrics.bootstrap(said, "pooled", seed=self.seed)),
-                "by_fold": {str(fold): value for fold, value in by_fold.items()},
-                "by_enrolment": dict(self.uar_by_enrolment),
-            },
-            "accuracy": metrics.accuracy(said), "macro_f1": metrics.macro_f1(table),
-            "recall": {label: _finite(recall) for label, recall in zip(self.labels, metrics.recalls(table))},
-            "chance": 1.0 / int((there > 0).sum()), "majority": float(there.max() / there.sum()),
-            "labels": list(self.labels), "confusion": table.tolist(), "notes": list(self.notes),
+            "normalise": self.normalise, "normalise_note": self.normalise_note, "temperature": self.temperature,
+            "uar": {**found.pop("uar"), "by_enrolment": dict(self.uar_by_enrolment)},
+            **found, "notes": list(self.notes),
         }
 
     def text(self) -> str:
@@ -86,6 +86,7 @@ class Report:
         if self.uar_by_enrolment:
             lines.append("UAR (a) by the number of clips that give a speaker's statistics   " + "   ".join(
                 f"{count}: {value:.3f}" for count, value in self.uar_by_enrolment.items()))
+        lines += group_lines(d)
         lines += [f"peers that trained it: {'unknown' if self.peers is None else self.peers}   "
                   f"test speakers that it was trained on: {overlap}",
                   f"selection: {self.selection}", "confusion (rows true, columns predicted)"]
@@ -94,19 +95,6 @@ class Report:
         lines += [f"{label:<{width}}" + "".join(f"{count:>{width}}" for count in row)
                   for label, row in zip(self.labels, d["confusion"])]
         return "\n".join([*lines, *self.notes])
-
-
-def _sd(values: Any) -> float | None:
-    numbers = list(values)
-    return float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _pair(interval: Interval) -> list[float] | None:
-    return [interval.low, interval.high] if math.isfinite(interval.low) else None
 
 
 def _interval(pair: list[float] | None) -> str:

@@ -203,6 +203,18 @@ def test_cli_evaluate_tests_the_fold_that_training_left_out(model: Path, folder:
         assert part in text
 
 
+def test_cli_evaluate_writes_predictions_and_draws_them(model: Path, folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--csv", str(tmp_path / "p.csv"),
+                                         "--picture", str(tmp_path / "c.png")])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "corpus,path,speaker,gender,fold,target,predicted,p_anger,p_sadness"
+    assert len(lines) == 1 + 8
+    assert lines[1].split(",", 1)[1].startswith("anger/spk1/0.wav,spk1,,0,anger,anger,0.")
+    assert (tmp_path / "c.png").stat().st_size > 5_000
+    assert "no temperature was fitted" in done.stdout
+
+
 def test_cli_evaluate_all_says_that_speakers_are_shared(model: Path, folder: Path) -> None:
     done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--all", "--json"])
     document = json.loads(done.stdout)
