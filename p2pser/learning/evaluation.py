@@ -20,7 +20,6 @@ from p2pser.models.directory import Card, Origin
 from p2pser.speech import features
 from p2pser.speech.folds import Split, folds
 from p2pser.speech.labels import with_labels
-from p2pser.speech.labels import with_labels
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import Statistics, by_speaker
 
