@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from p2pser import seeding
 from p2pser.config import TrainingSettings
 from p2pser.errors import CorpusError, P2PSERError
-from p2pser.learning.losses import cross_entropy
+from p2pser.learning.augment import Augmentation, variants
+from p2pser.learning.losses import Objective, Targets
 from p2pser.learning.optim import Optimizer, clip_, learning_rate
 from p2pser.models.rows import Schema
 
@@ -33,42 +34,73 @@ ALIGNMENT = 64
 
 
 def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
-            round: int) -> NDArray[np.int64]:
+            round: int, often: NDArray[np.floating] | None = None) -> NDArray[np.int64]:
     """Return the clips of a round's steps, (steps, b) indices below ``clips``, b = min(batch_size, clips).
 
     Epoch e is a permutation keyed by (seed, "batches", peer, e), and step k of round r reads on where the
     step before it ended: so all clips are drawn equally often over a run (without replacement within an
-    epoch), and yet a round's batches are a pure function of the round.
+    epoch), and yet a round's batches are a pure function of the round. often: (clips,) how often each clip is drawn in
+    proportion to others; in an epoch of ``clips`` draws it comes that share of times, rounded up or down by chance
+    (systematic resampling).
     """
     size = min(batch_size, clips)
     first, count = round * steps * size, steps * size
     epochs = range(first // clips, (first + count - 1) // clips + 1)
-    order = np.concatenate([seeding.generator(seed, "batches", peer, e).permutation(clips) for e in epochs])
+    order = np.concatenate([_epoch(seeding.generator(seed, "batches", peer, e), clips, often) for e in epochs])
     at = first - epochs[0] * clips
     return order[at : at + count].reshape(steps, size).astype(np.int64, copy=False)
+
+
+def _epoch(draws: np.random.Generator, clips: int, often: NDArray[np.floating] | None) -> NDArray[np.int64]:
+    """Return the order of an epoch's draws, (clips,)."""
+    order = draws.permutation(clips)
+    if often is None:
+        return order
+    ends = np.cumsum(often[order], dtype=np.float64)
+    drawn = np.searchsorted(ends, (np.arange(clips) + draws.random()) * (ends[-1] / clips), side="right")
+    return draws.permutation(order[np.minimum(drawn, clips - 1)])
 
 
 class Learner:
     """One peer's local work on its own clips.
 
     module: the network, whose parameters are bound to the row being trained (several learners may share one
-    module). features: (n, ...) float32, normalised. labels: (n,) int64. idle: this peer never trains and needs
-    no clip (a hub). Raises CorpusError where there is no clip or the counts differ.
+    module). features: (n, ...) float32, normalised. targets: what they should give, or their labels (n,) int64 alone.
+    objective: what is lowered; default: what ``training`` says, of this peer's clips alone. often: (n,) how often each
+    clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones of
+    the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
+    batches.
+    Raises CorpusError where there is no clip or the counts differ.
     """
 
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
-                 labels: Tensor, *, seed: int, peer: int, idle: bool = False) -> None:
-        if (len(features) == 0 and not idle) or len(features) != len(labels):
-            raise CorpusError(f"peer {peer} has {len(features)} clips and {len(labels)} labels to train on; "
+                 targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
+                 often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
+                 augmentation: Augmentation | None = None) -> None:
+        if isinstance(targets, Tensor):
+            targets = Targets(targets.to(torch.int64))
+        if (len(features) == 0 and not idle) or len(features) != len(targets):
+            raise CorpusError(f"peer {peer} has {len(features)} clips and {len(targets)} labels to train on; "
                               "it needs at least one clip, and a label for each")
         self.module = module
         self.schema = schema
         self.training = training
         self.features = features.to(torch.float32).contiguous()
-        self.labels = labels.to(torch.int64)
+        self.copies = 0 if copies is None else len(copies)
+        self._versions = self.features if copies is None else \
+            torch.cat([self.features, copies.to(torch.float32).flatten(0, 1)])
+        self.augmentation = augmentation
+        self.targets = targets
+        self.objective = objective or Objective(training)
+        self.often = often
         self.seed = seed
         self.peer = peer
         self.optimizer = Optimizer(training)
+
+    @property
+    def clips(self) -> int:
+        """How many clips this peer trains on."""
+        return len(self.features)
 
     def memory(self) -> dict[str, Tensor]:
         """Return fresh rows of the optimiser, each (D,) or (1,)."""
@@ -114,7 +146,7 @@ class Learner:
 
         Weight decay is in it (as L2), clipping too; nothing is remembered. Zeros and NaN where there are no clips.
         """
-        if not len(self.labels):
+        if not self.clips:
             return torch.zeros_like(row), math.nan
         row = row.clone()
         with self._drawing(round):
@@ -126,16 +158,23 @@ class Learner:
     def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
         """Yield, for each local step from ``first`` on, the clipped gradient at ``row`` as it is then, and the loss."""
         settings = self.training
-        chosen = torch.from_numpy(batches(len(self.labels), settings.batch_size, settings.local_steps,
-                                          seed=self.seed, peer=self.peer, round=round))[first:]
+        chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
+                                          peer=self.peer, round=round, often=self.often))[first:]
         steps, size = chosen.shape
-        features = self.features.index_select(0, chosen.reshape(-1)).view(steps, size, *self.features.shape[1:])
-        labels = self.labels.index_select(0, chosen.reshape(-1)).view(steps, size)
+        places = chosen
+        if self.copies:
+            taken = variants(self.copies, settings.local_steps, size, seed=self.seed, peer=self.peer, round=round)
+            places = chosen + self.clips * torch.from_numpy(taken)[first:]
+        features = self._versions.index_select(0, places.reshape(-1)).view(steps, size, *self.features.shape[1:])
         gradient = self.schema.bind(self.module, row)
         self.module.train()
         for k in range(steps):
             gradient.zero_()
-            loss = cross_entropy(self.module(features[k]), labels[k], settings.label_smoothing)
+            batch, targets = features[k], self.targets.at(chosen[k])
+            if self.augmentation is not None:
+                batch, targets = self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round,
+                                                   step=first + k)
+            loss = self.objective(self.module(batch), targets)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_(gradient, settings.clip_norm)
             yield gradient, loss.item()
@@ -180,7 +219,7 @@ class LocalWork:
     @property
     def clips(self) -> tuple[int, ...]:
         """How many clips each hosted peer has."""
-        return tuple(len(learner.labels) for learner in self.learners)
+        return tuple(learner.clips for learner in self.learners)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -209,7 +248,7 @@ class LocalWork:
         names = self.learners[0].optimizer.names
         losses = []
         for b, learner in enumerate(self.learners):
-            if not len(learner.labels) or (only is not None and b not in only):
+            if not learner.clips or (only is not None and b not in only):
                 losses.append(math.nan)
                 continue
             memory = {name: state.rows[PREFIX + name][b] for name in names}

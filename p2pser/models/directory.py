@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.errors import CorpusError, ModelError
 from p2pser.speech import features
 from p2pser.speech.cache import settings_key
+from p2pser.speech.emotions import DIMENSIONS
+from p2pser.speech.folds import folds
 from p2pser.speech.normalise import Statistics
 from p2pser.version import __version__
 
@@ -48,6 +50,8 @@ class Origin:
     """Which clips a model was trained on: all that fold ``fold`` of ``split`` leaves for training.
 
     ``seed`` is the synthetic corpus's. ``own``: each peer brought its own clips, which no split describes.
+    ``corpora``: of several corpora in one, each one's name and version; ``train``: those of them that were trained on,
+    () for all. ``map``: the emotions that counted as another.
     """
 
     name: str
@@ -57,6 +61,9 @@ class Origin:
     fold: int = 0
     seed: int = 0
     own: bool = False
+    corpora: Mapping[str, str] = field(default_factory=dict)
+    train: tuple[str, ...] = ()
+    map: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, corpus: Corpus) -> Origin:
@@ -64,7 +71,31 @@ class Origin:
         chosen = config.corpus
         split = corpus.default_split if chosen.split == "auto" else chosen.split
         return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed,
-                   chosen.partition == "own")
+                   chosen.partition == "own", {part.name: part.version for part in corpus.parts},
+                   tuple(chosen.train or ()), dict(chosen.map))
+
+    def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
+        """Return where the training clips that are of ``corpus`` come from, and whether there are any.
+
+        ``corpus`` is the one that the model was trained on, or one of several; ``seed`` the synthetic one's. (None,
+        True): there are, and which cannot be told from this corpus alone; (None, False): another corpus, as far as the
+        card knows.
+        """
+        if self.own or (corpus.synthetic and self.seed != seed):
+            return None, False
+        if (self.name, self.version) == (corpus.name, corpus.version):
+            return self, True
+        if self.corpora.get(corpus.name) != corpus.version or (self.train and corpus.name not in self.train):
+            return None, False
+        kind, _, held_out = self.split.partition(":")
+        if kind == "corpus":
+            held_out = held_out or sorted(self.corpora)[self.fold]
+            return (None, False) if held_out == corpus.name else (replace(self, split="none"), True)
+        if kind not in ("each", "none"):
+            return None, True
+        if kind == "none":
+            return self, True
+        return replace(self, split=corpus.default_split, fold=self.fold % len(folds(corpus, "auto"))), True
 
 
 @dataclass(frozen=True)
@@ -75,7 +106,8 @@ class Card:
     or speaker. statistics: of all training clips (None for none). training: how it was trained, plain values;
     peers, rounds, algorithm, topology, seed and the like. selection: how this model was chosen among others.
     temperature: what the logits are divided by before the softmax (``p2pser.learning.calibration``); None: never
-    fitted, 1 serves.
+    fitted, 1 serves. task: classes, dimensions (of no labels) or both; outputs are a logit a label, then arousal,
+    valence and dominance from -1 to 1.
     """
 
     labels: tuple[str, ...]
@@ -88,6 +120,17 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     selection: str = "none: the consensus after the last round"
     temperature: float | None = None
+    task: str = "classes"
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The dimensions that it rates, in the order of its outputs, after the labels'."""
+        return () if self.task == "classes" else DIMENSIONS
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run that trained it, from which some models draw what is no parameter (svm)."""
+        return int(self.training.get("seed", 0))
 
     @classmethod
     def of(cls, config: Config, federation: Federation, statistics: Statistics | None,
@@ -101,7 +144,7 @@ class Card:
         return cls(
             labels=federation.labels, shape=features.shape(config.features), model=config.model,
             features=config.features, normalise=federation.normalise, statistics=statistics,
-            corpus=Origin.of(config, federation.corpus),
+            corpus=Origin.of(config, federation.corpus), task=config.training.task,
             training={**config.training.model_dump(mode="json"), "seed": config.seed,
                       "weighting": config.gossip.weighting, "algorithm": config.gossip.algorithm, **training})
 
@@ -114,7 +157,7 @@ class Card:
         """Return what ``card.json`` holds; ``schema`` is the digest of the rows."""
         return {
             "format": FORMAT, "p2pser": __version__, "warning": self.warning,
-            "labels": list(self.labels),
+            "task": self.task, "labels": list(self.labels), "dimensions": list(self.dimensions),
             "id2label": {str(k): label for k, label in enumerate(self.labels)},
             "label2id": {label: k for k, label in enumerate(self.labels)},
             "model": self.model.model_dump(mode="json"), "shape": list(self.shape), "schema": schema,
@@ -146,8 +189,10 @@ class Card:
                 features=FeatureSettings.model_validate(document["features"]),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
-                corpus=Origin(**document["corpus"]), training=dict(document["training"]),
-                selection=str(document["selection"]), temperature=_temperature(document.get("temperature")))
+                corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ()))}),
+                training=dict(document["training"]),
+                selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
+                task=_task(document))
             key = document["features_key"]
         except (KeyError, TypeError, ValueError, ValidationError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
@@ -156,6 +201,14 @@ class Card:
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
         return card
+
+
+def _task(document: Mapping[str, Any]) -> str:
+    task = document.get("task", "classes")
+    if task not in ("classes", "dimensions", "both") or \
+            list(document.get("dimensions", ())) != ([] if task == "classes" else list(DIMENSIONS)):
+        raise ValueError(f"its task is {task!r} with the dimensions {document.get('dimensions')}")
+    return str(task)
 
 
 def _temperature(value: Any) -> float | None:
@@ -216,7 +269,7 @@ def load(path: Path | str) -> tuple[nn.Module, Card]:
 
     path = Path(path)
     card, digest = read_card(path)
-    module = models.build(card.model, card.shape, len(card.labels), seed=0)
+    module = models.build(card.model, card.shape, models.outputs(card.task, len(card.labels)), card.seed)
     schema = Schema.of(module)
     if schema.digest() != digest:
         raise ModelError(f"{path / CARD} describes other parameters than its schema {digest} says; "

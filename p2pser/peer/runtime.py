@@ -17,16 +17,19 @@ from p2pser.config import Config
 from p2pser.errors import P2PSERError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous
-from p2pser.gossip.consensus import Consensus, consensus, living_slem, no_consensus
+from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts, without
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics
 from p2pser.gossip.table import algorithm, check
+from p2pser.learning.answers import Answers
+from p2pser.learning.census import census_sums, read_census
 from p2pser.learning.inference import logits
-from p2pser.learning.learner import Learner, LocalWork
-from p2pser.learning.metrics import confusion, uar
+from p2pser.learning.learner import LocalWork
+from p2pser.learning.local import learner
 from p2pser.models.directory import Card, Origin, save
 from p2pser.models.rows import Schema, digest
+from p2pser.models.xgb import sized
 from p2pser.network import events
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.hello import Hello, normalised_settings
@@ -38,8 +41,8 @@ from p2pser.peer.identity import identify
 from p2pser.peer.sketch import Sketch
 from p2pser.peer.telemetry import Telemetry
 from p2pser.speech.cache import settings_key
-from p2pser.speech.federation import Federation, federate, normalised
-from p2pser.speech.normalise import Statistics, from_sums, sums
+from p2pser.speech.federation import Federation, federate, normalised, normalised_copies
+from p2pser.speech.normalise import Statistics, from_sums
 from p2pser.topology.mixing import metropolis, slow_weights
 from p2pser.topology.spec import Topology
 from p2pser.wire.messages import Phase
@@ -72,7 +75,7 @@ class Peer:
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
                  say: Callable[[str], None] = lambda sentence: None,
                  federation: Federation | None = None) -> None:
-        self.config, self.topology, self.me = config, topology, me
+        self.config, self.topology, self.me = sized(config, topology.size), topology, me
         self.folder = PeerFolder(config, topology, me)
         self._fresh, self._sink, self._say = fresh, sink, say
         self._federation = federation
@@ -141,7 +144,8 @@ class Peer:
             self._say(note)
         self._examples = federation.train[self.me]
         shape = self._examples.features.shape[1:]
-        self._module = models.build(config.model, shape, len(federation.labels), config.seed)
+        self._module = models.build(config.model, shape, models.outputs(config.training.task, len(federation.labels)),
+                                    config.seed)
         self._schema = Schema.of(self._module)
         self._initial = self._schema.flatten(self._module)
         self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
@@ -210,7 +214,9 @@ class Peer:
         else:
             # Who has finished before us has left too, and is not dead.
             reached = nx.node_connected_component(without(topology.graph, cut), self.me)
-            final = no_consensus(self._algorithm.model(state), tuple(sorted(set(topology.graph) - reached)))
+            mixer.enter(Phase.CONSENSUS, rounds + 1)
+            final = self._algorithm.finish(state, mixer, rounds + 1, topology.graph,
+                                           tuple(sorted(set(topology.graph) - reached)))
         mixer.enter(Phase.END, rounds + 1)
         save(self.folder.model, final.rows[0], self._schema, self._card())
         return final
@@ -225,7 +231,8 @@ class Peer:
             self._event("resumed", round=call.resume)
             return State(rows, edges)
         mixer.enter(Phase.SETUP, setup.STATISTICS)
-        own = torch.from_numpy(sums(self._examples.features))[None]
+        assert self._federation is not None
+        own = torch.from_numpy(census_sums(self._examples, self.config.training, len(self._federation.labels)))[None]
         found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
                            slem=living_slem(self.topology, None, call.cut, self.me))
         self._sums = found.rows
@@ -236,14 +243,15 @@ class Peer:
         federation = self._federation
         assert federation is not None
         assert self._sums is not None
-        self._statistics: Statistics = from_sums(self._sums[0].numpy())
+        plain, census = read_census(self._sums[0].numpy(), self.config.training, len(federation.labels))
+        self._statistics: Statistics = from_sums(plain)
         train = normalised(self._examples, federation.normalise, self._statistics)
         self._test = None if federation.test is None else normalised(federation.test, federation.normalise,
                                                                      self._statistics)
-        learner = Learner(self._module, self._schema, self.config.training, torch.from_numpy(train),
-                          torch.from_numpy(self._examples.labels), seed=self.config.seed, peer=self.me,
-                          idle=self.me == self.topology.hub)
-        return LocalWork([learner], mixer.local_step if self._driver is None else self._driver.local_step)
+        mine = learner(self._module, self._schema, self.config, self._examples, train, federation.labels, peer=self.me,
+                       census=census,
+                       copies=normalised_copies(self._examples, federation.normalise, self._statistics))
+        return LocalWork([mine], mixer.local_step if self._driver is None else self._driver.local_step)
 
     def _before_round(self, round: int, state: State) -> None:
         self._look_up()
@@ -285,7 +293,7 @@ class Peer:
                   "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
-            record["uar"] = self._uar(self._algorithm.model(state)[0])
+            record |= self._measured(self._algorithm.model(state)[0])
         if self._driver is not None:
             record |= {"distance": None, "asynchronous": self._driver.report()}
         if self._telemetry is not None:
@@ -300,22 +308,22 @@ class Peer:
         if self._sink is not None and self._sketch is not None:
             self._sink({"kind": "sketch", "peer": self.me, **where, "sketch": self._sketch.of(row)})
 
-    def _uar(self, row: Tensor) -> float | None:
-        federation = self._federation
+    def _measured(self, row: Tensor) -> dict[str, Any]:
+        """Return ``uar`` and, where dimensions are learned, ``ccc`` on the held-out clips; None without any."""
+        federation, task = self._federation, self.config.training.task
         assert federation is not None
         if self._test is None or federation.test is None:
-            return None
+            return {"uar": None}
         self._schema.bind(self._module, row.to(torch.float32).clone())
-        predicted = logits(self._module, self._test).argmax(axis=1)
-        value = float(uar(confusion(federation.test.labels, predicted, len(federation.labels))))
-        return None if math.isnan(value) else value
+        found = Answers.of(logits(self._module, self._test), federation.test, task, len(federation.labels))
+        return {"uar": found.uar} if found.ratings is None else {"uar": found.uar, "ccc": found.ccc}
 
     # The end ------------------------------------------------------------------------------------------------
 
     def _end(self, mixer: NetworkMixer, final: Consensus, seconds: float) -> Ending:
         traffic = mixer.links.traffic().values()
         summary: dict[str, Any] = {
-            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, "uar": self._uar(final.rows[0]),
+            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, **self._measured(final.rows[0]),
             "model": str(self.folder.model), "consensus": final.converged,
             "consensus_distance": final.distance if math.isfinite(final.distance) else None,
             "consensus_exchanges": final.exchanges, "consensus_bytes": mixer.payload_posted - self._training_bytes,
@@ -337,10 +345,8 @@ class Peer:
     def _card(self) -> Card:
         federation, config = self._federation, self.config
         assert federation is not None
-        origin = Origin(federation.corpus.name, federation.corpus.version, federation.corpus.synthetic,
-                        config.corpus.split, config.corpus.fold, config.corpus.seed, config.corpus.partition == "own")
         return Card(federation.labels, self._examples.features.shape[1:], config.model, config.features,
-                    federation.normalise, self._statistics, origin,
+                    federation.normalise, self._statistics, Origin.of(config, federation.corpus),
                     {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
                      "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed})
 

@@ -25,15 +25,18 @@ from p2pser.gossip.overlap import Overlap
 from p2pser.gossip.run import run
 from p2pser.gossip.statistics import statistics as gossip_statistics
 from p2pser.gossip.table import algorithm, check
+from p2pser.learning.answers import Answers, Ccc, ccc_of_several
+from p2pser.learning.census import Census, census_sums, columns, read_census
 from p2pser.learning.learner import LocalWork
 from p2pser.learning.metrics import Predictions
 from p2pser.models.rows import Schema
+from p2pser.models.xgb import sized
 from p2pser.simulation.bench import Bench
 from p2pser.simulation.clock import Clock, synchronous
 from p2pser.simulation.events import Events, total
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.speech.federation import Federation
-from p2pser.speech.normalise import Statistics, from_sums, sums
+from p2pser.speech.normalise import Statistics, from_sums
 from p2pser.topology.spec import Topology
 
 SETUP = -1
@@ -59,10 +62,12 @@ class Round:
     distance: float
     bytes: float
     seconds: float | None = None
+    ccc: Mapping[str, Ccc | None] | None = None
+    """Of each dimension, for the same models as ``uar``; None where none is learned or nothing was evaluated."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as plain data."""
-        return {**self.__dict__, "uar": dict(self.uar)}
+        return {**self.__dict__, "uar": dict(self.uar), "ccc": None if self.ccc is None else dict(self.ccc)}
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class Run:
     """The consensus model's, on the held-out clips."""
     peer_predictions: tuple[Predictions, ...]
     """Each living peer's after the last round, before the final consensus."""
+    answers: Answers | None
+    """The consensus model's, of emotions and dimensions; None where nothing is held out."""
+    peer_answers: tuple[Answers, ...]
     living: tuple[int, ...]
     """Who was left at the end, hostile peers not counted: what is measured is measured over them."""
     slem: float
@@ -159,16 +167,17 @@ def simulate(
                           "honest one must remain")
     clips = {i: len(federation.train[i]) for i in range(peers)}
     counts = clips if config.gossip.weighting == "clips" and topology.hub is None else None
+    config = sized(config, peers)
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
     notes = tuple(check(method, config, topology))
-    if attacks and (isinstance(method, Asynchronous) or method.served):
+    if attacks and (isinstance(method, Asynchronous) or method.served or method.boosts):
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
                           "replace: take one that mixes rows, such as dfedavg or median")
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
                            rounds=config.training.rounds, own_weights=method.own_weights)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
-    statistics = _statistics(topology, federation) if wanted else None
-    bench = Bench(config, federation, federation.train, statistics)
+    statistics, census = _statistics(config, topology, federation, wanted)
+    bench = Bench(config, federation, federation.train, statistics, census=census)
     share = torch.tensor([float(clips[i]) if counts else 1.0 for i in living], dtype=torch.float64)
     share = (share / share.sum()).to(torch.float32)
     state = State({"x": bench.start.repeat(peers, 1)})
@@ -183,10 +192,14 @@ def simulate(
 
     def after_round(round: int, state: State, seconds: float | None = None) -> None:
         rows = method.model(state)[list(living)]
-        mean = share @ rows
+        mean = method.mean(rows, share)
         last = round == config.training.rounds - 1
         due = bench.tests and ((round + 1) % config.peer.evaluate_every == 0 or last)
-        uars = [bench.uar(row) or 0.0 for row in rows] if due and (each_peer or last) else []
+        answers = [bench.answers(row) for row in rows] if due and (each_peer or last) else []
+        uars = [one.uar for one in answers if one.uar is not None]
+        agreed = bench.answers(mean) if due else None
+        ccc = None if agreed is None or agreed.ccc is None else {
+            **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in answers]))), "consensus": agreed.ccc}
         history.append(
             Round(
                 round=round + 1,
@@ -194,11 +207,12 @@ def simulate(
                 uar={
                     "mean": float(np.mean(uars)) if uars else None,
                     "worst": min(uars) if uars else None,
-                    "consensus": bench.uar(mean) if due else None,
+                    "consensus": None if agreed is None else agreed.uar,
                 },
                 distance=distance(rows, mean),
                 bytes=float((mixer.bytes_sent - before).mean()),
                 seconds=seconds,
+                ccc=ccc,
             )
         )
         if observe is not None:
@@ -238,12 +252,16 @@ def simulate(
     rows = method.model(state)
     slem = living_slem(topology, counts, cut, living[0])
     seen: tuple[float, ...] = ()
-    if attacks or not method.consensus:
+    if attacks:
         final = no_consensus(rows)
+    elif not method.consensus:
+        final = method.finish(state, mixer, config.training.rounds + 1, topology.graph, tuple(sorted(deaths)))
     else:
         final, seen = _finish(config, mixer, rows, share, living, counts, exact, cut, slem)
     mixer.faults = faults
-    row = final.rows[living[0]].to(torch.float32)
+    peer_answers = tuple(bench.answers(rows[i]) for i in living) if bench.tests else ()
+    row, ended = final.rows[living[0]].to(torch.float32), final.rows[list(living)]
+    answers = bench.answers(row) if bench.tests else None
     return Run(
         config=config,
         topology=topology,
@@ -255,9 +273,11 @@ def simulate(
         statistics=statistics,
         final=final,
         final_distance=seen,
-        consensus_distance=distance(final.rows[list(living)], share.to(torch.float64) @ final.rows[list(living)]),
-        predictions=bench.predictions(row) if bench.tests else None,
-        peer_predictions=tuple(bench.predictions(rows[i]) for i in living) if bench.tests else (),
+        consensus_distance=distance(ended, method.mean(ended, share.to(ended.dtype))),
+        predictions=answers.predictions if answers else None,
+        peer_predictions=tuple(one.predictions for one in peer_answers if one.predictions is not None),
+        answers=answers,
+        peer_answers=peer_answers,
         living=living,
         slem=slem,
         bytes_training=trained - before,
@@ -277,12 +297,19 @@ def _mean_known(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _statistics(topology: Topology, federation: Federation) -> Statistics:
-    """The training statistics by gossip, as peer 0 finds them (all find the same to 1e-12)."""
-    rows = torch.from_numpy(np.stack([sums(federation.train[i].features) for i in range(topology.size)]))
+def _statistics(config: Config, topology: Topology, federation: Federation,
+                wanted: bool) -> tuple[Statistics | None, Census | None]:
+    """The training statistics, where wanted, and the census by gossip, as peer 0 finds them (all find the same to
+    1e-12).
+    """
+    training, classes = config.training, len(federation.labels)
+    if not wanted and not any(columns(training, classes)):
+        return None, None
+    rows = np.stack([census_sums(federation.train[i], training, classes) for i in range(topology.size)])
     mixer = SimulatedMixer(topology)
-    found = gossip_statistics(mixer, rows, SETUP, topology, slem=living_slem(topology, None, (), 0))
-    return from_sums(found.rows[0].numpy() * topology.size)
+    found = gossip_statistics(mixer, torch.from_numpy(rows), SETUP, topology, slem=living_slem(topology, None, (), 0))
+    plain, census = read_census(found.rows[0].numpy() * topology.size, training, classes)
+    return from_sums(plain) if wanted else None, census
 
 
 def _finish(

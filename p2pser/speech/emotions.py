@@ -1,6 +1,29 @@
-"""One name for one emotion, whatever a corpus or a folder calls it."""
+"""One name for one emotion, whatever a corpus or a folder calls it; and where emotions lie in the cube of valence,
+arousal and dominance.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+DIMENSIONS = ("arousal", "valence", "dominance")
+"""The dimensions, in the order of a model's outputs and of a manifest's columns."""
+
+PROTOTYPES = {
+    "anger": (0.59, -0.51, 0.25),
+    "boredom": (-0.62, -0.65, -0.33),
+    "calm": (-0.46, 0.68, 0.20),
+    "disgust": (0.35, -0.60, 0.11),
+    "excitement": (0.75, 0.62, 0.38),
+    "fear": (0.60, -0.64, -0.43),
+    "frustration": (0.52, -0.64, 0.35),
+    "happiness": (0.51, 0.81, 0.46),
+    "neutral": (0.0, 0.0, 0.0),
+    "sadness": (-0.27, -0.63, -0.33),
+    "surprise": (0.67, 0.40, -0.13),
+}
+"""Mean ratings of emotion words in ``DIMENSIONS``, each from -1 to 1 (Russell and Mehrabian 1977, as they are usually
+quoted: angry, bored, relaxed, disgusted, excited, afraid, frustrated, happy, sad, surprised; neutral is the middle)."""
 
 _ALIASES = {
     "anger": "angry ang anger rage",
@@ -26,3 +49,19 @@ def canonical(label: str) -> str:
     """
     name = label.strip().lower()
     return _NAMES.get(name.replace(" ", "_").replace("-", "_"), name)
+
+
+def nearest_emotion(arousal: float, valence: float, dominance: float, among: Iterable[str] = PROTOTYPES) -> str:
+    """Return the emotion whose prototype is nearest (Euclidean) in the cube; each dimension from -1 to 1.
+
+    For display: an emotion that was not asked for is more often wrong than right where several lie close together
+    (anger, disgust and frustration). among: which of ``PROTOTYPES`` may be said. Raises ValueError where there is none.
+
+    >>> nearest_emotion(0.5, 0.8, 0.4), nearest_emotion(-0.4, -0.6, -0.3, among=("neutral", "sadness"))
+    ('happiness', 'sadness')
+    """
+    point = (arousal, valence, dominance)
+    known = sorted(name for name in among if name in PROTOTYPES)
+    if not known:
+        raise ValueError("none of these emotions has a place in the cube of valence, arousal and dominance")
+    return min(known, key=lambda name: sum((a - b) ** 2 for a, b in zip(point, PROTOTYPES[name])))

@@ -23,8 +23,8 @@ from p2pser.speech.normalise import Statistics, by_speaker
 class Examples:
     """n clips: features ``(n, D)`` or ``(n, bands, frames)`` float32, not normalised; labels ``(n,)`` int64.
 
-    Labels are places in ``Federation.labels``, -1 where unknown; ``paths`` are relative to the corpus; ``genders`` are ``"f"``, ``"m"``
-    or ``""``, and () where nobody gave them.
+    Labels are places in ``Federation.labels``, -1 where unknown; ``paths`` are relative to the corpus; ``genders`` are
+    ``"f"``, ``"m"`` or ``""``, and () where nobody gave them.
     """
 
     features: NDArray[np.float32]
@@ -166,7 +166,7 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
 
 
 def normalised_copies(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32] | None:
-    """Return the copies (copies, n, …) scaled as ``normalised`` scales the clips, by the statistics of these; or None."""
+    """Return the copies (copies, n, …) scaled as ``normalised`` scales the clips, by the clips' statistics; or None."""
     if examples.copies is None or how == "none":
         return examples.copies
     if how == "speaker":

@@ -118,7 +118,7 @@ def test_learns_and_reports() -> None:
     losses = [one.train_(row, memory, r) for r in range(1, 20)]
     assert losses[-1] < 0.7 * first
     one.module.eval()
-    assert (one.module(one.features).argmax(1) == one.labels).float().mean() > 0.9
+    assert (one.module(one.features).argmax(1) == one.targets.classes).float().mean() > 0.9
 
 
 def test_clipping_keeps_wild_features_from_running_away() -> None:

@@ -1,0 +1,50 @@
+"""From a peer's examples and what all peers' are taken together to its local work."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from p2pser.config import Config, TrainingSettings
+from p2pser.learning.augment import Augmentation
+from p2pser.learning.boosting import TreeLearner
+from p2pser.learning.census import Census, census_sums, read_census
+from p2pser.learning.learner import Learner
+from p2pser.learning.losses import Targets, loss_of_classes
+from p2pser.models.rows import Schema
+from p2pser.models.xgb import TreeEnsemble
+from p2pser.speech.federation import Examples
+
+
+def targets(examples: Examples, training: TrainingSettings) -> Targets:
+    """Return what the examples should give: what ``training.task`` and ``training.soft_labels`` ask for."""
+    classes = examples.labels if examples.soft is None else examples.soft
+    dimensions = examples.dimensions
+    return Targets(None if training.task == "dimensions" else torch.from_numpy(classes),
+                   None if training.task == "classes" or dimensions is None else torch.from_numpy(dimensions))
+
+
+def learner(module: nn.Module, schema: Schema, config: Config, examples: Examples, features: NDArray[np.float32],
+            labels: tuple[str, ...], *, peer: int, census: Census | None = None,
+            training: TrainingSettings | None = None, copies: NDArray[np.float32] | None = None) -> Learner:
+    """Return the local work of the peer that holds ``examples``; none (a hub's) make an idle one.
+
+    features: the examples', normalised. labels: of the federation. census: of all peers' clips; default: of these
+    alone, as a peer would that knows of no other. training: where it is not the run's. copies: varied ones of the
+    examples, (copies, n, …), normalised.
+    """
+    training = training or config.training
+    if census is None and len(examples):
+        _, census = read_census(census_sums(examples, training, len(labels)), training, len(labels))
+    census = census or Census()
+    often = None
+    if training.balance == "sampling" and census.weights is not None:
+        often = np.where(examples.labels < 0, 1.0, census.weights.numpy()[examples.labels])
+    objective = census.objective(training, loss_of_classes(training, config.model.name))
+    kind = TreeLearner if isinstance(module, TreeEnsemble) else Learner
+    return kind(module, schema, training, torch.from_numpy(features), targets(examples, training), objective,
+                   seed=config.seed, peer=peer, often=often, idle=len(examples) == 0,
+                   copies=None if copies is None else torch.from_numpy(copies),
+                   augmentation=Augmentation.of(config, features.shape[1:], len(labels)))
