@@ -9,9 +9,11 @@ computes only what is missing. What comes of them is tabulated by ``p2pser.exper
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -20,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pser.config import Config
+from p2pser.config import Config, TrainingSettings
 from p2pser.errors import ConfigError, TopologyError
 from p2pser.peer.files import write_json
 from p2pser.speech.cache import settings_key
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from p2pser.speech.federation import Federation
 
 BASELINES = ("pooled", "local-only", "server")
+COMMA = re.compile(r",(?![^\[]*\])")
+"""A comma between values, not one within a list."""
+
 FORM = 1
 """Version of a result's file: another one is computed again."""
 
@@ -67,7 +72,8 @@ class Job:
     def file(self) -> str:
         """The name of its result's file."""
         label = "".join(letter if letter.isalnum() or letter in "-.=" else "_" for letter in self.scheme)
-        inner = "" if self.inner is None else f"-inner{self.inner[0]}of{self.inner[1]}-{self.value}"
+        value = self.value.replace("/", "_")
+        inner = "" if self.inner is None else f"-inner{self.inner[0]}of{self.inner[1]}-{value}"
         return f"{self.kind}{'-' + label if label else ''}-fold{self.fold}-seed{self.seed}{inner}.json"
 
 
@@ -76,7 +82,7 @@ class Comparison:
     """What is compared. schemes: by label, in order; seeds and folds: which. config: the settings of all runs.
 
     tune: the values of a setting (``section.field=value``) of which each scheme takes the best on ``inner`` folds;
-    chosen: what was chosen, by (kind, scheme, fold), once ``run`` has tuned. baselines: which of ``BASELINES``.
+    chosen: what was chosen, by (kind, scheme, fold), once ``run`` has tuned. kinds: which kinds of run there are.
     """
 
     config: Config
@@ -87,7 +93,7 @@ class Comparison:
     tune: tuple[str, ...] = ()
     inner: int = 3
     chosen: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    baselines: tuple[str, ...] = BASELINES
+    kinds: tuple[str, ...] = ("gossip", *BASELINES)
 
     @property
     def peers(self) -> int:
@@ -119,7 +125,8 @@ class Comparison:
         return any(self.values(label) for _, label in self._kinds())
 
     def _kinds(self) -> list[tuple[str, str]]:
-        return [("gossip", label) for label in self.schemes] + [(kind, "") for kind in self.baselines]
+        gossip = [("gossip", label) for label in self.schemes] if "gossip" in self.kinds else []
+        return gossip + [(kind, "") for kind in BASELINES if kind in self.kinds]
 
     def path(self, job: Job) -> Path:
         """Return where the job's result lies."""
@@ -147,7 +154,7 @@ class Comparison:
         """Return the settings of one job: the comparison's with the scheme's, its seed, its fold and what was tuned."""
         tuned = job.value if job.inner is not None else self.chosen.get((job.kind, job.scheme, job.fold), "")
         own = self.schemes[job.scheme].settings if job.scheme else ()
-        return self.config.with_settings([*own, *([tuned] if tuned else []), f"seed={job.seed}",
+        return self.config.with_settings([*own, *(tuned.split(";") if tuned else []), f"seed={job.seed}",
                                           f"corpus.fold={job.fold}"])
 
     def stored(self, job: Job) -> dict[str, Any] | None:
@@ -241,16 +248,20 @@ def _allowed(config: Config, scheme: Scheme) -> None:
 
 
 def _values(config: Config, tune: str) -> tuple[str, ...]:
-    """Return ``section.field=value`` for each value. Raises ConfigError where a value does not fit its setting."""
-    if not tune:
-        return ()
-    name, _, values = tune.partition("=")
-    settings = tuple(f"{name}={value.strip()}" for value in values.split(",") if value.strip())
-    if len(settings) < 2:
-        raise ConfigError(f"--tune {tune!r}: write a setting with two values or more, such as training.lr=0.02,0.05")
-    for setting in settings:
-        config.with_settings([setting])
-    return settings
+    """Return ``section.field=value`` for each value; of several settings (``;`` between them) each with each, joined
+    by ``;``. Raises ConfigError where a value does not fit its setting.
+    """
+    grid: list[list[str]] = []
+    for part in tune.split(";") if tune else ():
+        name, _, values = part.strip().partition("=")
+        settings = [f"{name}={value.strip()}" for value in COMMA.split(values) if value.strip()]
+        if len(settings) < 2:
+            raise ConfigError(f"--tune {part!r}: write a setting with two values or more, such as "
+                              "training.lr=0.02,0.05")
+        for setting in settings:
+            config.with_settings([setting])
+        grid.append(settings)
+    return tuple(";".join(chosen) for chosen in itertools.product(*grid)) if grid else ()
 
 
 def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
@@ -361,7 +372,9 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     from p2pser.simulation.engine import simulate
 
     # What is dealt depends on these alone: runs that differ in anything else share their data.
-    dealt = Config(seed=config.seed, corpus=config.corpus, features=config.features)
+    training = TrainingSettings(task=config.training.task, soft_labels=config.training.soft_labels)
+    dealt = Config(seed=config.seed, corpus=config.corpus, features=config.features, augment=config.augment,
+                   training=training)
     federation = _federation(dealt.model_dump_json(), peers, hub)
     if job.inner is not None:
         from p2pser.experiments import tuning

@@ -108,3 +108,15 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         compare.prepare(config, ["ring"], 4, 1, "0", tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_several_settings_are_tuned_as_a_grid(config: Config) -> None:
+    chosen = compare._values(config, "training.lr=0.1,0.2;model.hidden=[8,4],[6]")
+    assert chosen == ("training.lr=0.1;model.hidden=[8,4]", "training.lr=0.1;model.hidden=[6]",
+                      "training.lr=0.2;model.hidden=[8,4]", "training.lr=0.2;model.hidden=[6]")
+    one = compare.Comparison(config, {}, (0,), (0,), Path(), chosen, kinds=("pooled",))
+    assert len(one.tuning_jobs()) == 3 * 4
+    tuned = one.configured(one.tuning_jobs()[2])
+    assert (tuned.training.lr, tuned.model.hidden) == (0.2, (8, 4))
+    with pytest.raises(ConfigError, match="two values or more"):
+        compare._values(config, "training.lr=0.1,0.2;model.hidden=[8,4]")
