@@ -24,8 +24,9 @@ import torch
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.learning import metrics
+from p2pser.learning.answers import Answers, Ccc, ccc_of_several
 from p2pser.learning.metrics import Predictions
+from p2pser.models.widths import of_width
 from p2pser.seeding import EVERYBODY
 from p2pser.simulation.bench import Bench, together
 from p2pser.simulation.engine import Run, simulate
@@ -40,17 +41,26 @@ POOLED_BATCH = 64
 
 @dataclass(frozen=True)
 class Baseline:
-    """predictions: one for each model (pooled: one; local-only: one a peer, ascending), on the held-out
-    clips.
-    """
+    """answers: those of each model (pooled: one; local-only: one a peer, ascending), on the held-out clips."""
 
     name: str
-    predictions: tuple[Predictions, ...]
+    answers: tuple[Answers, ...]
 
     @property
-    def uar(self) -> float:
-        """Mean over the models of the UAR on the held-out clips."""
-        return float(np.mean([metrics.uar_pooled(one) for one in self.predictions]))
+    def predictions(self) -> tuple[Predictions, ...]:
+        """Each model's, of emotions; none where none is learned."""
+        return tuple(one.predictions for one in self.answers if one.predictions is not None)
+
+    @property
+    def uar(self) -> float | None:
+        """Mean over the models of the UAR on the held-out clips; None where no emotion is learned."""
+        each = [one.uar for one in self.answers if one.uar is not None]
+        return float(np.mean(each)) if each else None
+
+    @property
+    def ccc(self) -> Ccc | None:
+        """Mean over the models of each dimension's CCC; None where none is learned."""
+        return ccc_of_several([one.ccc for one in self.answers])[0]
 
 
 Progress = Callable[[int], None]
@@ -75,7 +85,7 @@ def local_only(config: Config, federation: Federation, progress: Progress | None
     held = _held(federation)
     if federation.normalise != "global":
         return Baseline("local-only", _train(config, Bench(config, federation, held), progress))
-    said: list[Predictions] = []
+    said: list[Answers] = []
     for i in sorted(held):
         bench = Bench(config, federation, {i: held[i]}, from_sums(sums(held[i].features)))
         said.extend(_train(config, bench, progress))
@@ -90,8 +100,9 @@ def fedavg(config: Config, federation: Federation) -> Run:
     graph = graphs.build("star", len(train))
     # A star's centre is 0; the peers keep their ids, which key their draws.
     graph = nx.relabel_nodes(graph, {0: hub, hub: 0})
-    gossip = config.gossip.model_copy(update={"algorithm": "fedavg", "parameters": {}})
-    return simulate(config.model_copy(update={"gossip": gossip}),
+    gossip = config.gossip.model_copy(update={"algorithm": "fedavg", "parameters": {}, "share": ("all",)})
+    whole = of_width(config.model, max(config.model.width))  # a server averages models of one size
+    return simulate(config.model_copy(update={"gossip": gossip, "model": whole}),
                     Topology("server", graph, {}, "metropolis", {}, hub=hub),
                     dataclasses.replace(federation, train=train), each_peer=False)
 
@@ -101,12 +112,12 @@ def _held(federation: Federation) -> dict[int, Examples]:
     return {i: examples for i, examples in federation.train.items() if len(examples)}
 
 
-def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Predictions, ...]:
+def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Answers, ...]:
     """All rounds of the bench's local work without any mixing."""
-    state = State({"x": bench.start.repeat(len(bench.peers), 1)})
+    state = State({"x": bench.starts()})
     for round in range(config.training.rounds):
         state.rows["x"] = bench.local.train(state, round)
         if progress is not None:
             progress(round + 1)
     with torch.inference_mode():
-        return tuple(bench.predictions(row.clone()) for row in state.rows["x"])
+        return tuple(bench.answers(row.clone(), i) for i, row in zip(bench.peers, state.rows["x"]))

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -29,9 +30,11 @@ import torch
 from torch import Tensor
 
 from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError, TopologyError
-from p2pser.gossip.algorithm import Algorithm
 from p2pser.models.rows import Schema
 from p2pser.topology.spec import Topology
+
+if TYPE_CHECKING:
+    from p2pser.gossip.algorithm import Algorithm
 
 WORDS = ("all", "body", "upper")
 """What ``gossip.share`` can say beside patterns of names."""
@@ -74,6 +77,16 @@ def shared_entries(schema: Schema, share: Sequence[str]) -> Tensor:
     return torch.cat([torch.full((int(np.prod(shape)),), name in chosen) for name, shape in schema.entries])
 
 
+def parts_of(widths: Sequence[float], held: Mapping[float, Tensor], schema: Schema, share: Sequence[str], *,
+             compact: bool) -> Parts | None:
+    """Return what of a row of ``schema`` crosses each edge; None where that is all of everybody's.
+
+    widths, held, compact: see ``Parts``. Raises ConfigError as ``shared_names``.
+    """
+    parts = Parts(widths, held, shared_entries(schema, share), compact=compact)
+    return None if parts.plain else parts
+
+
 class Parts:
     """What of a row crosses each edge.
 
@@ -98,9 +111,14 @@ class Parts:
         """Return which entries of the whole row a peer has, (D,) bool."""
         return self._held[self.widths[peer]]
 
-    def holds(self) -> Tensor:
-        """Return which entries each peer has, (N, D) bool."""
-        return torch.stack([self.held(peer) for peer in range(len(self.widths))])
+    def mixed(self) -> Tensor:
+        """Return which entries each peer exchanges with somebody like it, (N, D) bool."""
+        return torch.stack([self.held(peer) & self._shared for peer in range(len(self.widths))])
+
+    @property
+    def all_shared(self) -> bool:
+        """Whether no peer keeps an entry to itself that others have too."""
+        return bool(self._shared.all())
 
     def positions(self, i: int, j: int, size: int) -> Tensor | None:
         """Return which entries of a row of peer i, ``size`` long, it exchanges with peer j, ascending; None: all.

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, nearest
+from p2pser.gossip import sharing
 from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.choco import Choco
@@ -31,6 +32,8 @@ from p2pser.gossip.relay import Relay
 from p2pser.gossip.robust_rules import Krum, Median, TrimmedMean
 from p2pser.gossip.scaffold import Scaffold
 from p2pser.gossip.stale import StaleGossip
+from p2pser.gossip.trees import Trees
+from p2pser.models.widths import widths
 from p2pser.topology.spec import Topology
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -55,6 +58,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "median": Median,
     "trimmed-mean": TrimmedMean,
     "krum": Krum,
+    "trees": Trees,
 }
 """Name of ``gossip.algorithm`` -> the algorithm."""
 
@@ -103,6 +107,10 @@ def _written_below(kind: type) -> dict[str, str]:
 
 def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str]:
     """Return the algorithm's warnings about a run. Raises ConfigError where it does not fit the run."""
+    if method.boosts != (config.model.name == "xgb"):
+        one, other = ("averages parameters", "trees") if config.model.name == "xgb" else ("spreads trees", "dfedavg")
+        raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} {one}, and model.name={config.model.name} has "
+                          f"none: set gossip.algorithm={other}, or another model")
     if topology.hub is not None and not method.served:
         served = ", ".join(name for name, kind in ALGORITHMS.items() if kind.served)
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no use for a hub, and {topology.name!r} has "
@@ -113,6 +121,7 @@ def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str
         raise ConfigError(f"gossip.weighting=clips needs a static undirected graph with Metropolis weights, and "
                           f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
                           "which weighs by itself")
+    sharing.check(config.gossip.algorithm, method, topology, widths(config.model, topology.size), config.gossip.share)
     return method.check(config, topology)
 
 

@@ -33,6 +33,13 @@ def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
     return settings.width
 
 
+def width_of(settings: ModelSettings, peer: int) -> float:
+    """Return the width of a peer; the largest where ``peer`` stands for nobody's own (all peers' clips together)."""
+    if len(settings.width) == 1:
+        return settings.width[0]
+    return settings.width[peer] if 0 <= peer < len(settings.width) else max(settings.width)
+
+
 def of_width(settings: ModelSettings, width: float) -> ModelSettings:
     """Return the settings of a network of this width."""
     return settings.model_copy(update={"width": (width,)})

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.overlap import Overlap
 from p2pser.gossip.run import run
+from p2pser.gossip.sharing import parts_of
 from p2pser.gossip.statistics import statistics as gossip_statistics
 from p2pser.gossip.table import algorithm, check
 from p2pser.learning.answers import Answers, Ccc, ccc_of_several
 from p2pser.learning.census import Census, census_sums, columns, read_census
 from p2pser.learning.learner import LocalWork
 from p2pser.learning.metrics import Predictions
+from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.models.xgb import sized
 from p2pser.simulation.bench import Bench
@@ -72,9 +75,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. rows: (N, D) float32 after the last round; row: (D,) float32, the consensus model.
+    """A finished run. rows: (N, D) float32 after the last round; row: (d,) float32, the consensus model.
 
-    Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own.
+    Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where peers
+    have models of different width, ``rows`` are the whole network's, 0 where a peer has nothing, and ``row`` (of
+    ``schema``) is the widest's. Where they keep parameters to themselves (``gossip.share``) there is no model of all:
+    ``row`` is the first peer's, ``predictions`` and ``answers`` are None.
     """
 
     config: Config
@@ -112,13 +118,30 @@ class Run:
     asynchronous: Mapping[str, Any] | None = None
     """Staleness, refusals and drift of an algorithm without lock-step (simulation.events.total)."""
     hostile: tuple[int, ...] = ()
+    widths: tuple[float, ...] = ()
+    """Each peer's (``model.width``)."""
+    networks: Mapping[float, Nested] = field(default_factory=dict)
+    """By width, the whole one among them."""
+    final_answers: tuple[Answers, ...] = ()
+    """Each living peer's after the final consensus, where not all end with the same model."""
 
 
-def distance(rows: Tensor, mean: Tensor) -> float:
+def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
     """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
+
+    mixed: (B, D) which entries count (``Parts.mixed``); default: all.
     """
-    away = torch.linalg.vector_norm(rows - mean, dim=1).to(torch.float64)
+    apart = rows - mean if mixed is None else (rows - mean) * mixed
+    away = torch.linalg.vector_norm(apart, dim=1).to(torch.float64)
     return float(away.square().mean().sqrt() / torch.linalg.vector_norm(mean, dtype=torch.float64))
+
+
+def mean_of(rows: Tensor, share: Tensor, mixed: Tensor) -> Tensor:
+    """Return the mean (D,) of each entry of rows (B, D) over those whose it is, as ``mixed`` (B, D) says, weighted by
+    ``share`` (B,) which sums to 1; 0 where it is nobody's.
+    """
+    whose = mixed.to(rows.dtype)
+    return (share @ (rows * whose)) / (share @ whose).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 def simulate(
@@ -173,6 +196,9 @@ def simulate(
     if attacks and (isinstance(method, Asynchronous) or method.served or method.boosts):
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
                           "replace: take one that mixes rows, such as dfedavg or median")
+    if attacks and (len(set(config.model.width)) > 1 or config.gossip.share != ("all",)):
+        raise ConfigError("hostile peers are simulated among peers that exchange whole rows: set model.width=1 and "
+                          "gossip.share=all")
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
                            rounds=config.training.rounds, own_weights=method.own_weights)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
@@ -180,7 +206,12 @@ def simulate(
     bench = Bench(config, federation, federation.train, statistics, census=census)
     share = torch.tensor([float(clips[i]) if counts else 1.0 for i in living], dtype=torch.float64)
     share = (share / share.sum()).to(torch.float32)
-    state = State({"x": bench.start.repeat(peers, 1)})
+    parts = parts_of([bench.widths[i] for i in range(peers)], {w: one.held for w, one in bench.networks.items()},
+                     bench.schema, config.gossip.share, compact=False)
+    mixer.parts = parts
+    mixed = None if parts is None else parts.mixed()[list(living)]
+    one_model = parts is None or parts.all_shared
+    state = State({"x": bench.starts()})
     history: list[Round] = []
     before, messages_before = mixer.bytes_sent.copy(), mixer.messages_sent.copy()
 
@@ -192,12 +223,12 @@ def simulate(
 
     def after_round(round: int, state: State, seconds: float | None = None) -> None:
         rows = method.model(state)[list(living)]
-        mean = method.mean(rows, share)
+        mean = method.mean(rows, share) if mixed is None else mean_of(rows, share, mixed)
         last = round == config.training.rounds - 1
         due = bench.tests and ((round + 1) % config.peer.evaluate_every == 0 or last)
-        answers = [bench.answers(row) for row in rows] if due and (each_peer or last) else []
+        answers = [bench.answers(row, i) for i, row in zip(living, rows)] if due and (each_peer or last) else []
         uars = [one.uar for one in answers if one.uar is not None]
-        agreed = bench.answers(mean) if due else None
+        agreed = bench.answers(mean) if due and one_model else None
         ccc = None if agreed is None or agreed.ccc is None else {
             **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in answers]))), "consensus": agreed.ccc}
         history.append(
@@ -209,7 +240,7 @@ def simulate(
                     "worst": min(uars) if uars else None,
                     "consensus": None if agreed is None else agreed.uar,
                 },
-                distance=distance(rows, mean),
+                distance=distance(rows, mean, mixed),
                 bytes=float((mixer.bytes_sent - before).mean()),
                 seconds=seconds,
                 ccc=ccc,
@@ -250,30 +281,33 @@ def simulate(
                         late=lambda flows: method.settle(state, flows, mixer.peers))[living[0]]
     mixer.close()
     rows = method.model(state)
-    slem = living_slem(topology, counts, cut, living[0])
+    slem = living_slem(topology, counts, cut, living[0], () if parts is None else parts.groups())
     seen: tuple[float, ...] = ()
     if attacks:
         final = no_consensus(rows)
     elif not method.consensus:
         final = method.finish(state, mixer, config.training.rounds + 1, topology.graph, tuple(sorted(deaths)))
     else:
-        final, seen = _finish(config, mixer, rows, share, living, counts, exact, cut, slem)
+        final, seen = _finish(config, mixer, rows, share, living, exact, cut, slem)
     mixer.faults = faults
-    peer_answers = tuple(bench.answers(rows[i]) for i in living) if bench.tests else ()
-    row, ended = final.rows[living[0]].to(torch.float32), final.rows[list(living)]
-    answers = bench.answers(row) if bench.tests else None
+    peer_answers = tuple(bench.answers(rows[i], i) for i in living) if bench.tests else ()
+    widest = max(living, key=lambda i: (bench.widths[i], -i))
+    network = bench.networks[bench.widths[widest]]
+    row, ended = network.own(final.rows[widest].to(torch.float32)), final.rows[list(living)]
+    mean = method.mean if mixed is None else partial(mean_of, mixed=mixed)
+    answers = bench.answers(final.rows[widest], widest) if bench.tests and one_model else None
     return Run(
         config=config,
         topology=topology,
         federation=federation,
-        schema=bench.schema,
+        schema=network.schema,
         history=tuple(history),
         rows=rows,
         row=row,
         statistics=statistics,
         final=final,
         final_distance=seen,
-        consensus_distance=distance(ended, method.mean(ended, share.to(ended.dtype))),
+        consensus_distance=distance(ended, mean(ended, share.to(ended.dtype)), mixed),
         predictions=answers.predictions if answers else None,
         peer_predictions=tuple(one.predictions for one in peer_answers if one.predictions is not None),
         answers=answers,
@@ -288,6 +322,9 @@ def simulate(
         notes=notes,
         asynchronous=accounts,
         hostile=tuple(sorted(attacks)),
+        widths=tuple(bench.widths[i] for i in range(peers)),
+        networks=bench.networks,
+        final_answers=tuple(bench.answers(final.rows[i], i) for i in living) if bench.tests and parts else (),
     )
 
 
@@ -318,7 +355,6 @@ def _finish(
     rows: Tensor,
     share: Tensor,
     living: tuple[int, ...],
-    counts: Mapping[int, int] | None,
     exact: bool,
     cut: frozenset[tuple[int, int]],
     slem: float,
@@ -329,14 +365,17 @@ def _finish(
     start = rows
     weights = share.to(torch.float64)
     overhead = mixer.bytes_sent.copy()
-    if not exact:
+    parts = mixer.parts
+    mixed = None if parts is None else parts.mixed()[list(living)]
+    if not exact and parts is None:
         basis = torch.linalg.qr(rows.to(torch.float64).T)[0]
         start = rows.to(torch.float64) @ basis
     seen: list[float] = []
 
     def observe(_: int, y: Tensor) -> None:
         chosen = y[list(living)]
-        seen.append(distance(chosen, weights @ chosen))
+        mean = weights @ chosen if mixed is None else mean_of(chosen, weights, mixed)
+        seen.append(distance(chosen, mean, mixed))
 
     final = consensus(
         mixer,
@@ -348,6 +387,7 @@ def _finish(
         max_exchanges=config.gossip.max_consensus_exchanges,
         cut=cut,
         observe=observe,
+        parts=parts,
     )
     if basis is not None:
         # The messages carried coordinates: count the rows that the network would have sent instead.
