@@ -22,7 +22,7 @@ NEAR_POOLED = 0.95
 """Share of the pooled UAR that "rounds to 95 % of pooled" asks for."""
 
 
-def _models(
+def models_of(
     results: Results, kind: str, scheme: str, seeds: Sequence[int], folds: Sequence[int], key: str = "predicted"
 ) -> list[list[Predictions]]:
     """Return, for each seed, each model's predictions pooled over the folds."""
@@ -33,7 +33,7 @@ def _models(
     return found
 
 
-def _paired(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
+def paired(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> dict[str, float | None]:
     """The mean paired difference over seeds, with its speaker bootstrap.
 
     As many models on both sides are paired one by one, else each of ours with each of theirs.
@@ -51,7 +51,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _uar(models: list[list[Predictions]]) -> tuple[float, float | None]:
+def uar_of(models: list[list[Predictions]]) -> tuple[float, float | None]:
     """Mean over seeds and models of UAR (a), and the standard deviation over seeds of the models' mean."""
     by_seed = [float(np.mean([metrics.uar_folds(one) for one in seed])) for seed in models]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
@@ -92,17 +92,17 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
     bytes_final_per_peer that of the final consensus.
     """
     seeds, folds, training = comparison.seeds, comparison.folds, comparison.config.training
-    pooled = _models(results, "pooled", "", seeds, folds)
-    alone = _models(results, "local-only", "", seeds, folds)
-    level = NEAR_POOLED * _uar(pooled)[0]
+    pooled = models_of(results, "pooled", "", seeds, folds)
+    alone = models_of(results, "local-only", "", seeds, folds)
+    level = NEAR_POOLED * uar_of(pooled)[0]
     drawn = curves(comparison, results)
     rows = []
     for label, scheme in comparison.schemes.items():
         facts = summarise(scheme.topology)
         documents = _of(results, "gossip", label)
-        ours = _models(results, "gossip", label, seeds, folds)
-        each = _models(results, "gossip", label, seeds, folds, "predicted_peers")
-        mean, sd = _uar(ours)
+        ours = models_of(results, "gossip", label, seeds, folds)
+        each = models_of(results, "gossip", label, seeds, folds, "predicted_peers")
+        mean, sd = uar_of(ours)
         reached = rounds_to(drawn[label]["uar"], level)
         rows.append({
             "scheme": label, "topology": scheme.topology.name, "settings": list(scheme.settings),
@@ -115,9 +115,9 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
             "bytes_final_per_peer": _mean(documents, "bytes_final_per_peer"),
             "uar": mean, "uar_sd": sd,
             "uar_pooled_predictions": float(np.mean([metrics.uar_pooled(one) for seed in ours for one in seed])),
-            "uar_mean_peer": _uar(each)[0],
+            "uar_mean_peer": uar_of(each)[0],
             "uar_worst_peer": float(np.mean([min(metrics.uar_folds(one) for one in seed) for seed in each])),
-            "gap_to_pooled": _paired(ours, pooled), "gain_over_local": _paired(ours, alone),
+            "gap_to_pooled": paired(ours, pooled), "gain_over_local": paired(ours, alone),
             "consensus_distance": float(np.mean([d["history"][-1]["distance"] for d in documents]))
             if documents[0]["history"] else None,
             "rounds_to_95": reached, "bytes_to_95": None if reached is None else float(
@@ -127,15 +127,15 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
         })
     baselines = []
     for kind in BASELINES:
-        models = _models(results, kind, "", seeds, folds)
-        mean, sd = _uar(models)
+        models = models_of(results, kind, "", seeds, folds)
+        mean, sd = uar_of(models)
         documents = _of(results, kind, "")
         baselines.append({
             "baseline": kind, "tuned": _chosen(comparison, kind, ""), "uar": mean, "uar_sd": sd,
             "uar_pooled_predictions": float(np.mean([metrics.uar_pooled(one) for seed in models for one in seed])),
             # A client of a server sends its row once a round.
             "bytes_per_peer": 4.0 * documents[0]["parameters"] * training.rounds if kind == "server" else 0.0,
-            "gap_to_pooled": None if kind == "pooled" else _paired(models, pooled),
+            "gap_to_pooled": None if kind == "pooled" else paired(models, pooled),
         })
     first = next(iter(results.values()))
     return {
@@ -190,7 +190,7 @@ def to_csv(document: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _points(difference: Mapping[str, float | None] | None) -> str:
+def points(difference: Mapping[str, float | None] | None) -> str:
     """A paired difference in points of UAR."""
     if difference is None or difference["mean"] is None:
         return "-"
@@ -215,7 +215,7 @@ def text_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
         spread = f"{degree['min']}" if degree["min"] == degree["max"] else f"{degree['min']}-{degree['max']}"
         rows.append((
             row["scheme"], f"{row['spectral_gap']:.3f}", spread, _sized(row["bytes_per_peer"]), _with_sd(row),
-            _points(row["gap_to_pooled"]), _points(row["gain_over_local"]),
+            points(row["gap_to_pooled"]), points(row["gain_over_local"]),
             "-" if row["consensus_distance"] is None else f"{row['consensus_distance']:.1e}",
             "-" if row["rounds_to_95"] is None else str(row["rounds_to_95"]),
             "-" if row["bytes_to_95"] is None else _sized(row["bytes_to_95"]),
@@ -223,7 +223,7 @@ def text_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ))
     for row in document["baselines"]:
         sent = _sized(row["bytes_per_peer"]) if row["baseline"] == "server" else "-"
-        rows.append((row["baseline"], "", "", sent, _with_sd(row), _points(row["gap_to_pooled"]), "", "", "", "", ""))
+        rows.append((row["baseline"], "", "", sent, _with_sd(row), points(row["gap_to_pooled"]), "", "", "", "", ""))
     return rows
 
 
