@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import networkx as nx
 from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
 from p2pser.topology.spec import Topology
+
+if TYPE_CHECKING:
+    from p2pser.gossip.consensus import Consensus
 
 
 @dataclass
@@ -75,7 +79,9 @@ class Algorithm:
     """Whether it does nothing with rows but mix them, so that peers may exchange a part of theirs
     (``p2pser.gossip.sharing``)."""
     consensus: ClassVar[bool] = True
-    """Whether the models are averaged plainly when training ends; False: each peer keeps its own."""
+    """Whether the models are averaged plainly when training ends; False: ``finish`` says how it ends."""
+    boosts: ClassVar[bool] = False
+    """Whether its models are ensembles of trees (``model.name=xgb``), and no parameters that have a mean."""
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Return warnings about this run.
@@ -95,6 +101,10 @@ class Algorithm:
         """Return the parameters (B, D) that are evaluated and that the final consensus averages."""
         return state.rows["x"]
 
+    def mean(self, rows: Tensor, share: Tensor) -> Tensor:
+        """Return what models (B, D) would come to if their peers agreed now: here their mean by ``share`` (B,), (D,)."""
+        return share @ rows
+
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add the flows of rows that came after the last round; ``peers`` are the hosted ones, in row order."""
         state.rows["x"] = add_late(state.rows["x"], late, peers)
@@ -102,6 +112,14 @@ class Algorithm:
     def ends(self, peer: int, lost: Collection[int]) -> str | None:
         """Return why ``peer`` cannot go on without the neighbours ``lost``; None: gossip goes on with who is left."""
         return None
+
+    def finish(self, state: State, mixer: Mixer, round: int, graph: nx.Graph, dead: tuple[int, ...] = ()) -> Consensus:
+        """End training where ``consensus`` is False, with exchanges in ``round`` and later ones: here without any, each
+        peer keeps its own model. dead: who cannot be reached.
+        """
+        from p2pser.gossip.consensus import no_consensus  # it is built on this module
+
+        return no_consensus(self.model(state), dead)
 
     def on_edge_reset(self, state: State, edge: Edge) -> None:
         """An edge missed exchanges: restore what the algorithm keeps for it."""

@@ -18,6 +18,7 @@ from p2pser import seeding
 from p2pser.errors import ConfigError, ModelError
 from p2pser.learning.learner import Learner
 from p2pser.learning.losses import as_shares
+from p2pser.learning.optim import Optimizer
 from p2pser.models.xgb import TreeEnsemble, numbers
 
 
@@ -43,12 +44,10 @@ class TreeLearner(Learner):
         super().__init__(module, *arguments, **options)
         self.ensemble = module
         self.peers = max(1, len(module.trees) // max(1, self.training.rounds))
+        # All that boosting remembers are the trees.
+        self.optimizer = Optimizer(self.training.model_copy(update={"optimizer": "sgd", "momentum": 0.0}))
         self._xgboost = xgboost()
         self._matrix: Any = None
-
-    def memory(self) -> dict[str, Tensor]:
-        """Return nothing: all that boosting remembers are the trees."""
-        return {}
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
@@ -76,7 +75,7 @@ class TreeLearner(Learner):
         return loss
 
     def _clips(self, classes: int) -> tuple[Any, NDArray[np.int64]]:
-        """XGBoost's matrix of the clips, made once, and the clip of each of its rows: a clip of soft labels has several."""
+        """XGBoost's matrix of the clips, made once, and the clip of each of its rows: of soft labels one has several."""
         if self._matrix is None:
             assert self.targets.classes is not None
             shares = as_shares(self.targets.classes, classes).nan_to_num(0.0)

@@ -27,6 +27,9 @@ LARGEST = 1 << 25
 MOST_FEATURES = 1 << 16
 """A feature's number travels in two bytes."""
 
+SETTINGS = ("trees_depth", "trees_eta", "trees_lambda", "trees_subsample", "trees_columns", "trees_held")
+"""The fields of ``model`` that count."""
+
 
 def numbers(depth: int) -> int:
     """Return how many numbers a tree takes: features and thresholds of 2^depth - 1 nodes, then 2^depth leaves.
@@ -34,16 +37,18 @@ def numbers(depth: int) -> int:
     >>> numbers(3)
     22
     """
-    return 3 * 2**depth - 2
+    return (3 << depth) - 2
 
 
 def sized(config: Config, peers: int) -> Config:
     """Return the settings with room for the tree sets that ``peers`` peers grow in all rounds; others as they are.
 
-    Raises ConfigError where the run's task is none for trees.
+    Raises ConfigError where the run's task is none for trees, or no tree would be grown.
     """
     if config.model.name != "xgb":
         return config
+    if not config.training.rounds:
+        raise ConfigError("model.name=xgb grows its trees in the rounds, and training.rounds is 0: set 1 or more")
     if config.training.task != "classes":
         raise ConfigError(f"model.name=xgb tells classes apart, and training.task is {config.training.task}: set "
                           "training.task=classes, or take a network")
