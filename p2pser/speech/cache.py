@@ -160,10 +160,12 @@ class Index:
 
 
 class Store:
-    """The features of one kind and setting."""
+    """The features of one kind and setting; ``variant`` names the copies whose features they are, not recordings'."""
 
-    def __init__(self, settings: FeatureSettings, shape: tuple[int, ...], root: Path | None = None) -> None:
-        self.folder = (root or cache_folder()) / "features" / settings_key(settings)
+    def __init__(self, settings: FeatureSettings, shape: tuple[int, ...], root: Path | None = None,
+                 variant: str = "") -> None:
+        name = settings_key(settings) + (f"-{variant}" if variant else "")
+        self.folder = (root or cache_folder()) / "features" / name
         self._shape = shape
 
     def path(self, digest: str) -> Path:

@@ -1,7 +1,7 @@
 """Computing many clips: in this process, or in helper processes that this one starts and feeds.
 
-A helper is ``python -m p2pser.speech.extractor``: the settings and paths come on standard input, a JSON
-line each, and each outcome goes to standard output, a JSON line and the features' bytes. So it needs neither
+A helper is ``python -m p2pser.speech.extractor``: the settings, the variant and paths come on standard input, a
+JSON line each, and each outcome goes to standard output, a JSON line and the features' bytes. So it needs neither
 the caller's main module nor its threads, works where the caller may not use multiprocessing (a daemonic
 process, a script without a guard), and ends with its caller, whose death closes the pipes.
 """
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from p2pser.config import FeatureSettings
 from p2pser.errors import CorpusError
 from p2pser.speech import audio, cache, features
+from p2pser.speech.augment import Variant
 
 FEW = 8
 """Fewer clips than this are computed in this process, however many helpers are wanted."""
@@ -51,9 +52,9 @@ class Outcome:
     computed: bool = False
 
 
-def one(path: Path, settings: FeatureSettings) -> Outcome:
-    """Compute one clip, or find it by its content; never raises for what is wrong with the clip."""
-    where = features.stores(settings)
+def one(path: Path, settings: FeatureSettings, variant: Variant | None = None) -> Outcome:
+    """Compute one clip, or a copy of it, or find it by its content; never raises for what is wrong with the clip."""
+    where = features.stores(settings, variant)
     digest = stamp = None
     try:
         state = path.stat()
@@ -67,7 +68,10 @@ def one(path: Path, settings: FeatureSettings) -> Outcome:
     try:
         for part, store, found in zip(features.parts(settings), where, known):
             if found is None:
-                signal = audio.read(path, settings.sample_rate) if signal is None else signal
+                if signal is None:
+                    signal = audio.read(path, settings.sample_rate)
+                    if variant is not None and digest is not None:
+                        signal = variant(signal, settings.sample_rate, digest)
                 found = features.raw(signal, part)
                 if digest is not None:
                     # A cache that cannot be written (full, not ours) costs time, not the run.
@@ -94,10 +98,12 @@ def helpers(wanted: int | None, clips: int) -> int:
     return max(1, min(usable, clips // MANY))
 
 
-def outcomes(paths: Sequence[Path], settings: FeatureSettings, workers: int) -> Iterator[Outcome]:
+def outcomes(
+    paths: Sequence[Path], settings: FeatureSettings, workers: int, variant: Variant | None = None
+) -> Iterator[Outcome]:
     """Yield the outcome of each of these paths (no two equal), in any order; 1 worker is this process."""
     if workers == 1:
-        yield from (one(path, settings) for path in paths)
+        yield from (one(path, settings, variant) for path in paths)
         return
     answers: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
     started: list[subprocess.Popen[bytes]] = []
@@ -107,7 +113,7 @@ def outcomes(paths: Sequence[Path], settings: FeatureSettings, workers: int) -> 
             for number in range(workers):
                 started.append(_start())
                 share = paths[number::workers]
-                threading.Thread(target=_feed, args=(started[-1], share, settings), daemon=True).start()
+                threading.Thread(target=_feed, args=(started[-1], share, settings, variant), daemon=True).start()
                 threading.Thread(target=_listen, args=(started[-1], share, answers), daemon=True).start()
         running = len(started)
         while running:
@@ -122,7 +128,7 @@ def outcomes(paths: Sequence[Path], settings: FeatureSettings, workers: int) -> 
             helper.kill()
             helper.wait()
     # What a helper that died, or was never started, has left.
-    yield from (one(path, settings) for path in missing)
+    yield from (one(path, settings, variant) for path in missing)
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -133,9 +139,12 @@ def _start() -> subprocess.Popen[bytes]:
                             stdout=subprocess.PIPE, env=environment)
 
 
-def _feed(helper: subprocess.Popen[bytes], paths: Sequence[Path], settings: FeatureSettings) -> None:
+def _feed(
+    helper: subprocess.Popen[bytes], paths: Sequence[Path], settings: FeatureSettings, variant: Variant | None
+) -> None:
     assert helper.stdin is not None
-    lines = [settings.model_dump_json(), *(json.dumps(str(path)) for path in paths)]
+    lines = [settings.model_dump_json(), "null" if variant is None else variant.to_json(),
+             *(json.dumps(str(path)) for path in paths)]
     with contextlib.suppress(OSError), helper.stdin as pipe:
         pipe.write("".join(line + "\n" for line in lines).encode())
 
@@ -160,8 +169,10 @@ def _listen(
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer each path of ``requests``, in order, until they end."""
     settings = FeatureSettings.model_validate_json(requests.readline())
+    variant = requests.readline()
+    copies = None if json.loads(variant) is None else Variant.from_json(variant)
     for line in requests:
-        outcome = one(Path(json.loads(line)), settings)
+        outcome = one(Path(json.loads(line)), settings, copies)
         data = b"" if outcome.features is None else outcome.features.astype("<f4").tobytes()
         shape = None if outcome.features is None else outcome.features.shape
         head = {"reason": outcome.reason, "digest": outcome.digest, "stamp": outcome.stamp,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
 from p2pser.speech import cache, functionals, levels, matrices, opensmile_sets
+from p2pser.speech.augment import Variant
 
 Array = NDArray[np.float32]
 
@@ -99,9 +100,10 @@ def shape(settings: FeatureSettings) -> tuple[int, ...]:
     return (sum(one[0] for one in shapes), *shapes[0][1:])
 
 
-def stores(settings: FeatureSettings) -> list[cache.Store]:
-    """Return where the cache keeps each of the ``parts``."""
-    return [cache.Store(part, raw_shape(part)) for part in parts(settings)]
+def stores(settings: FeatureSettings, variant: Variant | None = None) -> list[cache.Store]:
+    """Return where the cache keeps each of the ``parts``, of recordings or of their copies."""
+    key = "" if variant is None else variant.key()
+    return [cache.Store(part, raw_shape(part), variant=key) for part in parts(settings)]
 
 
 def find(digest: str, where: Sequence[cache.Store], settings: FeatureSettings) -> Array | None:
@@ -134,25 +136,28 @@ class Extraction:
 
 
 def extract(
-    paths: Sequence[Path], settings: FeatureSettings, *, workers: int | None = None, progress: bool = False
+    paths: Sequence[Path], settings: FeatureSettings, *, variant: Variant | None = None, workers: int | None = None,
+    progress: bool = False
 ) -> tuple[list[Array | None], list[tuple[Path, str]]]:
     """Return the features of clips, in order, and (path, reason) of those that cannot be used (None there).
 
-    Found in the cache where they were computed before. ``workers`` processes compute the others (1: this one;
-    default: one a usable core where there are many); ``progress`` shows a bar on standard error.
+    Found in the cache where they were computed before. ``variant``: of these copies of the recordings. ``workers``
+    processes compute the others (1: this one; default: one a usable core where there are many); ``progress`` shows a
+    bar on standard error.
     """
-    done = extraction(paths, settings, workers=workers, progress=progress)
+    done = extraction(paths, settings, variant=variant, workers=workers, progress=progress)
     return done.features, done.left_out
 
 
 def extraction(
-    paths: Sequence[Path], settings: FeatureSettings, *, workers: int | None = None, progress: bool = False
+    paths: Sequence[Path], settings: FeatureSettings, *, variant: Variant | None = None, workers: int | None = None,
+    progress: bool = False
 ) -> Extraction:
     """Do the same as ``extract`` and say what was computed and what was found."""
     from p2pser.speech import extractor  # which imports this module
 
     began = time.perf_counter()
-    where = stores(settings)
+    where = stores(settings, variant)
     index = cache.Index()
     results: list[Array | None] = [None] * len(paths)
     missing: dict[Path, list[int]] = {}
@@ -170,7 +175,7 @@ def extraction(
     order = list(missing)
     turn = (os.getpid() * 2654435761 >> 8) % max(1, len(order))
     with _bar(len(missing), progress and bool(missing)) as advance:
-        for outcome in extractor.outcomes(order[turn:] + order[:turn], settings, helpers):
+        for outcome in extractor.outcomes(order[turn:] + order[:turn], settings, helpers, variant):
             for place in missing[outcome.path]:
                 results[place] = outcome.features
                 if outcome.reason is not None:

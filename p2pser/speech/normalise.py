@@ -106,17 +106,21 @@ def statistics(features: NDArray[np.floating]) -> Statistics:
     return Statistics(float(count), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
 
 
-def by_speaker(features: NDArray[np.floating], speakers: Sequence[str]) -> Float32:
+def by_speaker(
+    features: NDArray[np.floating], speakers: Sequence[str], of: NDArray[np.floating] | None = None
+) -> Float32:
     """Return the features, each clip scaled by the statistics of its own speaker's clips among these.
 
-    Transductive: a speaker's result depends on which of his clips are given; a single vector becomes 0.
-    Raises CorpusError where there is not one speaker a clip.
+    ``of``: the clips whose statistics are taken, where they are others of the same speakers in the same order (those
+    that varied copies were made of). Transductive: a speaker's result depends on which of his clips are given; a single
+    vector becomes 0. Raises CorpusError where there is not one speaker a clip.
     """
+    of = features if of is None else of
     if len(speakers) != len(features):
         raise CorpusError(f"{len(features)} clips and {len(speakers)} speakers do not fit together")
     out = np.zeros(features.shape, dtype=np.float32)
     named = np.asarray(speakers, dtype=str)
     for speaker in np.unique(named):
         own = named == speaker
-        out[own] = statistics(features[own]).apply(features[own])
+        out[own] = statistics(of[own]).apply(features[own])
     return out

@@ -208,7 +208,7 @@ def test_a_helper_answers_each_path(clips: list[Path]) -> None:
     (clips[0].parent / "text.wav").write_text("not a recording")
     paths = [clips[3], clips[0].parent / "text.wav"]
     request = io.BytesIO("".join(line + "\n" for line in (
-        chosen.model_dump_json(), *(json.dumps(str(path)) for path in paths))).encode())
+        chosen.model_dump_json(), "null", *(json.dumps(str(path)) for path in paths))).encode())
     answers = io.BytesIO()
     extractor.serve(request, answers)
     answers.seek(0)
