@@ -125,7 +125,8 @@ def test_helpers_make_the_same_copies_and_the_cache_keeps_them(clips: Path, monk
 
 def test_a_federation_holds_copies_of_training_clips_only(clips: Path) -> None:
     config = Config().with_settings(["corpus.name=manifest", f"corpus.data={clips}/manifest.csv",
-                                     "corpus.split=group:2", "augment.copies=2", "augment.snr=10", "features.normalise=speaker"])
+                                     "corpus.split=group:2", "augment.copies=2", "augment.snr=10",
+                                     "features.normalise=speaker"])
     found = federate(config, 2, workers=1)
     assert found.test is not None
     assert found.test.copies is None
