@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.common import json_option, note, print_json, which_corpus
 
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
-@click.option("--corpus", default="auto", metavar="NAME",
-              help="synthetic, emodb, ravdess, folder, manifest, or auto (default: by what lies in --data).")
+@click.option("--corpus", default="auto", metavar="NAME|PATH",
+              help="A corpus (p2pser corpus list), several (emodb=DIR,ravdess=DIR), or auto (default: by what lies in "
+                   "--data).")
 @click.option("--data", type=click.Path(path_type=Path), default=None, metavar="PATH",
               help="Folder or manifest of the recordings; none needed for synthetic.")
 @click.option("--split", default="auto", metavar="SPLIT",
@@ -44,13 +45,15 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     """
     if everything and fold is not None:
         raise click.UsageError("--all tests every fold, --fold one: give one of them")
+    from p2pser.config import CorpusSettings
     from p2pser.learning import evaluation
     from p2pser.learning.predictor import load
-    from p2pser.speech import corpora
+    from p2pser.speech import several
 
     predictor = load(model)
     chosen = predictor.card.corpus.seed if seed is None else seed
-    whole = corpora.load(corpus, data, seed=chosen)
+    name, where = which_corpus(corpus, data)
+    whole = several.load(CorpusSettings(name=name or "auto", data=where, seed=chosen))
     trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)

@@ -19,7 +19,7 @@ from p2pser.learning.report import Report
 from p2pser.models.directory import Card, Origin
 from p2pser.speech import features
 from p2pser.speech.folds import Split, folds
-from p2pser.speech.labels import with_labels
+from p2pser.speech.labels import merged, with_labels
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import Statistics, by_speaker
 
@@ -50,22 +50,26 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
     Raises CorpusError where it meets such an emotion otherwise, where no clip is left, or the fold does not
     exist.
     """
+    said, whole = whole.notes, merged(whole, card.corpus.map, all_known=False)
     known = [clip for clip in whole.clips if clip.emotion in card.labels]
     unknown = sorted({clip.emotion for clip in whole.clips if clip.emotion} - set(card.labels))
-    if unknown and not known_labels:
+    # Of several corpora that a model was trained on, training left the same emotions out.
+    if unknown and not known_labels and not card.corpus.corpora.keys() & {whole.name, *(p.name for p in whole.parts)}:
         raise CorpusError(f"{whole.name} has emotions that the model does not know ({', '.join(unknown)}; it "
                           f"knows {', '.join(card.labels)}); give --known-labels to leave those clips out")
     if not known:
         raise CorpusError(f"{whole.name} has no clip of an emotion that the model knows "
                           f"({', '.join(card.labels)})")
     corpus = with_labels(whole, card.labels)
-    origin = card.corpus
-    same = not origin.own and (origin.name, origin.version) == (corpus.name, corpus.version) \
-        and (not corpus.synthetic or origin.seed == seed)
-    if same and not everything and fold is None and split == "auto" and origin.split != "none":
+    origin, seen = card.corpus.within(corpus, seed)
+    if origin is not None and not everything and fold is None and split == "auto" and origin.split != "none":
         split, fold = origin.split, origin.fold
     tested, name = _tested(corpus, split, fold)
-    overlap, notes = _overlap(corpus, origin, tested) if same else (None, [])
+    overlap, notes = _overlap(corpus, origin, tested) if origin is not None else (None, [])
+    notes += [f"note: {merge}" for merge in whole.notes[len(said):]]
+    if seen and origin is None:
+        notes.append(f"note: the model was trained on clips of {corpus.name} too, and of which speakers cannot be told "
+                     f"from this corpus alone: evaluate on {card.corpus.name}")
     return Trial(corpus, tested, name, overlap, tuple(notes))
 
 
