@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from p2pser.config import CorpusSettings
 from p2pser.errors import CorpusError
 from p2pser.speech import corpora
+from p2pser.speech.emotions import DIMENSIONS
 from p2pser.speech.labels import merged
 from p2pser.speech.manifest import UNKNOWN, Clip, Corpus, Part
 
@@ -28,8 +29,9 @@ def combine(found: Sequence[Corpus]) -> Corpus:
     """Return several corpora as one: ``A+B``, sorted by name, in whatever order they are given.
 
     A clip's ``corpus`` is its corpus's name, and its speaker is ``CORPUS/SPEAKER``, so that speakers never collide; an
-    unknown speaker stays unknown. By default it is split each by its own, and scaled by speakers' statistics where all
-    corpora name them. It is synthetic where all are. Raises CorpusError where two have the same name.
+    unknown speaker stays unknown. Dimensions are brought to -1 to 1 from each corpus's own scale. By default it is split
+    each by its own, and scaled by speakers' statistics where all corpora name them. It is synthetic where all are.
+    Raises CorpusError where two have the same name.
     """
     ordered = sorted(found, key=lambda corpus: corpus.name)
     names = [corpus.name for corpus in ordered]
@@ -41,7 +43,7 @@ def combine(found: Sequence[Corpus]) -> Corpus:
     return Corpus(
         name="+".join(names),
         version=", ".join(f"{corpus.name} {corpus.version}".strip() for corpus in ordered),
-        clips=tuple(_of(corpus.name, clip) for corpus in ordered for clip in corpus.clips),
+        clips=tuple(_of(corpus, clip) for corpus in ordered for clip in corpus.clips),
         left_out=tuple(item for corpus in ordered for item in corpus.left_out),
         synthetic=all(corpus.synthetic for corpus in ordered),
         default_split="each",
@@ -52,9 +54,12 @@ def combine(found: Sequence[Corpus]) -> Corpus:
     )
 
 
-def _of(name: str, clip: Clip) -> Clip:
-    speaker = clip.speaker if clip.speaker in ("", UNKNOWN) else f"{name}/{clip.speaker}"
-    return dataclasses.replace(clip, speaker=speaker, corpus=name)
+def _of(corpus: Corpus, clip: Clip) -> Clip:
+    speaker = clip.speaker if clip.speaker in ("", UNKNOWN) else f"{corpus.name}/{clip.speaker}"
+    low, high = corpus.scale
+    scaled = {name: 2.0 * (value - low) / (high - low) - 1.0 for name in DIMENSIONS
+              if (value := getattr(clip, name)) is not None} if (low, high) != (-1.0, 1.0) else {}
+    return dataclasses.replace(clip, speaker=speaker, corpus=corpus.name, **scaled)
 
 
 def alone(corpus: Corpus, part: Part) -> tuple[Corpus, list[int]]:
