@@ -16,11 +16,14 @@ COMMANDS = {
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies and algorithms.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",
+    "models": "List the families of models, their parameters and operations.",
     "topology": "List, show, compare and plot topologies.",
     "corpus": "List, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",
     "evaluate": "Evaluate a model on a corpus.",
     "predict": "Predict the emotion of recordings.",
+    "listen": "Predict the emotion of speech while it is spoken.",
+    "export": "Write a model as ONNX.",
     "keys": "Make the keys that peers know each other by.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""

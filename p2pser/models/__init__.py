@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "mlp": "p2pser.models.mlp",
-    "cnn1d-shallow": "p2pser.models.cnn1d",
+    "cnn1d-shallow": "p2pser.models.cnn1d_shallow",
     "cnn1d": "p2pser.models.cnn1d",
     "cnn2d": "p2pser.models.cnn2d",
     "crnn": "p2pser.models.crnn",
@@ -31,8 +31,8 @@ FAMILIES = {
     "lstm": "p2pser.models.lstm",
     "xgb": "p2pser.models.xgb",
 }
-"""Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters
-undrawn.
+"""Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters undrawn, and
+``SETTINGS``, the fields of ``model`` that count for it.
 """
 
 

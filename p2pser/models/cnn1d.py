@@ -1,4 +1,4 @@
-"""Convolutions over time, the bands of a matrix as channels: by default one block (``cnn1d-shallow``) or three.
+"""Convolutions over time, the bands of a matrix as channels.
 
 Group normalisation (Wu and He 2018) keeps no running statistics, and does not depend on what else is in a batch.
 """
@@ -12,6 +12,9 @@ from torch import Tensor, cat, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Conv1d, Linear, dropped
+
+SETTINGS = ("hidden", "dropout", "stride", "kernel_size")
+"""The fields of ``model`` that count."""
 
 
 class CNN1d(nn.Module):

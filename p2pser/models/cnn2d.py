@@ -15,6 +15,9 @@ from p2pser.errors import ModelError
 from p2pser.models.layers import Conv2d, Linear
 from p2pser.models.widths import only, units
 
+SETTINGS = ("hidden", "dropout", "width")
+"""The fields of ``model`` that count."""
+
 CHANNELS = (16, 32, 64, 128)
 """The channels where ``model.hidden`` is left at its default: about 100 thousand parameters."""
 

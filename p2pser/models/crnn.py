@@ -1,4 +1,7 @@
-"""Convolutions over bands and time, then a gated recurrent layer over time with attention pooling."""
+"""Convolutions, then a recurrent layer with attention.
+
+The convolutions are over bands and time, the gated recurrent units (``recurrent``) over time.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from p2pser.models.recurrent import GRU, Attention, padding, steps
 
 POOL = 4
 """Bands whose largest is kept after each block."""
+
+SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
+"""The fields of ``model`` that count."""
 
 
 class CRNN(nn.Module):

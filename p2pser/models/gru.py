@@ -1,4 +1,4 @@
-"""Gated recurrent units (Cho et al. 2014) over frames, with attention pooling."""
+"""Gated recurrent units over frames, with attention (Cho et al. 2014; Mirsamadi et al. 2017)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from torch import nn
 
 from p2pser.config import ModelSettings
 from p2pser.models import recurrent
+
+SETTINGS = recurrent.SETTINGS
+"""The fields of ``model`` that count."""
 
 
 def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:

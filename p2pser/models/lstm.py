@@ -1,4 +1,4 @@
-"""Long short-term memory (Hochreiter and Schmidhuber 1997, with forget gates) over frames, with attention pooling."""
+"""Long short-term memory over frames, with attention (Hochreiter and Schmidhuber 1997; Mirsamadi et al. 2017)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from torch import nn
 
 from p2pser.config import ModelSettings
 from p2pser.models import recurrent
+
+SETTINGS = recurrent.SETTINGS
+"""The fields of ``model`` that count."""
 
 
 def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:

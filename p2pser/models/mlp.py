@@ -11,6 +11,9 @@ from p2pser.errors import ModelError
 from p2pser.models.layers import Linear
 from p2pser.models.widths import only, units
 
+SETTINGS = ("hidden", "dropout", "width")
+"""The fields of ``model`` that count."""
+
 
 class MLP(nn.Module):
     """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters.

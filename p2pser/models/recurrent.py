@@ -17,6 +17,9 @@ from p2pser.models.layers import Linear, dropped
 ALIKE = 1e-3
 """Frames whose features differ by less, in standard deviations, are taken for the same silence."""
 
+SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
+"""The fields of ``model`` that count."""
+
 
 class GRU(nn.GRU):
     """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional; parameters
