@@ -63,15 +63,19 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="UAR on speakers that no peer has heard", title_justify="left")
+    table = Table(title="On speakers that no peer has heard", title_justify="left")
     table.add_column("model")
-    table.add_column("UAR", justify="right")
+    rated = result["ccc"] or {}
+    dimensions = [f"CCC {name}" for name in rated.get("consensus", {})]
+    for column in ["UAR"] * (result["uar"]["consensus"] is not None) + dimensions:
+        table.add_column(column, justify="right")
     names = {"consensus": "consensus model of the peers", "mean_peer": "mean peer before the final consensus",
              "worst_peer": "worst peer before the final consensus", "local_only": "local-only (mean)",
              "pooled": "pooled: all clips on one heap"}
     for key, name in names.items():
-        value = result["uar"][key]
-        table.add_row(name, "–" if value is None else f"{value:.3f}")
+        values = [result["uar"][key]] * (result["uar"]["consensus"] is not None)
+        values += list((rated.get(key) or dict.fromkeys(dimensions)).values()) if rated else []
+        table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
     console = Console()
     console.print(table)
     dead = ", ".join(map(str, result["peers_dead"])) or "none"

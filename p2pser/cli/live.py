@@ -43,6 +43,7 @@ class Row:
     round: int | None = None
     loss: float | None = None
     uar: float | None = None
+    ccc: float | None = None
     distance: float | None = None
     bytes_sent: int = 0
     links: dict[int, str] = field(default_factory=dict)
@@ -95,7 +96,7 @@ class LiveTable:
     def update(self, record: Mapping[str, Any]) -> None:
         """Take what one peer says of itself.
 
-        record: a line of telemetry, of which "peer" is needed and "round", "loss", "uar", "distance"
+        record: a line of telemetry, of which "peer" is needed and "round", "loss", "uar", "ccc" (its mean), "distance"
         (consensus distance, relative), "bytes_sent", "links" ({neighbour: state}) and "state" ("training",
         "killed", …) are shown; what it lacks or gives as None stays as it was, what else it holds is ignored.
         Records of unknown peers are ignored.
@@ -106,6 +107,8 @@ class LiveTable:
         for name in ("round", "loss", "uar", "distance", "bytes_sent"):
             if (value := record.get(name)) is not None:
                 setattr(row, name, value)
+        if (known := [value for value in (record.get("ccc") or {}).values() if value is not None]):
+            row.ccc = sum(known) / len(known)
         if links := record.get("links"):
             # A new dict, since the drawing thread may be reading the old one.
             row.links = {**row.links, **{int(peer): str(state).lower() for peer, state in links.items()}}
@@ -127,7 +130,8 @@ class LiveTable:
         """Return the table as it is now."""
         table = Table(title=f"{self._title} · {self._clock() - self._began:.0f} s", title_justify="left",
                       title_style="bold", pad_edge=False, box=None, header_style="dim")
-        for name in ("peer", "round", "loss", "UAR", "distance", "sent"):
+        rates = any(row.ccc is not None for row in self.rows.values())
+        for name in ("peer", "round", "loss", "UAR", *(["CCC"] if rates else []), "distance", "sent"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("links", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -136,7 +140,8 @@ class LiveTable:
             row = self.rows[peer]
             gone = row.state in GONE
             table.add_row(str(peer), self._of_rounds(row.round), number(row.loss, ".3f"),
-                          number(row.uar, ".3f"), number(row.distance, ".1e"), size(row.bytes_sent),
+                          number(row.uar, ".3f"), *([number(row.ccc, ".3f")] if rates else []),
+                          number(row.distance, ".1e"), size(row.bytes_sent),
                           signs(row.links), "" if row.state == "training" else row.state,
                           style="dim" if gone else "")
         if len(shown) < len(self.rows):
@@ -160,6 +165,9 @@ class LiveTable:
         uars = [row.uar for row in here if row.uar is not None]
         if uars:
             parts.append(f"UAR {sum(uars) / len(uars):.3f} (worst {min(uars):.3f})")
+        cccs = [row.ccc for row in here if row.ccc is not None]
+        if cccs:
+            parts.append(f"CCC {sum(cccs) / len(cccs):.3f} (worst {min(cccs):.3f})")
         distances = [row.distance for row in here if row.distance is not None]
         if distances:
             parts.append(f"consensus distance {max(distances):.1e}")

@@ -90,8 +90,10 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     folder = config.peer.out / config.name / "simulation"
     run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile, clock=clock)
     document = _document(run)
-    for name, value in _baselines(config, federation, baselines).items():
-        document["uar"][name] = value
+    for name, baseline in _baselines(config, federation, baselines).items():
+        document["uar"][name] = baseline and baseline.uar
+        if document["ccc"] is not None:
+            document["ccc"][name] = baseline and baseline.ccc
     document["out"] = str(folder)
     _write(folder, run, document)
     if as_json:
@@ -106,31 +108,37 @@ def _train(engine: Any, config: Any, topology: Any, federation: Any, **how: Any)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from p2pser.learning.answers import in_short
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("round", total=config.training.rounds)
 
         def observe(round: Any) -> None:
             uar = round.uar["consensus"]
-            said = "" if uar is None else f"  UAR {uar:.3f}"
+            ccc = in_short(round.ccc["consensus"]) if round.ccc else None
+            said = ("" if uar is None else f"  UAR {uar:.3f}") + ("" if ccc is None else f"  CCC {ccc:.3f}")
             bar.update(task, completed=round.round, description=f"round  loss {round.loss:.3f}{said}")
 
         return engine.simulate(config, topology, federation, card=True, observe=observe, **how)
 
 
-def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, float | None]:
+def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, Any]:
     if not wanted or federation.test is None:
         return {"local_only": None, "pooled": None}
     from p2pser.experiments.baselines import local_only, pooled
 
-    return {"local_only": local_only(config, federation).uar, "pooled": pooled(config, federation).uar}
+    return {"local_only": local_only(config, federation), "pooled": pooled(config, federation)}
 
 
 def _document(run: Any) -> dict[str, Any]:
     """The run as plain data; the keys that ``p2pser demo --json`` has, and more."""
     from p2pser.learning import metrics
+    from p2pser.learning.answers import ccc_of_several
 
     federation, agreed = run.federation, isfinite(run.final.distance)
+    rated = None if run.answers is None else run.answers.ccc
+    mean, worst = ccc_of_several([one.ccc for one in run.peer_answers])
     each = [metrics.uar_pooled(one) for one in run.peer_predictions]
     return {
         "peers": run.topology.size,
@@ -140,6 +148,10 @@ def _document(run: Any) -> dict[str, Any]:
             "mean_peer": sum(each) / len(each) if each else None,
             "worst_peer": min(each) if each else None,
             "local_only": None,
+            "pooled": None,
+        },
+        "ccc": None if rated is None else {
+            "consensus": rated if agreed else None, "mean_peer": mean, "worst_peer": worst, "local_only": None,
             "pooled": None,
         },
         "consensus_distance": run.consensus_distance,
@@ -169,17 +181,25 @@ def _document(run: Any) -> dict[str, Any]:
 
 def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
     """Write the run's history, picture and model."""
-    from p2pser.experiments.plots import run_picture
+    from p2pser.experiments.plots import MEAN_CCC, UAR, run_picture
+    from p2pser.learning.answers import in_short
     from p2pser.models import directory
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(round.to_dict()) for round in run.history]
     (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    uar = {name: [round.uar[key] for round in run.history]
-           for name, key in (("consensus model", "consensus"), ("mean peer", "mean"), ("worst peer", "worst"))}
+    names = {"consensus model": "consensus", "mean peer": "mean", "worst peer": "worst"}
+    if document["labels"]:
+        curves = {name: [round.uar[key] for round in run.history] for name, key in names.items()}
+        levels = document["uar"]
+    else:
+        curves = {name: [None if round.ccc is None else in_short(round.ccc[key]) for round in run.history]
+                  for name, key in names.items()}
+        levels = {name: in_short(one) for name, one in document["ccc"].items()} if document["ccc"] else document["uar"]
     run_picture(
         folder / "run.png", topology=run.topology, dead=document["peers_dead"], rounds=document["rounds"],
-        uar=uar, baselines={"pooled": document["uar"]["pooled"], "local-only": document["uar"]["local_only"]},
+        uar=curves, baselines={"pooled": levels["pooled"], "local-only": levels["local_only"]},
+        score=UAR if document["labels"] else MEAN_CCC,
         distance=[round.distance for round in run.history], final_distance=list(run.final_distance), slem=run.slem,
     )
     card = directory.Card.of(run.config, run.federation, run.statistics, peers=document["peers"],
@@ -195,11 +215,20 @@ def _print(document: dict[str, Any]) -> None:
              "local_only": "local-only (mean)", "pooled": "pooled"}
     said = ", ".join(document["test_speakers"])
     kind = " (synthetic: for trying the system only)" if document["synthetic"] else ""
-    click.echo(f"{document['corpus']}{kind}, {document['split']}: UAR on the held-out speakers {said}")
+    ccc = document["ccc"] or {}
+    told = ["UAR"] * bool(document["labels"]) + ["CCC"] * bool(ccc)
+    click.echo(f"{document['corpus']}{kind}, {document['split']}: {' and '.join(told)} on the held-out speakers {said}")
+    columns = ["UAR"] * bool(document["labels"]) + list(next(filter(None, ccc.values()), {}))
+    if ccc:
+        click.echo(f"  {'':<18} " + "  ".join(f"{column:>5}" for column in columns))
     for key, name in names.items():
-        if uar[key] is not None:
-            click.echo(f"  {name:<18} {uar[key]:.3f}")
-    click.echo(f"chance {1 / len(document['labels']):.3f}, normalisation {document['normalise']}, test speakers that "
+        values = [uar[key]] * bool(document["labels"]) + list((ccc.get(key) or {}).values())
+        shown = ["–" if value is None else f"{value:.3f}" for value in values]
+        if any(value is not None for value in values):
+            click.echo(f"  {name:<18} " + "  ".join(f"{text:>{max(5, len(column))}}"
+                                                    for text, column in zip(shown, columns)))
+    chance = f"chance {1 / len(document['labels']):.3f}, " if document["labels"] else ""
+    click.echo(f"{chance}normalisation {document['normalise']}, test speakers that "
                f"were trained on: {document['speaker_overlap']}")
     final = document["final"]
     end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"

@@ -9,6 +9,8 @@ schedule, start and model. A hub, which holds no clips, counts in none of them:
   batches side by side (b_i: the batch size, or all clips of a peer with fewer); one learner draws the same
   number in batches of min(64, sum_i b_i), with correspondingly more steps than K where 64 is the smaller.
 * **server FedAvg**: all clients train and a hub averages, by ``gossip.weighting``, after each round.
+* **voting**: the models of local-only answer together, by the mean of their probabilities. It stands in the place of
+  the server where models have no mean (trees).
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.learning.answers import Answers, Ccc, ccc_of_several
 from p2pser.learning.metrics import Predictions
 from p2pser.models.widths import of_width
+from p2pser.models.xgb import sized
 from p2pser.seeding import EVERYBODY
 from p2pser.simulation.bench import Bench, together
 from p2pser.simulation.engine import Run, simulate
@@ -69,7 +73,7 @@ Progress = Callable[[int], None]
 
 def pooled(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train one model on all peers' clips (see the module's docstring)."""
-    held = _held(federation)
+    config, held = sized(config, 1), _held(federation)
     batches = [min(config.training.batch_size, len(examples)) for examples in held.values()]
     batch = min(POOLED_BATCH, sum(batches))
     steps = math.ceil(config.training.local_steps * sum(batches) / batch)
@@ -82,7 +86,7 @@ def pooled(config: Config, federation: Federation, progress: Progress | None = N
 
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
-    held = _held(federation)
+    config, held = sized(config, 1), _held(federation)
     if federation.normalise != "global":
         return Baseline("local-only", _train(config, Bench(config, federation, held), progress))
     said: list[Answers] = []
@@ -90,6 +94,14 @@ def local_only(config: Config, federation: Federation, progress: Progress | None
         bench = Bench(config, federation, {i: held[i]}, from_sums(sums(held[i].features)))
         said.extend(_train(config, bench, progress))
     return Baseline("local-only", tuple(said))
+
+
+def voting(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
+    """Train each peer alone, and let all answer together: the mean of their models' probabilities."""
+    alone = local_only(config, federation, progress).predictions
+    chances = np.mean([softmax(one.logits, axis=1) for one in alone], axis=0)
+    said = dataclasses.replace(alone[0], predicted=chances.argmax(axis=1), logits=np.log(chances))
+    return Baseline("voting", (Answers(said, None),))
 
 
 def fedavg(config: Config, federation: Federation) -> Run:

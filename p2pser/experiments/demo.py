@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError, P2PSERError
+from p2pser.learning.answers import in_short
 from p2pser.peer.files import write_json
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.sketch import consensus_distance
@@ -46,12 +47,21 @@ class Kill:
         return cls(peer, round)
 
 
+class Score(NamedTuple):
+    """How good a baseline is on the held-out speakers: UAR, CCC of each dimension; None where these are not learned."""
+
+    uar: float | None
+    ccc: dict[str, float | None] | None
+
+
 @dataclass
 class Course:
     """What the peers told, gathered."""
 
     uar: dict[int, dict[int, float]] = field(default_factory=dict)
     """UAR on the held-out speakers by round and peer."""
+    ccc: dict[int, dict[int, dict[str, float | None]]] = field(default_factory=dict)
+    """CCC of each dimension, likewise."""
     seconds: dict[int, dict[int, float]] = field(default_factory=dict)
     """Duration [s] by round and peer."""
     sketches: dict[int, dict[int, list[float]]] = field(default_factory=dict)
@@ -67,6 +77,8 @@ class Course:
             self.seconds.setdefault(record["round"], {})[peer] = record["seconds"]
             if record.get("uar") is not None:
                 self.uar.setdefault(record["round"], {})[peer] = record["uar"]
+            if record.get("ccc") is not None:
+                self.ccc.setdefault(record["round"], {})[peer] = record["ccc"]
         elif kind == "sketch" and "round" in record:
             self.sketches.setdefault(record["round"], {})[peer] = record["sketch"]
         elif kind == "sketch":
@@ -78,9 +90,13 @@ class Course:
         elif kind == "gone":
             self.exit_codes[peer] = record["exit_code"]
 
-    def uar_curve(self, of: Callable[[Sequence[float]], float], rounds: int) -> list[float | None]:
-        """Return ``of`` the peers' UAR after each round; None where nobody was measured."""
-        return [of(list(self.uar[r].values())) if r in self.uar else None for r in range(rounds)]
+    def curve(self, of: Callable[[Sequence[float]], float], rounds: int) -> list[float | None]:
+        """Return ``of`` the peers' UAR after each round, or of their CCC (the mean of the dimensions') where they learn
+        no emotions; None where nobody was measured.
+        """
+        rated = {r: {i: in_short(one) or 0.0 for i, one in by_peer.items()} for r, by_peer in self.ccc.items()}
+        scores = self.uar or rated
+        return [of(list(scores[r].values())) if r in scores else None for r in range(rounds)]
 
     def distances(self, rounds: int) -> list[float | None]:
         """Return the consensus distance after each round."""
@@ -133,7 +149,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     return result
 
 
-def _baselines(config: Config, federation: Federation) -> dict[str, float | None]:
+def _baselines(config: Config, federation: Federation) -> dict[str, Score | None]:
     """Train both baselines side by side, in processes of their own."""
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(len(BASELINES), mp_context=context) as pool:
@@ -141,22 +157,28 @@ def _baselines(config: Config, federation: Federation) -> dict[str, float | None
         return {name: future.result() for name, future in futures.items()}
 
 
-def _baseline(name: str, config: Config, federation: Federation) -> float:
+def _baseline(name: str, config: Config, federation: Federation) -> Score:
     import torch
 
     from p2pser.experiments import baselines
 
     torch.set_num_threads(1)
     train = {"pooled": baselines.pooled, "local-only": baselines.local_only}[name]
-    return train(config, federation).uar
+    done = train(config, federation)
+    return Score(done.uar, done.ccc)
 
 
-def _result(config: Config, topology: Topology, course: Course, baselines: Mapping[str, float | None], wall: float,
+def _result(config: Config, topology: Topology, course: Course, baselines: Mapping[str, Score | None], wall: float,
             out: Path) -> dict[str, Any]:
+    from p2pser.learning.answers import ccc_of_several
+
     ended = [course.summaries[i] for i in sorted(course.summaries)]
     last = course.uar.get(config.training.rounds - 1, {})
     survivors = [last[i] for i in sorted(course.summaries) if i in last]
     consensus = [one["uar"] for one in ended if one["uar"] is not None]
+    rated = course.ccc.get(config.training.rounds - 1, {})
+    ccc_mean, ccc_worst = ccc_of_several([rated[i] for i in sorted(course.summaries) if i in rated])
+    ccc_agreed = ccc_of_several([one.get("ccc") for one in ended])[0]
     unfinished = set(range(topology.size)) - set(course.summaries)
     dead = sorted(unfinished.union(*(one["peers_dead"] for one in ended)))
     return {
@@ -166,8 +188,11 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
             "consensus": float(np.mean(consensus)) if consensus else None,
             "mean_peer": float(np.mean(survivors)) if survivors else None,
             "worst_peer": min(survivors) if survivors else None,
-            "local_only": baselines["local-only"],
-            "pooled": baselines["pooled"],
+            **{name.replace("-", "_"): score and score.uar for name, score in baselines.items()},
+        },
+        "ccc": None if ccc_agreed is None else {
+            "consensus": ccc_agreed, "mean_peer": ccc_mean, "worst_peer": ccc_worst,
+            **{name.replace("-", "_"): score and score.ccc for name, score in baselines.items()},
         },
         "consensus_distance": model_distance([Path(one["model"]) for one in ended]),
         "bytes_per_peer": round(float(np.mean([one["bytes_sent"] for one in ended]))),
@@ -201,8 +226,8 @@ def _parameters(path: Path) -> Iterator[np.ndarray]:
 
 
 def _picture(path: Path, config: Config, topology: Topology, course: Course,
-             baselines: Mapping[str, float | None], dead: Sequence[int], clips: Mapping[int, int]) -> None:
-    from p2pser.experiments.plots import run_picture
+             baselines: Mapping[str, Score | None], dead: Sequence[int], clips: Mapping[int, int]) -> None:
+    from p2pser.experiments.plots import MEAN_CCC, UAR, run_picture
     from p2pser.gossip.consensus import living_slem
     from p2pser.gossip.flood import edges_of
     from p2pser.peer.setup import counts_for
@@ -211,8 +236,11 @@ def _picture(path: Path, config: Config, topology: Topology, course: Course,
     alive = next(i for i in range(topology.size) if i not in dead)
     run_picture(
         path, topology=topology, dead=dead, rounds=rounds,
-        uar={"mean peer": course.uar_curve(lambda values: float(np.mean(values)), rounds),
-             "worst peer": course.uar_curve(min, rounds)},
-        baselines=baselines, distance=course.distances(rounds), final_distance=course.final_distances(),
+        uar={"mean peer": course.curve(lambda values: float(np.mean(values)), rounds),
+             "worst peer": course.curve(min, rounds)},
+        score=MEAN_CCC if course.ccc and not course.uar else UAR,
+        baselines={name: score and (score.uar if course.uar else in_short(score.ccc))
+                   for name, score in baselines.items()},
+        distance=course.distances(rounds), final_distance=course.final_distances(),
         slem=living_slem(topology, counts_for(config.gossip.weighting, topology, clips),
                          edges_of(topology.graph, dead), alive))

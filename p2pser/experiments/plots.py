@@ -25,12 +25,17 @@ FAINT = "#8a8a8a"
 DPI = 150
 
 
+UAR = "UAR on the held-out speakers"
+MEAN_CCC = "CCC on the held-out speakers, mean of the dimensions"
+
+
 def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: int, uar: Mapping[str, Curve],
                 baselines: Mapping[str, float | None], distance: Curve, final_distance: Curve,
-                slem: float) -> None:
+                slem: float, score: str = UAR) -> None:
     """Write the picture of one run: topology, UAR and consensus distance per round.
 
-    uar: for each name ("mean", "worst", "consensus model", …) one value after each round, in [0, 1].
+    uar: for each name ("mean", "worst", "consensus model", …) one value after each round, in [0, 1]; another measure
+    where ``score`` says what it is.
     baselines: level for each name ("pooled", "local-only"), drawn across. distance: the consensus distance
     (relative) after each round; final_distance: after each exchange of the gossip-only end, the first before
     any exchange. slem: second largest eigenvalue modulus of the mixing matrix of the living peers, from which
@@ -38,15 +43,15 @@ def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: 
     """
     from p2pser.topology.plot import draw_on
 
-    figure = _figure(13.5, 4.4)
+    figure = new_figure(13.5, 4.4)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.3))
     draw_on(left, topology, dead=tuple(dead))
     _levels(middle, baselines, rounds)
     for number, (name, curve) in enumerate(uar.items()):
         _line(middle, curve, name, number)
-    _uar_axes(middle, rounds)
+    _uar_axes(middle, rounds, title=score)
     _distance_panel(right, rounds, distance, final_distance, slem)
-    _save(figure, path)
+    save(figure, path)
 
 
 def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequence[Curve]]],
@@ -57,7 +62,7 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
     line is the mean over runs and the band reaches from the lowest to the highest. baselines: as in
     ``run_picture``.
     """
-    figure = _figure(11.5, 4.6)
+    figure = new_figure(11.5, 4.6)
     left, right = figure.subplots(1, 2)
     longest, several = 1, False
     for number, (name, pair) in enumerate(curves.items()):
@@ -83,7 +88,7 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
     if several:
         right.set_xlabel("round (line: mean of the runs; band: lowest to highest)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _distance_panel(axes: Any, rounds: int, distance: Curve, final_distance: Curve, slem: float) -> None:
@@ -124,13 +129,15 @@ def chebyshev(k: np.ndarray, slem: float) -> np.ndarray:
     return np.asarray(2 * rho**k / (1 + rho ** (2 * k)))
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure of this size [inches]."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure; the format follows the ending of ``path``. Missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -194,8 +201,8 @@ def _levels(axes: Any, baselines: Mapping[str, float | None], rounds: int) -> No
                       va="top" if close else "bottom", color=INK, fontsize=9)
 
 
-def _uar_axes(axes: Any, rounds: int, legend: bool = True) -> None:
-    _dress(axes, "UAR on the held-out speakers", rounds)
+def _uar_axes(axes: Any, rounds: int, legend: bool = True, title: str = UAR) -> None:
+    _dress(axes, title, rounds)
     low, high = axes.get_ylim()
     span = max(high - low, 0.05)
     axes.set_ylim(max(0.0, low - 0.05 * span), min(1.0, high + 0.08 * span))

@@ -348,7 +348,8 @@ class Peer:
         return Card(federation.labels, self._examples.features.shape[1:], config.model, config.features,
                     federation.normalise, self._statistics, Origin.of(config, federation.corpus),
                     {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
-                     "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed})
+                     "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed},
+                    task=config.training.task)
 
     def _leave(self) -> Ending:
         round = None

@@ -51,7 +51,7 @@ def canonical(label: str) -> str:
     return _NAMES.get(name.replace(" ", "_").replace("-", "_"), name)
 
 
-def nearest_emotion(arousal: float, valence: float, dominance: float, among: Iterable[str] = PROTOTYPES) -> str:
+def nearest_emotion(arousal: float, valence: float, dominance: float, *, among: Iterable[str] = PROTOTYPES) -> str:
     """Return the emotion whose prototype is nearest (Euclidean) in the cube; each dimension from -1 to 1.
 
     For display: an emotion that was not asked for is more often wrong than right where several lie close together
