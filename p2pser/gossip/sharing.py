@@ -105,7 +105,7 @@ class Parts:
     @property
     def plain(self) -> bool:
         """Whether everybody exchanges whole rows: then no parts are needed."""
-        return len(set(self.widths)) == 1 and bool(self._shared[self._held[self.widths[0]]].all())
+        return len(set(self.widths)) == 1 and bool(self._local(0, self.held(0) & self._shared).all())
 
     def held(self, peer: int) -> Tensor:
         """Return which entries of the whole row a peer has, (D,) bool."""
