@@ -1,10 +1,10 @@
-"""``p2pser corpus``: what recordings there are, and what is wrong with them."""
+"""``p2pser corpus``: what corpora there are, how to get them, what lies in a folder, and what is wrong with it."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.corpus_split import split
 from p2pser.errors import CorpusError
 from p2pser.speech import audio
-from p2pser.speech.corpora import NAMES, load
+from p2pser.speech.corpora import ADAPTERS, NAMES, load
 from p2pser.speech.manifest import Corpus, assemble, write_manifest
 
 _DATA = click.Path(path_type=Path)
@@ -23,38 +24,66 @@ _SHOWN = 10  # files that are left out, without --json
 
 @click.group()
 def corpus() -> None:
-    """List, scan and describe corpora.
+    """List, get, scan and describe corpora.
 
     Example: p2pser corpus scan my-clips/
     """
+
+
+corpus.add_command(split)
 
 
 @corpus.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the corpora that p2pser knows.
+    """List the corpora that p2pser knows: language, speakers, licence, how to get them.
 
     Example: p2pser corpus list
     """
+    entries = [_entry(name) for name in NAMES]
     if as_json:
-        print_json([{"name": name, "about": about} for name, about in NAMES.items()])
+        print_json(entries)
         return
-    for name, about in NAMES.items():
-        click.echo(f"{name:10s} {about}")
+    for entry in entries:
+        click.echo(f"{entry['name']:10s} {entry['about']}")
+        if "licence" in entry:
+            _print_how(entry)
 
 
 @corpus.command()
 @click.argument("data", type=_DATA)
-@click.option("--corpus", "name", default="auto", show_default=True, help="Corpus whose file names these are.")
+@click.option("--corpus", "name", default="auto", show_default=True,
+              help="Corpus whose file names these are (crema-d:voted: a variant).")
+@click.option("--manifest", type=_DATA, default=None,
+              help="Write what was found as a manifest (CSV; several corpora: a folder for one of each).")
 @json_option
-def scan(data: Path, name: str, as_json: bool) -> None:
-    """Say what is in a folder or manifest, and look at the head of every file.
+def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
+    """Say which corpora lie in a folder (or manifest), and look at the head of every file.
 
-    A file that cannot be used (a text or git-LFS pointer named .wav, too short a clip) is named with the reason.
+    What is left out is named with the reason: a file that cannot be used (a text or git-LFS pointer named .wav, too
+    short a clip), and one whose name says nothing.
 
     Example: p2pser corpus scan my-clips/
     """
-    _print(_looked_at(load(name, data)), as_json)
+    if name == "auto":
+        from p2pser.speech.corpora.survey import survey
+
+        found, nobodys = survey(data)
+    else:
+        found, nobodys = [load(name, data)], []
+    looked_at = [_looked_at(one) for one in found]
+    if manifest is not None:
+        _write_manifests([one for one, _ in looked_at], manifest)
+    documents = [_document(*one) for one in looked_at]
+    left_out = [{"path": str(path), "reason": "named as in none of these corpora"} for path in nobodys]
+    if as_json:
+        print_json({"corpora": documents, "left_out": left_out} if len(documents) > 1 else documents[0])
+    else:
+        for document in documents:
+            _print_text(document)
+        _note_left_out(left_out)
+    for one, _ in looked_at:
+        _need_clips(one)
 
 
 @corpus.command()
@@ -63,11 +92,77 @@ def scan(data: Path, name: str, as_json: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic corpus.")
 @json_option
 def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
-    """Describe a corpus: clips, speakers, emotions, genders, seconds, how it is split.
+    """Describe a corpus: licence and source; with --data also clips, speakers, emotions, genders, seconds, splits.
 
     Example: p2pser corpus describe emodb --data ~/corpora/emodb
     """
-    _print(_looked_at(load(name, data, seed=seed)), as_json)
+    base = name.partition(":")[0]
+    entry = _entry(base) if base in ADAPTERS else {}
+    if data is None and entry:
+        if as_json:
+            print_json(entry)
+        else:
+            click.echo(entry["about"])
+            _print_how(entry)
+        return
+    found, seconds = _looked_at(load(name, data, seed=seed))
+    document = {**_document(found, seconds), **({"corpus": entry} if entry else {})}
+    if as_json:
+        print_json(document)
+    else:
+        _print_text(document)
+        if entry:
+            _print_how(entry)
+    _need_clips(found)
+
+
+@corpus.command()
+@click.argument("name")
+@click.option("--out", type=_DATA, default=None, help="Folder to fetch it into (default corpora/NAME).")
+@click.option("--edition", default="", help="Which edition, where there are several (emodb: 2.0; audb: its versions).")
+@click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
+@click.option("--via", type=click.Choice(["publisher", "audb"]), default="publisher", show_default=True,
+              help="From the corpus's publisher, or through audb (extra audb).")
+@click.option("--mirror", default="", metavar="URL", help="Another address with the publisher's paths.")
+@click.option("--keep", is_flag=True, help="Keep the archives once they are unpacked.")
+@json_option
+def fetch(
+    name: str, out: Path | None, edition: str, yes: bool, via: str, mirror: str, keep: bool, as_json: bool
+) -> None:
+    """Download a corpus that may be downloaded freely, then scan it; for another one say whom to ask.
+
+    The licence is shown first. What was cut off goes on with the same command; what is whole is not fetched again.
+
+    Example: p2pser corpus fetch ravdess --out ~/corpora/ravdess
+    """
+    from p2pser.speech.fetch import fetch as fetch_files
+    from p2pser.speech.fetch import source_of, via_audb
+
+    base = name.partition(":")[0]
+    folder = out or Path("corpora") / name.replace(":", "-")
+    fetched: dict[str, Any] = {"out": str(folder)}
+    if via == "audb":
+        _accept(base, "", yes)
+        fetched["version"] = via_audb.fetch(name, folder, edition)
+    else:
+        source = source_of(name, edition)
+        items = source.items(mirror)
+        known = [item.size for item in items if item.size is not None]
+        total = sum(known) if known and len(known) == len(items) else None
+        _accept(base, f", {total / 1e6:.0f} MB" if total else "", yes)
+        with _Bar(total) as bar:
+            files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
+        fetched["files"] = [vars(file) for file in files]
+        for file in files[:_SHOWN] if not as_json else ():
+            click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256}")
+    found, seconds = _looked_at(load(name, folder))
+    document = {**_document(found, seconds), "fetched": fetched}
+    if as_json:
+        print_json(document)
+    else:
+        _print_text(document)
+        click.echo(f"  in {folder}: --corpus {name} --data {folder}")
+    _need_clips(found)
 
 
 @corpus.command()
@@ -97,6 +192,79 @@ def make(out: Path, seed: int, as_json: bool) -> None:
         click.echo(f"{len(clips)} clips and manifest.csv in {out}")
 
 
+class _Bar:
+    """A bar of the bytes that have come, on a terminal's standard error; nothing elsewhere."""
+
+    def __init__(self, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        console = Console(stderr=True)
+        self._progress = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+                                  console=console, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+
+def _accept(base: str, size: str, yes: bool) -> None:
+    """Show the licence, and ask unless ``yes``; raises CorpusError where it is not accepted."""
+    about = ADAPTERS[base].ABOUT if base in ADAPTERS else None
+    if about is None:
+        return
+    note(f"{about.title}{size}; licence: {about.licence}; cite: {about.reference}")
+    if yes:
+        return
+    try:
+        accepted = click.confirm("Fetch it under this licence?", err=True)
+    except click.Abort:
+        accepted = False
+    if not accepted:
+        raise CorpusError(f"{base} was not fetched, as its licence was not accepted: answer y, or give --yes")
+
+
+def _entry(name: str) -> dict[str, Any]:
+    """Return what ``list`` says of a corpus."""
+    from p2pser.speech.fetch.sources import SOURCES
+
+    entry: dict[str, Any] = {"name": name, "about": NAMES[name]}
+    if name in ADAPTERS:
+        about = ADAPTERS[name].ABOUT
+        entry |= {"title": about.title, "languages": about.languages, "speakers": about.speakers, "clips": about.clips,
+                  "emotions": about.emotions, "licence": about.licence, "source": about.source,
+                  "reference": about.reference, "fetch": name in SOURCES,
+                  "variants": {f"{name}:{variant}": what for variant, what in about.variants.items()}}
+    return entry
+
+
+def _print_how(entry: dict[str, Any]) -> None:
+    how = f"p2pser corpus fetch {entry['name']}, from" if entry["fetch"] else "get it from"
+    click.echo(f"{'':10s}   licence: {entry['licence']}; {how} {entry['source']}")
+    for name, what in entry["variants"].items():
+        click.echo(f"{'':10s}   {name}: {what}")
+
+
+def _write_manifests(found: Sequence[Corpus], target: Path) -> None:
+    """Write one manifest to ``target``, or one of each corpus into the folder ``target``."""
+    if len(found) == 1:
+        write_manifest(found[0], target / "manifest.csv" if target.is_dir() else target)
+        return
+    if target.suffix.lower() in (".csv", ".tsv", ".txt") or target.is_file():
+        names = ", ".join(one.name for one in found)
+        raise CorpusError(f"there are several corpora ({names}) for the one manifest {target}: give a folder, or one "
+                          "corpus with --corpus")
+    for one in found:
+        write_manifest(one, target / f"{one.name}.csv")
+
+
 def _looked_at(found: Corpus) -> tuple[Corpus, float]:
     """Return the corpus without the files whose head says that they cannot be used, and its seconds."""
     good, bad, seconds = [], list(found.left_out), 0.0
@@ -111,9 +279,7 @@ def _looked_at(found: Corpus) -> tuple[Corpus, float]:
     return replace(found, clips=tuple(good), left_out=tuple(bad)), seconds
 
 
-def _print(looked_at: tuple[Corpus, float], as_json: bool) -> None:
-    found, seconds = looked_at
-    left_out = [{"path": str(path), "reason": reason} for path, reason in found.left_out]
+def _document(found: Corpus, seconds: float) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": found.name,
         "version": found.version,
@@ -124,14 +290,18 @@ def _print(looked_at: tuple[Corpus, float], as_json: bool) -> None:
         "emotions": _counts(clip.emotion or "" for clip in found.clips),
         "genders": _counts(clip.gender for clip in found.clips),
         "languages": _counts(clip.language for clip in found.clips),
+        "dimensions": sum(clip.arousal is not None or clip.valence is not None or clip.dominance is not None
+                          for clip in found.clips),
+        "votes": sum(bool(clip.votes) for clip in found.clips),
         "default_split": found.default_split,
         "default_normalise": found.default_normalise,
-        "left_out": left_out,
+        "notes": list(found.notes),
+        "left_out": [{"path": str(path), "reason": reason} for path, reason in found.left_out],
     }
-    if as_json:
-        print_json(document)
-    else:
-        _print_text(document)
+    return document
+
+
+def _need_clips(found: Corpus) -> None:
     if not found.clips:
         first, reason = found.left_out[0]
         raise CorpusError(f"no file of {found.name} can be used; the first, {first}: {reason}")
@@ -150,11 +320,21 @@ def _print_text(document: dict[str, Any]) -> None:
         counts = document[what]
         if set(counts) != {""} and counts:
             click.echo(f"  {what:10s} " + ", ".join(f"{name or 'not said'} {count}" for name, count in counts.items()))
+    for what, said in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
+        if document[what]:
+            click.echo(f"  {what:10s} {said} for {document[what]} clips")
     click.echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
-    left_out = document["left_out"]
-    if left_out:
-        note(f"left out: {len(left_out)} files")
-        for item in left_out[:_SHOWN]:
-            note(f"  {item['path']}: {item['reason']}")
-        if len(left_out) > _SHOWN:
-            note(f"  and {len(left_out) - _SHOWN} more (--json lists all)")
+    for sentence in document["notes"]:
+        note(f"note: {sentence}")
+    _note_left_out(document["left_out"])
+
+
+def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
+    """Name the first files that are left out, each with the reason."""
+    if not left_out:
+        return
+    note(f"left out: {len(left_out)} files")
+    for item in left_out[:_SHOWN]:
+        note(f"  {item['path']}: {item['reason']}")
+    if len(left_out) > _SHOWN:
+        note(f"  and {len(left_out) - _SHOWN} more (--json lists all)")

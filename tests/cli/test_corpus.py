@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,9 @@ from p2pser.cli.corpus import corpus
 from p2pser.errors import CorpusError
 from p2pser.speech import synthetic
 from p2pser.speech.corpora import NAMES
+from p2pser.speech.emotions import canonical
+from p2pser.speech.fetch.download import Item
+from p2pser.speech.fetch.sources import Zenodo
 from p2pser.speech.manifest import Corpus, read_manifest
 
 
@@ -61,6 +67,129 @@ def test_scan_fails_where_nothing_can_be_used(tmp_path: Path) -> None:
     assert "text file" in str(result.exception)
 
 
+def test_list_says_how_to_get_each() -> None:
+    listed = {item["name"]: item for item in json.loads(run("list", "--json").stdout)}
+    assert listed["ravdess"]["fetch"] is True
+    assert (listed["savee"]["fetch"], listed["savee"]["languages"]) == (False, ["en"])
+    assert "crema-d:voted" in listed["crema-d"]["variants"]
+    text = run("list").stdout
+    assert "licence: CC BY-NC-SA 4.0; p2pser corpus fetch ravdess, from Zenodo 1188976" in text
+    assert "get it from the registration form" in text
+
+
+def test_describe_needs_no_recordings_for_what_is_known() -> None:
+    assert json.loads(run("describe", "emovo", "--json").stdout)["languages"] == ["it"]
+    assert "licence: CC0" in run("describe", "jl").stdout
+    without = run("describe", "folder")
+    assert isinstance(without.exception, CorpusError)
+
+
+def test_describe_counts_and_says_the_licence(corpora: Path) -> None:
+    found = json.loads(run("describe", "crema-d", "--data", str(corpora), "--json").stdout)
+    assert (found["clips"], found["corpus"]["licence"]) == (1, "ODbL 1.0, contents DbCL 1.0")
+    result = run("describe", "tess", "--data", str(corpora))
+    assert "tess, version 2 of 2800 clips: 2 clips, 1 s, 1 speakers" in result.stdout
+    assert "licence: CC BY-NC-ND 4.0" in result.stdout
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    """Two corpora in folders of their own (48 kHz, stereo), one in the folder itself, and a file of none."""
+    tone = 0.1 * np.sin(np.arange(24000) / 5)
+    for name, samples in {"t/OAF_back_angry.wav": tone, "t/OAF_back_sad.wav": np.stack([tone, tone], axis=1),
+                          "e/wav/03a01Fa.wav": tone, "1001_DFA_ANG_XX.wav": tone, "t/hello.wav": tone}.items():
+        path = tmp_path / "all" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, 48000)
+    (tmp_path / "all" / "1076_MTI_SAD_XX.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
+    return tmp_path / "all"
+
+
+def test_scan_finds_several_corpora_below_one_folder(corpora: Path) -> None:
+    result = run("scan", str(corpora), "--json")
+    found = json.loads(result.stdout)
+    assert {one["name"]: (one["clips"], one["seconds"]) for one in found["corpora"]} == {
+        "tess": (2, 1.0), "emodb": (1, 0.5), "crema-d": (1, 0.5)}
+    left_out = {one["name"]: [Path(item["path"]).name for item in one["left_out"]] for one in found["corpora"]}
+    assert left_out == {"tess": [], "emodb": [], "crema-d": ["1076_MTI_SAD_XX.wav"]}
+    assert [Path(item["path"]).name for item in found["left_out"]] == ["hello.wav"]
+    text = run("scan", str(corpora))
+    assert "tess, version 2 of 2800 clips" in text.stdout
+    assert "hello.wav: named as in none of these corpora" in text.stderr
+    assert "it is silent" in text.stderr
+    assert "note: without VideoDemographics.csv" in text.stderr
+    one = json.loads(run("scan", str(corpora), "--corpus", "tess", "--json").stdout)
+    assert (one["name"], len(one["left_out"])) == ("tess", 4)
+
+
+def test_scan_writes_manifests(corpora: Path, tmp_path: Path) -> None:
+    assert run("scan", str(corpora), "--manifest", str(tmp_path / "out")).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["crema-d.csv", "emodb.csv", "tess.csv"]
+    assert [clip.emotion for clip in read_manifest(tmp_path / "out" / "tess.csv").clips] == ["anger", "sadness"]
+    both = run("scan", str(corpora), "--manifest", str(tmp_path / "one.csv"))
+    assert isinstance(both.exception, CorpusError)
+    assert "give a folder, or one corpus with --corpus" in str(both.exception)
+    assert run("scan", str(corpora / "e"), "--manifest", str(tmp_path / "e.csv")).exit_code == 0
+    (clip,) = read_manifest(tmp_path / "e.csv").clips
+    assert (clip.speaker, clip.emotion, clip.transcript) == ("03", "happiness", "Der Lappen liegt auf dem Eisschrank.")
+
+
+@pytest.mark.parametrize("name", ["emodb", "ravdess"])
+def test_scan_of_real_corpora_writes_what_the_list_says(shared_data: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "clips.csv"
+    document = json.loads(run("scan", str(shared_data / name), "--manifest", str(out), "--json").stdout)
+    assert (document["name"], document["left_out"]) == (name, [])
+    with (shared_data / f"{name}.expected.csv").open(encoding="utf-8") as file:
+        wanted = {Path(row["path"]).stem: row for row in csv.DictReader(file)}
+    found = {clip.path.stem: clip for clip in read_manifest(out).clips}
+    assert document["clips"] == len(found) == len(wanted)
+    for stem, row in wanted.items():
+        clip = found[stem]
+        assert (clip.speaker, clip.gender, clip.language, clip.emotion, clip.transcript) == (
+            row["speaker"], row["gender"], row["language"], canonical(row["emotion"]), row["transcript"])
+        assert (clip.arousal, clip.valence, clip.dominance) == (None, None, None)
+        assert clip.extra.get("intensity") == row.get("intensity")
+
+
+def test_fetch_asks_downloads_and_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone = tmp_path / "tone.wav"
+    soundfile.write(tone, 0.1 * np.sin(np.arange(8000) / 5), 16000)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.write(tone, "Actor_01/03-01-05-01-01-01-01.wav")
+    items = [Item("http://publisher.invalid/speech.zip", "speech.zip", len(buffer.getvalue()), "")]
+
+    def listed(self: Zenodo, mirror: str = "", waits: object = ()) -> list[Item]:
+        return items
+
+    def deliver(item: Item, target: Path, **_: object) -> str:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(buffer.getvalue())
+        return "0" * 64
+
+    monkeypatch.setattr(Zenodo, "items", listed)
+    monkeypatch.setattr("p2pser.speech.fetch.download", deliver)
+    command = ["fetch", "ravdess", "--out", str(tmp_path / "r")]
+    for answer in ("n\n", ""):
+        refused = CliRunner().invoke(corpus, command, input=answer)
+        assert isinstance(refused.exception, CorpusError)
+        assert "CC BY-NC-SA 4.0" in refused.stderr
+        assert "licence was not accepted" in str(refused.exception)
+    assert not (tmp_path / "r").exists()
+    accepted = CliRunner().invoke(corpus, command, input="y\n")
+    assert accepted.exit_code == 0, accepted.output
+    assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64}" in accepted.stdout
+    assert "ravdess, version 1.0.0, 1 of 1440 clips: 1 clips" in accepted.stdout
+    document = json.loads(run(*command, "--yes", "--json").stdout)
+    assert (document["clips"], document["fetched"]["files"][0]["name"]) == (1, "speech.zip")
+
+
+def test_fetch_of_what_is_not_free_says_whom_to_ask() -> None:
+    result = run("fetch", "iemocap", "--yes")
+    assert isinstance(result.exception, CorpusError)
+    assert "the form at sail.usc.edu/iemocap" in str(result.exception)
+
+
 def test_make_copies_the_synthetic_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed (extra: synthetic)")
     small = synthetic.generate(tmp_path / "made", 0, speakers=2)
@@ -79,6 +208,6 @@ def test_make_copies_the_synthetic_corpus(tmp_path: Path, monkeypatch: pytest.Mo
     assert "not an empty folder" in str(again.exception)
 
 
-@pytest.mark.parametrize("command", ["list", "scan", "describe", "make"])
+@pytest.mark.parametrize("command", ["list", "scan", "describe", "fetch", "make"])
 def test_every_help_has_an_example(command: str) -> None:
     assert "Example: p2pser corpus" in run(command, "--help").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from p2pser.errors import CorpusError, nearest
@@ -98,6 +99,13 @@ def counts(data: Path) -> tuple[dict[str, int], int]:
     return {name: found[name] for name in ranked}, len(files)
 
 
+def noticed(found: Mapping[str, int], files: int) -> list[str]:
+    """Return the corpora whose recordings are worth noticing among so many files, where most are some corpus's."""
+    if 2 * sum(found.values()) <= files:
+        return []
+    return [name for name, count in found.items() if count >= NOTICED * files]
+
+
 def recognise(data: Path) -> str:
     """Return which corpus lies at ``data``: a manifest, one whose names most files have, or a folder.
 
@@ -110,12 +118,12 @@ def recognise(data: Path) -> str:
     if (data / "manifest.csv").is_file():
         return "manifest"
     found, files = counts(data)
-    noticed = [name for name, count in found.items() if count >= NOTICED * files]
-    if 2 * sum(found.values()) > files and noticed:
-        if len(noticed) > 1:
-            each = ", ".join(f"{name} ({found[name]} recordings)" for name in noticed)
-            raise CorpusError(f"{data} holds several corpora, {each}: give the folder of one, or name the corpus")
-        return noticed[0]
+    names = noticed(found, files)
+    if len(names) > 1:
+        each = ", ".join(f"{name} ({found[name]} recordings)" for name in names)
+        raise CorpusError(f"{data} holds several corpora, {each}: give the folder of one, or name the corpus")
+    if names:
+        return names[0]
     if any(file.parent != data for file in recordings(data)):
         return "folder"
     raise CorpusError(

@@ -1,0 +1,180 @@
+"""Corpora from the network: what may be downloaded freely, whole, unpacked, and noted where it came from."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pser.errors import CorpusError
+from p2pser.speech.audio import EXTENSIONS
+from p2pser.speech.corpora import ADAPTERS
+from p2pser.speech.corpora.files import files_below
+from p2pser.speech.fetch.archives import unpack
+from p2pser.speech.fetch.download import WAITS, Item, download
+from p2pser.speech.fetch.sources import SOURCES, GitHub, Source
+
+RECORD = "fetched.json"
+"""The file in a corpus's folder that says which files it was made of, with their digests."""
+
+AT_ONCE = 8
+"""How many small files are on their way at a time."""
+
+_ARCHIVES = ".archives"  # hidden: what looks for recordings does not look there
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was fetched: where from, its name, its size [B] and its SHA-256."""
+
+    url: str
+    name: str
+    size: int
+    sha256: str
+
+
+def source_of(name: str, edition: str = "") -> Source:
+    """Return where a corpus, or its ``edition`` (EMO-DB's 2.0), is to be had.
+
+    Raises CorpusError where it is not to be downloaded freely, saying whom to ask.
+    """
+    wanted = f"{name}:{edition}" if edition else name
+    if wanted in SOURCES:
+        return SOURCES[wanted]
+    base = name.partition(":")[0]
+    if base not in ADAPTERS:
+        free = ", ".join(key for key in SOURCES if ":" not in key)
+        raise CorpusError(f"there is no corpus {name!r} to fetch; these can be fetched: {free}")
+    about = ADAPTERS[base].ABOUT
+    if base in SOURCES:
+        others = ", ".join(key for key in SOURCES if key.partition(":")[0] == base)
+        raise CorpusError(f"there is no {wanted} to fetch: {others} can be fetched")
+    raise CorpusError(f"{about.title} is not downloaded from here (licence: {about.licence}): get it from "
+                      f"{about.source}, then look at it with p2pser corpus scan FOLDER --corpus {base}")
+
+
+def fetch(
+    source: Source,
+    folder: Path,
+    *,
+    items: list[Item] | None = None,
+    mirror: str = "",
+    keep: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+    waits: tuple[float, ...] = WAITS,
+) -> list[Fetched]:
+    """Fetch a corpus into ``folder`` and return its files.
+
+    What has been fetched before, by ``RECORD``, is not fetched again; what was cut off goes on. Archives are unpacked
+    and removed (``keep``: not), git-LFS pointers replaced by what they stand for. ``items`` are the source's, where
+    the caller has listed them. ``mirror`` is an address that has the publisher's paths. ``progress`` is told the bytes
+    as they come, from several threads.
+
+    Raises CorpusError, one sentence, where something cannot be had or is not what was published.
+    """
+    items = source.items(mirror, waits) if items is None else items
+    before = _record(folder)
+    done = dict(before)
+    unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
+    lock = threading.Lock()
+
+    def one(item: Item) -> None:
+        archive = item.name.lower().endswith(".zip")
+        target = folder / _ARCHIVES / item.name if archive else folder / item.name
+        known = before.get(item.name)
+        if known and _same(item, known) and (unpacked if archive else target.is_file()):
+            progress(known.size)
+            return
+        sha256 = download(item, target, progress=progress, waits=waits)
+        size = target.stat().st_size
+        if archive:
+            repository = isinstance(source, GitHub)
+            unpack(target, folder, members=source.files if repository else "", strip=1 if repository else 0)
+            if not keep:
+                target.unlink()
+        with lock:
+            done[item.name] = Fetched(item.url, item.name, size, sha256)
+
+    try:
+        _all(one, items)
+        if isinstance(source, GitHub):
+            _fetch_pointed(source, folder, mirror, progress, waits)
+    finally:
+        if done != before:
+            _write_record(folder, done.values())
+    if not keep and (folder / _ARCHIVES).is_dir() and not any((folder / _ARCHIVES).iterdir()):
+        (folder / _ARCHIVES).rmdir()
+    return [done[item.name] for item in items]
+
+
+def _all(work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Do the work on all items, several at a time; after the first failure no further one is begun."""
+    failed = threading.Event()
+
+    def one(item: Item) -> None:
+        if failed.is_set():
+            return
+        try:
+            work(item)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(one, item) for item in items]
+        try:
+            for future in waiting:
+                future.result()
+        except BaseException:
+            failed.set()
+            raise
+
+
+def _fetch_pointed(
+    source: GitHub, folder: Path, mirror: str, progress: Callable[[int], None], waits: tuple[float, ...]
+) -> None:
+    """Replace the git-LFS pointers below ``folder`` by the recordings that they stand for."""
+    items = []
+    for path in files_below(folder, EXTENSIONS):
+        with path.open("rb") as file:
+            head = file.read(512)
+        if head.startswith(_POINTER):
+            items.append(source.lfs_item(path.relative_to(folder).as_posix(), head.decode("ascii", "replace"), mirror))
+    _all(lambda item: _ignore(download(item, folder / item.name, progress=progress, waits=waits)), items)
+
+
+def _ignore(digest: str) -> None:
+    """A pointer's digest has been compared, and is in the repository: there is nothing to note."""
+
+
+def _same(item: Item, known: Fetched) -> bool:
+    """Return whether what was fetched is still what is listed; an archive without checksum is taken for the same."""
+    if item.checksum.startswith("sha256:"):
+        return item.checksum == f"sha256:{known.sha256}"
+    return item.url == known.url and item.size in (None, known.size)
+
+
+def _record(folder: Path) -> dict[str, Fetched]:
+    try:
+        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return {file["name"]: Fetched(file["url"], file["name"], file["size"], file["sha256"]) for file in listed}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CorpusError(f"{folder / RECORD} is not the record of what was fetched: remove it, and all is fetched "
+                          "again") from None
+
+
+def _write_record(folder: Path, files: Iterable[Fetched]) -> None:
+    document = {"files": [vars(file) for file in sorted(files, key=lambda file: file.name)]}
+    part = folder / f".{RECORD}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        part.replace(folder / RECORD)
+    except OSError as error:
+        raise CorpusError(f"cannot write {folder / RECORD}: {error.strerror}") from None
