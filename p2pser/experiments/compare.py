@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from p2pser.learning.metrics import Predictions
     from p2pser.speech.federation import Federation
 
-BASELINES = ("pooled", "local-only", "server")
+BASELINES = ("pooled", "local-only", "server", "voting")
+"""What gossip is compared with (``p2pser.experiments.baselines``); voting where a server has nothing to average."""
 COMMA = re.compile(r",(?![^\[]*\])")
 """A comma between values, not one within a list."""
 
@@ -167,6 +168,12 @@ class Comparison:
         return document if right else None
 
 
+def baselines_of(config: Config) -> tuple[str, ...]:
+    """Return the baselines that have a meaning for the run's model: a server averages, which trees do not allow."""
+    without = "server" if config.model.name == "xgb" else "voting"
+    return tuple(kind for kind in BASELINES if kind != without)
+
+
 def prepare(
     config: Config,
     topologies: Sequence[str],
@@ -217,7 +224,7 @@ def prepare(
     chosen = fold_numbers(config, folds)
     whole = config.with_settings([f"corpus.fold={chosen[0]}"])
     comparison = Comparison(config, schemes, tuple(range(config.seed, config.seed + seeds)), chosen, out,
-                            _values(config, tune), inner)
+                            _values(config, tune), inner, kinds=("gossip", *baselines_of(config)))
     federation = federate(whole, comparison.peers, hub=comparison.hub, progress=progress)
     if comparison.tunes:
         from p2pser.experiments import tuning
@@ -397,6 +404,8 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         return {**document, **_said(baselines.pooled(config, federation).predictions)}
     if job.kind == "local-only":
         return {**document, **_said(baselines.local_only(config, federation).predictions)}
+    if job.kind == "voting":
+        return {**document, **_said(baselines.voting(config, federation).predictions)}
     if job.kind == "server":
         done = baselines.fedavg(config, federation)
     else:
@@ -407,7 +416,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     return {
         **document,
         # Robust rules end without a consensus: then every peer's own model is a result.
-        **_said([done.predictions] if method.consensus else done.peer_predictions),
+        **_said([done.predictions] if method.consensus or done.final.converged else done.peer_predictions),
         "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
         "history": [round.to_dict() for round in done.history],
         "slem": done.slem,

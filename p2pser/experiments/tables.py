@@ -127,6 +127,8 @@ def tabulate(comparison: Comparison, results: Results) -> dict[str, Any]:
         })
     baselines = []
     for kind in BASELINES:
+        if kind not in comparison.kinds:
+            continue
         models = models_of(results, kind, "", seeds, folds)
         mean, sd = uar_of(models)
         documents = _of(results, kind, "")

@@ -102,7 +102,7 @@ class Algorithm:
         return state.rows["x"]
 
     def mean(self, rows: Tensor, share: Tensor) -> Tensor:
-        """Return what models (B, D) would come to if their peers agreed now: here their mean by ``share`` (B,), (D,)."""
+        """Return the model (D,) that rows (B, D) would come to if all agreed now: their mean by ``share`` (B,)."""
         return share @ rows
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:

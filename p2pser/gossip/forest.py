@@ -64,11 +64,11 @@ class Forest:
 
 def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx.Graph, dead: Collection[int],
               ) -> tuple[int, bool]:
-    """Give every hosted peer's forest all tree sets that anybody reachable holds, by two floods in ``round`` and the next.
+    """Give every hosted peer's forest all tree sets that anybody reachable holds: floods in ``round`` and the next.
 
-    The first tells who holds which places; in the second each tree set that somebody lacks comes from the first peer that
-    holds it. Returns how many exchanges it took, and whether what all held before was equal to the last bit (it is not
-    where somebody sent different trees under one name). Raises RemoteProtocolError for messages of another form.
+    The first tells who holds which places; in the second each tree set that somebody lacks comes from the first peer
+    that holds it. Returns how many exchanges it took, and whether what all held before was equal to the last bit (it is
+    not where somebody sent different trees under one name). Raises RemoteProtocolError for messages of another form.
     """
     exchanges: list[object] = []
     nothing = {i: np.zeros(len(forest.held), dtype=bool) for i, forest in forests.items()}
@@ -83,9 +83,10 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
     for i, forest in forests.items():
         holds = {j: forest.take(message, j) for j, message in heard[i].items()}
         table = np.stack(list(holds.values()))
+        common = np.logical_and.reduce(table, axis=0)
         first = np.array(list(holds))[table.argmax(axis=0)]
-        mine = table.any(axis=0) & ~table.all(axis=0) & (first == i)
-        values[i] = forest.digest(table.all(axis=0)) + forest.message(mine)
+        mine = table.any(axis=0) & ~common & (first == i)
+        values[i] = forest.digest(common) + forest.message(mine)
     equal = True
     for i, told in flood(round + 1, values).items():
         for j, value in told.items():

@@ -1,4 +1,4 @@
-"""Gossip of trees: in lock-step all peers grow tree sets on one shared ensemble, and every tree set reaches everybody."""
+"""Gossip of trees: in lock-step all peers grow tree sets on one shared ensemble, and each tree set reaches all."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Trees(Algorithm):
         F    <- F + {T_ri}, then in each of d exchanges:  F <- F + what the neighbours hold
 
     d is the graph's diameter, so that at a round's end all hold the same: everybody grows the next trees on one and the
-    same ensemble. No message carries a tree set that its receiver is known to hold. Each names the places that its sender
-    holds, so that what was lost is sent again two exchanges later. With fewer exchanges a round trees are grown on what
-    has come, and are the same everywhere a little later.
+    same ensemble. No message carries a tree set that its receiver is known to hold. Each names the places that its
+    sender holds, so that what was lost is sent again two exchanges later. With fewer exchanges a round, or longer ways
+    round the dead, trees are grown on what has come, and are the same everywhere a little later.
 
-    The margins begin at 0, a uniform guess, which needs no exchange. Sums over trees are in the order of (round, peer), so
-    that equal sets are equal predictions, to the last bit. A dead peer's trees stop; N counts it still. In the end the
-    living flood which places they hold, then what anybody lacks: nothing is averaged.
+    The margins begin at 0, a uniform guess, which needs no exchange. Sums over trees are in the order of (round, peer),
+    so that equal sets are equal predictions, to the last bit. A dead peer's trees stop; N counts it still. In the end
+    the living flood which places they hold, then what anybody lacks: nothing is averaged.
 
     A hostile neighbour can send trees that spoil the ensemble, in anybody's name, but nothing that is not a tree.
 
@@ -55,8 +55,8 @@ class Trees(Algorithm):
         if self.exchanges < 0:
             raise ConfigError(f"gossip.parameters.exchanges = {self.exchanges} must be 0 or more")
         if topology.schedule is not None and not self.exchanges:
-            raise ConfigError(f"trees takes a diameter of exchanges a round, and the topology {topology.name!r} is directed "
-                              "or changes: set gossip.parameters.exchanges, or take a static undirected graph")
+            raise ConfigError(f"trees takes a diameter of exchanges a round, and the topology {topology.name!r} is "
+                              "directed or changes: set gossip.parameters.exchanges, or take a static undirected graph")
         if config.gossip.weighting != "uniform":
             raise ConfigError("trees counts every peer's trees the same: set gossip.weighting=uniform")
         self.slots = self.exchanges or max(1, diameter(topology.graph))
@@ -78,7 +78,7 @@ class Trees(Algorithm):
             messages: dict[Edge, Tensor | bytes] = {}
             for i, forest in forests.items():
                 for j in mixer.receivers(i, at):
-                    edge = state.edges.get((i, j)) or {name: torch.zeros(self._held).bool() for name in ("known", "sent")}
+                    edge = state.edges.get((i, j)) or dict.fromkeys(("known", "sent"), torch.zeros(self._held).bool())
                     # Of what was sent a moment ago no word can be back yet.
                     new = forest.held.astype(bool) & ~(edge["known"] | edge["sent"]).numpy()
                     state.edges[i, j] = {**edge, "sent": torch.from_numpy(new)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2pser import seeding
 from p2pser.errors import ConfigError, ModelError
@@ -40,8 +40,9 @@ class TreeLearner(Learner):
     depends on (seed, peer, round) alone. Heeds ``training.rounds`` and ``threads``, soft labels, and classes' weights.
     """
 
-    def __init__(self, module: TreeEnsemble, *arguments: Any, **options: Any) -> None:
+    def __init__(self, module: nn.Module, *arguments: Any, **options: Any) -> None:
         super().__init__(module, *arguments, **options)
+        assert isinstance(module, TreeEnsemble)
         self.ensemble = module
         self.peers = max(1, len(module.trees) // max(1, self.training.rounds))
         # All that boosting remembers are the trees.
@@ -75,7 +76,7 @@ class TreeLearner(Learner):
         return loss
 
     def _clips(self, classes: int) -> tuple[Any, NDArray[np.int64]]:
-        """XGBoost's matrix of the clips, made once, and the clip of each of its rows: of soft labels one has several."""
+        """XGBoost's matrix of the clips, made once, and the clip of each of its rows: several where labels are soft."""
         if self._matrix is None:
             assert self.targets.classes is not None
             shares = as_shares(self.targets.classes, classes).nan_to_num(0.0)

@@ -50,8 +50,8 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
                                   sender) from None
     at = 12 + size
     if first + 8 * size > held + 7 or count > held or len(view) != at + count * (4 + classes * kind.itemsize):
-        raise RemoteProtocolError(f"peer {sender} sent {count} tree sets and {size} bytes of places in {len(view)} bytes, "
-                                  f"for an ensemble of {held} places with {classes} trees of depth {depth} each", sender)
+        raise RemoteProtocolError(f"peer {sender} sent {count} tree sets and {size} bytes of places in {len(view)} "
+                                  f"bytes, for {held} places of {classes} trees of depth {depth}", sender)
     mask = np.zeros(held + 8, dtype=bool)
     mask[:first] = True
     mask[first : first + 8 * size] = np.unpackbits(np.frombuffer(view[8 : 8 + size], np.uint8), bitorder="little")
