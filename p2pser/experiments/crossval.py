@@ -1,0 +1,275 @@
+"""Cross-validation of federated training: every fold, several seeds, gossip beside what it is measured against.
+
+For each model a comparison (``p2pser.experiments.compare``) of one topology with the baselines asked for: its jobs run
+over processes, a finished one is a file, and a second call computes what is missing. On inner folds of training
+speakers each scheme chooses its settings, where a grid is given, and its temperature (``p2pser.learning.calibration``)
+is fitted on what the models of the chosen settings say of speakers whom they did not train on. Test speakers play no
+part in either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pser.config import BY_MODEL, Config, FeatureSettings
+from p2pser.errors import ConfigError, nearest
+from p2pser.experiments import compare, tables
+from p2pser.experiments.compare import Comparison, Job
+from p2pser.learning import calibration, metrics
+from p2pser.learning.metrics import Predictions
+from p2pser.learning.summary import summarise
+from p2pser.speech.dealing import deal, splits
+from p2pser.topology import spec
+
+SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
+"""The name of a scheme to its kind of job, in the order of reports."""
+
+Done = Callable[[str, Job, bool], None]
+"""Called with the model, a job of it, and whether its result was found on disk."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """comparisons: one a model, by its text. schemes: names of ``SCHEMES``. split: its name, and how many folds it has.
+
+    notes: what a reader should know of how this was set up.
+    """
+
+    comparisons: dict[str, Comparison]
+    schemes: tuple[str, ...]
+    split: tuple[str, int]
+    calibrate: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> int:
+        """How many runs there are, those on inner folds counted."""
+        return sum(len(one.jobs()) + len(one.tuning_jobs()) for one in self.comparisons.values())
+
+
+def prepare(
+    config: Config,
+    out: Path,
+    *,
+    models: Sequence[str] = ("mlp",),
+    kinds: Sequence[str] = (),
+    schemes: Sequence[str] = tuple(SCHEMES),
+    topology: str = "ring",
+    peers: int | None = None,
+    seeds: int = 3,
+    fold: int | None = None,
+    tune: str = "",
+    inner: int = 3,
+    calibrate: bool = True,
+    progress: bool = False,
+) -> CrossValidation:
+    """Return what is to be computed, the features of every clip in the cache.
+
+    models: ``NAME[:SECTION.FIELD=VALUE]…`` each. kinds: of features; a model takes the first that has the form it needs
+    (vector or matrix), its own default where none has. topology: a file or a name. peers: default, as many as there are
+    training speakers (in the fold with fewest), and a hub where the topology has one. fold: that one only. tune: as
+    ``compare.prepare``. inner: how many inner folds. calibrate: fit temperatures, which takes the inner folds even
+    where nothing is tuned.
+
+    Raises ConfigError, CorpusError, TopologyError where these do not fit.
+    """
+    for scheme in schemes:
+        if scheme not in SCHEMES:
+            raise ConfigError(f"there is no scheme {scheme!r}{nearest(scheme, SCHEMES)}")
+    if not schemes or len(set(schemes)) < len(schemes):
+        raise ConfigError(f"name each scheme once, and at least one of {', '.join(SCHEMES)}")
+    if not models or len(set(models)) < len(models):
+        raise ConfigError("name each model once, and at least one, such as mlp")
+    folds = splits(config)
+    if not folds[0].test:
+        raise ConfigError(f"the split {config.corpus.split!r} holds nothing out: take loso or group:K, for example")
+    name, speakers = _training(config, range(len(folds)) if fold is None else (fold,))
+    if (tune or calibrate) and speakers < inner:
+        raise ConfigError(f"{inner} inner folds need as many training speakers, and there are {speakers}: give fewer "
+                          "with --inner, or leave out --tune and give --no-calibrate")
+    hub = spec.load(topology, peers or speakers).hub is not None
+    size = peers or speakers + hub
+    comparisons, notes = {}, []
+    for text in models:
+        chosen, note = _configured(config, text, kinds)
+        notes += [note] if note else []
+        one = compare.prepare(chosen, [topology], size, seeds, "all" if fold is None else str(fold),
+                              out / _folder(text), tune=tune, inner=inner, progress=progress)
+        # A grid of one value, the settings as they are: its inner folds serve the temperature.
+        comparisons[text] = dataclasses.replace(one, kinds=tuple(SCHEMES[scheme] for scheme in schemes),
+                                                tune=one.tune or (("",) if calibrate else ()))
+    ordered = tuple(scheme for scheme in SCHEMES if scheme in schemes)
+    return CrossValidation(comparisons, ordered, (name, len(folds)), calibrate, tuple(notes))
+
+
+def _training(config: Config, folds: Sequence[int]) -> tuple[str, int]:
+    """Return the split's name, and how many training speakers there are in the fold that has fewest."""
+    counts = []
+    for number in folds:
+        dealt = deal(config.with_settings([f"corpus.fold={number}", "corpus.partition=iid"]), 1)
+        counts.append(len({dealt.corpus.clips[index].speaker for index in dealt.split.train}))
+    split = config.corpus.split
+    return dealt.corpus.default_split if split == "auto" else split, min(counts)
+
+
+def _configured(config: Config, text: str, kinds: Sequence[str]) -> tuple[Config, str]:
+    """Return the settings of a model's runs, and a note where none of the kinds of features fits it."""
+    name, *settings = text.split(":")
+    usual = BY_MODEL.get(name, {}).get("features.kind", "functionals")
+    fitting = [kind for kind in kinds if FeatureSettings(kind=kind).vector == FeatureSettings(kind=usual).vector]
+    own = any(setting.startswith("features.kind=") for setting in settings)
+    note = ""
+    if kinds and not fitting and not own:
+        note = f"{text} takes {usual}: it cannot be trained on {' or '.join(kinds)}"
+    kind = [f"features.kind={(fitting or [usual])[0]}"] if kinds and not own else []
+    chosen = config.with_settings([f"model.name={name}", *kind, *settings])
+    # No curves are drawn, and evaluating every round would only take time.
+    return chosen.with_settings([f"peer.evaluate_every={max(1, chosen.training.rounds)}"]), note
+
+
+def _folder(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-.=" else "_" for letter in text)
+
+
+def run(cross: CrossValidation, *, workers: int | None = None, done: Done | None = None) -> dict[str, tables.Results]:
+    """Return each model's results, computing what is missing in ``workers`` processes (default: one a processor)."""
+    found: dict[str, tables.Results] = {}
+    for model, comparison in cross.comparisons.items():
+        def each(job: Job, stored: bool, model: str = model) -> None:
+            if done is not None:
+                done(model, job, stored)
+
+        found[model] = compare.run(comparison, workers=workers, done=each)
+    return found
+
+
+def temperatures(comparison: Comparison, scheme: str) -> dict[int, float] | None:
+    """Return the temperature of each place among the folds; None where there were no inner folds, or no logits.
+
+    It is fitted on the inner folds' logits under the settings that were chosen, of the first seed; all models of a
+    local-only run share one, as they share their settings.
+    """
+    if not comparison.tunes:
+        return None
+    kind, label = _job_key(comparison, scheme)
+    found: dict[int, float] = {}
+    for place, fold in enumerate(comparison.folds):
+        several: list[Predictions] = []
+        for number in range(comparison.inner):
+            value = comparison.chosen[kind, label, fold]
+            document = comparison.stored(Job(kind, label, comparison.seeds[0], fold, (number, comparison.inner), value))
+            several += [] if document is None else compare.predictions(document)
+        fitted = calibration.fit(several)
+        if fitted is None:
+            return None
+        found[place] = fitted
+    return found
+
+
+def _job_key(comparison: Comparison, scheme: str) -> tuple[str, str]:
+    """A scheme's kind of job and label."""
+    kind = SCHEMES[scheme]
+    return kind, next(iter(comparison.schemes)) if kind == "gossip" else ""
+
+
+def predictions(comparison: Comparison, results: tables.Results, scheme: str,
+                key: str = "predicted") -> list[list[Predictions]]:
+    """Return, for each seed, each model's predictions over all folds; fold k is the k-th of ``comparison.folds``."""
+    return tables.models_of(results, *_job_key(comparison, scheme), comparison.seeds, comparison.folds, key)
+
+
+def tabulate(cross: CrossValidation, results: Mapping[str, tables.Results]) -> dict[str, Any]:
+    """Return the cross-validation as one plain document, a row a model, in it the figures of each scheme."""
+    rows = [_model(cross, model, comparison, results[model]) for model, comparison in cross.comparisons.items()]
+    comparison = next(iter(cross.comparisons.values()))
+    documents = [document for one in results.values() for document in one.values()]
+    first, config = documents[0], comparison.config
+    topology = next(iter(comparison.schemes.values())).topology
+    name, number = cross.split
+    return {
+        "corpus": first["corpus"], "split": name, "folds": list(comparison.folds), "folds_of_split": number,
+        "seeds": list(comparison.seeds), "labels": first["labels"],
+        "clips": rows[0]["schemes"][cross.schemes[0]]["clips"],
+        "speakers": rows[0]["schemes"][cross.schemes[0]]["speakers"],
+        "speaker_overlap": max(document["speaker_overlap"] for document in documents),
+        "peers": comparison.peers, "topology": topology.name, "algorithm": config.gossip.algorithm,
+        "partition": config.corpus.partition,
+        "chance": rows[0]["schemes"][cross.schemes[0]]["chance"],
+        "majority": rows[0]["schemes"][cross.schemes[0]]["majority"],
+        "models": rows, "notes": [*dict.fromkeys([*cross.notes, *first["notes"]])],
+    }
+
+
+def _model(cross: CrossValidation, model: str, comparison: Comparison, results: tables.Results) -> dict[str, Any]:
+    """One model's row."""
+    said = {scheme: predictions(comparison, results, scheme) for scheme in cross.schemes}
+    config, first = comparison.config, next(iter(results.values()))
+    sizes = [document["parameters"] for document in results.values() if "parameters" in document]
+    gossip = [document for job, document in results.items() if job.kind == "gossip"]
+    rounds = config.training.rounds
+    return {
+        "model": model, "features": config.features.kind, "normalise": first["normalise"],
+        "parameters": sizes[0] if sizes else None,
+        "seconds_per_round": _mean([document["wall_s"] for document in gossip]) / rounds if gossip and rounds else None,
+        "rounds": rounds, "local_steps": config.training.local_steps,
+        "clips_drawn": comparison.peers * rounds * config.training.local_steps * config.training.batch_size,
+        "selection": _selection(comparison),
+        "schemes": {scheme: _scheme(comparison, results, scheme, said, first["labels"]) for scheme in cross.schemes},
+    }
+
+
+def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: Mapping[str, list[list[Predictions]]],
+            labels: Sequence[str]) -> dict[str, Any]:
+    ours = said[scheme]
+    flat = [one for seed in ours for one in seed]
+    found = temperatures(comparison, scheme)
+    scaled = None if found is None or any(one.logits is None for one in flat) else [
+        calibration.scaled(one, found) for one in flat]
+    row = summarise(flat, labels, scaled=scaled)
+    kind, label = _job_key(comparison, scheme)
+    tuned = [comparison.chosen[kind, label, fold] for fold in comparison.folds] if comparison.tunes else []
+    row |= {
+        "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
+        "temperatures": None if found is None else [found[place] for place in range(len(comparison.folds))],
+        "tuned": tuned if any(tuned) else [],
+        "gap_to_pooled": tables.paired(ours, said["pooled"]) if "pooled" in said and scheme != "pooled" else None,
+        "gain_over_local": tables.paired(ours, said["local"]) if "local" in said and scheme != "local" else None,
+        "gain_over_fedavg": tables.paired(ours, said["fedavg"]) if "fedavg" in said and scheme == "gossip" else None,
+    }
+    if scheme == "gossip":
+        documents = [document for job, document in results.items() if job.kind == "gossip"]
+        row |= _network(documents, predictions(comparison, results, scheme, "predicted_peers"))
+    return row
+
+
+def _network(documents: Sequence[Mapping[str, Any]], each: list[list[Predictions]]) -> dict[str, Any]:
+    """What only gossip has: each peer's own model, agreement, traffic."""
+    return {
+        "uar_mean_peer": tables.uar_of(each)[0],
+        "uar_worst_peer": _mean([min(metrics.uar_folds(one) for one in seed) for seed in each]),
+        "consensus_distance": _mean([document["history"][-1]["distance"] for document in documents])
+        if documents[0]["history"] else None,
+        "bytes_per_peer": _mean([document["bytes_per_peer"] for document in documents]),
+        "bytes_final_per_peer": _mean([document["bytes_final_per_peer"] for document in documents]),
+        "messages_per_peer": _mean([document["messages_per_peer"] for document in documents]),
+        "final_exchanges": _mean([document["final"]["exchanges"] for document in documents]),
+        "converged": all(document["final"]["converged"] for document in documents),
+    }
+
+
+def _selection(comparison: Comparison) -> str:
+    values = [value for value in comparison.tune if value]
+    if not values:
+        return "none: settings as given, the model after the last round"
+    return (f"the best of {', '.join(values)} for each scheme and outer fold, by the UAR over {comparison.inner} inner "
+            "folds of training speakers whom nobody trained on; the model after the last round")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
