@@ -69,13 +69,13 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any
         return (None if data is None else "auto"), data
 
     def one(text: str) -> tuple[str, str | None]:
-        name, equals, path = text.strip().partition("=")
-        if not equals and name.partition(":")[0] not in NAMES and Path(name).exists():
-            return "auto", name
+        if text.partition(":")[0] not in NAMES and Path(text).exists():
+            return "auto", text
+        name, _, path = text.partition("=")
         return name.strip(), path.strip() or None
 
     whole = one(corpus) == ("auto", corpus)
-    found = [one(text) for text in ([corpus] if whole else corpus.split(","))]
+    found = [one(text.strip()) for text in ([corpus] if whole else corpus.split(","))]
     paths = [path for _, path in found]
     if data is not None and any(paths):
         raise ConfigError(f"--corpus {corpus} names paths, and --data another: give one of them")

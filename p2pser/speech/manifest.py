@@ -303,7 +303,8 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
 def _fields(clip: Clip, folder: Path) -> Sequence[str]:
     where = relative(clip.path, folder)
     if where == clip.path.as_posix():
-        where = relative(clip.path.resolve(), folder.resolve())
+        # Links are not followed: their names are what the clips are sorted by.
+        where = relative(Path(os.path.abspath(clip.path)), Path(os.path.abspath(folder)))
     values = (clip.arousal, clip.valence, clip.dominance)
     dimensions = ("" if value is None else repr(value) for value in values)
     return [where, clip.speaker, clip.gender, clip.language, clip.emotion or "", *dimensions, clip.transcript]

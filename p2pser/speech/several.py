@@ -29,9 +29,9 @@ def combine(found: Sequence[Corpus]) -> Corpus:
     """Return several corpora as one: ``A+B``, sorted by name, in whatever order they are given.
 
     A clip's ``corpus`` is its corpus's name, and its speaker is ``CORPUS/SPEAKER``, so that speakers never collide; an
-    unknown speaker stays unknown. Dimensions are brought to -1 to 1 from each corpus's own scale. By default it is split
-    each by its own, and scaled by speakers' statistics where all corpora name them. It is synthetic where all are.
-    Raises CorpusError where two have the same name.
+    unknown speaker stays unknown. Dimensions are brought to -1 to 1 from each corpus's own scale. By default each is
+    split its own way, and all are scaled by speakers' statistics where all name their speakers. It is synthetic where
+    all are. Raises CorpusError where two have the same name.
     """
     ordered = sorted(found, key=lambda corpus: corpus.name)
     names = [corpus.name for corpus in ordered]
@@ -56,10 +56,17 @@ def combine(found: Sequence[Corpus]) -> Corpus:
 
 def _of(corpus: Corpus, clip: Clip) -> Clip:
     speaker = clip.speaker if clip.speaker in ("", UNKNOWN) else f"{corpus.name}/{clip.speaker}"
-    low, high = corpus.scale
-    scaled = {name: 2.0 * (value - low) / (high - low) - 1.0 for name in DIMENSIONS
-              if (value := getattr(clip, name)) is not None} if (low, high) != (-1.0, 1.0) else {}
-    return dataclasses.replace(clip, speaker=speaker, corpus=corpus.name, **scaled)
+    return dataclasses.replace(scaled(clip, corpus.scale), speaker=speaker, corpus=corpus.name)
+
+
+def scaled(clip: Clip, scale: tuple[float, float]) -> Clip:
+    """Return the clip with its dimensions brought from ``scale`` (lowest, highest) to -1 to 1."""
+    if scale == (-1.0, 1.0):
+        return clip
+    low, high = scale
+    known = {name: value for name in DIMENSIONS if (value := getattr(clip, name)) is not None}
+    return dataclasses.replace(
+        clip, **{name: 2.0 * (value - low) / (high - low) - 1.0 for name, value in known.items()})
 
 
 def alone(corpus: Corpus, part: Part) -> tuple[Corpus, list[int]]:

@@ -1,0 +1,38 @@
+"""What ``corpus split`` wrote, carried to sites of their own: the run there is the dealt run, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+import torch
+
+from p2pser import config as settings
+from p2pser.simulation.engine import simulate
+from p2pser.speech.dealing import deal
+from p2pser.speech.federation import federate
+from p2pser.speech.sites import write_sites
+from p2pser.topology.spec import Topology
+
+PEERS = 4
+RING = Topology("ring", nx.cycle_graph(PEERS), {}, "metropolis", {})
+
+
+@pytest.mark.parametrize(("partition", "copy"), [("speaker", True), ("dirichlet:0.5:4", False)])
+def test_sites_with_folders_of_their_own_train_what_was_dealt(
+    real: Any, tmp_path: Path, partition: str, copy: bool
+) -> None:
+    config = real.config("dealt", f"corpus.partition={partition}", "training.rounds=4", peers=PEERS)
+    told = write_sites(config, deal(config, PEERS), tmp_path / "sites", copy=copy)
+    assert sorted(told["peers"]) == [f"peer-{i}" for i in range(PEERS)]
+    port = config.network.base_port
+    sites = {i: settings.load(tmp_path / "sites" / "run.yaml", [
+        "corpus.name=auto", f"corpus.data={tmp_path / 'sites' / f'peer-{i}'}", f"peer.out={tmp_path / 'out'}",
+        "peer.evaluate_every=1000", f"network.base_port={port}"]) for i in range(PEERS)}
+    story = real.run(config, RING, odd={i: (site, RING) for i, site in sites.items()})
+    assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)
+    rows = torch.stack([real.row(sites[i], i) for i in range(PEERS)])
+    exact = simulate(config, RING, federate(config, PEERS, workers=1), exact=True)
+    assert torch.equal(rows, exact.final.rows.to(torch.float32))
