@@ -64,7 +64,7 @@ class LSTM(nn.LSTM):
 class Attention(nn.Module):
     """Mean of states (T, n, H) over time, weighted by the softmax of a linear score of each: (n, H).
 
-    padding: (T, n), True where a state is not to be attended to. Where all of a clip is padding, nothing is.
+    padding: (T, n), True where a state is not to be attended to; a clip that is all padding is attended to as a whole.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -73,8 +73,8 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, padding: Tensor) -> Tensor:
         scores = self.score(states).squeeze(-1)
-        # Not minus infinity: a clip that is all padding would have no weights at all.
-        weights = torch.softmax(scores - 1e4 * padding.to(scores.dtype), 0)
+        hidden = padding & ~padding.all(0)
+        weights = torch.softmax(scores.masked_fill(hidden, -1e4), 0)
         return (weights.unsqueeze(-1) * states).sum(0)
 
 
@@ -88,7 +88,7 @@ def padding(frames: Tensor) -> Tensor:
     if len(frames) > 1:
         for ordered in (frames, frames.flip(0)):
             other = ((ordered - ordered[:1]).abs() > ALIKE).any(-1)
-            run = other.cumsum(0) == 0
+            run = other.long().cumsum(0) == 0
             run = run & run[1:2]
             found = found | (run if ordered is frames else run.flip(0))
     return found
