@@ -19,7 +19,8 @@ from p2pser.speech.corpora import ADAPTERS, NAMES, load
 from p2pser.speech.manifest import Corpus, assemble, write_manifest
 
 _DATA = click.Path(path_type=Path)
-_SHOWN = 10  # files that are left out, without --json
+_SHOWN = 10  # files, or reasons, that are listed without --json
+_EACH = 30  # speakers that are counted one by one
 
 
 @click.group()
@@ -319,7 +320,9 @@ def _print_text(document: dict[str, Any]) -> None:
     for what in ("emotions", "genders", "languages", "speakers"):
         counts = document[what]
         if set(counts) != {""} and counts:
-            click.echo(f"  {what:10s} " + ", ".join(f"{name or 'not said'} {count}" for name, count in counts.items()))
+            each = ", ".join(f"{name or 'not said'} {count}" for name, count in counts.items())
+            many = f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} clips each (--json lists all)"
+            click.echo(f"  {what:10s} {each if len(counts) <= _EACH else many}")
     for what, said in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
             click.echo(f"  {what:10s} {said} for {document[what]} clips")
@@ -330,11 +333,17 @@ def _print_text(document: dict[str, Any]) -> None:
 
 
 def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
-    """Name the first files that are left out, each with the reason."""
+    """Name the files that are left out, with the reason; where they are many, one for each reason."""
     if not left_out:
         return
     note(f"left out: {len(left_out)} files")
-    for item in left_out[:_SHOWN]:
-        note(f"  {item['path']}: {item['reason']}")
-    if len(left_out) > _SHOWN:
-        note(f"  and {len(left_out) - _SHOWN} more (--json lists all)")
+    by_reason: dict[str, list[str]] = {}
+    for item in left_out:
+        by_reason.setdefault(item["reason"], []).append(item["path"])
+    few = len(left_out) <= _SHOWN
+    shown = [(path, reason) for reason, paths in by_reason.items() for path in (paths if few else paths[:1])]
+    for path, reason in sorted(shown) if few else shown[:_SHOWN]:
+        more = len(by_reason[reason]) - 1
+        note(f"  {path}{'' if few or not more else f' and {more} more'}: {reason}")
+    if len(shown) > _SHOWN:
+        note(f"  and {len(shown) - _SHOWN} more reasons (--json lists all)")

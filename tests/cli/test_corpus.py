@@ -122,6 +122,19 @@ def test_scan_finds_several_corpora_below_one_folder(corpora: Path) -> None:
     assert (one["name"], len(one["left_out"])) == ("tess", 4)
 
 
+def test_many_speakers_and_left_out_files_are_counted(tmp_path: Path) -> None:
+    tone = 0.1 * np.sin(np.arange(8000) / 5)
+    for number in range(31):
+        soundfile.write(tmp_path / f"{1001 + number}_DFA_ANG_XX.wav", tone, 16000)
+    for name in [f"1001_IEO_SAD_{level}" for level in ("LO", "MD", "HI")] + [f"hello{number}" for number in range(9)]:
+        (tmp_path / f"{name}.wav").write_text("not a recording")
+    text = run("scan", str(tmp_path), "--corpus", "crema-d")
+    assert "speakers   31, of 1 to 1 clips each (--json lists all)" in text.stdout
+    assert "left out: 12 files" in text.stderr
+    assert "hello0.wav and 8 more: not named as in CREMA-D" in text.stderr
+    assert "1001_IEO_SAD_HI.wav and 2 more: it is a text file named .wav" in text.stderr
+
+
 def test_scan_writes_manifests(corpora: Path, tmp_path: Path) -> None:
     assert run("scan", str(corpora), "--manifest", str(tmp_path / "out")).exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["crema-d.csv", "emodb.csv", "tess.csv"]

@@ -222,7 +222,7 @@ def test_cremad_without_its_tables(cremad: Path) -> None:
         path.unlink()
     corpus = load("crema-d", cremad)
     assert {clip.gender for clip in corpus.clips} == {""}
-    assert len(corpus.notes) == 2
+    assert corpus.notes == ("without VideoDemographics.csv beside the recordings genders are not known",)
     with pytest.raises(CorpusError, match=r"processedResults/summaryTable\.csv, which is not beside"):
         load("crema-d:voted", cremad)
 
@@ -273,6 +273,7 @@ def test_iemocap_all_turns(iemocap: Path) -> None:
         "M001": ("Ses01M", "m", "frustration")}
     assert [(c.valence, c.arousal, c.dominance) for c in (clips["F000"], clips["F001"])] == [
         (2.5, 2, 3.5), (1.5, 4.5, 5)]
+    assert corpus.scale == (1, 5)
     assert clips["M000"].transcript == "Do you have your forms?"
     assert dict(clips["F000"].votes) == {"neutral": 0.75, "sadness": 0.25}
     assert dict(clips["M000"].votes) == {"excitement": 0.5}

@@ -349,6 +349,24 @@ def test_a_recording_that_is_not_its_pointers_goes_on_later(
     assert server.asked["/CheyneyComputerScience/CREMA-D/zip/refs/heads/master"] == 1
 
 
+def test_after_a_failure_the_others_stop_and_keep_what_came(server: Server, tmp_path: Path) -> None:
+    large = bytes(range(256)) * 8192
+    publish(server, 1, {"a.bin": large, "b.bin": large})
+
+    def interrupted(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(Zenodo(1), tmp_path, mirror=server.url, progress=interrupted, waits=())
+    parts = {path.name: path.stat().st_size for path in tmp_path.glob("*.part")}
+    assert 0 < max(parts.values()) < len(large)
+    assert not (tmp_path / RECORD).exists()
+    fetch(Zenodo(1), tmp_path, mirror=server.url, waits=())
+    assert [(tmp_path / name).read_bytes() == large for name in ("a.bin", "b.bin")] == [True, True]
+    assert f"bytes={max(parts.values())}-" in server.ranges
+
+
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"files": [{"key": "a.zip"}]}', b'{"files": []}',
                                     b'{"files": [{"key": "../a", "size": 1, "checksum": "md5:0"}]}'])
 def test_what_a_publisher_may_answer_instead(server: Server, answer: bytes, tmp_path: Path) -> None:

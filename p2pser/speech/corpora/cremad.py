@@ -98,8 +98,6 @@ def load(data: Path, variant: str = "") -> Corpus:
     if variant == "voted":
         clips = _as_voted(data, clips, left_out)
     notes = [] if sexes else ["without VideoDemographics.csv beside the recordings genders are not known"]
-    if not votes:
-        notes.append(f"without {_VOTES} beside the recordings the listeners' votes are not known")
     return assemble(f"crema-d:{variant}" if variant else "crema-d", counted(len(clips), 7441), clips, left_out, data,
                     notes=notes)
 

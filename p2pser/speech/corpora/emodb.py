@@ -91,10 +91,8 @@ def load(data: Path, variant: str = "") -> Corpus:
     table = next((found for name in _TABLES if (found := beside(data, name))), None)
     judged = judgements(table) if table else {}
     clips = [_judged(clip, judged.get(clip.path.stem.removesuffix("xx"), {})) for clip in clips]
-    notes = [] if any(clip.votes for clip in clips) else [
-        f"without {' or '.join(_TABLES)} beside the recordings the listeners' recognition rates are not known"]
     version = _VERSIONS.get(len(clips), f"unknown, {len(clips)} clips")
-    return assemble("emodb", version, clips, left_out, data, split="loso", notes=notes)
+    return assemble("emodb", version, clips, left_out, data, split="loso")
 
 
 def judgements(table: Path) -> dict[str, dict[str, float]]:

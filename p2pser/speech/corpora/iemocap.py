@@ -136,4 +136,4 @@ def load(data: Path, variant: str = "") -> Corpus:
     notes = [f"{unnamed} turns have dimensions but no emotion: the listeners did not agree on one"] if unnamed else []
     version = counted(len(clips), 5531 if variant else ABOUT.clips)
     return assemble(f"iemocap:{variant}" if variant else "iemocap", version, clips, left_out, data, split="loso",
-                    notes=notes)
+                    notes=notes, scale=(1.0, 5.0))

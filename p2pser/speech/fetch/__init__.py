@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,17 @@ def fetch(
     items = source.items(mirror, waits) if items is None else items
     before = _record(folder)
     done = dict(before)
+    stopped = threading.Event()
     unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
     lock = threading.Lock()
+
+    def told(count: int) -> None:
+        if stopped.is_set():
+            raise CorpusError("stopped, as another file failed or the user wished")
+        progress(count)
+
+    def get(item: Item, target: Path) -> str:
+        return download(item, target, progress=told, waits=waits, pause=stopped.wait)
 
     def one(item: Item) -> None:
         archive = item.name.lower().endswith(".zip")
@@ -89,7 +98,7 @@ def fetch(
         if known and _same(item, known) and (unpacked if archive else target.is_file()):
             progress(known.size)
             return
-        sha256 = download(item, target, progress=progress, waits=waits)
+        sha256 = get(item, target)
         size = target.stat().st_size
         if archive:
             repository = isinstance(source, GitHub)
@@ -100,9 +109,9 @@ def fetch(
             done[item.name] = Fetched(item.url, item.name, size, sha256)
 
     try:
-        _all(one, items)
+        _all(one, items, stopped)
         if isinstance(source, GitHub):
-            _fetch_pointed(source, folder, mirror, progress, waits)
+            _all(lambda item: get(item, folder / item.name), _pointed(source, folder, mirror), stopped)
     finally:
         if done != before:
             _write_record(folder, done.values())
@@ -111,44 +120,32 @@ def fetch(
     return [done[item.name] for item in items]
 
 
-def _all(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Do the work on all items, several at a time; after the first failure no further one is begun."""
-    failed = threading.Event()
+def _all(work: Callable[[Item], object], items: Iterable[Item], stopped: threading.Event) -> None:
+    """Do the work on all items, several at a time; after a failure (or Ctrl-C) the others stop where they are."""
 
     def one(item: Item) -> None:
-        if failed.is_set():
-            return
-        try:
+        if not stopped.is_set():
             work(item)
-        except BaseException:
-            failed.set()
-            raise
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting = [pool.submit(one, item) for item in items]
         try:
-            for future in waiting:
+            for future in as_completed(waiting):
                 future.result()
         except BaseException:
-            failed.set()
+            stopped.set()
             raise
 
 
-def _fetch_pointed(
-    source: GitHub, folder: Path, mirror: str, progress: Callable[[int], None], waits: tuple[float, ...]
-) -> None:
-    """Replace the git-LFS pointers below ``folder`` by the recordings that they stand for."""
+def _pointed(source: GitHub, folder: Path, mirror: str) -> list[Item]:
+    """Return what the git-LFS pointers below ``folder`` stand for: their digests are in the repository."""
     items = []
     for path in files_below(folder, EXTENSIONS):
         with path.open("rb") as file:
             head = file.read(512)
         if head.startswith(_POINTER):
             items.append(source.lfs_item(path.relative_to(folder).as_posix(), head.decode("ascii", "replace"), mirror))
-    _all(lambda item: _ignore(download(item, folder / item.name, progress=progress, waits=waits)), items)
-
-
-def _ignore(digest: str) -> None:
-    """A pointer's digest has been compared, and is in the repository: there is nothing to note."""
+    return items
 
 
 def _same(item: Item, known: Fetched) -> bool:

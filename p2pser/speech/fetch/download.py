@@ -51,7 +51,7 @@ def read_json(url: str, *, waits: tuple[float, ...] = WAITS) -> Any:
         except ValueError:
             raise CorpusError(f"{url} answers with something that is not JSON: is the address right?") from None
         except (OSError, http.client.HTTPException) as error:
-            _wait_or_raise(url, error, wait)
+            _wait_or_raise(url, error, wait, time.sleep)
     raise AssertionError("the last try has no wait, so it ended the loop")
 
 
@@ -61,13 +61,15 @@ def download(
     *,
     progress: Callable[[int], None] = lambda count: None,
     waits: tuple[float, ...] = WAITS,
+    pause: Callable[[float], object] = time.sleep,
 ) -> str:
     """Fetch a file to ``target`` and return its SHA-256 in hexadecimal.
 
     What has come lies in ``target`` + ``.part`` until the file is whole and its checksum right; a later call goes on
     from there (HTTP Range; where the server cannot, or nothing says that it is still the same file, from the start).
     ``progress`` is told the bytes that came, those that were there already included, and less than 0 where they have
-    to come again. ``waits`` are the seconds before each further try.
+    to come again; what it raises ends the call, and the part stays. ``waits`` are the seconds before each further try,
+    ``pause`` waits so long.
 
     Raises CorpusError, one sentence, where the address does not answer or the file is not what it should be.
     """
@@ -81,7 +83,7 @@ def download(
                 _transfer(item, part, progress)
                 break
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                _wait_or_raise(item.url, error, wait, part.stat().st_size if part.exists() else 0)
+                _wait_or_raise(item.url, error, wait, pause, part.stat().st_size if part.exists() else 0)
         digest = _verified(item, part)
         part.replace(target)
         _tag(part).unlink(missing_ok=True)
@@ -176,7 +178,9 @@ def _open(url: str, headers: dict[str, str]) -> Any:
     return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
-def _wait_or_raise(url: str, error: Exception, wait: float | None, had: int = 0) -> None:
+def _wait_or_raise(
+    url: str, error: Exception, wait: float | None, pause: Callable[[float], object], had: int = 0
+) -> None:
     """Wait for the next try, or raise what a user can do something with: refusals at once, the rest at the end."""
     kept = f"; {had} bytes are kept, and the same command goes on from there" if had else ""
     if isinstance(error, urllib.error.HTTPError):
@@ -189,4 +193,4 @@ def _wait_or_raise(url: str, error: Exception, wait: float | None, had: int = 0)
         why = getattr(reason, "strerror", None) or reason
         host = urllib.parse.urlsplit(url).netloc
         raise CorpusError(f"cannot get {url} from {host} ({why}): is the network there?{kept}") from None
-    time.sleep(wait or 0.0)
+    pause(wait or 0.0)
