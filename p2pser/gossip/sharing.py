@@ -197,6 +197,24 @@ class Parts:
         return entries[self.held(peer)] if self.compact else entries
 
 
+def cut_off(groups: Sequence[frozenset[int]], living: nx.Graph, peer: int) -> list[str]:
+    """Return a sentence for each group to which ``peer`` belongs and whose rest it reaches only through others.
+
+    living: the graph without what was cut by deaths. What only the group has is then agreed on in each part.
+    """
+    warnings = []
+    reached = nx.node_connected_component(living, peer)
+    for group in groups:
+        if peer not in group:
+            continue
+        apart = (group & reached) - nx.node_connected_component(living.subgraph(group), peer)
+        if apart:
+            others = ", ".join(map(str, sorted(apart)))
+            warnings.append(f"since peers were lost, peer {peer} reaches peers {others} only through narrower ones: "
+                            "what these lack is averaged on each side by itself")
+    return warnings
+
+
 def check(name: str, method: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],
           missing: Collection[int] = ()) -> None:
     """Refuse a run whose peers exchange parts of their rows where that has no meaning.

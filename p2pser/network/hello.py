@@ -36,15 +36,21 @@ class Hello:
     role: str = "peer"
     major: int = MAJOR
     minor: int = MINOR
+    width: float = 1.0
+    """Share of the whole model's hidden units that the peer has: neighbours may differ in it. Schema and initial
+    parameters are the whole model's."""
 
     def body(self) -> dict[str, Any]:
-        """The message's body."""
-        return {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
+        """The message's body; without the width where it is 1, as peers that know none expect it."""
+        body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
+        if self.width == 1:
+            del body["width"]
+        return body
 
 
 _TYPES: dict[str, type] = {
     "run": str, "peer": int, "incarnation": int, "settings": dict, "topology": str, "schema": str,
-    "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int,
+    "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
 }
 
 
@@ -53,6 +59,7 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
 
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
+    body = {"width": 1.0, **body}
     if set(body) != set(_TYPES):
         odd = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {odd}",
@@ -65,7 +72,7 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are no text", sender)
     if body["peer"] != sender:
         raise RemoteProtocolError(f"peer {sender} says that it is peer {body['peer']}", sender)
-    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0:
+    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
     return Hello(**{**body, "labels": tuple(body["labels"])})
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from p2pser.config import Config
 from p2pser.errors import ConfigError
+from p2pser.models.widths import widths
 from p2pser.peer.files import read_json, write_json
 from p2pser.topology.spec import Topology
 
@@ -30,7 +31,10 @@ class PeerFolder:
         self.checkpoints = self.path / CHECKPOINTS
         self.model = self.path / MODEL
         self._lock: IO[bytes] | None = None
-        self._identity: dict[str, Any] = {"settings": config.shared(), "topology": topology.digest(), "peer": me}
+        settings = config.shared()
+        if (width := widths(config.model, topology.size)[me]) != 1:  # checkpoints are rows of that width
+            settings["model.width"] = width
+        self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me}
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary of the finished run that lies here, or None.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from p2pser.gossip.asynchronous import Asynchronous
 from p2pser.gossip.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.flood import agree_on_cuts, without
 from p2pser.gossip.run import run
+from p2pser.gossip.sharing import Parts, cut_off, parts_of
+from p2pser.gossip.sharing import check as check_parts
 from p2pser.gossip.statistics import statistics
 from p2pser.gossip.table import algorithm, check
 from p2pser.learning.answers import Answers
@@ -28,7 +30,9 @@ from p2pser.learning.inference import logits
 from p2pser.learning.learner import LocalWork
 from p2pser.learning.local import learner
 from p2pser.models.directory import Card, Origin, save
-from p2pser.models.rows import Schema, digest
+from p2pser.models.nested import Nested, nest
+from p2pser.models.rows import digest
+from p2pser.models.widths import of_width, widths
 from p2pser.models.xgb import sized
 from p2pser.network import events
 from p2pser.network.asynchronous import AsynchronousDriver
@@ -86,6 +90,8 @@ class Peer:
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
         self._pinned: list[int] | None = None
+        self._parts: Parts | None = None
+        self._sketch: Sketch | None = None
         self._keep = setup.kept_checkpoints(setup.lead(topology), config.peer.checkpoint_every)
 
     def interrupt(self) -> None:
@@ -143,18 +149,21 @@ class Peer:
         for note in federation.notes:
             self._say(note)
         self._examples = federation.train[self.me]
-        shape = self._examples.features.shape[1:]
-        self._module = models.build(config.model, shape, models.outputs(config.training.task, len(federation.labels)),
-                                    config.seed)
-        self._schema = Schema.of(self._module)
-        self._initial = self._schema.flatten(self._module)
-        self._sketch = Sketch(self._schema.size, config.seed) if self._sink is not None else None
+        self._width = widths(config.model, self.topology.size)[self.me]
+        networks = self._networks([self._width])
+        self._whole, own = networks[1.0], networks[self._width]
+        self._module, self._schema, self._initial = own.module, own.schema, own.start
         self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
         for warning in check(self._algorithm, config, self.topology):
             self._say(warning)
         if isinstance(self._algorithm, Asynchronous):
             # A peer may be any number of rounds ahead of another: what all have in common may be old.
             self._keep = config.training.rounds // config.peer.checkpoint_every + 1
+
+    def _networks(self, widths: Iterable[float]) -> dict[float, Nested]:
+        assert self._federation is not None
+        outputs = models.outputs(self.config.training.task, len(self._federation.labels))
+        return nest(self.config.model, self._examples.features.shape[1:], outputs, self.config.seed, widths)
 
     def introduce(self, incarnation: int) -> Hello:
         """Read the recordings, make the model, and return what this peer says of itself."""
@@ -165,8 +174,8 @@ class Peer:
                     "features.version": settings_key(self.config.features)}
         return Hello(
             run=self.config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
-            topology=self.topology.digest(), schema=self._schema.digest(), initial=digest(self._initial),
-            labels=federation.labels, clips=len(self._examples))
+            topology=self.topology.digest(), schema=self._whole.schema.digest(),
+            initial=digest(self._whole.start), labels=federation.labels, clips=len(self._examples), width=self._width)
 
     # With the network ---------------------------------------------------------------------------------------
 
@@ -175,10 +184,11 @@ class Peer:
         mixer.connect(config.network.start_timeout, config.network.refused_wait, self._waiting)
         mixer.enter(Phase.SETUP, setup.ROLL_CALL)
         available = checkpoint.available(self.folder.checkpoints)
-        call = setup.roll_call(mixer, topology, self.me, available, len(self._examples))
+        call = setup.roll_call(mixer, topology, self.me, available, len(self._examples), self._width)
         counts = setup.counts_for(config.gossip.weighting, topology, call.clips)
         if counts and (warning := slow_weights(metropolis(topology.graph), metropolis(topology.graph, counts))):
             self._say(warning)
+        self._parts = self._share(mixer, call)
         # What lies ahead of the common round belongs to a future in which somebody was left out.
         checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
         state = self._begin(mixer, call)
@@ -207,10 +217,13 @@ class Peer:
             self._driver.close()
         if self._algorithm.consensus:
             mixer.enter(Phase.CONSENSUS, rounds + 1)
+            groups = () if self._parts is None else self._parts.groups()
+            for warning in cut_off(groups, without(topology.graph, cut), self.me):
+                self._say(warning)
             final = consensus(
                 mixer, self._algorithm.model(state), rounds + 1, topology, config.gossip.consensus_tolerance, cut=cut,
-                slem=living_slem(topology, counts, cut, self.me), max_exchanges=config.gossip.max_consensus_exchanges,
-                observe=self._observe_consensus)
+                slem=living_slem(topology, counts, cut, self.me, groups), observe=self._observe_consensus,
+                max_exchanges=config.gossip.max_consensus_exchanges, parts=self._parts)
         else:
             # Who has finished before us has left too, and is not dead.
             reached = nx.node_connected_component(without(topology.graph, cut), self.me)
@@ -220,6 +233,21 @@ class Peer:
         mixer.enter(Phase.END, rounds + 1)
         save(self.folder.model, final.rows[0], self._schema, self._card())
         return final
+
+    def _share(self, mixer: NetworkMixer, call: setup.RollCall) -> Parts | None:
+        """Let the mixer exchange what we share of our rows with each neighbour, now that all widths are known."""
+        gossip, everybody = self.config.gossip, range(self.topology.size)
+        widths = [call.widths.get(i, 1.0) for i in everybody]
+        check_parts(gossip.algorithm, self._algorithm, self.topology, widths, gossip.share,
+                    [i for i in everybody if i not in call.widths])
+        held = {width: network.held for width, network in self._networks(widths).items()}
+        parts = parts_of(widths, held, self._whole.schema, gossip.share, compact=True)
+        if parts is not None:
+            mixer.share(parts)
+        if self._sink is not None:
+            self._sketch = Sketch(self._schema.size, self.config.seed, None if parts is None
+                                  else parts.everywhere(self.me))
+        return parts
 
     def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
         """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
@@ -345,7 +373,8 @@ class Peer:
     def _card(self) -> Card:
         federation, config = self._federation, self.config
         assert federation is not None
-        return Card(federation.labels, self._examples.features.shape[1:], config.model, config.features,
+        model = of_width(config.model, self._width)
+        return Card(federation.labels, self._examples.features.shape[1:], model, config.features,
                     federation.normalise, self._statistics, Origin.of(config, federation.corpus),
                     {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
                      "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgpack
 import numpy as np
@@ -32,30 +32,36 @@ class RollCall:
     """How many training clips each peer has."""
     cut: frozenset[tuple[int, int]]
     """Edges to peers that never came or do not fit."""
+    widths: Mapping[int, float] = field(default_factory=dict)
+    """The width of each peer's model."""
 
 
-def roll_call(mixer: Mixer, topology: Topology, me: int, checkpoints: Iterable[int], clips: int) -> RollCall:
-    """Tell all reachable peers of our checkpoints and clip count, and hear theirs.
+def roll_call(mixer: Mixer, topology: Topology, me: int, checkpoints: Iterable[int], clips: int,
+              width: float = 1.0) -> RollCall:
+    """Tell all reachable peers of our checkpoints, clip count and width, and hear theirs.
 
     Raises RemoteProtocolError where a peer's answer has another form.
     """
-    ours = msgpack.packb([sorted({0, *checkpoints}), clips])
+    ours = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
     knowledge = flood_knowledge(mixer, ROLL_CALL, {me: ours}, topology.graph)[me]
     heard = sorted(knowledge.reachable() & knowledge.values.keys())
     answers = {peer: _parse(knowledge.values[peer], peer) for peer in heard}
-    common = set.intersection(*(rounds for rounds, _ in answers.values()))
-    return RollCall(max(common), {peer: count for peer, (_, count) in answers.items()}, frozenset(knowledge.cut))
+    common = set.intersection(*(rounds for rounds, _, _ in answers.values()))
+    return RollCall(max(common), {peer: count for peer, (_, count, _) in answers.items()}, frozenset(knowledge.cut),
+                    {peer: its for peer, (_, _, its) in answers.items()})
 
 
-def _parse(value: bytes, peer: int) -> tuple[set[int], int]:
+def _parse(value: bytes, peer: int) -> tuple[set[int], int, float]:
     try:
-        rounds, clips = msgpack.unpackb(value)
+        rounds, clips, *more = msgpack.unpackb(value)
     except (ValueError, TypeError, msgpack.UnpackException):
-        rounds, clips = None, None
+        rounds, clips, more = None, None, []
     fits = isinstance(rounds, list) and all(type(r) is int and r >= 0 for r in rounds) and 0 in rounds
+    width = more[0] if more else 1.0
+    fits = fits and len(more) <= 1 and type(width) is float and 0 < width <= 1
     if not fits or type(clips) is not int or clips < 0:
         raise RemoteProtocolError(f"peer {peer} answered the roll call in another form", peer)
-    return set(rounds), clips
+    return set(rounds), clips, width
 
 
 def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:

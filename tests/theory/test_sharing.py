@@ -75,9 +75,9 @@ def test_each_widths_entries_contract_as_the_gap_of_its_holders_graph_says():
             holders = [i for i, own in enumerate(WIDTHS) if own >= width]
             restricted = W[np.ix_(holders, holders)]
             restricted[np.diag_indices(len(holders))] += 1 - restricted.sum(1)
-            of = lambda rows: rows[holders, low:high] - rows[holders, low:high].mean(0)  # noqa: E731
-            torch.testing.assert_close(after[holders, low:high], torch.from_numpy(restricted) @ x[holders, low:high])
-            assert of(after).norm() <= slem(restricted) * of(x).norm() * (1 + 1e-12)
+            then, now = x[holders, low:high], after[holders, low:high]
+            torch.testing.assert_close(now, torch.from_numpy(restricted) @ then)
+            assert (now - now.mean(0)).norm() <= slem(restricted) * (then - then.mean(0)).norm() * (1 + 1e-12)
         x = after
 
 
