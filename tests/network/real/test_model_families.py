@@ -1,0 +1,54 @@
+"""Recurrent and convolutional networks between real processes: the simulator's bits, also after all were killed."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import torch
+
+from p2pser.config import Config
+from p2pser.peer.checkpoint import load as load_checkpoint
+from p2pser.simulation.engine import simulate
+from p2pser.speech.federation import federate
+from p2pser.topology.spec import load
+
+PEERS, ROUNDS = 4, 6
+SIZES = {"gru": "[5]", "lstm": "[4]", "cnn1d": "[8,8]", "crnn": "[4,5]"}
+
+
+def settings(real: Any, name: str, out: str) -> Config:
+    config: Config = real.config(
+        out, f"model.name={name}", f"model.hidden={SIZES[name]}", "features.kind=mfcc", "features.seconds=0.4",
+        "features.n_mels=16", "features.n_mfcc=8", f"training.rounds={ROUNDS}", "training.local_steps=2",
+        "training.optimizer=adamw", "training.lr=0.01", "peer.checkpoint_every=1", peers=PEERS)
+    return config
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_network_and_simulator_have_the_same_bits(real: Any, name: str) -> None:
+    config, topology = settings(real, name, "whole"), load("ring", peers=PEERS)
+    story = real.run(config, topology)
+    assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)
+    trained = torch.cat([load_checkpoint(real.peer_folder(config, i) / "checkpoint", ROUNDS)[0]["x"]
+                         for i in range(PEERS)])
+    exact = simulate(config, topology, federate(config, PEERS, workers=1), exact=True)
+    assert torch.equal(trained, exact.rows)
+    rows = real.rows(config, range(PEERS))
+    assert torch.equal(rows, exact.final.rows.to(torch.float32))
+
+
+def test_a_recurrent_run_killed_and_started_again_ends_with_the_same_bits(real: Any) -> None:
+    whole, topology = settings(real, "lstm", "whole"), load("ring", peers=PEERS)
+    assert real.run(whole, topology).exit_codes == dict.fromkeys(range(PEERS), 0)
+    torn = settings(real, "lstm", "torn")
+
+    def kill(peers: Any, record: dict[str, Any]) -> None:
+        if "kind" not in record and record["round"] >= 3:
+            for peer in range(PEERS):
+                peers.kill(peer)
+
+    assert -signal.SIGKILL in real.run(torn, topology, kill).exit_codes.values()
+    assert real.run(torn, topology).exit_codes == dict.fromkeys(range(PEERS), 0)
+    assert torch.equal(real.rows(torn, range(PEERS)), real.rows(whole, range(PEERS)))
