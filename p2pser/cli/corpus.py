@@ -140,7 +140,7 @@ def fetch(
     from p2pser.speech.fetch import source_of, via_audb
 
     base = name.partition(":")[0]
-    folder = out or Path("corpora") / name.replace(":", "-")
+    folder = out or Path("corpora") / (f"{base}-{edition}" if edition else base)
     fetched: dict[str, Any] = {"out": str(folder)}
     if via == "audb":
         _accept(base, "", yes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from p2pser.errors import CorpusError
 from p2pser.speech.corpora import ADAPTERS, load, recognise
@@ -227,6 +229,14 @@ def test_cremad_without_its_tables(cremad: Path) -> None:
         load("crema-d:voted", cremad)
 
 
+def test_cremad_votes_that_are_no_counts(cremad: Path) -> None:
+    for votes in ("1,-1,0,0,0,0", "many,0,0,0,0,0"):
+        write(cremad / "processedResults" / "tabulatedVotes.csv",
+              f'"","A","D","F","H","N","S","fileName"\n"100001",{votes},"1001_DFA_ANG_XX"\n')
+        with pytest.raises(CorpusError, match="the votes on 1001_DFA_ANG_XX are not counts"):
+            load("crema-d", cremad)
+
+
 def test_votes_survive_the_manifest(cremad: Path) -> None:
     corpus = load("crema-d", cremad)
     write_manifest(corpus, cremad / "clips.csv")
@@ -340,3 +350,44 @@ def test_meld_videos_are_no_recordings(tmp_path: Path) -> None:
     (tmp_path / "train_sent_emo.csv").unlink()
     with pytest.raises(CorpusError, match=r"train_sent_emo\.csv.* none of which"):
         load("meld", tmp_path)
+
+
+TABLES = {
+    "emodb": ["erkennung.txt", "db.emotion.csv"],
+    "nemo": ["data.tsv"],
+    "crema-d": ["VideoDemographics.csv", "processedResults/tabulatedVotes.csv", "processedResults/summaryTable.csv"],
+    "esd": ["0011.txt"],
+    "iemocap": ["dialog/EmoEvaluation/Ses01F_impro01.txt"],
+    "meld": ["train_sent_emo.csv"],
+}
+HEADERS = ["Satz erkannt nat", "file,emotion,emotion.confidence", "file_id\tspeaker_id\tgender", "actorid,age,sex",
+           ",A,D,F,H,N,S,fileName", ",FileName,VoiceVote", MELD.strip(),
+           "[1.0 - 2.0]\tSes01F_impro01_F000\tneu\t[1.0, 2.0, 3.0]", ""]
+CELLS = ["03a01Fa.wav", "EB0_anger_1", "1001_DFA_ANG_XX", "1001", "A", "A:N", "100001", "0", "1", "-1", "nan", "9" * 30,
+         "", "C-E1:", "Anger;", "()", '"', "1.2.3"]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(TABLES)), data=st.data())
+def test_any_table_gives_a_corpus_or_a_sentence(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    folder = touch(tmp_path / name, ONE_OF_EACH[name])
+    cell = st.sampled_from(CELLS) | st.text(max_size=6)
+    separator = data.draw(st.sampled_from([",", "\t", " "]))
+    lines = data.draw(st.lists(st.lists(cell, max_size=9).map(separator.join), max_size=5))
+    content = "\n".join([data.draw(st.sampled_from(HEADERS)), *lines]).encode("utf-8", "surrogatepass")
+    for table in TABLES[name]:
+        (folder / table).parent.mkdir(parents=True, exist_ok=True)
+        (folder / table).write_bytes(data.draw(st.just(content) | st.binary(max_size=40)))
+    try:
+        (clip,) = load(name, folder).clips
+        said = str(clip.path)
+    except CorpusError as error:
+        said = str(error)
+    assert str(folder) in said
+
+
+@settings(max_examples=300)
+@given(st.from_regex(r"[\w -]{0,6}[a-zA-Z]{0,4}[-_0-9]{0,8}[A-Za-z]{0,3}", fullmatch=True))
+def test_any_name_is_some_corpus_or_none(stem: str) -> None:
+    path = Path("any") / f"{stem}.wav"
+    assert all(isinstance(adapter.matches(path), bool) for adapter in ADAPTERS.values())

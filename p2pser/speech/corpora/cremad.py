@@ -114,7 +114,9 @@ def _votes(data: Path) -> dict[str, dict[str, float]]:
         try:
             counts = {emotion: int(row[letter.lower()]) for letter, emotion in _LETTERS.items()}
         except ValueError:
-            raise CorpusError(f"{table}: the votes of {row['filename']} are not numbers") from None
+            counts = {"": -1}
+        if min(counts.values()) < 0:
+            raise CorpusError(f"{table}: the votes on {row['filename']} are not counts")
         total = sum(counts.values())
         found[row["filename"]] = {emotion: count / total for emotion, count in counts.items() if count > 0}
     return found

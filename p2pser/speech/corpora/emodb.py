@@ -12,6 +12,7 @@ audformat).
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,9 +121,10 @@ def judgements(table: Path) -> dict[str, dict[str, float]]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text.rstrip("% ").replace(",", "."))
+        number = float(text.rstrip("% ").replace(",", "."))
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _judged(clip: Clip, judged: Mapping[str, float]) -> Clip:

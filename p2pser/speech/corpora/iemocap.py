@@ -38,7 +38,8 @@ EMOTIONS = {"ang": "anger", "hap": "happiness", "sad": "sadness", "neu": "neutra
 FOUR = {"ang": "anger", "hap": "happiness", "exc": "happiness", "sad": "sadness", "neu": "neutral"}
 
 _TURN = re.compile(r"(Ses0\d)([FM])_((?:impro|script)\w*)_([FM])(\w+)")
-_LINE = re.compile(r"\[[\d. -]+\]\s+(\S+)\s+(\w+)\s+\[([\d.]+),\s*([\d.]+),\s*([\d.]+)\]")
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_LINE = re.compile(rf"\[[\d. -]+\]\s+(\S+)\s+(\w+)\s+\[{_NUMBER},\s*{_NUMBER},\s*{_NUMBER}\]")
 _LISTENER = re.compile(r"C-E\d+:\s*(.*?)\s*\(")
 _SPOKEN = re.compile(r"(\S+) \[[\d. -]+\]: (.*)")
 

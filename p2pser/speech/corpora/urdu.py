@@ -19,7 +19,7 @@ ABOUT = About(
     clips=400,
     emotions=4,
     names="SM1_F21_A021.wav",
-    licence="none stated; the authors ask to be cited, and publish it for research",
+    licence="see its repository; the authors ask to be cited",
     source="GitHub siddiquelatif/URDU-Dataset",
     reference="Latif et al., Cross lingual speech emotion recognition: Urdu vs. Western languages, FIT 2018",
 )
