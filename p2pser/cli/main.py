@@ -21,6 +21,7 @@ COMMANDS = {
     "corpus": "List, fetch, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",
     "crossval": "Cross-validate gossip, a server, pooled and local-only training.",
+    "crosscorpus": "Train on each of several corpora and on all, test on each.",
     "evaluate": "Evaluate a model on a corpus.",
     "predict": "Predict the emotion of recordings.",
     "listen": "Predict the emotion of speech while it is spoken.",

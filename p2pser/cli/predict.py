@@ -1,53 +1,153 @@
-"""``p2pser predict``: the emotion of recordings."""
+"""``p2pser predict``: the emotion of recordings, one by one or along their time."""
 
 from __future__ import annotations
 
 import sys
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.errors import CorpusError
+
+if TYPE_CHECKING:
+    from p2pser.learning.predictor import Answer, Predictor
+    from p2pser.speech.normalise import Statistics
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
-@click.argument("recordings", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--enrol", type=click.Path(path_type=Path), default=None, metavar="DIR",
+@click.argument("model", metavar="MODEL_DIR", type=_PATH)
+@click.argument("recordings", metavar="FILE|DIR|LIST...", nargs=-1, required=True, type=_PATH)
+@click.option("--enrol", type=_PATH, default=None, metavar="DIR",
               help="Recordings of the same speaker, whose statistics scale the features.")
+@click.option("--top-k", type=click.IntRange(min=1), default=None, metavar="K",
+              help="Print the K most probable emotions only.")
+@click.option("--window", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
+              help="Answer windows of so many seconds: a timeline.  [default: 3, with --hop or --plot]")
+@click.option("--hop", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
+              help="Seconds from one window to the next.  [default: 1, with --window]")
+@click.option("--silence", type=float, default=None, metavar="DB",
+              help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
+@click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="OUT",
+              help="Write a row a recording, or a window, to a CSV file.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
+              help="Draw the timeline of one recording.")
 @json_option
-def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, as_json: bool) -> None:
+def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k: int | None, window: float | None,
+            hop: float | None, silence: float | None, table: Path | None, plot: Path | None, as_json: bool) -> None:
     """Predict the emotion of recordings: a label and the probability of each.
 
-    FILE may be a folder: all recordings below it. Exit code 2 where one could not be used; the others are
-    predicted all the same.
+    DIR stands for all recordings below it, LIST (a text file with a path a line, or a manifest CSV) for those that it
+    names. Exit code 2 where one could not be used; the others are predicted all the same.
 
     Example: p2pser predict runs/ring/peer-3/model clip.wav
+
+    Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
-    from p2pser.learning.predictor import load
+    from p2pser.learning.predictor import files, load
 
     predictor = load(model)
-    errors: list[tuple[Path, str]] = []
     remark = predictor.note(enrol is not None)
     if remark:
         note(f"p2pser: {remark}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # said above, as a note
-        predictions = predictor.predict(recordings, enrol, errors)
+    own = None if enrol is None else predictor.enrol(enrol)
+    paths = files(recordings)
+    errors: list[tuple[Path, str]] = []
+    timed = not (window is None and hop is None and plot is None and silence is None)
+    if plot is not None and len(paths) != 1:
+        raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
+    found = _timelines(predictor, paths, own, window, hop, silence, errors) if timed \
+        else _whole(predictor, paths, own, errors)
+    rows = []
+    width = max(len(str(path)) for path in paths)
+    for row, answer in found:
+        rows.append(row)
+        if not as_json:
+            when = f"  {row['start']:8.2f} {row['end']:8.2f}" if timed else ""
+            click.echo(f"{row['path']:<{width}}{when}  {_said(answer, top_k)}")
     for path, reason in errors:
         note(f"p2pser: {path}: {reason}")
+    _write(table, plot, rows, predictor, paths)
     if as_json:
-        print_json({
-            "model": str(model), "labels": list(predictor.labels), "note": remark,
-            "predictions": [{"path": str(p.path), "label": p.label, "probabilities": p.probabilities}
-                            for p in predictions],
-            "errors": [{"path": str(path), "reason": reason} for path, reason in errors]})
-    else:
-        width = max((len(str(p.path)) for p in predictions), default=0)
-        for p in predictions:
-            chances = "  ".join(f"{label} {chance:.2f}" for label, chance in
-                                sorted(p.probabilities.items(), key=lambda item: -item[1]))
-            click.echo(f"{p.path!s:<{width}}  {p.label}  ({chances})")
+        print_json({"model": str(model), "labels": list(predictor.labels), "note": remark,
+                    "windows" if timed else "predictions": [_cut(row, top_k) for row in rows],
+                    "errors": [{"path": str(path), "reason": reason} for path, reason in errors]})
     if errors:
         sys.exit(2)
+
+
+def _whole(predictor: Predictor, paths: list[Path], own: Statistics | None,
+           errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+    """Yield a row and its answer for each recording."""
+    for path in _shown(paths):
+        for one in predictor.each([path], own, errors):
+            yield {"path": str(one.path), "label": one.label, "probabilities": one.probabilities,
+                   "dimensions": one.dimensions}, one
+
+
+def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, window: float | None,
+               hop: float | None, silence: float | None,
+               errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+    """Yield a row and its answer for each window of each recording."""
+    from p2pser.learning import timeline
+    from p2pser.speech.windows import Windower
+
+    window = timeline.WINDOW if window is None else window
+    hop = min(timeline.HOP, window) if hop is None else hop
+    silence = timeline.SILENCE if silence is None else silence
+    Windower(predictor.card.features.sample_rate, window, hop)  # lengths that cannot be are said before any work
+    for path in _shown(paths):
+        try:
+            for one in timeline.timeline(predictor, path, window=window, hop=hop, silence=silence, own=own):
+                yield {"path": str(path), **one.to_dict()}, one.answer
+        except CorpusError as error:
+            errors.append((path, str(error).removeprefix(f"{path}: ")))
+
+
+def _shown(paths: list[Path]) -> Iterator[Path]:
+    """Yield the paths under a bar on standard error, where there are several."""
+    if len(paths) < 3:
+        yield from paths
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(paths, "recordings", console=Console(stderr=True), transient=True)
+
+
+def _said(answer: Answer | None, top_k: int | None) -> str:
+    if answer is None:
+        return "(silence)"
+    chances = "  ".join(f"{label} {chance:.2f}" for label, chance in answer.top(top_k or len(answer.probabilities)))
+    ratings = "  ".join(f"{name} {value:+.2f}" for name, value in answer.dimensions.items())
+    return f"{answer.label}  ({', '.join(filter(None, [chances, ratings]))})"
+
+
+def _cut(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """The row with its ``top_k`` most probable emotions, in order of probability; whole without it."""
+    if top_k is None:
+        return row
+    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:top_k]
+    return {**row, "probabilities": dict(ranked)}
+
+
+def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], predictor: Predictor,
+           paths: list[Path]) -> None:
+    if table is not None and rows:
+        from p2pser.learning import listing
+
+        card = predictor.card
+        listing.write(table, ({
+            **{key: "" if value is None else value for key, value in row.items() if not isinstance(value, dict)},
+            **{f"p_{label}": row["probabilities"].get(label, "") for label in card.labels},
+            **{name: row["dimensions"].get(name, "") for name in card.dimensions}} for row in rows))
+        note(f"written to {table}")
+    if plot is not None and rows:
+        from p2pser.experiments.timelines import timeline_picture
+
+        timeline_picture(plot, rows, predictor.card.labels, predictor.card.dimensions, paths[0].name)
+        note(f"written to {plot}")

@@ -38,7 +38,8 @@ def paired(ours: list[list[Predictions]], theirs: list[list[Predictions]]) -> di
 
     As many models on both sides are paired one by one, else each of ours with each of theirs.
     """
-    a, b = [], []
+    a: list[Predictions] = []
+    b: list[Predictions] = []
     for mine, other in zip(ours, theirs):
         pairs = list(zip(mine, other) if len(mine) == len(other) else product(mine, other))
         a.extend(one for one, _ in pairs)

@@ -25,10 +25,3 @@ def logits(module: nn.Module, features: NDArray[np.float32], batch: int = 256) -
             return result
     finally:
         module.train(was)
-
-
-def softmax(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the probabilities of logits (n, classes), float64, each row summing to 1."""
-    powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from p2pser.errors import CorpusError, ModelError
 from p2pser.models.directory import Card
+from p2pser.speech.emotions import nearest_emotion
 from p2pser.speech.normalise import Statistics, statistics
 
 if TYPE_CHECKING:
@@ -34,12 +35,28 @@ PRIOR_MEAN, PRIOR_VARIANCE = 1.0, 5.0
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The most probable emotion of a recording, and the probability of each (sum 1, in the model's order)."""
+class Answer:
+    """What a model says of some speech.
 
-    path: Path
+    label: the most probable emotion; of a model that rates dimensions only, the emotion whose usual place is nearest
+    (for display). probabilities: of each emotion, sum 1, in the model's order; empty where it knows none. dimensions:
+    arousal, valence and dominance, from -1 to 1; empty where it does not rate them.
+    """
+
     label: str
     probabilities: dict[str, float]
+    dimensions: dict[str, float]
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """Return the ``k`` most probable emotions with their probabilities, most probable first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
+
+
+@dataclass(frozen=True)
+class Prediction(Answer):
+    """An answer for one recording."""
+
+    path: Path
 
 
 class Predictor:
@@ -73,17 +90,36 @@ class Predictor:
         cannot be used is added as (path, reason) and the others go on; else it raises CorpusError. Warns once
         (UserWarning) where the model's answers are worth less than usual: see ``note``.
         """
-        note = self.note(enrol is not None)
+        self.warn(enrol is not None)
+        own = None if enrol is None else self.enrol(enrol)
+        return list(self.each(files(paths), own, errors))
+
+    def each(self, paths: Iterable[Path], own: Statistics | None = None,
+             errors: list[tuple[Path, str]] | None = None) -> Iterator[Prediction]:
+        """Yield the predictions one by one, as they are found; ``own``: the speaker's statistics (``enrol``)."""
+        for path in paths:
+            values = self._one(path, errors)
+            if values is not None:
+                answer = self.answers(values[None], own)[0]
+                yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
+
+    def predict_signal(self, samples: NDArray[np.floating], rate: int, own: Statistics | None = None) -> Answer:
+        """Return the answer for samples (n,) or (n, channels) at ``rate`` [Hz], full scale 1.
+
+        own: the speaker's statistics. Raises CorpusError where they are too short, silent or not finite.
+        """
+        from p2pser.speech import audio
+
+        self.warn(own is not None)
+        signal = audio.usable(np.asarray(samples, dtype=np.float32), rate, self.card.features.sample_rate)
+        return self.answers(self.features(signal)[None], own)[0]
+
+    def warn(self, enrolled: bool) -> None:
+        """Warn (UserWarning), the first time, of what ``note`` says."""
+        note = self.note(enrolled)
         if note and not self._warned:
             self._warned = True
-            warnings.warn(note, stacklevel=2)
-        own = None if enrol is None else self.enrol(enrol)
-        kept, features = self._features(files(paths), errors)
-        if not kept:
-            return []
-        chances = self.probabilities(np.stack(features), own)
-        return [Prediction(path, self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row))))
-                for path, row in zip(kept, chances)]
+            warnings.warn(note, stacklevel=3)
 
     def enrol(self, paths: Paths) -> Statistics | None:
         """Return a speaker's statistics from recordings of theirs; None where the model does not use any.
@@ -92,16 +128,34 @@ class Predictor:
         """
         if self.card.normalise != "speaker":
             return None
-        return enrolled(np.stack(self._features(files(paths), None)[1]), self.card.statistics)
+        known = [values for path in files(paths) if (values := self._one(path, None)) is not None]
+        return enrolled(np.stack(known), self.card.statistics)
 
-    def probabilities(self, features: NDArray[np.float32],
-                      own: Statistics | None = None) -> NDArray[np.float64]:
-        """Return (n, classes) for features (n, ...) as computed, not normalised; ``own``: the speaker's
+    def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
+        """Return an answer for each of n clips: features (n, ...) as computed, not normalised; ``own``: the speaker's
         statistics.
         """
-        from p2pser.learning.inference import logits, softmax
+        from scipy.special import softmax
 
-        return softmax(logits(self.module, self.scale(features, own)))
+        outputs = self.outputs(features, own).astype(np.float64)
+        chances = softmax(outputs[:, : len(self.labels)] / (self.card.temperature or 1.0), axis=1) if self.labels \
+            else None
+        names = self.card.dimensions
+        found = []
+        for place, row in enumerate(outputs):
+            ratings = dict(zip(names, map(float, np.clip(row[len(row) - len(names) :], -1, 1))))
+            if chances is None:
+                found.append(Answer(nearest_emotion(*ratings.values()), {}, ratings))
+            else:
+                own_chances = dict(zip(self.labels, map(float, chances[place])))
+                found.append(Answer(self.labels[int(chances[place].argmax())], own_chances, ratings))
+        return found
+
+    def outputs(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
+        """Return what the model puts out for features (n, ...) as computed: (n, ·), logits, then dimensions."""
+        from p2pser.learning.inference import logits
+
+        return logits(self.module, self.scale(features, own))
 
     def scale(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
         """Return features scaled as the model expects: by ``own`` statistics, the training ones, or not at
@@ -114,32 +168,26 @@ class Predictor:
             raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
         return chosen.apply(features)
 
-    def _features(self, paths: Sequence[Path], errors: list[tuple[Path, str]] | None,
-                  ) -> tuple[list[Path], list[NDArray[np.float32]]]:
-        kept, found = [], []
-        for path in paths:
-            values = self._one(path, errors)
-            if values is not None:
-                kept.append(path)
-                found.append(values)
-        return kept, found
+    def features(self, signal: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features of samples (n,) at the card's rate. Raises ModelError where they do not fit the model."""
+        from p2pser.speech import features as speech_features
+
+        values = speech_features.compute(signal, self.card.features)
+        if values.shape != self.card.shape:
+            raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
+                             "use the version of p2pser that trained it")
+        return values
 
     def _one(self, path: Path, errors: list[tuple[Path, str]] | None) -> NDArray[np.float32] | None:
         from p2pser.speech import audio
-        from p2pser.speech import features as speech_features
 
         try:
-            signal = audio.read(path, self.card.features.sample_rate)
-            values = speech_features.compute(signal, self.card.features)
+            return self.features(audio.read(path, self.card.features.sample_rate))
         except CorpusError as error:
             if errors is None:
                 raise
             errors.append((path, str(error).removeprefix(f"{path}: ")))
             return None
-        if values.shape != self.card.shape:
-            raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
-                             "use the version of p2pser that trained it")
-        return values
 
 
 def enrolled(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
@@ -159,20 +207,42 @@ def enrolled(features: NDArray[np.floating], training: Statistics | None) -> Sta
     return Statistics(own.count, mean, np.sqrt(variance))
 
 
-def files(paths: Paths) -> list[Path]:
-    """Return the recordings that ``paths`` name, folders replaced by the recordings below them, in order.
+LISTS = (".txt", ".lst", ".csv", ".tsv")
+"""Endings of files that name recordings: a path a line, or a manifest."""
 
-    Raises CorpusError where a folder holds none or nothing is named.
+
+def files(paths: Paths) -> list[Path]:
+    """Return the recordings that ``paths`` name, in order: folders stand for the recordings below them, lists (a text
+    file with a path a line, relative to it, or a manifest CSV) for what they name.
+
+    Raises CorpusError where a folder holds none, a list cannot be read or nothing is named.
     """
     from p2pser.speech.corpora.files import recordings
+    from p2pser.speech.manifest import read_manifest
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found: list[Path] = []
     for path in map(Path, several):
-        found += recordings(path) if path.is_dir() else [path]
+        if path.is_dir():
+            found += recordings(path)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            found += [clip.path for clip in read_manifest(path).clips]
+        elif path.suffix.lower() in LISTS:
+            found += _listed(path)
+        else:
+            found.append(path)
     if not found:
-        raise CorpusError("no recording is named; give files or folders of recordings")
+        raise CorpusError("no recording is named; give files, folders or lists of recordings")
     return found
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
+        raise CorpusError(f"cannot read the list of recordings {path}: {said}") from None
+    return [path.parent / line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:

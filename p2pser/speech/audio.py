@@ -24,6 +24,8 @@ SHORTEST = 0.1
 SILENCE = 1e-4
 """A clip whose samples nowhere leave their mean by more is silent (full scale is 1: -80 dB)."""
 
+NOT_FINITE = "it holds samples that are not finite numbers; export it again"
+
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -41,17 +43,34 @@ def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise CorpusError(f"{path}: {_unreadable(path) or _sentence(error)}") from None
+    try:
+        return usable(samples, rate, sample_rate)
+    except CorpusError as error:
+        raise CorpusError(f"{path}: {error}") from None
+
+
+def usable(samples: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
+    """Return samples (n,) or (n, channels) float32 at ``rate`` [Hz] as ``read`` returns a recording's.
+
+    Raises CorpusError where they are shorter than 0.1 s, silent, or not finite.
+    """
     if len(samples) < SHORTEST * rate:
-        raise CorpusError(f"{path}: {_too_short(len(samples) / rate)}")
-    mono = samples.shape[1] == 1
-    signal: NDArray[np.float32] = samples[:, 0] if mono else samples.mean(axis=1, dtype=np.float32)
+        raise CorpusError(_too_short(len(samples) / rate))
+    signal: NDArray[np.float32] = mono(samples)
     if not np.isfinite(signal).all():
-        raise CorpusError(f"{path}: it holds samples that are not finite numbers; export it again")
+        raise CorpusError(NOT_FINITE)
     if float(np.abs(signal - signal.mean()).max()) <= SILENCE:
-        raise CorpusError(f"{path}: it is silent")
+        raise CorpusError("it is silent")
     if rate != sample_rate:
         signal = _resample(signal, rate, sample_rate)
     return np.ascontiguousarray(signal, dtype=np.float32)
+
+
+def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return samples (n,) or (n, channels) with their channels averaged, (n,)."""
+    if samples.ndim == 1:
+        return samples
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
 def reason(path: Path | str) -> str | None:

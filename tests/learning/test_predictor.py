@@ -164,7 +164,7 @@ def test_no_statistics_is_a_sentence(folder: Path) -> None:
     module = models.build(card.model, card.shape, 2, seed=0)
     bare = Card(**{**vars(card), "statistics": None})
     with pytest.raises(ModelError, match="enrol the speaker"):
-        Predictor(module, bare).probabilities(np.zeros((1, *card.shape), dtype=np.float32))
+        Predictor(module, bare).answers(np.zeros((1, *card.shape), dtype=np.float32))
     assert schema.size == len(row)
 
 

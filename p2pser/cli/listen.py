@@ -1,0 +1,194 @@
+"""``p2pser listen``: the emotion of speech while it is spoken."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from p2pser.cli.common import note
+from p2pser.errors import P2PSERError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from p2pser.learning.predictor import Answer
+
+BLOCK = 0.05
+"""How much is read at once [s]: what a window waits for beyond its end at most."""
+
+BEHIND = 64
+"""Blocks that may wait for the network; beyond, the source waits."""
+
+
+@click.command()
+@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
+@click.option("--raw", is_flag=True, help="Read raw PCM (s16le, mono) from standard input instead of a microphone.")
+@click.option("--rate", type=click.IntRange(min=4000, max=192000), default=16000, show_default=True, metavar="HZ",
+              help="Samples per second of --raw, or asked of the microphone.")
+@click.option("--device", default=None, metavar="NAME|NUMBER", help="Microphone.  [default: the system's]")
+@click.option("--window", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, metavar="S",
+              help="Seconds of speech that a label is for.")
+@click.option("--hop", type=click.FloatRange(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
+              metavar="S", help="Seconds from one label to the next.")
+@click.option("--silence", type=float, default=-55.0, show_default=True, metavar="DB",
+              help="A window whose loudest 50 ms are below this level has no label [dBFS].")
+@click.option("--enrol", type=click.Path(path_type=Path), default=None, metavar="DIR",
+              help="Recordings of the speaker, whose statistics scale the features.")
+@click.option("--adapt/--no-adapt", default=True, show_default=True,
+              help="Get to know one speaker's statistics as they speak (models with speaker statistics only).")
+@click.option("--verbose", is_flag=True, help="Say the delay of each label, on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line, one for each label.")
+def listen(model: Path, raw: bool, rate: int, device: str | None, window: float, hop: float, silence: float,
+           enrol: Path | None, adapt: bool, verbose: bool, as_json: bool) -> None:
+    """Print the emotion of speech while it is spoken, at least once a second; Ctrl-C or the stream's end ends it.
+
+    One speaker is assumed. A label that would come late, because the machine was busy, is skipped and counted.
+
+    Example: p2pser listen runs/ring/peer-3/model
+
+    Example: ffmpeg -loglevel error -i talk.mp3 -f s16le -ac 1 -ar 16000 - | p2pser listen MODEL_DIR --raw
+    """
+    from p2pser.learning.predictor import load
+    from p2pser.learning.timeline import Listener
+    from p2pser.speech.windows import Resampler, Window, Windower
+
+    predictor = load(model)
+    own_rate = predictor.card.features.sample_rate
+    cutter, resampler = Windower(own_rate, window, hop), Resampler(rate, own_rate)
+    own = None if enrol is None else predictor.enrol(enrol)
+    if remark := predictor.note(own is not None):
+        note(f"p2pser: {remark}")
+    listener = Listener(predictor, silence, own, adapt and own is None)
+    _warm(predictor, round(window * own_rate))
+    source = _standard_input(rate) if raw else _microphone(rate, device)
+    note("p2pser: listening")
+    delays: list[float] = []
+
+    def say(heard: Window, arrived: float) -> None:
+        segment = listener.hear(heard)
+        if as_json:
+            click.echo(json.dumps(segment.to_dict(), allow_nan=False))
+        else:
+            said = "(silence)" if segment.answer is None else _sentence(segment.answer)
+            click.echo(f"{segment.start:8.2f} {segment.end:8.2f}  {said}")
+        sys.stdout.flush()
+        delays.append(time.monotonic() - arrived)
+        if verbose:
+            note(f"p2pser: {segment.end:.2f} s: said {1000 * delays[-1]:.0f} ms after it was heard")
+
+    skipped, arrived = 0, time.monotonic()
+    for samples, arrived, behind in source:
+        whole = cutter.push(resampler.push(samples))
+        if behind and whole:
+            skipped += len(whole)
+            continue
+        for heard in whole:
+            say(heard, arrived)
+    for heard in cutter.push(resampler.push(_samples(b""), last=True)):
+        say(heard, arrived)
+    rest = cutter.rest()
+    if rest is not None and not delays:  # a stream shorter than one window
+        say(rest, arrived)
+    _close(delays, skipped)
+
+
+def _sentence(answer: Answer) -> str:
+    best = answer.top(1)
+    chance = f" {best[0][1]:.2f}" if best else ""
+    return answer.label + chance + "".join(f"  {name} {value:+.2f}" for name, value in answer.dimensions.items())
+
+
+def _close(delays: list[float], skipped: int) -> None:
+    if not delays:
+        raise P2PSERError("the stream held no tenth of a second of speech, so nothing was said of it")
+    ordered = sorted(delays)
+    note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms in the middle, at most "
+         f"{1000 * ordered[-1]:.0f} ms; {skipped} windows skipped")
+
+
+def _warm(predictor: Any, size: int) -> None:
+    """Answer noise once: the first clip pays for imports and tables, which a listener should not wait for."""
+    import numpy as np
+
+    from p2pser import seeding
+
+    signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
+    predictor.answers(predictor.features(signal)[None])
+
+
+def _samples(block: bytes) -> NDArray[np.float32]:
+    import numpy as np
+
+    return np.frombuffer(block, dtype="<i2").astype(np.float32) / np.float32(32768)
+
+
+Blocks: TypeAlias = "Iterator[tuple[NDArray[np.float32], float, bool]]"
+"""Samples, when they arrived [s, monotonic], and whether so much has arrived since that windows must be skipped."""
+
+
+def _standard_input(rate: int) -> Blocks:
+    """Yield what comes through the pipe, until it ends. A source that is too fast waits, so nothing is skipped."""
+    def read(put: Callable[[bytes], None]) -> None:
+        # Not sys.stdin: its lock would be held by a thread that waits while the interpreter ends.
+        while block := os.read(0, 2 * round(BLOCK * rate)):
+            put(block)
+
+    held = b""
+    for block, arrived, _ in _from_thread(read):
+        held += block
+        whole = len(held) // 2 * 2
+        yield _samples(held[:whole]), arrived, False
+        held = held[whole:]
+
+
+def _microphone(rate: int, device: str | None) -> Blocks:
+    """Yield what the microphone hears, until somebody interrupts. Raises P2PSERError where there is none."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise P2PSERError("listening to a microphone needs the extra live: pip install 'p2pser[live]'; or pipe raw PCM "
+                          "in with --raw") from None
+    except OSError as error:
+        raise P2PSERError(f"the microphone's library cannot be loaded ({error}): install PortAudio, or pipe raw PCM in "
+                          "with --raw") from None
+
+    def read(put: Callable[[bytes], None]) -> None:
+        number = int(device) if device is not None and device.isdecimal() else device
+        with sounddevice.RawInputStream(rate, round(BLOCK * rate), number, 1, "int16") as stream:
+            while True:
+                put(bytes(stream.read(round(BLOCK * rate))[0]))
+
+    try:
+        for block, arrived, waiting in _from_thread(read):
+            yield _samples(block), arrived, waiting * BLOCK > 1
+    except sounddevice.PortAudioError as error:
+        raise P2PSERError(f"the microphone {device or 'of the system'} cannot be used: {error}; python -m sounddevice "
+                          "lists those that there are") from None
+
+
+def _from_thread(read: Callable[[Callable[[bytes], None]], None]) -> Iterator[tuple[bytes, float, int]]:
+    """Yield (block, when it arrived, how many have arrived since) of a source that a thread of its own reads."""
+    blocks: queue.Queue[tuple[bytes, float] | Exception | None] = queue.Queue(BEHIND)
+
+    def work() -> None:
+        try:
+            read(lambda block: blocks.put((block, time.monotonic())))
+        except Exception as error:  # raised again where the blocks are taken
+            blocks.put(error)
+        blocks.put(None)
+
+    threading.Thread(target=work, name="listen", daemon=True).start()
+    while (held := blocks.get()) is not None:
+        if isinstance(held, Exception):
+            raise held
+        yield (*held, blocks.qsize())

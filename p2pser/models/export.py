@@ -1,0 +1,145 @@
+"""A model as ONNX: scaling, network and probabilities in one file, and for log-mel the way from samples too.
+
+Beside the ONNX file lies a JSON of its name that says what goes in and how it is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from p2pser.config import FeatureSettings
+from p2pser.errors import ModelError
+from p2pser.models.directory import Card
+from p2pser.speech import filters, matrices
+from p2pser.speech.normalise import LIMIT
+from p2pser.version import __version__
+
+OPSET = 18
+"""Version of the ONNX operators."""
+
+
+class LogMel(nn.Module):
+    """Samples (n, seconds * rate) float32, full scale 1, to log-mel matrices (n, bands, frames), as
+    ``p2pser.speech.matrices`` computes them from clips of just that length.
+    """
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        super().__init__()
+        window = filters.hann(round(matrices.WINDOW * settings.sample_rate))
+        self.size, self.hop = window.size, round(settings.hop * settings.sample_rate)
+        self.frames = matrices.frames(settings)
+        n_fft = 1 << (window.size - 1).bit_length()
+        turns = np.outer(np.arange(n_fft // 2 + 1), np.arange(window.size)) * (2 * np.pi / n_fft)
+        # A discrete Fourier transform as a convolution: ONNX runtimes have no fast one everywhere.
+        self.waves = _constant(np.concatenate([np.cos(turns), -np.sin(turns)]) * window).unsqueeze(1)
+        self.bank = _constant(filters.mel(settings.sample_rate, n_fft, settings.n_mels))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        padded = nn.functional.pad(samples, (self.size // 2, self.size - self.size // 2 + self.hop))
+        spectrum = nn.functional.conv1d(padded.unsqueeze(1), self.waves, stride=self.hop)[:, :, : self.frames]
+        real, imaginary = spectrum.chunk(2, dim=1)
+        power = self.bank @ (real.square() + imaginary.square())
+        mel = 10 * torch.log10(power + matrices.FLOOR)
+        return torch.maximum(mel, mel.amax((1, 2), keepdim=True) - matrices.RANGE)
+
+
+class Whole(nn.Module):
+    """A front end (or none), scaling by the card's statistics, the network, and what its outputs mean.
+
+    Returns logits (n, classes) and probabilities where the model knows emotions, and dimensions (n, 3) where it rates
+    them.
+    """
+
+    def __init__(self, network: nn.Module, card: Card, front: nn.Module | None) -> None:
+        super().__init__()
+        self.front, self.network = front, network
+        self.classes, self.dimensions = len(card.labels), len(card.dimensions)
+        self.temperature = card.temperature or 1.0
+        self.mean: Tensor | None = None
+        self.scale: Tensor | None = None
+        if card.normalise != "none" and card.statistics is not None:
+            trailing = (-1,) + (1,) * (len(card.shape) - 1)
+            std = card.statistics.std
+            self.mean = _constant(card.statistics.mean).view(trailing)
+            self.scale = _constant(np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)).view(trailing)
+
+    def forward(self, values: Tensor) -> tuple[Tensor, ...]:
+        if self.front is not None:
+            values = self.front(values)
+        if self.mean is not None and self.scale is not None:
+            values = ((values - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
+        outputs = self.network(values)
+        logits = outputs[:, : self.classes]
+        found = (logits, torch.softmax(logits / self.temperature, 1)) if self.classes else ()
+        return (*found, outputs[:, -self.dimensions :].clamp(-1, 1)) if self.dimensions else found
+
+
+def _constant(values: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32).copy())
+
+
+def has_front_end(card: Card) -> bool:
+    """Whether the way from samples to features is inside the file: for log-mel of clips as they are."""
+    settings = card.features
+    return settings.kind == "logmel" and settings.level == "none" and settings.trim is None
+
+
+def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
+    """Write ``path`` (.onnx) and beside it a JSON of the same name; return what the JSON holds.
+
+    Raises ModelError where the extra is missing, the file cannot be written, or the model is no network (trees).
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ModelError("writing ONNX needs the extra onnx: pip install 'p2pser[onnx]'") from None
+    if card.model.name == "xgb":
+        raise ModelError("trees cannot be written as ONNX here: take the model directory as it is, or a neural model")
+    samples = has_front_end(card)
+    shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape
+    whole = Whole(network, card, LogMel(card.features) if samples else None).eval()
+    names = ["logits", "probabilities"] * bool(card.labels) + ["dimensions"] * bool(card.dimensions)
+    given = "samples" if samples else "features"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings(), torch.no_grad():
+            # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(whole, (torch.zeros(2, *shape),), str(path), input_names=[given], output_names=names,
+                              dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
+                              dynamo=False)
+        written = onnx.load(str(path))
+        document = _described(card, given, shape, names)
+        for key, value in document.items():
+            written.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+        onnx.checker.check_model(written)
+        onnx.save(written, str(path))
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
+    return document
+
+
+def _described(card: Card, given: str, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:
+    rate = card.features.sample_rate
+    if given == "samples":
+        how = (f"{shape[0]} samples a clip at {rate} Hz, mono, full scale 1: a longer clip's middle, a shorter clip in "
+               "the middle of zeros")
+    else:
+        how = ("what p2pser.load(MODEL_DIR).features(samples) returns for samples (n,) at "
+               f"{rate} Hz, mono, full scale 1; not scaled: that is in the file")
+    if card.normalise == "speaker":
+        how += ("; for a speaker with statistics m, s (p2pser.load(MODEL_DIR).enrol(CLIPS)) put in "
+                "(features - m) / s * std + mean, with the card's mean and std")
+    return {"p2pser": __version__, "opset": OPSET, "input": given, "input_shape": ["clips", *shape], "input_is": how,
+            "outputs": names, "id2label": {str(k): label for k, label in enumerate(card.labels)},
+            "dimensions": list(card.dimensions), "features": card.features.model_dump(mode="json"),
+            "normalise": card.normalise, "warning": card.warning}
