@@ -151,6 +151,7 @@ def fetch(
         known = [item.size for item in items if item.size is not None]
         total = sum(known) if known and len(known) == len(items) else None
         _accept(base, f", {total / 1e6:.0f} MB" if total else "", yes)
+        note(f"fetching {len(items)} file{'s' if len(items) > 1 else ''} into {folder}")
         with _Bar(total) as bar:
             files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
         fetched["files"] = [vars(file) for file in files]

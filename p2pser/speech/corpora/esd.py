@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from p2pser.speech.corpora.about import About
-from p2pser.speech.corpora.files import beside, by_names, counted, text_of
+from p2pser.speech.corpora.files import by_names, counted, files_below, text_of
 from p2pser.speech.manifest import Clip, Corpus, assemble
 
 ABOUT = About(
@@ -77,10 +77,10 @@ def load(data: Path, variant: str = "") -> Corpus:
         return clip
 
     clips, left_out = by_names(data, chosen, "named as in ESD (0011/Angry/0011_000351.wav: speaker, emotion, number)")
+    speakers = {clip.speaker for clip in clips}
     texts: dict[str, str] = {}
-    for speaker in sorted({clip.speaker for clip in clips}):
-        table = beside(data, f"{speaker}.txt")
-        texts |= _texts(table) if table else {}
+    for table in files_below(data, frozenset({".txt"})):
+        texts |= _texts(table) if table.stem in speakers else {}
     clips = [dataclasses.replace(clip, transcript=texts.get(clip.path.stem, "")) for clip in clips]
     whole = ABOUT.clips // 2 if variant else ABOUT.clips
     return assemble(f"esd:{variant}" if variant else "esd", counted(len(clips), whole), clips, left_out, data)
