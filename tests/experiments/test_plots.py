@@ -21,7 +21,7 @@ Drawn = list[Any]
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """The figures that a test draws, kept for a look."""
     figures: Drawn = []
-    make = plots._figure
+    make = plots.new_figure
 
     def keep(width: float, height: float) -> Any:
         figures.append(make(width, height))
