@@ -62,7 +62,7 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
                                               if value is not None])
     chosen = experiment.prepare(
         config, out, models=_names(COMMA.split(models)) if models else (config.model.name,),
-        kinds=_names((features or "").split(",")), schemes=_names(schemes.split(",")), topology=topology, peers=peers,
+        kinds=_names((features or "").split(",")), wanted=_names(schemes.split(",")), topology=topology, peers=peers,
         seeds=seeds, fold=options["fold"], tune=";".join(tune), inner=inner, calibrate=calibrate, progress=True)
     results = _run(chosen, workers)
     document = {**experiment.tabulate(chosen, results), "out": str(out)}

@@ -374,7 +374,7 @@ def _federation(settings: str, peers: int, hub: int | None) -> Federation:
 
 def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> dict[str, Any]:
     """Run one job and return its result as plain data; ``hub`` is a peer that holds no clips."""
-    from p2pser.experiments import baselines
+    from p2pser.experiments import baselines, enrolment
     from p2pser.gossip.table import algorithm
     from p2pser.simulation.engine import simulate
 
@@ -418,6 +418,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         # Robust rules end without a consensus: then every peer's own model is a result.
         **_said([done.predictions] if method.consensus or done.final.converged else done.peer_predictions),
         "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
+        "predicted_enrolled": enrolment.predicted(done) if job.kind == "gossip" and job.inner is None else {},
         "history": [round.to_dict() for round in done.history],
         "slem": done.slem,
         "parameters": done.schema.size,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,21 @@ from p2pser.topology import spec
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
 """The name of a scheme to its kind of job, in the order of reports."""
 
+VOTING = "voting"
+"""What stands in the place of ``fedavg`` where a server has nothing to average: local models that vote."""
+
 Done = Callable[[str, Job, bool], None]
 """Called with the model, a job of it, and whether its result was found on disk."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """comparisons: one a model, by its text. schemes: names of ``SCHEMES``. split: its name, and how many folds it has.
+    """comparisons: one a model, by its text. split: its name, and how many folds it has.
 
     notes: what a reader should know of how this was set up.
     """
 
     comparisons: dict[str, Comparison]
-    schemes: tuple[str, ...]
     split: tuple[str, int]
     calibrate: bool
     notes: tuple[str, ...] = ()
@@ -59,7 +62,7 @@ def prepare(
     *,
     models: Sequence[str] = ("mlp",),
     kinds: Sequence[str] = (),
-    schemes: Sequence[str] = tuple(SCHEMES),
+    wanted: Sequence[str] = tuple(SCHEMES),
     topology: str = "ring",
     peers: int | None = None,
     seeds: int = 3,
@@ -72,17 +75,17 @@ def prepare(
     """Return what is to be computed, the features of every clip in the cache.
 
     models: ``NAME[:SECTION.FIELD=VALUE]…`` each. kinds: of features; a model takes the first that has the form it needs
-    (vector or matrix), its own default where none has. topology: a file or a name. peers: default, as many as there are
-    training speakers (in the fold with fewest), and a hub where the topology has one. fold: that one only. tune: as
-    ``compare.prepare``. inner: how many inner folds. calibrate: fit temperatures, which takes the inner folds even
-    where nothing is tuned.
+    (vector or matrix), its own default where none has. wanted: names of ``SCHEMES``. topology: a file or a name.
+    peers: default, as many as there are training speakers (in the fold with fewest), and a hub where the topology has
+    one. fold: that one only. tune: as ``compare.prepare``. inner: how many inner folds. calibrate: fit temperatures,
+    which takes the inner folds even where nothing is tuned.
 
     Raises ConfigError, CorpusError, TopologyError where these do not fit.
     """
-    for scheme in schemes:
+    for scheme in wanted:
         if scheme not in SCHEMES:
             raise ConfigError(f"there is no scheme {scheme!r}{nearest(scheme, SCHEMES)}")
-    if not schemes or len(set(schemes)) < len(schemes):
+    if not wanted or len(set(wanted)) < len(wanted):
         raise ConfigError(f"name each scheme once, and at least one of {', '.join(SCHEMES)}")
     if not models or len(set(models)) < len(models):
         raise ConfigError("name each model once, and at least one, such as mlp")
@@ -102,10 +105,21 @@ def prepare(
         one = compare.prepare(chosen, [topology], size, seeds, "all" if fold is None else str(fold),
                               out / _folder(text), tune=tune, inner=inner, progress=progress)
         # A grid of one value, the settings as they are: its inner folds serve the temperature.
-        comparisons[text] = dataclasses.replace(one, kinds=tuple(SCHEMES[scheme] for scheme in schemes),
+        comparisons[text] = dataclasses.replace(one, kinds=_kinds(chosen, wanted),
                                                 tune=one.tune or (("",) if calibrate else ()))
-    ordered = tuple(scheme for scheme in SCHEMES if scheme in schemes)
-    return CrossValidation(comparisons, ordered, (name, len(folds)), calibrate, tuple(notes))
+    return CrossValidation(comparisons, (name, len(folds)), calibrate, tuple(notes))
+
+
+def _kinds(config: Config, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the kinds of jobs that these schemes mean for a model."""
+    there = ("gossip", *compare.baselines_of(config))
+    return tuple(kind if kind in there else VOTING for scheme, kind in SCHEMES.items() if scheme in wanted)
+
+
+def schemes(comparison: Comparison) -> tuple[str, ...]:
+    """Return the names of a model's schemes, in the order of reports."""
+    names = {kind: name for name, kind in SCHEMES.items()} | {VOTING: VOTING}
+    return tuple(names[kind] for kind in comparison.kinds)
 
 
 def _training(config: Config, folds: Sequence[int]) -> tuple[str, int]:
@@ -174,7 +188,7 @@ def temperatures(comparison: Comparison, scheme: str) -> dict[int, float] | None
 
 def _job_key(comparison: Comparison, scheme: str) -> tuple[str, str]:
     """A scheme's kind of job and label."""
-    kind = SCHEMES[scheme]
+    kind = SCHEMES.get(scheme, scheme)
     return kind, next(iter(comparison.schemes)) if kind == "gossip" else ""
 
 
@@ -186,29 +200,30 @@ def predictions(comparison: Comparison, results: tables.Results, scheme: str,
 
 def tabulate(cross: CrossValidation, results: Mapping[str, tables.Results]) -> dict[str, Any]:
     """Return the cross-validation as one plain document, a row a model, in it the figures of each scheme."""
-    rows = [_model(cross, model, comparison, results[model]) for model, comparison in cross.comparisons.items()]
+    rows = [_model(model, comparison, results[model]) for model, comparison in cross.comparisons.items()]
     comparison = next(iter(cross.comparisons.values()))
     documents = [document for one in results.values() for document in one.values()]
     first, config = documents[0], comparison.config
     topology = next(iter(comparison.schemes.values())).topology
     name, number = cross.split
+    figures = next(iter(rows[0]["schemes"].values()))
     return {
         "corpus": first["corpus"], "split": name, "folds": list(comparison.folds), "folds_of_split": number,
         "seeds": list(comparison.seeds), "labels": first["labels"],
-        "clips": rows[0]["schemes"][cross.schemes[0]]["clips"],
-        "speakers": rows[0]["schemes"][cross.schemes[0]]["speakers"],
+        "clips": figures["clips"],
+        "speakers": figures["speakers"],
         "speaker_overlap": max(document["speaker_overlap"] for document in documents),
         "peers": comparison.peers, "topology": topology.name, "algorithm": config.gossip.algorithm,
         "partition": config.corpus.partition,
-        "chance": rows[0]["schemes"][cross.schemes[0]]["chance"],
-        "majority": rows[0]["schemes"][cross.schemes[0]]["majority"],
+        "chance": figures["chance"],
+        "majority": figures["majority"],
         "models": rows, "notes": [*dict.fromkeys([*cross.notes, *first["notes"]])],
     }
 
 
-def _model(cross: CrossValidation, model: str, comparison: Comparison, results: tables.Results) -> dict[str, Any]:
+def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[str, Any]:
     """One model's row."""
-    said = {scheme: predictions(comparison, results, scheme) for scheme in cross.schemes}
+    said = {scheme: predictions(comparison, results, scheme) for scheme in schemes(comparison)}
     config, first = comparison.config, next(iter(results.values()))
     sizes = [document["parameters"] for document in results.values() if "parameters" in document]
     gossip = [document for job, document in results.items() if job.kind == "gossip"]
@@ -220,7 +235,7 @@ def _model(cross: CrossValidation, model: str, comparison: Comparison, results: 
         "rounds": rounds, "local_steps": config.training.local_steps,
         "clips_drawn": comparison.peers * rounds * config.training.local_steps * config.training.batch_size,
         "selection": _selection(comparison),
-        "schemes": {scheme: _scheme(comparison, results, scheme, said, first["labels"]) for scheme in cross.schemes},
+        "schemes": {scheme: _scheme(comparison, results, scheme, said, first["labels"]) for scheme in said},
     }
 
 
@@ -245,7 +260,22 @@ def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: 
     if scheme == "gossip":
         documents = [document for job, document in results.items() if job.kind == "gossip"]
         row |= _network(documents, predictions(comparison, results, scheme, "predicted_peers"))
+        row["uar"]["by_enrolment"] = _by_enrolment(comparison, results, row["uar"]["folds"])
     return row
+
+
+def _by_enrolment(comparison: Comparison, results: tables.Results, all_clips: float) -> dict[str, float]:
+    """UAR (a) by the number of clips that give a test speaker's statistics; empty where it does not apply."""
+    found: dict[str, float] = {}
+    kind, label = _job_key(comparison, "gossip")
+    runs = {key: results[Job(kind, label, *key)] for key in product(comparison.seeds, comparison.folds)}
+    for name in next(iter(runs.values())).get("predicted_enrolled", {}):
+        by_seed = [Predictions.concatenate([
+            compare.predictions({**runs[seed, fold], "only": [runs[seed, fold]["predicted_enrolled"][name]]}, "only")[0]
+            for fold in comparison.folds]) for seed in comparison.seeds]
+        found[name] = _mean([metrics.uar_folds(one) for one in by_seed])
+    return {**{name: uar for name, uar in found.items() if name != "none"}, "all": all_clips,
+            "none": found["none"]} if found else {}
 
 
 def _network(documents: Sequence[Mapping[str, Any]], each: list[list[Predictions]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from p2pser.experiments import tables
-from p2pser.experiments.crossval import CrossValidation, predictions, temperatures
+from p2pser.experiments.crossval import CrossValidation, predictions, schemes, temperatures
 from p2pser.learning import listing
 from p2pser.learning.calibration import Reliability, probabilities, reliability, scaled
 from p2pser.learning.metrics import Predictions
@@ -23,18 +23,18 @@ class Table(NamedTuple):
 
 def of_models(document: Mapping[str, Any]) -> Table:
     """Return a row a model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time."""
-    schemes = list(document["models"][0]["schemes"])
+    shown = list(dict.fromkeys(scheme for row in document["models"] for scheme in row["schemes"]))
     rows = []
     for row in document["models"]:
         figures = row["schemes"]
         gossip = figures.get("gossip", {})
         rows.append((
-            row["model"], row["features"], *(_uar(figures[scheme]) for scheme in schemes),
+            row["model"], row["features"], *(_uar(figures.get(scheme)) for scheme in shown),
             tables.points(gossip.get("gap_to_pooled")), tables.points(gossip.get("gain_over_local")),
             "-" if row["parameters"] is None else f"{row['parameters']:,}",
             "-" if row["seconds_per_round"] is None else f"{row['seconds_per_round']:.3f}",
         ))
-    return Table("UAR (a), unseen speakers", ("model", "features", *schemes, "gossip to pooled", "over local",
+    return Table("UAR (a), unseen speakers", ("model", "features", *shown, "gossip to pooled", "over local",
                                              "parameters", "s/round"), rows)
 
 
@@ -76,7 +76,9 @@ def of_schemes(row: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def _uar(one: Mapping[str, Any]) -> str:
+def _uar(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return "-"
     return f"{one['uar']['folds']:.3f}" + ("" if one["seeds_sd"] is None else f" ±{one['seeds_sd']:.3f}")
 
 
@@ -129,6 +131,9 @@ def legend(document: Mapping[str, Any]) -> str:
                 + ("" if gossip["converged"] else ", which was given up")
                 + ("" if gossip["consensus_distance"] is None else
                    f"; consensus distance after the last round {gossip['consensus_distance']:.1e}"))
+            if by_enrolment := gossip["uar"]["by_enrolment"]:
+                lines.append(f"{row['model']}, gossip: UAR (a) by the number of clips that give a test speaker's "
+                             "statistics   " + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
     return "\n".join([*lines, *document["notes"]])
 
 
@@ -140,7 +145,7 @@ def rows(cross: CrossValidation, results: Mapping[str, tables.Results]) -> Itera
     """
     for model, comparison in cross.comparisons.items():
         document = next(iter(results[model].values()))
-        for scheme in cross.schemes:
+        for scheme in schemes(comparison):
             found = temperatures(comparison, scheme)
             for seed, several in zip(comparison.seeds, predictions(comparison, results[model], scheme)):
                 for place, one in enumerate(several):
@@ -158,7 +163,7 @@ def reliabilities(cross: CrossValidation, results: Mapping[str, tables.Results],
                   model: str) -> dict[str, dict[str, Reliability]]:
     """Return, for each scheme of a model, how often it is right by how sure it is, before and after scaling."""
     comparison, drawn = cross.comparisons[model], {}
-    for scheme in cross.schemes:
+    for scheme in schemes(comparison):
         several = [one for seed in predictions(comparison, results[model], scheme) for one in seed]
         found = temperatures(comparison, scheme)
         if any(one.logits is None for one in several):

@@ -27,7 +27,7 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
     """
     each = 1.6 + 0.62 * len(labels)
     figure, panels = _panels(len(tables), each, each)
-    for place, (axes, (name, table)) in enumerate(zip(panels, tables.items())):
+    for axes, (name, table) in zip(panels, tables.items()):
         counts = np.asarray(table, dtype=np.float64)
         there = counts.sum(axis=1, keepdims=True)
         shares = np.divide(counts, there, out=np.zeros_like(counts), where=there > 0)
@@ -41,7 +41,7 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
         axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(len(labels)), labels, fontsize=8)
         axes.set_xlabel("predicted [% of the row]", fontsize=9, color=INK)
-        if place % COLUMNS == 0:
+        if axes.get_subplotspec().is_first_col():
             axes.set_ylabel("true", fontsize=9, color=INK)
         axes.tick_params(length=0, colors=INK)
         for side in axes.spines.values():
@@ -74,7 +74,7 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of so many panels [inch each], in rows of at most ``COLUMNS``."""
     from matplotlib.figure import Figure
 
-    columns = min(count, COLUMNS)
+    columns = 2 if count == 4 else min(count, COLUMNS)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained", facecolor="white")
     panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))

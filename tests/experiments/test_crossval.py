@@ -1,0 +1,194 @@
+"""Cross-validation: the same clips for all schemes, temperatures from inner folds, its tables, files and command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from p2pser.cli.crossval import crossval as command
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.experiments import compare, crossval, crossval_text, tables
+from p2pser.learning import calibration, metrics
+
+PLAIN = ["training.rounds=3", "training.local_steps=2", "model.name=mlp", "model.hidden=[8]",
+         "features.normalise=speaker", "corpus.split=loso"]
+
+
+@pytest.fixture(scope="module")
+def manifest(spoken_tones: Callable[[int], Path]) -> Path:
+    """Three emotions of four speakers, two women and two men."""
+    root = spoken_tones(4)
+    lines = ["path,speaker,gender,emotion"]
+    for path in sorted(root.glob("*/*/*.wav")):
+        emotion, speaker, _ = path.relative_to(root).parts
+        lines.append(f"{path.relative_to(root)},{speaker},{'fm'[int(speaker[-1]) % 2]},{emotion}")
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def config(manifest: Path) -> Config:
+    return Config().with_settings([*PLAIN, "corpus.name=manifest", f"corpus.data={json.dumps(str(manifest))}"])
+
+
+@pytest.fixture(scope="module")
+def done(config: Config, tmp_path_factory: pytest.TempPathFactory,
+         ) -> tuple[crossval.CrossValidation, dict[str, tables.Results]]:
+    """All folds, two seeds, calibrated."""
+    cross = crossval.prepare(config, tmp_path_factory.mktemp("cross"), seeds=2, inner=2)
+    return cross, crossval.run(cross, workers=1)
+
+
+def test_all_schemes_are_tested_on_the_same_clips_of_all_folds(done) -> None:
+    cross, results = done
+    comparison = cross.comparisons["mlp"]
+    assert (comparison.peers, comparison.folds, cross.split) == (3, (0, 1, 2, 3), ("loso", 4))
+    several = [one for scheme in crossval.schemes(comparison)
+               for seed in crossval.predictions(comparison, results["mlp"], scheme) for one in seed]
+    assert len(several) == 2 * (1 + 1 + 1 + 3)
+    for one in several:
+        assert len(one.targets) == len(set(one.paths)) == 36
+        assert one.speakers == tuple(f"speaker{fold}" for fold in one.folds)
+        assert one.genders == tuple("fm"[fold % 2] for fold in one.folds)
+        assert one.logits is not None
+        assert one.paths == several[0].paths
+
+
+def test_temperatures_are_of_training_speakers_alone(done) -> None:
+    cross, _ = done
+    comparison = cross.comparisons["mlp"]
+    found = crossval.temperatures(comparison, "pooled")
+    assert found is not None
+    assert sorted(found) == [0, 1, 2, 3]
+    inner = [compare.predictions(comparison.stored(compare.Job("pooled", "", 0, 2, (number, 2), "")) or {})[0]
+             for number in range(2)]
+    said = {speaker for one in inner for speaker in one.speakers}
+    assert said == {"speaker0", "speaker1", "speaker3"}
+    assert found[2] == calibration.fit(inner)
+
+
+def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
+    cross, results = done
+    document = json.loads(json.dumps(crossval.tabulate(cross, results), allow_nan=False))
+    assert (document["split"], document["clips"], document["speakers"], document["peers"]) == ("loso", 36, 4, 3)
+    assert (document["seeds"], document["folds"], document["speaker_overlap"]) == ([0, 1], [0, 1, 2, 3], 0)
+    (row,) = document["models"]
+    assert row["parameters"] > 1000
+    assert row["clips_drawn"] == 3 * 3 * 2 * 16
+    said = {scheme: crossval.predictions(cross.comparisons["mlp"], results["mlp"], scheme) for scheme in row["schemes"]}
+    uar = {scheme: np.mean([metrics.uar_folds(one) for seed in said[scheme] for one in seed]) for scheme in said}
+    for scheme, figures in row["schemes"].items():
+        assert figures["uar"]["folds"] == pytest.approx(uar[scheme])
+        assert figures["models"] == (3 if scheme == "local" else 1)
+        assert len(figures["temperatures"]) == 4
+        assert figures["calibration"]["scaled"]["nll"] > 0
+        assert figures["gender"]["f"]["speakers"] == figures["gender"]["m"]["speakers"] == 2
+        assert figures["worst_speaker"]["uar"] == pytest.approx(min(figures["uar"]["by_fold"].values()))
+    gossip = row["schemes"]["gossip"]
+    assert gossip["gap_to_pooled"]["mean"] == pytest.approx(uar["gossip"] - uar["pooled"])
+    assert gossip["gain_over_local"]["mean"] == pytest.approx(uar["gossip"] - uar["local"])
+    assert row["schemes"]["local"]["gap_to_pooled"]["mean"] == pytest.approx(uar["local"] - uar["pooled"])
+    assert gossip["uar_worst_peer"] <= gossip["uar_mean_peer"]
+    assert gossip["messages_per_peer"] == 3 * 2
+    assert list(gossip["uar"]["by_enrolment"]) == ["1", "5", "10", "all", "none"]
+    assert gossip["uar"]["by_enrolment"]["all"] == gossip["uar"]["folds"]
+
+
+def test_the_tables_and_the_legend_say_it(done) -> None:
+    cross, results = done
+    document = crossval.tabulate(cross, results)
+    found = [crossval_text.of_models(document), *crossval_text.of_schemes(document["models"][0])]
+    assert [table.title for table in found] == ["UAR (a), unseen speakers", "mlp on functionals, normalisation speaker",
+                                                "recall", "whom it serves worse", "calibration"]
+    for table in found:
+        assert all(len(row) == len(table.head) for row in table.rows)
+    assert [row[0] for row in found[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
+    text = crossval_text.legend(document)
+    for part in ("36 held-out clips of 4 speakers in 4 of 4 folds, seeds 0, 1", "chance 0.333", "trained on: 0",
+                 "selection: none", "messages a peer", "give a test speaker's statistics   1: 0."):
+        assert part in text
+
+
+def test_a_row_a_prediction(done, tmp_path: Path) -> None:
+    cross, results = done
+    rows = list(crossval_text.rows(cross, results))
+    assert len(rows) == 36 * 2 * (1 + 1 + 1 + 3)
+    assert list(rows[0]) == ["corpus", "model", "scheme", "seed", "peer", "path", "speaker", "gender", "fold", "target",
+                             "predicted", "p_anger", "p_happiness", "p_sadness"]
+    for row in rows:
+        assert sum(float(row[key]) for key in row if key.startswith("p_")) == pytest.approx(1, abs=1e-5)
+        assert row["path"].startswith(f"{row['target']}/{row['speaker']}/")
+        assert row["speaker"] == f"speaker{row['fold']}"
+    assert {row["peer"] for row in rows if row["scheme"] == "local"} == {0, 1, 2}
+    assert {row["peer"] for row in rows if row["scheme"] != "local"} == {""}
+    one = [row for row in rows if (row["scheme"], row["seed"]) == ("pooled", 1)]
+    assert np.mean([row["target"] == row["predicted"] for row in one]) == pytest.approx(np.mean(
+        [metrics.accuracy(seed[0]) for seed in crossval.predictions(cross.comparisons["mlp"], results["mlp"], "pooled")
+         ][1]))
+
+
+def test_reliability_is_drawn_before_and_after(done) -> None:
+    cross, results = done
+    drawn = crossval_text.reliabilities(cross, results, "mlp")
+    assert list(drawn) == ["gossip", "fedavg", "pooled", "local"]
+    assert list(drawn["gossip"]) == ["before", "after scaling"]
+    assert drawn["local"]["before"].share.sum() == pytest.approx(1)
+
+
+def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
+    chosen, note = crossval._configured(config, "gru:training.lr=0.01", ["functionals", "mfcc+chroma"])
+    assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
+    assert chosen.peer.evaluate_every == 3
+    chosen, note = crossval._configured(config, "gru", ["functionals"])
+    assert chosen.features.kind == "mfcc"
+    assert note == "gru takes mfcc: it cannot be trained on functionals"
+    assert crossval._configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
+    own = crossval._configured(config, "gru:features.kind=logmel", ["functionals"])
+    assert (own[0].features.kind, own[1]) == ("logmel", "")
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"wanted": ["gosip"]}, "did you mean 'gossip'"), ({"wanted": []}, "at least one"),
+    ({"wanted": ["pooled", "pooled"]}, "each scheme once"), ({"models": ["mlp", "mlp"]}, "each model once"),
+    ({"inner": 5}, "5 inner folds need as many training speakers, and there are 3"),
+    ({"tune": "training.lr=0.1"}, "two values or more"), ({"seeds": 0}, "0 seeds"),
+])
+def test_wrong_calls_are_refused(config: Config, tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        crossval.prepare(config, tmp_path, **{"inner": 2, **changes})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="holds nothing out"):
+        crossval.prepare(config.with_settings(["corpus.split=none"]), tmp_path)
+
+
+@pytest.mark.timeout(180)  # on a busy machine: two models, tuned
+def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) -> None:
+    settings = [part for setting in (*PLAIN, "training.rounds=1") for part in ("--set", setting)]
+    arguments = ["--corpus", str(manifest), "--fold", "1", "--scheme", "pooled,gossip", "--seeds", "1", "--inner", "2",
+                 "--model", "mlp,mlp:model.hidden=[4,4]", "--tune", "training.lr=0.01,0.1", "--workers", "1",
+                 "--out", str(tmp_path), *settings]
+    result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [row["model"] for row in document["models"]] == ["mlp", "mlp:model.hidden=[4,4]"]
+    for row in document["models"]:
+        assert list(row["schemes"]) == ["gossip", "pooled"]
+        assert row["schemes"]["gossip"]["gain_over_local"] is None
+        assert row["schemes"]["gossip"]["tuned"][0] in ("training.lr=0.01", "training.lr=0.1")
+        assert "2 inner folds" in row["selection"]
+    assert document["models"][0]["parameters"] > document["models"][1]["parameters"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"crossval.json", "predictions.csv", "confusion-mlp.png", "calibration-mlp_model.hidden=_4_4_.png"} <= names
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 2 * 2 * 9
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/*.json")}
+    assert len(stored) == 2 * (2 + 2 * 2 * 2)
+    text = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
+    assert "gossip to pooled" in text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/*.json")} == stored
