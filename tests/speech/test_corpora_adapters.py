@@ -146,17 +146,21 @@ def test_jl_knows_female_from_male(tmp_path: Path) -> None:
 
 
 def test_nemo_reads_genders_where_they_are(tmp_path: Path) -> None:
-    touch(tmp_path, "samples/EB0_anger_1.wav", "samples/MK1_sadness_12.wav", "samples/MK1_boredom_1.wav")
+    touch(tmp_path, "samples/EB0_anger_1.wav", "samples/MK1_sadness_12.wav", "samples/MK1_boredom_1.wav",
+          "samples/KS0_surprised_26.wav")
     bare = load("nemo", tmp_path)
-    assert [clip.gender for clip in bare.clips] == ["", ""]
+    assert [(clip.emotion, clip.gender) for clip in bare.clips] == [("anger", ""), ("surprise", ""), ("sadness", "")]
+    assert reasons(bare) == {"samples/MK1_boredom_1.wav": "nEMO has no emotion 'boredom'"}
     assert "genders" in bare.notes[0]
+    write(tmp_path / "db.speaker.csv", "speaker,gender,age\nEB0,female,27\nKS0,male,23\nMK1,other,1\n")
+    assert [clip.gender for clip in load("nemo", tmp_path).clips] == ["f", "m", ""]
     write(tmp_path / "data.tsv", "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage\n"
                                  "EB0_anger_1.wav\tanger\tTo jest \"test\".\tto jest test\tEB0\tfemale\t22\n"
                                  "MK1_sadness_12.wav\tsadness\tŻółw\tżółw\tMK1\tmale\t33\n")
     for folder in (tmp_path, tmp_path / "samples"):
         corpus = load("nemo", folder)
-        assert [(c.speaker, c.gender) for c in corpus.clips] == [("EB0", "f"), ("MK1", "m")]
-        assert corpus.clips[1].transcript == "Żółw"
+        assert [(c.speaker, c.gender) for c in corpus.clips] == [("EB0", "f"), ("KS0", ""), ("MK1", "m")]
+        assert corpus.clips[2].transcript == "Żółw"
         assert corpus.notes == ()
     write(tmp_path / "data.tsv", "file\tspeaker\n")
     with pytest.raises(CorpusError, match=r"data\.tsv has no column 'file_id'"):

@@ -463,7 +463,7 @@ def test_audb_writes_tables_that_the_adapter_reads(tmp_path: Path, monkeypatch: 
     assert load("emodb", tmp_path).clips[0].votes == {"happiness": 0.9}
     with pytest.raises(CorpusError, match=r"audb cannot load emodb 9: Cannot find version '9'"):
         via_audb.fetch("emodb", tmp_path, "9")
-    with pytest.raises(CorpusError, match="it is for emodb, crema-d, ravdess"):
+    with pytest.raises(CorpusError, match="it is for emodb, crema-d, ravdess, nemo"):
         via_audb.fetch("savee", tmp_path)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from p2pser.errors import CorpusError
 from p2pser.speech.corpora.about import About
-from p2pser.speech.corpora.files import beside, by_names, counted, read_table
+from p2pser.speech.corpora.files import audformat_genders, beside, by_names, counted, read_table
 from p2pser.speech.manifest import Clip, Corpus, assemble
 
 ABOUT = About(
@@ -91,7 +91,7 @@ def load(data: Path, variant: str = "") -> Corpus:
     clips, left_out = by_names(data, parse, "named as in CREMA-D (1001_DFA_ANG_XX.wav)")
     demographics = beside(data, "VideoDemographics.csv")
     rows = read_table(demographics, ("actorid", "sex")) if demographics else []
-    sexes = {row["actorid"]: row["sex"].lower()[:1] for row in rows}
+    sexes = {row["actorid"]: row["sex"].lower()[:1] for row in rows} or audformat_genders(data)
     votes = _votes(data)
     clips = [dataclasses.replace(clip, gender=sexes.get(clip.speaker, ""), votes=votes.get(clip.path.stem, {}))
              for clip in clips]

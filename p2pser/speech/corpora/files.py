@@ -136,3 +136,11 @@ def read_table(path: Path, needed: tuple[str, ...], delimiter: str = ",") -> lis
     if missing:
         raise CorpusError(f"{path} has no column {missing[0]!r}: is it the corpus's own table?")
     return [row for row in rows if all(name in row for name in needed)]
+
+
+def audformat_genders(data: Path) -> dict[str, str]:
+    """Return each speaker's gender (f, m) from the table that corpora published with audformat have; else nothing."""
+    table = beside(data, "db.speaker.csv")
+    rows = read_table(table, ("speaker",)) if table else []
+    said = {row["speaker"]: row.get("gender", row.get("sex", "")).lower()[:1] for row in rows}
+    return {speaker: gender for speaker, gender in said.items() if gender in ("f", "m")}

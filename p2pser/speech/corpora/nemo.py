@@ -1,7 +1,7 @@
 """nEMO (Christop, LREC-COLING 2024): Polish, nine actors, six emotions.
 
-A name is speaker, emotion and number: ``EB0_anger_1.wav``. ``data.tsv`` beside the recordings has the speakers'
-genders and the texts.
+A name is speaker, emotion and number: ``EB0_anger_1.wav``, ``KS0_surprised_26.wav``. ``data.tsv`` beside the
+recordings has the speakers' genders and the texts; as audb has the corpus, ``db.speaker.csv`` the genders.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from p2pser.speech.corpora.about import About
-from p2pser.speech.corpora.files import beside, by_names, counted, read_table
+from p2pser.speech.corpora.files import audformat_genders, beside, by_names, counted, read_table
+from p2pser.speech.emotions import canonical
 from p2pser.speech.manifest import Clip, Corpus, assemble
 
 ABOUT = About(
@@ -40,9 +41,10 @@ def parse(path: Path) -> Clip | str:
     parts = _NAME.fullmatch(path.stem)
     if not parts:
         return "not named as in nEMO (e.g. EB0_anger_1.wav)"
-    if parts[2] not in EMOTIONS:
+    emotion = canonical(parts[2])  # surprise is written "surprised", the others as here
+    if emotion not in EMOTIONS:
         return f"nEMO has no emotion {parts[2]!r}"
-    return Clip(path=path, speaker=parts[1], emotion=parts[2], language="pl")
+    return Clip(path=path, speaker=parts[1], emotion=emotion, language="pl")
 
 
 def load(data: Path, variant: str = "") -> Corpus:
@@ -53,9 +55,9 @@ def load(data: Path, variant: str = "") -> Corpus:
     clips, left_out = by_names(data, parse, "named as in nEMO (EB0_anger_1.wav: speaker, emotion, number)")
     table = beside(data, "data.tsv")
     rows = read_table(table, ("file_id", "speaker_id", "gender"), "\t") if table else []
-    genders = {row["speaker_id"]: row["gender"].lower()[:1] for row in rows}
+    genders = {row["speaker_id"]: row["gender"].lower()[:1] for row in rows} or audformat_genders(data)
     texts = {Path(row["file_id"]).stem: row.get("raw_text", "") for row in rows}
     clips = [dataclasses.replace(clip, gender=genders.get(clip.speaker, ""), transcript=texts.get(clip.path.stem, ""))
              for clip in clips]
-    notes = [] if rows else ["without data.tsv beside the recordings genders and texts are not known"]
+    notes = [] if genders else ["without data.tsv beside the recordings genders and texts are not known"]
     return assemble("nemo", counted(len(clips), ABOUT.clips), clips, left_out, data, notes=notes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2pser.errors import ConfigError, CorpusError
 
-DATABASES = {"emodb": "emodb", "crema-d": "crema-d", "ravdess": "ravdess"}
+DATABASES = {"emodb": "emodb", "crema-d": "crema-d", "ravdess": "ravdess", "nemo": "nemo"}
 """What audb calls the corpora that adapters read as it keeps them."""
 
 
