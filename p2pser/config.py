@@ -231,6 +231,16 @@ class ModelSettings(Section):
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
                 "of the whole one. One number is this peer's (in simulate, compare and demo everybody's), several are "
                 "those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
+    rescale: bool = _shared(False, "multiply the hidden activations of a network of width w by 1 / w (HeteroFL); wide "
+                                   "networks that learn together with narrow ones were better without")
+
+    kernel: Literal["linear", "rbf"] = _shared("rbf", "svm: linear, or rbf by orthogonal random features")
+    svm_c: float = _shared(1.0, "svm: C, the weight of the clips' errors against the margin; it takes the place of "
+                                "training.weight_decay", gt=0)
+    gamma: float | None = _shared(None, "svm: linear: gamma x.y; rbf: exp(-gamma |x - y|^2); default: 1 / number of "
+                                        "features, which are normalised", gt=0)
+    random_features: int = _shared(8192, "svm: cosines and sines together that stand for the rbf kernel", ge=2,
+                                   multiple_of=2)
 
     trees_depth: int = _shared(3, "xgb: levels of inner nodes of a tree", ge=1, le=8)
     trees_eta: float = _shared(0.3, "xgb: step of a round; each of N peers' trees counts eta / N of what it found", gt=0)

@@ -13,9 +13,9 @@ from torch import Tensor, cat, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Conv2d, Linear
-from p2pser.models.widths import only, units
+from p2pser.models.widths import only, scale, units
 
-SETTINGS = ("hidden", "dropout", "width")
+SETTINGS = ("hidden", "dropout", "width", "rescale")
 """The fields of ``model`` that count."""
 
 CHANNELS = (16, 32, 64, 128)
@@ -76,4 +76,4 @@ def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Mo
     per_group = [whole // math.gcd(whole, 8) for whole in channels]
     kept = tuple(units(whole, only(settings), size) for whole, size in zip(channels, per_group))
     groups = tuple(count // size for count, size in zip(kept, per_group))
-    return CNN2d(kept, groups, classes, settings.dropout, channels[-1] / kept[-1])
+    return CNN2d(kept, groups, classes, settings.dropout, scale(settings, channels[-1], kept[-1]))

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Linear
-from p2pser.models.widths import only, units
+from p2pser.models.widths import only, scale, units
 
-SETTINGS = ("hidden", "dropout", "width")
+SETTINGS = ("hidden", "dropout", "width", "rescale")
 """The fields of ``model`` that count."""
 
 
@@ -31,10 +31,10 @@ class MLP(nn.Module):
         self.scales = scales or (1.0,) * len(hidden)
 
     def forward(self, features: Tensor) -> Tensor:
-        for layer, scale in zip(self.hidden, self.scales):
+        for layer, factor in zip(self.hidden, self.scales):
             features = layer(features).relu_()
-            if scale != 1:
-                features = features * scale
+            if factor != 1:
+                features = features * factor
             if self.training and self.dropout:
                 features = nn.functional.dropout(features, self.dropout)
         return self.head(features)  # type: ignore[no-any-return]
@@ -49,5 +49,5 @@ def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Mo
                          "set features.kind=functionals or model.name=cnn2d")
     width = only(settings)
     hidden = tuple(units(whole, width) for whole in settings.hidden)
-    scales = tuple(whole / kept for whole, kept in zip(settings.hidden, hidden))
+    scales = tuple(scale(settings, whole, kept) for whole, kept in zip(settings.hidden, hidden))
     return MLP(shape[0], hidden, classes, settings.dropout, scales)

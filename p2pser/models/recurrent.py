@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
 from p2pser.models.layers import Linear, dropped
+from p2pser.models.widths import only, scale, units
 
 ALIKE = 1e-3
 """Frames whose features differ by less, in standard deviations, are taken for the same silence."""
 
-SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
+SETTINGS = ("hidden", "dropout", "stride", "bidirectional", "width", "rescale")
 """The fields of ``model`` that count."""
 
 
@@ -98,25 +99,31 @@ class Recurrent(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
     The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention over the steps of the
-    clip (not its padding); dropout before each layer but the first, and before the linear head.
+    clip (not its padding); dropout before each layer but the first, and before the linear head. scales: what the states
+    of each layer are multiplied by (``models.widths``); default 1.
     """
 
     def __init__(self, layer: type[GRU | LSTM], bands: int, hidden: tuple[int, ...], classes: int, *, stride: int,
-                 bidirectional: bool, dropout: float) -> None:
+                 bidirectional: bool, dropout: float, scales: tuple[float, ...] = ()) -> None:
         super().__init__()
         outputs = [width * (2 if bidirectional else 1) for width in hidden]
         self.layers = nn.ModuleList(
             layer(before, width, bidirectional) for before, width in zip([bands, *outputs], hidden))
         self.attention = Attention(outputs[-1])
         self.head = Linear(outputs[-1], classes)
+        for reader in (*self.layers[1:], self.attention.score, self.head):
+            reader.sources = 2 if bidirectional else 1
         self.stride = stride
         self.dropout = dropout
+        self.scales = scales or (1.0,) * len(hidden)
 
     def forward(self, features: Tensor) -> Tensor:
         frames = steps(features, self.stride)
         states = frames
         for number, layer in enumerate(self.layers):
             states = layer(dropped(states, self.dropout, self.training) if number else states)
+            if self.scales[number] != 1:
+                states = states * self.scales[number]
         pooled = self.attention(states, padding(frames))
         return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
 
@@ -138,5 +145,7 @@ def make(layer: type[GRU | LSTM], settings: ModelSettings, shape: tuple[int, ...
                          "set features.kind=mfcc or model.name=mlp")
     if not settings.hidden:
         raise ModelError(f"model {settings.name!r} needs at least one recurrent layer; set model.hidden=[64]")
-    return Recurrent(layer, shape[0], settings.hidden, classes, stride=settings.stride,
-                     bidirectional=settings.bidirectional, dropout=settings.dropout)
+    hidden = tuple(units(whole, only(settings)) for whole in settings.hidden)
+    scales = tuple(scale(settings, whole, kept) for whole, kept in zip(settings.hidden, hidden))
+    return Recurrent(layer, shape[0], hidden, classes, stride=settings.stride, bidirectional=settings.bidirectional,
+                     dropout=settings.dropout, scales=scales)

@@ -1,8 +1,12 @@
 """Networks of different widths, one inside the other: the first units of every hidden layer, inputs and outputs whole.
 
 A network of width w has the share w of the hidden units of the whole one, and each of its parameters is one of the
-whole network's. Its hidden activations are multiplied by 1 / w, as those that dropout leaves are: sums over fewer
-units then have the size that the next layer knows. The scale belongs to the network, in training and in use.
+whole network's.
+
+With ``model.rescale`` its hidden activations are multiplied by 1 / w, as those that dropout leaves are: sums over fewer
+units then have the size that the next layer knows. The scale belongs to the network, in training and in use. Without
+it, the default, a wide network is the narrow one's sum and what its other units add: they learn what is left over,
+where with it they have to match, and few peers teach them (RAVDESS: ``benchmarks/widths.py``).
 
 Source: E. Diao, J. Ding, V. Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for
 Heterogeneous Clients", ICLR 2021 (there the scale is used in training only, as all are evaluated as the whole network).
@@ -19,7 +23,7 @@ from p2pser.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NARROWED = ("mlp", "cnn2d")
+NARROWED = ("mlp", "cnn2d", "gru", "lstm")
 """Families that can be narrowed."""
 
 
@@ -65,6 +69,11 @@ def units(whole: int, width: float, multiple: int = 1) -> int:
     (32, 3, 16)
     """
     return min(whole, max(1, math.floor(whole / multiple * width + 0.5)) * multiple)
+
+
+def scale(settings: ModelSettings, whole: int, kept: int) -> float:
+    """Return what the activations of a layer are multiplied by that has kept so many of the whole one's units."""
+    return whole / kept if settings.rescale else 1.0
 
 
 def held(whole: nn.Module, narrow: nn.Module) -> Tensor:

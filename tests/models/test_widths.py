@@ -11,7 +11,7 @@ from p2pser.errors import ConfigError, ModelError
 from p2pser.models.rows import Schema
 from p2pser.models.widths import NARROWED, held, of_width, only, units, widths
 
-SHAPES = {"mlp": (20,), "cnn2d": (16, 24), "gru": (16, 24)}
+SHAPES = {"mlp": (20,), "cnn2d": (16, 24), "gru": (16, 24), "lstm": (16, 24)}
 FAMILIES = list(NARROWED)
 
 
@@ -37,12 +37,14 @@ def test_a_narrow_row_has_as_many_parameters_as_the_narrow_network_and_lies_insi
     assert bool((kept & ~wider).sum() == 0)
 
 
-def test_an_mlp_of_half_the_width_is_the_whole_one_without_its_other_units():
-    whole, narrow, _ = inside("mlp", 0.5, hidden=(8, 6))
+@pytest.mark.parametrize("rescale", [False, True])
+def test_an_mlp_of_half_the_width_is_the_whole_one_without_its_other_units(rescale):
+    whole, narrow, _ = inside("mlp", 0.5, hidden=(8, 6), rescale=rescale)
+    factor = 2 if rescale else 1
     x = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        first = whole.hidden[0](x).relu()[:, :4] * 2
-        second = (first @ whole.hidden[1].weight[:3, :4].T + whole.hidden[1].bias[:3]).relu() * 2
+        first = whole.hidden[0](x).relu()[:, :4] * factor
+        second = (first @ whole.hidden[1].weight[:3, :4].T + whole.hidden[1].bias[:3]).relu() * factor
         expected = second @ whole.head.weight[:, :3].T + whole.head.bias
         torch.testing.assert_close(narrow(x), expected)
 
@@ -60,15 +62,38 @@ def test_a_cnn_keeps_its_channels_in_groups_of_the_same_size():
         torch.testing.assert_close(narrow.norms[0](narrow.convolutions[0](maps)), of_whole)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_where_all_units_are_alike_fewer_of_them_answer_the_same(name):
-    whole, narrow, kept = inside(name, 0.5, hidden=(8, 6) if name == "mlp" else (16, 24))
+@pytest.mark.parametrize("name", ["mlp", "cnn2d"])
+def test_rescaled_fewer_units_that_are_all_alike_answer_as_all_of_them_do(name):
+    whole, narrow, kept = inside(name, 0.5, hidden=(8, 6) if name == "mlp" else (16, 24), rescale=True)
     row = torch.ones(Schema.of(whole).size)
     Schema.of(whole).bind(whole, row)
     Schema.of(narrow).bind(narrow, row[kept].contiguous())
     x = torch.randn(5, *SHAPES[name], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(narrow(x), whole(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_recurrent_network_keeps_the_first_units_of_each_gate_and_of_each_direction(name, bidirectional):
+    """Where the units that are left out say nothing to those that stay, these do what they did."""
+    settings = {"hidden": (8, 6), "bidirectional": bidirectional}
+    whole, narrow, kept = inside(name, 0.5, **settings)
+    for layer, count in zip(whole.layers, (8, 6)):
+        with torch.no_grad():
+            for own, parameter in layer.named_parameters():
+                if own.startswith("weight_hh"):
+                    parameter[:, count // 2:] = 0
+    with torch.no_grad():
+        directions = 2 if bidirectional else 1
+        for reader, count in ((whole.layers[1], 8), (whole.attention.score, 6), (whole.head, 6)):
+            for own, parameter in reader.named_parameters():
+                if own.startswith("weight_ih") or own == "weight":
+                    parameter.view(len(parameter), directions, count)[:, :, count // 2:] = 0
+    Schema.of(narrow).bind(narrow, Schema.of(whole).flatten(whole)[kept].contiguous())
+    x = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(narrow(x), whole(x))
 
 
 def test_units_are_a_share_and_at_least_one_multiple():
@@ -86,10 +111,9 @@ def test_the_setting_says_one_width_for_all_or_one_each():
     assert only(of_width(several, 0.25)) == 0.25
 
 
-def test_families_of_one_width_say_so(monkeypatch):
-    monkeypatch.setattr("p2pser.models.widths.NARROWED", ("mlp",))
-    with pytest.raises(ModelError, match=r"'cnn2d' comes in one width.*mlp"):
-        network("cnn2d", 0.5)
+def test_families_of_one_width_say_so():
+    with pytest.raises(ModelError, match=r"'cnn1d' comes in one width.*mlp"):
+        models.build(ModelSettings(name="cnn1d", width=0.5), (16, 24), 4, seed=3)
 
 
 def test_networks_that_do_not_fit_into_each_other_are_refused():
