@@ -27,7 +27,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         figures.append(make(width, height))
         return figures[-1]
 
-    monkeypatch.setattr(plots, "_figure", keep)
+    monkeypatch.setattr(plots, "new_figure", keep)
     return figures
 
 
