@@ -57,7 +57,8 @@ class LocalPeers:
             os.environ.setdefault(name, str(self._config.training.threads))
         os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: else each thread of each peer has a heap of its own
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])
+        # Before our own, which freezes what there is; where it is not installed, a peer says so.
+        context.set_forkserver_preload([*(["xgboost"] if self._config.model.name == "xgb" else []), PRELOAD])
         for peer in self._ids:
             here, there = context.Pipe(duplex=False)
             process = context.Process(target=_child, args=(self._config, self._topology, peer, self._fresh, there),

@@ -1,0 +1,37 @@
+"""Trees between real processes, one of which is killed (what all do undisturbed or resumed: ``test_algorithms``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from p2pser.topology.spec import load
+
+pytest.importorskip("xgboost", reason="the extra trees is not installed")
+
+PEERS, ROUNDS, VICTIM = 6, 12, 2
+
+
+def test_the_living_end_with_the_same_bytes(real: Any) -> None:
+    config = real.config("out", "model.name=xgb", "model.trees_depth=2", "model.trees_eta=1", "network.ping_after=0.3",
+                         "network.suspect_after=1.0", "network.dead_after=3.0", peers=PEERS)
+
+    def kill(peers: Any, record: dict[str, Any]) -> None:
+        if record["reporter"] == VICTIM and "kind" not in record and record["round"] == 3:
+            peers.kill(VICTIM)
+
+    story = real.run(config, load("ring", peers=PEERS), kill)
+    living = [i for i in range(PEERS) if i != VICTIM]
+    assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [VICTIM] for i in living}, str(story)
+    files = {(real.peer_folder(config, i) / "model" / "model.safetensors").read_bytes() for i in living}
+    assert len(files) == 1
+    grown = (real.row(config, 0).view(ROUNDS, PEERS, -1) != 0).any(2)
+    assert torch.all(grown[:4])
+    assert torch.all(grown[:, living])
+    assert not torch.any(grown[5:, VICTIM])
+    for one in story.summaries.values():
+        assert one["consensus"]
+        assert one["consensus_distance"] == 0.0
+        assert one["uar"] > 0.5
