@@ -316,6 +316,10 @@ class TrainingSettings(Section):
         "FedProx's mu: pulls each local step back to the parameters that the round began with; 0: not", ge=0)
     schedule: Literal["constant", "cosine"] = _shared("cosine", "learning rate over the rounds")
     label_smoothing: float = _shared(0.1, "share of the target spread over all classes", ge=0, lt=1)
+    fine_tune: int = Field(
+        0, ge=0, description="steps on the peer's own clips after the final consensus, which make a personal model "
+                             "beside the common one")
+    fine_tune_lr: float = Field(0.01, gt=0, description="learning rate of fine_tune")
     threads: int = Field(1, ge=1, description="torch threads of one peer process")
 
 

@@ -122,6 +122,8 @@ def check(method: Algorithm, config: Config, topology: Topology) -> Iterable[str
                           f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
                           "which weighs by itself")
     sharing.check(config.gossip.algorithm, method, topology, widths(config.model, topology.size), config.gossip.share)
+    if config.training.fine_tune and method.boosts:
+        raise ConfigError("training.fine_tune takes steps on parameters, and trees have none: set training.fine_tune=0")
     return method.check(config, topology)
 
 

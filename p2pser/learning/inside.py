@@ -21,14 +21,14 @@ class Inside(Learner):
     def __init__(self, narrow: Learner, network: Nested, whole: Schema) -> None:
         vars(self).update(vars(narrow))
         self.schema = whole
-        self._narrow = narrow
+        self.narrow = narrow
         self._own = network.held.nonzero()[:, 0]
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
         """Train the narrow network's entries of ``row`` (D,) in place; see ``Learner.train_``."""
         own, kept = row[self._own], {name: self._part(value) for name, value in memory.items()}
-        loss = self._narrow.train_(own, kept, round, report, None if correction is None else correction[self._own])
+        loss = self.narrow.train_(own, kept, round, report, None if correction is None else correction[self._own])
         row[self._own] = own
         for name, value in kept.items():
             memory[name][self._own if len(memory[name]) == self.schema.size else slice(None)] = value
@@ -36,7 +36,7 @@ class Inside(Learner):
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,), 0 where the narrow network has no parameter; see ``Learner.gradient``."""
-        found, loss = self._narrow.gradient(row[self._own], round, step)
+        found, loss = self.narrow.gradient(row[self._own], round, step)
         gradient = torch.zeros_like(row)
         gradient[self._own] = found
         return gradient, loss

@@ -19,7 +19,8 @@ FINISHED = "finished.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
-OURS = (RUN, FINISHED, CHECKPOINTS, MODEL, "metrics.jsonl", "events.jsonl")
+PERSONAL = "personal"
+OURS = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, "metrics.jsonl", "events.jsonl")
 """What ``--fresh`` removes: all that a peer writes but the count of starts, which only ever grows."""
 
 
@@ -30,6 +31,7 @@ class PeerFolder:
         self.path: Path = config.peer.out / config.name / f"peer-{me}"
         self.checkpoints = self.path / CHECKPOINTS
         self.model = self.path / MODEL
+        self.personal = self.path / PERSONAL
         self._lock: IO[bytes] | None = None
         settings = config.shared()
         if (width := widths(config.model, topology.size)[me]) != 1:  # checkpoints are rows of that width

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -27,8 +27,9 @@ from p2pser.gossip.table import algorithm, check
 from p2pser.learning.answers import Answers
 from p2pser.learning.census import census_sums, read_census
 from p2pser.learning.inference import logits
-from p2pser.learning.learner import LocalWork
+from p2pser.learning.learner import Learner, LocalWork
 from p2pser.learning.local import learner
+from p2pser.learning.personal import fine_tuned
 from p2pser.models.directory import Card, Origin, save
 from p2pser.models.nested import Nested, nest
 from p2pser.models.rows import digest
@@ -92,6 +93,7 @@ class Peer:
         self._pinned: list[int] | None = None
         self._parts: Parts | None = None
         self._sketch: Sketch | None = None
+        self._own_row: Tensor | None = None
         self._keep = setup.kept_checkpoints(setup.lead(topology), config.peer.checkpoint_every)
 
     def interrupt(self) -> None:
@@ -232,7 +234,16 @@ class Peer:
                                            tuple(sorted(set(topology.graph) - reached)))
         mixer.enter(Phase.END, rounds + 1)
         save(self.folder.model, final.rows[0], self._schema, self._card())
+        self._personal(final.rows[0], local.learners[0])
         return final
+
+    def _personal(self, row: Tensor, learner: Learner) -> None:
+        """Write this peer's own model beside the common one, where one is asked for."""
+        if steps := self.config.training.fine_tune:
+            self._own_row = fine_tuned(learner, row.to(torch.float32))
+            card = replace(self._card(), selection=f"the consensus after the last round, then {steps} steps on peer "
+                                                   f"{self.me}'s own clips")
+            save(self.folder.personal, self._own_row, self._schema, card)
 
     def _share(self, mixer: NetworkMixer, call: setup.RollCall) -> Parts | None:
         """Let the mixer exchange what we share of our rows with each neighbour, now that all widths are known."""
@@ -361,6 +372,8 @@ class Peer:
             "left_out": [[list(step), peer, fate.value] for step, peer, fate in mixer.left_out],
             "peers_dead": list(final.dead), "wall_s": seconds, "out": str(self.folder.path),
         }
+        if self._own_row is not None:
+            summary |= {"personal": str(self.folder.personal), "uar_personal": self._measured(self._own_row)["uar"]}
         if self._driver is not None:
             summary["asynchronous"] = self._driver.report()
         if not final.converged and self._algorithm.consensus:

@@ -31,6 +31,7 @@ from p2pser.learning.answers import Answers, Ccc, ccc_of_several
 from p2pser.learning.census import Census, census_sums, columns, read_census
 from p2pser.learning.learner import LocalWork
 from p2pser.learning.metrics import Predictions
+from p2pser.learning.personal import fine_tuned
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.models.xgb import sized
@@ -124,6 +125,9 @@ class Run:
     """By width, the whole one among them."""
     final_answers: tuple[Answers, ...] = ()
     """Each living peer's after the final consensus, where not all end with the same model."""
+    personal: Tensor | None = None
+    """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
+    personal_answers: tuple[Answers, ...] = ()
 
 
 def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
@@ -296,6 +300,9 @@ def simulate(
     row, ended = network.own(final.rows[widest].to(torch.float32)), final.rows[list(living)]
     mean = method.mean if mixed is None else partial(mean_of, mixed=mixed)
     answers = bench.answers(final.rows[widest], widest) if bench.tests and one_model else None
+    personal = None
+    if config.training.fine_tune:
+        personal = torch.stack([fine_tuned(bench.local.learners[i], final.rows[i].to(torch.float32)) for i in living])
     return Run(
         config=config,
         topology=topology,
@@ -325,6 +332,9 @@ def simulate(
         widths=tuple(bench.widths[i] for i in range(peers)),
         networks=bench.networks,
         final_answers=tuple(bench.answers(final.rows[i], i) for i in living) if bench.tests and parts else (),
+        personal=personal,
+        personal_answers=() if personal is None or not bench.tests
+        else tuple(bench.answers(own, i) for i, own in zip(living, personal)),
     )
 
 
