@@ -1,0 +1,87 @@
+"""``p2pser crosscorpus``: a model of each corpus and one of all together, tested on each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+
+
+@click.command()
+@click.option("--topology", default="ring", show_default=True, help="Topology file or the name of a shipped one.")
+@click.option("--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Number of peers a corpus.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
+              help="How many seeds, counted from --seed on.")
+@click.option("--folds", default="all", show_default=True, metavar="all|0,1,...", help="Folds to average over.")
+@click.option("--others/--no-others", default=True, show_default=True,
+              help="Also train on all corpora but the tested one.")
+@click.option("--pooled", is_flag=True, help="Also train one model on all clips on one heap.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@json_option
+@run_options
+def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool, pooled: bool, workers: int | None,
+                as_json: bool, **options: Any) -> None:
+    """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
+
+    Each corpus has --peers peers; all runs are tested on the same clips of speakers that none has heard, of the
+    emotions that all corpora have (corpus.map merges some). --out is the folder of the matrix [default:
+    runs/crosscorpus]: matrix.json, matrix.png and a file a finished run. A second call with the same settings computes
+    only what is missing.
+
+    Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
+    """
+    from p2pser.experiments import crosscorpus as experiment
+    from p2pser.experiments.matrix_picture import matrix_picture
+    from p2pser.peer.files import write_json
+
+    out = options["out"] or Path("runs") / "crosscorpus"
+    config = run_configuration(options)
+    matrix = experiment.prepare(config, topology, peers, seeds, folds, out, others=others, pooled=pooled, progress=True)
+    results = _run(matrix, workers)
+    document = {**experiment.tabulate(matrix, results), "out": str(out)}
+    write_json(out / "matrix.json", document)
+    matrix_picture(out / "matrix.png", document)
+    if as_json:
+        print_json(document)
+        return
+    _print(document)
+    note(f"written to {out}: matrix.json, matrix.png")
+
+
+def _run(matrix: Any, workers: int | None) -> Any:
+    """Run the jobs under a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from p2pser.experiments import crosscorpus as experiment
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("runs", total=matrix.jobs)
+
+        def done(name: str, job: Any, found: bool) -> None:
+            bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}")
+
+        return experiment.run(matrix, workers=workers, done=done)
+
+
+def _print(document: Any) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from p2pser.experiments.crosscorpus import legend, text_rows
+
+    head, rows = text_rows(document)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(*row, end_section=number in (len(document["corpora"]) - 1, len(rows) - 2))
+    # Never cut, not even where the terminal is narrow: the numbers are the result.
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
+    click.echo(legend(document))
