@@ -24,8 +24,8 @@ SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
 class CRNN(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
-    The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution, GroupNorm, ReLU, the maximum of every
-    ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is left of bands and channels goes through
+    The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution (the first of every second
+    band), GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is left of bands and channels goes through
     a GRU, then attention over the steps of the clip (not its padding), dropout, a linear head.
     """
 
@@ -33,8 +33,10 @@ class CRNN(nn.Module):
                  bidirectional: bool, dropout: float) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            Conv2d(before, after, 3, padding=1, bias=False) for before, after in zip((1, *channels), channels))
+            Conv2d(before, after, 3, stride=(2 if before == 1 else 1, 1), padding=1, bias=False)
+            for before, after in zip((1, *channels), channels))
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(after, 8), after) for after in channels)
+        bands = (bands + 1) // 2
         for _ in channels:
             bands = max(1, bands // POOL)
         outputs = units * (2 if bidirectional else 1)
