@@ -24,17 +24,18 @@ SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
 class CRNN(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
-    The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution (the first of every second
-    band), GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is left of bands and channels goes through
-    a GRU, then attention over the steps of the clip (not its padding), dropout, a linear head.
+    The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution (the first at every second band),
+    GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is
+    left of bands and channels goes through a GRU, then attention over the steps of the clip (not its padding), dropout,
+    a linear head.
     """
 
     def __init__(self, bands: int, channels: tuple[int, ...], units: int, classes: int, *, stride: int,
                  bidirectional: bool, dropout: float) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            Conv2d(before, after, 3, stride=(2 if before == 1 else 1, 1), padding=1, bias=False)
-            for before, after in zip((1, *channels), channels))
+            Conv2d(before, after, 3, stride=(1 if number else 2, 1), padding=1, bias=False)
+            for number, (before, after) in enumerate(zip((1, *channels), channels)))
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(after, 8), after) for after in channels)
         bands = (bands + 1) // 2
         for _ in channels:
