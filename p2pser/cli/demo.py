@@ -71,11 +71,15 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         table.add_column(column, justify="right")
     names = {"consensus": "consensus model of the peers", "mean_peer": "mean peer before the final consensus",
              "worst_peer": "worst peer before the final consensus", "local_only": "local-only (mean)",
-             "pooled": "pooled: all clips on one heap"}
+             "fine_tuned": "personal models (mean)", "pooled": "pooled: all clips on one heap"}
     for key, name in names.items():
+        if key not in result["uar"]:
+            continue
         values = [result["uar"][key]] * (result["uar"]["consensus"] is not None)
         values += list((rated.get(key) or dict.fromkeys(dimensions)).values()) if rated else []
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
+    for width, uar in result["uar_by_width"].items():
+        table.add_row(f"consensus model of width {width}", f"{uar:.3f}", *("–" for _ in dimensions))
     console = Console()
     console.print(table)
     dead = ", ".join(map(str, result["peers_dead"])) or "none"

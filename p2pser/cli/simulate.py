@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     """Run all peers in one process: the same algorithms and local work as between processes, without a network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
-    honest peer's where there is none: with hostile peers or a robust algorithm).
+    honest peer's where there is none: with hostile peers, a robust algorithm or gossip.share), and model-WIDTH/ of each
+    smaller size (model.width).
 
     Example: p2pser simulate --topology ring.yaml --peers 8
     """
@@ -147,9 +150,11 @@ def _document(run: Any) -> dict[str, Any]:
             "consensus": metrics.uar_pooled(run.predictions) if run.predictions is not None and agreed else None,
             "mean_peer": sum(each) / len(each) if each else None,
             "worst_peer": min(each) if each else None,
+            **({"fine_tuned": _mean_uar(run.personal_answers)} if run.personal is not None else {}),
             "local_only": None,
             "pooled": None,
         },
+        "uar_by_width": _by_width(run),
         "ccc": None if rated is None else {
             "consensus": rated if agreed else None, "mean_peer": mean, "worst_peer": worst, "local_only": None,
             "pooled": None,
@@ -179,11 +184,32 @@ def _document(run: Any) -> dict[str, Any]:
     }
 
 
+def _mean_uar(answers: Any) -> float | None:
+    known = [one.uar for one in answers if one.uar is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _by_width(run: Any) -> dict[str, float | None]:
+    """The mean UAR of the models of each width at the end, where there are several widths."""
+    of = {width: [one for i, one in zip(run.living, run.final_answers) if run.widths[i] == width]
+          for width in sorted(set(run.widths))}
+    return {f"{width:g}": _mean_uar(answers) for width, answers in of.items()} if len(of) > 1 else {}
+
+
+def _models(run: Any) -> Iterator[tuple[str, float, Any]]:
+    """Yield (folder, width, row) of the widest model, and of one of each other width."""
+    by_width = {run.widths[i]: i for i in reversed(run.living)}
+    for width in sorted(by_width, reverse=True):
+        row = run.networks[width].own(run.final.rows[by_width[width]].float())
+        yield "model" if width == max(by_width) else f"model-{width:g}", width, row
+
+
 def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
     """Write the run's history, picture and model."""
     from p2pser.experiments.plots import MEAN_CCC, UAR, run_picture
     from p2pser.learning.answers import in_short
     from p2pser.models import directory
+    from p2pser.models.widths import of_width
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(round.to_dict()) for round in run.history]
@@ -204,15 +230,17 @@ def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
     )
     card = directory.Card.of(run.config, run.federation, run.statistics, peers=document["peers"],
                              topology=document["topology"], simulated=True)
-    if (folder / "model" / directory.CARD).is_file():  # of the simulation before
-        shutil.rmtree(folder / "model")
-    directory.save(folder / "model", run.row, run.schema, card)
+    for before in (folder / "model", *folder.glob("model-*")):  # of the simulation before
+        if (before / directory.CARD).is_file():
+            shutil.rmtree(before)
+    for name, width, row in _models(run):
+        directory.save(folder / name, row, run.networks[width].schema, replace(card, model=of_width(card.model, width)))
 
 
 def _print(document: dict[str, Any]) -> None:
     uar = document["uar"]
     names = {"consensus": "consensus model", "mean_peer": "mean peer", "worst_peer": "worst peer",
-             "local_only": "local-only (mean)", "pooled": "pooled"}
+             "fine_tuned": "personal (mean)", "local_only": "local-only (mean)", "pooled": "pooled"}
     said = ", ".join(document["test_speakers"])
     kind = " (synthetic: for trying the system only)" if document["synthetic"] else ""
     ccc = document["ccc"] or {}
@@ -222,11 +250,16 @@ def _print(document: dict[str, Any]) -> None:
     if ccc:
         click.echo(f"  {'':<18} " + "  ".join(f"{column:>5}" for column in columns))
     for key, name in names.items():
+        if key not in uar:
+            continue
         values = [uar[key]] * bool(document["labels"]) + list((ccc.get(key) or {}).values())
         shown = ["–" if value is None else f"{value:.3f}" for value in values]
         if any(value is not None for value in values):
             click.echo(f"  {name:<18} " + "  ".join(f"{text:>{max(5, len(column))}}"
                                                     for text, column in zip(shown, columns)))
+    for width, value in document["uar_by_width"].items():
+        if value is not None:
+            click.echo(f"  {f'width {width}':<18} {value:.3f}")
     chance = f"chance {1 / len(document['labels']):.3f}, " if document["labels"] else ""
     click.echo(f"{chance}normalisation {document['normalise']}, test speakers that "
                f"were trained on: {document['speaker_overlap']}")

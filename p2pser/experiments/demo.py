@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from p2pser.config import Config
 from p2pser.errors import ConfigError, P2PSERError
 from p2pser.learning.answers import in_short
+from p2pser.models.widths import widths
 from p2pser.peer.files import write_json
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.sketch import consensus_distance
@@ -188,13 +190,15 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
             "consensus": float(np.mean(consensus)) if consensus else None,
             "mean_peer": float(np.mean(survivors)) if survivors else None,
             "worst_peer": min(survivors) if survivors else None,
+            **({"fine_tuned": _mean([one["uar_personal"] for one in ended])} if config.training.fine_tune else {}),
             **{name.replace("-", "_"): score and score.uar for name, score in baselines.items()},
         },
         "ccc": None if ccc_agreed is None else {
             "consensus": ccc_agreed, "mean_peer": ccc_mean, "worst_peer": ccc_worst,
             **{name.replace("-", "_"): score and score.ccc for name, score in baselines.items()},
         },
-        "consensus_distance": model_distance([Path(one["model"]) for one in ended]),
+        "uar_by_width": _by_width(config, topology, ended),
+        "consensus_distance": _distance(config, ended),
         "bytes_per_peer": round(float(np.mean([one["bytes_sent"] for one in ended]))),
         "messages_late": sum(one["messages_late"] for one in ended),
         "peers_dead": dead,
@@ -209,11 +213,41 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
     }
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _by_width(config: Config, topology: Topology, ended: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The UAR of each size's consensus model, where there are several sizes."""
+    sizes = widths(config.model, topology.size)
+    uars: dict[float, list[float]] = {}
+    for one in ended:
+        if one["uar"] is not None:
+            uars.setdefault(sizes[one["peer"]], []).append(one["uar"])
+    return {f"{width:g}": float(np.mean(uars[width])) for width in sorted(uars)} if len(set(sizes)) > 1 else {}
+
+
+def _distance(config: Config, ended: Sequence[Mapping[str, Any]]) -> float:
+    """The distance of the peers' models; where they keep parameters to themselves, of what they share (a bound)."""
+    if config.gossip.share != ("all",):
+        return max(math.nan if one["consensus_distance"] is None else one["consensus_distance"] for one in ended)
+    return model_distance([Path(one["model"]) for one in ended])
+
+
 def model_distance(models: Sequence[Path]) -> float:
-    """Return sqrt(mean_i ||x_i - mean||^2) / ||mean|| over the parameters of model directories."""
-    rows = np.stack([np.concatenate([*_parameters(path)]) for path in models])
-    mean = rows.mean(axis=0)
-    return float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean()) / np.linalg.norm(mean))
+    """Return sqrt(mean_i ||x_i - mean||^2) / ||mean|| over the parameters of model directories; of several sizes the
+    largest.
+    """
+    by_size: dict[int, list[np.ndarray]] = {}
+    for path in models:
+        row = np.concatenate([*_parameters(path)])
+        by_size.setdefault(len(row), []).append(row)
+    distances = []
+    for rows in map(np.stack, by_size.values()):
+        mean = rows.mean(axis=0)
+        distances.append(float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean()) / np.linalg.norm(mean)))
+    return max(distances)
 
 
 def _parameters(path: Path) -> Iterator[np.ndarray]:
