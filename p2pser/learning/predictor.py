@@ -226,7 +226,9 @@ def files(paths: Paths) -> list[Path]:
         if path.is_dir():
             found += recordings(path)
         elif path.suffix.lower() in (".csv", ".tsv"):
-            found += [clip.path for clip in read_manifest(path).clips]
+            listed = read_manifest(path)
+            # Those that are left out too: whoever reads them says why.
+            found += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
         elif path.suffix.lower() in LISTS:
             found += _listed(path)
         else:

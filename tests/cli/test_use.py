@@ -1,0 +1,163 @@
+"""``predict`` along time and into files, ``listen`` from a pipe."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from p2pser import models
+from p2pser.cli.listen import listen
+from p2pser.cli.predict import predict
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.rows import Schema
+from p2pser.speech import features
+from p2pser.speech.normalise import Statistics
+
+RATE = 16000
+SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
+
+
+def tone(seconds: float, pitch: float = 300.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of three emotions that expects speakers' statistics."""
+    path = tmp_path_factory.mktemp("models") / "model"
+    shape = features.shape(SETTINGS)
+    settings = ModelSettings(name="cnn2d", hidden=(4, 8))
+    network = models.build(settings, shape, models.outputs("both", 3), 0)
+    card = Card(("anger", "neutral", "sadness"), shape, settings, SETTINGS, "speaker",
+                Statistics(10, np.full(16, -40.0), np.full(16, 20.0)), Origin("tones", "1"), task="both")
+    directory.save(path, Schema.of(network).flatten(network), Schema.of(network), card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("talk") / "talk.wav"
+    soundfile.write(path, np.concatenate([tone(1.5), np.zeros(RATE, np.float32), tone(1.5, 2000.0)]), RATE)
+    return path
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def said(model: Path, *arguments: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(predict, [str(model), *map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_a_timeline_is_printed_written_and_drawn(model: Path, talk: Path, tmp_path: Path) -> None:
+    table, plot = tmp_path / "out" / "talk.csv", tmp_path / "talk.png"
+    code, out, err = said(model, talk, "--window", 0.5, "--hop", 0.5, "--csv", table, "--plot", plot)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert len(lines) == 8
+    assert [line for line in lines if line.endswith("(silence)")] == lines[3:5]
+    assert "arousal" in lines[0]
+    rows = read(table)
+    assert [(float(row["start"]), float(row["end"])) for row in rows] == [(k / 2, k / 2 + 0.5) for k in range(8)]
+    assert rows[3]["label"] == rows[3]["p_anger"] == rows[3]["arousal"] == ""
+    assert sum(float(rows[0][f"p_{label}"]) for label in ("anger", "neutral", "sadness")) == pytest.approx(1)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert f"written to {table}" in err
+
+
+def test_top_k_and_json(model: Path, talk: Path, tmp_path: Path) -> None:
+    code, out, _ = said(model, talk, "--top-k", 2, "--json")
+    assert code == 0
+    (only,) = json.loads(out)["predictions"]
+    chances = list(only["probabilities"].values())
+    assert len(chances) == 2
+    assert chances == sorted(chances, reverse=True)
+    assert next(iter(only["probabilities"])) == only["label"]
+    code, out, _ = said(model, talk, "--hop", 1, "--json")
+    assert len(json.loads(out)["windows"]) == 2
+    table = tmp_path / "clips.csv"
+    assert said(model, talk, "--csv", table)[0] == 0
+    assert [row["path"] for row in read(table)] == [str(talk)]
+
+
+def test_what_cannot_be_is_said_and_the_rest_is_answered(model: Path, talk: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("not a recording")
+    (tmp_path / "list.txt").write_text(f"{talk}\n{bad}\n", encoding="utf-8")
+    code, out, err = said(model, tmp_path / "list.txt", "--window", 1)
+    assert code == 2
+    assert len(out.splitlines()) == 4
+    assert f"{bad}: it is a text file" in err
+    code, out, err = said(model, talk, "--window", 1, "--hop", 2)
+    assert (code, out) == (1, "")
+    code, _, err = said(model, talk, bad, "--plot", tmp_path / "a.png")
+    assert code == 2
+    assert "one recording, and 2 are named" in err
+
+
+def pcm(signal: np.ndarray) -> bytes:
+    return (signal * 32767).astype("<i2").tobytes()
+
+
+def test_listening_to_a_pipe_answers_while_it_is_open(model: Path, python: list[str]) -> None:
+    command = [*python, "-m", "p2pser.cli.main", "listen", str(model), "--raw", "--rate", "8000", "--window", "1",
+               "--hop", "0.5", "--json", "--verbose"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        assert listener.stderr is not None
+        sound = tone(4.0)[::2]  # at 8 kHz
+        answers = []
+        for k in range(4):
+            # An odd number of bytes: half a sample comes with the next block. What a resampler still holds comes too.
+            first, last = (0 if k == 0 else 5101 + 4000 * (k - 1)), 5101 + 4000 * k
+            listener.stdin.write(pcm(sound)[2 * first + (k > 0) : 2 * last + 1])
+            listener.stdin.flush()
+            if k > 0:
+                answers.append(json.loads(listener.stdout.readline()))
+        silence = np.zeros(8000, np.float32)
+        listener.stdin.write(pcm(silence)[1:])
+        listener.stdin.close()
+        answers += [json.loads(line) for line in listener.stdout]
+        told = listener.stderr.read().decode()
+        assert listener.wait() == 0, told
+    assert [one["start"] for one in answers] == [0.5 * k for k in range(len(answers))]
+    assert len(answers) == 5
+    assert answers[0]["label"] in ("anger", "neutral", "sadness")
+    assert set(answers[0]["dimensions"]) == {"arousal", "valence", "dominance"}
+    assert "ms after it was heard" in told
+    assert "5 labels, delay" in told
+
+
+def test_a_short_stream_is_answered_once_and_an_empty_one_is_a_sentence(model: Path, python: list[str]) -> None:
+    def heard(data: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*python, "-m", "p2pser.cli.main", "listen", str(model), "--raw"], input=data,
+                              capture_output=True, check=False)
+
+    once = heard(pcm(tone(0.8)))
+    assert once.returncode == 0
+    assert len(once.stdout.splitlines()) == 1
+    nothing = heard(b"")
+    assert nothing.returncode == 1
+    assert b"no tenth of a second of speech" in nothing.stderr
+    assert b"Traceback" not in nothing.stderr
+
+
+def test_a_microphone_without_its_library_is_a_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    done = CliRunner().invoke(listen, [str(model)])
+    assert done.exit_code == 1
+    assert "needs the extra live" in str(done.exception)

@@ -1,0 +1,105 @@
+"""Models as ONNX: the same answers through another runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+
+from p2pser import models
+from p2pser.cli.export import export as command
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.errors import ModelError
+from p2pser.learning.predictor import Predictor, load
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.export import export
+from p2pser.models.rows import Schema
+from p2pser.speech import features
+
+LABELS = ("anger", "neutral", "sadness")
+VECTOR = FeatureSettings()
+MATRIX = FeatureSettings(kind="mfcc", n_mfcc=8, n_mels=16, seconds=0.6)
+SAMPLES = FeatureSettings(kind="logmel", n_mels=16, seconds=0.6)
+SIZES: dict[str, tuple[int, ...]] = {"mlp": (8,), "svm": (), "cnn2d": (4, 8), "gru": (6,), "lstm": (6,), "crnn": (4, 6),
+                                     "cnn1d": (4, 8), "cnn1d-shallow": (4, 8)}
+
+
+def made(name: str, settings: FeatureSettings, **card: Any) -> tuple[torch.nn.Module, Card]:
+    from p2pser.speech.normalise import Statistics
+
+    shape = features.shape(settings)
+    hidden = SIZES[name]
+    model = ModelSettings(name=name, **({"hidden": hidden} if hidden else {}))
+    given = {"normalise": "global", "task": "classes", **card}
+    draws = np.random.default_rng(3)
+    statistics = Statistics(9, draws.normal(size=shape[0]), draws.uniform(0.5, 2, shape[0]))
+    statistics.std[0] = 0
+    network = models.build(model, shape, models.outputs(given["task"], len(LABELS)), 0).eval()
+    return network, Card(labels=LABELS, shape=shape, model=model, features=settings, statistics=statistics,
+                         corpus=Origin("tones", "1"), **given)
+
+
+def answered(path: Path, values: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    return dict(zip(names, session.run(None, {session.get_inputs()[0].name: values})))
+
+
+@pytest.mark.parametrize("name", sorted(set(models.names()) - {"xgb"}))
+def test_every_family_answers_the_same(name: str, tmp_path: Path) -> None:
+    network, card = made(name, VECTOR if name in ("mlp", "svm") else MATRIX, temperature=1.7)
+    export(network, card, tmp_path / "m.onnx")
+    values = np.random.default_rng(0).normal(size=(5, *card.shape)).astype(np.float32)
+    if values.ndim == 3:
+        values[:, :, 20:] = values[:, :, 20:21]  # clips that end in silence
+    found = answered(tmp_path / "m.onnx", values)
+    said = Predictor(network, card).answers(values)
+    np.testing.assert_allclose(found["logits"], Predictor(network, card).outputs(values), atol=1e-4)
+    np.testing.assert_allclose(found["probabilities"], [list(one.probabilities.values()) for one in said], atol=1e-4)
+
+
+def test_log_mel_models_take_samples(tmp_path: Path) -> None:
+    network, card = made("cnn2d", SAMPLES, task="both")
+    directory.save(tmp_path / "model", Schema.of(network).flatten(network), Schema.of(network), card)
+    done = CliRunner().invoke(command, [str(tmp_path / "model"), "--onnx", str(tmp_path / "m.onnx"), "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["input"] == "samples"
+    assert document["input_shape"] == ["clips", 9600]
+    draws = np.random.default_rng(1)
+    clips = (0.1 * draws.normal(size=(3, 9600)) * np.linspace(0, 1, 9600)).astype(np.float32)
+    found = answered(tmp_path / "m.onnx", clips)
+    for place, clip in enumerate(clips):
+        said = load(tmp_path / "model").predict_signal(clip, 16000)
+        np.testing.assert_allclose(found["probabilities"][place], list(said.probabilities.values()), atol=1e-4)
+        np.testing.assert_allclose(found["dimensions"][place], list(said.dimensions.values()), atol=1e-4)
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    network, card = made("mlp", VECTOR, normalise="speaker")
+    export(network, card, tmp_path / "sub" / "m.onnx")
+    written = onnx.load(str(tmp_path / "sub" / "m.onnx"))
+    told = {one.key: one.value for one in written.metadata_props}
+    assert json.loads(told["id2label"]) == {"0": "anger", "1": "neutral", "2": "sadness"}
+    assert "for a speaker with statistics" in told["input_is"]
+    beside = json.loads((tmp_path / "sub" / "m.json").read_text(encoding="utf-8"))
+    assert beside["features"]["kind"] == "functionals"
+
+
+def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    network, card = made("mlp", VECTOR)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot write"):
+        export(network, card, tmp_path / "file" / "m.onnx")
+    trees = Card(**{**vars(card), "model": ModelSettings(name="xgb")})
+    with pytest.raises(ModelError, match="trees cannot be written as ONNX"):
+        export(network, trees, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
