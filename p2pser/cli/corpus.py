@@ -156,7 +156,8 @@ def fetch(
             files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
         fetched["files"] = [vars(file) for file in files]
         for file in files[:_SHOWN] if not as_json else ():
-            click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256}")
+            compared = f"{file.published} as published" if file.published else "no checksum was published"
+            click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256} ({compared})")
     found, seconds = _looked_at(load(name, folder))
     document = {**_document(found, seconds), "fetched": fetched}
     if as_json:

@@ -191,7 +191,7 @@ def test_fetch_asks_downloads_and_scans(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "r").exists()
     accepted = CliRunner().invoke(corpus, command, input="y\n")
     assert accepted.exit_code == 0, accepted.output
-    assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64}" in accepted.stdout
+    assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64} (no checksum was published)" in accepted.stdout
     assert "ravdess, version 1.0.0, 1 of 1440 clips: 1 clips" in accepted.stdout
     document = json.loads(run(*command, "--yes", "--json").stdout)
     assert (document["clips"], document["fetched"]["files"][0]["name"]) == (1, "speech.zip")

@@ -252,6 +252,7 @@ def test_a_zenodo_record_becomes_a_corpus(server: Server, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["Actor_01", "Actor_02", RECORD]
     record = json.loads((tmp_path / "r" / RECORD).read_text())["files"]
     assert record == [vars(first[0])]
+    assert first[0].published.startswith("md5:")
     again = fetch(SOURCES["ravdess"], tmp_path / "r", mirror=server.url, waits=())
     assert again == first
     assert server.asked["/api/records/1188976/files/Audio_Speech_Actors_01-24.zip/content"] == 1

@@ -29,12 +29,14 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was fetched: where from, its name, its size [B] and its SHA-256."""
+    """A file that was fetched: where from, its name, its size [B], its SHA-256, and the checksum that its publisher
+    says and that it was found to have ("": none was published)."""
 
     url: str
     name: str
     size: int
     sha256: str
+    published: str = ""
 
 
 def source_of(name: str, edition: str = "") -> Source:
@@ -106,7 +108,7 @@ def fetch(
             if not keep:
                 target.unlink()
         with lock:
-            done[item.name] = Fetched(item.url, item.name, size, sha256)
+            done[item.name] = Fetched(item.url, item.name, size, sha256, item.checksum)
 
     try:
         _all(one, items, stopped)
@@ -158,7 +160,7 @@ def _same(item: Item, known: Fetched) -> bool:
 def _record(folder: Path) -> dict[str, Fetched]:
     try:
         listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        return {file["name"]: Fetched(file["url"], file["name"], file["size"], file["sha256"]) for file in listed}
+        return {file["name"]: Fetched(**file) for file in listed}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
