@@ -43,6 +43,16 @@ def test_what_may_differ_is_no_difference() -> None:
     assert difference(OURS, replace(THEIRS, clips=1000, incarnation=99, minor=7, role="check")) is None
 
 
+def test_neighbours_may_differ_in_width_and_a_whole_one_says_nothing_of_it() -> None:
+    narrow = replace(THEIRS, width=0.25)
+    assert difference(OURS, narrow) is None
+    assert "width" not in OURS.body()
+    assert parse(decode_body(encode_body(narrow.body())), 3) == narrow
+    for wrong in (0.0, 1.5, float("nan"), 1):
+        with pytest.raises(RemoteProtocolError):
+            parse({**narrow.body(), "width": wrong}, 3)
+
+
 def test_the_most_basic_difference_comes_first() -> None:
     everything = replace(THEIRS, major=2, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
     assert "protocol" in (difference(OURS, everything) or "")

@@ -60,13 +60,20 @@ def test_all_resume_at_the_newest_round_that_all_have(ours: list[int], theirs: l
     assert (call.resume, dict(call.clips), call.cut) == (resume, {0: 3, 1: 7}, frozenset())
 
 
+def test_the_widths_of_all_become_known() -> None:
+    packed: bytes = msgpack.packb([[0], 7, 0.25])
+    assert dict(roll_call(Scripted(packed), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5, 1: 0.25}
+    assert dict(roll_call(Scripted(answer([0], 7)), PAIR, 0, [], 3).widths) == {0: 1.0, 1: 1.0}
+    assert dict(roll_call(Scripted(None), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5}
+
+
 def test_one_that_never_came_does_not_count() -> None:
     call = roll_call(Scripted(None), PAIR, 0, [5, 10], 3)
     assert (call.resume, dict(call.clips), call.cut) == (10, {0: 3}, frozenset({(0, 1)}))
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"x", *map(msgpack.packb, (
-    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], {"a": 1}, [[0], "1"]))])
+    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1}, [[0], "1"]))])
 def test_an_answer_of_another_form_is_the_other_peers_error(value: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         roll_call(Scripted(value), PAIR, 0, [], 3)
