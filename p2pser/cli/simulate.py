@@ -93,7 +93,9 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     folder = config.peer.out / config.name / "simulation"
     run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile, clock=clock)
     document = _document(run)
-    for name, baseline in _baselines(config, federation, baselines).items():
+    trained = _baselines(config, federation, baselines)
+    document["uar_by_corpus"] = _by_corpus(run, document, trained)
+    for name, baseline in trained.items():
         document["uar"][name] = baseline and baseline.uar
         if document["ccc"] is not None:
             document["ccc"][name] = baseline and baseline.ccc
@@ -184,6 +186,15 @@ def _document(run: Any) -> dict[str, Any]:
     }
 
 
+def _by_corpus(run: Any, document: dict[str, Any], trained: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The UAR on each of several corpora."""
+    from p2pser.experiments.by_corpus import uar_by_corpus
+
+    consensus = None if document["uar"]["consensus"] is None else run.predictions
+    said = {name: () if baseline is None else baseline.predictions for name, baseline in trained.items()}
+    return uar_by_corpus(run.federation, consensus, said["local_only"], said["pooled"])
+
+
 def _mean_uar(answers: Any) -> float | None:
     known = [one.uar for one in answers if one.uar is not None]
     return sum(known) / len(known) if known else None
@@ -260,6 +271,10 @@ def _print(document: dict[str, Any]) -> None:
     for width, value in document["uar_by_width"].items():
         if value is not None:
             click.echo(f"  {f'width {width}':<18} {value:.3f}")
+    for corpus, found in document["uar_by_corpus"].items():
+        each = ", ".join(f"{names[key]} {value:.3f}" for key, value in found.items() if value is not None)
+        if each:
+            click.echo(f"  on {corpus}: {each}")
     chance = f"chance {1 / len(document['labels']):.3f}, " if document["labels"] else ""
     click.echo(f"{chance}normalisation {document['normalise']}, test speakers that "
                f"were trained on: {document['speaker_overlap']}")

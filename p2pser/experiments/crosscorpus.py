@@ -19,6 +19,7 @@ import numpy as np
 from p2pser.config import Config
 from p2pser.errors import ConfigError
 from p2pser.experiments import compare, tables
+from p2pser.experiments.by_corpus import of_corpus
 from p2pser.experiments.compare import Comparison, Job, Scheme
 from p2pser.gossip.table import algorithm, check
 from p2pser.learning import metrics
@@ -149,15 +150,10 @@ def _predictions(
     folds = list({fold % own: fold for fold in reversed(comparison.folds)}.values())[::-1]
     found = []
     for seed in comparison.seeds:
-        by_fold = [[_of(one, tested) for one in compare.predictions(results[name][Job(kind, scheme, seed, fold)])]
-                   for fold in folds]
+        by_fold = [[part for one in compare.predictions(results[name][Job(kind, scheme, seed, fold)])
+                    if (part := of_corpus(one, tested)) is not None] for fold in folds]
         found.append([Predictions.concatenate(list(parts)) for parts in zip(*by_fold)])
     return found
-
-
-def _of(said: Predictions, corpus: str) -> Predictions:
-    """Return what was said of one corpus's clips."""
-    return said.take(np.array([place for place, path in enumerate(said.paths) if path.startswith(f"{corpus}/")]))
 
 
 def _cell(models: list[list[Predictions]]) -> dict[str, Any]:
