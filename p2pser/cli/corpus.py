@@ -243,7 +243,7 @@ def _entry(name: str) -> dict[str, Any]:
         about = ADAPTERS[name].ABOUT
         entry |= {"title": about.title, "languages": about.languages, "speakers": about.speakers, "clips": about.clips,
                   "emotions": about.emotions, "licence": about.licence, "source": about.source,
-                  "reference": about.reference, "fetch": name in SOURCES,
+                  "reference": about.reference, "tables": about.tables, "fetch": name in SOURCES,
                   "variants": {f"{name}:{variant}": what for variant, what in about.variants.items()}}
     return entry
 
@@ -251,6 +251,8 @@ def _entry(name: str) -> dict[str, Any]:
 def _print_how(entry: dict[str, Any]) -> None:
     how = f"p2pser corpus fetch {entry['name']}, from" if entry["fetch"] else "get it from"
     click.echo(f"{'':10s}   licence: {entry['licence']}; {how} {entry['source']}")
+    if entry["tables"]:
+        click.echo(f"{'':10s}   beside the recordings {entry['tables']}")
     for name, what in entry["variants"].items():
         click.echo(f"{'':10s}   {name}: {what}")
 

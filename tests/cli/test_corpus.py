@@ -80,6 +80,7 @@ def test_list_says_how_to_get_each() -> None:
 def test_describe_needs_no_recordings_for_what_is_known() -> None:
     assert json.loads(run("describe", "emovo", "--json").stdout)["languages"] == ["it"]
     assert "licence: CC0" in run("describe", "jl").stdout
+    assert "beside the recordings data.tsv: genders and texts" in run("describe", "nemo").stdout
     without = run("describe", "folder")
     assert isinstance(without.exception, CorpusError)
 

@@ -15,7 +15,8 @@ class About:
     """What there is to know of a corpus before one has it.
 
     ``languages`` are ISO 639-1 codes; ``names`` shows how its recordings are named; ``source`` says where to get it
-    or whom to ask. ``variants`` are its other label sets or parts, by what is written after the name and a colon.
+    or whom to ask. ``tables`` says which of the corpus's own files the adapter reads beside the recordings, and for
+    what. ``variants`` are its other label sets or parts, by what is written after the name and a colon.
     """
 
     title: str
@@ -27,6 +28,7 @@ class About:
     licence: str
     source: str
     reference: str
+    tables: str = ""
     variants: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property

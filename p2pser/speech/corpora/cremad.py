@@ -29,6 +29,7 @@ ABOUT = About(
     source="GitHub CheyneyComputerScience/CREMA-D (its recordings through git-LFS)",
     reference="Cao et al., CREMA-D: crowd-sourced emotional multimodal actors dataset, IEEE Transactions on Affective "
               "Computing 5, 2014",
+    tables="VideoDemographics.csv: genders; processedResults/tabulatedVotes.csv and summaryTable.csv: listeners' votes",
     variants={"voted": "the emotion that most listeners heard in the voice; ties are left out"},
 )
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}

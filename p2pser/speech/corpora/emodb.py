@@ -31,6 +31,7 @@ ABOUT = About(
     licence="CC0 or CC BY 4.0, depending on the publisher",
     source="Zenodo 7447302 (version 1, 535 clips), Zenodo 17651657 (version 2.0, 816 clips)",
     reference="Burkhardt et al., A database of German emotional speech, Interspeech 2005",
+    tables="erkennung.txt, listener_judgements.txt or db.emotion.csv: how many listeners recognised the emotion",
 )
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness",
             "N": "neutral"}

@@ -25,6 +25,7 @@ ABOUT = About(
     licence="for research, by form",
     source="the form at GitHub HLTSingapore/Emotional-Speech-Data",
     reference="Zhou et al., Emotional voice conversion: theory, databases and ESD, Speech Communication 137, 2022",
+    tables="0011/0011.txt: texts",
     variants={"zh": "the ten Mandarin speakers", "en": "the ten English speakers"},
 )
 EMOTIONS = {"angry": "anger", "happy": "happiness", "neutral": "neutral", "sad": "sadness", "surprise": "surprise"}

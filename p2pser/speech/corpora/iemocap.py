@@ -31,6 +31,7 @@ ABOUT = About(
     source="the form at sail.usc.edu/iemocap",
     reference="Busso et al., IEMOCAP: interactive emotional dyadic motion capture database, Language Resources and "
               "Evaluation 42, 2008",
+    tables="SessionN/dialog/EmoEvaluation/*.txt: labels, needed; SessionN/dialog/transcriptions/*.txt: texts",
     variants={"4": "anger, happiness (with excitement), neutral, sadness: the usual 5,531 turns"},
 )
 EMOTIONS = {"ang": "anger", "hap": "happiness", "sad": "sadness", "neu": "neutral", "exc": "excitement",

@@ -19,13 +19,14 @@ from p2pser.speech.manifest import Clip, Corpus, assemble
 ABOUT = About(
     title="MELD",
     languages=("en",),
-    speakers="6 principal, about 300 in all",
+    speakers="about 300 (6 principal)",
     clips=13708,
     emotions=7,
     names="train/dia0_utt0.wav",
     licence="GPL 3 for the labels; the sound is the series' producers'",
     source="affective-meld.github.io (videos; extract their sound: ffmpeg -i dia0_utt0.mp4 -vn -ac 1 dia0_utt0.wav)",
     reference="Poria et al., MELD: a multimodal multi-party dataset for emotion recognition in conversations, ACL 2019",
+    tables="train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv: labels, needed",
 )
 PARTS = ("train", "dev", "test")
 GENDERS = {"Chandler": "m", "Joey": "m", "Monica": "f", "Phoebe": "f", "Rachel": "f", "Ross": "m"}

@@ -25,6 +25,7 @@ ABOUT = About(
     licence="CC BY-NC-SA 4.0",
     source="Hugging Face amu-cai/nEMO",
     reference="Christop, nEMO: dataset of emotional speech in Polish, LREC-COLING 2024",
+    tables="data.tsv: genders and texts, or db.speaker.csv: genders",
 )
 EMOTIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
 
