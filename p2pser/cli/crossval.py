@@ -52,7 +52,6 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
     from p2pser.experiments import crossval as experiment
     from p2pser.experiments import crossval_text as text
     from p2pser.experiments.compare import COMMA
-    from p2pser.experiments.pictures import confusion_picture, reliability_picture
     from p2pser.learning import listing
     from p2pser.peer.files import write_json
 
@@ -66,14 +65,9 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
         seeds=seeds, fold=options["fold"], tune=";".join(tune), inner=inner, calibrate=calibrate, progress=True)
     results = _run(chosen, workers)
     document = {**experiment.tabulate(chosen, results), "out": str(out)}
-    listing.write(out / "predictions.csv", text.rows(chosen, results))
-    for row in document["models"]:
-        model = row["model"]
-        name = chosen.comparisons[model].out.name
-        counts = {scheme: one["confusion"] for scheme, one in row["schemes"].items()}
-        confusion_picture(out / f"confusion-{name}.png", counts, document["labels"])
-        if drawn := text.reliabilities(chosen, results, model):
-            reliability_picture(out / f"calibration-{name}.png", drawn)
+    if document["task"] != "dimensions":
+        listing.write(out / "predictions.csv", text.rows(chosen, results))
+        _draw(out, chosen, results, document)
     write_json(out / "crossval.json", document)
     if as_json:
         print_json(document)
@@ -81,7 +75,20 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
     for table in [text.of_models(document), *(one for row in document["models"] for one in text.of_schemes(row))]:
         _print(table)
     click.echo(text.legend(document))
-    note(f"written to {out}: crossval.json, predictions.csv, confusion and calibration pictures")
+    note(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
+
+
+def _draw(out: Path, chosen: Any, results: Any, document: Any) -> None:
+    """Draw each model's confusion matrices and how often it is right by how sure it is."""
+    from p2pser.experiments import crossval_text as text
+    from p2pser.experiments.pictures import confusion_picture, reliability_picture
+
+    for row in document["models"]:
+        name = chosen.comparisons[row["model"]].out.name
+        counts = {scheme: one["confusion"] for scheme, one in row["schemes"].items()}
+        confusion_picture(out / f"confusion-{name}.png", counts, document["labels"])
+        if drawn := text.reliabilities(chosen, results, row["model"]):
+            reliability_picture(out / f"calibration-{name}.png", drawn)
 
 
 def _names(parts: Sequence[str]) -> list[str]:

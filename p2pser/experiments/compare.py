@@ -16,14 +16,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pser.config import Config, TrainingSettings
+from p2pser.config import Config
 from p2pser.errors import ConfigError, TopologyError
+from p2pser.experiments.execution import execute
 from p2pser.peer.files import write_json
 from p2pser.speech.cache import settings_key
 from p2pser.topology import spec
@@ -31,8 +31,8 @@ from p2pser.topology.spec import Topology
 from p2pser.version import __version__
 
 if TYPE_CHECKING:
+    from p2pser.learning.concordance import Ratings
     from p2pser.learning.metrics import Predictions
-    from p2pser.speech.federation import Federation
 
 BASELINES = ("pooled", "local-only", "server", "voting")
 """What gossip is compared with (``p2pser.experiments.baselines``); voting where a server has nothing to average."""
@@ -185,6 +185,7 @@ def prepare(
     algorithms: Sequence[str] = (),
     tune: str = "",
     inner: int = 3,
+    dimensions: bool = False,
     progress: bool = False,
 ) -> Comparison:
     """Return the comparison, its corpus read and its features in the cache (so that workers find them there).
@@ -192,7 +193,8 @@ def prepare(
     topologies: names or files. peers: size of all, or None for the files'. seeds: how many, from ``config.seed``
     on. folds: ``all``, or fold numbers with commas between them. algorithms: each with each topology, written
     ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; none: the run's. tune: ``SECTION.FIELD=VALUE,VALUE,…``; an
-    algorithm that needs values of its own has them as ``:SECTION.FIELD=VALUE|VALUE|…``.
+    algorithm that needs values of its own has them as ``:SECTION.FIELD=VALUE|VALUE|…``. dimensions: the results will be
+    read without UAR too, so that ``training.task`` may be dimensions where nothing is tuned.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.
     """
@@ -219,6 +221,9 @@ def prepare(
                             "compare those without a hub; a server is among the baselines of every comparison")
     for scheme in schemes.values():
         _allowed(config, scheme)
+    if config.training.task == "dimensions" and not (dimensions and not tune):
+        raise ConfigError("training.task=dimensions learns no emotions, and these results are compared by their UAR: "
+                          "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds make no run: take at least 1")
     chosen = fold_numbers(config, folds)
@@ -315,6 +320,17 @@ def predictions(document: Mapping[str, Any], key: str = "predicted") -> list[Pre
                            paths=test.get("paths", ())) for place, said in enumerate(document[key])]
 
 
+def ratings(document: Mapping[str, Any]) -> list[Ratings]:
+    """Return each model's ratings of a result: none where no dimensions are learned."""
+    from p2pser.learning.concordance import Ratings
+
+    told = document.get("ratings")
+    if told is None:
+        return []
+    targets = [[math.nan if value is None else value for value in row] for row in told["targets"]]
+    return [Ratings.of(targets, said, told["speakers"], paths=told["paths"]) for said in told["predicted"]]
+
+
 def _results(
     comparison: Comparison, jobs: Sequence[Job], workers: int | None, done: Callable[[Job, bool], None] | None
 ) -> dict[Job, dict[str, Any]]:
@@ -363,80 +379,3 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@lru_cache(maxsize=2)
-def _federation(settings: str, peers: int, hub: int | None) -> Federation:
-    from p2pser.speech.federation import federate
-
-    return federate(Config.model_validate_json(settings), peers, hub=hub)
-
-
-def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> dict[str, Any]:
-    """Run one job and return its result as plain data; ``hub`` is a peer that holds no clips."""
-    from p2pser.experiments import baselines, enrolment
-    from p2pser.gossip.table import algorithm
-    from p2pser.simulation.engine import simulate
-
-    # What is dealt depends on these alone: runs that differ in anything else share their data.
-    training = TrainingSettings(task=config.training.task, soft_labels=config.training.soft_labels)
-    dealt = Config(seed=config.seed, corpus=config.corpus, features=config.features, augment=config.augment,
-                   training=training)
-    federation = _federation(dealt.model_dump_json(), peers, hub)
-    if job.inner is not None:
-        from p2pser.experiments import tuning
-
-        federation = tuning.inner(federation, *job.inner)
-    if federation.test is None:
-        raise ConfigError("a comparison needs held-out clips: corpus.split none leaves none")
-    document: dict[str, Any] = {
-        "job": asdict(job),
-        "test": {"targets": federation.test.labels.tolist(), "speakers": list(federation.test.speakers),
-                 "genders": list(federation.test.genders), "paths": list(federation.test.paths)},
-        "labels": list(federation.labels),
-        "corpus": {"name": federation.corpus.name, "version": federation.corpus.version,
-                   "synthetic": federation.corpus.synthetic},
-        "normalise": federation.normalise,
-        "speaker_overlap": federation.speaker_overlap,
-        "notes": list(federation.notes),
-    }
-    if job.kind == "pooled":
-        return {**document, **_said(baselines.pooled(config, federation).predictions)}
-    if job.kind == "local-only":
-        return {**document, **_said(baselines.local_only(config, federation).predictions)}
-    if job.kind == "voting":
-        return {**document, **_said(baselines.voting(config, federation).predictions)}
-    if job.kind == "server":
-        done = baselines.fedavg(config, federation)
-    else:
-        assert topology is not None
-        done = simulate(config, topology, federation, each_peer=False)
-    assert done.predictions is not None
-    method = algorithm(done.config.gossip.algorithm, done.config.gossip.parameters)
-    return {
-        **document,
-        # Robust rules end without a consensus: then every peer's own model is a result.
-        **_said([done.predictions] if method.consensus or done.final.converged else done.peer_predictions),
-        "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
-        "predicted_enrolled": enrolment.predicted(done) if job.kind == "gossip" and job.inner is None else {},
-        "history": [round.to_dict() for round in done.history],
-        "slem": done.slem,
-        "parameters": done.schema.size,
-        "bytes_per_peer": float(done.bytes_training.mean()),
-        "messages_per_peer": float(done.messages_training.mean()),
-        "bytes_final_per_peer": float(done.bytes_final.mean()),
-        "final": {"exchanges": done.final.exchanges, "converged": done.final.converged,
-                  "distance": done.final.distance if math.isfinite(done.final.distance) else None},
-        "wall_s": done.wall_s,
-    }
-
-
-def _said(predictions: Sequence[Predictions]) -> dict[str, Any]:
-    """What models said, and the logits behind it where all have some, to five digits: a decision cannot be told from
-    them where two are closer than that, so both are kept.
-    """
-    said: dict[str, Any] = {"predicted": [one.predicted.tolist() for one in predictions]}
-    raw = [one.logits for one in predictions if one.logits is not None]
-    if len(raw) == len(predictions):
-        said["logits"] = [[[float(f"{value:.5g}") for value in row] for row in one] for one in raw]
-    return said

@@ -23,9 +23,11 @@ from p2pser.errors import ConfigError, nearest
 from p2pser.experiments import compare, tables
 from p2pser.experiments.compare import Comparison, Job
 from p2pser.learning import calibration, metrics
+from p2pser.learning.concordance import Ratings, ccc_bootstrap
 from p2pser.learning.metrics import Predictions
-from p2pser.learning.summary import summarise
+from p2pser.learning.summary import pair, summarise
 from p2pser.speech.dealing import deal, splits
+from p2pser.speech.emotions import DIMENSIONS
 from p2pser.topology import spec
 
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
@@ -93,6 +95,8 @@ def prepare(
     if not folds[0].test:
         raise ConfigError(f"the split {config.corpus.split!r} holds nothing out: take loso or group:K, for example")
     name, speakers = _training(config, range(len(folds)) if fold is None else (fold,))
+    if config.training.task == "dimensions":
+        calibrate = False  # there are no probabilities
     if (tune or calibrate) and speakers < inner:
         raise ConfigError(f"{inner} inner folds need as many training speakers, and there are {speakers}: give fewer "
                           "with --inner, or leave out --tune and give --no-calibrate")
@@ -103,7 +107,7 @@ def prepare(
         chosen, note = _configured(config, text, kinds)
         notes += [note] if note else []
         one = compare.prepare(chosen, [topology], size, seeds, "all" if fold is None else str(fold),
-                              out / _folder(text), tune=tune, inner=inner, progress=progress)
+                              out / _folder(text), tune=tune, inner=inner, dimensions=True, progress=progress)
         # A grid of one value, the settings as they are: its inner folds serve the temperature.
         comparisons[text] = dataclasses.replace(one, kinds=_kinds(chosen, wanted),
                                                 tune=one.tune or (("",) if calibrate else ()))
@@ -210,20 +214,19 @@ def tabulate(cross: CrossValidation, results: Mapping[str, tables.Results]) -> d
     return {
         "corpus": first["corpus"], "split": name, "folds": list(comparison.folds), "folds_of_split": number,
         "seeds": list(comparison.seeds), "labels": first["labels"],
-        "clips": figures["clips"],
-        "speakers": figures["speakers"],
+        "clips": figures["clips"], "speakers": figures["speakers"],
         "speaker_overlap": max(document["speaker_overlap"] for document in documents),
         "peers": comparison.peers, "topology": topology.name, "algorithm": config.gossip.algorithm,
         "partition": config.corpus.partition,
-        "chance": figures["chance"],
-        "majority": figures["majority"],
+        "task": config.training.task, "chance": figures.get("chance"), "majority": figures.get("majority"),
         "models": rows, "notes": [*dict.fromkeys([*cross.notes, *first["notes"]])],
     }
 
 
 def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[str, Any]:
     """One model's row."""
-    said = {scheme: predictions(comparison, results, scheme) for scheme in schemes(comparison)}
+    emotions = comparison.config.training.task != "dimensions"
+    said = {scheme: predictions(comparison, results, scheme) if emotions else [] for scheme in schemes(comparison)}
     config, first = comparison.config, next(iter(results.values()))
     sizes = [document["parameters"] for document in results.values() if "parameters" in document]
     gossip = [document for job, document in results.items() if job.kind == "gossip"]
@@ -241,27 +244,63 @@ def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[
 
 def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: Mapping[str, list[list[Predictions]]],
             labels: Sequence[str]) -> dict[str, Any]:
+    kind, label = _job_key(comparison, scheme)
+    documents = [results[Job(kind, label, seed, fold)] for seed, fold in product(comparison.seeds, comparison.folds)]
+    row: dict[str, Any] = {}
+    if said[scheme]:
+        row = _emotions(comparison, scheme, said, labels)
+    rated = ratings(comparison, results, scheme)
+    if rated:
+        row = {"clips": len(rated[0].speakers), "speakers": len(set(rated[0].speakers)), **row, "ccc": _ccc(rated)}
+    if scheme == "gossip":
+        row |= _network(documents)
+    if scheme == "gossip" and said[scheme]:
+        each = predictions(comparison, results, scheme, "predicted_peers")
+        row |= {"uar_mean_peer": tables.uar_of(each)[0],
+                "uar_worst_peer": _mean([min(metrics.uar_folds(one) for one in seed) for seed in each])}
+        row["uar"]["by_enrolment"] = _by_enrolment(comparison, results, row["uar"]["folds"])
+    return row
+
+
+def _emotions(comparison: Comparison, scheme: str, said: Mapping[str, list[list[Predictions]]],
+              labels: Sequence[str]) -> dict[str, Any]:
     ours = said[scheme]
     flat = [one for seed in ours for one in seed]
     found = temperatures(comparison, scheme)
     scaled = None if found is None or any(one.logits is None for one in flat) else [
         calibration.scaled(one, found) for one in flat]
-    row = summarise(flat, labels, scaled=scaled)
     kind, label = _job_key(comparison, scheme)
     tuned = [comparison.chosen[kind, label, fold] for fold in comparison.folds] if comparison.tunes else []
-    row |= {
-        "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
+    return {
+        **summarise(flat, labels, scaled=scaled), "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
         "temperatures": None if found is None else [found[place] for place in range(len(comparison.folds))],
         "tuned": tuned if any(tuned) else [],
         "gap_to_pooled": tables.paired(ours, said["pooled"]) if "pooled" in said and scheme != "pooled" else None,
         "gain_over_local": tables.paired(ours, said["local"]) if "local" in said and scheme != "local" else None,
         "gain_over_fedavg": tables.paired(ours, said["fedavg"]) if "fedavg" in said and scheme == "gossip" else None,
     }
-    if scheme == "gossip":
-        documents = [document for job, document in results.items() if job.kind == "gossip"]
-        row |= _network(documents, predictions(comparison, results, scheme, "predicted_peers"))
-        row["uar"]["by_enrolment"] = _by_enrolment(comparison, results, row["uar"]["folds"])
-    return row
+
+
+def ratings(comparison: Comparison, results: tables.Results, scheme: str) -> list[Ratings]:
+    """Return what each model of each seed says of the dimensions, over all folds; empty where none is learned."""
+    kind, label = _job_key(comparison, scheme)
+    found: list[Ratings] = []
+    for seed in comparison.seeds:
+        by_fold = [compare.ratings(results[Job(kind, label, seed, fold)]) for fold in comparison.folds]
+        found += [Ratings.concatenate(parts) for parts in zip(*by_fold)]
+    return found
+
+
+def _ccc(rated: Sequence[Ratings]) -> dict[str, Any]:
+    """Each dimension's CCC, of all predictions pooled and by folds, with its interval; None where it is not known."""
+    spread = ccc_bootstrap(rated)
+    pooled, folds = [one.ccc() for one in rated], [one.ccc_folds() for one in rated]
+    return {name: {"pooled": _known([one[name] for one in pooled]), "folds": _known([one[name] for one in folds]),
+                   "interval": pair(spread[name])} for name in DIMENSIONS}
+
+
+def _known(values: Sequence[float]) -> float | None:
+    return _mean(values) if np.isfinite(values).all() else None
 
 
 def _by_enrolment(comparison: Comparison, results: tables.Results, all_clips: float) -> dict[str, float]:
@@ -278,11 +317,9 @@ def _by_enrolment(comparison: Comparison, results: tables.Results, all_clips: fl
             "none": found["none"]} if found else {}
 
 
-def _network(documents: Sequence[Mapping[str, Any]], each: list[list[Predictions]]) -> dict[str, Any]:
-    """What only gossip has: each peer's own model, agreement, traffic."""
+def _network(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What only gossip has: agreement and traffic."""
     return {
-        "uar_mean_peer": tables.uar_of(each)[0],
-        "uar_worst_peer": _mean([min(metrics.uar_folds(one) for one in seed) for seed in each]),
         "consensus_distance": _mean([document["history"][-1]["distance"] for document in documents])
         if documents[0]["history"] else None,
         "bytes_per_peer": _mean([document["bytes_per_peer"] for document in documents]),

@@ -22,64 +22,80 @@ class Table(NamedTuple):
 
 
 def of_models(document: Mapping[str, Any]) -> Table:
-    """Return a row a model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time."""
+    """Return a row a model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time.
+
+    Where no emotions are learned, the mean CCC over the dimensions stands in the place of UAR.
+    """
     shown = list(dict.fromkeys(scheme for row in document["models"] for scheme in row["schemes"]))
+    emotions = document["task"] != "dimensions"
     rows = []
     for row in document["models"]:
         figures = row["schemes"]
         gossip = figures.get("gossip", {})
+        paired = (tables.points(gossip.get("gap_to_pooled")), tables.points(gossip.get("gain_over_local")))
         rows.append((
-            row["model"], row["features"], *(_uar(figures.get(scheme)) for scheme in shown),
-            tables.points(gossip.get("gap_to_pooled")), tables.points(gossip.get("gain_over_local")),
+            row["model"], row["features"], *(_headline(figures.get(scheme)) for scheme in shown),
+            *(paired if emotions else ()),
             "-" if row["parameters"] is None else f"{row['parameters']:,}",
             "-" if row["seconds_per_round"] is None else f"{row['seconds_per_round']:.3f}",
         ))
-    return Table("UAR (a), unseen speakers", ("model", "features", *shown, "gossip to pooled", "over local",
-                                             "parameters", "s/round"), rows)
+    head = ("gossip to pooled", "over local") if emotions else ()
+    return Table("UAR (a), unseen speakers" if emotions else "mean CCC, unseen speakers",
+                 ("model", "features", *shown, *head, "parameters", "s/round"), rows)
 
 
 def of_schemes(row: Mapping[str, Any]) -> list[Table]:
-    """Return one model's tables: accuracy, recall by emotion, whom it serves worse, and its probabilities."""
+    """Return one model's tables: accuracy, recall by emotion, whom it serves worse, its probabilities, dimensions."""
     figures = row["schemes"]
-    labels = next(iter(figures.values()))["labels"]
     main: list[tuple[str, ...]] = []
     recall: list[tuple[str, ...]] = []
     groups: list[tuple[str, ...]] = []
     chances: list[tuple[str, ...]] = []
+    rated: list[tuple[str, ...]] = []
     for scheme, one in figures.items():
-        main.append((
-            scheme, f"{one['uar']['folds']:.3f}{said(one['uar']['folds_interval'])}", _number(one["uar"]["folds_sd"]),
-            _number(one["seeds_sd"]), f"{one['uar']['pooled']:.3f}{said(one['uar']['pooled_interval'])}",
-            f"{one['accuracy']:.3f}", f"{one['macro_f1']:.3f}", tables.points(one["gap_to_pooled"]),
-            tables.points(one["gain_over_local"]),
-        ))
-        if scheme == "gossip":
-            main.append(("  mean peer", f"{one['uar_mean_peer']:.3f}", *[""] * 7))
-            main.append(("  worst peer", f"{one['uar_worst_peer']:.3f}", *[""] * 7))
-        recall.append((scheme, *("-" if value is None else f"{value:.2f}" for value in one["recall"].values())))
-        if one["worst_speaker"] is not None:
-            groups.append((scheme, *_groups(one)))
-        if one["calibration"] is not None:
-            chances.append((scheme, *_chances(one)))
+        if "uar" in one:
+            main += _main(scheme, one)
+            recall.append((scheme, *("-" if value is None else f"{value:.2f}" for value in one["recall"].values())))
+            if one["worst_speaker"] is not None:
+                groups.append((scheme, *_groups(one)))
+            if one["calibration"] is not None:
+                chances.append((scheme, *_chances(one)))
+        if "ccc" in one:
+            rated.append((scheme, *(f"{_number(ccc['pooled'])}{said(ccc['interval'])}" for ccc in one["ccc"].values())))
+    first = next(iter(figures.values()))
+    name = f"{row['model']} on {row['features']}, normalisation {row['normalise']}"
     found = [
-        Table(f"{row['model']} on {row['features']}, normalisation {row['normalise']}",
-              ("", "UAR (a)", "sd folds", "sd seeds", "UAR (b)", "accuracy", "macro F1", "to pooled", "over local"),
-              main),
-        Table("recall", ("", *labels), recall),
+        Table(name, ("", "UAR (a)", "sd folds", "sd seeds", "UAR (b)", "accuracy", "macro F1", "to pooled",
+                     "over local"), main),
+        Table("recall", ("", *first.get("labels", ())), recall),
+        Table("whom it serves worse", ("", "women UAR (a)", "men UAR (a)", "gap f - m", "worst speaker"), groups),
+        Table("calibration", ("", "ECE", "scaled", "Brier", "scaled", "NLL", "scaled", "temperatures"), chances),
+        Table(f"CCC of dimensions, {name}", ("", *first.get("ccc", ())), rated),
     ]
-    if groups:
-        served = ("", "women UAR (a)", "men UAR (a)", "gap f - m", "worst speaker")
-        found.append(Table("whom it serves worse", served, groups))
-    if chances:
-        head = ("", "ECE", "scaled", "Brier", "scaled", "NLL", "scaled", "temperatures")
-        found.append(Table("calibration", head, chances))
-    return found
+    return [table for table in found if table.rows]
 
 
-def _uar(one: Mapping[str, Any] | None) -> str:
+def _main(scheme: str, one: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(
+        scheme, f"{one['uar']['folds']:.3f}{said(one['uar']['folds_interval'])}", _number(one["uar"]["folds_sd"]),
+        _number(one["seeds_sd"]), f"{one['uar']['pooled']:.3f}{said(one['uar']['pooled_interval'])}",
+        f"{one['accuracy']:.3f}", f"{one['macro_f1']:.3f}", tables.points(one["gap_to_pooled"]),
+        tables.points(one["gain_over_local"]),
+    )]
+    if "uar_mean_peer" in one:
+        rows.append(("  mean peer", f"{one['uar_mean_peer']:.3f}", *[""] * 7))
+        rows.append(("  worst peer", f"{one['uar_worst_peer']:.3f}", *[""] * 7))
+    return rows
+
+
+def _headline(one: Mapping[str, Any] | None) -> str:
+    """UAR (a) with its sd over seeds, or the mean CCC over the dimensions that are known."""
     if one is None:
         return "-"
-    return f"{one['uar']['folds']:.3f}" + ("" if one["seeds_sd"] is None else f" ±{one['seeds_sd']:.3f}")
+    if "uar" in one:
+        return f"{one['uar']['folds']:.3f}" + ("" if one["seeds_sd"] is None else f" ±{one['seeds_sd']:.3f}")
+    known = [ccc["pooled"] for ccc in one["ccc"].values() if ccc["pooled"] is not None]
+    return _number(sum(known) / len(known) if known else None)
 
 
 def _number(value: float | None) -> str:
@@ -111,9 +127,10 @@ def legend(document: Mapping[str, Any]) -> str:
     lines = [
         f"{name}, {document['split']}: {document['clips']} held-out clips of {document['speakers']} speakers in "
         f"{folds} of {document['folds_of_split']} folds, seeds {', '.join(map(str, document['seeds']))}; "
-        f"{document['peers']} peers on {document['topology']}, {document['algorithm']}; chance "
-        f"{document['chance']:.3f}, majority {document['majority']:.3f}; test speakers that were trained on: "
-        f"{document['speaker_overlap']}",
+        f"{document['peers']} peers on {document['topology']}, {document['algorithm']}; "
+        + ("" if document["chance"] is None else
+           f"chance {document['chance']:.3f}, majority {document['majority']:.3f}; ")
+        + f"test speakers that were trained on: {document['speaker_overlap']}",
         "UAR (a): mean over folds of the recall over the classes present; (b): over all predictions pooled; both with "
         "[95 % speaker bootstrap], of the mean over seeds. to pooled, over local: mean paired difference over folds "
         "and seeds [95 % paired speaker bootstrap], points. gossip: the consensus model; mean and worst peer: each "
@@ -131,7 +148,7 @@ def legend(document: Mapping[str, Any]) -> str:
                 + ("" if gossip["converged"] else ", which was given up")
                 + ("" if gossip["consensus_distance"] is None else
                    f"; consensus distance after the last round {gossip['consensus_distance']:.1e}"))
-            if by_enrolment := gossip["uar"]["by_enrolment"]:
+            if by_enrolment := gossip.get("uar", {}).get("by_enrolment"):
                 lines.append(f"{row['model']}, gossip: UAR (a) by the number of clips that give a test speaker's "
                              "statistics   " + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
     return "\n".join([*lines, *document["notes"]])
@@ -141,9 +158,11 @@ def rows(cross: CrossValidation, results: Mapping[str, tables.Results]) -> Itera
     """Yield a row a prediction: of every clip, by every model, scheme and seed, and of local-only training every peer.
 
     Columns: corpus, model, scheme, seed, peer (local-only), path, speaker, gender, fold, target, predicted, ``p_LABEL``
-    each (after temperature scaling where a temperature was fitted).
+    each (after temperature scaling where a temperature was fitted). Nothing where no emotions are learned.
     """
     for model, comparison in cross.comparisons.items():
+        if comparison.config.training.task == "dimensions":
+            continue
         document = next(iter(results[model].values()))
         for scheme in schemes(comparison):
             found = temperatures(comparison, scheme)
@@ -162,7 +181,8 @@ def _ready(one: Predictions, found: Mapping[int, float] | None) -> Predictions:
 def reliabilities(cross: CrossValidation, results: Mapping[str, tables.Results],
                   model: str) -> dict[str, dict[str, Reliability]]:
     """Return, for each scheme of a model, how often it is right by how sure it is, before and after scaling."""
-    comparison, drawn = cross.comparisons[model], {}
+    comparison = cross.comparisons[model]
+    drawn: dict[str, dict[str, Reliability]] = {}
     for scheme in schemes(comparison):
         several = [one for seed in predictions(comparison, results[model], scheme) for one in seed]
         found = temperatures(comparison, scheme)

@@ -24,17 +24,19 @@ def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
     """
     x, y = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     known = ~np.isnan(x)
-    return _ccc(x[known], y[known], np.ones(int(known.sum())))
+    return float(_ccc(x[known], y[known], np.ones((1, int(known.sum()))))[0])
 
 
-def _ccc(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
-    """The concordance where clip k counts ``counts[k]`` times."""
-    total = counts.sum()
-    if total < 2:
-        return float("nan")
-    dx, dy = x - counts @ x / total, y - counts @ y / total
-    spread = counts @ (x - y) ** 2 + 2.0 * (counts @ (dx * dy))  # n (var x + var y + (mean x - mean y)^2)
-    return float(2.0 * (counts @ (dx * dy)) / spread) if spread > 0 else float("nan")
+def _ccc(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The concordance (k,) of x and y, both (n,), where clip c counts ``counts[:, c]`` times, (k, n)."""
+    total = counts.sum(axis=1)
+    there = total >= 2
+    share = np.divide(counts, total[:, None], out=np.zeros_like(counts), where=there[:, None])
+    dx, dy = x - (share @ x)[:, None], y - (share @ y)[:, None]
+    both = 2.0 * (share * dx * dy).sum(axis=1)
+    spread = share @ (x - y) ** 2 + both  # var x + var y + (mean x - mean y)^2
+    result: NDArray[np.float64] = np.divide(both, spread, out=np.full(len(counts), np.nan), where=there & (spread > 0))
+    return result
 
 
 @dataclass(frozen=True)
@@ -99,20 +101,23 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def ccc_bootstrap(ratings: Ratings, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval]:
-    """Return the 95 % interval of each dimension's pooled CCC under resampling of speakers, keyed by ``seed``.
+def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESAMPLES,
+                  seed: int = 0) -> dict[str, Interval]:
+    """Return the 95 % interval of each dimension's pooled CCC, or of its mean over several ratings (seeds, say) of the
+    same clips, under resampling of speakers, keyed by ``seed``.
 
     With one speaker there is nothing to resample: (NaN, NaN).
     """
-    names, who = np.unique(np.asarray(ratings.speakers), return_inverse=True)
+    several = [ratings] if isinstance(ratings, Ratings) else ratings
+    names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
     if len(names) < 2:
         return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
     draws = seeding.generator(seed, "bootstrap").multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
     found = {}
     for k, name in enumerate(DIMENSIONS):
-        known = ~np.isnan(ratings.targets[:, k])
-        x, y = ratings.targets[known, k], ratings.predicted[known, k]
-        values = [_ccc(x, y, draw[who[known]].astype(np.float64)) for draw in draws]
+        known = ~np.isnan(several[0].targets[:, k])
+        counts = draws[:, who[known]].astype(np.float64)
+        values = np.mean([_ccc(one.targets[known, k], one.predicted[known, k], counts) for one in several], axis=0)
         low, high = np.nanquantile(values, (0.025, 0.975)) if np.isfinite(values).any() else (np.nan, np.nan)
         found[name] = Interval(float(low), float(high))
     return found

@@ -17,8 +17,8 @@ from p2pser.errors import ConfigError
 from p2pser.experiments import compare, crossval, crossval_text, tables
 from p2pser.learning import calibration, metrics
 
-PLAIN = ["training.rounds=3", "training.local_steps=2", "model.name=mlp", "model.hidden=[8]",
-         "features.normalise=speaker", "corpus.split=loso"]
+PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
+         "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,16 @@ def config(manifest: Path) -> Config:
 def done(config: Config, tmp_path_factory: pytest.TempPathFactory,
          ) -> tuple[crossval.CrossValidation, dict[str, tables.Results]]:
     """All folds, two seeds, calibrated."""
-    cross = crossval.prepare(config, tmp_path_factory.mktemp("cross"), seeds=2, inner=2)
+    cross = crossval.prepare(config, tmp_path_factory.mktemp("cross"), models=["cnn2d"], seeds=2, inner=2)
     return cross, crossval.run(cross, workers=1)
 
 
 def test_all_schemes_are_tested_on_the_same_clips_of_all_folds(done) -> None:
     cross, results = done
-    comparison = cross.comparisons["mlp"]
+    comparison = cross.comparisons["cnn2d"]
     assert (comparison.peers, comparison.folds, cross.split) == (3, (0, 1, 2, 3), ("loso", 4))
     several = [one for scheme in crossval.schemes(comparison)
-               for seed in crossval.predictions(comparison, results["mlp"], scheme) for one in seed]
+               for seed in crossval.predictions(comparison, results["cnn2d"], scheme) for one in seed]
     assert len(several) == 2 * (1 + 1 + 1 + 3)
     for one in several:
         assert len(one.targets) == len(set(one.paths)) == 36
@@ -63,7 +63,7 @@ def test_all_schemes_are_tested_on_the_same_clips_of_all_folds(done) -> None:
 
 def test_temperatures_are_of_training_speakers_alone(done) -> None:
     cross, _ = done
-    comparison = cross.comparisons["mlp"]
+    comparison = cross.comparisons["cnn2d"]
     found = crossval.temperatures(comparison, "pooled")
     assert found is not None
     assert sorted(found) == [0, 1, 2, 3]
@@ -80,9 +80,10 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
     assert (document["split"], document["clips"], document["speakers"], document["peers"]) == ("loso", 36, 4, 3)
     assert (document["seeds"], document["folds"], document["speaker_overlap"]) == ([0, 1], [0, 1, 2, 3], 0)
     (row,) = document["models"]
-    assert row["parameters"] > 1000
-    assert row["clips_drawn"] == 3 * 3 * 2 * 16
-    said = {scheme: crossval.predictions(cross.comparisons["mlp"], results["mlp"], scheme) for scheme in row["schemes"]}
+    assert row["parameters"] > 10
+    assert row["clips_drawn"] == 3 * 2 * 1 * 16
+    said = {scheme: crossval.predictions(cross.comparisons["cnn2d"], results["cnn2d"], scheme)
+            for scheme in row["schemes"]}
     uar = {scheme: np.mean([metrics.uar_folds(one) for seed in said[scheme] for one in seed]) for scheme in said}
     for scheme, figures in row["schemes"].items():
         assert figures["uar"]["folds"] == pytest.approx(uar[scheme])
@@ -96,7 +97,7 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
     assert gossip["gain_over_local"]["mean"] == pytest.approx(uar["gossip"] - uar["local"])
     assert row["schemes"]["local"]["gap_to_pooled"]["mean"] == pytest.approx(uar["local"] - uar["pooled"])
     assert gossip["uar_worst_peer"] <= gossip["uar_mean_peer"]
-    assert gossip["messages_per_peer"] == 3 * 2
+    assert gossip["messages_per_peer"] == 2 * 2
     assert list(gossip["uar"]["by_enrolment"]) == ["1", "5", "10", "all", "none"]
     assert gossip["uar"]["by_enrolment"]["all"] == gossip["uar"]["folds"]
 
@@ -105,7 +106,7 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
     cross, results = done
     document = crossval.tabulate(cross, results)
     found = [crossval_text.of_models(document), *crossval_text.of_schemes(document["models"][0])]
-    assert [table.title for table in found] == ["UAR (a), unseen speakers", "mlp on functionals, normalisation speaker",
+    assert [table.title for table in found] == ["UAR (a), unseen speakers", "cnn2d on logmel, normalisation speaker",
                                                 "recall", "whom it serves worse", "calibration"]
     for table in found:
         assert all(len(row) == len(table.head) for row in table.rows)
@@ -129,14 +130,13 @@ def test_a_row_a_prediction(done, tmp_path: Path) -> None:
     assert {row["peer"] for row in rows if row["scheme"] == "local"} == {0, 1, 2}
     assert {row["peer"] for row in rows if row["scheme"] != "local"} == {""}
     one = [row for row in rows if (row["scheme"], row["seed"]) == ("pooled", 1)]
-    assert np.mean([row["target"] == row["predicted"] for row in one]) == pytest.approx(np.mean(
-        [metrics.accuracy(seed[0]) for seed in crossval.predictions(cross.comparisons["mlp"], results["mlp"], "pooled")
-         ][1]))
+    pooled = crossval.predictions(cross.comparisons["cnn2d"], results["cnn2d"], "pooled")[1][0]
+    assert np.mean([row["target"] == row["predicted"] for row in one]) == pytest.approx(metrics.accuracy(pooled))
 
 
 def test_reliability_is_drawn_before_and_after(done) -> None:
     cross, results = done
-    drawn = crossval_text.reliabilities(cross, results, "mlp")
+    drawn = crossval_text.reliabilities(cross, results, "cnn2d")
     assert list(drawn) == ["gossip", "fedavg", "pooled", "local"]
     assert list(drawn["gossip"]) == ["before", "after scaling"]
     assert drawn["local"]["before"].share.sum() == pytest.approx(1)
@@ -145,13 +145,47 @@ def test_reliability_is_drawn_before_and_after(done) -> None:
 def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
     chosen, note = crossval._configured(config, "gru:training.lr=0.01", ["functionals", "mfcc+chroma"])
     assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
-    assert chosen.peer.evaluate_every == 3
+    assert chosen.peer.evaluate_every == 2
     chosen, note = crossval._configured(config, "gru", ["functionals"])
     assert chosen.features.kind == "mfcc"
     assert note == "gru takes mfcc: it cannot be trained on functionals"
     assert crossval._configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
     own = crossval._configured(config, "gru:features.kind=logmel", ["functionals"])
     assert (own[0].features.kind, own[1]) == ("logmel", "")
+
+
+@pytest.mark.parametrize("task", ["both", "dimensions"])
+def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task: str) -> None:
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    levels = {"anger": 0.8, "happiness": 0.5, "sadness": -0.7}
+    rated = [f"{line},{levels[line.rpartition(',')[2]]}" for line in lines[1:]]
+    table = manifest.with_name(f"{task}.csv")
+    table.write_text("\n".join([lines[0] + ",arousal", *rated]) + "\n", encoding="utf-8")
+    config = Config().with_settings([*PLAIN, f"training.task={task}", "corpus.name=manifest",
+                                     f"corpus.data={json.dumps(str(table))}"])
+    cross = crossval.prepare(config, tmp_path, seeds=1, models=["cnn2d"], wanted=["gossip", "local"],
+                             calibrate=False)
+    results = crossval.run(cross, workers=1)
+    document = json.loads(json.dumps(crossval.tabulate(cross, results), allow_nan=False))
+    figures = document["models"][0]["schemes"]
+    for scheme in ("gossip", "local"):
+        assert (figures[scheme]["clips"], figures[scheme]["speakers"]) == (36, 4)
+        assert -1 <= figures[scheme]["ccc"]["arousal"]["pooled"] <= 1
+        assert figures[scheme]["ccc"]["valence"]["pooled"] is None
+        assert ("uar" in figures[scheme]) == (task == "both")
+        several = crossval.ratings(cross.comparisons["cnn2d"], results["cnn2d"], scheme)
+        assert len(several) == (3 if scheme == "local" else 1)
+        assert figures[scheme]["ccc"]["arousal"]["pooled"] == pytest.approx(
+            np.mean([one.ccc()["arousal"] for one in several]))
+    titles = [table.title for table in crossval_text.of_schemes(document["models"][0])]
+    assert titles[-1] == "CCC of dimensions, cnn2d on logmel, normalisation speaker"
+    assert (len(titles) > 1) == (task == "both")
+    assert crossval_text.of_models(document).rows[0][0] == "cnn2d"
+    assert "4 of 4 folds" in crossval_text.legend(document)
+    assert bool(list(crossval_text.rows(cross, results))) == (task == "both")
+    if task == "dimensions":
+        with pytest.raises(ConfigError, match=r"compared by their UAR: take training\.task=both$"):
+            crossval.prepare(config, tmp_path, models=["cnn2d"], tune="training.lr=0.1,0.2", inner=2)
 
 
 @pytest.mark.parametrize(("changes", "said"), [
@@ -171,20 +205,21 @@ def test_wrong_calls_are_refused(config: Config, tmp_path: Path, changes: dict[s
 def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) -> None:
     settings = [part for setting in (*PLAIN, "training.rounds=1") for part in ("--set", setting)]
     arguments = ["--corpus", str(manifest), "--fold", "1", "--scheme", "pooled,gossip", "--seeds", "1", "--inner", "2",
-                 "--model", "mlp,mlp:model.hidden=[4,4]", "--tune", "training.lr=0.01,0.1", "--workers", "1",
+                 "--model", "cnn2d,cnn2d:model.hidden=[4,4]", "--tune", "training.lr=0.01,0.1", "--workers", "1",
                  "--out", str(tmp_path), *settings]
     result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert [row["model"] for row in document["models"]] == ["mlp", "mlp:model.hidden=[4,4]"]
+    assert [row["model"] for row in document["models"]] == ["cnn2d", "cnn2d:model.hidden=[4,4]"]
     for row in document["models"]:
         assert list(row["schemes"]) == ["gossip", "pooled"]
         assert row["schemes"]["gossip"]["gain_over_local"] is None
         assert row["schemes"]["gossip"]["tuned"][0] in ("training.lr=0.01", "training.lr=0.1")
         assert "2 inner folds" in row["selection"]
-    assert document["models"][0]["parameters"] > document["models"][1]["parameters"]
+    assert document["models"][0]["parameters"] < document["models"][1]["parameters"]
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"crossval.json", "predictions.csv", "confusion-mlp.png", "calibration-mlp_model.hidden=_4_4_.png"} <= names
+    assert {"crossval.json", "predictions.csv", "confusion-cnn2d.png",
+            "calibration-cnn2d_model.hidden=_4_4_.png"} <= names
     with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 2 * 2 * 9
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/*.json")}
