@@ -97,7 +97,7 @@ class CorpusSettings(Section):
 
 
 
-VECTORS = ("functionals", "egemaps", "compare", "ssl")
+VECTORS = ("functionals", "dynamics", "egemaps", "compare", "ssl")
 """Kinds of features that are one vector a clip."""
 MATRICES = ("logmel", "mfcc", "chroma")
 """Kinds of features that are bands by frames."""
@@ -107,9 +107,10 @@ class FeatureSettings(Section):
     """What a model sees of a clip."""
 
     kind: str = _shared(
-        "functionals", "one vector a clip: functionals, egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), "
-                       "ssl (a speech encoder's mean); a matrix, bands by frames: logmel, mfcc, chroma; several of "
-                       "one form joined by + (functionals+egemaps, mfcc+chroma)")
+        "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
+                       "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean); a "
+                       "matrix, bands by frames: logmel, mfcc, chroma; several of one form joined by + "
+                       "(functionals+dynamics, mfcc+chroma)")
     sample_rate: int = _shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
     level: Literal["none", "peak"] | float = _shared(
         "none", "level that each clip is brought to first: none (as recorded), peak (largest sample at full scale), or "

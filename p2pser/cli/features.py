@@ -17,8 +17,8 @@ SHOWN = 5
 @click.command()
 @click.option("--corpus", metavar="NAME|PATH", help="synthetic, emodb, ravdess, folder, manifest, or a path.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings.")
-@click.option("--kind", help="functionals, egemaps, compare, ssl, logmel, mfcc or chroma, or several joined by +.  "
-                                    "[default: functionals]")
+@click.option("--kind", help="functionals, dynamics, egemaps, compare, ssl, logmel, mfcc or chroma, or several joined "
+                             "by +.  [default: functionals]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Run file (YAML) whose corpus and features are meant.")

@@ -32,6 +32,7 @@ SETTLED = 2.0
 
 _MATTERS = {
     "functionals": ("sample_rate", "n_mels", "n_mfcc"),
+    "dynamics": ("sample_rate", "n_mels", "n_mfcc"),
     "egemaps": ("sample_rate",),
     "compare": ("sample_rate",),
     "ssl": ("sample_rate",),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import cache, functionals, levels, matrices, opensmile_sets
+from p2pser.speech import cache, dynamics, functionals, levels, matrices, opensmile_sets
 from p2pser.speech.augment import Variant
 
 Array = NDArray[np.float32]
@@ -36,6 +36,8 @@ def raw(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
     samples = levels.prepared(np.ascontiguousarray(signal, dtype=np.float32), settings)
     if settings.kind == "functionals":
         return functionals.functionals(samples, settings)
+    if settings.kind == "dynamics":
+        return dynamics.compute(samples, settings)
     if settings.kind == "ssl":
         from p2pser.speech import encoders
 
@@ -55,6 +57,8 @@ def raw_shape(settings: FeatureSettings) -> tuple[int, ...]:
         return (opensmile_sets.SIZES[settings.kind],)
     if settings.kind == "functionals":
         return (len(functionals.names(settings)),)
+    if settings.kind == "dynamics":
+        return (len(dynamics.names(settings)),)
     return (len(matrices.names(settings)), matrices.frames(settings))
 
 
@@ -85,6 +89,8 @@ def names(settings: FeatureSettings) -> list[str]:
     for part in parts(settings):
         if part.kind == "functionals":
             found += functionals.names(part)
+        elif part.kind == "dynamics":
+            found += dynamics.names(part)
         elif part.kind == "ssl":
             found += [f"ssl.{k}" for k in range(raw_shape(part)[1])]
         elif part.kind in opensmile_sets.SIZES:

@@ -182,12 +182,27 @@ def _modulation(values: Array) -> Array:
 # -- the vector ----------------------------------------------------------------------------------------------
 
 
-def functionals(signal: Array, settings: FeatureSettings) -> Array:
-    """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``.
-
-    D is ``len(names(settings))``; of a signal longer than ``LONGEST``, the middle. Every entry is finite,
-    whatever the signal; units are dB, Hz, semitones above 27.5 Hz, seconds and shares.
+@dataclass(frozen=True)
+class Heard:
+    """A signal's frames (T, length) at one level, their power spectra (T, bins) and mel power (T, n_mels), mel bands
+    (n_mels, T) and frame level (T,) in dB of full scale, and which frames (T,) are active.
     """
+
+    filters: contours.Filters
+    frames: Array
+    power: Array
+    mel_power: Array
+    mel: Array
+    rms: Array
+    active: NDArray[np.bool_]
+
+    def loudness(self) -> Array:
+        """Return the loudness (T,): compressed mel power, summed."""
+        return np.asarray(np.log1p(self.mel_power**0.3 * 100).sum(axis=1))
+
+
+def hear(signal: Array, settings: FeatureSettings) -> Heard:
+    """Return what all contours are made of; of a signal longer than ``LONGEST``, the middle."""
     filters = contours.filters_for(settings.sample_rate, settings.n_mels, settings.n_mfcc)
     wanted = round(LONGEST * settings.sample_rate)
     if signal.size > wanted:
@@ -205,6 +220,18 @@ def functionals(signal: Array, settings: FeatureSettings) -> Array:
     active = rms > max(loudest - 35.0, min(float(np.quantile(rms, 0.05)) + 1.0, loudest - 20.0))
     if active.sum() < 3:
         active = rms >= np.sort(rms)[-min(3, rms.size)]
+    return Heard(filters, frames, power, mel_power, mel, rms, active)
+
+
+def functionals(signal: Array, settings: FeatureSettings) -> Array:
+    """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``.
+
+    D is ``len(names(settings))``; of a signal longer than ``LONGEST``, the middle. Every entry is finite,
+    whatever the signal; units are dB, Hz, semitones above 27.5 Hz, seconds and shares.
+    """
+    heard = hear(signal, settings)
+    filters, frames, power, mel, rms, active = (heard.filters, heard.frames, heard.power, heard.mel, heard.rms,
+                                                heard.active)
     pitch, voicing = contours.pitch(power, filters, settings.sample_rate)
     voiced = active & (voicing > 0.5)
     if voiced.sum() < 3:  # a whisper: the frames nearest to a voice stand for it, so nothing is undefined
@@ -215,7 +242,7 @@ def functionals(signal: Array, settings: FeatureSettings) -> Array:
     chroma /= np.maximum(chroma.max(axis=1, keepdims=True), FLOOR)
     shape, contrast = contours.spectral_shape(frames, power, filters)
     cepstrum = filters.dct @ mel
-    loudness = np.log1p(mel_power**0.3 * 100).sum(axis=1)
+    loudness = heard.loudness()
     rows = np.arange(len(pitch))
     harmonics = [power[rows, np.minimum(np.rint(pitch * k * filters.n_fft / settings.sample_rate).astype(int),
                                         power.shape[1] - 1)] for k in (1, 2)]

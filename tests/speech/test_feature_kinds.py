@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from p2pser.config import FeatureSettings, load
 from p2pser.errors import ConfigError
-from p2pser.speech import cache, features, levels, opensmile_sets
+from p2pser.speech import cache, dynamics, features, levels, opensmile_sets
 
 RATE = 16000
 
@@ -195,3 +195,40 @@ def test_a_level_is_a_number_or_a_word() -> None:
     assert FeatureSettings(level=-20).level == -20.0
     with pytest.raises(ValidationError):
         FeatureSettings(level=float("nan"))
+
+
+# -- dynamics ------------------------------------------------------------------------------------------------------
+
+
+def moves(signal: np.ndarray) -> dict[str, float]:
+    chosen = FeatureSettings(kind="dynamics")
+    found = features.compute(signal, chosen)
+    assert found.shape == features.shape(chosen) == (9 * 33,)
+    return dict(zip(features.names(chosen), found.tolist()))
+
+
+def test_dynamics_are_those_of_the_shape_not_of_the_level() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, RATE).astype(np.float32)
+    grows = (tone(1.0) + noise) * np.linspace(0.3, 1.0, RATE, dtype=np.float32)
+    soft, loud = moves(0.1 * grows), moves(grows)
+    for name, value in soft.items():
+        assert loud[name] == pytest.approx(value, abs=0.02 + 1e-2 * abs(value))
+    falls = moves(grows[::-1].copy())
+    assert loud["dynamics.rms.late"] > 1 > -1 > falls["dynamics.rms.late"]
+    assert loud["dynamics.rms.early"] < -1 < 1 < falls["dynamics.rms.early"]
+    assert loud["dynamics.rms.rising"] > 0.9 > 0.1 > falls["dynamics.rms.rising"]
+
+
+def test_statistics_of_known_contours() -> None:
+    time = np.linspace(-1, 1, 201, dtype=np.float32)
+    line, bow = 3 * time + 5, 2 * time**2
+    found = dict(zip(dynamics.STATISTICS, dynamics.statistics(np.stack([line, bow]))))
+    assert found["above50"][0] == pytest.approx(0.5, abs=0.01)
+    assert found["above90"][0] == pytest.approx(0.1, abs=0.01)
+    assert found["rising"] == pytest.approx([1.0, 0.5])
+    assert found["curve"] == pytest.approx([0.0, 2.0], abs=1e-3)
+    assert found["error"] == pytest.approx([0.0, bow.std()], abs=1e-3)
+    assert found["early"][0] == pytest.approx(-2.0, abs=0.03)
+    assert found["late"][0] == pytest.approx(2.0, abs=0.03)
+    still = dynamics.statistics(np.full((1, 1), 7.0, np.float32))
+    assert np.abs(still).max() == 0

@@ -21,7 +21,7 @@ from p2pser.errors import CorpusError
 from p2pser.speech import extractor, features, filters
 
 RATE = 16000
-KINDS = ("functionals", "logmel", "mfcc", "chroma")
+KINDS = ("functionals", "dynamics", "logmel", "mfcc", "chroma")
 
 
 def voice(f0: float, seconds: float = 1.0, rate: int = RATE, formants: tuple[float, ...] = ()) -> np.ndarray:
