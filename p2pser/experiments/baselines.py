@@ -24,6 +24,7 @@ import networkx as nx
 import numpy as np
 import torch
 from scipy.special import softmax
+from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
@@ -125,11 +126,17 @@ def _held(federation: Federation) -> dict[int, Examples]:
 
 
 def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Answers, ...]:
-    """All rounds of the bench's local work without any mixing."""
+    """What the models say after all rounds without any mixing."""
+    rows = unmixed(config, bench, progress)
+    with torch.inference_mode():
+        return tuple(bench.answers(row.clone(), i) for i, row in zip(bench.peers, rows))
+
+
+def unmixed(config: Config, bench: Bench, progress: Progress | None = None) -> Tensor:
+    """Return the rows (B, D) after all rounds of the bench's local work without any mixing."""
     state = State({"x": bench.starts()})
     for round in range(config.training.rounds):
         state.rows["x"] = bench.local.train(state, round)
         if progress is not None:
             progress(round + 1)
-    with torch.inference_mode():
-        return tuple(bench.answers(row.clone(), i) for i, row in zip(bench.peers, state.rows["x"]))
+    return state.rows["x"]

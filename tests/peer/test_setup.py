@@ -73,7 +73,8 @@ def test_one_that_never_came_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"x", *map(msgpack.packb, (
-    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1}, [[0], "1"]))])
+    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1},
+    [[0], "1"]))])
 def test_an_answer_of_another_form_is_the_other_peers_error(value: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         roll_call(Scripted(value), PAIR, 0, [], 3)

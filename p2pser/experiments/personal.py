@@ -1,0 +1,135 @@
+"""What a peer's own parameters give and cost: on its own speakers' other clips, and on speakers that nobody has heard.
+
+Of each peer's clips a share is held out from its training, drawn within each speaker and emotion: what the peer's model
+says of them counts as *own speakers*. The test fold's speakers, whom no peer has, count as *unseen*. Features that are
+normalised by speaker are so before the clips are dealt, by all of a speaker's clips: an own clip is scaled the same
+whether it trains or is held out. Each way is the mean over the peers of their models' UAR, so that every peer counts
+the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser import seeding
+from p2pser.config import Config
+from p2pser.errors import ConfigError
+from p2pser.experiments.baselines import unmixed
+from p2pser.learning import metrics
+from p2pser.learning.inference import logits
+from p2pser.models.nested import Nested
+from p2pser.simulation.bench import Bench
+from p2pser.simulation.engine import simulate
+from p2pser.speech.federation import Examples, Federation
+from p2pser.speech.normalise import by_speaker
+from p2pser.topology.spec import Topology
+
+HELD_OUT = 0.25
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "all shared": ("gossip.share=all",),
+    "local head": ("gossip.share=body",),
+    "local first layer": ("gossip.share=upper",),
+}
+"""What is shared, by name; ``, fine-tuned`` is added for the personal models of each, ``alone`` is local-only."""
+ALONE = "alone"
+
+
+def split(examples: Examples, peer: int, seed: int) -> tuple[Examples, Examples]:
+    """Return a peer's clips to train on and those held out: ``HELD_OUT`` of each speaker's of each emotion, rounded by
+    chance, drawn by (seed, peer); at least one clip stays to train on.
+    """
+    draw = seeding.generator(seed, "own clips", peer)
+    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, key in enumerate(zip(examples.speakers, examples.labels.tolist())):
+        groups[key].append(index)
+    out: list[int] = []
+    for key in sorted(groups):
+        count = int(HELD_OUT * len(groups[key]) + draw.random())
+        out += draw.permutation(groups[key])[: min(count, len(groups[key]) - 1)].tolist()
+    chosen = np.isin(np.arange(len(examples)), out)
+    return examples.take(np.flatnonzero(~chosen)), examples.take(np.flatnonzero(chosen))
+
+
+def measure(config: Config, topology: Topology, federation: Federation,
+            done: Callable[[str], None] = lambda what: None) -> list[dict[str, Any]]:
+    """Return, for each way, the UAR of each peer's model on its own speakers' held-out clips and on unseen speakers.
+
+    Raises ConfigError where nothing is held out, no steps of fine-tuning are asked for, or features are normalised by
+    statistics of all peers.
+    """
+    if federation.test is None or not config.training.fine_tune or federation.normalise == "global":
+        raise ConfigError("personal models are measured on a split that holds clips out, after one or more steps of "
+                          "training.fine_tune, on features normalised by speaker or not at all (features.normalise)")
+    scaled = {i: _scaled(examples, federation.normalise) for i, examples in federation.train.items()}
+    parts = {i: split(examples, i, config.seed) for i, examples in scaled.items()}
+    test = _scaled(federation.test, federation.normalise)
+    dealt = dataclasses.replace(federation, train={i: train for i, (train, _) in parts.items()}, test=test,
+                                normalise="none")
+    own = {i: held_out for i, (_, held_out) in parts.items()}
+    found = []
+    for name, settings in WAYS.items():
+        run = simulate(config.with_settings(settings), topology, dealt, each_peer=False)
+        assert run.personal is not None
+        of = {i: run.networks[run.widths[i]] for i in own}
+        found += [_result(name, run.final.rows, of, own, test),
+                  _result(f"{name}, fine-tuned", run.personal, of, own, test)]
+        done(name)
+    bench = Bench(config, dealt, dealt.train)
+    found.append(_result(ALONE, unmixed(config, bench), {i: bench.networks[bench.widths[i]] for i in own}, own, test))
+    done(ALONE)
+    return [{**one, "fold": config.corpus.fold, "seed": config.seed} for one in found]
+
+
+def _scaled(examples: Examples, how: str) -> Examples:
+    if how == "none":
+        return examples
+    return dataclasses.replace(examples, features=by_speaker(examples.features, examples.speakers))
+
+
+def _result(way: str, rows: Tensor, networks: Mapping[int, Nested], own: Mapping[int, Examples],
+            test: Examples) -> dict[str, Any]:
+    return {"way": way, **{name: [_uar(networks[i], rows[k], clips[i]) for k, i in enumerate(sorted(own))]
+                           for name, clips in (("own", own), ("unseen", dict.fromkeys(own, test)))}}
+
+
+def _uar(network: Nested, row: Tensor, clips: Examples) -> float:
+    network.schema.bind(network.module, network.own(row.to(torch.float32)))
+    said = logits(network.module, clips.features).argmax(axis=1)
+    return float(metrics.uar(metrics.confusion(clips.labels, said, int(max(clips.labels.max(), said.max())) + 1)))
+
+
+def tabulate(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a way: mean UAR over peers, folds and seeds, own speakers and unseen ones, and the differences to
+    ``all shared``, with the half width of a 95 % interval over (fold, seed) pairs (normal, of paired differences).
+    """
+    of = {(one["way"], one["fold"], one["seed"]): one for one in results}
+    ways = list(dict.fromkeys(one["way"] for one in results))
+    pairs = sorted({(one["fold"], one["seed"]) for one in results})
+    rows = []
+    for way in ways:
+        row: dict[str, Any] = {"way": way}
+        for name in ("own", "unseen"):
+            ours, base = ([float(np.mean(of[(one, *pair)][name])) for pair in pairs] for one in (way, ways[0]))
+            apart = np.subtract(ours, base)
+            spread = float(1.96 * apart.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan")
+            row |= {name: float(np.mean(ours)), f"{name}_gain": float(apart.mean()), f"{name}_half_width": spread}
+        rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [["parameters", "own speakers", "difference", "unseen speakers", "difference"], ["---"] * 5]
+    for row in rows:
+        line = [row["way"]]
+        for name in ("own", "unseen"):
+            line += [f"{row[name]:.3f}", f"{100 * row[f'{name}_gain']:+.1f} ± {100 * row[f'{name}_half_width']:.1f}"]
+        lines.append(line)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
