@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from p2pser import seeding
 from p2pser.errors import ConfigError, ModelError
 from p2pser.learning.learner import Learner
-from p2pser.learning.losses import as_shares
+from p2pser.learning.losses import Targets, as_shares
 from p2pser.learning.optim import Optimizer
 from p2pser.models.xgb import TreeEnsemble, numbers
 
@@ -32,12 +32,22 @@ def xgboost() -> Any:
     return library
 
 
+class _Seen(NamedTuple):
+    """Clips as a round's trees see them. places: of each of the matrix's rows, its clip (several: soft labels)."""
+
+    features: Tensor
+    targets: Targets
+    matrix: Any
+    places: Tensor
+
+
 class TreeLearner(Learner):
     """A ``Learner`` whose work of a round is one tree set, written to its place in the row.
 
     With N peers the place is round * N + peer (in a model of one peer's trees: the round) and the step eta / N: of the
     trees that N peers grow side by side on the same margins, the mean is added. Which clips and features a tree sees
-    depends on (seed, peer, round) alone. Heeds ``training.rounds`` and ``threads``, soft labels, and classes' weights.
+    depends on (seed, peer, round) alone. Heeds ``training.rounds`` and ``threads``, soft labels, weights of classes,
+    and what varies clips: a round's trees see all copies, and each clip as it is varied in that round.
     """
 
     def __init__(self, module: nn.Module, *arguments: Any, **options: Any) -> None:
@@ -48,7 +58,7 @@ class TreeLearner(Learner):
         # All that boosting remembers are the trees.
         self.optimizer = Optimizer(self.training.model_copy(update={"optimizer": "sgd", "momentum": 0.0}))
         self._xgboost = xgboost()
-        self._matrix: Any = None
+        self._seen: _Seen | None = None
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
@@ -57,38 +67,47 @@ class TreeLearner(Learner):
         Returns the mean cross entropy of the clips before it.
         """
         settings, classes = self.ensemble.settings, self.ensemble.trees.shape[1]
+        seen = self._look(round, classes)
         self.schema.bind(self.ensemble, row.clone())
         with torch.inference_mode():
-            margins = self.ensemble(self.features)
-            loss = float(self.objective(margins, self.targets))
-        matrix, places = self._clips(classes)
-        matrix.set_base_margin(margins.numpy()[places])
+            margins = self.ensemble(seen.features)
+            loss = float(self.objective(margins, seen.targets))
+        seen.matrix.set_base_margin(margins[seen.places].numpy())
         booster = self._xgboost.train({
             "objective": "multi:softprob", "num_class": classes, "base_score": 0.5, "tree_method": "hist",
             "eta": settings.trees_eta / self.peers, "max_depth": settings.trees_depth,
             "reg_lambda": settings.trees_lambda, "subsample": settings.trees_subsample,
             "colsample_bynode": settings.trees_columns, "nthread": self.training.threads, "verbosity": 0,
-            "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, matrix, 1)
+            "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, seen.matrix, 1)
         place = round * self.peers + (self.peer if self.peers > 1 else 0)
         dict(self.schema.views(row))["trees"][place] = torch.from_numpy(arrays(booster, classes, settings.trees_depth))
         if report is not None:
             report(1)
         return loss
 
-    def _clips(self, classes: int) -> tuple[Any, NDArray[np.int64]]:
-        """XGBoost's matrix of the clips, made once, and the clip of each of its rows: several where labels are soft."""
-        if self._matrix is None:
-            assert self.targets.classes is not None
-            shares = as_shares(self.targets.classes, classes).nan_to_num(0.0)
-            if self.objective.weights is not None:
-                shares = shares * self.objective.weights
-            if self.often is not None:
-                shares = shares * torch.from_numpy(np.asarray(self.often, dtype=np.float32))[:, None]
-            places, labels = shares.nonzero(as_tuple=True)
-            self._matrix = self._xgboost.DMatrix(self.features[places].numpy(), label=labels.numpy(),
-                                                 weight=shares[places, labels].numpy()), places.numpy()
-        found: tuple[Any, NDArray[np.int64]] = self._matrix
-        return found
+    def _look(self, round: int, classes: int) -> _Seen:
+        """What the trees of a round are grown on: the same in all rounds where nothing is varied by round."""
+        if self._seen is not None:
+            return self._seen
+        assert self.targets.classes is not None
+        versions = 1 + self.copies
+        features, targets = self._versions, Targets(torch.cat([self.targets.classes] * versions))
+        if self.augmentation is not None:
+            features, targets = self.augmentation(features, targets, seed=self.seed, peer=self.peer, round=round,
+                                                  step=0)
+        assert targets.classes is not None
+        shares = as_shares(targets.classes, classes).nan_to_num(0.0) / versions
+        if self.objective.weights is not None:
+            shares = shares * self.objective.weights
+        if self.often is not None:
+            shares = shares * torch.from_numpy(np.tile(np.asarray(self.often, dtype=np.float32), versions))[:, None]
+        places, labels = shares.nonzero(as_tuple=True)
+        matrix = self._xgboost.DMatrix(features[places].numpy(), label=labels.numpy(),
+                                       weight=shares[places, labels].numpy())
+        seen = _Seen(features, targets, matrix, places)
+        if self.augmentation is None:
+            self._seen = seen
+        return seen
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Trees have no gradient."""

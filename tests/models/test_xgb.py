@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from p2pser import models
-from p2pser.config import Config, FeatureSettings, ModelSettings
+from p2pser.config import AugmentSettings, Config, FeatureSettings, ModelSettings
 from p2pser.errors import ConfigError, ModelError
+from p2pser.learning.augment import Augmentation
 from p2pser.learning.boosting import TreeLearner, arrays
 from p2pser.learning.losses import Objective, Targets
 from p2pser.models import directory
@@ -128,6 +129,21 @@ def test_soft_labels_and_weights_of_classes_count() -> None:
     assert (weighted.argmax(1) == 0).sum() > (margins(module, hard).argmax(1) == 0).sum()
     unknown = Targets(torch.where(torch.arange(CLIPS) < 40, torch.from_numpy(LABELS), -1))
     assert grow(module, grower(module, targets=unknown, rounds=1), 1).any()
+
+
+def test_varied_clips_are_seen_by_the_trees_of_their_round() -> None:
+    module, settings = ensemble(held=2), AugmentSettings(mixup=0.4, noise=0.1)
+    varied = {"augmentation": Augmentation(settings, CLASSES), "rounds": 2}
+    row = grow(module, grower(module, **varied), 2)
+    again = Schema.of(module).flatten(ensemble(held=2))
+    for round in range(2):
+        grower(module, **varied).train_(again, {}, round)
+    assert torch.equal(row, again)
+    assert not torch.equal(row, grow(module, grower(module, rounds=2), 2))
+    one = ensemble(held=1)
+    same = torch.from_numpy(np.stack([FEATURES, FEATURES]))  # copies in which nothing was changed count once in all
+    copied = margins(one, grow(one, grower(one, copies=same, rounds=1), 1))
+    np.testing.assert_allclose(copied, margins(one, grow(one, grower(one, rounds=1), 1)), atol=1e-5)
 
 
 def test_a_directory_keeps_the_trees_and_needs_no_xgboost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
