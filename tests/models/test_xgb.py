@@ -43,7 +43,7 @@ def grower(module: TreeEnsemble, peer: int = 0, targets: Any = None, rounds: int
 
 
 def grow(module: TreeEnsemble, learner: TreeLearner, rounds: int = ROUNDS) -> torch.Tensor:
-    row = Schema.of(module).flatten(module)
+    row = torch.zeros(Schema.of(module).size)
     for round in range(rounds):
         learner.train_(row, {}, round)
     return row
@@ -88,7 +88,7 @@ def test_trees_answer_as_xgboost_does_at_their_thresholds() -> None:
 def test_each_of_several_peers_takes_its_share_of_the_step_at_its_own_place() -> None:
     alone, shared = ensemble(held=1), ensemble(held=4)
     one = grow(alone, grower(alone, rounds=1), 1)
-    row = Schema.of(shared).flatten(shared)
+    row = torch.zeros(Schema.of(shared).size)
     grower(shared, peer=2, rounds=1).train_(row, {}, 0)
     sets = row.view(4, CLASSES, -1)
     assert [bool(part.any()) for part in sets] == [False, False, True, False]
@@ -98,7 +98,7 @@ def test_each_of_several_peers_takes_its_share_of_the_step_at_its_own_place() ->
 def test_draws_depend_on_seed_peer_and_round_alone() -> None:
     module = ensemble(held=2 * ROUNDS, trees_subsample=0.5, trees_columns=0.3)
     row = grow(module, grower(module, peer=1))
-    again = Schema.of(module).flatten(ensemble(held=2 * ROUNDS))
+    again = torch.zeros_like(row)
     for round in range(ROUNDS):  # another learner for each round, as after a restart
         grower(module, peer=1).train_(again, {}, round)
     assert torch.equal(row, again)
@@ -108,7 +108,7 @@ def test_draws_depend_on_seed_peer_and_round_alone() -> None:
 
 def test_the_loss_falls_and_is_that_before_the_round() -> None:
     module = ensemble()
-    learner, row = grower(module), Schema.of(module).flatten(module)
+    learner, row = grower(module), torch.zeros(Schema.of(module).size)
     losses = [learner.train_(row, {}, round) for round in range(ROUNDS)]
     assert losses[0] == pytest.approx(np.log(CLASSES), rel=1e-6)
     assert losses == sorted(losses, reverse=True)
@@ -135,7 +135,7 @@ def test_varied_clips_are_seen_by_the_trees_of_their_round() -> None:
     module, settings = ensemble(held=2), AugmentSettings(mixup=0.4, noise=0.1)
     varied = {"augmentation": Augmentation(settings, CLASSES), "rounds": 2}
     row = grow(module, grower(module, **varied), 2)
-    again = Schema.of(module).flatten(ensemble(held=2))
+    again = torch.zeros_like(row)
     for round in range(2):
         grower(module, **varied).train_(again, {}, round)
     assert torch.equal(row, again)
