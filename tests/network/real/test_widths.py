@@ -31,7 +31,7 @@ CASES = {
 
 def settings(real: Any, out: str, name: str) -> Config:
     config: Config = real.config(out, f"training.rounds={ROUNDS}", "training.local_steps=2", "peer.checkpoint_every=2",
-                                 "training.optimizer=sgd", *CASES[name], peers=PEERS)
+                                 "gossip.consensus_tolerance=1e-5", *CASES[name], peers=PEERS)
     return config
 
 
@@ -53,7 +53,7 @@ def test_network_and_simulator_have_the_same_bits_and_each_peer_its_model(real: 
         rows, _, _ = load_checkpoint(real.peer_folder(config, i) / "checkpoint", ROUNDS)
         assert torch.equal(rows["x"][0], run.rows[i][held(run, i)])
         found, expected = real.row(config, i), run.final.rows[i][held(run, i)]
-        torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
         module, card = load_model(real.peer_folder(config, i) / "model")
         assert card.model.width == (run.widths[i],)
         assert sum(p.numel() for p in module.parameters()) == int(held(run, i).sum())
