@@ -1,11 +1,12 @@
 """How fast features are, on one core, and what they are good for.
 
-Times a clip's whole way (read, resample, features) in times real time, cold and from the cache, beside a plain
-librosa loop that computes the same kinds of contours, each by its own call. With ``--accuracy`` also the UAR of
+Times a clip's whole way (read, resample, features) in times real time, cold and from the cache, beside openSMILE's
+sets (where the extra is installed) and a plain librosa loop that computes the same kinds of contours, each by its own
+call. With ``--accuracy`` also the UAR of
 scikit-learn's SVC and MLP on the corpus's default folds, with each normalisation, read both ways: (a) the mean
 over folds of the recall over the classes present, (b) over the pooled predictions.
 
-    python benchmarks/features.py --corpus emodb --data emodb/wav [--clips 100] [--accuracy] [--json]
+    python benchmarks/features.py --corpus emodb --data emodb/wav [--clips 100] [--accuracy] [--kind KIND] [--json]
 """
 
 from __future__ import annotations
@@ -25,25 +26,17 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 import numpy as np
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import audio, corpora, features
+from p2pser.errors import ConfigError
+from p2pser.speech import audio, corpora, features, opensmile_sets
 from p2pser.speech.folds import Split, folds
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import by_speaker, from_sums, sums
 
 RATE = 16000
 REPEATS = 3
+OTHERS = ("egemaps", "compare", "plain librosa")
+"""What ours are compared with: openSMILE's sets and the plain loop."""
 SEEDS = 3
-
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the medians of wall and processor seconds of ``REPEATS`` runs of the work."""
-    walls, processors = [], []
-    for _ in range(REPEATS):
-        wall, processor = time.perf_counter(), time.process_time()
-        work()
-        walls.append(time.perf_counter() - wall)
-        processors.append(time.process_time() - processor)
-    return statistics.median(walls), statistics.median(processors)
 
 
 def plain(path: Path) -> np.ndarray:
@@ -67,29 +60,44 @@ def plain(path: Path) -> np.ndarray:
 
 
 def speed(paths: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
-    """Return times real time (wall and processor) of each kind, of the cache, and of the plain way."""
+    """Return times real time (wall and processor) of each kind, of the cache, and of the plain way, and the ratios.
+
+    All take turns, ``REPEATS`` times, and the medians count: what else the machine does falls on all alike.
+    """
     seconds = sum(audio.seconds(path) for path in paths)
-    result: dict[str, object] = {"clips": len(paths), "seconds": seconds}
 
-    def line(name: str, work: Callable[[], object]) -> None:
-        wall, processor = timed(work)
-        result[name] = {"wall": seconds / wall, "processor": seconds / processor}
-        print(f"{name:24s} {seconds / wall:8.0f} x real time (of processor time: {seconds / processor:.0f} x)",
-              file=sys.stderr)
-
-    for kind in kinds:
-        settings = FeatureSettings(kind=kind)
+    def computing(settings: FeatureSettings) -> Callable[[], object]:
         features.compute(audio.read(paths[0], RATE), settings)  # imports and filter banks are not timed
-        line(kind, lambda settings=settings: [features.compute(audio.read(path, RATE), settings) for path in paths])
+        return lambda: [features.compute(audio.read(path, RATE), settings) for path in paths]
+
+    works: dict[str, Callable[[], object]] = {kind: computing(FeatureSettings(kind=kind)) for kind in kinds}
     plain(paths[0])
-    line("plain librosa", lambda: [plain(path) for path in paths])
+    works["plain librosa"] = lambda: [plain(path) for path in paths]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["P2PSER_CACHE"] = folder
-        cold = features.extraction(paths, FeatureSettings(), workers=1)
-        result["cold_s"] = cold.wall_s
-        line("from the cache", lambda: features.extraction(paths, FeatureSettings(), workers=1))
-        again = features.extraction(paths, FeatureSettings(), workers=1)
-        result["computed_again"] = again.computed
+        features.extraction(paths, FeatureSettings(), workers=1)
+        works["from the cache"] = lambda: features.extraction(paths, FeatureSettings(), workers=1)
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+        for _ in range(REPEATS):
+            for name, work in works.items():
+                wall, processor = time.perf_counter(), time.process_time()
+                work()
+                took[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    result: dict[str, object] = {"clips": len(paths), "seconds": seconds}
+    processors = {}
+    for name, times in took.items():
+        wall, processor = (statistics.median(column) for column in zip(*times))
+        processors[name] = processor
+        result[name] = {"wall": seconds / wall, "processor": seconds / processor}
+        print(f"{name:24s} {seconds / processor:8.0f} x real time of processor time ({seconds / wall:.0f} x by the "
+              "clock)", file=sys.stderr)
+    ours = processors["functionals"]
+    result["functionals_against"] = {name: other / ours for name, other in processors.items() if name in OTHERS}
+    result["cache_against"] = {name: other / processors["from the cache"] for name, other in processors.items()
+                               if name in (*OTHERS, "functionals")}
+    for what in ("functionals_against", "cache_against"):
+        ratios = ", ".join(f"{name} {ratio:.1f}" for name, ratio in result[what].items())  # type: ignore[attr-defined]
+        print(f"{'functionals' if what[0] == 'f' else 'from the cache'}: times as fast as {ratios}", file=sys.stderr)
     return result
 
 
@@ -147,12 +155,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--clips", type=int, default=100, help="clips to time")
     parser.add_argument("--accuracy", action="store_true")
+    parser.add_argument("--kind", default="functionals", help="kind of features of --accuracy")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     corpus = corpora.load(options.corpus, options.data)
     result: dict[str, object] = {"corpus": corpus.name, "version": corpus.version}
     if options.accuracy:
-        found, left_out = features.extract([clip.path for clip in corpus.clips], FeatureSettings(), progress=True)
+        found, left_out = features.extract([clip.path for clip in corpus.clips], FeatureSettings(kind=options.kind),
+                                           progress=True)
         if left_out:
             sys.exit(f"{left_out[0][0]}: {left_out[0][1]}")
         result["uar"] = accuracy(corpus, np.stack([one for one in found if one is not None]))
@@ -160,7 +170,13 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     step = max(1, len(corpus.clips) // options.clips)
     paths = [clip.path for clip in corpus.clips][::step][: options.clips]
-    result["times_real_time"] = speed(paths, ("functionals", "logmel", "mfcc", "chroma"))
+    kinds = ["functionals", "dynamics", "logmel", "mfcc", "chroma"]
+    try:
+        opensmile_sets.version()
+        kinds += opensmile_sets.SIZES
+    except ConfigError as error:
+        print(f"without openSMILE: {error}", file=sys.stderr)
+    result["times_real_time"] = speed(paths, kinds)
     if options.json:
         print(json.dumps(result))
 
