@@ -58,8 +58,8 @@ class CorpusSettings(Section):
                             "corpus for several corpora, else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
     scale: tuple[float, float] | None = _shared(None,
-        "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; default: "
-        "what the corpus says (iemocap: 1 and 5), else -1 and 1")
+        "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; "
+        "default: what the corpus says (iemocap: 1 and 5), else -1 and 1")
 
     @field_validator("map", mode="before")
     @classmethod
@@ -302,6 +302,9 @@ class TrainingSettings(Section):
     balance: Literal["none", "sampling", "weights"] = _shared(
         "none", "what rare classes get: nothing, more draws, or a larger weight in the loss; by the counts over all "
                 "peers' clips, found by gossip")
+    own_classes: bool = _shared(
+        False, "a peer's loss leaves out the emotions of which it has no clip, so that it does not unlearn what the "
+               "others know of them")
     soft_labels: bool = _shared(
         False, "learn the shares of listeners who heard each emotion, where the corpus tells them (crema-d, emodb)")
     rounds: int = _shared(40, "communication rounds", ge=0)

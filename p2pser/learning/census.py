@@ -24,11 +24,12 @@ from p2pser.speech.normalise import sums
 @dataclass(frozen=True)
 class Census:
     """counts: clips of each class (C,), up to a common factor, None where they play no part. moments: of the
-    dimensions' targets, None where these are not learned.
+    dimensions' targets, None where these are not learned. clips: how many there are in all.
     """
 
     counts: NDArray[np.float64] | None = None
     moments: Moments | None = None
+    clips: int = 0
 
     @property
     def weights(self) -> Tensor | None:
@@ -73,9 +74,9 @@ def census_sums(examples: Examples, training: TrainingSettings, classes: int) ->
 
 
 def read_census(row: NDArray[np.float64], training: TrainingSettings,
-                classes: int) -> tuple[NDArray[np.float64], Census]:
+                classes: int, clips: int) -> tuple[NDArray[np.float64], Census]:
     """Return the features' sums and the census of a row of ``census_sums``, or of any positive multiple of a sum of
-    such rows.
+    such rows, over ``clips`` clips.
     """
     counted, placed = columns(training, classes)
     features = len(row) // 2 - counted - placed
@@ -89,4 +90,4 @@ def read_census(row: NDArray[np.float64], training: TrainingSettings,
         mean = total / there
         variance = np.maximum(squares / there - mean**2, 0.0)
         moments = Moments(torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(variance.astype(np.float32)))
-    return plain, Census(first[features : features + counted] if counted else None, moments)
+    return plain, Census(first[features : features + counted] if counted else None, moments, clips)

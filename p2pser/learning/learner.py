@@ -69,20 +69,22 @@ class Learner:
     objective: what is lowered; default: what ``training`` says, of this peer's clips alone. often: (n,) how often each
     clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones of
     the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
-    batches.
+    batches. forward: what gives the outputs of a batch, where ``features`` are not what the network itself takes.
     Raises CorpusError where there is no clip or the counts differ.
     """
 
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
                  targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
                  often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
-                 augmentation: Augmentation | None = None) -> None:
+                 augmentation: Augmentation | None = None,
+                 forward: Callable[[Tensor], Tensor] | None = None) -> None:
         if isinstance(targets, Tensor):
             targets = Targets(targets.to(torch.int64))
         if (len(features) == 0 and not idle) or len(features) != len(targets):
             raise CorpusError(f"peer {peer} has {len(features)} clips and {len(targets)} labels to train on; "
                               "it needs at least one clip, and a label for each")
         self.module = module
+        self._forward = forward or module
         self.schema = schema
         self.training = training
         self.features = features.to(torch.float32).contiguous()
@@ -174,7 +176,7 @@ class Learner:
             if self.augmentation is not None:
                 batch, targets = self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round,
                                                    step=first + k)
-            loss = self.objective(self.module(batch), targets)
+            loss = self.objective(self._forward(batch), targets)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_(gradient, settings.clip_norm)
             yield gradient, loss.item()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from p2pser.config import Config, TrainingSettings
+from p2pser.errors import ConfigError
 from p2pser.learning.augment import Augmentation
 from p2pser.learning.boosting import TreeLearner
 from p2pser.learning.census import Census, census_sums, read_census
 from p2pser.learning.learner import Learner
-from p2pser.learning.losses import Targets, loss_of_classes
+from p2pser.learning.losses import Targets, classes_of, loss_of_classes
 from p2pser.models.rows import Schema
+from p2pser.models.svm import SVM
 from p2pser.models.xgb import TreeEnsemble
 from p2pser.speech.federation import Examples
 
@@ -37,14 +41,32 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     """
     training = training or config.training
     if census is None and len(examples):
-        _, census = read_census(census_sums(examples, training, len(labels)), training, len(labels))
+        _, census = read_census(census_sums(examples, training, len(labels)), training, len(labels), len(examples))
     census = census or Census()
     often = None
     if training.balance == "sampling" and census.weights is not None:
         often = np.where(examples.labels < 0, 1.0, census.weights.numpy()[examples.labels])
     objective = census.objective(training, loss_of_classes(training, config.model.name))
+    aims = targets(examples, training)
+    if training.own_classes and aims.classes is not None and len(examples):
+        objective = replace(objective, present=classes_of(aims.classes))
+    values, varied = torch.from_numpy(features), None if copies is None else torch.from_numpy(copies)
+    augmentation = Augmentation.of(config, features.shape[1:], len(labels))
+    forward = None
+    if isinstance(module, SVM):
+        training = training.model_copy(update={"weight_decay": _penalty(module, training, census.clips)})
+        if augmentation is None and values.numel():  # every step would map the same clips again
+            values, forward = module.mapped(values), module.scores
+            varied = None if varied is None else module.mapped(varied)
     kind = TreeLearner if isinstance(module, TreeEnsemble) else Learner
-    return kind(module, schema, training, torch.from_numpy(features), targets(examples, training), objective,
-                   seed=config.seed, peer=peer, often=often, idle=len(examples) == 0,
-                   copies=None if copies is None else torch.from_numpy(copies),
-                   augmentation=Augmentation.of(config, features.shape[1:], len(labels)))
+    return kind(module, schema, training, values, aims, objective,
+                seed=config.seed, peer=peer, often=often, idle=len(examples) == 0, copies=varied,
+                augmentation=augmentation, forward=forward)
+
+
+def _penalty(module: SVM, training: TrainingSettings, clips: int) -> float:
+    """Return the L2 penalty of a support vector machine, in the place of ``training.weight_decay``."""
+    if training.optimizer != "sgd":
+        raise ConfigError("model.name=svm has its L2 penalty in the loss, from which training.optimizer="
+                          f"{training.optimizer} would keep it apart: set training.optimizer=sgd")
+    return module.decay(max(1, clips))

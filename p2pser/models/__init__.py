@@ -29,6 +29,7 @@ FAMILIES = {
     "crnn": "p2pser.models.crnn",
     "gru": "p2pser.models.gru",
     "lstm": "p2pser.models.lstm",
+    "svm": "p2pser.models.svm",
     "xgb": "p2pser.models.xgb",
 }
 """Name of a family to its module, which has ``make(settings, shape, classes) -> nn.Module``, parameters undrawn, and
@@ -67,6 +68,8 @@ def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: i
     family = importlib.import_module(FAMILIES[settings.name])
     module: nn.Module = family.make(settings, tuple(shape), classes)
     initialise(module, seed)
+    if callable(seeded := getattr(module, "seeded_", None)):
+        seeded(seed)
     return module
 
 

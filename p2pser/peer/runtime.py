@@ -194,7 +194,7 @@ class Peer:
         # What lies ahead of the common round belongs to a future in which somebody was left out.
         checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
         state = self._begin(mixer, call)
-        local = self._local_work(mixer)
+        local = self._local_work(mixer, sum(call.clips.values()))
         mixer.enter(Phase.TRAIN, call.resume)
         self._say(f"peer {self.me} {'resumes at' if call.resume else 'starts with'} round {call.resume}: "
                   f"{len(self._examples)} clips, {self._schema.size} parameters, {len(mixer.neighbours)} neighbours")
@@ -278,11 +278,12 @@ class Peer:
         self._event("statistics", exchanges=found.exchanges, distance=found.distance)
         return State({"x": self._initial[None].clone()})
 
-    def _local_work(self, mixer: NetworkMixer) -> LocalWork:
+    def _local_work(self, mixer: NetworkMixer, clips: int) -> LocalWork:
+        """Return this peer's local work; ``clips``: how many all peers have."""
         federation = self._federation
         assert federation is not None
         assert self._sums is not None
-        plain, census = read_census(self._sums[0].numpy(), self.config.training, len(federation.labels))
+        plain, census = read_census(self._sums[0].numpy(), self.config.training, len(federation.labels), clips)
         self._statistics: Statistics = from_sums(plain)
         train = normalised(self._examples, federation.normalise, self._statistics)
         self._test = None if federation.test is None else normalised(federation.test, federation.normalise,

@@ -345,17 +345,17 @@ def _mean_known(values: list[float]) -> float:
 
 
 def _statistics(config: Config, topology: Topology, federation: Federation,
-                wanted: bool) -> tuple[Statistics | None, Census | None]:
+                wanted: bool) -> tuple[Statistics | None, Census]:
     """The training statistics, where wanted, and the census by gossip, as peer 0 finds them (all find the same to
     1e-12).
     """
-    training, classes = config.training, len(federation.labels)
+    training, classes, clips = config.training, len(federation.labels), sum(map(len, federation.train.values()))
     if not wanted and not any(columns(training, classes)):
-        return None, None
+        return None, Census(clips=clips)
     rows = np.stack([census_sums(federation.train[i], training, classes) for i in range(topology.size)])
     mixer = SimulatedMixer(topology)
     found = gossip_statistics(mixer, torch.from_numpy(rows), SETUP, topology, slem=living_slem(topology, None, (), 0))
-    plain, census = read_census(found.rows[0].numpy() * topology.size, training, classes)
+    plain, census = read_census(found.rows[0].numpy() * topology.size, training, classes, clips)
     return from_sums(plain) if wanted else None, census
 
 
