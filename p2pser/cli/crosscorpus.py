@@ -11,7 +11,8 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration, 
 
 
 @click.command()
-@click.option("--topology", default="ring", show_default=True, help="Topology file or the name of a shipped one.")
+@click.option("--topology", default="exponential", show_default=True,
+              help="Topology file or the name of a shipped one.")
 @click.option("--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Number of peers a corpus.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
               help="How many seeds, counted from --seed on.")

@@ -109,4 +109,4 @@ def test_the_command(three: list[Path], tmp_path: Path) -> None:
     assert (tmp_path / "matrix.png").stat().st_size > 5000
     text = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
     assert "all over its own" in text
-    assert "2 peers for each corpus on ring" in text
+    assert "2 peers for each corpus on exponential" in text
