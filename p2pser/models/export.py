@@ -94,14 +94,12 @@ def has_front_end(card: Card) -> bool:
 def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     """Write ``path`` (.onnx) and beside it a JSON of the same name; return what the JSON holds.
 
-    Raises ModelError where the extra is missing, the file cannot be written, or the model is no network (trees).
+    Raises ModelError where the extra is missing or the file cannot be written.
     """
     try:
         import onnx
     except ImportError:
         raise ModelError("writing ONNX needs the extra onnx: pip install 'p2pser[onnx]'") from None
-    if card.model.name == "xgb":
-        raise ModelError("trees cannot be written as ONNX here: take the model directory as it is, or a neural model")
     samples = has_front_end(card)
     shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape
     whole = Whole(network, card, LogMel(card.features) if samples else None).eval()

@@ -80,14 +80,15 @@ class TreeEnsemble(nn.Module):
         flat = grown.reshape(held * classes, size)
         # Numbers from a file may be any: no place outside the features is read.
         feature = flat[:, :inner].nan_to_num().clamp(0, self.inputs - 1).long()
-        node = torch.zeros(len(features), len(flat), dtype=torch.long)
+        # Not len(features): what is traced (ONNX) is to take any number of clips.
+        node = torch.zeros(features.shape[0], len(flat), dtype=torch.long)
         tree = torch.arange(len(flat)).expand_as(node)
         for _ in range(self.depth):
             seen = features.gather(1, feature[tree, node])
             node = 2 * node + torch.where(seen < flat[tree, inner + node], 1, 2)
         leaves = flat[tree, inner + node]
         # In float64, so that the sum over thousands of trees keeps all that float32 shows.
-        return leaves.view(len(features), held, classes).sum(1, dtype=torch.float64).to(torch.float32)
+        return leaves.view(features.shape[0], held, classes).sum(1, dtype=torch.float64).to(torch.float32)
 
 
 def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -99,7 +99,3 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write"):
         export(network, card, tmp_path / "file" / "m.onnx")
-    trees = Card(**{**vars(card), "model": ModelSettings(name="xgb")})
-    with pytest.raises(ModelError, match="trees cannot be written as ONNX"):
-        export(network, trees, tmp_path / "m.onnx")
-    assert not (tmp_path / "m.onnx").exists()

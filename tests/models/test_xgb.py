@@ -18,6 +18,7 @@ from p2pser.learning.boosting import TreeLearner, arrays
 from p2pser.learning.losses import Objective, Targets
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
+from p2pser.models.export import export
 from p2pser.models.rows import Schema
 from p2pser.models.xgb import TreeEnsemble, numbers, sized
 
@@ -161,6 +162,20 @@ def test_a_directory_keeps_the_trees_and_needs_no_xgboost(tmp_path: Path, monkey
     assert read.model == module.settings
     with torch.inference_mode():
         assert np.array_equal(found(torch.from_numpy(FEATURES)).numpy(), margins(module, row))
+
+
+def test_onnx_answers_the_same(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    module = ensemble(held=2 * ROUNDS)  # half of the places empty
+    row = grow(module, grower(module, peer=1, rounds=ROUNDS))
+    Schema.of(module).bind(module, row.clone())
+    card = Card(labels=("a", "b", "c"), shape=(INPUTS,), model=module.settings, features=FeatureSettings(),
+                normalise="none", statistics=None, corpus=Origin("emodb", "1"))
+    export(module, card, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    for clips in (1, CLIPS):
+        logits = session.run(["logits"], {"features": FEATURES[:clips]})[0]
+        np.testing.assert_allclose(logits, margins(module, row)[:clips], atol=1e-6)
 
 
 def test_any_numbers_in_a_file_answer_something() -> None:
