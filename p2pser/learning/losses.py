@@ -123,6 +123,14 @@ def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None
     return torch.where(there, each, 0.0).sum() / there.sum().clamp(min=1)
 
 
+def classes_of(targets: Tensor) -> Tensor:
+    """Return the classes (k,), ascending, that some target (n,) or (n, C) has a share of."""
+    if targets.dim() == 2:
+        return (targets.nan_to_num(0.0) > 0).any(0).nonzero()[:, 0]
+    found: Tensor = torch.unique(targets[targets >= 0])
+    return found
+
+
 def loss_of_classes(training: TrainingSettings, model: str) -> str:
     """Return what ``training.loss`` means for a family of models: cross-entropy or squared-hinge."""
     if training.loss != "auto":
@@ -135,13 +143,16 @@ class Objective:
     """What local work lowers, as ``training`` says.
 
     loss: of the classes, resolved: cross-entropy or squared-hinge. weights: (C,) of each class, or None. moments: of
-    all peers' dimensions, or None for each batch's own.
+    all peers' dimensions, or None for each batch's own. present: (k,) the classes that count, ascending, None for all:
+    the others are left out of the softmax, so that no clip speaks against them (Diao et al. 2021, "HeteroFL", who leave
+    out what a peer has no clip of). The targets must be of these.
     """
 
     training: TrainingSettings
     loss: str = "cross-entropy"
     weights: Tensor | None = None
     moments: Moments | None = None
+    present: Tensor | None = None
 
     def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""
@@ -149,8 +160,12 @@ class Objective:
         scores = outputs if training.task == "classes" else outputs[:, : -len(DIMENSIONS)]
         if training.task != "dimensions":
             assert targets.classes is not None
-            total = squared_hinge(scores, targets.classes, self.weights) if self.loss == "squared-hinge" else \
-                cross_entropy(scores, targets.classes, training.label_smoothing, self.weights)
+            classes, weights = targets.classes, self.weights
+            if self.present is not None:
+                classes = as_shares(classes, scores.shape[1])[:, self.present]
+                scores, weights = scores[:, self.present], None if weights is None else weights[self.present]
+            total = squared_hinge(scores, classes, weights) if self.loss == "squared-hinge" else \
+                cross_entropy(scores, classes, training.label_smoothing, weights)
         if training.task != "classes":
             assert targets.dimensions is not None
             weight = training.dimension_weight if training.task == "both" else 1.0
