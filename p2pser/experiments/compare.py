@@ -149,6 +149,8 @@ class Comparison:
         }
         if self.hub is not None:
             tree["hub"] = self.hub
+        if (width := self.configured(job).model.width) != (1.0,):
+            tree["width"] = list(width)
         return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def configured(self, job: Job) -> Config:
