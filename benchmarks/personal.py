@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--folds", default="all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--topology", default="ring")
-    parser.add_argument("--peers", type=int, default=20)
+    parser.add_argument("--peers", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50, help="of fine-tuning")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs") / "personal")
