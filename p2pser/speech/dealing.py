@@ -48,9 +48,19 @@ def deal(config: Config, peers: int, *, hub: int | None = None) -> Dealt:
     held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
     normalise = resolve(config, corpus)
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
-    notes = (*whole.notes, *label_notes(whole, labels),
+    notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),
              *_notes(corpus, held, split, normalise, overlap, settings.partition))
     return Dealt(corpus, labels, split, held, normalise, overlap, notes)
+
+
+def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:
+    """Say which of several corpora begin again before the longest is through its folds."""
+    if not corpus.parts or split not in ("auto", "each"):
+        return ()
+    counts = {part.name: len(folds(several.alone(corpus, part)[0], "auto")) for part in corpus.parts}
+    most = max(counts.values())
+    again = ", ".join(f"{name} {count}" for name, count in counts.items() if count < most)
+    return (f"of the {most} folds, corpora with fewer ({again}) begin theirs again",) if again else ()
 
 
 def splits(config: Config) -> list[Split]:

@@ -116,6 +116,16 @@ def test_each_corpus_is_split_its_own_way(three: Corpus) -> None:
         folds(corpus_of("a", ["x", "y"]), "each")
 
 
+def test_shorter_corpora_are_noted(data: Path) -> None:
+    (data / "x" / "fear" / "r").mkdir()
+    (data / "x" / "fear" / "r" / "1.wav").touch()
+    settings = ["corpus.name=folder+folder", f"corpus.data=[{data / 'x'}, {data / 'y'}]"]
+    assert "of the 3 folds, corpora with fewer (y 2) begin theirs again" in \
+        dealing.deal(Config().with_settings(settings), 2).notes
+    assert not any("begin" in note for note in
+                   dealing.deal(Config().with_settings([*settings, "corpus.split=loso"]), 2).notes)
+
+
 def test_one_corpus_or_language_is_left_out(three: Corpus) -> None:
     made = folds(three, "corpus")
     assert [fold.name for fold in made] == ["corpus:a", "corpus:b", "corpus:ravdess"]
@@ -242,6 +252,7 @@ def test_what_is_merged_is_a_setting(data: Path) -> None:
     dealt = dealing.deal(config, 2)
     assert dealt.labels == ("anger", "fear", "sadness")
     assert "calm counts as sadness (2 clips)" in dealt.notes
+    assert not any("begin theirs again" in note for note in dealt.notes)
     assert [{dealt.corpus.clips[index].corpus for index in share} for share in dealt.held] == [{"x"}, {"y"}]
     assert dealing.deal(Config().with_settings(settings), 2).labels == ("anger", "fear")
     for wrong, why in (("calm=neutral,neutral=fear", "name the chain's end"), ("calm", "EMOTION=EMOTION")):
