@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
 
 def _about(text: str) -> str:
     """The first words of a module's docstring, up to what it says in detail."""
-    return text.partition("\n")[0].partition(":")[0].partition(" (")[0].rstrip(".")
+    first = text.partition("\n")[0].rstrip(".")
+    return re.split(r"[:,]| \(", first, maxsplit=1)[0]
 
 
 def _explain(facts: dict[str, Any]) -> None:

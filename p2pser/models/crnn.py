@@ -1,4 +1,4 @@
-"""Convolutions, then a recurrent layer with attention.
+"""Convolutions and a recurrent layer, with attention.
 
 The convolutions are over bands and time, the gated recurrent units (``recurrent``) over time.
 """

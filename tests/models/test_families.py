@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,17 @@ def build(name: str, seed: int = 0, **settings: object) -> torch.nn.Module:
 
 def clips(name: str, count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, *shape(name), generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_network_is_here() -> None:
+    assert set(SIZES) == set(models.FAMILIES) - {"svm", "xgb"}
+
+
+@pytest.mark.parametrize("name", models.FAMILIES)
+def test_the_settings_that_count_are_settings(name: str) -> None:
+    named = importlib.import_module(models.FAMILIES[name]).SETTINGS
+    assert named
+    assert set(named) <= set(ModelSettings.model_fields)
 
 
 @pytest.mark.parametrize("name", SIZES)
