@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError
 from p2pser.gossip.flood import flood
 from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.sharing import Parts
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import Fate
@@ -346,6 +347,66 @@ def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
     eventually(lambda: a.links._links[1].arrived == 1, "the late row does not come")
     left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
     torch.testing.assert_close(left + right, zero + one, rtol=1e-14, atol=1e-14)
+    assert a.exchange.messages_late == 1
+    assert a.exchange.drift == b.exchange.drift == 0.0
+
+
+WIDTHS = (0.5, 1.0, 1.0, 0.5)
+HELD = {0.5: torch.arange(SCHEMA.size) % 2 == 0, 1.0: torch.ones(SCHEMA.size, dtype=torch.bool)}
+SHARED = torch.arange(SCHEMA.size) != 0
+
+
+def parts_of(compact: bool) -> Parts:
+    return Parts(WIDTHS, HELD, SHARED, compact=compact)
+
+
+def own_row(i: int, times: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.cat([row(10 * i + k, dtype=dtype)[:, HELD[WIDTHS[i]]] for k in range(times)], 1)
+
+
+def test_peers_of_different_width_mix_as_in_the_simulator_and_send_only_what_both_have(peers: Peers) -> None:
+    topology = topology_of(nx.Graph([(0, 1), (1, 2), (2, 0), (2, 3)]))
+    mixers = peers.all(topology)
+    peers.together(*(lambda m=m: connect(m) for m in mixers))
+    simulated = SimulatedMixer(topology, exact=True, parts=parts_of(False))
+    for times in (1, 2):  # two rows side by side, as gradient tracking sends them
+        def rounds(mixer: NetworkMixer, times: int = times) -> Tensor:
+            mixer.share(parts_of(True))
+            x = own_row(mixer.me, times)
+            for k in range(4):
+                x = mixer.mix(x, Step(10 * times + k, 0))
+            return x
+
+        mixed = peers.together(*(lambda m=m: rounds(m) for m in mixers))
+        held = [HELD[width].repeat(times) for width in WIDTHS]
+        xs = torch.zeros(4, times * SCHEMA.size)
+        for i in range(4):
+            xs[i, held[i]] = own_row(i, times)[0]
+        for k in range(4):
+            xs = simulated.mix(xs, Step(10 * times + k, 0))
+        assert all(torch.equal(mixed[i][0], xs[i, held[i]]) for i in range(4))
+    assert [mixer.payload_posted for mixer in mixers] == simulated.bytes_sent.tolist()
+
+
+def test_a_part_that_comes_late_is_settled(
+        peers: Peers, eventually: Callable[[Callable[[], bool], str], None]) -> None:
+    topology = topology_of(nx.path_graph(2))
+    a, b = peers.all(topology, round_timeout=1.0)
+    peers.together(lambda: connect(a), lambda: connect(b))
+    training(a, b)
+    for mixer in (a, b):
+        mixer.share(parts_of(True))
+    zero, one = own_row(0, dtype=torch.float64), own_row(1, dtype=torch.float64)
+    left = a.mix(zero, Step(0, 0))
+    assert a.left_out == [(Step(0, 0), 1, Fate.GIVEN_UP)]
+    right = b.mix(one, Step(0, 0))
+    eventually(lambda: a.links._links[1].arrived == 1, "the late row does not come")
+    left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
+    common = HELD[0.5]
+    torch.testing.assert_close(left + right[:, common], zero + one[:, common], rtol=1e-14, atol=1e-14)
+    assert torch.equal(right[:, ~common], one[:, ~common])
+    assert not torch.equal(left, zero)
+    assert torch.equal(left[:, 0], zero[:, 0])  # the first entry is not shared
     assert a.exchange.messages_late == 1
     assert a.exchange.drift == b.exchange.drift == 0.0
 
