@@ -244,11 +244,13 @@ class ModelSettings(Section):
                                    multiple_of=2)
 
     trees_depth: int = _shared(3, "xgb: levels of inner nodes of a tree", ge=1, le=8)
-    trees_eta: float = _shared(0.3, "xgb: step of a round; each of N peers' trees counts eta / N of what it found", gt=0)
+    trees_eta: float = _shared(
+        0.3, "xgb: step of a round; each of N peers' trees counts eta / N of what it found", gt=0)
     trees_lambda: float = _shared(1.0, "xgb: L2 penalty of a tree's leaves", ge=0)
     trees_subsample: float = _shared(0.8, "xgb: share of its clips that a peer grows a round's trees on", gt=0, le=1)
     trees_columns: float = _shared(0.1, "xgb: share of the features that are tried at each node of a tree", gt=0, le=1)
-    trees_held: int = _shared(0, "xgb: tree sets that an ensemble has room for; the run sets it, peers times rounds", ge=0)
+    trees_held: int = _shared(
+        0, "xgb: tree sets that an ensemble has room for; the run sets it, peers times rounds", ge=0)
 
     @field_validator("width", mode="before")
     @classmethod
@@ -271,23 +273,30 @@ class ModelSettings(Section):
         return self
 
 
+OVER_TIME: dict[str, Any] = {"features.kind": "mfcc+chroma", "features.n_mfcc": 34, "features.deltas": 0,
+                             "training.optimizer": "adamw", "training.lr": 0.004}
+"""What networks over time learn well from: few bands, and steps of a size that does not depend on their gradients'."""
+
 BY_MODEL: dict[str, dict[str, Any]] = {
-    "cnn1d-shallow": {"features.kind": "mfcc", "model.hidden": (128,)},
-    "cnn1d": {"features.kind": "mfcc", "model.hidden": (64, 64, 96)},
+    "cnn1d-shallow": {**OVER_TIME, "model.hidden": (128,)},
+    "cnn1d": {**OVER_TIME, "model.hidden": (64, 64, 96)},
     "cnn2d": {"features.kind": "logmel", "model.hidden": (16, 32, 64, 128)},
-    "crnn": {"features.kind": "logmel", "model.hidden": (16, 32, 48)},
-    "gru": {"features.kind": "mfcc", "model.hidden": (64,)},
-    "lstm": {"features.kind": "mfcc", "model.hidden": (64,)},
+    "crnn": {**OVER_TIME, "features.kind": "logmel", "model.hidden": (16, 32, 48)},
+    "gru": {**OVER_TIME, "model.hidden": (64,)},
+    "lstm": {**OVER_TIME, "model.hidden": (64,)},
     "xgb": {"gossip.algorithm": "trees"},
 }
 """Settings whose default depends on the family of models; what is set counts for every family."""
 
 
 def _family_defaults(family: str, section: str, given: Section) -> dict[str, Any]:
-    """The family's defaults of one section's fields that were not set."""
+    """The family's defaults of one section's fields that were not set; its learning rate is for its optimiser alone."""
     fields = {path.partition(".")[2]: value for path, value in BY_MODEL.get(family, {}).items()
               if path.startswith(section + ".")}
-    return {field: value for field, value in fields.items() if field not in given.model_fields_set}
+    found = {field: value for field, value in fields.items() if field not in given.model_fields_set}
+    if "optimizer" in fields.keys() - found.keys() and vars(given)["optimizer"] != fields["optimizer"]:
+        found.pop("lr", None)
+    return found
 
 
 class TrainingSettings(Section):
@@ -310,8 +319,8 @@ class TrainingSettings(Section):
     rounds: int = _shared(40, "communication rounds", ge=0)
     local_steps: int = _shared(5, "optimiser steps between two exchanges", ge=1)
     batch_size: int = _shared(16, "clips per step", ge=1)
-    optimizer: Literal["sgd", "adamw"] = _shared("sgd", "local optimiser")
-    lr: float = _shared(0.05, "learning rate", gt=0)
+    optimizer: Literal["sgd", "adamw"] = _shared("sgd", "local optimiser; some families of models have another default")
+    lr: float = _shared(0.05, "learning rate; some families have another default for their own optimiser", gt=0)
     momentum: float = _shared(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = _shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
     clip_norm: float = _shared(1.0,

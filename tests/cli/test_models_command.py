@@ -55,7 +55,8 @@ def test_one_is_explained() -> None:
     assert "27 x 9" in text
     assert "model.hidden = [9]: " in text
     assert "model.bidirectional = true: " in text
-    assert 'features.kind="mfcc"' in text
+    assert 'features.kind="mfcc+chroma"' in text
+    assert 'training.optimizer="adamw", training.lr=0.004' in text
     assert "kernel_size" not in text
 
 

@@ -17,6 +17,7 @@ from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.recurrent import Attention, padding, steps
 from p2pser.models.rows import Schema
+from p2pser.speech import features
 
 BANDS, FRAMES, CLASSES = 6, 20, 3
 SIZES = {"mlp": (8,), "cnn1d-shallow": (8,), "cnn1d": (8, 12), "cnn2d": (4, 8), "crnn": (4, 8, 5), "gru": (5,),
@@ -201,7 +202,8 @@ def test_forget_gates_are_open_at_the_start() -> None:
 
 def test_what_is_not_set_follows_the_family() -> None:
     config = Config().with_settings(["model.name=gru"])
-    assert (config.model.hidden, config.features.kind) == ((64,), "mfcc")
+    assert (config.model.hidden, config.features.kind) == ((64,), "mfcc+chroma")
+    assert (config.training.optimizer, config.training.lr) == ("adamw", 0.004)
     assert config.with_settings(["seed=1"]).model.hidden == (64,)
     assert config.with_settings(["model.name=mlp"]) == Config()
     told = Config().with_settings(["features.kind=logmel", "model.hidden=[9]"]).with_settings(["model.name=lstm"])
@@ -210,10 +212,21 @@ def test_what_is_not_set_follows_the_family() -> None:
     assert Config().features.kind == "functionals"
 
 
+def test_a_family_has_its_learning_rate_for_its_own_optimiser_alone() -> None:
+    def told(*settings: str) -> tuple[str, float]:
+        training = Config().with_settings(["model.name=lstm", *settings]).training
+        return training.optimizer, training.lr
+
+    assert told("training.optimizer=sgd") == ("sgd", Config().training.lr)
+    assert told("training.optimizer=adamw") == ("adamw", 0.004)
+    assert told("training.lr=0.1") == ("adamw", 0.1)
+    assert told("training.lr=0.1", "training.optimizer=sgd") == ("sgd", 0.1)
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_a_family_trains_with_its_name_alone(name: str) -> None:
     config = Config().with_settings([f"model.name={name}"])
-    size = (691,) if config.features.kind == "functionals" else (60, 300)
+    size = features.shape(config.features)
     module = models.build(config.model, size, 7, config.seed)
     schema = Schema.of(module)
     inputs = torch.zeros(2, *size)
