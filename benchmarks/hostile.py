@@ -25,12 +25,15 @@ from p2pser.peer.files import write_json
 from p2pser.speech.federation import federate
 from p2pser.topology import spec
 
+DEGREE = 6
+
 
 def pair(config: Config, peers: int, count: int, most: int, kept: Path) -> list[hostile.Outcome]:
     """Return the outcomes of one (fold, seed), from ``kept`` where they are there."""
     if kept.is_file():
         return [hostile.Outcome(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
-    topology = spec.load("random-regular", peers)
+    graph = {"kind": "random-regular", "peers": peers, "degree": DEGREE}
+    topology = spec.parse({"name": "random-regular", "graph": graph}, "the benchmark")
     federation = federate(config, peers)
     chosen = hostile.place(topology.graph, count, most, config.seed)
     outcomes = hostile.measure(config, topology, federation, chosen, observe=lambda one: print(
