@@ -28,7 +28,7 @@ class CNN1d(nn.Module):
                  dropout: float) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            Conv1d(before, after, kernel_size, padding="same", bias=False)
+            Conv1d(before, after, kernel_size, padding=kernel_size // 2, bias=False)
             for before, after in zip((bands, *channels), channels))
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(after, 8), after) for after in channels)
         self.head = Linear(2 * channels[-1], classes)

@@ -15,6 +15,7 @@ import torch
 import zmq
 
 import p2pser.models.cnn1d
+import p2pser.models.cnn1d_shallow
 import p2pser.models.cnn2d
 import p2pser.models.crnn
 import p2pser.models.gru

@@ -125,6 +125,13 @@ def test_short_and_narrow_matrices(name: str, size: tuple[int, int]) -> None:
         assert torch.isfinite(module.train(mode)(torch.randn(2, *size))).all()
 
 
+@pytest.mark.parametrize("kernel_size", [1, 4, 25])
+def test_convolutions_of_any_length(kernel_size: int) -> None:
+    module = build("cnn1d", kernel_size=kernel_size, stride=1).eval()
+    assert [weight.shape[2] for path, weight in module.named_parameters() if "convolutions" in path] == [kernel_size] * 2
+    assert torch.isfinite(module(clips("cnn1d", 2))).all()
+
+
 @pytest.mark.parametrize("name", OVER_TIME)
 def test_refused_with_what_to_do(name: str) -> None:
     with pytest.raises(ModelError, match=r"set features\.kind="):
