@@ -128,7 +128,8 @@ def test_short_and_narrow_matrices(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("kernel_size", [1, 4, 25])
 def test_convolutions_of_any_length(kernel_size: int) -> None:
     module = build("cnn1d", kernel_size=kernel_size, stride=1).eval()
-    assert [weight.shape[2] for path, weight in module.named_parameters() if "convolutions" in path] == [kernel_size] * 2
+    spans = [weight.shape[2] for path, weight in module.named_parameters() if "convolutions" in path]
+    assert spans == [kernel_size] * 2
     assert torch.isfinite(module(clips("cnn1d", 2))).all()
 
 
