@@ -90,11 +90,11 @@ class Origin:
         kind, _, held_out = self.split.partition(":")
         if kind == "corpus":
             held_out = held_out or sorted(self.corpora)[self.fold]
-            return (None, False) if held_out == corpus.name else (replace(self, split="none"), True)
+            return (None, False) if held_out == corpus.name else (replace(self, split="none", fold=0), True)
         if kind not in ("each", "none"):
             return None, True
         if kind == "none":
-            return self, True
+            return replace(self, fold=0), True
         return replace(self, split=corpus.default_split, fold=self.fold % len(folds(corpus, "auto"))), True
 
 
