@@ -227,9 +227,12 @@ def check(name: str, method: Algorithm, topology: Topology, widths: Sequence[flo
     if not several and tuple(share) == ("all",):
         return
     if not method.parts:
+        from p2pser.gossip.table import ALGORITHMS  # which checks through us
+
         what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
-        raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take "
-                          "dfedavg or another that only mixes (p2pser algorithms)")
+        only = ", ".join(one for one, kind in ALGORITHMS.items() if kind.parts)
+        raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take one "
+                          f"that only mixes ({only})")
     if not several:
         return
     schedule = topology.schedule
