@@ -231,8 +231,8 @@ def check(name: str, method: Algorithm, topology: Topology, widths: Sequence[flo
 
         what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
         only = ", ".join(one for one, kind in ALGORITHMS.items() if kind.parts)
-        raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take one "
-                          f"that only mixes ({only})")
+        raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take "
+                          f"one that only mixes ({only})")
     if not several:
         return
     schedule = topology.schedule
