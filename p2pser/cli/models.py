@@ -67,7 +67,7 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
 
     family = importlib.import_module(families.FAMILIES[name])
     shape = features.shape(config.features)
-    text = inspect.getdoc(family) or ""
+    text = (inspect.getdoc(family) or "").replace("``", "")
     facts: dict[str, Any] = {
         "name": name, "about": _about(text), "description": text,
         "features": config.features.kind, "shape": list(shape), "classes": classes, "parameters": None,
@@ -97,13 +97,16 @@ def _explain(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['name']}: {facts['description']}\n")
     size = " by ".join(map(str, facts["shape"]))
     click.echo(f"for {facts['features']}, {size} a clip, and {facts['classes']} emotions:")
-    width = max(len(layer["name"]) for layer in facts["layers"])
-    for layer in facts["layers"]:
-        click.echo(f"  {layer['name']:<{width}}  {layer['parameters']:>9,}  "
-                   f"{' x '.join(map(str, layer['shape']))}")
-    click.echo(f"  {'parameters':<{width}}  {facts['parameters']:>9,}  {facts['message_bytes'] / 1e6:.2f} MB to each "
-               "neighbour and exchange, uncompressed")
-    click.echo(f"{facts['operations']:,} multiply-adds an answer\n")
+    if facts["parameters"]:
+        width = max(len(layer["name"]) for layer in facts["layers"])
+        for layer in facts["layers"]:
+            click.echo(f"  {layer['name']:<{width}}  {layer['parameters']:>9,}  "
+                       f"{' x '.join(map(str, layer['shape']))}")
+        click.echo(f"  {'parameters':<{width}}  {facts['parameters']:>9,}  "
+                   f"{facts['message_bytes'] / 1e6:.2f} MB to each neighbour and exchange, uncompressed")
+        click.echo(f"{facts['operations']:,} multiply-adds an answer\n")
+    else:
+        click.echo("  parameters grow with peers and rounds\n")
     for field, value in facts["settings"].items():
         about = ModelSettings.model_fields[field].description
         click.echo(f"model.{field} = {_plain(value)}: {about}")
