@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.errors import CorpusError
 from p2pser.speech import audio
@@ -96,17 +96,23 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
     """Describe a corpus: licence and source; with --data also clips, speakers, emotions, genders, seconds, splits.
 
     Example: p2pser corpus describe emodb --data ~/corpora/emodb
+
+    Example: p2pser corpus describe emodb=~/corpora/emodb,synthetic:es
     """
-    base = name.partition(":")[0]
+    from p2pser.config import CorpusSettings
+    from p2pser.speech import several
+
+    chosen, where = which_corpus(name, data)
+    base = (chosen or name).partition(":")[0]
     entry = _entry(base) if base in ADAPTERS else {}
-    if data is None and entry:
+    if where is None and entry:
         if as_json:
             print_json(entry)
         else:
             click.echo(entry["about"])
             _print_how(entry)
         return
-    found, seconds = _looked_at(load(name, data, seed=seed))
+    found, seconds = _looked_at(several.load(CorpusSettings(name=chosen or name, data=where, seed=seed)))
     document = {**_document(found, seconds), **({"corpus": entry} if entry else {})}
     if as_json:
         print_json(document)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from p2pser.cli.common import which_corpus
@@ -62,3 +64,17 @@ def test_a_path_is_a_corpus(clips: Path) -> None:
     assert which_corpus(f"{clips},synthetic", None) == ("auto+synthetic", [str(clips), None])
     with pytest.raises(ConfigError, match="names paths, and --data another"):
         which_corpus(f"folder={clips}", Path("d"))
+
+
+def test_several_are_described_together(tmp_path: Path) -> None:
+    for name, emotions in (("a", ("anger", "fear")), ("b", ("anger", "sadness"))):
+        for emotion in emotions:
+            path = tmp_path / name / emotion / "p" / "1.wav"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, 0.1 * np.sin(np.arange(8000)), 16000)
+    named = f"folder={tmp_path / 'a'},{tmp_path / 'b'}"
+    document = json.loads(CliRunner().invoke(corpus, ["describe", named, "--json"], catch_exceptions=False).stdout)
+    assert document["name"] == "a+b"
+    assert document["default_split"] == "each"
+    assert set(document["speakers"]) == {"a/p", "b/p"}
+    assert document["emotions"] == {"anger": 2, "fear": 1, "sadness": 1}
