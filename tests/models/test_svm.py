@@ -67,7 +67,9 @@ def test_random_features_stand_for_the_kernel() -> None:
 
 def test_directions_are_orthogonal_in_blocks_and_keyed() -> None:
     one, same, other = machine().directions, machine().directions, machine(seed=1).directions
-    assert one is not None and same is not None and other is not None
+    assert one is not None
+    assert same is not None
+    assert other is not None
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     block = one[:, :20]
