@@ -20,11 +20,15 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration, 
 @click.option("--others/--no-others", default=True, show_default=True,
               help="Also train on all corpora but the tested one.")
 @click.option("--pooled", is_flag=True, help="Also train one model on all clips on one heap.")
+@click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
+              help="Let each run take the best value on inner folds of its training speakers, such as "
+                   "training.lr=0.02,0.05,0.1.")
+@click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True, help="Inner folds of --tune.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @json_option
 @run_options
-def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool, pooled: bool, workers: int | None,
-                as_json: bool, **options: Any) -> None:
+def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool, pooled: bool, tune: str, inner: int,
+                workers: int | None, as_json: bool, **options: Any) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
     Each corpus has --peers peers; all runs are tested on the same clips of speakers that none has heard, of the
@@ -40,7 +44,8 @@ def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool,
 
     out = options["out"] or Path("runs") / "crosscorpus"
     config = run_configuration(options)
-    matrix = experiment.prepare(config, topology, peers, seeds, folds, out, others=others, pooled=pooled, progress=True)
+    matrix = experiment.prepare(config, topology, peers, seeds, folds, out, others=others, pooled=pooled, tune=tune,
+                                inner=inner, progress=True)
     results = _run(matrix, workers)
     document = {**experiment.tabulate(matrix, results), "out": str(out)}
     write_json(out / "matrix.json", document)

@@ -8,6 +8,7 @@ comparison (``p2pser.experiments.compare``) whose finished runs are kept on disk
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +21,12 @@ from p2pser.config import Config
 from p2pser.errors import ConfigError
 from p2pser.experiments import compare, tables
 from p2pser.experiments.by_corpus import of_corpus
-from p2pser.experiments.compare import Comparison, Job, Scheme
-from p2pser.gossip.table import algorithm, check
+from p2pser.experiments.compare import Comparison, Job
 from p2pser.learning import metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.speech import several
 from p2pser.speech.dealing import to_learn
-from p2pser.speech.federation import federate
 from p2pser.speech.folds import folds as folds_of
-from p2pser.topology import spec
 
 ALL, OTHERS, POOLED = "all, by gossip", "all others, by gossip", "all, pooled"
 """Rows beside the corpora's own."""
@@ -50,16 +48,16 @@ class Matrix:
     @property
     def jobs(self) -> int:
         """How many runs there are."""
-        return sum(len(one.jobs()) for one in self.runs.values())
+        return sum(len(one.jobs()) + len(one.tuning_jobs()) for one in self.runs.values())
 
 
 def prepare(config: Config, topology: str, peers: int, seeds: int, folds: str, out: Path, *, others: bool = False,
-            pooled: bool = False, progress: bool = False) -> Matrix:
+            pooled: bool = False, tune: str = "", inner: int = 3, progress: bool = False) -> Matrix:
     """Return the matrix of the corpora of ``config``, which are read, and their features in the cache.
 
     topology: a name or file, taken at ``peers`` peers for each corpus. seeds: how many, from ``config.seed`` on. folds:
     ``all``, or fold numbers with commas between them. others: a row of the models that heard all corpora but the tested
-    one; pooled: one of centralised training on all.
+    one; pooled: one of centralised training on all. tune, inner: as of ``compare.prepare``, for each run by itself.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit, ConfigError where there is one corpus only.
     """
@@ -71,24 +69,19 @@ def prepare(config: Config, topology: str, peers: int, seeds: int, folds: str, o
                           "corpus.train as they are")
     if config.corpus.partition == "auto":
         config = config.with_settings(["corpus.partition=corpus:even"])
-    if seeds < 1:
-        raise ConfigError(f"{seeds} seeds make no run: take at least 1")
     whole = to_learn(config, several.load(config.corpus))[1]
     corpora = {part.name: len(folds_of(several.alone(whole, part)[0], "auto")) for part in whole.parts}
-    numbers = compare.fold_numbers(config, folds)
-    names, chosen = list(corpora), tuple(range(config.seed, config.seed + seeds))
+    names = list(corpora)
 
     def trained_on(trained: Sequence[str], *kinds: str) -> Comparison:
-        graph = spec.load(topology, peers * len(trained))
         only = [] if len(trained) == len(names) else [f"corpus.train={json.dumps(trained)}"]
-        one = Comparison(config.with_settings(only), {topology: Scheme(graph)}, chosen, numbers,
-                         out / "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in t) for t in trained),
-                         kinds=kinds)
-        check(algorithm(config.gossip.algorithm, config.gossip.parameters), one.config, graph)
-        return one
+        folder = "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in trained)
+        one = compare.prepare(config.with_settings(only), [topology], peers * len(trained), seeds, folds, out / folder,
+                              tune=tune, inner=inner, progress=progress)
+        return dataclasses.replace(one, kinds=kinds)
 
-    runs = {name: trained_on([name], "gossip") for name in names}
-    runs["all"] = trained_on(names, "gossip", *(["pooled"] if pooled else []))
+    everything = trained_on(names, "gossip", *(["pooled"] if pooled else []))
+    runs = {**{name: trained_on([name], "gossip") for name in names}, "all": everything}
     rows = {name: dict.fromkeys(names, (name, "gossip")) for name in names}
     if others and len(names) > 2:
         for left_out in names:
@@ -99,8 +92,6 @@ def prepare(config: Config, topology: str, peers: int, seeds: int, folds: str, o
     rows[ALL] = dict.fromkeys(names, ("all", "gossip"))
     if pooled:
         rows[POOLED] = dict.fromkeys(names, ("all", "pooled"))
-    federate(config.with_settings([f"corpus.fold={numbers[0]}"]), runs["all"].peers, hub=runs["all"].hub,
-             progress=progress)
     return Matrix(corpora, runs, rows)
 
 
@@ -133,11 +124,20 @@ def tabulate(matrix: Matrix, results: Mapping[str, tables.Results]) -> dict[str,
         "seeds": list(comparison.seeds), "folds": list(comparison.folds), "rounds": comparison.config.training.rounds,
         "local_steps": comparison.config.training.local_steps, "model": comparison.config.model.name,
         "features": comparison.config.features.kind, "map": dict(comparison.config.corpus.map),
-        "selection": "none: settings as given, the model after the last round",
+        "selection": _selection(comparison),
+        "chosen": {name: {f"{kind}, fold {fold}": value for (kind, _, fold), value in one.chosen.items()}
+                   for name, one in matrix.runs.items() if one.chosen},
         "rows": list(matrix.rows), "cells": cells,
         "gains": {name: tables.paired(said[ALL][name], said[name][name]) for name in matrix.corpora},
         "notes": first["notes"],
     }
+
+
+def _selection(comparison: Comparison) -> str:
+    if not comparison.tunes:
+        return "none: settings as given, the model after the last round"
+    return (f"the best of {', '.join(comparison.tune)} for each run and outer fold, by the UAR over {comparison.inner} "
+            "inner folds of training speakers of the corpora that it trains on; the model after the last round")
 
 
 def _predictions(

@@ -88,6 +88,21 @@ def test_what_is_finished_is_not_computed_again(three: list[Path], tmp_path: Pat
     assert [found for _, found in seen] == [False] * 3
 
 
+def test_each_run_is_tuned_on_the_speakers_that_it_trains_on(three: list[Path], tmp_path: Path) -> None:
+    grid = "training.lr=0.0001,0.05"
+    matrix = crosscorpus.prepare(config_of(three[:2]), "ring", 1, 1, "0", tmp_path, tune=grid, inner=2)
+    assert matrix.jobs == 3 * (1 + 2 * 2)
+    results = crosscorpus.run(matrix, workers=1)
+    document = crosscorpus.tabulate(matrix, results)
+    assert set(document["chosen"]) == {*matrix.corpora, "all"}
+    assert all(value in ("training.lr=0.0001", "training.lr=0.05") for run in document["chosen"].values()
+               for value in run.values())
+    assert "inner folds of training speakers" in document["selection"]
+    for name in matrix.corpora:
+        inner = [json.loads(path.read_text()) for path in (matrix.runs[name].out / "inner").iterdir()]
+        assert {path.split("/")[0] for one in inner for path in one["test"]["paths"]} == {name}
+
+
 @pytest.mark.parametrize(("corpora", "settings", "sentence"), [
     (1, [], "needs several corpora"), (2, ["corpus.split=loso"], r"leave corpus\.split"),
     (2, ["corpus.train=[x]"], r"leave corpus\.split"),
