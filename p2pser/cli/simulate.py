@@ -63,11 +63,14 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--exact", is_flag=True, help="Mix bit for bit as the network does (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Train local-only and pooled models beside it.")
+@click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
+              help="Fit the temperature of the model's probabilities on so many inner folds of training speakers, each "
+                   "a run of its own; predict uses it.")
 @json_option
 @run_options
 def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
-             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, as_json: bool,
-             **options: Any) -> None:
+             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool,
+             calibrate: int | None, as_json: bool, **options: Any) -> None:
     """Run all peers in one process: the same algorithms and local work as between processes, without a network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
@@ -93,6 +96,7 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     folder = config.peer.out / config.name / "simulation"
     run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile, clock=clock)
     document = _document(run)
+    document["temperature"] = _temperature(config, graph, federation, calibrate)
     trained = _baselines(config, federation, baselines)
     document["uar_by_corpus"] = _by_corpus(run, document, trained)
     for name, baseline in trained.items():
@@ -126,6 +130,21 @@ def _train(engine: Any, config: Any, topology: Any, federation: Any, **how: Any)
             bar.update(task, completed=round.round, description=f"round  loss {round.loss:.3f}{said}")
 
         return engine.simulate(config, topology, federation, card=True, observe=observe, **how)
+
+
+def _temperature(config: Any, topology: Any, federation: Any, folds: int | None) -> float | None:
+    """Fit the temperature on inner folds, under a progress bar; None where that was not asked for."""
+    if folds is None:
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from p2pser.experiments import tuning
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("calibration", total=folds)
+        return tuning.temperature(config, topology, federation, folds,
+                                  lambda number: bar.update(task, completed=number))
 
 
 def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, Any]:
@@ -245,7 +264,10 @@ def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
         if (before / directory.CARD).is_file():
             shutil.rmtree(before)
     for name, width, row in _models(run):
-        directory.save(folder / name, row, run.networks[width].schema, replace(card, model=of_width(card.model, width)))
+        # The temperature is of the model that was measured, the widest.
+        own = document["temperature"] if name == "model" else None
+        directory.save(folder / name, row, run.networks[width].schema,
+                       replace(card, model=of_width(card.model, width), temperature=own))
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -278,6 +300,8 @@ def _print(document: dict[str, Any]) -> None:
     chance = f"chance {1 / len(document['labels']):.3f}, " if document["labels"] else ""
     click.echo(f"{chance}normalisation {document['normalise']}, test speakers that "
                f"were trained on: {document['speaker_overlap']}")
+    if document["temperature"] is not None:
+        click.echo(f"temperature of the probabilities {document['temperature']:.2f}, fitted on inner folds")
     final = document["final"]
     end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"
     if final["bound"] is None:

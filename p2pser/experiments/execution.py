@@ -66,7 +66,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         done = simulate(config, topology, federation, each_peer=False)
     return {
         **document,
-        **_told(_results(done)),
+        **_told(results(done)),
         "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
         "predicted_enrolled": enrolment.predicted(done) if job.kind == "gossip" and job.inner is None else {},
         "history": [round.to_dict() for round in done.history],
@@ -81,9 +81,9 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     }
 
 
-def _results(run: Run) -> Sequence[Answers]:
-    """The answers of the models that a run ends with: the consensus model's, or each peer's where they keep parts of
-    their own, or end without a consensus (robust rules).
+def results(run: Run) -> Sequence[Answers]:
+    """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
+    parts of their own, or end without a consensus (robust rules).
     """
     from p2pser.gossip.table import algorithm
 

@@ -2,22 +2,24 @@
 
 A peer without any other speaker relays and scores. The outer test speakers play no part. A scheme's score of a value is
 its UAR over all inner folds' predictions together, so that every training speaker is scored once, by models that did
-not train on that speaker.
+not train on that speaker. The temperature of a model's probabilities is fitted on the same folds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from p2pser.config import Config
 from p2pser.errors import ConfigError
-from p2pser.learning import metrics
+from p2pser.learning import calibration, metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.simulation.bench import together
 from p2pser.speech.federation import Federation
+from p2pser.topology.spec import Topology
 
 
 def groups(federation: Federation, folds: int) -> list[frozenset[str]]:
@@ -54,3 +56,23 @@ def best(scores: Mapping[str, Sequence[Sequence[Predictions]]]) -> str:
         return float(np.mean([metrics.uar_pooled(one) for models in folds for one in models]))
 
     return max(scores, key=lambda value: uar(scores[value]))
+
+
+def temperature(config: Config, topology: Topology, federation: Federation, folds: int,
+                done: Callable[[int], None] | None = None) -> float | None:
+    """Return what the logits of a run's model are to be divided by; None where no emotions are learned.
+
+    It is fitted on what the models of the inner folds' runs, with the same settings, say of speakers whom they did not
+    train on. done: called with the number of runs done.
+    """
+    from p2pser.experiments.execution import results
+    from p2pser.simulation.engine import simulate
+
+    quick = config.with_settings([f"peer.evaluate_every={max(1, config.training.rounds)}"])
+    said: list[Predictions] = []
+    for number in range(folds):
+        run = simulate(quick, topology, inner(federation, number, folds), each_peer=False)
+        said += [one.predictions for one in results(run) if one.predictions is not None]
+        if done is not None:
+            done(number + 1)
+    return calibration.fit(said)

@@ -17,6 +17,7 @@ from p2pser.cli.simulate import simulate
 from p2pser.config import Config
 from p2pser.errors import ConfigError, TopologyError
 from p2pser.experiments import compare, tables
+from p2pser.models.directory import read_card
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:2"]
@@ -140,6 +141,16 @@ def test_the_simulate_command(tones, tmp_path):
     text = CliRunner().invoke(simulate, [*arguments, "--no-baselines"], catch_exceptions=False).stdout
     assert "consensus model" in text
     assert "pooled" not in text
+
+
+def test_a_simulated_model_is_calibrated_on_inner_folds(tones, tmp_path):
+    arguments = ["--peers", "2", "--calibrate", "2", "--no-baselines", "--out", str(tmp_path), "--corpus", str(tones),
+                 *(part for setting in PLAIN for part in ("--set", setting))]
+    result = CliRunner().invoke(simulate, [*arguments, "--json"], catch_exceptions=False)
+    document = json.loads(result.stdout)
+    card = read_card(Path(document["out"]) / "model")[0]
+    assert document["temperature"] == card.temperature
+    assert 0.05 <= document["temperature"] <= 20
 
 
 def test_kill_wants_a_peer_and_a_round():

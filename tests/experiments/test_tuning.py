@@ -15,6 +15,7 @@ from p2pser.errors import ConfigError
 from p2pser.experiments import compare, tuning
 from p2pser.learning.metrics import Predictions
 from p2pser.speech.federation import Examples, Federation, federate
+from p2pser.topology import spec
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,19 @@ def test_several_settings_are_tuned_as_a_grid(config: Config) -> None:
     assert (tuned.training.lr, tuned.model.hidden) == (0.2, (8, 4))
     with pytest.raises(ConfigError, match="two values or more"):
         compare._values(config, "training.lr=0.1,0.2;model.hidden=[8,4]")
+
+
+def test_a_temperature_is_fitted_on_speakers_whom_nobody_trained_on(config: Config, federation: Federation,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Predictions]] = []
+    monkeypatch.setattr(tuning.calibration, "fit", lambda several: seen.append(several) or 1.7)
+    done: list[int] = []
+    found = tuning.temperature(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
+                               done.append)
+    assert (found, done) == (1.7, [1, 2])
+    (several,) = seen
+    assert all(one.logits is not None for one in several)
+    assert federation.test is not None
+    said = [path for one in several for path in one.paths]
+    assert sorted(said) == sorted(path for one in federation.train.values() for path in one.paths)
+    assert not set(said) & set(federation.test.paths)
