@@ -74,8 +74,9 @@ class Augmentation:
             widths = draws.integers(0, min(limit, size) + 1, (clips, masks, 1))
             starts = np.floor(draws.random((clips, masks, 1)) * (size - widths + 1))
             places = np.arange(size)
-            hit = np.asarray((places >= starts) & (places < starts + widths)).any(axis=1, keepdims=True)
-            masked |= hit.transpose(0, 2, 1) if axis == 1 else hit
+            within: NDArray[np.bool_] = (places >= starts) & (places < starts + widths)
+            hit = np.any(within, axis=1, keepdims=True)
+            masked |= np.swapaxes(hit, 1, 2) if axis == 1 else hit
         return masked
 
 
