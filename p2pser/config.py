@@ -244,8 +244,10 @@ class ModelSettings(Section):
                                    multiple_of=2)
 
     trees_depth: int = _shared(3, "xgb: levels of inner nodes of a tree", ge=1, le=8)
-    trees_eta: float = _shared(
-        0.3, "xgb: step of a round; each of N peers' trees counts eta / N of what it found", gt=0)
+    trees_eta: float = _shared(0.3, "xgb: share of what a tree found that counts, where one peer grows trees", gt=0)
+    trees_gain: float = _shared(
+        3.0, "xgb: a tree of N peers counts eta min(1, gain / N); 1: their mean counts as one peer's would, and more, "
+             "since a mean errs less and bears a larger step", ge=1)
     trees_lambda: float = _shared(1.0, "xgb: L2 penalty of a tree's leaves", ge=0)
     trees_subsample: float = _shared(0.8, "xgb: share of its clips that a peer grows a round's trees on", gt=0, le=1)
     trees_columns: float = _shared(0.1, "xgb: share of the features that are tried at each node of a tree", gt=0, le=1)

@@ -27,7 +27,7 @@ class Trees(Algorithm):
 
     In round r, with F the tree sets that a peer holds, of all peers and rounds::
 
-        T_ri  = a tree a class, grown by XGBoost on the clips of i at the margins F(x), each leaf times eta / N
+        T_ri  = a tree a class, grown by XGBoost on the clips of i at the margins F(x), times eta min(1, gain / N)
         F    <- F + {T_ri}, then in each of d exchanges:  F <- F + what the neighbours hold
 
     d is the graph's diameter, so that at a round's end all hold the same: everybody grows the next trees on one and the

@@ -44,9 +44,10 @@ class _Seen(NamedTuple):
 class TreeLearner(Learner):
     """A ``Learner`` whose work of a round is one tree set, written to its place in the row.
 
-    With N peers the place is round * N + peer (in a model of one peer's trees: the round) and the step eta / N: of the
-    trees that N peers grow side by side on the same margins, the mean is added. Which clips and features a tree sees
-    depends on (seed, peer, round) alone. Heeds ``training.rounds`` and ``threads``, soft labels, weights of classes,
+    With N peers the place is round * N + peer (in a model of one peer's trees: the round), and a tree counts
+    eta min(1, gain / N) of what it found: of the trees that N peers grow side by side on the same margins, gain times
+    the mean is added, never more than their sum. Which clips and features a tree sees depends on (seed, peer, round)
+    alone. Heeds ``training.rounds`` and ``threads``, soft labels, weights of classes,
     and what varies clips: a round's trees see all copies, and each clip as it is varied in that round.
     """
 
@@ -75,7 +76,7 @@ class TreeLearner(Learner):
         seen.matrix.set_base_margin(margins[seen.places].numpy())
         booster = self._xgboost.train({
             "objective": "multi:softprob", "num_class": classes, "base_score": 0.5, "tree_method": "hist",
-            "eta": settings.trees_eta / self.peers, "max_depth": settings.trees_depth,
+            "eta": settings.trees_eta * min(1.0, settings.trees_gain / self.peers), "max_depth": settings.trees_depth,
             "reg_lambda": settings.trees_lambda, "subsample": settings.trees_subsample,
             "colsample_bynode": settings.trees_columns, "nthread": self.training.threads, "verbosity": 0,
             "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, seen.matrix, 1)

@@ -27,7 +27,8 @@ LARGEST = 1 << 25
 MOST_FEATURES = 1 << 16
 """A feature's number travels in two bytes."""
 
-SETTINGS = ("trees_depth", "trees_eta", "trees_lambda", "trees_subsample", "trees_columns", "trees_held")
+SETTINGS = ("trees_depth", "trees_eta", "trees_gain", "trees_lambda", "trees_subsample", "trees_columns",
+            "trees_held")
 """The fields of ``model`` that count."""
 
 

@@ -66,6 +66,22 @@ def test_every_family_answers_the_same(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found["probabilities"], [list(one.probabilities.values()) for one in said], atol=1e-4)
 
 
+def test_trees_answer_the_same(tmp_path: Path) -> None:
+    model = ModelSettings(name="xgb", trees_held=6, trees_depth=2)
+    network, draws = models.build(model, (5,), len(LABELS), 0).eval(), np.random.default_rng(4)
+    grown = draws.normal(size=(3, len(LABELS), 10)).astype(np.float32)
+    grown[..., :3] = draws.integers(0, 5, (3, len(LABELS), 3))
+    with torch.no_grad():
+        network.get_parameter("trees")[::2] = torch.from_numpy(grown)  # the other places are empty
+    card = Card(labels=LABELS, shape=(5,), model=model, features=VECTOR, normalise="none", statistics=None,
+                corpus=Origin("tones", "1"))
+    export(network, card, tmp_path / "m.onnx")
+    for clips in (1, 40):
+        values = draws.normal(size=(clips, 5)).astype(np.float32)
+        expected = network(torch.from_numpy(values)).detach().numpy()
+        np.testing.assert_allclose(answered(tmp_path / "m.onnx", values)["logits"], expected, atol=1e-6)
+
+
 def test_log_mel_models_take_samples(tmp_path: Path) -> None:
     network, card = made("cnn2d", SAMPLES, task="both")
     directory.save(tmp_path / "model", Schema.of(network).flatten(network), Schema.of(network), card)

@@ -14,7 +14,7 @@ from p2pser.simulation.mixer import Faults
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
-TREES = {"model.name": "xgb", "training.rounds": 6, "model.trees_eta": 1, "model.trees_columns": 0.5}
+TREES = {"model.name": "xgb", "training.rounds": 6, "model.trees_columns": 0.5}
 
 
 def test_all_peers_hold_one_ensemble_after_every_round(made_up):
