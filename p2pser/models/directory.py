@@ -151,6 +151,9 @@ class Card:
     @property
     def warning(self) -> str:
         """What whoever uses the model must know, or ``""``."""
+        made = [name for name in self.corpus.corpora if name.partition(":")[0] == "synthetic"]
+        if made and not self.corpus.synthetic:
+            return f"trained partly on synthetic speech ({', '.join(made)}): for trying the system only"
         return SYNTHETIC_WARNING if self.corpus.synthetic else ""
 
     def to_dict(self, schema: str) -> dict[str, Any]:
