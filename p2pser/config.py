@@ -284,8 +284,8 @@ BY_MODEL: dict[str, dict[str, Any]] = {
     "cnn1d": {**OVER_TIME, "model.hidden": (64, 64, 96)},
     "cnn2d": {"features.kind": "logmel", "model.hidden": (16, 32, 64, 128)},
     "crnn": {**OVER_TIME, "features.kind": "logmel", "model.hidden": (16, 32, 48)},
-    "gru": {**OVER_TIME, "model.hidden": (64,)},
-    "lstm": {**OVER_TIME, "model.hidden": (64,)},
+    "gru": {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008},
+    "lstm": {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008},
     "xgb": {"gossip.algorithm": "trees"},
 }
 """Settings whose default depends on the family of models; what is set counts for every family."""

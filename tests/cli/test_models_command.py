@@ -56,7 +56,7 @@ def test_one_is_explained() -> None:
     assert "model.hidden = [9]: " in text
     assert "model.bidirectional = true: " in text
     assert 'features.kind="mfcc+chroma"' in text
-    assert 'training.optimizer="adamw", training.lr=0.004' in text
+    assert 'training.optimizer="adamw", training.lr=0.008' in text
     assert "kernel_size" not in text
 
 

@@ -211,7 +211,7 @@ def test_forget_gates_are_open_at_the_start() -> None:
 def test_what_is_not_set_follows_the_family() -> None:
     config = Config().with_settings(["model.name=gru"])
     assert (config.model.hidden, config.features.kind) == ((64,), "mfcc+chroma")
-    assert (config.training.optimizer, config.training.lr) == ("adamw", 0.004)
+    assert (config.training.optimizer, config.training.lr) == ("adamw", 0.008)
     assert config.with_settings(["seed=1"]).model.hidden == (64,)
     assert config.with_settings(["model.name=mlp"]) == Config()
     told = Config().with_settings(["features.kind=logmel", "model.hidden=[9]"]).with_settings(["model.name=lstm"])
@@ -226,7 +226,7 @@ def test_a_family_has_its_learning_rate_for_its_own_optimiser_alone() -> None:
         return training.optimizer, training.lr
 
     assert told("training.optimizer=sgd") == ("sgd", Config().training.lr)
-    assert told("training.optimizer=adamw") == ("adamw", 0.004)
+    assert told("training.optimizer=adamw") == ("adamw", 0.008)
     assert told("training.lr=0.1") == ("adamw", 0.1)
     assert told("training.lr=0.1", "training.optimizer=sgd") == ("sgd", 0.1)
 
