@@ -58,9 +58,10 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)
     if table is not None:
-        report.write_csv(table)
-        note(f"written to {table}: {len(report.predictions.targets)} predictions")
-    if picture is not None:
+        note(f"written to {table}: {report.write_csv(table)} predictions")
+    if picture is not None and report.predictions is None:
+        note(f"{picture} is not drawn: the model knows no emotions, so there is no confusion matrix")
+    elif picture is not None:
         from p2pser.experiments.pictures import confusion_picture
 
         confusion_picture(picture, {report.corpus: report.to_dict()["confusion"]}, report.labels)

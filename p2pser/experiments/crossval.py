@@ -23,11 +23,10 @@ from p2pser.errors import ConfigError, nearest
 from p2pser.experiments import compare, tables
 from p2pser.experiments.compare import Comparison, Job
 from p2pser.learning import calibration, metrics
-from p2pser.learning.concordance import Ratings, ccc_bootstrap
+from p2pser.learning.concordance import Ratings
 from p2pser.learning.metrics import Predictions
-from p2pser.learning.summary import pair, summarise
+from p2pser.learning.summary import concordances, summarise
 from p2pser.speech.dealing import deal, splits
-from p2pser.speech.emotions import DIMENSIONS
 from p2pser.topology import spec
 
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
@@ -251,7 +250,8 @@ def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: 
         row = _emotions(comparison, scheme, said, labels)
     rated = ratings(comparison, results, scheme)
     if rated:
-        row = {"clips": len(rated[0].speakers), "speakers": len(set(rated[0].speakers)), **row, "ccc": _ccc(rated)}
+        speakers = rated[0].speakers
+        row = {"clips": len(speakers), "speakers": len(set(speakers)), **row, "ccc": concordances(rated)}
     if scheme == "gossip":
         row |= _network(documents)
     if scheme == "gossip" and said[scheme]:
@@ -289,18 +289,6 @@ def ratings(comparison: Comparison, results: tables.Results, scheme: str) -> lis
         by_fold = [compare.ratings(results[Job(kind, label, seed, fold)]) for fold in comparison.folds]
         found += [Ratings.concatenate(parts) for parts in zip(*by_fold)]
     return found
-
-
-def _ccc(rated: Sequence[Ratings]) -> dict[str, Any]:
-    """Each dimension's CCC, of all predictions pooled and by folds, with its interval; None where it is not known."""
-    spread = ccc_bootstrap(rated)
-    pooled, folds = [one.ccc() for one in rated], [one.ccc_folds() for one in rated]
-    return {name: {"pooled": _known([one[name] for one in pooled]), "folds": _known([one[name] for one in folds]),
-                   "interval": pair(spread[name])} for name in DIMENSIONS}
-
-
-def _known(values: Sequence[float]) -> float | None:
-    return _mean(values) if np.isfinite(values).all() else None
 
 
 def _by_enrolment(comparison: Comparison, results: tables.Results, all_clips: float) -> dict[str, float]:

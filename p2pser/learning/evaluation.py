@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from p2pser import seeding
 from p2pser.errors import CorpusError, ModelError
+from p2pser.learning.answers import Answers
+from p2pser.learning.concordance import Ratings
 from p2pser.learning.inference import logits
 from p2pser.learning.metrics import Predictions, uar_folds
 from p2pser.learning.predictor import Predictor, enrolled
 from p2pser.learning.report import Report
 from p2pser.models.directory import Card, Origin
 from p2pser.speech import features
+from p2pser.speech.federation import Examples
 from p2pser.speech.folds import Split, folds
 from p2pser.speech.labels import merged, with_labels
 from p2pser.speech.manifest import Corpus
 from p2pser.speech.normalise import Statistics, by_speaker
+from p2pser.speech.targets import dimensions, with_dimensions
 
 ENROLMENTS = (1, 5, 10)
 """Numbers of clips whose statistics are tried for each test speaker, beside all of them."""
@@ -48,19 +52,22 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
     ``known_labels``: leave out clips of emotions that the model does not know.
 
     Raises CorpusError where it meets such an emotion otherwise, where no clip is left, or the fold does not
-    exist.
+    exist; for a model of dimensions alone also where no clip has any.
     """
     said, whole = whole.notes, merged(whole, card.corpus.map, all_known=False)
     known = [clip for clip in whole.clips if clip.emotion in card.labels]
     unknown = sorted({clip.emotion for clip in whole.clips if clip.emotion} - set(card.labels))
     # Of several corpora that a model was trained on, training left the same emotions out.
-    if unknown and not known_labels and not card.corpus.corpora.keys() & {whole.name, *(p.name for p in whole.parts)}:
+    left_out = card.corpus.corpora.keys() & {whole.name, *(p.name for p in whole.parts)}
+    if unknown and card.labels and not known_labels and not left_out:
         raise CorpusError(f"{whole.name} has emotions that the model does not know ({', '.join(unknown)}; it "
                           f"knows {', '.join(card.labels)}); give --known-labels to leave those clips out")
-    if not known:
+    rated = bool(card.dimensions) and any(getattr(clip, name) is not None for clip in whole.clips
+                                          for name in card.dimensions)
+    if card.labels and not known and not rated:
         raise CorpusError(f"{whole.name} has no clip of an emotion that the model knows "
                           f"({', '.join(card.labels)})")
-    corpus = with_labels(whole, card.labels)
+    corpus = with_dimensions(whole, card.labels) if rated or not card.labels else with_labels(whole, card.labels)
     origin, seen = card.corpus.within(corpus, seed)
     if origin is not None and not everything and fold is None and split == "auto" and origin.split != "none":
         split, fold = origin.split, origin.fold
@@ -128,57 +135,65 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         raise CorpusError(f"no clip of {corpus.name} can be tested" + (
             f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ": the split holds none out"))
     speaker = card.normalise == "speaker" and corpus.names_speakers
-    said = _predictions(predictor, corpus, parts, usable, None if speaker else 0, seed)
+    said, ratings = _answers(predictor, corpus, parts, usable, None if speaker else 0, seed)
+    answered = said or ratings
+    if answered is None:
+        raise CorpusError(f"no clip of {corpus.name} that can be tested has what the model answers")
     by_enrolment: dict[str, float] = {}
-    if speaker and card.statistics is not None:
-        by_enrolment = {str(count): uar_folds(_predictions(predictor, corpus, parts, usable, count, seed))
-                        for count in ENROLMENTS}
-        by_enrolment["all"] = uar_folds(said)
-        by_enrolment["none"] = uar_folds(_predictions(predictor, corpus, parts, usable, 0, seed))
+    if speaker and card.statistics is not None and said is not None:
+        for count in (*ENROLMENTS, None, 0):
+            few = said if count is None else _answers(predictor, corpus, parts, usable, count, seed)[0]
+            assert few is not None
+            by_enrolment[{None: "all", 0: "none"}.get(count, str(count))] = uar_folds(few)
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
     return Report(
         corpus=corpus.name, version=corpus.version, synthetic=corpus.synthetic, split=trial.split,
         labels=card.labels, predictions=said, normalise=card.normalise,
-        normalise_note=_how(card, said, speaker), selection=card.selection,
+        normalise_note=_how(card, answered.speakers, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
-        uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature,
+        uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature, ratings=ratings,
         notes=(*trial.notes, *warning), seed=seed)
 
 
-def _how(card: Card, said: Predictions, speaker: bool) -> str:
+def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
     if card.normalise == "global":
         return "training statistics"
     if card.normalise == "none":
         return ""
     if not speaker:
         return "the corpus does not name its speakers: training statistics serve, which costs accuracy"
-    counts = np.unique(np.asarray(said.speakers), return_counts=True)[1]
+    counts = np.unique(np.asarray(speakers), return_counts=True)[1]
     return (f"each test speaker's statistics come from all their test clips, {counts.min()} to "
             f"{counts.max()}, without labels: transductive")
 
 
-def _predictions(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]],
-                 usable: dict[int, NDArray[np.float32]], enrolment: int | None, seed: int) -> Predictions:
-    """Predict fold by fold. enrolment: how many of a speaker's clips give their statistics (None: all; 0:
-    none).
+def _answers(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]],
+             usable: dict[int, NDArray[np.float32]], enrolment: int | None,
+             seed: int) -> tuple[Predictions | None, Ratings | None]:
+    """Predict fold by fold. enrolment: how many of a speaker's clips give their statistics (None: all; 0: none).
+
+    A fold of which no clip has an emotion counts for the dimensions alone.
     """
-    labels = {label: k for k, label in enumerate(predictor.labels)}
+    card = predictor.card
+    places = {label: k for k, label in enumerate(card.labels)}
     folded = []
     for part in parts:
-        values = np.stack([usable[index] for index in part])
         clips = [corpus.clips[index] for index in part]
-        speakers = [clip.speaker for clip in clips]
-        if predictor.card.normalise == "speaker":
-            scaled = scale(values, speakers, enrolment, predictor.card.statistics, seed)
+        examples = Examples(
+            np.stack([usable[index] for index in part]),
+            np.array([places.get(clip.emotion or "", -1) for clip in clips], dtype=np.int64),
+            tuple(clip.speaker for clip in clips), tuple(corpus.relative(clip) for clip in clips),
+            tuple(clip.gender for clip in clips), dimensions=dimensions(clips) if card.dimensions else None)
+        if card.normalise == "speaker":
+            scaled = scale(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
-            scaled = predictor.scale(values)
-        raw = logits(predictor.module, scaled)
-        targets = [labels[clip.emotion or ""] for clip in clips]
-        folded.append(Predictions.of(targets, raw.argmax(1), speakers, len(labels), logits=raw,
-                                     genders=[clip.gender for clip in clips],
-                                     paths=[corpus.relative(clip) for clip in clips]))
-    return Predictions.concatenate(folded)
+            scaled = predictor.scale(examples.features)
+        folded.append(Answers.of(logits(predictor.module, scaled), examples, card.task, len(card.labels)))
+    said = [one.predictions for one in folded if one.predictions is not None]
+    rated = [one.ratings for one in folded if one.ratings is not None
+             and not np.isnan(one.ratings.targets).all()]
+    return Predictions.concatenate(said) if said else None, Ratings.concatenate(rated) if rated else None
 
 
 def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int | None, training: Statistics | None,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from p2pser.errors import P2PSERError
 from p2pser.learning.calibration import probabilities
+from p2pser.learning.concordance import Ratings
 from p2pser.learning.metrics import Predictions
+from p2pser.speech.emotions import DIMENSIONS
 
 
 def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterator[dict[str, Any]]:
@@ -26,6 +29,19 @@ def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterat
         }
         if chances is not None:
             row |= {f"p_{label}": f"{chance:.6f}" for label, chance in zip(labels, chances[place])}
+        yield row
+
+
+def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
+    """Yield a row a clip: ``same``, path, speaker, fold, and each dimension's target (empty: unknown) and prediction.
+    """
+    for place, speaker in enumerate(ratings.speakers):
+        row = {**same, "path": ratings.paths[place] if ratings.paths else "", "speaker": speaker,
+               "fold": int(ratings.folds[place])}
+        for k, name in enumerate(DIMENSIONS):
+            target = ratings.targets[place, k]
+            row |= {name: "" if math.isnan(target) else f"{target:.4f}",
+                    f"predicted_{name}": f"{ratings.predicted[place, k]:.4f}"}
         yield row
 
 

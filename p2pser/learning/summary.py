@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from p2pser.learning import calibration, fairness, metrics
+from p2pser.learning.concordance import Ratings, ccc_bootstrap
 from p2pser.learning.metrics import Interval, Predictions
+from p2pser.speech.emotions import DIMENSIONS
 
 
 def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: Sequence[Predictions] | None = None,
@@ -51,6 +53,17 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
         "calibration": _calibration(several, scaled),
         "labels": list(labels), "confusion": np.sum(tables, axis=0).tolist(),
     }
+
+
+def concordances(several: Sequence[Ratings], *, seed: int = 0) -> dict[str, Any]:
+    """Return each dimension's CCC: of all predictions pooled, the mean over folds, and the pooled one's 95 % interval
+    over speakers; None where it is not known.
+    """
+    spread = ccc_bootstrap(several, seed=seed)
+    pooled, folds = [one.ccc() for one in several], [one.ccc_folds() for one in several]
+    return {name: {"pooled": _finite(_mean([one[name] for one in pooled])),
+                   "folds": _finite(_mean([one[name] for one in folds])), "interval": pair(spread[name])}
+            for name in DIMENSIONS}
 
 
 def pair(interval: Interval) -> list[float] | None:
@@ -119,3 +132,10 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"calibration   ECE {measured['ece']:.3f}, Brier {measured['brier']:.3f}, "
                      f"NLL {measured['nll']:.3f}{then}")
     return lines
+
+
+def dimension_lines(ccc: Mapping[str, Any]) -> list[str]:
+    """Return what ``concordances`` found, in a line."""
+    each = "   ".join(f"{name} {'-' if one['pooled'] is None else format(one['pooled'], '.3f')}{said(one['interval'])}"
+                      for name, one in ccc.items())
+    return [f"CCC over all clips   {each}"]

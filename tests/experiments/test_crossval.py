@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.cli.crossval import crossval as command
-from p2pser.config import Config
+from p2pser.config import BY_MODEL, Config
 from p2pser.errors import ConfigError
 from p2pser.experiments import compare, crossval, crossval_text, tables
 from p2pser.learning import calibration, metrics
@@ -147,8 +147,9 @@ def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
     assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
     assert chosen.peer.evaluate_every == 2
     chosen, note = crossval._configured(config, "gru", ["functionals"])
-    assert chosen.features.kind == "mfcc"
-    assert note == "gru takes mfcc: it cannot be trained on functionals"
+    usual = BY_MODEL["gru"]["features.kind"]
+    assert chosen.features.kind == usual
+    assert note == f"gru takes {usual}: it cannot be trained on functionals"
     assert crossval._configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
     own = crossval._configured(config, "gru:features.kind=logmel", ["functionals"])
     assert (own[0].features.kind, own[1]) == ("logmel", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -213,6 +214,35 @@ def test_cli_evaluate_writes_predictions_and_draws_them(model: Path, folder: Pat
     assert lines[1].split(",", 1)[1].startswith("anger/spk1/0.wav,spk1,,0,anger,anger,0.")
     assert (tmp_path / "c.png").stat().st_size > 5_000
     assert "no temperature was fitted" in done.stdout
+
+
+@pytest.mark.parametrize("task", ["both", "dimensions"])
+def test_cli_evaluate_tells_the_concordance_of_dimensions(folder: Path, tmp_path: Path, task: str) -> None:
+    corpus, card = corpora.load("folder", folder), trained(folder, "global")[2]
+    level = {"anger": 0.9, "sadness": -0.5}
+    rows = [f"{clip.path},{clip.speaker},{clip.emotion},{level[clip.emotion or '']}" for clip in corpus.clips]
+    (tmp_path / "m.csv").write_text("\n".join(["path,speaker,emotion,arousal", *rows]) + "\n", encoding="utf-8")
+    labels = card.labels if task == "both" else ()
+    module = models.build(card.model, card.shape, len(labels) + 3, seed=0)
+    schema = Schema.of(module)
+    directory.save(tmp_path / "model", schema.flatten(module), schema,
+                   dataclasses.replace(card, labels=labels, task=task))
+    arguments = [str(tmp_path / "model"), "--corpus", "manifest", "--data", str(tmp_path / "m.csv"),
+                 "--csv", str(tmp_path / "p.csv"), "--picture", str(tmp_path / "c.png")]
+    done = CliRunner().invoke(evaluate, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["clips"], document["speakers"]) == (24, 3)
+    assert -1 < document["ccc"]["arousal"]["pooled"] < 1
+    assert document["ccc"]["valence"] == {"pooled": None, "folds": None, "interval": None}
+    assert ("uar" in document) == (tmp_path / "c.png").exists() == (task == "both")
+    lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 24
+    assert ("p_anger" in lines[0]) == (task == "both")
+    assert ("predicted_arousal" in lines[0]) == (task == "dimensions")
+    text = CliRunner().invoke(evaluate, arguments).stdout
+    assert "CCC over all clips   arousal " in text
+    assert ("UAR (b)" in text) == (task == "both")
 
 
 def test_cli_evaluate_all_says_that_speakers_are_shared(model: Path, folder: Path) -> None:
