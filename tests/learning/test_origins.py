@@ -112,7 +112,8 @@ def test_a_card_on_disk_says_which_corpora(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("corpora", "synthetic", "said"), [
     ({"a": "1", "synthetic:es": "1"}, False, "partly on synthetic speech (synthetic:es)"),
-    ({"synthetic:de": "1", "synthetic:es": "1"}, True, "trained on synthetic speech"), ({"a": "1", "b": "1"}, False, ""),
+    ({"synthetic:de": "1", "synthetic:es": "1"}, True, "trained on synthetic speech"),
+    ({"a": "1", "b": "1"}, False, ""),
 ])
 def test_synthetic_speech_among_others_is_warned_of(corpora: dict[str, str], synthetic: bool, said: str) -> None:
     warning = card(corpora=corpora, synthetic=synthetic).warning
