@@ -11,13 +11,14 @@ from p2pser.topology.spec import load
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
-PEERS, ROUNDS, VICTIM = 6, 12, 2
+PEERS, ROUNDS, VICTIM = 4, 9, 2
 
 
 def test_the_living_end_with_the_same_bytes(real: Any) -> None:
     # A small step, so that there is something to learn to the end: for next to nothing XGBoost grows trees of zeros.
     config = real.config("out", "model.name=xgb", "model.trees_depth=2", "model.trees_eta=0.1",
-                         "network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0", peers=PEERS)
+                         f"training.rounds={ROUNDS}", "network.ping_after=0.3", "network.suspect_after=1.0",
+                         "network.dead_after=3.0", peers=PEERS)
 
     def kill(peers: Any, record: dict[str, Any]) -> None:
         if record["reporter"] == VICTIM and "kind" not in record and record["round"] == 3:
