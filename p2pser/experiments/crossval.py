@@ -10,6 +10,7 @@ part in either.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -214,12 +215,22 @@ def tabulate(cross: CrossValidation, results: Mapping[str, tables.Results]) -> d
         "corpus": first["corpus"], "split": name, "folds": list(comparison.folds), "folds_of_split": number,
         "seeds": list(comparison.seeds), "labels": first["labels"],
         "clips": figures["clips"], "speakers": figures["speakers"],
+        "clips_per_speaker": _per_speaker(comparison, documents),
         "speaker_overlap": max(document["speaker_overlap"] for document in documents),
-        "peers": comparison.peers, "topology": topology.name, "algorithm": config.gossip.algorithm,
-        "partition": config.corpus.partition,
+        "peers": comparison.peers, "topology": topology.name, "partition": config.corpus.partition,
         "task": config.training.task, "chance": figures.get("chance"), "majority": figures.get("majority"),
-        "models": rows, "notes": [*dict.fromkeys([*cross.notes, *first["notes"]])],
+        "models": rows,
+        "notes": [*dict.fromkeys([*cross.notes, *(note for one in documents for note in one["notes"])])],
     }
+
+
+def _per_speaker(comparison: Comparison, documents: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The fewest and the most held-out clips of a speaker in a fold."""
+    counts: list[int] = []
+    for fold in comparison.folds:
+        one = next(document for document in documents if document["job"]["fold"] == fold)
+        counts += Counter((one.get("test") or one["ratings"])["speakers"]).values()
+    return [min(counts), max(counts)]
 
 
 def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[str, Any]:
@@ -235,7 +246,10 @@ def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[
         "parameters": sizes[0] if sizes else None,
         "seconds_per_round": _mean([document["wall_s"] for document in gossip]) / rounds if gossip and rounds else None,
         "rounds": rounds, "local_steps": config.training.local_steps,
-        "clips_drawn": comparison.peers * rounds * config.training.local_steps * config.training.batch_size,
+        "algorithm": config.gossip.algorithm,
+        # Trees are grown on all clips of a peer at once.
+        "clips_drawn": None if config.model.name == "xgb" else
+        comparison.peers * rounds * config.training.local_steps * config.training.batch_size,
         "selection": _selection(comparison),
         "schemes": {scheme: _scheme(comparison, results, scheme, said, first["labels"]) for scheme in said},
     }

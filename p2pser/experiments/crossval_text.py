@@ -127,7 +127,7 @@ def legend(document: Mapping[str, Any]) -> str:
     lines = [
         f"{name}, {document['split']}: {document['clips']} held-out clips of {document['speakers']} speakers in "
         f"{folds} of {document['folds_of_split']} folds, seeds {', '.join(map(str, document['seeds']))}; "
-        f"{document['peers']} peers on {document['topology']}, {document['algorithm']}; "
+        f"{document['peers']} peers on {document['topology']}; "
         + ("" if document["chance"] is None else
            f"chance {document['chance']:.3f}, majority {document['majority']:.3f}; ")
         + f"test speakers that were trained on: {document['speaker_overlap']}",
@@ -139,8 +139,10 @@ def legend(document: Mapping[str, Any]) -> str:
     ]
     for row in document["models"]:
         gossip = row["schemes"].get("gossip")
-        lines.append(f"{row['model']}: {row['rounds']} rounds of {row['local_steps']} local steps, "
-                     f"{row['clips_drawn']:,} clips drawn by each scheme; selection: {row['selection']}")
+        drawn = "" if row["clips_drawn"] is None else \
+            f" of {row['local_steps']} local steps, {row['clips_drawn']:,} clips drawn by each scheme"
+        lines.append(f"{row['model']}: {row['algorithm']}, {row['rounds']} rounds{drawn}; "
+                     f"selection: {row['selection']}")
         if gossip is not None:
             lines.append(
                 f"{row['model']}, gossip: {gossip['bytes_per_peer'] / 1e6:.2f} MB in {gossip['messages_per_peer']:.0f} "
@@ -149,8 +151,10 @@ def legend(document: Mapping[str, Any]) -> str:
                 + ("" if gossip["consensus_distance"] is None else
                    f"; consensus distance after the last round {gossip['consensus_distance']:.1e}"))
             if by_enrolment := gossip.get("uar", {}).get("by_enrolment"):
+                few, many = document["clips_per_speaker"]
                 lines.append(f"{row['model']}, gossip: UAR (a) by the number of clips that give a test speaker's "
-                             "statistics   " + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
+                             f"statistics (all: {few} to {many})   "
+                             + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
     return "\n".join([*lines, *document["notes"]])
 
 

@@ -113,7 +113,7 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
     assert [row[0] for row in found[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
     text = crossval_text.legend(document)
     for part in ("36 held-out clips of 4 speakers in 4 of 4 folds, seeds 0, 1", "chance 0.333", "trained on: 0",
-                 "selection: none", "messages a peer", "give a test speaker's statistics   1: 0."):
+                 "selection: none", "messages a peer", "give a test speaker's statistics (all: 9 to 9)   1: 0."):
         assert part in text
 
 
