@@ -67,8 +67,8 @@ class Learner:
     module: the network, whose parameters are bound to the row being trained (several learners may share one
     module). features: (n, ...) float32, normalised. targets: what they should give, or their labels (n,) int64 alone.
     objective: what is lowered; default: what ``training`` says, of this peer's clips alone. often: (n,) how often each
-    clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones of
-    the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
+    clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones
+    of the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
     batches. forward: what gives the outputs of a batch, where ``features`` are not what the network itself takes.
     Raises CorpusError where there is no clip or the counts differ.
     """
