@@ -20,7 +20,7 @@ WIDTHS = "0.25*2,0.5,1*2"
 
 
 def test_each_width_ends_with_one_model_and_the_narrow_ones_are_parts_of_the_wide_ones(made_up):
-    config, topology, federation = made_up(**{"model.width": WIDTHS})
+    config, topology, federation = made_up(**{"model.width": WIDTHS, "model.hidden": [32]})
     run = simulate(config, topology, federation)
     assert run.widths == (0.25, 0.25, 0.5, 1.0, 1.0)
     assert run.final.converged
