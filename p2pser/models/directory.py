@@ -146,7 +146,8 @@ class Card:
             features=config.features, normalise=federation.normalise, statistics=statistics,
             corpus=Origin.of(config, federation.corpus), task=config.training.task,
             training={**config.training.model_dump(mode="json"), "seed": config.seed,
-                      "weighting": config.gossip.weighting, "algorithm": config.gossip.algorithm, **training})
+                      "weighting": config.gossip.weighting, "algorithm": config.gossip.algorithm,
+                      "augment": config.augment.model_dump(mode="json", exclude_defaults=True), **training})
 
     @property
     def warning(self) -> str:

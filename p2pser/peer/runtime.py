@@ -391,6 +391,7 @@ class Peer:
         return Card(federation.labels, self._examples.features.shape[1:], model, config.features,
                     federation.normalise, self._statistics, Origin.of(config, federation.corpus),
                     {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
+                     "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
                      "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed},
                     task=config.training.task)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from p2pser.models.directory import read_card
 from p2pser.simulation.engine import simulate
 from p2pser.speech.federation import federate
 from p2pser.topology.spec import load
@@ -21,6 +22,8 @@ def test_peers_vary_clips_as_the_simulator_does(real: Any) -> None:
     federation = federate(config, 3, workers=1)
     story = real.run(config, ring)
     assert story.exit_codes == dict.fromkeys(range(3), 0), str(story)
+    card, _ = read_card(real.peer_folder(config, 0) / "model")
+    assert card.training["augment"] == {"mixup": 0.4, "noise": 0.1, "copies": 2, "snr": 10.0, "gain": 6.0}
     rows = real.rows(config, range(3))
     assert torch.equal(rows, simulate(config, ring, federation, exact=True).final.rows.to(torch.float32))
     plain = config.with_settings(["augment.mixup=0", "augment.noise=0", "augment.copies=0", "augment.snr=null",
