@@ -20,6 +20,7 @@ from p2pser.learning.learner import Learner
 from p2pser.learning.losses import Targets, as_shares
 from p2pser.learning.optim import Optimizer
 from p2pser.models.xgb import TreeEnsemble, numbers
+from p2pser.wire.tree_sets import LARGEST_LEAF
 
 
 def xgboost() -> Any:
@@ -116,7 +117,8 @@ class TreeLearner(Learner):
 
 
 def arrays(booster: Any, classes: int, depth: int) -> NDArray[np.float32]:
-    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``models.xgb``).
+    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``models.xgb``), leaves cut to
+    ``LARGEST_LEAF``.
 
     Raises ModelError where it holds other trees than one of at most this depth a class.
     """
@@ -139,7 +141,7 @@ def _fill(into: NDArray[np.float32], tree: Mapping[str, Any], depth: int) -> Non
         if place >= inner:
             if left[node] != -1:
                 raise ModelError(f"XGBoost grew a tree deeper than {depth}")
-            into[inner + place] = values[node]
+            into[inner + place] = min(max(values[node], -LARGEST_LEAF), LARGEST_LEAF)
             return
         if left[node] == -1:
             # A leaf above the last level: whichever way a clip goes below it, it comes to this value.

@@ -21,6 +21,9 @@ from p2pser.errors import RemoteProtocolError
 
 Bits = NDArray[np.bool_]
 
+LARGEST_LEAF = 1e4
+"""Largest number in a leaf, by size: a thousand times what boosting comes to, and sums of them stay finite."""
+
 
 def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], depth: int) -> bytes:
     """Return the message of a peer that holds ``held`` (S,) and sends the tree sets (k, C, W) of ``places`` (k,)."""
@@ -36,7 +39,7 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
     """Return held (S,), places (k,) and tree sets (k, classes, W) of a message about an ensemble of ``held`` places.
 
     Raises RemoteProtocolError where it has another form, names places that there are not, or holds a number that is not
-    finite.
+    finite, or a leaf beyond ``LARGEST_LEAF``.
     """
     if not isinstance(message, (bytes, bytearray, memoryview)):
         raise RemoteProtocolError(f"peer {sender} sent a row where tree sets are due", sender)
@@ -61,6 +64,8 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
     sets = _unpacked(np.frombuffer(view[at + 4 * count :], kind).reshape(count, classes), depth)
     if not np.isfinite(sets).all():
         raise RemoteProtocolError(f"peer {sender} sent trees with numbers that are not finite", sender)
+    if (np.abs(sets[..., 2 * (2**depth - 1) :]) > LARGEST_LEAF).any():
+        raise RemoteProtocolError(f"peer {sender} sent trees with leaves beyond {LARGEST_LEAF:g}", sender)
     return mask[:held], places, sets
 
 

@@ -99,6 +99,13 @@ def test_numbers_that_are_not_finite_are_refused(number: float) -> None:
         decode(encode(np.zeros(20, dtype=bool), np.array([3]), spoilt, DEPTH), 20, CLASSES, DEPTH, 7)
 
 
+def test_leaves_that_would_drown_all_others_are_refused() -> None:
+    spoilt = sets(1)
+    spoilt[0, 1, -1] = -1e5
+    with pytest.raises(RemoteProtocolError, match="leaves beyond 10000"):
+        decode(encode(np.zeros(20, dtype=bool), np.array([3]), spoilt, DEPTH), 20, CLASSES, DEPTH, 7)
+
+
 def test_a_row_is_no_message() -> None:
     with pytest.raises(RemoteProtocolError, match="peer 7 sent a row"):
         decode(np.zeros(3), 20, CLASSES, DEPTH, 7)
