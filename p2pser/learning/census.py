@@ -89,5 +89,12 @@ def read_census(row: NDArray[np.float64], training: TrainingSettings,
         there = np.maximum(known, 1e-12)
         mean = total / there
         variance = np.maximum(squares / there - mean**2, 0.0)
-        moments = Moments(torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(variance.astype(np.float32)))
+        moments = Moments(_on_grid(mean), _on_grid(variance))
     return plain, Census(first[features : features + counted] if counted else None, moments, clips)
+
+
+def _on_grid(values: NDArray[np.float64]) -> Tensor:
+    """Return values as float32 in steps of 2^-20: peers, whose sums agree to 1e-12 only, and the simulator then go on
+    with the same bits. The steps begin off the numbers that ratings and counts are made of.
+    """
+    return torch.from_numpy((np.floor(values * 2.0**20 + 0.31) / 2.0**20).astype(np.float32))

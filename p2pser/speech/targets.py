@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from p2pser.errors import CorpusError
 from p2pser.speech.emotions import DIMENSIONS
 from p2pser.speech.manifest import Clip, Corpus
+from p2pser.speech.several import scaled
 
 
 def with_dimensions(corpus: Corpus, labels: Sequence[str], scale: tuple[float, float] | None = None) -> Corpus:
@@ -32,8 +33,7 @@ def with_dimensions(corpus: Corpus, labels: Sequence[str], scale: tuple[float, f
                                   "to the lowest and highest value of the corpus's dimensions")
         known += bool(values)
         if values or clip.emotion in labels:
-            kept.append(dataclasses.replace(
-                clip, **{name: 2.0 * (value - low) / (high - low) - 1.0 for name, value in values.items()}))
+            kept.append(scaled(clip, (low, high)))
         else:
             dropped.append((clip.path, "it has no arousal, valence or dominance"))
     if not known:
