@@ -4,8 +4,9 @@ trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,14 @@ ENROLMENTS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Trial:
-    """Clips to test, fold by fold (indices into ``corpus.clips``), and what to say of the choice."""
+    """Clips to test, fold by fold (indices into ``corpus.clips``), and what to say of the choice.
+
+    numbers: of the folds, as the split counts them.
+    """
 
     corpus: Corpus
     folds: tuple[tuple[int, ...], ...]
+    numbers: tuple[int, ...]
     split: str
     overlap: int | None
     notes: tuple[str, ...]
@@ -77,7 +82,8 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
     if seen and origin is None:
         notes.append(f"note: the model was trained on clips of {corpus.name} too, and of which speakers cannot be told "
                      f"from this corpus alone: evaluate on {card.corpus.name}")
-    return Trial(corpus, tested, name, overlap, tuple(notes))
+    numbers = tuple(range(len(tested))) if fold is None else (fold,)
+    return Trial(corpus, tested, numbers, name, overlap, tuple(notes))
 
 
 def _tested(corpus: Corpus, split: str, fold: int | None) -> tuple[tuple[tuple[int, ...], ...], str]:
@@ -129,8 +135,8 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     found, left_out = features.extract([corpus.clips[index].path for index in wanted], card.features,
                                        workers=workers, progress=progress)
     usable = {index: values for index, values in zip(wanted, found) if values is not None}
-    parts = [[index for index in part if index in usable] for part in trial.folds]
-    parts = [part for part in parts if part]
+    parts = {number: [index for index in part if index in usable] for number, part in zip(trial.numbers, trial.folds)}
+    parts = {number: part for number, part in parts.items() if part}
     if not parts:
         raise CorpusError(f"no clip of {corpus.name} can be tested" + (
             f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ": the split holds none out"))
@@ -168,7 +174,7 @@ def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
             f"{counts.max()}, without labels: transductive")
 
 
-def _answers(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]],
+def _answers(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
              usable: dict[int, NDArray[np.float32]], enrolment: int | None,
              seed: int) -> tuple[Predictions | None, Ratings | None]:
     """Predict fold by fold. enrolment: how many of a speaker's clips give their statistics (None: all; 0: none).
@@ -177,8 +183,8 @@ def _answers(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]
     """
     card = predictor.card
     places = {label: k for k, label in enumerate(card.labels)}
-    folded = []
-    for part in parts:
+    folded = {}
+    for number, part in parts.items():
         clips = [corpus.clips[index] for index in part]
         examples = Examples(
             np.stack([usable[index] for index in part]),
@@ -189,11 +195,20 @@ def _answers(predictor: Predictor, corpus: Corpus, parts: Sequence[Sequence[int]
             scaled = scale(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
             scaled = predictor.scale(examples.features)
-        folded.append(Answers.of(logits(predictor.module, scaled), examples, card.task, len(card.labels)))
-    said = [one.predictions for one in folded if one.predictions is not None]
-    rated = [one.ratings for one in folded if one.ratings is not None
-             and not np.isnan(one.ratings.targets).all()]
-    return Predictions.concatenate(said) if said else None, Ratings.concatenate(rated) if rated else None
+        folded[number] = Answers.of(logits(predictor.module, scaled), examples, card.task, len(card.labels))
+    said = {number: one.predictions for number, one in folded.items() if one.predictions is not None}
+    rated = {number: one.ratings for number, one in folded.items() if one.ratings is not None
+             and not np.isnan(one.ratings.targets).all()}
+    return (_numbered(Predictions.concatenate(list(said.values())), list(said)) if said else None,
+            _numbered(Ratings.concatenate(list(rated.values())), list(rated)) if rated else None)
+
+
+Answered = TypeVar("Answered", Predictions, Ratings)
+
+
+def _numbered(pooled: Answered, numbers: Sequence[int]) -> Answered:
+    """What was concatenated, its folds called by their numbers."""
+    return replace(pooled, folds=np.asarray(numbers, dtype=np.int64)[pooled.folds])
 
 
 def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int | None, training: Statistics | None,

@@ -211,7 +211,7 @@ def test_cli_evaluate_writes_predictions_and_draws_them(model: Path, folder: Pat
     lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "corpus,path,speaker,gender,fold,target,predicted,p_anger,p_sadness"
     assert len(lines) == 1 + 8
-    assert lines[1].split(",", 1)[1].startswith("anger/spk1/0.wav,spk1,,0,anger,anger,0.")
+    assert lines[1].split(",", 1)[1].startswith("anger/spk1/0.wav,spk1,,1,anger,anger,0.")
     assert (tmp_path / "c.png").stat().st_size > 5_000
     assert "no temperature was fitted" in done.stdout
 
