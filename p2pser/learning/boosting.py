@@ -117,8 +117,9 @@ class TreeLearner(Learner):
 
 
 def arrays(booster: Any, classes: int, depth: int) -> NDArray[np.float32]:
-    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``models.xgb``), leaves cut to
-    ``LARGEST_LEAF``.
+    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``models.xgb``).
+
+    Leaves are cut to ``LARGEST_LEAF``.
 
     Raises ModelError where it holds other trees than one of at most this depth a class.
     """
