@@ -285,8 +285,11 @@ def _emotions(comparison: Comparison, scheme: str, said: Mapping[str, list[list[
         calibration.scaled(one, found) for one in flat]
     kind, label = _job_key(comparison, scheme)
     tuned = [comparison.chosen[kind, label, fold] for fold in comparison.folds] if comparison.tunes else []
+    figures = summarise(flat, labels, scaled=scaled)
+    figures["uar"]["by_fold"] = {str(comparison.folds[int(place)]): value
+                                 for place, value in figures["uar"]["by_fold"].items()}
     return {
-        **summarise(flat, labels, scaled=scaled), "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
+        **figures, "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
         "temperatures": None if found is None else [found[place] for place in range(len(comparison.folds))],
         "tuned": tuned if any(tuned) else [],
         "gap_to_pooled": tables.paired(ours, said["pooled"]) if "pooled" in said and scheme != "pooled" else None,

@@ -217,6 +217,7 @@ def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) ->
         assert row["schemes"]["gossip"]["gain_over_local"] is None
         assert row["schemes"]["gossip"]["tuned"][0] in ("training.lr=0.01", "training.lr=0.1")
         assert "2 inner folds" in row["selection"]
+        assert list(row["schemes"]["pooled"]["uar"]["by_fold"]) == ["1"]
     assert document["models"][0]["parameters"] < document["models"][1]["parameters"]
     names = {path.name for path in tmp_path.iterdir()}
     assert {"crossval.json", "predictions.csv", "confusion-cnn2d.png",
