@@ -35,6 +35,11 @@ def names(settings: FeatureSettings) -> list[str]:
     return [f"dynamics.{contour}.{statistic}" for statistic in STATISTICS for contour in _contours(settings)]
 
 
+def shape(settings: FeatureSettings) -> tuple[int]:
+    """Return the shape of the vector: (D,)."""
+    return (len(names(settings)),)
+
+
 def statistics(values: Array) -> Array:
     """Return the ``STATISTICS`` (statistics, L) of contours (L, T), T at least 1."""
     count = values.shape[1]
@@ -59,9 +64,9 @@ def statistics(values: Array) -> Array:
 def compute(signal: Array, settings: FeatureSettings) -> Array:
     """Return the vector (D,) float32, finite, of a signal (samples,) at ``settings.sample_rate``."""
     heard = hear(signal, settings)
-    shape, _ = contours.spectral_shape(heard.frames, heard.power, heard.filters)
+    spectral, _ = contours.spectral_shape(heard.frames, heard.power, heard.filters)
     cepstrum = heard.filters.dct[:CEPSTRUM] @ heard.mel
-    values = np.concatenate([np.stack([heard.rms, heard.loudness()]), shape, cepstrum])
+    values = np.concatenate([np.stack([heard.rms, heard.loudness()]), spectral, cepstrum])
     padded = np.concatenate([values[:, :1], values, values[:, -1:]], axis=1)
     smooth = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
     vector = statistics(smooth[:, heard.active]).ravel()

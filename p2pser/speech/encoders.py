@@ -163,7 +163,7 @@ def _loaded(where: Path) -> tuple[Any, Any]:
     return prepare, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
 
-def layer_means(signal: Array, settings: FeatureSettings) -> Array:
+def compute(signal: Array, settings: FeatureSettings) -> Array:
     """Return the mean over time of each layer (layers + 1, D) float32 of a signal (samples,), full scale 1.
 
     Raises ConfigError where the encoder cannot be had or hears another ``sample_rate``.
@@ -192,6 +192,11 @@ def layer_means(signal: Array, settings: FeatureSettings) -> Array:
         raise ConfigError(f"the encoder {settings.encoder} gives {means.shape[0]} layers of {means.shape[1]} where its "
                           f"config.json says {count} of {size}")
     return np.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def names(settings: FeatureSettings) -> list[str]:
+    """Return the names of the D features of ``weighted``; raises ConfigError where the encoder cannot be had."""
+    return [f"ssl.{k}" for k in range(shape(settings)[1])]
 
 
 def weighted(means: Array, settings: FeatureSettings) -> Array:

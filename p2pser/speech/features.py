@@ -12,15 +12,35 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import cache, dynamics, functionals, levels, matrices, opensmile_sets
+from p2pser.speech import cache, dynamics, encoders, functionals, levels, matrices, opensmile_sets
 from p2pser.speech.augment import Variant
 
 Array = NDArray[np.float32]
+
+
+class Kind(Protocol):
+    """The module of a kind of features, all for the settings' one kind."""
+
+    def compute(self, signal: Array, settings: FeatureSettings, /) -> Array:
+        """Return what the cache keeps of a signal (samples,) at ``settings.sample_rate``, float32 and finite."""
+
+    def shape(self, settings: FeatureSettings, /) -> tuple[int, ...]:
+        """Return the shape of it."""
+
+    def names(self, settings: FeatureSettings, /) -> list[str]:
+        """Return the names of a vector's entries or of a matrix's bands."""
+
+
+_KINDS: dict[str, Kind] = {
+    "functionals": functionals, "dynamics": dynamics, "egemaps": opensmile_sets, "compare": opensmile_sets,
+    "ssl": encoders, "logmel": matrices, "mfcc": matrices, "chroma": matrices,
+}
 
 
 # -- one clip ------------------------------------------------------------------------------------------------
@@ -34,43 +54,17 @@ def parts(settings: FeatureSettings) -> list[FeatureSettings]:
 def raw(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
     """Return what the cache keeps of one signal and one kind: of ssl all layers' means, else the features."""
     samples = levels.prepared(np.ascontiguousarray(signal, dtype=np.float32), settings)
-    if settings.kind == "functionals":
-        return functionals.functionals(samples, settings)
-    if settings.kind == "dynamics":
-        return dynamics.compute(samples, settings)
-    if settings.kind == "ssl":
-        from p2pser.speech import encoders
-
-        return encoders.layer_means(samples, settings)
-    if settings.kind in opensmile_sets.SIZES:
-        return opensmile_sets.compute(samples, settings.kind, settings.sample_rate)
-    return matrices.compute(samples, settings)
+    return _KINDS[settings.kind].compute(samples, settings)
 
 
 def raw_shape(settings: FeatureSettings) -> tuple[int, ...]:
     """Return the shape of what ``raw`` returns; raises ConfigError for ssl without its encoder."""
-    if settings.kind == "ssl":
-        from p2pser.speech import encoders
-
-        return encoders.shape(settings)
-    if settings.kind in opensmile_sets.SIZES:
-        return (opensmile_sets.SIZES[settings.kind],)
-    if settings.kind == "functionals":
-        return (len(functionals.names(settings)),)
-    if settings.kind == "dynamics":
-        return (len(dynamics.names(settings)),)
-    return (len(matrices.names(settings)), matrices.frames(settings))
+    return _KINDS[settings.kind].shape(settings)
 
 
 def join(raws: Sequence[Array], settings: FeatureSettings) -> Array:
     """Return a clip's features of what ``raw`` gave for each of its ``parts``."""
-    found = []
-    for kind, part in zip(settings.kinds, raws):
-        if kind == "ssl":
-            from p2pser.speech import encoders
-
-            part = encoders.weighted(part, settings)
-        found.append(part)
+    found = [encoders.weighted(part, settings) if kind == "ssl" else part for kind, part in zip(settings.kinds, raws)]
     return found[0] if len(found) == 1 else np.concatenate(found)
 
 
@@ -85,19 +79,7 @@ def compute(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
 
 def names(settings: FeatureSettings) -> list[str]:
     """Return the names of the features: of the D entries of a vector, or of a matrix's bands."""
-    found = []
-    for part in parts(settings):
-        if part.kind == "functionals":
-            found += functionals.names(part)
-        elif part.kind == "dynamics":
-            found += dynamics.names(part)
-        elif part.kind == "ssl":
-            found += [f"ssl.{k}" for k in range(raw_shape(part)[1])]
-        elif part.kind in opensmile_sets.SIZES:
-            found += opensmile_sets.names(part.kind)
-        else:
-            found += matrices.names(part)
-    return found
+    return [name for part in parts(settings) for name in _KINDS[part.kind].names(part)]
 
 
 def shape(settings: FeatureSettings) -> tuple[int, ...]:

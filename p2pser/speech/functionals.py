@@ -88,6 +88,11 @@ def names(settings: FeatureSettings) -> list[str]:
     return [name for group in groups(settings) for name in group.names()]
 
 
+def shape(settings: FeatureSettings) -> tuple[int]:
+    """Return the shape of the vector: (D,)."""
+    return (len(names(settings)),)
+
+
 # -- statistics ----------------------------------------------------------------------------------------------
 
 
@@ -223,7 +228,7 @@ def hear(signal: Array, settings: FeatureSettings) -> Heard:
     return Heard(filters, frames, power, mel_power, mel, rms, active)
 
 
-def functionals(signal: Array, settings: FeatureSettings) -> Array:
+def compute(signal: Array, settings: FeatureSettings) -> Array:
     """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``.
 
     D is ``len(names(settings))``; of a signal longer than ``LONGEST``, the middle. Every entry is finite,
@@ -240,7 +245,7 @@ def functionals(signal: Array, settings: FeatureSettings) -> Array:
     f0 = 12 * np.log2(pitch / 27.5)
     chroma = power @ filters.chroma.T
     chroma /= np.maximum(chroma.max(axis=1, keepdims=True), FLOOR)
-    shape, contrast = contours.spectral_shape(frames, power, filters)
+    spectral, contrast = contours.spectral_shape(frames, power, filters)
     cepstrum = filters.dct @ mel
     loudness = heard.loudness()
     rows = np.arange(len(pitch))
@@ -257,7 +262,7 @@ def functionals(signal: Array, settings: FeatureSettings) -> Array:
     regions = np.stack([part.mean(axis=0) for part in np.array_split(mel, REGIONS)])
     pairs = np.stack([mel[k : k + 2].mean(axis=0) for k in range(0, len(mel), 2)])
     curves: Mapping[str, Array] = {
-        "mfcc": cepstrum, "mel": pairs, "chroma": chroma.T, "contrast": contrast, "shape": shape,
+        "mfcc": cepstrum, "mel": pairs, "chroma": chroma.T, "contrast": contrast, "shape": spectral,
         "energy": energy, "voice": voice,
     }
     mask = {"active": active, "voiced": voiced}

@@ -78,3 +78,8 @@ def names(settings: FeatureSettings) -> list[str]:
         parts = ("mfcc", "mfcc_delta", "mfcc_delta2")[: settings.deltas + 1]
         return [f"{part}.{k}" for part in parts for k in range(settings.n_mfcc)]
     return [f"{settings.kind}.{k}" for k in range(settings.n_mels if settings.kind == "logmel" else 12)]
+
+
+def shape(settings: FeatureSettings) -> tuple[int, int]:
+    """Return the shape of the matrix: (bands, frames)."""
+    return len(names(settings)), frames(settings)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.config import FeatureSettings
 from p2pser.errors import ConfigError
 
 SIZES = {"egemaps": 88, "compare": 6373}
@@ -39,18 +40,24 @@ def _smile(kind: str) -> Any:
     return opensmile.Smile(opensmile.FeatureSet[_NAMES[kind]], opensmile.FeatureLevel.Functionals)
 
 
-def names(kind: str) -> list[str]:
+def names(settings: FeatureSettings) -> list[str]:
     """Return the names that the set gives its entries, after ``egemaps.`` or ``compare.``; raises ConfigError
     without openSMILE.
     """
-    return [f"{kind}.{name}" for name in _smile(kind).feature_names]
+    return [f"{settings.kind}.{name}" for name in _smile(settings.kind).feature_names]
 
 
-def compute(signal: NDArray[np.float32], kind: str, sample_rate: int) -> NDArray[np.float32]:
-    """Return the set's vector (D,) float32 of a signal (samples,) at ``sample_rate`` [Hz]; raises ConfigError
-    without openSMILE.
+def shape(settings: FeatureSettings) -> tuple[int]:
+    """Return the shape of the set's vector: (D,)."""
+    return (SIZES[settings.kind],)
+
+
+def compute(signal: NDArray[np.float32], settings: FeatureSettings) -> NDArray[np.float32]:
+    """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``, of the set that is the
+    settings' one kind; raises ConfigError without openSMILE.
 
     What openSMILE leaves undefined is 0.
     """
-    vector: NDArray[np.float32] = _smile(kind).process_signal(signal, sample_rate).to_numpy(dtype=np.float32)[0]
+    table = _smile(settings.kind).process_signal(signal, settings.sample_rate)
+    vector: NDArray[np.float32] = table.to_numpy(dtype=np.float32)[0]
     return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
