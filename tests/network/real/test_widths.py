@@ -1,4 +1,4 @@
-"""Peers of different width between real processes: the simulator's bits, one model a width, and resumed after a kill."""
+"""Peers of different width between processes: the simulator's bits, a model a width, the same after a kill."""
 
 from __future__ import annotations
 
