@@ -51,12 +51,17 @@ class Trees(Algorithm):
     boosts: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Bind the run. Raises ConfigError for exchanges below 0, schedules without any, weighting by clips."""
+        """Bind the run. Raises ConfigError for exchanges below 0, schedules without any, one-way links and
+        weighting by clips.
+        """
         if self.exchanges < 0:
             raise ConfigError(f"gossip.parameters.exchanges = {self.exchanges} must be 0 or more")
+        if topology.directed:
+            raise ConfigError("trees must hear from each neighbour what it holds, and links of the topology "
+                              f"{topology.name!r} go one way: take an undirected graph")
         if topology.schedule is not None and not self.exchanges:
-            raise ConfigError(f"trees takes a diameter of exchanges a round, and the topology {topology.name!r} is "
-                              "directed or changes: set gossip.parameters.exchanges, or take a static undirected graph")
+            raise ConfigError(f"trees takes a diameter of exchanges a round, and the topology {topology.name!r} "
+                              "changes: set gossip.parameters.exchanges, or take a static graph")
         if config.gossip.weighting != "uniform":
             raise ConfigError("trees counts every peer's trees the same: set gossip.weighting=uniform")
         self.slots = self.exchanges or max(1, diameter(topology.graph))

@@ -153,6 +153,29 @@ def test_schedules_need_a_number_of_exchanges():
     with pytest.raises(ConfigError, match=r"set gossip\.parameters\.exchanges"):
         method(matching)
     assert method(matching, exchanges=2).slots == 2
+    with pytest.raises(ConfigError, match="links of the topology .* go one way"):
+        method(load("directed-ring", peers=5), exchanges=2)
+
+
+def test_on_matchings_all_end_with_all_trees():
+    matching = parse({"graph": {"kind": "random-matching", "peers": PEERS + 1, "seed": 1}}, "matching")
+    one = method(matching, exchanges=2)
+    mixer = SimulatedMixer(matching, slots=one.slots, rounds=ROUNDS)
+    places = (PEERS + 1) * ROUNDS
+    state = State({"x": torch.zeros(PEERS + 1, places * CLASSES * NUMBERS)})
+
+    class Plain(Growing):
+        def train(self, state, round, **how):
+            rows = state.rows["x"].clone()
+            for b, i in enumerate(self.peers):
+                rows[b].view(places, -1)[round * len(self.peers) + i] = 1 + i
+            return rows
+
+    state = run(one, state, Plain(range(PEERS + 1)), mixer, ROUNDS)
+    end = one.finish(state, mixer, ROUNDS + 1, matching.graph)
+    assert end.converged
+    assert equal(end.rows)
+    assert bool(end.rows.all())
 
 
 def test_every_tree_set_crosses_every_link_at_most_once_each_way():
