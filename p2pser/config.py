@@ -286,6 +286,7 @@ BY_MODEL: dict[str, dict[str, Any]] = {
     "crnn": {**OVER_TIME, "features.kind": "logmel", "model.hidden": (16, 32, 48)},
     "gru": {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008},
     "lstm": {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008},
+    "svm": {"training.lr": 0.1, "training.clip_norm": 10.0},
     "xgb": {"gossip.algorithm": "trees"},
 }
 """Settings whose default depends on the family of models; what is set counts for every family."""

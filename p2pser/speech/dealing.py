@@ -85,9 +85,14 @@ def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
     """Return the emotions to learn (none where only dimensions are), and the corpus with the clips that can teach what
     ``training.task`` says; the others go to ``left_out``.
 
-    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do.
+    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do, and where ``training.soft_labels`` are
+    wanted of a corpus without votes (a peer's own clips may have none where others' do).
     """
     task = config.training.task
+    if config.training.soft_labels and config.corpus.partition != "own" and not any(clip.votes for clip in whole.clips):
+        raise CorpusError(f"{whole.name} does not tell how its listeners voted, which training.soft_labels learns: "
+                          "take crema-d with its table of votes, emodb with its table of judgements, or a manifest with "
+                          "columns votes.EMOTION, or set training.soft_labels=false")
     labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
     if task == "classes":
         return labels, with_labels(whole, labels)

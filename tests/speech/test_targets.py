@@ -78,6 +78,15 @@ def test_what_is_learned_follows_the_task() -> None:
     assert learned("both") == (("anger", "fear"), ["a", "b", "c"])
 
 
+def test_soft_labels_need_votes() -> None:
+    silent = Corpus("made-up", "1", (clip("a", "anger"), clip("b", "fear")))
+    wanted = Config().with_settings(["training.soft_labels=true"])
+    with pytest.raises(CorpusError, match="made-up does not tell how its listeners voted"):
+        to_learn(wanted, silent)
+    to_learn(wanted.with_settings(["corpus.partition=own"]), silent)
+    to_learn(wanted, Corpus("made-up", "1", (clip("a", votes={"anger": 0.7}), clip("b", "fear"))))
+
+
 def test_the_nearest_prototype() -> None:
     for name, place in PROTOTYPES.items():
         assert nearest_emotion(*place) == name
