@@ -86,7 +86,7 @@ def _print(document: Any) -> None:
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number in (len(document["corpora"]) - 1, len(rows) - 2))
+        table.add_row(*row, end_section=number in (len(document["corpora"]) - 1, len(document["rows"]) - 1))
     # Never cut, not even where the terminal is narrow: the numbers are the result.
     needed = Console(width=10_000).measure(table).maximum
     Console(width=max(Console().width, needed)).print(table)

@@ -109,7 +109,8 @@ def tabulate(matrix: Matrix, results: Mapping[str, tables.Results]) -> dict[str,
     ``cells[row][corpus]``: UAR (a), the mean over the corpus's own folds of the recall over the classes present, mean
     over seeds, with its sd over seeds and 95 % speaker-bootstrap interval; (b) over the folds' predictions pooled.
     Where the longest corpus has more folds than this one, which then begins again, each of its folds counts once.
-    ``gains``: for each corpus the mean paired difference of the row of all to its own, over folds and seeds.
+    ``gains``: for each corpus the mean paired difference of the row of all to its own, over folds and seeds;
+    ``gaps_to_pooled``: likewise to centralised training on all, where there is that row.
     """
     comparison = matrix.runs["all"]
     first = next(iter(results["all"].values()))
@@ -129,6 +130,8 @@ def tabulate(matrix: Matrix, results: Mapping[str, tables.Results]) -> dict[str,
                    for name, one in matrix.runs.items() if one.chosen},
         "rows": list(matrix.rows), "cells": cells,
         "gains": {name: tables.paired(said[ALL][name], said[name][name]) for name in matrix.corpora},
+        "gaps_to_pooled": {name: tables.paired(said[ALL][name], said[POOLED][name]) for name in matrix.corpora}
+        if POOLED in said else {},
         "notes": first["notes"],
     }
 
@@ -180,8 +183,10 @@ def text_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[
         cells = [document["cells"][row][name] for name in corpora]
         mean = float(np.mean([cell["uar"] for cell in cells]))
         rows.append((row, *(_said(cell) for cell in cells), f"{mean:.3f}"))
-    gains = [tables.points(document["gains"][name]) for name in corpora]
-    return ("trained on", *corpora, "mean"), [*rows, ("all over its own", *gains, "")]
+    for name, key in (("gossip on all, to its own", "gains"), ("gossip on all, to pooled", "gaps_to_pooled")):
+        if document[key]:
+            rows.append((name, *(tables.points(document[key][corpus]) for corpus in corpora), ""))
+    return ("trained on", *corpora, "mean"), rows
 
 
 def _said(cell: Mapping[str, Any]) -> str:
@@ -201,7 +206,7 @@ def legend(document: Mapping[str, Any]) -> str:
         f"{len(document['seeds'])} seed(s); normalisation {document['normalise']}.",
         "Cells: UAR (a), the mean over the tested corpus's folds of the recall over the classes present, mean and sd "
         "over seeds, of the consensus model. All rows of a column are tested on the same clips, of speakers that none "
-        "was trained on. all over its own: mean paired difference over folds and seeds [95 % paired speaker bootstrap],"
-        " points.",
+        "was trained on. Last rows: mean paired difference over folds and seeds [95 % paired speaker bootstrap], "
+        "points.",
         f"selection: {document['selection']}; test speakers that were trained on: {document['speaker_overlap']}",
         *document["notes"]])

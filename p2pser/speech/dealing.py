@@ -89,10 +89,11 @@ def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
     wanted of a corpus without votes (a peer's own clips may have none where others' do).
     """
     task = config.training.task
-    if config.training.soft_labels and config.corpus.partition != "own" and not any(clip.votes for clip in whole.clips):
+    dealt = config.corpus.partition != "own"
+    if config.training.soft_labels and dealt and not any(clip.votes for clip in whole.clips):
         raise CorpusError(f"{whole.name} does not tell how its listeners voted, which training.soft_labels learns: "
-                          "take crema-d with its table of votes, emodb with its table of judgements, or a manifest with "
-                          "columns votes.EMOTION, or set training.soft_labels=false")
+                          "take crema-d with its table of votes, emodb with its table of judgements, or a manifest "
+                          "with columns votes.EMOTION, or set training.soft_labels=false")
     labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
     if task == "classes":
         return labels, with_labels(whole, labels)

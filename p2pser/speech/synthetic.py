@@ -115,7 +115,8 @@ def generate(
 
     All in one ``language`` where that is given. Only the first ``speakers`` where that is given: their clips are the
     same as in the whole corpus. ``workers`` helper processes run at once (default: as many as there are usable
-    processors). The manifest's extra columns hold the prosody that was asked for. Raises CorpusError as ``corpus`` does.
+    processors). The manifest's extra columns hold the prosody that was asked for. Raises CorpusError as ``corpus``
+    does.
     """
     folder = Path(folder)
     library, data = _espeak()

@@ -62,7 +62,10 @@ def test_each_row_trains_on_its_corpora_and_all_are_tested_alike(three: list[Pat
     assert document["cells"][ALL][short]["uar"] == pytest.approx(np.mean(uars))
     own, together = (document["cells"][row][short]["uar"] for row in (short, ALL))
     assert document["gains"][short]["mean"] == pytest.approx(together - own)
+    pooled = document["cells"][POOLED][short]["uar"]
+    assert document["gaps_to_pooled"][short]["mean"] == pytest.approx(together - pooled)
     head, rows = crosscorpus.text_rows(document)
+    assert [row[0] for row in rows] == [*document["rows"], "gossip on all, to its own", "gossip on all, to pooled"]
     assert all(len(row) == len(head) == 5 for row in rows)
     assert "folds" in crosscorpus.legend(document)
 
@@ -123,5 +126,6 @@ def test_the_command(three: list[Path], tmp_path: Path) -> None:
     assert len(document["cells"][ALL]) == 2
     assert (tmp_path / "matrix.png").stat().st_size > 5000
     text = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
-    assert "all over its own" in text
+    assert "gossip on all, to its own" in text
+    assert "to pooled" not in text
     assert "2 peers for each corpus on exponential" in text

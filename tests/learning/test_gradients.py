@@ -25,8 +25,9 @@ def _work(**training: object) -> tuple[LocalWork, torch.Tensor]:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_one_plain_step_is_one_gradient_away(weight_decay: float) -> None:
     work, x = _work(momentum=0.0, weight_decay=weight_decay, schedule="constant")
-    one = LocalWork([Learner(learner.module, learner.schema, learner.training.model_copy(update={"local_steps": 1}),
-                             learner.features, learner.targets, seed=0, peer=learner.peer) for learner in work.learners])
+    single = work.learners[0].training.model_copy(update={"local_steps": 1})
+    one = LocalWork([Learner(learner.module, learner.schema, single, learner.features, learner.targets, seed=0,
+                             peer=learner.peer) for learner in work.learners])
     stepped = one.train(State({"x": x}), round=0)
     torch.testing.assert_close(stepped, x - one.lr(0) * one.gradient(x, round=0), rtol=1e-6, atol=1e-8)
     assert (stepped - x).norm() > 1e-3
