@@ -9,38 +9,34 @@ held-out speakers, the mean over peers, folds and seeds. Finished (fold, seed) p
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import pairs
 
 from p2pser.config import Config
 from p2pser.experiments import hostile
-from p2pser.experiments.compare import fold_numbers
-from p2pser.peer.files import write_json
 from p2pser.speech.federation import federate
 from p2pser.topology import spec
 
 DEGREE = 6
 
 
-def pair(config: Config, peers: int, count: int, most: int, kept: Path) -> list[hostile.Outcome]:
-    """Return the outcomes of one (fold, seed), from ``kept`` where they are there."""
-    if kept.is_file():
-        return [hostile.Outcome(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
-    graph = {"kind": "random-regular", "peers": peers, "degree": DEGREE}
-    topology = spec.parse({"name": "random-regular", "graph": graph}, "the benchmark")
-    federation = federate(config, peers)
+def pair(config: Config, peers: int, count: int, most: int) -> list[dict[str, Any]]:
+    """Return the outcomes of one (fold, seed) as plain data."""
+    topology = _topology(peers)
     chosen = hostile.place(topology.graph, count, most, config.seed)
-    outcomes = hostile.measure(config, topology, federation, chosen, observe=lambda one: print(
-        f"fold {config.corpus.fold}, seed {config.seed}: {one}", file=sys.stderr))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, [asdict(one) for one in outcomes])
-    return outcomes
+    return [asdict(one) for one in hostile.measure(
+        config, topology, federate(config, peers), chosen, observe=lambda one: print(
+            f"fold {config.corpus.fold}, seed {config.seed}: {one}", file=sys.stderr))]
+
+
+def _topology(peers: int) -> spec.Topology:
+    graph = {"kind": "random-regular", "peers": peers, "degree": DEGREE}
+    return spec.parse({"name": "random-regular", "graph": graph}, "the benchmark")
 
 
 def mean(several: list[list[hostile.Outcome]]) -> list[hostile.Outcome]:
@@ -53,27 +49,14 @@ def mean(several: list[list[hostile.Outcome]]) -> list[hostile.Outcome]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="synthetic")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--folds", default="all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = pairs.options(__doc__, "hostile")
     parser.add_argument("--peers", type=int, default=16)
     parser.add_argument("--count", type=int, default=3, help="hostile peers")
     parser.add_argument("--most", type=int, default=2, help="hostile neighbours that an honest peer has at most")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
-    parser.add_argument("--out", type=Path, default=Path("runs") / "hostile")
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    base = Config().with_settings([f"corpus.name={given.corpus}",
-                                   *([f"corpus.data={json.dumps(str(given.data))}"] if given.data else []), *given.set])
-    several = []
-    for seed in range(given.seeds):
-        for fold in fold_numbers(base, given.folds):
-            config = base.with_settings([f"seed={seed}", f"corpus.fold={fold}"])
-            several.append(pair(config, given.peers, given.count, given.most,
-                                given.out / f"fold{fold}-seed{seed}.json"))
+    sizes = {"peers": given.peers, "count": given.count, "most": given.most}
+    several = [[hostile.Outcome(**one) for one in pairs.kept(given.out, config, lambda config=config: pair(
+        config, **sizes), degree=DEGREE, **sizes)] for config in pairs.each(pairs.settings(given), given)]
     found = mean(several)
     if given.json:
         print(json.dumps([asdict(one) for one in found]))

@@ -9,18 +9,14 @@ model's, and so is pooled's. The same without a straggler beside it. Finished ru
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import pairs
 
 from p2pser.config import Config
 from p2pser.experiments import baselines, tuning
-from p2pser.experiments.compare import fold_numbers
-from p2pser.peer.files import write_json
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
 from p2pser.speech.federation import Federation, federate
@@ -46,29 +42,26 @@ def rate(config: Config, federation: Federation, peers: int) -> float:
     return float(tuning.best(scores))
 
 
-def pair(base: Config, fold: int, seed: int, peers: int, folder: Path) -> dict[str, Any]:
-    """Return pooled's UAR and each scheme's history on one (fold, seed); rates are the fold's first seed's."""
-    kept = folder / f"fold{fold}-seed{seed}.json"
-    if kept.is_file():
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
-    config = base.with_settings([f"seed={seed}", f"corpus.fold={fold}"])
+def rates(config: Config, peers: int) -> dict[str, float]:
+    """Return each scheme's learning rate, and pooled's, from inner folds."""
     federation = federate(config, peers)
-    first = folder / f"fold{fold}-seed0.json"
-    chosen = json.loads(first.read_text(encoding="utf-8"))["rates"] if first.is_file() else None
-    pooled = max((baselines.pooled(config.with_settings([f"training.lr={lr}"]), tuning.inner(federation, 0, INNER)).uar,
-                  lr) for lr in RATES)[1] if chosen is None else chosen["pooled"]
-    document: dict[str, Any] = {
-        "rates": {"pooled": pooled}, "histories": {},
-        "pooled": baselines.pooled(config.with_settings([f"training.lr={pooled}"]), federation).uar}
+    scores = {str(lr): [[baselines.pooled(config.with_settings([f"training.lr={lr}"]),
+                                          tuning.inner(federation, number, INNER)).predictions[0]]
+                        for number in range(INNER)] for lr in RATES}
+    return {"pooled": float(tuning.best(scores)), **{
+        scheme: rate(config.with_settings([f"gossip.algorithm={scheme}"]), federation, peers) for scheme in SCHEMES}}
+
+
+def pair(config: Config, peers: int, chosen: dict[str, float]) -> dict[str, Any]:
+    """Return pooled's UAR and each scheme's history on one (fold, seed)."""
+    federation = federate(config, peers)
+    document: dict[str, Any] = {"histories": {}, "pooled": baselines.pooled(
+        config.with_settings([f"training.lr={chosen['pooled']}"]), federation).uar}
     for scheme in SCHEMES:
-        own = config.with_settings([f"gossip.algorithm={scheme}"])
-        lr = rate(own, federation, peers) if chosen is None else chosen[scheme]
-        document["rates"][scheme] = lr
+        own = config.with_settings([f"gossip.algorithm={scheme}", f"training.lr={chosen[scheme]}"])
         for factor in (FACTOR, 1.0):
-            history = run(own.with_settings([f"training.lr={lr}"]), federation, peers, factor).history
+            history = run(own, federation, peers, factor).history
             document["histories"][f"{scheme} {factor:g}"] = [[one.seconds, one.uar["consensus"]] for one in history]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(kept, document)
     return document
 
 
@@ -87,21 +80,17 @@ def reached(histories: list[list[list[float]]], level: float) -> tuple[float | N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="synthetic")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--folds", default="all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = pairs.options(__doc__, "straggler")
     parser.add_argument("--peers", type=int, default=16)
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
-    parser.add_argument("--out", type=Path, default=Path("runs") / "straggler")
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    base = Config().with_settings([f"corpus.name={given.corpus}",
-                                   *([f"corpus.data={json.dumps(str(given.data))}"] if given.data else []), *given.set])
-    several = [pair(base, fold, seed, given.peers, given.out) for seed in range(given.seeds)
-               for fold in fold_numbers(base, given.folds)]
+    several = []
+    for config in pairs.each(pairs.settings(given), given):
+        # Chosen once a fold, by its first seed.
+        first = config.with_settings(["seed=0"])
+        chosen = pairs.kept(given.out / "rates", first, lambda first=first: rates(first, given.peers),
+                            peers=given.peers)
+        several.append(pairs.kept(given.out, config, lambda config=config, chosen=chosen: pair(
+            config, given.peers, chosen), peers=given.peers, rates=chosen))
     pooled = float(np.mean([one["pooled"] for one in several]))
     rows = {name: reached([one["histories"][name] for one in several], NEAR * pooled)
             for name in several[0]["histories"]}
