@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.experiments.plots import DPI, INK
+from p2pser.experiments.plots import INK, new_figure, save
 
 
 def matrix_picture(path: Path, document: Mapping[str, Any]) -> None:
@@ -16,13 +16,11 @@ def matrix_picture(path: Path, document: Mapping[str, Any]) -> None:
 
     A frame marks what was tested on the corpus that it was trained on. The format follows the ending of ``path``.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     rows, columns = list(document["rows"]), list(document["corpora"])
     cells = [[document["cells"][row][name] for name in columns] for row in rows]
-    figure = Figure(figsize=(2.6 + 1.35 * len(columns), 1.6 + 0.55 * len(rows)), dpi=DPI, layout="constrained",
-                    facecolor="white")
+    figure = new_figure(2.6 + 1.35 * len(columns), 1.6 + 0.55 * len(rows))
     axes = figure.subplots()
     values = np.array([[cell["uar"] for cell in line] for line in cells])
     chance = np.array([document["corpora"][name]["chance"] for name in columns])
@@ -43,5 +41,4 @@ def matrix_picture(path: Path, document: Mapping[str, Any]) -> None:
     axes.tick_params(length=0, colors=INK)
     for side in axes.spines.values():
         side.set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from p2pser.errors import ConfigError, P2PSERError
-from p2pser.experiments.plots import COLOURS, DPI, FAINT, INK
+from p2pser.experiments.plots import COLOURS, FAINT, INK, new_figure, save
 from p2pser.learning.calibration import Reliability
 
 COLUMNS = 3
 """Most panels side by side."""
-
-ENDINGS = (".png", ".svg", ".pdf")
 
 
 def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Sequence[str]) -> None:
@@ -46,7 +43,7 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
         axes.tick_params(length=0, colors=INK)
         for side in axes.spines.values():
             side.set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def reliability_picture(path: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:
@@ -67,27 +64,15 @@ def reliability_picture(path: Path, found: Mapping[str, Mapping[str, Reliability
         axes.set_ylabel("accuracy", fontsize=9, color=INK)
         axes.tick_params(colors=INK, labelsize=8)
         axes.legend(loc="upper left", fontsize=8, edgecolor="none")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of so many panels [inch each], in rows of at most ``COLUMNS``."""
-    from matplotlib.figure import Figure
-
     columns = 2 if count == 4 else min(count, COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained", facecolor="white")
+    figure = new_figure(width * columns, height * rows)
     panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure, panels[:count]
-
-
-def _save(figure: Any, path: Path) -> None:
-    if path.suffix not in ENDINGS:
-        raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except OSError as error:
-        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from p2pser.errors import ConfigError, P2PSERError
+
 if TYPE_CHECKING:
     from p2pser.topology.spec import Topology
 
@@ -23,6 +25,8 @@ DASHES = ("-", "--", ":", "-.")
 INK = "#333333"
 FAINT = "#8a8a8a"
 DPI = 150
+ENDINGS = (".png", ".svg", ".pdf")
+"""Of files in which pictures are written."""
 
 
 UAR = "UAR on the held-out speakers"
@@ -137,9 +141,17 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure; the format follows the ending of ``path``. Missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    """Write a figure; the format follows the ending of ``path``, and missing folders are made.
+
+    Raises ConfigError for an ending that is not of ``ENDINGS``, P2PSERError where nothing can be written.
+    """
+    if path.suffix not in ENDINGS:
+        raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _colour(number: int) -> str:
