@@ -472,7 +472,8 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{where}: there is no setting {path!r}{nearest(path, _names(Config()))}") from None
-        raise ConfigError(f"{where}: {path} = {first['input']!r}: {first['msg']}") from None
+        why = first["msg"].removeprefix("Value error, ")  # pydantic's words before our own sentences
+        raise ConfigError(f"{where}: {path} = {first['input']!r}: {why}") from None
 
 
 def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
