@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,3 +93,21 @@ def print_json(document: Any) -> None:
 def note(sentence: str) -> None:
     """Print a sentence for the person who watches, on standard error."""
     click.echo(sentence, err=True)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,
+                sections: Collection[int] = ()) -> None:
+    """Print a table of text on standard output: the first column to the left, the others to the right, a line after
+    the rows ``sections``. Never cut, not even where the terminal is narrow: the numbers are the result.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(*row, end_section=number in sections)
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)

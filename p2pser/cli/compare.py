@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
 @click.command()
@@ -41,7 +41,7 @@ def compare(topologies: str, algorithms: str, tune: str, inner: int, peers: int,
     """
     from p2pser.experiments import compare as experiment
     from p2pser.experiments.plots import compare_picture
-    from p2pser.experiments.tables import curves, legend, tabulate, to_csv
+    from p2pser.experiments.tables import HEAD, curves, legend, tabulate, text_rows, to_csv
     from p2pser.peer.files import write_json
 
     out = options["out"] or Path("runs") / "compare"
@@ -57,7 +57,7 @@ def compare(topologies: str, algorithms: str, tune: str, inner: int, peers: int,
     if as_json:
         print_json(document)
         return
-    _print_table(document)
+    print_table(HEAD, text_rows(document), sections=(len(document["schemes"]) - 1,))
     click.echo(legend(document))
     note(f"written to {out}: table.csv, comparison.json, comparison.png")
 
@@ -83,21 +83,3 @@ def _run(chosen: Any, workers: int | None) -> Any:
             bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}{inner}")
 
         return experiment.run(chosen, workers=workers, done=done)
-
-
-def _print_table(document: Any) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from p2pser.experiments.tables import HEAD, text_rows
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, head in enumerate(HEAD):
-        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
-    rows = text_rows(document)
-    for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number == len(document["schemes"]) - 1)
-    # Never cut, not even where the terminal is narrow: the numbers are the result.
-    needed = Console(width=10_000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)

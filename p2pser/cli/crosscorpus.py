@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
 @click.command()
@@ -75,19 +75,7 @@ def _run(matrix: Any, workers: int | None) -> Any:
 
 
 def _print(document: Any) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from p2pser.experiments.crosscorpus import legend, text_rows
 
-    head, rows = text_rows(document)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-    for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number in (len(document["corpora"]) - 1, len(document["rows"]) - 1))
-    # Never cut, not even where the terminal is narrow: the numbers are the result.
-    needed = Console(width=10_000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)
+    print_table(*text_rows(document), sections=(len(document["corpora"]) - 1, len(document["rows"]) - 1))
     click.echo(legend(document))

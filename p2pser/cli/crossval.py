@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
 @click.command()
@@ -73,7 +73,7 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
         print_json(document)
         return
     for table in [text.of_models(document), *(one for row in document["models"] for one in text.of_schemes(row))]:
-        _print(table)
+        print_table(table.head, table.rows, title=table.title)
     click.echo(text.legend(document))
     note(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
@@ -111,18 +111,3 @@ def _run(chosen: Any, workers: int | None) -> Any:
             bar.update(task, advance=1, description=f"{model}, {job.kind}, fold {job.fold}, seed {job.seed}{inner}")
 
         return experiment.run(chosen, workers=workers, done=done)
-
-
-def _print(content: Any) -> None:
-    """Print a table of text, never cut: the numbers are the result."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=content.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, head in enumerate(content.head):
-        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
-    for row in content.rows:
-        table.add_row(*row)
-    needed = Console(width=10_000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)

@@ -12,7 +12,7 @@ from torch import Tensor, cat, nn
 
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
-from p2pser.models.layers import Conv2d, Linear
+from p2pser.models.layers import Conv2d, Linear, dropped
 from p2pser.models.widths import only, scale, units
 
 SETTINGS = ("hidden", "dropout", "width", "rescale")
@@ -56,9 +56,7 @@ class CNN2d(nn.Module):
         pooled = cat((maps.mean((2, 3)), maps.amax((2, 3))), 1)
         if self.scale != 1:
             pooled = pooled * self.scale
-        if self.training and self.dropout:
-            pooled = nn.functional.dropout(pooled, self.dropout)
-        return self.head(pooled)  # type: ignore[no-any-return]
+        return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from p2pser.config import ModelSettings
 from p2pser.errors import ModelError
-from p2pser.models.layers import Linear
+from p2pser.models.layers import Linear, dropped
 from p2pser.models.widths import only, scale, units
 
 SETTINGS = ("hidden", "dropout", "width", "rescale")
@@ -35,8 +35,7 @@ class MLP(nn.Module):
             features = layer(features).relu_()
             if factor != 1:
                 features = features * factor
-            if self.training and self.dropout:
-                features = nn.functional.dropout(features, self.dropout)
+            features = dropped(features, self.dropout, self.training)
         return self.head(features)  # type: ignore[no-any-return]
 
 
