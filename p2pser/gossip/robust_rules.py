@@ -12,11 +12,17 @@ from torch import Tensor
 from p2pser.gossip.robust import Heard, Robust
 
 
-def _ordered(own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
-    """Return all rows, each coordinate ascending, (n, D); ``own`` alone where half of them may be hostile."""
-    if len(heard) + 1 < 2 * hostile + 1:
-        return own[None]
-    return torch.stack([own, *(one.row for one in heard)]).sort(dim=0).values
+def ordered(rows: Sequence[Tensor]) -> list[Tensor]:
+    """Return the rows, each (D,), with every coordinate ascending from the first to the last.
+
+    By an odd-even transposition network: a minimum and a maximum of whole rows at a time. torch.sort over so few rows
+    of so many coordinates takes ten times as long.
+    """
+    rows = list(rows)
+    for turn in range(len(rows)):
+        for k in range(turn % 2, len(rows) - 1, 2):
+            rows[k], rows[k + 1] = torch.minimum(rows[k], rows[k + 1]), torch.maximum(rows[k], rows[k + 1])
+    return rows
 
 
 @dataclass
@@ -40,8 +46,8 @@ class Median(Robust):
         count = len(heard) + 1
         if count < 2 * hostile + 1:
             return own.clone()
-        ordered = torch.stack([own, *(one.row for one in heard)]).sort(dim=0).values
-        return ordered[(count - 1) // 2] / 2 + ordered[count // 2] / 2
+        rows = ordered([own, *(one.row for one in heard)])
+        return rows[(count - 1) // 2] / 2 + rows[count // 2] / 2
 
 
 @dataclass
@@ -63,9 +69,8 @@ class TrimmedMean(Robust):
         count = len(heard) + 1
         if count < 2 * hostile + 1:
             return own.clone()
-        ordered = torch.stack([own, *(one.row for one in heard)]).sort(dim=0).values
         total = torch.zeros_like(own, dtype=torch.float64)
-        for row in ordered[hostile : count - hostile]:
+        for row in ordered([own, *(one.row for one in heard)])[hostile : count - hostile]:
             total += row
         return (total / (count - 2 * hostile)).to(own.dtype)
 

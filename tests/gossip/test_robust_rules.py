@@ -13,6 +13,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.robust import Heard
+from p2pser.gossip.robust_rules import ordered
 from p2pser.gossip.run import run
 from p2pser.gossip.table import algorithm, check
 from p2pser.simulation.mixer import Faults, SimulatedMixer
@@ -53,6 +54,12 @@ def combined(name, own, others, hostile=1, **parameters):
 def test_the_median_is_the_middle_row_or_the_middle_between_two():
     assert combined("median", [0.0, 5.0], heard([1.0, 9.0], [7.0, -2.0])) == [1.0, 5.0]
     assert combined("median", [0.0, 5.0], heard([1.0, 9.0], [7.0, -2.0], [3.0, 6.0])) == [2.0, 5.5]
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_rows_are_ordered_as_torch_sorts_them(count):
+    rows = torch.randint(-5, 5, (count, 200), generator=torch.Generator().manual_seed(count)).float()  # many equal ones
+    assert torch.equal(torch.stack(ordered(list(rows))), rows.sort(dim=0).values)
 
 
 def test_the_trimmed_mean_leaves_out_the_extremes():
