@@ -34,7 +34,8 @@ from p2pser.models.widths import of_width
 from p2pser.models.xgb import sized
 from p2pser.seeding import EVERYBODY
 from p2pser.simulation.bench import Bench, together
-from p2pser.simulation.engine import Run, simulate
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.measured import Run
 from p2pser.speech.federation import Examples, Federation, nothing
 from p2pser.speech.normalise import from_sums, sums
 from p2pser.topology import graphs

@@ -13,7 +13,7 @@ import numpy as np
 
 from p2pser.learning.evaluation import ENROLMENTS, scale
 from p2pser.simulation.bench import Bench
-from p2pser.simulation.engine import Run
+from p2pser.simulation.measured import Run
 from p2pser.speech.normalise import from_sums, sums
 
 COUNTS: Mapping[str, int] = {**{str(count): count for count in ENROLMENTS}, "none": 0}

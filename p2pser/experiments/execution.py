@@ -17,7 +17,7 @@ from p2pser.topology.spec import Topology
 if TYPE_CHECKING:
     from p2pser.experiments.compare import Job
     from p2pser.learning.answers import Answers
-    from p2pser.simulation.engine import Run
+    from p2pser.simulation.measured import Run
     from p2pser.speech.federation import Federation
 
 

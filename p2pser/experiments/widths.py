@@ -18,7 +18,8 @@ from p2pser.errors import ConfigError
 from p2pser.learning import metrics
 from p2pser.learning.metrics import Predictions
 from p2pser.models.widths import widths
-from p2pser.simulation.engine import Run, simulate
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.measured import Run
 from p2pser.speech.federation import Federation
 from p2pser.topology.spec import Topology
 

@@ -9,7 +9,8 @@ import torch
 from p2pser.errors import ConfigError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.learning import metrics
-from p2pser.simulation.engine import distance, simulate
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.measured import distance
 from p2pser.simulation.mixer import Faults
 from p2pser.speech.normalise import from_sums, sums
 

@@ -12,7 +12,8 @@ from p2pser.config import Config
 from p2pser.learning.predictor import load as load_predictor
 from p2pser.models.directory import load as load_model
 from p2pser.peer.checkpoint import load as load_checkpoint
-from p2pser.simulation.engine import Run, simulate
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.measured import Run
 from p2pser.speech.federation import federate
 from p2pser.topology.spec import Topology, load
 
