@@ -30,7 +30,7 @@ def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
     what ``Peer.run`` raises before it dials (ConfigError, CorpusError, …).
     """
     identity = identify(peer.config, peer.topology, peer.me)
-    ours = replace(peer.introduce(NOBODY), role="check")
+    ours = replace(peer.prepare().hello(NOBODY), role="check")
     links = Links(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
     links.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from p2pser import models
 from p2pser.config import Config
 from p2pser.errors import P2PSERError
 from p2pser.gossip.algorithm import State
@@ -24,30 +23,21 @@ from p2pser.gossip.sharing import Parts, cut_off, parts_of
 from p2pser.gossip.sharing import check as check_parts
 from p2pser.gossip.statistics import statistics
 from p2pser.gossip.table import algorithm, check
-from p2pser.learning.answers import Answers
-from p2pser.learning.census import census_sums, read_census
-from p2pser.learning.inference import logits
 from p2pser.learning.learner import Learner, LocalWork
-from p2pser.learning.local import learner
 from p2pser.learning.personal import fine_tuned
-from p2pser.models.directory import Card, Origin, save
-from p2pser.models.nested import Nested, nest
-from p2pser.models.rows import digest
-from p2pser.models.widths import of_width, widths
+from p2pser.models.directory import save
 from p2pser.models.xgb import sized
 from p2pser.network import events
 from p2pser.network.asynchronous import AsynchronousDriver
-from p2pser.network.hello import Hello, normalised_settings
 from p2pser.network.links import Links
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import checkpoint, setup
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import identify
+from p2pser.peer.own_side import OwnSide
 from p2pser.peer.sketch import Sketch
 from p2pser.peer.telemetry import Telemetry
-from p2pser.speech.cache import settings_key
-from p2pser.speech.federation import Federation, federate, normalised, normalised_copies
-from p2pser.speech.normalise import Statistics, from_sums
+from p2pser.speech.federation import Federation, federate
 from p2pser.topology.mixing import metropolis, slow_weights
 from p2pser.topology.spec import Topology
 from p2pser.wire.messages import Phase
@@ -74,7 +64,7 @@ class Peer:
     """A peer process's work. ``run`` does all of it; ``interrupt`` (from a signal handler) ends it early.
 
     fresh: forget an earlier run in the same folder. sink: hears every line of telemetry, sketches included.
-    say: hears sentences for the person who watches. listening: called once with the endpoint that was bound.
+    say: hears sentences for the person who watches. federation: where the recordings were read already.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
@@ -114,13 +104,14 @@ class Peer:
         with self.folder, Telemetry(self.folder.path, self._sink) as telemetry:
             self._telemetry = telemetry
             started = time.monotonic()
-            hello = self.introduce(incarnation)
+            self._own = own = self.prepare()
+            hello = own.hello(incarnation)
             links = Links(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
-                          max_row_bytes=max(1 << 20, 16 * self._schema.size + (1 << 16)))
+                          max_row_bytes=max(1 << 20, 16 * own.schema.size + (1 << 16)))
             links.start()
             telemetry.event("listening", endpoint=links.endpoint, incarnation=incarnation)
             self._mixer = NetworkMixer(
-                links, self.topology, self.me, self._schema, observe=self._observe, check=self._look_up,
+                links, self.topology, self.me, own.schema, observe=self._observe, check=self._look_up,
                 clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
                 round_timeout=self.config.network.round_timeout, slots=self._algorithm.slots,
                 rounds=self.config.training.rounds)
@@ -141,52 +132,31 @@ class Peer:
 
     # Before the network -------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def prepare(self) -> OwnSide:
+        """Read the recordings and make the model."""
         config = self.config
-        if self._federation is None:
-            self._federation = federate(config, self.topology.size, only=self.me, hub=self.topology.hub)
-        federation = self._federation
+        federation = self._federation or federate(config, self.topology.size, only=self.me, hub=self.topology.hub)
         for path, why in federation.left_out:
             self._event("clip_left_out", path=str(path), reason=why)
         for note in federation.notes:
             self._say(note)
-        self._examples = federation.train[self.me]
-        self._width = widths(config.model, self.topology.size)[self.me]
-        networks = self._networks([self._width])
-        self._whole, own = networks[1.0], networks[self._width]
-        self._module, self._schema, self._initial = own.module, own.schema, own.start
+        own = OwnSide(config, self.topology, self.me, federation)
         self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
         for warning in check(self._algorithm, config, self.topology):
             self._say(warning)
         if isinstance(self._algorithm, Asynchronous):
             # A peer may be any number of rounds ahead of another: what all have in common may be old.
             self._keep = config.training.rounds // config.peer.checkpoint_every + 1
-
-    def _networks(self, widths: Iterable[float]) -> dict[float, Nested]:
-        assert self._federation is not None
-        outputs = models.outputs(self.config.training.task, len(self._federation.labels))
-        return nest(self.config.model, self._examples.features.shape[1:], outputs, self.config.seed, widths)
-
-    def introduce(self, incarnation: int) -> Hello:
-        """Read the recordings, make the model, and return what this peer says of itself."""
-        self._prepare()
-        federation = self._federation
-        assert federation is not None
-        settings = {**self.config.shared(), "features.normalise": federation.normalise,
-                    "features.version": settings_key(self.config.features)}
-        return Hello(
-            run=self.config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
-            topology=self.topology.digest(), schema=self._whole.schema.digest(),
-            initial=digest(self._whole.start), labels=federation.labels, clips=len(self._examples), width=self._width)
+        return own
 
     # With the network ---------------------------------------------------------------------------------------
 
     def _take_part(self, mixer: NetworkMixer) -> Consensus:
-        config, topology = self.config, self.topology
+        config, topology, own = self.config, self.topology, self._own
         mixer.connect(config.network.start_timeout, config.network.refused_wait, self._waiting)
         mixer.enter(Phase.SETUP, setup.ROLL_CALL)
         available = checkpoint.available(self.folder.checkpoints)
-        call = setup.roll_call(mixer, topology, self.me, available, len(self._examples), self._width)
+        call = setup.roll_call(mixer, topology, self.me, available, len(own.examples), own.width)
         counts = setup.counts_for(config.gossip.weighting, topology, call.clips)
         if counts and (warning := slow_weights(metropolis(topology.graph), metropolis(topology.graph, counts))):
             self._say(warning)
@@ -194,10 +164,12 @@ class Peer:
         # What lies ahead of the common round belongs to a future in which somebody was left out.
         checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
         state = self._begin(mixer, call)
-        local = self._local_work(mixer, sum(call.clips.values()))
+        assert self._sums is not None
+        local = own.local_work(self._sums, sum(call.clips.values()),
+                               mixer.local_step if self._driver is None else self._driver.local_step)
         mixer.enter(Phase.TRAIN, call.resume)
         self._say(f"peer {self.me} {'resumes at' if call.resume else 'starts with'} round {call.resume}: "
-                  f"{len(self._examples)} clips, {self._schema.size} parameters, {len(mixer.neighbours)} neighbours")
+                  f"{len(own.examples)} clips, {own.schema.size} parameters, {len(mixer.neighbours)} neighbours")
 
         def after_round(round: int, state: State) -> None:
             self._after_round(round, state, local, mixer)
@@ -233,7 +205,7 @@ class Peer:
             final = self._algorithm.finish(state, mixer, rounds + 1, topology.graph,
                                            tuple(sorted(set(topology.graph) - reached)))
         mixer.enter(Phase.END, rounds + 1)
-        save(self.folder.model, final.rows[0], self._schema, self._card())
+        save(self.folder.model, final.rows[0], own.schema, own.card())
         self._personal(final.rows[0], local.learners[0])
         return final
 
@@ -241,9 +213,9 @@ class Peer:
         """Write this peer's own model beside the common one, where one is asked for."""
         if steps := self.config.training.fine_tune:
             self._own_row = fine_tuned(learner, row.to(torch.float32))
-            card = replace(self._card(), selection=f"the consensus after the last round, then {steps} steps on peer "
-                                                   f"{self.me}'s own clips")
-            save(self.folder.personal, self._own_row, self._schema, card)
+            card = replace(self._own.card(), selection="the consensus after the last round, then "
+                                                       f"{steps} steps on peer {self.me}'s own clips")
+            save(self.folder.personal, self._own_row, self._own.schema, card)
 
     def _share(self, mixer: NetworkMixer, call: setup.RollCall) -> Parts | None:
         """Let the mixer exchange what we share of our rows with each neighbour, now that all widths are known."""
@@ -251,12 +223,12 @@ class Peer:
         widths = [call.widths.get(i, 1.0) for i in everybody]
         check_parts(gossip.algorithm, self._algorithm, self.topology, widths, gossip.share,
                     [i for i in everybody if i not in call.widths])
-        held = {width: network.held for width, network in self._networks(widths).items()}
-        parts = parts_of(widths, held, self._whole.schema, gossip.share, compact=True)
+        held = {width: network.held for width, network in self._own.networks(widths).items()}
+        parts = parts_of(widths, held, self._own.whole.schema, gossip.share, compact=True)
         if parts is not None:
             mixer.share(parts)
         if self._sink is not None:
-            self._sketch = Sketch(self._schema.size, self.config.seed, None if parts is None
+            self._sketch = Sketch(self._own.schema.size, self.config.seed, None if parts is None
                                   else parts.everywhere(self.me))
         return parts
 
@@ -270,28 +242,11 @@ class Peer:
             self._event("resumed", round=call.resume)
             return State(rows, edges)
         mixer.enter(Phase.SETUP, setup.STATISTICS)
-        assert self._federation is not None
-        own = torch.from_numpy(census_sums(self._examples, self.config.training, len(self._federation.labels)))[None]
-        found = statistics(mixer, own, setup.STATISTICS, self.topology, cut=call.cut,
+        found = statistics(mixer, self._own.sums(), setup.STATISTICS, self.topology, cut=call.cut,
                            slem=living_slem(self.topology, None, call.cut, self.me))
         self._sums = found.rows
         self._event("statistics", exchanges=found.exchanges, distance=found.distance)
-        return State({"x": self._initial[None].clone()})
-
-    def _local_work(self, mixer: NetworkMixer, clips: int) -> LocalWork:
-        """Return this peer's local work; ``clips``: how many all peers have."""
-        federation = self._federation
-        assert federation is not None
-        assert self._sums is not None
-        plain, census = read_census(self._sums[0].numpy(), self.config.training, len(federation.labels), clips)
-        self._statistics: Statistics = from_sums(plain)
-        train = normalised(self._examples, federation.normalise, self._statistics)
-        self._test = None if federation.test is None else normalised(federation.test, federation.normalise,
-                                                                     self._statistics)
-        mine = learner(self._module, self._schema, self.config, self._examples, train, federation.labels, peer=self.me,
-                       census=census,
-                       copies=normalised_copies(self._examples, federation.normalise, self._statistics))
-        return LocalWork([mine], mixer.local_step if self._driver is None else self._driver.local_step)
+        return State({"x": self._own.initial[None].clone()})
 
     def _before_round(self, round: int, state: State) -> None:
         self._look_up()
@@ -316,7 +271,7 @@ class Peer:
         assert self._sums is not None
         round, state = self._start_of_round
         rows = {**state.rows, SUMS: self._sums}
-        meta = {"round": round, "run": self.config.name, "peer": self.me, "schema": self._schema.digest()}
+        meta = {"round": round, "run": self.config.name, "peer": self.me, "schema": self._own.schema.digest()}
         try:
             checkpoint.save(self.folder.checkpoints, round, rows, state.edges, meta)
         except P2PSERError as error:
@@ -333,7 +288,7 @@ class Peer:
                   "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
                   "links": mixer.links.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
-            record |= self._measured(self._algorithm.model(state)[0])
+            record |= self._own.measured(self._algorithm.model(state)[0])
         if self._driver is not None:
             record |= {"distance": None, "asynchronous": self._driver.report()}
         if self._telemetry is not None:
@@ -348,23 +303,13 @@ class Peer:
         if self._sink is not None and self._sketch is not None:
             self._sink({"kind": "sketch", "peer": self.me, **where, "sketch": self._sketch.of(row)})
 
-    def _measured(self, row: Tensor) -> dict[str, Any]:
-        """Return ``uar`` and, where dimensions are learned, ``ccc`` on the held-out clips; None without any."""
-        federation, task = self._federation, self.config.training.task
-        assert federation is not None
-        if self._test is None or federation.test is None:
-            return {"uar": None}
-        self._schema.bind(self._module, row.to(torch.float32).clone())
-        found = Answers.of(logits(self._module, self._test), federation.test, task, len(federation.labels))
-        return {"uar": found.uar} if found.ratings is None else {"uar": found.uar, "ccc": found.ccc}
-
     # The end ------------------------------------------------------------------------------------------------
 
     def _end(self, mixer: NetworkMixer, final: Consensus, seconds: float) -> Ending:
         traffic = mixer.links.traffic().values()
         summary: dict[str, Any] = {
-            "peer": self.me, "finished": True, "rounds": self.config.training.rounds, **self._measured(final.rows[0]),
-            "model": str(self.folder.model), "consensus": final.converged,
+            "peer": self.me, "finished": True, "rounds": self.config.training.rounds,
+            **self._own.measured(final.rows[0]), "model": str(self.folder.model), "consensus": final.converged,
             "consensus_distance": final.distance if math.isfinite(final.distance) else None,
             "consensus_exchanges": final.exchanges, "consensus_bytes": mixer.payload_posted - self._training_bytes,
             "bytes_sent": _bytes(mixer), "payload_sent": sum(link.payload_sent for link in traffic),
@@ -374,7 +319,7 @@ class Peer:
             "peers_dead": list(final.dead), "wall_s": seconds, "out": str(self.folder.path),
         }
         if self._own_row is not None:
-            summary |= {"personal": str(self.folder.personal), "uar_personal": self._measured(self._own_row)["uar"]}
+            summary |= {"personal": str(self.folder.personal), "uar_personal": self._own.measured(self._own_row)["uar"]}
         if self._driver is not None:
             summary["asynchronous"] = self._driver.report()
         if not final.converged and self._algorithm.consensus:
@@ -383,17 +328,6 @@ class Peer:
         self.folder.finish(summary)
         self._event("finished", **summary)
         return Ending(True, summary)
-
-    def _card(self) -> Card:
-        federation, config = self._federation, self.config
-        assert federation is not None
-        model = of_width(config.model, self._width)
-        return Card(federation.labels, self._examples.features.shape[1:], model, config.features,
-                    federation.normalise, self._statistics, Origin.of(config, federation.corpus),
-                    {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
-                     "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
-                     "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed},
-                    task=config.training.task)
 
     def _leave(self) -> Ending:
         round = None
