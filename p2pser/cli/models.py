@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -35,11 +34,11 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
     Example: p2pser models gru --features mfcc+chroma --set model.hidden=[96]
     """
     from p2pser import config
-    from p2pser.errors import ModelError, nearest
-    from p2pser.models import FAMILIES
+    from p2pser.errors import ModelError
+    from p2pser.models import FAMILIES, family
 
-    if name is not None and name not in FAMILIES:
-        raise ModelError(f"there is no model {name!r}{nearest(name, FAMILIES)}")
+    if name is not None:
+        family(name)
     more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]
     facts = []
     for one in FAMILIES if name is None else (name,):
@@ -65,7 +64,7 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     from p2pser.models.cost import BYTES, cost
     from p2pser.speech import features
 
-    family = importlib.import_module(families.FAMILIES[name])
+    family = families.family(name)
     shape = features.shape(config.features)
     text = (inspect.getdoc(family) or "").replace("``", "")
     facts: dict[str, Any] = {

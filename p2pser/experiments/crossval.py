@@ -27,6 +27,7 @@ from p2pser.learning import calibration, metrics
 from p2pser.learning.concordance import Ratings
 from p2pser.learning.metrics import Predictions
 from p2pser.learning.summary import concordances, summarise
+from p2pser.models import family
 from p2pser.speech.dealing import deal, splits
 from p2pser.topology import spec
 
@@ -82,7 +83,7 @@ def prepare(
     one. fold: that one only. tune: as ``compare.prepare``. inner: how many inner folds. calibrate: fit temperatures,
     which takes the inner folds even where nothing is tuned.
 
-    Raises ConfigError, CorpusError, TopologyError where these do not fit.
+    Raises ConfigError, CorpusError, ModelError, TopologyError where these do not fit.
     """
     for scheme in wanted:
         if scheme not in SCHEMES:
@@ -139,6 +140,7 @@ def _training(config: Config, folds: Sequence[int]) -> tuple[str, int]:
 def _configured(config: Config, text: str, kinds: Sequence[str]) -> tuple[Config, str]:
     """Return the settings of a model's runs, and a note where none of the kinds of features fits it."""
     name, *settings = text.split(":")
+    family(name)  # refuse a name that there is not before anything runs
     usual = BY_MODEL.get(name, {}).get("features.kind", "functionals")
     fitting = [kind for kind in kinds if FeatureSettings(kind=kind).vector == FeatureSettings(kind=usual).vector]
     own = any(setting.startswith("features.kind=") for setting in settings)

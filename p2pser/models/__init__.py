@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from p2pser import seeding
@@ -42,6 +43,13 @@ def names() -> list[str]:
     return sorted(FAMILIES)
 
 
+def family(name: str) -> ModuleType:
+    """Return the module of a family. Raises ModelError for an unknown name (naming the nearest)."""
+    if name not in FAMILIES:
+        raise ModelError(f"there is no model {name!r}{nearest(name, FAMILIES)}")
+    return importlib.import_module(FAMILIES[name])
+
+
 def outputs(task: str, classes: int) -> int:
     """Return how many numbers a model gives for a clip: a score a class, then arousal, valence and dominance, as
     ``training.task`` says.
@@ -59,14 +67,12 @@ def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: i
     Raises ModelError for an unknown name (naming the nearest), for a shape that the family cannot take, and for
     several widths, or one below 1 where the family has one only.
     """
-    if settings.name not in FAMILIES:
-        raise ModelError(f"there is no model {settings.name!r}{nearest(settings.name, FAMILIES)}")
+    make = family(settings.name).make
     if classes < 2:
         raise ModelError(f"a model needs at least 2 emotions to tell apart, not {classes}; "
                          "check the corpus's labels")
     widths.only(settings)
-    family = importlib.import_module(FAMILIES[settings.name])
-    module: nn.Module = family.make(settings, tuple(shape), classes)
+    module: nn.Module = make(settings, tuple(shape), classes)
     initialise(module, seed)
     if callable(seeded := getattr(module, "seeded_", None)):
         seeded(seed)

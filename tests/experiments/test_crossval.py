@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from p2pser.cli.crossval import crossval as command
 from p2pser.config import BY_MODEL, Config
-from p2pser.errors import ConfigError
+from p2pser.errors import ConfigError, ModelError
 from p2pser.experiments import compare, crossval, crossval_text, tables
 from p2pser.learning import calibration, metrics
 
@@ -187,6 +187,11 @@ def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task:
     if task == "dimensions":
         with pytest.raises(ConfigError, match=r"compared by their UAR: take training\.task=both$"):
             crossval.prepare(config, tmp_path, models=["cnn2d"], tune="training.lr=0.1,0.2", inner=2)
+
+
+def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model 'mpl'.*did you mean 'mlp'"):
+        crossval.prepare(config, tmp_path, models=["mlp", "mpl"])
 
 
 @pytest.mark.parametrize(("changes", "said"), [
