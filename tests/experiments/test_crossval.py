@@ -190,7 +190,7 @@ def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task:
 
 
 def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model 'mpl'.*did you mean 'mlp'"):
+    with pytest.raises(ModelError, match="no model 'mpl'; did you mean 'mlp'"):
         crossval.prepare(config, tmp_path, models=["mlp", "mpl"])
 
 
