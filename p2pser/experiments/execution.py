@@ -63,7 +63,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         done = baselines.fedavg(config, federation)
     else:
         assert topology is not None
-        done = simulate(config, topology, federation, each_peer=False)
+        done = simulate(config, topology, federation, each_peer=not _agrees(config))
     return {
         **document,
         **_told(results(done)),
@@ -79,6 +79,14 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
                   "distance": done.final.distance if math.isfinite(done.final.distance) else None},
         "wall_s": done.wall_s,
     }
+
+
+def _agrees(config: Config) -> bool:
+    """Whether a run ends with one model, so that the peers' own need not be evaluated on the way."""
+    from p2pser.gossip.table import algorithm
+
+    method = algorithm(config.gossip.algorithm, config.gossip.parameters)
+    return (method.consensus or method.served or method.boosts) and config.gossip.share == ("all",)
 
 
 def results(run: Run) -> Sequence[Answers]:

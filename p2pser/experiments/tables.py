@@ -64,13 +64,17 @@ def _of(results: Results, kind: str, scheme: str) -> list[Mapping[str, Any]]:
 
 
 def curves(comparison: Comparison, results: Results) -> dict[str, dict[str, list[list[float | None]]]]:
-    """Return by scheme the UAR of the consensus model and the consensus distance, one curve a run."""
+    """Return by scheme the UAR and the consensus distance, one curve a run.
+
+    The UAR is the consensus model's; where a run ends with several models, the mean of theirs.
+    """
     found: dict[str, dict[str, list[list[float | None]]]] = {}
     for label in comparison.schemes:
-        histories = [document["history"] for document in _of(results, "gossip", label)]
+        documents = _of(results, "gossip", label)
         found[label] = {
-            "uar": [[entry["uar"]["consensus"] for entry in history] for history in histories],
-            "distance": [[entry["distance"] for entry in history] for history in histories],
+            "uar": [[entry["uar"]["consensus" if len(document["predicted"]) == 1 else "mean"]
+                     for entry in document["history"]] for document in documents],
+            "distance": [[entry["distance"] for entry in document["history"]] for document in documents],
         }
     return found
 

@@ -179,3 +179,8 @@ def test_without_a_consensus_every_peer_s_own_model_is_a_result(config, tmp_path
     row = next(row for row in tables.tabulate(chosen, results)["schemes"] if row["scheme"] == "median")
     assert row["uar"] == pytest.approx(row["uar_mean_peer"])
     assert row["gap_to_pooled"]["mean"] is not None
+    for name, which in (("median", "mean"), ("dfedavg", "consensus")):
+        histories = [results[compare.Job("gossip", name, 0, fold)]["history"] for fold in chosen.folds]
+        drawn = tables.curves(chosen, results)[name]["uar"]
+        assert drawn == [[entry["uar"][which] for entry in history] for history in histories]
+        assert None not in drawn[0]
