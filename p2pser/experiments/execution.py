@@ -86,7 +86,8 @@ def _agrees(config: Config) -> bool:
     from p2pser.gossip.table import algorithm
 
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
-    return (method.consensus or method.served or method.boosts) and config.gossip.share == ("all",)
+    whole = config.gossip.share == ("all",) and set(config.model.width) == {1.0}
+    return whole and (method.consensus or method.served or method.boosts)
 
 
 def results(run: Run) -> Sequence[Answers]:

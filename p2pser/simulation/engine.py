@@ -106,7 +106,7 @@ def simulate(
         state = State({"x": events.rows})
         accounts = total([events.nodes[i].report() for i in living])
     else:
-        state = _in_lock_step(config, state, mixer, attacks, history, before)
+        state = _in_lock_step(state, mixer, attacks, history, before)
         if clock is not None:
             sizes = [int(mixer.bytes_sent.sum() / max(1, mixer.messages_sent.sum()))] * method.slots
             ends = synchronous(clock, topology, config.training.rounds, config.training.local_steps, sizes,
@@ -208,10 +208,10 @@ def _in_flow(events: Events, works: Sequence[LocalWork], history: History) -> No
     events.each_round(after_average_round)
 
 
-def _in_lock_step(config: Config, state: State, mixer: SimulatedMixer, attacks: Mapping[int, Attack], history: History,
+def _in_lock_step(state: State, mixer: SimulatedMixer, attacks: Mapping[int, Attack], history: History,
                   before: np.ndarray) -> State:
     """Train round by round and return the state after the last. before: bytes that each peer had sent, (N,)."""
-    method, local, topology = history.method, history.bench.local, mixer.topology
+    config, method, local, topology = history.config, history.method, history.bench.local, mixer.topology
 
     def before_round(round: int, state: State) -> None:
         lost = mixer.dead_at(Step(round, 0))

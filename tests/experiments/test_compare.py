@@ -184,3 +184,10 @@ def test_without_a_consensus_every_peer_s_own_model_is_a_result(config, tmp_path
         drawn = tables.curves(chosen, results)[name]["uar"]
         assert drawn == [[entry["uar"][which] for entry in history] for history in histories]
         assert None not in drawn[0]
+
+
+def test_peers_of_different_width_have_a_curve_of_their_mean(config, tmp_path):
+    chosen = prepared(config.with_settings(["model.width=0.5,1"]), tmp_path, topologies=["complete"], seeds=1, peers=2)
+    results = compare.run(chosen, workers=1)
+    assert len(results[compare.Job("gossip", "complete", 0, 0)]["predicted"]) == 2
+    assert None not in tables.curves(chosen, results)["complete"]["uar"][0]
