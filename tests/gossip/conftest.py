@@ -5,7 +5,7 @@ together.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,28 @@ class SoloMixer:
 
     def mix(self, rows: torch.Tensor, at: Step, codec: Any = None) -> torch.Tensor:
         return mix_by_flows(self, rows, at)
+
+
+class Waves:
+    """Local work in float32 that differs by peer and round."""
+
+    steps = 1
+
+    def __init__(self, peers: Sequence[int], shapes: Sequence[tuple[int, ...]] = (),
+                 amplitude: float = 0.1) -> None:
+        self.own = 1 + torch.tensor(peers, dtype=torch.float32)[:, None]
+        self.clips = tuple(3 + 2 * i for i in peers)
+        self.shapes, self.amplitude = tuple(shapes), amplitude
+
+    def train(self, state: State, round: int, *, rows: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
+        x = state.rows["x"] if rows is None else rows
+        return x - self.amplitude * torch.sin(x * self.own + 0.3 * round)
+
+
+@pytest.fixture
+def waves() -> type[Waves]:
+    """Return ``Waves``, the local work of peers: ``waves(peers)``."""
+    return Waves
 
 
 @pytest.fixture

@@ -26,20 +26,6 @@ FORMS = [{"share": 0.1}, {"share": 0.1, "bits": 32}, {"compressor": "random-k", 
 each_form = pytest.mark.parametrize("parameters", FORMS, ids=lambda p: p.get("compressor", f"top-k {len(p)}"))
 
 
-class Waves:
-    """Local work in float32 that differs by peer and round."""
-
-    steps, shapes = 1, SHAPES
-
-    def __init__(self, peers):
-        self.peers = peers
-
-    def train(self, state, round):
-        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
-        x = state.rows["x"]
-        return x - 0.05 * torch.sin(x * own + 0.3 * round)
-
-
 class Watched(SimulatedMixer):
     """Keeps the messages of each exchange."""
 
@@ -62,13 +48,13 @@ def in_step(state):
 
 
 @each_form
-def test_each_alone_equals_the_exact_simulation_bit_for_bit(parameters, each_alone):
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(parameters, each_alone, waves):
     mixer = SimulatedMixer(RING, exact=True)
-    together = run(algorithm("choco", parameters), State({"x": start()}), Waves(mixer.peers), mixer, 6)
+    together = run(algorithm("choco", parameters), State({"x": start()}), waves(mixer.peers, SHAPES), mixer, 6)
 
     def one(solo):
         state = State({"x": start(1)})
-        return run(algorithm("choco", parameters), state, Waves(solo.peers), solo, 6)
+        return run(algorithm("choco", parameters), state, waves(solo.peers, SHAPES), solo, 6)
 
     alone = each_alone(RING, one)
     for key, rows in together.rows.items():
@@ -80,8 +66,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(parameters, each_alo
 
 @each_form
 @pytest.mark.parametrize("faults", [None, Faults(loss=0.2, seed=2)], ids=["whole", "lossy"])
-def test_resumed_from_a_checkpoint_equals_uninterrupted(parameters, faults, tmp_path):
-    work = Waves(range(5))
+def test_resumed_from_a_checkpoint_equals_uninterrupted(parameters, faults, tmp_path, waves):
+    work = waves(range(5), SHAPES)
     made = []
     before = []
 
@@ -104,20 +90,20 @@ def test_resumed_from_a_checkpoint_equals_uninterrupted(parameters, faults, tmp_
     assert resumed.edges.keys() == whole.edges.keys()
 
 
-def test_the_draws_are_the_seeds_and_the_rounds():
+def test_the_draws_are_the_seeds_and_the_rounds(waves):
     def end(seed):
         method = algorithm("choco", {"compressor": "random-k", "share": 0.1})
         config = Config().with_settings(["gossip.algorithm=choco", f"seed={seed}"])
         list(method.check(config, RING))
-        return run(method, State({"x": start()}), Waves(range(5)), SimulatedMixer(RING), 3).rows["x"]
+        return run(method, State({"x": start()}), waves(range(5), SHAPES), SimulatedMixer(RING), 3).rows["x"]
 
     assert torch.equal(end(1), end(1))
     assert not torch.equal(end(1), end(2))
 
 
-def test_a_lost_exchange_costs_one_whole_copy_and_then_the_edge_counts_again():
+def test_a_lost_exchange_costs_one_whole_copy_and_then_the_edge_counts_again(waves):
     mixer = Watched(RING, faults=Faults(loss=1.0, until=1))
-    state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), Waves(range(5)), mixer, 8)
+    state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), mixer, 8)
     sizes = {round: {len(message) for message in sent.values()} for round, sent in mixer.sent.items()}
     small = sizes[0].pop()
     # Nobody knows yet, then all do: they ask, get whole copies, and are back at one byte before the payload.
@@ -128,7 +114,7 @@ def test_a_lost_exchange_costs_one_whole_copy_and_then_the_edge_counts_again():
     assert in_step(state)
 
 
-def test_one_message_lost_leaves_the_mean_and_repairs_one_edge():
+def test_one_message_lost_leaves_the_mean_and_repairs_one_edge(waves):
     class LosesOne(Watched):
         def _verdicts(self, at, web):
             verdict = torch.zeros(len(web.pairs), dtype=torch.int64).numpy()
@@ -136,14 +122,11 @@ def test_one_message_lost_leaves_the_mean_and_repairs_one_edge():
                 verdict[web.pairs.index((1, 0))] = -1
             return verdict
 
-    class Still(Waves):
-        def train(self, state, round):
-            return state.rows["x"]
-
     x = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     mixer = LosesOne(RING)
     means = []
-    run(algorithm("choco", {"share": 0.2}), State({"x": x, "copy": torch.zeros_like(x)}), Still(range(5)), mixer, 9,
+    still = waves(range(5), SHAPES, amplitude=0.0)
+    run(algorithm("choco", {"share": 0.2}), State({"x": x, "copy": torch.zeros_like(x)}), still, mixer, 9,
         after_round=lambda round, state: means.append(float((state.rows["x"].mean(0) - x.mean(0)).norm())))
     assert max(means[:2]) < 1e-14
     assert means[2] > 1e-6  # 0 took what 1 did not give
@@ -152,21 +135,21 @@ def test_one_message_lost_leaves_the_mean_and_repairs_one_edge():
     assert whole == [(4, (0, 1))]
 
 
-def test_a_dead_neighbour_is_left_out_and_the_others_go_on():
+def test_a_dead_neighbour_is_left_out_and_the_others_go_on(waves):
     mixer = Watched(RING, dead={2: Step(3, 0)})
-    state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), Waves(range(5)), mixer, 8)
+    state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), mixer, 8)
     assert all(2 not in edge for edge in mixer.sent[6])
     living = {edge: kept for edge, kept in state.edges.items() if 2 not in edge}
     assert all(torch.equal(kept["copy"], state.rows["copy"][j]) for (_, j), kept in living.items())
 
 
-def test_an_edge_that_is_reset_rests_until_both_copies_were_sent():
+def test_an_edge_that_is_reset_rests_until_both_copies_were_sent(waves):
     method, mixer = algorithm("choco", {"share": 0.1}), Watched(RING)
-    state = run(method, State({"x": start()}), Waves(range(5)), mixer, 3)
+    state = run(method, State({"x": start()}), waves(range(5), SHAPES), mixer, 3)
     for edge in ((0, 1), (1, 0)):
         method.on_edge_reset(state, edge)
     assert Marks.of(state.edges[0, 1]["marks"]).have == LOST
-    state = run(method, state, Waves(range(5)), mixer, 6, 3)
+    state = run(method, state, waves(range(5), SHAPES), mixer, 6, 3)
     assert [edge for edge, message in mixer.sent[3].items() if len(message) == 17 + 4 * WIDTH] == [(0, 1), (1, 0)]
     assert in_step(state)
 
@@ -174,14 +157,14 @@ def test_an_edge_that_is_reset_rests_until_both_copies_were_sent():
 @pytest.mark.parametrize("spoil", [
     lambda m: b"", lambda m: b"\x04" + m[1:], lambda m: b"\x02\x00", lambda m: m[:-1], lambda m: b"\x01" + m[1:],
 ])
-def test_a_message_of_another_form_names_the_peer(spoil):
+def test_a_message_of_another_form_names_the_peer(spoil, waves):
     class Spoils(SimulatedMixer):
         def post(self, at, out):
             edges = {edge: spoil(m) if edge == (3, 2) else m for edge, m in out.edges.items()}
             super().post(at, dataclasses.replace(out, edges=edges))
 
     with pytest.raises(RemoteProtocolError, match="peer 3"):
-        run(algorithm("choco", {"share": 0.1}), State({"x": start()}), Waves(range(5)), Spoils(RING), 2)
+        run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), Spoils(RING), 2)
 
 
 def test_marks_settle_what_one_end_alone_applied():

@@ -23,32 +23,18 @@ PARTS = ((6, 7), (6, 1), (4, 6), (4, 1))
 WIDTH = 42 + 6 + 24 + 4
 
 
-class Waves:
-    """Local work in float32 that differs by peer and round."""
-
-    steps, shapes = 1, SHAPES
-
-    def __init__(self, peers):
-        self.peers = peers
-
-    def train(self, state, round):
-        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
-        x = state.rows["x"]
-        return x - 0.05 * torch.sin(x * own + 0.3 * round)
-
-
 def start(size=5):
     return torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(0)).repeat(size, 1)
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_each_alone_equals_the_exact_simulation_bit_for_bit(iterations, each_alone):
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(iterations, each_alone, waves):
     parameters = {"iterations": iterations}
     mixer = SimulatedMixer(RING, exact=True, slots=iterations)
-    together = run(algorithm("power-gossip", parameters), State({"x": start()}), Waves(mixer.peers), mixer, 5)
+    together = run(algorithm("power-gossip", parameters), State({"x": start()}), waves(mixer.peers, SHAPES), mixer, 5)
 
     def one(solo):
-        return run(algorithm("power-gossip", parameters), State({"x": start(1)}), Waves(solo.peers), solo, 5)
+        return run(algorithm("power-gossip", parameters), State({"x": start(1)}), waves(solo.peers, SHAPES), solo, 5)
 
     alone = each_alone(RING, one, slots=iterations)
     assert all(torch.equal(alone[i].rows["x"][0], together.rows["x"][i]) for i in range(5))
@@ -56,8 +42,8 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(iterations, each_alo
         assert all(torch.equal(alone[i].edges[i, j][name], value) for name, value in kept.items())
 
 
-def test_both_ends_of_an_edge_keep_the_same_vectors():
-    state = run(algorithm("power-gossip"), State({"x": start()}), Waves(range(5)), SimulatedMixer(RING), 6)
+def test_both_ends_of_an_edge_keep_the_same_vectors(waves):
+    state = run(algorithm("power-gossip"), State({"x": start()}), waves(range(5), SHAPES), SimulatedMixer(RING), 6)
     for (i, j), kept in state.edges.items():
         assert torch.equal(kept["vectors"], state.edges[j, i]["vectors"])
         assert torch.equal(kept["moved"], -state.edges[j, i]["moved"])
@@ -65,8 +51,8 @@ def test_both_ends_of_an_edge_keep_the_same_vectors():
 
 
 @pytest.mark.parametrize("faults", [None, Faults(loss=0.2, seed=2)], ids=["whole", "lossy"])
-def test_resumed_from_a_checkpoint_equals_uninterrupted(faults, tmp_path):
-    work = Waves(range(5))
+def test_resumed_from_a_checkpoint_equals_uninterrupted(faults, tmp_path, waves):
+    work = waves(range(5), SHAPES)
 
     def keep(round, state):
         if round == 4:
@@ -80,44 +66,41 @@ def test_resumed_from_a_checkpoint_equals_uninterrupted(faults, tmp_path):
     assert torch.equal(resumed.rows["x"], whole.rows["x"])
 
 
-def test_a_message_is_one_vector_a_matrix_and_what_is_no_matrix():
+def test_a_message_is_one_vector_a_matrix_and_what_is_no_matrix(waves):
     mixer = SimulatedMixer(RING)
-    run(algorithm("power-gossip"), State({"x": start()}), Waves(range(5)), mixer, 2)
+    run(algorithm("power-gossip"), State({"x": start()}), waves(range(5), SHAPES), mixer, 2)
     right, left = 6 + 4, 7 + 6
     assert mixer.bytes_sent.tolist() == [2 * (2 + 4 * (right + left + 2 * 10))] * 5
 
 
-def test_equal_rows_have_no_direction_and_a_random_one_stands_in():
-    class Still(Waves):
-        def train(self, state, round):
-            return state.rows["x"]
-
-    state = run(algorithm("power-gossip"), State({"x": start()}), Still(range(5)), SimulatedMixer(RING), 3)
+def test_equal_rows_have_no_direction_and_a_random_one_stands_in(waves):
+    still = waves(range(5), SHAPES, amplitude=0.0)
+    state = run(algorithm("power-gossip"), State({"x": start()}), still, SimulatedMixer(RING), 3)
     assert torch.equal(state.rows["x"], start())
     vectors = state.edges[0, 1]["vectors"]
     assert float(vectors.norm()) == pytest.approx(2**0.5, rel=1e-5)
 
 
-def test_a_dead_neighbour_is_left_out_and_an_edge_that_is_reset_begins_anew():
+def test_a_dead_neighbour_is_left_out_and_an_edge_that_is_reset_begins_anew(waves):
     method, mixer = algorithm("power-gossip"), SimulatedMixer(RING, dead={2: Step(3, 0)})
-    state = run(method, State({"x": start()}), Waves(range(5)), mixer, 6)
+    state = run(method, State({"x": start()}), waves(range(5), SHAPES), mixer, 6)
     assert Marks.of(state.edges[1, 2]["marks"]).have == LOST
     assert torch.equal(state.edges[0, 1]["vectors"], state.edges[1, 0]["vectors"])
     for edge in ((0, 1), (1, 0)):
         method.on_edge_reset(state, edge)
         assert set(state.edges[edge]) == {"marks"}
-    state = run(method, state, Waves(range(5)), mixer, 8, 6)
+    state = run(method, state, waves(range(5), SHAPES), mixer, 8, 6)
     assert torch.equal(state.edges[0, 1]["vectors"], state.edges[1, 0]["vectors"])
 
 
-def test_a_message_of_another_length_names_the_peer():
+def test_a_message_of_another_length_names_the_peer(waves):
     class Cuts(SimulatedMixer):
         def post(self, at, out):
             edges = {edge: m[:-1] if edge == (3, 2) else m for edge, m in out.edges.items()}
             super().post(at, type(out)(edges=edges))
 
     with pytest.raises(RemoteProtocolError, match="peer 3"):
-        run(algorithm("power-gossip"), State({"x": start()}), Waves(range(5)), Cuts(RING), 2)
+        run(algorithm("power-gossip"), State({"x": start()}), waves(range(5), SHAPES), Cuts(RING), 2)
 
 
 def test_products_and_what_they_span():

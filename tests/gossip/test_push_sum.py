@@ -22,19 +22,6 @@ GRAPHS = {
 }
 
 
-class Waves:
-    """Local work in float32 that differs by peer and round."""
-
-    def __init__(self, peers):
-        self.peers = peers
-        self.clips = tuple(3 + 2 * i for i in peers)
-
-    def train(self, state, round, *, rows=None, correction=None, only=None):
-        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
-        x = state.rows["x"] if rows is None else rows
-        return x - 0.1 * torch.sin(x * own + 0.3 * round)
-
-
 def start(size=6):
     return torch.randn(size, 11, generator=torch.Generator().manual_seed(0))
 
@@ -46,13 +33,13 @@ def pushing(weighting="clips"):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone, waves):
     where = GRAPHS[graph]
     mixer = SimulatedMixer(where, exact=True)
-    together = run(pushing(), State({"x": start()}), Waves(mixer.peers), mixer, 6)
+    together = run(pushing(), State({"x": start()}), waves(mixer.peers), mixer, 6)
 
     def one(solo):
-        return run(pushing(), State({"x": start()[solo.peer :][:1].clone()}), Waves(solo.peers), solo, 6)
+        return run(pushing(), State({"x": start()[solo.peer :][:1].clone()}), waves(solo.peers), solo, 6)
 
     alone = each_alone(where, one)
     for key, rows in together.rows.items():
@@ -61,27 +48,27 @@ def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed):
-    whole, resumed = whole_and_resumed(pushing, start, Waves(range(6)), GRAPHS[graph])
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed, waves):
+    whole, resumed = whole_and_resumed(pushing, start, waves(range(6)), GRAPHS[graph])
     assert all(torch.equal(resumed.rows[key], rows) for key, rows in whole.rows.items())
     assert all(torch.equal(resumed.edges[e][key], one) for e, kept in whole.edges.items() for key, one in kept.items())
 
 
-def test_the_state_of_a_rounds_start_is_not_changed_by_the_round():
+def test_the_state_of_a_rounds_start_is_not_changed_by_the_round(waves):
     method, mixer = pushing(), SimulatedMixer(GRAPHS["digraph"])
-    state = run(method, State({"x": start()}), Waves(range(6)), mixer, 2)
+    state = run(method, State({"x": start()}), waves(range(6)), mixer, 2)
     before = State(dict(state.rows), state.edges)
     rows = {key: one.clone() for key, one in before.rows.items()}
     edges = {edge: {key: one.clone() for key, one in kept.items()} for edge, kept in before.edges.items()}
-    method.round(state, Waves(range(6)), mixer, 2)
+    method.round(state, waves(range(6)), mixer, 2)
     assert all(torch.equal(before.rows[key], one) for key, one in rows.items())
     assert before.edges.keys() == edges.keys()
     assert all(torch.equal(before.edges[e][key], one) for e, kept in edges.items() for key, one in kept.items())
 
 
-def test_a_message_is_a_float64_row_with_its_weight_to_each_receiver():
+def test_a_message_is_a_float64_row_with_its_weight_to_each_receiver(waves):
     mixer = SimulatedMixer(GRAPHS["one-peer"])
-    run(pushing(), State({"x": start()}), Waves(range(6)), mixer, 5)
+    run(pushing(), State({"x": start()}), waves(range(6)), mixer, 5)
     assert mixer.messages_sent.tolist() == [5] * 6
     assert mixer.bytes_sent.tolist() == [5 * 8 * 12] * 6
 
@@ -98,11 +85,11 @@ class Deaf(SimulatedMixer):
 
 @pytest.mark.parametrize("value", [b"", torch.zeros(11).double(), torch.zeros(12), -torch.ones(12).double(),
                                    torch.full((12,), float("nan")).double()])
-def test_a_wrong_message_is_the_senders_fault(value):
+def test_a_wrong_message_is_the_senders_fault(value, waves):
     mixer = Deaf(GRAPHS["digraph"])
     mixer.value = value
     with pytest.raises(RemoteProtocolError, match="no sum of 12 numbers"):
-        pushing().round(State({"x": start()}), Waves(range(6)), mixer, 0)
+        pushing().round(State({"x": start()}), waves(range(6)), mixer, 0)
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "clips"])
@@ -112,9 +99,9 @@ def test_every_topology_will_do(graph, weighting):
     assert tuple(check(algorithm("push-sum"), config, GRAPHS[graph])) == ()
 
 
-def test_receivers_of_a_step_share_the_mass():
+def test_receivers_of_a_step_share_the_mass(waves):
     mixer = SimulatedMixer(GRAPHS["star"])
-    state = run(pushing("uniform"), State({"x": start()}), Waves(range(6)), mixer, 1)
+    state = run(pushing("uniform"), State({"x": start()}), waves(range(6)), mixer, 1)
     degrees = torch.tensor([5.0, *[1.0] * 5])
     shares = 1 / (degrees + 1)
     assert torch.allclose(state.rows["mass"][0, -1], shares.sum().double())

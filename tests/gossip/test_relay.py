@@ -23,18 +23,6 @@ GRAPHS = {
 CLIPS = Config().with_settings(["gossip.algorithm=relay", "gossip.weighting=clips"])
 
 
-class Waves:
-    """Local work in float32 that differs by peer and round."""
-
-    def __init__(self, peers):
-        self.peers = peers
-        self.clips = tuple(3 + 2 * i for i in peers)
-
-    def train(self, state, round, *, rows=None, correction=None, only=None):
-        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
-        return state.rows["x"] - 0.1 * torch.sin(state.rows["x"] * own + 0.3 * round)
-
-
 def start():
     return torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
 
@@ -47,26 +35,26 @@ def method(graph, config=CLIPS):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone):
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(graph, each_alone, waves):
     where = GRAPHS[graph][0]
     mixer = SimulatedMixer(where, exact=True)
-    together = run(method(graph), State({"x": start()}), Waves(mixer.peers), mixer, 8)
+    together = run(method(graph), State({"x": start()}), waves(mixer.peers), mixer, 8)
     alone = each_alone(where, lambda solo: run(
-        method(graph), State({"x": start()[solo.peer :][:1].clone()}), Waves(solo.peers), solo, 8))
+        method(graph), State({"x": start()[solo.peer :][:1].clone()}), waves(solo.peers), solo, 8))
     assert all(torch.equal(alone[i].rows["x"][0], together.rows["x"][i]) for i in range(7))
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed):
-    whole, resumed = whole_and_resumed(lambda: method(graph), start, Waves(range(7)), GRAPHS[graph][0])
+def test_resumed_from_a_checkpoint_equals_uninterrupted(graph, whole_and_resumed, waves):
+    whole, resumed = whole_and_resumed(lambda: method(graph), start, waves(range(7)), GRAPHS[graph][0])
     assert torch.equal(resumed.rows["x"], whole.rows["x"])
     assert resumed.edges.keys() == whole.edges.keys()
 
 
-def test_links_outside_the_tree_carry_empty_messages():
+def test_links_outside_the_tree_carry_empty_messages(waves):
     where = GRAPHS["ring"][0]
     mixer = SimulatedMixer(where)
-    run(method("ring"), State({"x": start()}), Waves(range(7)), mixer, 5)
+    run(method("ring"), State({"x": start()}), waves(range(7)), mixer, 5)
     tree = spanning_tree(where.graph)
     assert mixer.messages_sent.tolist() == [10] * 7
     assert mixer.bytes_sent.tolist() == [5 * 4 * 12 * tree.degree(i) for i in range(7)]
@@ -123,11 +111,11 @@ class Deaf(SimulatedMixer):
 
 
 @pytest.mark.parametrize("value", [b"", torch.ones(11), torch.zeros(12), torch.full((12,), float("nan"))])
-def test_a_wrong_message_is_the_senders_fault(value):
+def test_a_wrong_message_is_the_senders_fault(value, waves):
     mixer = Deaf(GRAPHS["tree"][0])
     mixer.value = value
     with pytest.raises(RemoteProtocolError, match="no sum of 11 numbers"):
-        method("tree").round(State({"x": start()}), Waves(range(7)), mixer, 0)
+        method("tree").round(State({"x": start()}), waves(range(7)), mixer, 0)
 
 
 @pytest.mark.parametrize(("document", "match"), [

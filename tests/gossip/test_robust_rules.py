@@ -24,19 +24,6 @@ GRAPH = parse({"graph": {"kind": "random-regular", "peers": 8, "degree": 4, "see
 WIDTH = 11
 
 
-class Waves:
-    """Local work in float32 that differs by peer and round."""
-
-    steps = 1
-
-    def __init__(self, peers):
-        self.peers = peers
-
-    def train(self, state, round, **_):
-        own = 1 + torch.tensor(self.peers, dtype=torch.float32)[:, None]
-        return state.rows["x"] - 0.1 * torch.sin(state.rows["x"] * own + 0.3 * round)
-
-
 def start(size=8):
     return torch.randn(size, WIDTH, generator=torch.Generator().manual_seed(0))
 
@@ -98,10 +85,10 @@ def test_the_adaptive_radius_is_that_of_the_closest_neighbours():
     assert method.radius_of(0, uneven, [9.0, 1.0, 2.0], 1) == pytest.approx(math.sqrt((0.1 + 0.3 * 4) / 0.4))
 
 
-def test_clipping_of_nobody_is_the_plain_average():
-    found = run(algorithm("self-centred-clipping", {"hostile": 0}), State({"x": start()}), Waves(range(8)),
+def test_clipping_of_nobody_is_the_plain_average(waves):
+    found = run(algorithm("self-centred-clipping", {"hostile": 0}), State({"x": start()}), waves(range(8)),
                 SimulatedMixer(GRAPH), 4)
-    plain = run(algorithm("dfedavg"), State({"x": start()}), Waves(range(8)), SimulatedMixer(GRAPH, exact=True), 4)
+    plain = run(algorithm("dfedavg"), State({"x": start()}), waves(range(8)), SimulatedMixer(GRAPH, exact=True), 4)
     assert torch.equal(found.rows["x"], plain.rows["x"])
 
 
@@ -151,31 +138,31 @@ def test_a_row_that_is_not_finite_counts_as_one_hostile_neighbour():
 # ---- as any algorithm ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_alone_equals_the_exact_simulation_bit_for_bit(name, each_alone):
+def test_each_alone_equals_the_exact_simulation_bit_for_bit(name, each_alone, waves):
     mixer = SimulatedMixer(GRAPH, exact=True)
-    together = run(algorithm(name), State({"x": start()}), Waves(mixer.peers), mixer, 6).rows["x"]
+    together = run(algorithm(name), State({"x": start()}), waves(mixer.peers), mixer, 6).rows["x"]
     alone = each_alone(GRAPH, lambda solo: run(algorithm(name), State({"x": start()[solo.peer :][:1].clone()}),
-                                               Waves(solo.peers), solo, 6).rows["x"])
+                                               waves(solo.peers), solo, 6).rows["x"])
     assert all(torch.equal(alone[i][0], together[i]) for i in range(8))
     assert torch.isfinite(together).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_from_a_checkpoint_equals_uninterrupted(name, whole_and_resumed):
-    whole, resumed = whole_and_resumed(lambda: algorithm(name), start, Waves(range(8)), GRAPH)
+def test_resumed_from_a_checkpoint_equals_uninterrupted(name, whole_and_resumed, waves):
+    whole, resumed = whole_and_resumed(lambda: algorithm(name), start, waves(range(8)), GRAPH)
     assert torch.equal(resumed.rows["x"], whole.rows["x"])
     assert resumed.rows.keys() == {"x"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_lost_and_late_rows_move_nobody(name):
+def test_lost_and_late_rows_move_nobody(name, waves):
     x = start()
     late = (Late((0, 1), Step(3, 0), 0.2, torch.zeros(WIDTH), torch.full((WIDTH,), 1e9)),)
     state, method = State({"x": x}), algorithm(name)
     method.settle(state, late, range(8))
     assert torch.equal(state.rows["x"], start())
     mixer = SimulatedMixer(GRAPH, faults=Faults(loss=0.2, delay=0.3, seed=1), dead={3: Step(2, 0)})
-    found = run(method, State({"x": x}), Waves(range(8)), mixer, 12).rows["x"]
+    found = run(method, State({"x": x}), waves(range(8)), mixer, 12).rows["x"]
     assert torch.isfinite(found).all()
     assert float(found.abs().max()) <= float(x.abs().max()) + 12 * 0.1
 
