@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -31,23 +32,32 @@ from p2pser.cli.common import json_option, note, print_json, which_corpus
               help="Write a row per clip: path, speaker, gender, fold, target, prediction, probabilities.")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw the confusion matrix (.png, .svg or .pdf).")
+@click.option("--calibrate", "copy", type=click.Path(path_type=Path), metavar="NEW_DIR",
+              help="Fit the temperature of the probabilities on these clips, and write the model with it to NEW_DIR.")
 @json_option
 def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
              known_labels: bool, seed: int | None, workers: int | None, table: Path | None, picture: Path | None,
-             as_json: bool) -> None:
+             copy: Path | None, as_json: bool) -> None:
     """Evaluate a model on a corpus: UAR both ways, by gender and for the worst speaker, with intervals over speakers,
     calibration, and all that belongs beside them.
 
     On the corpus that the model was trained on, the fold that training left out is tested, unless told
     otherwise.
 
+    With --calibrate the model's probabilities are made to fit: the decisions stay. Its clips must be of speakers that
+    nobody trained on.
+
     Example: p2pser evaluate runs/ring/peer-3/model --corpus emodb --data emodb/
     """
     if everything and fold is not None:
         raise click.UsageError("--all tests every fold, --fold one: give one of them")
+    if copy is not None and copy.exists():
+        raise click.UsageError(f"{copy} exists already; remove it, or write the calibrated model elsewhere")
     from p2pser.config import CorpusSettings
     from p2pser.learning import evaluation
     from p2pser.learning.predictor import load
+    from p2pser.models import directory
+    from p2pser.models.rows import Schema
     from p2pser.speech import several
 
     predictor = load(model)
@@ -57,6 +67,13 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)
+    if copy is not None:
+        report = evaluation.calibrate(report)
+        schema = Schema.of(predictor.module)
+        directory.save(copy, schema.flatten(predictor.module), schema, replace(
+            predictor.card, temperature=report.temperature,
+            training={**predictor.card.training, "temperature": f"fitted on {report.corpus}, {report.split}"}))
+        note(f"written to {copy}: the model with temperature {report.temperature:.3f}")
     if table is not None:
         note(f"written to {table}: {report.write_csv(table)} predictions")
     if picture is not None and report.predictions is None:

@@ -131,6 +131,22 @@ def scaled(predictions: Predictions, temperatures: float | Mapping[int, float]) 
     return replace(predictions, logits=predictions.logits / by_clip[:, None])
 
 
+def by_others(predictions: Predictions) -> Predictions:
+    """Return the predictions, each speaker's logits divided by the temperature that suits all other speakers.
+
+    So clips on which a temperature was fitted can tell what it gives. Raises ValueError where they have no logits or
+    only one speaker.
+    """
+    if predictions.logits is None or len(set(predictions.speakers)) < 2:
+        raise ValueError("these predictions have no logits, or only one speaker")
+    names, result = np.asarray(predictions.speakers), np.empty_like(predictions.logits)
+    for speaker in sorted(set(predictions.speakers)):
+        own = names == speaker
+        found = fit_temperature(predictions.logits[~own], predictions.targets[~own])
+        result[own] = predictions.logits[own] / found
+    return replace(predictions, logits=result)
+
+
 def _checked(values: ArrayLike, targets: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     rows, right = np.asarray(values, dtype=np.float64), np.asarray(targets, dtype=np.int64)
     if rows.ndim != 2 or right.shape != (len(rows),) or not len(rows):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from p2pser import seeding
 from p2pser.errors import CorpusError, ModelError
 from p2pser.learning.answers import Answers
+from p2pser.learning.calibration import fit_temperature
 from p2pser.learning.concordance import Ratings
 from p2pser.learning.inference import logits
 from p2pser.learning.metrics import Predictions, uar_folds
@@ -160,6 +161,24 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
         uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature, ratings=ratings,
         notes=(*trial.notes, *warning), seed=seed)
+
+
+def calibrate(report: Report) -> Report:
+    """Return the report of a model with the temperature that suits the report's clips (``learning.calibration``).
+
+    Raises CorpusError where the model was trained on their speakers, or where there are less than two; ModelError where
+    it knows no emotions.
+    """
+    said = report.predictions
+    if said is None or said.logits is None:
+        raise ModelError("the model knows no emotions, so it has no probabilities to calibrate")
+    if report.speaker_overlap:
+        raise CorpusError(f"the model was trained on {report.speaker_overlap} of these speakers, of whom it is surer "
+                          "than of others: calibrate on speakers that it does not know")
+    if len(set(said.speakers)) < 2:
+        raise CorpusError(f"{report.corpus} has clips of one speaker to calibrate on; at least two are needed, to tell "
+                          "what it gives for others")
+    return replace(report, temperature=fit_temperature(said.logits, said.targets), fitted_here=True)
 
 
 def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pser.learning.calibration import scaled
+from p2pser.learning.calibration import by_others, scaled
 from p2pser.learning.concordance import Ratings
 from p2pser.learning.listing import rated_rows, rows, write
 from p2pser.learning.metrics import Predictions
@@ -20,8 +20,9 @@ class Report:
 
     peers: how many peers trained it (None: unknown). speaker_overlap: how many test speakers it was trained
     on (None: unknown). uar_by_enrolment: UAR (a) where each test speaker's statistics come from so many of
-    their clips. temperature: what the model's card scales logits by (None: nobody fitted one). predictions: of
-    emotions, None where the model knows none; ratings: of dimensions, None likewise; one of the two is there.
+    their clips. temperature: what the model's card scales logits by (None: nobody fitted one); fitted_here: on these
+    very clips, so that each speaker's are scaled by what suits the others. predictions: of emotions, None where the
+    model knows none; ratings: of dimensions, None likewise; one of the two is there.
     """
 
     corpus: str
@@ -38,6 +39,7 @@ class Report:
     uar_by_enrolment: dict[str, float] = field(default_factory=dict)
     left_out: int = 0
     temperature: float | None = None
+    fitted_here: bool = False
     ratings: Ratings | None = None
     notes: Sequence[str] = ()
     seed: int = 0
@@ -47,7 +49,7 @@ class Report:
         """The predictions with their logits scaled by the temperature; None where there is none."""
         if self.temperature is None or self.predictions is None or self.predictions.logits is None:
             return None
-        return scaled(self.predictions, self.temperature)
+        return by_others(self.predictions) if self.fitted_here else scaled(self.predictions, self.temperature)
 
     def write_csv(self, path: Path) -> int:
         """Write a row per clip (``learning.listing``): of emotions with probabilities as the model gives them, of a
@@ -101,6 +103,9 @@ class Report:
             f"test speakers that it was trained on: {overlap}",
             f"selection: {self.selection}",
         ]
+        if self.fitted_here:
+            lines.append(f"temperature {self.temperature:.3f}, fitted on these clips; what is told after scaling is of "
+                         "each speaker by the temperature that suits the others")
         if "uar" in d:
             lines += self._confusion(d)
         return "\n".join([*lines, *self.notes])

@@ -98,3 +98,20 @@ def test_without_logits_there_is_nothing_to_calibrate() -> None:
 def test_what_does_not_fit_is_refused(values: object, targets: object) -> None:
     with pytest.raises(ValueError, match="targets"):
         calibration.ece(values, targets)  # type: ignore[arg-type]
+
+
+def test_a_speakers_scale_is_what_suits_the_others() -> None:
+    logits, targets = drawn(2.0, n=3000)
+    names = ["a"] * 1000 + ["b"] * 1000 + ["c"] * 1000
+    said = Predictions.of(targets, logits.argmax(1), names, 5, logits=logits)
+    found = calibration.by_others(said).logits
+    assert found is not None
+    others = calibration.fit_temperature(logits[1000:], targets[1000:])
+    np.testing.assert_allclose(found[:1000], logits[:1000] / others)
+    wrong = np.concatenate([(targets[:1000] + 1) % 5, targets[1000:]])
+    again = calibration.by_others(Predictions.of(wrong, logits.argmax(1), names, 5, logits=logits)).logits
+    assert again is not None
+    np.testing.assert_array_equal(again[:1000], found[:1000])
+    assert not np.allclose(again[1000:], found[1000:])
+    with pytest.raises(ValueError, match="only one speaker"):
+        calibration.by_others(predictions(logits, targets))
