@@ -29,11 +29,12 @@ def uar_by_corpus(federation: Federation, consensus: Predictions | None, local_o
     for part in federation.corpus.parts:
         own = [one for i, one in zip(holders, local_only)
                if any(path.startswith(f"{part.name}/") for path in federation.train[i].paths)]
-        found[part.name] = {"consensus": _mean([] if consensus is None else [consensus], part.name),
-                            "local_only": _mean(own, part.name), "pooled": _mean(pooled, part.name)}
+        found[part.name] = {"consensus": mean_uar([] if consensus is None else [consensus], part.name),
+                            "local_only": mean_uar(own, part.name), "pooled": mean_uar(pooled, part.name)}
     return found
 
 
-def _mean(models: Sequence[Predictions], corpus: str) -> float | None:
+def mean_uar(models: Sequence[Predictions], corpus: str) -> float | None:
+    """Return the mean over models of the UAR (b) on one corpus's clips; None where nobody was asked about any."""
     parts = [part for one in models if (part := of_corpus(one, corpus)) is not None]
     return float(np.mean([metrics.uar_pooled(part) for part in parts])) if parts else None

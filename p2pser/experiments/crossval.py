@@ -22,6 +22,7 @@ import numpy as np
 from p2pser.config import BY_MODEL, Config, FeatureSettings
 from p2pser.errors import ConfigError, nearest
 from p2pser.experiments import compare, tables
+from p2pser.experiments.by_corpus import mean_uar
 from p2pser.experiments.compare import Comparison, Job
 from p2pser.learning import calibration, metrics
 from p2pser.learning.concordance import Ratings
@@ -264,6 +265,9 @@ def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: 
     row: dict[str, Any] = {}
     if said[scheme]:
         row = _emotions(comparison, scheme, said, labels)
+        flat = [one for seed in said[scheme] for one in seed]
+        names = documents[0]["corpus"]["name"].split("+")
+        row["uar_by_corpus"] = {name: mean_uar(flat, name) for name in names} if len(names) > 1 else {}
     rated = ratings(comparison, results, scheme)
     if rated:
         speakers = rated[0].speakers

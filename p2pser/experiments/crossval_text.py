@@ -45,17 +45,22 @@ def of_models(document: Mapping[str, Any]) -> Table:
 
 
 def of_schemes(row: Mapping[str, Any]) -> list[Table]:
-    """Return one model's tables: accuracy, recall by emotion, whom it serves worse, its probabilities, dimensions."""
+    """Return one model's tables: accuracy, recall by emotion, UAR by corpus where there are several, whom it serves
+    worse, its probabilities, dimensions.
+    """
     figures = row["schemes"]
     main: list[tuple[str, ...]] = []
     recall: list[tuple[str, ...]] = []
     groups: list[tuple[str, ...]] = []
     chances: list[tuple[str, ...]] = []
     rated: list[tuple[str, ...]] = []
+    corpora: list[tuple[str, ...]] = []
     for scheme, one in figures.items():
         if "uar" in one:
             main += _main(scheme, one)
             recall.append((scheme, *("-" if value is None else f"{value:.2f}" for value in one["recall"].values())))
+            if one["uar_by_corpus"]:
+                corpora.append((scheme, *map(_number, one["uar_by_corpus"].values())))
             if one["worst_speaker"] is not None:
                 groups.append((scheme, *_groups(one)))
             if one["calibration"] is not None:
@@ -68,6 +73,7 @@ def of_schemes(row: Mapping[str, Any]) -> list[Table]:
         Table(name, ("", "UAR (a)", "sd folds", "sd seeds", "UAR (b)", "accuracy", "macro F1", "to pooled",
                      "over local"), main),
         Table("recall", ("", *first.get("labels", ())), recall),
+        Table("UAR (b) by corpus", ("", *first.get("uar_by_corpus", ())), corpora),
         Table("whom it serves worse", ("", "women UAR (a)", "men UAR (a)", "gap f - m", "worst speaker"), groups),
         Table("calibration", ("", "ECE", "scaled", "Brier", "scaled", "NLL", "scaled", "temperatures"), chances),
         Table(f"CCC of dimensions, {name}", ("", *first.get("ccc", ())), rated),

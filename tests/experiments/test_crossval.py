@@ -189,6 +189,26 @@ def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task:
             crossval.prepare(config, tmp_path, models=["cnn2d"], tune="training.lr=0.1,0.2", inner=2)
 
 
+def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Path], tmp_path: Path) -> None:
+    paths = json.dumps([str(spoken_tones(3)), str(spoken_tones(3))])
+    settings = [*PLAIN[:-1], "corpus.name=auto+auto", f"corpus.data={paths}"]
+    cross = crossval.prepare(Config().with_settings(settings), tmp_path, models=["cnn2d"], peers=2,
+                             wanted=["gossip", "pooled"], seeds=1, calibrate=False)
+    results = crossval.run(cross, workers=1)
+    row = crossval.tabulate(cross, results)["models"][0]
+    comparison = cross.comparisons["cnn2d"]
+    for scheme, figures in row["schemes"].items():
+        (one,), = crossval.predictions(comparison, results["cnn2d"], scheme)
+        assert list(figures["uar_by_corpus"]) == next(iter(results["cnn2d"].values()))["corpus"]["name"].split("+")
+        for name, uar in figures["uar_by_corpus"].items():
+            own = [place for place, path in enumerate(one.paths) if path.startswith(f"{name}/")]
+            assert len(own) == len(one.paths) / 2
+            assert uar == pytest.approx(metrics.uar_pooled(one.take(np.array(own))))
+    table = next(table for table in crossval_text.of_schemes(row) if table.title == "UAR (b) by corpus")
+    assert [cells[0] for cells in table.rows] == ["gossip", "pooled"]
+    assert len(table.head) == 3
+
+
 def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model 'mpl'; did you mean 'mlp'"):
         crossval.prepare(config, tmp_path, models=["mlp", "mpl"])
