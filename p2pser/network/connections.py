@@ -19,7 +19,8 @@ from p2pser.network.keys import KeyPair, Zap
 from p2pser.network.link import Link
 
 REDIAL = 1.0
-"""Seconds until a neighbour that refused our key is dialled again (ZeroMQ gives up after a refusal)."""
+"""Seconds until an address is dialled again at which ZeroMQ has given up: our key was refused, or what answered breaks
+its protocol."""
 DOUBTS = 3
 """Handshakes that break off without a word before we say so: one may be a peer that just dies."""
 DIALLED = b""
@@ -74,6 +75,8 @@ class Connections:
         """Neighbours at whose address something speaks our protocol, since the last doubt."""
         self._probes: dict[int, tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = {}
         self._redial: dict[int, float] = {}
+        self._broke_off: set[int] = set()
+        """Neighbours whose address greeted as ZeroMQ does, or not at all, before the handshake failed."""
         self._ungreeted: set[int] = set()
 
     def open(self, listen: str | None, wake: int) -> str | None:
@@ -132,7 +135,7 @@ class Connections:
         """Dial whom it is time to dial again, greet whom no HELLO has reached yet."""
         now = self._clock()
         for peer in [peer for peer, due in self._redial.items() if due <= now]:
-            del self._redial[peer]
+            self.hang_up(self._links[peer])
             self.dial(self._links[peer])
         for peer in self._ungreeted & self._connected:
             self._greet(self._links[peer], self._by_dealer(self._dealers[peer]))
@@ -168,6 +171,8 @@ class Connections:
         """Close the connection that we dialled (what came in by the other one is still answered)."""
         self._connected.discard(link.peer)
         self._ungreeted.discard(link.peer)
+        self._broke_off.discard(link.peer)
+        self._redial.pop(link.peer, None)
         self._end_probe(link.peer)
         if self._carrier.get(link.peer) == DIALLED:
             del self._carrier[link.peer]
@@ -271,15 +276,24 @@ class Connections:
             self._forget_doubts(link)
             self._ungreeted.add(link.peer)  # the connection may take it a moment later only
         elif event == zmq.EVENT_DISCONNECTED:
+            # ZeroMQ dials again, and says so at once, unless what it read broke its protocol.
+            self._redial[link.peer] = self._clock() + REDIAL
             if link.peer in self._connected:
                 self._connected.discard(link.peer)
                 self._broken(link, DIALLED)
+            elif link.peer not in self._broke_off:
+                self._owner.trouble(link.peer, f"{link.neighbour.address} answers for peer {link.peer}, but in another "
+                                               "protocol: another program listens there (check the address)")
+            self._broke_off.discard(link.peer)
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            self._redial.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._owner.refused(link, f"peer {link.peer} at {link.neighbour.address} does not admit the key of peer "
                                       f"{self._me}: compare the topology files and the keys", False)
             self.hang_up(link)
             self._redial[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+            self._broke_off.add(link.peer)
             self._doubt(link, event)
 
     def _doubt(self, link: Link, event: zmq.Event) -> None:

@@ -23,7 +23,8 @@ HEARTBEAT_MS = 30_000
 """ZMTP heartbeats, against half-open connections only; liveness is ours (see liveness.py)."""
 
 _DIALLING = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | \
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED | \
+    zmq.EVENT_CONNECT_RETRIED
 _LISTENING = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
@@ -48,7 +49,9 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
 
 
 def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return a DEALER that dials a neighbour for as long as it lives; ``server`` is the neighbour's public key."""
+    """Return a DEALER that dials a neighbour for as long as it lives, unless what answers breaks ZeroMQ's protocol;
+    ``server`` is the neighbour's public key.
+    """
     socket = _bounded(context.socket(zmq.DEALER))
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +143,40 @@ def test_a_tunnel_whose_far_end_is_not_there_yet_is_no_wrong_key(network: Networ
     for links in (a, b):
         assert not any(isinstance(event, events.Refused) for event in network.so_far(links))
     assert not any(isinstance(event, events.Trouble) for event in network.so_far(b))
+
+
+@pytest.mark.parametrize("says", [b"SSH-2.0-other\r\n", b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)],
+                         ids=["another protocol", "ZeroMQ without keys"])
+def test_where_another_program_listened_is_dialled_again(network: Network, eventually: Eventually, says: bytes) -> None:
+    """The peer comes to that address later: it is reached, though ZeroMQ itself had given up."""
+    way = network.proxy(0, 1)
+    came: list[socket.socket] = []
+
+    def answer(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                came.append(server.accept()[0])
+                came[-1].sendall(says)
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        thread = threading.Thread(target=answer, args=(other,))
+        thread.start()
+        way.aim(other.getsockname()[1])
+        a = network.peer(0, (1,))
+        if says.startswith(b"SSH"):
+            told = network.wait(a, events.Trouble)
+            assert told.peer == 1
+            assert f"{way.address} answers for peer 1, but in another protocol" in told.reason
+        eventually(lambda: len(came) >= 2, "it is not dialled again")
+        b = network.peer(1, (0,), dials=())
+        other.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in came:
+        connection.close()
+    network.wait(a, events.Up)
+    network.wait(b, events.Up)
+    a.send([1], (0, 0), b"x")
+    assert bytes(network.wait(b, events.Arrived).payload) == b"x"
 
 
 def test_keys_that_are_wrong_both_ways_are_told_on_both_sides(network: Network,
