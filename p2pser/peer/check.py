@@ -26,19 +26,21 @@ NOBODY = 2**32 - 1
 def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
     """Return what ``--check`` prints: ``fits`` and, for each neighbour, whether it answers and fits, and how fast.
 
-    A neighbour must be running, or be checking too. The rate is that of small messages there, acknowledged. Raises
-    what ``Peer.run`` raises before it dials (ConfigError, CorpusError, …).
+    A neighbour must be running, or be checking too; one that cannot be dialled is left to check from its own side. The
+    rate is that of small messages there, acknowledged. Raises what ``Peer.run`` raises before it dials (ConfigError,
+    CorpusError, …).
     """
     identity = identify(peer.config, peer.topology, peer.me)
     ours = replace(peer.prepare().hello(NOBODY), role="check")
     links = Links(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
     links.start()
     try:
-        answers = _answers(links, [neighbour.peer for neighbour in identity.neighbours], patience)
+        answers = _answers(links, [n.peer for n in identity.neighbours if n.address is not None], patience)
         lines = [_line(links, n.peer, n.address, answers.get(n.peer), patience) for n in identity.neighbours]
     finally:
         links.close("checked", flush=0.0)
-    return {"peer": peer.me, "fits": all(line["fits"] for line in lines), "neighbours": lines}
+    fits = all(line["fits"] for line in lines if line["address"] is not None)
+    return {"peer": peer.me, "fits": fits, "neighbours": lines}
 
 
 def _answers(links: Links, peers: list[int], patience: float) -> dict[int, events.Up | events.Refused]:
@@ -57,6 +59,8 @@ def _line(links: Links, j: int, address: str | None, answer: events.Up | events.
           patience: float) -> dict[str, Any]:
     line: dict[str, Any] = {"peer": j, "address": address, "answers": answer is not None, "fits": False,
                             "rtt_ms": None, "rate_mb_s": None}
+    if address is None:
+        return {**line, "sentence": f"peer {j} cannot be dialled, it dials us: check from its side"}
     if answer is None:
         return {**line, "sentence": f"peer {j} at {address}: no answer within {patience:g} s"}
     if isinstance(answer, events.Refused):

@@ -9,6 +9,7 @@ from p2pser.errors import ConfigError, TopologyError
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Neighbour
+from p2pser.topology.form import NOWHERE
 from p2pser.topology.spec import PeerEntry, Topology
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -19,7 +20,7 @@ class Identity:
     """A peer's place in the network."""
 
     keys: KeyPair
-    listen: str
+    listen: str | None
     neighbours: tuple[Neighbour, ...]
 
 
@@ -44,21 +45,31 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
                     tuple(Neighbour(j, address(config, topology, j), public[j]) for j in neighbours))
 
 
-def address(config: Config, topology: Topology, i: int) -> str:
-    """Return where peer ``i`` is dialled: its ``address:``, or the host of the settings and base_port + i."""
+def address(config: Config, topology: Topology, i: int) -> str | None:
+    """Return where peer ``i`` is dialled: its ``address:``, or the host of the settings and base_port + i.
+
+    None where it cannot be. Raises TopologyError where that port is beyond the last.
+    """
     entry = topology.peers.get(i, PeerEntry())
+    if entry.address == NOWHERE:
+        return None
     port = config.network.base_port + i
     if entry.address is None and port > 65535:
         raise TopologyError(f"peer {i} would listen on port {port}: give it an address, or lower network.base_port")
     return entry.address or f"tcp://{config.network.host}:{port}"
 
 
-def listen(config: Config, topology: Topology, i: int) -> str:
-    """Return where peer ``i`` listens: its ``listen:``, its address on this machine, or all interfaces at its port."""
+def listen(config: Config, topology: Topology, i: int) -> str | None:
+    """Return where peer ``i`` listens: its ``listen:``, its address on this machine, or all interfaces at its port.
+
+    None where nobody can dial it.
+    """
     entry = topology.peers.get(i, PeerEntry())
     if entry.listen is not None:
         return entry.listen
     dialled = address(config, topology, i)
+    if dialled is None:
+        return None
     host, _, port = dialled.removeprefix("tcp://").rpartition(":")
     return dialled if host in LOOPBACK else f"tcp://*:{port}"
 

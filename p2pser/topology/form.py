@@ -40,6 +40,14 @@ def _z85(text: str) -> str:
     return text
 
 
+NOWHERE = "none"
+"""The address of a peer that cannot be dialled: it dials its neighbours, and listens nowhere."""
+
+
+def _address(text: str) -> str:
+    return text if text == NOWHERE else _endpoint(text)
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +55,7 @@ class _Form(BaseModel):
 class EntryForm(_Form):
     """What a file says of one peer."""
 
-    address: Annotated[str, AfterValidator(_endpoint)] | None = None
+    address: Annotated[str, AfterValidator(_address)] | None = None
     listen: Annotated[str, AfterValidator(_endpoint)] | None = None
     key: Annotated[str, AfterValidator(_z85)] | None = None
 

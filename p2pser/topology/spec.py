@@ -8,6 +8,7 @@
     hub: 0                             # optional, of a star: this peer is a server (federated learning)
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
+      1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, nobody dials it
 
 ``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: peer j
 gives the message of peer i the weight w, and on undirected graphs i gives j's the same unless [j, i, …] says
@@ -32,7 +33,7 @@ from pydantic import ValidationError
 
 from p2pser.errors import TopologyError, nearest
 from p2pser.topology import building, graphs, mixing
-from p2pser.topology.form import FileForm, GraphForm, HandWeights, Loader, explain
+from p2pser.topology.form import NOWHERE, FileForm, GraphForm, HandWeights, Loader, explain
 from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 
@@ -41,7 +42,8 @@ class PeerEntry:
     """What a topology file says of one peer."""
 
     address: str | None = None
-    """Where others dial it, ``tcp://host:port``; None: the network settings' host and base_port + id."""
+    """Where others dial it, ``tcp://host:port``, or ``form.NOWHERE``; None: the network settings' host and base_port +
+    id."""
     listen: str | None = None
     """Where it listens, if that is said apart from its address."""
     key: str | None = None
@@ -242,7 +244,7 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
                                 "'weights' out")
     section["peers"] = graph.number_of_nodes()
     entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
-    _check_entries(entries, graph.number_of_nodes(), where)
+    _check_entries(entries, graph, where)
     _check_hub(form.hub, graph, schedule, where)
     resolved = {**document, "name": form.name or name, "graph": section}
     return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand)
@@ -286,7 +288,8 @@ def _check_hub(hub: int | None, graph: nx.Graph, schedule: Schedule | None, wher
                             "have no link but to it: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
 
 
-def _check_entries(entries: Mapping[int, PeerEntry], size: int, where: str) -> None:
+def _check_entries(entries: Mapping[int, PeerEntry], graph: nx.Graph, where: str) -> None:
+    size = graph.number_of_nodes()
     for i in entries:
         if not 0 <= i < size:
             raise TopologyError(f"{where}: peers names peer {i}, but the graph has the ids 0 to {size - 1}; "
@@ -300,6 +303,14 @@ def _check_entries(entries: Mapping[int, PeerEntry], size: int, where: str) -> N
         owner: dict[str, int] = {}
         for i, entry in entries.items():
             value = getattr(entry, field)
-            if value is not None and owner.setdefault(value, i) != i:
+            if value not in (None, NOWHERE) and owner.setdefault(value, i) != i:
                 raise TopologyError(f"{where}: the peers {owner[value]} and {i} have the same {field}; each "
                                     "peer needs its own")
+    hidden = {i for i, entry in entries.items() if entry.address == NOWHERE}
+    for i in sorted(hidden):
+        if entries[i].listen is not None:
+            raise TopologyError(f"{where}: peer {i} has the address {NOWHERE}, so that nobody dials it; leave its "
+                                "'listen' out")
+        if both := hidden.intersection(graph[i]):
+            raise TopologyError(f"{where}: the peers {i} and {min(both)} are neighbours and neither can be dialled; "
+                                "give one of them an address, or take another graph")

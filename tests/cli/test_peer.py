@@ -106,6 +106,21 @@ def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
     assert not (terminal.out / "run" / "peer-0" / "metrics.jsonl").exists()
 
 
+def test_check_of_one_that_cannot_be_dialled_is_from_its_own_side(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text("graph: {kind: chain, peers: 2}\npeers: {1: {address: none}}\n", encoding="utf-8")
+    out, said = terminal.start(0, "--check", "--json", "--topology", str(path)).communicate(timeout=PATIENCE)
+    line = json.loads(out)["neighbours"][0]
+    assert (line["address"], line["answers"], line["fits"]) == (None, False, False), said
+    assert "peer 1 cannot be dialled, it dials us" in line["sentence"]
+    waiting = terminal.start(0, "--topology", str(path))
+    wait_for(waiting, "waiting for peer 1")
+    one = terminal.start(1, "--check", "--json", "--topology", str(path))
+    out, said = one.communicate(timeout=PATIENCE)
+    assert one.returncode == 0, said
+    assert json.loads(out)["fits"] is True
+
+
 def test_an_id_outside_the_graph_and_an_unknown_topology_are_named() -> None:
     with pytest.raises(ConfigError, match="has the peers 0 to 7"):
         CliRunner().invoke(peer, ["--id", "9", "--topology", "ring"], catch_exceptions=False)

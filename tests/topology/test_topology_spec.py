@@ -155,6 +155,12 @@ peers:
     }
 
 
+def test_some_may_be_out_of_reach_of_all_others() -> None:
+    hidden = {0: {"address": "none"}, 2: {"address": "none"}}
+    topology = parse({"graph": {"kind": "ring", "peers": 4}, "peers": hidden}, "t")
+    assert topology.peers == {0: PeerEntry("none", None, None), 2: PeerEntry("none", None, None)}
+
+
 def test_addresses_may_be_given_for_some() -> None:
     topology = parse({"graph": {"kind": "ring", "peers": 3}, "peers": {1: {"address": "tcp://h:1"}}}, "t")
     assert topology.peers == {1: PeerEntry("tcp://h:1", None, None)}
@@ -263,6 +269,11 @@ RING = "graph: {kind: ring, peers: 4}\n"
      "the peers 0 and 1 have the same address"),
     ("graph: {kind: chain, peers: 2}\n" + f"peers: {{0: {{key: '{KEYS[0]}'}}, 1: {{key: '{KEYS[0]}'}}}}",
      "the peers 0 and 1 have the same key"),
+    (RING + "peers: {0: {address: none}, 3: {address: none}}",
+     "peers 0 and 3 are neighbours and neither can be dialled"),
+    (RING + "peers: {0: {address: none, listen: 'tcp://*:1'}}",
+     "peer 0 has the address none, .*leave its 'listen' out"),
+    (RING + "peers: {0: {listen: none}}", "peers.0.listen = 'none': write it as tcp://HOST:PORT"),
 ])
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TopologyError, match=message) as caught:

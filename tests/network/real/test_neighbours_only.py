@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from p2pser.topology.spec import load
 
@@ -41,7 +42,10 @@ def test_calls_reads_what_strace_writes(tmp_path: Path) -> None:
     assert calls(trace) == [("connect", "192.0.2.1", 53), ("bind", "::1", 80)]
 
 
-def test_every_process_dials_its_neighbours_and_nobody_else(real: Any, python: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [(), (1, 3)])
+def test_every_process_dials_its_neighbours_and_nobody_else(real: Any, python: list[str], tmp_path: Path,
+                                                            hidden: tuple[int, ...]) -> None:
+    """``hidden``: peers without an address, that nobody dials and that listen nowhere."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed: it records what peers bind and connect to")
@@ -50,12 +54,14 @@ def test_every_process_dials_its_neighbours_and_nobody_else(real: Any, python: l
         pytest.skip("strace may not trace processes here")
     config = real.config("out", peers=5)
     base = config.network.base_port
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump({
+        "graph": {"kind": "ring", "peers": RING.size}, "peers": {i: {"address": "none"} for i in hidden}}))
     running = []
     try:
         for i in range(RING.size):
             call = [strace, "-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,bind",
                     "-o", str(tmp_path / f"trace-{i}"), *python,
-                    "-m", "p2pser.cli.main", "peer", "--id", str(i), "--topology", "ring", "--peers", "5",
+                    "-m", "p2pser.cli.main", "peer", "--id", str(i), "--topology", str(tmp_path / "net.yaml"),
                     "--corpus", "manifest", "--data", str(config.corpus.data), "--out", str(config.peer.out),
                     "--rounds", "3", "--set", f"network.base_port={base}", "--set", "corpus.split=speakers:s8",
                     "--set", "model.hidden=[16]"]
@@ -68,6 +74,7 @@ def test_every_process_dials_its_neighbours_and_nobody_else(real: Any, python: l
     assert [one.returncode for one in running] == [0] * RING.size, said
     for i in range(RING.size):
         seen = calls(tmp_path / f"trace-{i}")
-        allowed = {("127.0.0.1", base + j) for j in RING.neighbours(i)}
+        allowed = {("127.0.0.1", base + j) for j in RING.neighbours(i) if j not in hidden}
         assert {(address, port) for call, address, port in seen if call == "connect"} == allowed, i
-        assert {(address, port) for call, address, port in seen if call == "bind"} == {("127.0.0.1", base + i)}, i
+        bound = set() if i in hidden else {("127.0.0.1", base + i)}
+        assert {(address, port) for call, address, port in seen if call == "bind"} == bound, i

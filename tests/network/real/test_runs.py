@@ -12,9 +12,11 @@ import torch
 from p2pser.peer.checkpoint import available
 from p2pser.simulation.engine import simulate
 from p2pser.speech.federation import federate
-from p2pser.topology.spec import load
+from p2pser.topology.spec import Topology, load, parse
 
 RING = load("ring", peers=6)
+HALF_HIDDEN = parse({**RING.document, "peers": {i: {"address": "none"} for i in (0, 2, 4)}}, "half-hidden")
+"""Every second peer listens nowhere and dials its neighbours."""
 EVERYBODY = range(6)
 ODD = 2
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0")
@@ -26,13 +28,17 @@ def ended_round(record: dict[str, Any]) -> int | None:
     return record["round"] if "kind" not in record else None
 
 
-@pytest.mark.parametrize("normalise", ["speaker", "global"])
-def test_network_and_simulator_end_with_the_same_model(real: Any, furthest: Furthest, normalise: str) -> None:
+@pytest.mark.parametrize(("normalise", "topology"), [("speaker", RING), ("global", RING), ("global", HALF_HIDDEN)],
+                         ids=["speaker", "global", "half-hidden"])
+def test_network_and_simulator_end_with_the_same_model(real: Any, furthest: Furthest, normalise: str,
+                                                       topology: Topology) -> None:
     config = real.config("out", f"features.normalise={normalise}")
-    story = real.run(config, RING)
+    story = real.run(config, topology)
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
     assert all(one["peers_dead"] == [] and one["left_out"] == [] for one in story.summaries.values())
     assert all(one["consensus"] and one["drift"] == 0 for one in story.summaries.values())
+    listening = [real.events(config, i, "listening")[0]["endpoint"] is not None for i in EVERYBODY]
+    assert listening == [i not in topology.peers for i in EVERYBODY]
     rows = real.rows(config, EVERYBODY)
     assert furthest(rows) < 1e-6
     federation = federate(config, 6, workers=1)
@@ -46,14 +52,15 @@ def test_network_and_simulator_end_with_the_same_model(real: Any, furthest: Furt
     assert float(torch.linalg.vector_norm(untrained - rows[0]) / torch.linalg.vector_norm(rows[0])) > 1e-2
 
 
-def test_a_killed_peer_is_left_out_and_nobody_else(real: Any, furthest: Furthest) -> None:
+@pytest.mark.parametrize("topology", [RING, HALF_HIDDEN], ids=["ring", "half-hidden"])
+def test_a_killed_peer_is_left_out_and_nobody_else(real: Any, furthest: Furthest, topology: Topology) -> None:
     config = real.config("out", "training.rounds=30", *QUICK)
 
     def kill(peers: Any, record: dict[str, Any]) -> None:
         if record["reporter"] == ODD and ended_round(record) == 3:
             peers.kill(ODD)
 
-    story = real.run(config, RING, kill)
+    story = real.run(config, topology, kill)
     living = [i for i in EVERYBODY if i != ODD]
     assert story.exit_codes == {**dict.fromkeys(living, 0), ODD: -signal.SIGKILL}, str(story)
     for one in story.summaries.values():
