@@ -76,7 +76,7 @@ class Connections:
         self._probes: dict[int, tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = {}
         self._redial: dict[int, float] = {}
         self._broke_off: set[int] = set()
-        """Neighbours whose address greeted as ZeroMQ does, or not at all, before the handshake failed."""
+        """Neighbours with whom a handshake has failed, on a connection that is about to end."""
         self._ungreeted: set[int] = set()
 
     def open(self, listen: str | None, wake: int) -> str | None:

@@ -31,7 +31,7 @@ TICK = 0.25
 REPEAT = 60.0
 """Seconds in which the same trouble is told once."""
 ALONE = 1.5
-"""Seconds without a connection after which, at the end, a neighbour has ended: one that lives dials again within 1."""
+"""Seconds without a connection after which, at the end, a neighbour has ended: who lives dials again before."""
 PARTED = -1
 """Stands for the nonce of a BYE that was acknowledged."""
 
