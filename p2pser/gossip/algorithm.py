@@ -78,6 +78,9 @@ class Algorithm:
     parts: ClassVar[bool] = False
     """Whether it does nothing with rows but mix them, so that peers may exchange a part of theirs
     (``p2pser.gossip.sharing``)."""
+    joins: ClassVar[bool] = False
+    """Whether a peer may come into a run that goes on, with another's parameters and nothing else: no row of the
+    algorithm carries mass, and no edge remembers what went over it."""
     consensus: ClassVar[bool] = True
     """Whether the models are averaged plainly when training ends; False: ``finish`` says how it ends."""
     boosts: ClassVar[bool] = False

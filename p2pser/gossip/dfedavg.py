@@ -38,6 +38,7 @@ class DFedAvg(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average."""

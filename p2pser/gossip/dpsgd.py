@@ -37,6 +37,7 @@ class DPSGD(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
 
     def check(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse several local steps, momentum, AdamW, and matrices that do not average."""

@@ -41,6 +41,7 @@ class QuasiGlobalMomentum(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
 
     momentum: float = 0.9
     """How much of the buffer is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum."""

@@ -11,10 +11,18 @@ from p2pser.wire.messages import Header, Progress
 
 @dataclass(frozen=True)
 class Up:
-    """A neighbour has said HELLO and fits."""
+    """A neighbour has said HELLO and fits; ``progress`` is where it was then."""
 
     peer: int
     hello: Hello
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Rejoined:
+    """A neighbour that was lost, or never came, takes part from now on."""
+
+    peer: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,6 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Refused | Arrived | Progressed | Suspected | Returned | Died | Left | Trouble | Ponged | Paused | Failed
-    | Woken
+    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Returned | Died | Left | Trouble | Ponged | Paused
+    | Failed | Woken
 )

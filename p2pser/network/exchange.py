@@ -101,6 +101,7 @@ class Exchange:
         self._newest: dict[int, Step] = {}
         self._progress: dict[int, tuple[Progress, float]] = {}
         self._lost: set[int] = set()
+        self._returning: set[int] = set()
         self._past: OrderedDict[Step, _Past] = OrderedDict()
         self._late: list[Late] = []
 
@@ -135,6 +136,7 @@ class Exchange:
         """A complete message of a neighbour has come, new or again."""
         if sender not in self._arrived:
             return
+        self._returning.discard(sender)
         self._touch(sender, now)
         self._note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
@@ -159,6 +161,27 @@ class Exchange:
     def lost(self, sender: int) -> None:
         """A neighbour is DEAD or has left: it is not waited for again."""
         self._lost.add(sender)
+
+    def returned(self, sender: int) -> None:
+        """A neighbour that was lost is back, and knows nothing of what was.
+
+        It is sent to, but waited for only from its first message on. What was open with its former life stays open.
+        """
+        self._lost.discard(sender)
+        self._returning.add(sender)
+        self._arrived[sender].clear()
+        self._newest.pop(sender, None)
+        self._progress.pop(sender, None)
+        for past in self._past.values():
+            self.drift += past.flows.get(sender, 0.0) if sender in past.open_there else 0.0
+            past.receivers -= {sender}
+            past.unmixed.discard(sender)
+            past.open_there.discard(sender)
+
+    @property
+    def returning(self) -> tuple[int, ...]:
+        """Who has come back and sent nothing yet."""
+        return tuple(sorted(self._returning))
 
     def resume_waiting(self, now: float) -> None:
         """This process was paused: nobody is blamed for the time in which we did not listen."""
@@ -229,13 +252,15 @@ class Exchange:
 
     def _fate(self, j: int, now: float) -> Fate:
         assert self._step is not None
-        if self._step in self._arrived[j]:
+        # Who has come back since our row went out without it: neither end mixes.
+        without = self._own is not None and j not in self._weights
+        if self._step in self._arrived[j] and not without:
             return Fate.DELIVERED
-        if j in self._lost:
+        if j in self._lost or without:
             return Fate.LOST
         if self._newest.get(j, self._step) > self._step:
             return Fate.SKIPPED
-        return Fate.GIVEN_UP if self._stopped(j, now) else Fate.WAITING
+        return Fate.GIVEN_UP if j in self._returning or self._stopped(j, now) else Fate.WAITING
 
     def _unread(self, j: int, now: float) -> bool:
         """Whether a reader may still be going to read what it was sent."""

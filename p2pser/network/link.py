@@ -114,6 +114,15 @@ class Link:
         self.hello = hello
         return None
 
+    def reopen(self) -> None:
+        """The neighbour was started again: nothing that was under way to its former life is sent, and it may say HELLO.
+        """
+        self.forget()
+        self.closed = ""
+        self._locked = False
+        self.broken()
+        self._rows.clear()
+
     def forget(self) -> None:
         """The neighbour was lost before the run began: it may come back."""
         self.hello = self._progress = self._told = None

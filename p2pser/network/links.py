@@ -48,6 +48,8 @@ class Links:
         self.events: SimpleQueue[events.Event] = SimpleQueue()
         self.progress = Progress(-(2**31), 0, Phase.START, 0)
         """What every header says of how far we are; the training thread replaces it."""
+        self.open = False
+        """Whether a neighbour that was lost or never came may take part while we train; the training thread sets it."""
         self.endpoint = listen
         self._ours, self._keys, self._settings, self._clock = ours, keys, settings, clock
         self._run = hello.run_id(ours.run)
@@ -97,9 +99,9 @@ class Links:
         for peer in peers:
             self._command(self._say_how_far, peer)
 
-    def leave(self, peer: int, reason: str) -> None:
-        """Have nothing more to do with a neighbour, and tell it why if it asks."""
-        self._command(self._shut, peer, reason)
+    def leave(self, peer: int, reason: str, incarnation: int | None = None) -> None:
+        """Have nothing more to do with a neighbour (in that life of it), and tell it why if it asks."""
+        self._command(self._shut, peer, reason, incarnation)
 
     def wake(self) -> None:
         """Put a Woken event into the queue (safe in a signal handler)."""
@@ -273,6 +275,8 @@ class Links:
     def _greeted(self, link: Link, header: Header, payload: memoryview, route: Route, identity: bytes | None) -> None:
         theirs = hello.parse(messages.decode_body(payload), link.peer)
         reason, new = hello.difference(self._ours, theirs), False
+        if reason is None and self._comes_back(link, theirs):
+            self._reopen(link)
         if reason is None and link.closed:
             reason = link.closed
         elif reason is None and theirs.role == "peer" and self._ours.role == "peer":
@@ -289,11 +293,26 @@ class Links:
         if "check" in (theirs.role, self._ours.role):
             if self._ours.role == "check":
                 link.hello = theirs
-                self.events.put(events.Up(link.peer, theirs))
+                self.events.put(events.Up(link.peer, theirs, header.progress))
             return
         self._liveness.watch(link.peer, self._clock())
         if new:
-            self.events.put(events.Up(link.peer, theirs))
+            self.events.put(events.Up(link.peer, theirs, header.progress))
+
+    def _comes_back(self, link: Link, theirs: Hello) -> bool:
+        """Whether a neighbour that had no part in the run, or lost it, may have one now."""
+        training = self.progress.phase in (Phase.TRAIN, Phase.EXCHANGE)
+        return self.open and training and {theirs.role, self._ours.role} == {"peer"} and \
+            (bool(link.closed) if link.hello is None else theirs.incarnation > link.hello.incarnation)
+
+    def _reopen(self, link: Link) -> None:
+        if not link.closed:
+            self.events.put(events.Left(link.peer, "it was started again"))
+        link.reopen()
+        self._liveness.forget(link.peer)
+        self._owed.discard(link.peer)
+        self._connections.hang_up(link)
+        self._connections.dial(link)
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
         """We do not fit together, or the keys do not (connections.Owner)."""
@@ -383,9 +402,10 @@ class Links:
         if not self._links[peer].closed:
             self._links[peer].queue(row)
 
-    def _shut(self, peer: int, reason: str) -> None:
+    def _shut(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         link = self._links[peer]
-        if not link.closed:
+        again = incarnation is not None and link.hello is not None and link.hello.incarnation != incarnation
+        if not link.closed and not again:
             link.closed = reason
             self._liveness.gone(peer)
             self._connections.hang_up(link)

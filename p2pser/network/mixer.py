@@ -23,6 +23,8 @@ from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
 from p2pser.wire.messages import Buffer, Header, Phase, Progress
 
+COMPANY = 3.0
+"""Seconds for which a peer that finds a run going on waits for its other neighbours; later ones come back too."""
 LAST_WORDS = 3.0
 """Seconds for which a peer that nobody admits stays, so that its neighbours find out too, and why."""
 
@@ -50,6 +52,8 @@ class NetworkMixer:
         self.neighbours = topology.neighbours(me)
         self.exchange = Exchange(me, self.neighbours, round_timeout)
         self.hellos: dict[int, Hello] = {}
+        self.rejoined: list[int] = []
+        """Who has come back, for the training thread to tell where we are."""
         self.lost: dict[int, str] = {}
         """Neighbours that are out for good, and why."""
         self.payload_posted = 0
@@ -69,6 +73,7 @@ class NetworkMixer:
         """The one before it: its receivers must have read it before the last one ends."""
         self._observe, self._check, self._clock = observe, check, clock
         self._refused: dict[int, tuple[str, float]] = {}
+        self._met: dict[int, Progress] = {}
         self._phase = Phase.START
         self._at = Step(-(2**31), 0)
         self._beat = 0
@@ -150,10 +155,11 @@ class NetworkMixer:
         """Wait until every neighbour has said a fitting HELLO; ``say`` hears for whom we wait whenever that changes.
 
         A neighbour that does not fit has ``refused_wait`` seconds to come back corrected, then the run goes on
-        without it. After ``start_timeout`` seconds it goes on without those who are missing. Raises RefusedError
-        where no neighbour fits, P2PSERError where none has come.
+        without it. After ``start_timeout`` seconds it goes on without those who are missing; after ``COMPANY`` where
+        neighbours are training already, and who is missing may come later. Raises RefusedError where no neighbour fits,
+        P2PSERError where none has come.
         """
-        begun, said = self._clock(), ""
+        begun, said, found = self._clock(), "", None
         while True:
             self._check()  # also for what was asked before anybody could wake us
             missing = [j for j in self.neighbours if j not in self.hellos]
@@ -167,6 +173,9 @@ class NetworkMixer:
             waiting = [j for j in missing if j not in self._refused]
             grace = max((at + refused_wait for _, at in self._refused.values()), default=now)
             limit = begun + start_timeout if start_timeout is not None else None
+            if self.training():
+                found = now if found is None else found
+                limit = found + COMPANY
             if (limit is not None and now >= limit) or (not waiting and not nobody_fits and now >= grace):
                 break
             sentence = _waiting_for(waiting, [j for j in missing if j in self._refused])
@@ -176,13 +185,23 @@ class NetworkMixer:
             over = last_words if nobody_fits else grace if not waiting else None
             ends = [moment for moment in (limit, over) if moment is not None]
             self._take(min(ends) - now if ends else None)
-        for j in self.neighbours:
-            if j not in self.hellos:
-                reason = self._refused[j][0] if j in self._refused else f"peer {j} did not come in time"
-                self._lose(j, reason)
+        if self.training():
+            return
+        self.without_missing()
         if len(self.lost) == len(self.neighbours) and self.neighbours:
             raise P2PSERError(f"no neighbour of peer {self.me} came within {start_timeout} s: "
                               f"start peers {', '.join(map(str, self.neighbours))}, or wait longer (--start-timeout)")
+
+    def training(self) -> tuple[int, ...]:
+        """The neighbours that were training already when they said HELLO: the run goes on, and one may join it."""
+        return tuple(j for j in sorted(self.hellos) if self._met[j].phase in (Phase.TRAIN, Phase.EXCHANGE))
+
+    def without_missing(self) -> None:
+        """The run begins, without the neighbours that have not come."""
+        self._begun = True
+        for j in self.neighbours:
+            if j not in self.hellos:
+                self._lose(j, self._refused[j][0] if j in self._refused else f"peer {j} did not come in time")
 
     def share(self, parts: Parts) -> None:
         """Exchange parts of rows from now on."""
@@ -191,6 +210,9 @@ class NetworkMixer:
 
     def enter(self, phase: Phase, round: int) -> None:
         """Say in every header from now on where this peer is."""
+        if phase > Phase.EXCHANGE:
+            for j in self.exchange.returning:
+                self._lose(j, "it came back too late")
         self._at = Step(round, 0)
         self._enter(phase)
         self._report()
@@ -216,8 +238,8 @@ class NetworkMixer:
         self.links.send([peer], at, payload, codec=form, size=size,
                         schema=self._mark if size == self._schema.size else b"")
 
-    def listen(self, timeout: float = 0.0) -> None:
-        """Handle what has come; where nothing has, wait at most ``timeout`` seconds for the next."""
+    def listen(self, timeout: float | None = 0.0) -> None:
+        """Handle what has come; where nothing has, wait at most ``timeout`` seconds for the next (for ever: None)."""
         self._take(timeout)
         self._drain()
 
@@ -327,9 +349,13 @@ class NetworkMixer:
                     # Whoever waits for one that gets on gets on itself: else patience would run out along a chain.
                     self._beat += 1
                     self._report()
-            case events.Up(peer, hello):
-                self.hellos[peer] = hello
+            case events.Up(peer, hello, progress):
+                self.hellos[peer], self._met[peer] = hello, progress
                 self._refused.pop(peer, None)
+                if peer in self.lost:
+                    self._observe(event)
+                    self._return(peer, hello)
+                    return
             case events.Refused(peer, reason, by_us):
                 if not self._begun:
                     # The first time counts: who is refused dials again and again.
@@ -364,7 +390,18 @@ class NetworkMixer:
         if peer not in self.lost:
             self.lost[peer] = reason
             self.exchange.lost(peer)
-            self.links.leave(peer, f"peer {self.me} goes on without peer {peer}: {reason}")
+            life = self.hellos[peer].incarnation if peer in self.hellos else None
+            self.links.leave(peer, f"peer {self.me} goes on without peer {peer}: {reason}", life)
+
+    def _return(self, peer: int, hello: Hello) -> None:
+        """A neighbour that was lost, or never came, wants to take part from now on."""
+        if self._phase > Phase.EXCHANGE:
+            self.links.leave(peer, f"the run of peer {self.me} is at its end: take its model", hello.incarnation)
+            return
+        del self.lost[peer]
+        self.exchange.returned(peer)
+        self.rejoined.append(peer)
+        self._observe(events.Rejoined(peer))
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

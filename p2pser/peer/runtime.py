@@ -29,9 +29,10 @@ from p2pser.models.directory import save
 from p2pser.models.xgb import sized
 from p2pser.network import events
 from p2pser.network.asynchronous import AsynchronousDriver
+from p2pser.network.exchange import Fate
 from p2pser.network.links import Links
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer import checkpoint, setup
+from p2pser.peer import checkpoint, joining, setup
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import identify
 from p2pser.peer.own_side import OwnSide
@@ -80,6 +81,7 @@ class Peer:
         self._telemetry: Telemetry | None = None
         self._start_of_round: tuple[int, State] | None = None
         self._sums: Tensor | None = None
+        self._call: setup.RollCall | None = None
         self._pinned: list[int] | None = None
         self._parts: Parts | None = None
         self._sketch: Sketch | None = None
@@ -153,32 +155,42 @@ class Peer:
 
     def _take_part(self, mixer: NetworkMixer) -> Consensus:
         config, topology, own = self.config, self.topology, self._own
-        mixer.connect(config.network.start_timeout, config.network.refused_wait, self._waiting)
-        mixer.enter(Phase.SETUP, setup.ROLL_CALL)
+        welcome = self._meet(mixer)
         available = checkpoint.available(self.folder.checkpoints)
-        call = setup.roll_call(mixer, topology, self.me, available, len(own.examples), own.width)
+        if welcome is None:
+            mixer.enter(Phase.SETUP, setup.ROLL_CALL)
+            call = setup.roll_call(mixer, topology, self.me, available, len(own.examples), own.width)
+            if any(step.round == setup.ROLL_CALL and fate is Fate.SKIPPED for step, _, fate in mixer.left_out):
+                raise P2PSERError("neighbours went on with the run while we called the roll: start this peer again, "
+                                  "and it joins them")
+        else:
+            call = welcome.call
         counts = setup.counts_for(config.gossip.weighting, topology, call.clips)
         if counts and (warning := slow_weights(metropolis(topology.graph), metropolis(topology.graph, counts))):
             self._say(warning)
         self._parts = self._share(mixer, call)
         # What lies ahead of the common round belongs to a future in which somebody was left out.
         checkpoint.discard(self.folder.checkpoints, [round for round in available if round > call.resume])
-        state = self._begin(mixer, call)
+        state = self._begin(mixer, call, welcome)
         assert self._sums is not None
+        self._call = call
+        mixer.links.open = self._algorithm.joins and topology.schedule is None and self._parts is None
         local = own.local_work(self._sums, sum(call.clips.values()),
                                mixer.local_step if self._driver is None else self._driver.local_step)
-        mixer.enter(Phase.TRAIN, call.resume)
-        self._say(f"peer {self.me} {'resumes at' if call.resume else 'starts with'} round {call.resume}: "
+        start = call.resume if welcome is None else mixer.next_round(welcome.round - 1)
+        mixer.enter(Phase.TRAIN, start)
+        begins = "joins the run in" if welcome is not None else "resumes at" if start else "starts with"
+        self._say(f"peer {self.me} {begins} round {start}: "
                   f"{len(own.examples)} clips, {own.schema.size} parameters, {len(mixer.neighbours)} neighbours")
 
         def after_round(round: int, state: State) -> None:
             self._after_round(round, state, local, mixer)
 
         if self._driver is None:
-            state = run(self._algorithm, state, local, mixer, config.training.rounds, call.resume,
+            state = run(self._algorithm, state, local, mixer, config.training.rounds, start,
                         before_round=self._before_round, next_round=mixer.next_round, after_round=after_round)
         else:
-            state = self._driver.run(state, local, call.resume, before_round=self._before_round,
+            state = self._driver.run(state, local, start, before_round=self._before_round,
                                      after_round=after_round)
         rounds = config.training.rounds
         self._before_round(rounds, state)
@@ -209,6 +221,17 @@ class Peer:
         self._personal(final.rows[0], local.learners[0])
         return final
 
+    def _meet(self, mixer: NetworkMixer) -> joining.Welcome | None:
+        """Wait for the neighbours. Where they train already, return what one of them tells us."""
+        while True:
+            mixer.connect(self.config.network.start_timeout, self.config.network.refused_wait, self._waiting)
+            if not mixer.training():
+                return None
+            self._say(f"peer {self.me} finds the run going on and waits to be told where it is")
+            if (found := joining.welcomed(mixer, self._own.schema.size)) is not None:
+                mixer.without_missing()
+                return found
+
     def _personal(self, row: Tensor, learner: Learner) -> None:
         """Write this peer's own model beside the common one, where one is asked for."""
         if steps := self.config.training.fine_tune:
@@ -232,8 +255,12 @@ class Peer:
                                   else parts.everywhere(self.me))
         return parts
 
-    def _begin(self, mixer: NetworkMixer, call: setup.RollCall) -> State:
-        """Return the state to start from: everybody's common checkpoint, or the initial parameters."""
+    def _begin(self, mixer: NetworkMixer, call: setup.RollCall, welcome: joining.Welcome | None) -> State:
+        """Return the state to start from: a neighbour's, everybody's common checkpoint, or the initial parameters."""
+        if welcome is not None:
+            self._sums = welcome.sums
+            self._event("joined", host=welcome.host)
+            return State({"x": welcome.x[None].clone()})
         if self._telemetry is not None:
             self._telemetry.rewind(call.resume)  # to 0 too: killed before a common checkpoint
         if call.resume:
@@ -263,8 +290,14 @@ class Peer:
                               "they resume from the newest checkpoint that all have")
         if round and (round % self.config.peer.checkpoint_every == 0 or last):
             self._checkpoint()
-        if not last:
-            self._mixer.enter(Phase.TRAIN, round)
+        if last:
+            return
+        self._mixer.enter(Phase.TRAIN, round)
+        while self._mixer.rejoined:
+            peer = self._mixer.rejoined.pop()
+            assert self._sums is not None
+            assert self._call is not None
+            joining.welcome(self._mixer, peer, round, self._call, self._sums, state.rows["x"][0])
 
     def _checkpoint(self, *, prune: bool = True) -> None:
         assert self._start_of_round is not None
@@ -366,6 +399,8 @@ class Peer:
                 if reason != "done":
                     self._pin()
                 self._tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
+            case events.Rejoined(peer):
+                self._tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
             case events.Up(peer, hello):
                 self._event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
             case events.Trouble(peer, reason):

@@ -1,0 +1,117 @@
+"""A peer that died is started again while the others go on: it takes part again, and all end with one model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from p2pser.config import Config
+from p2pser.peer.telemetry import read
+from p2pser.topology.spec import load
+
+RING = load("ring", peers=5)
+EVERYBODY = range(5)
+ODD = 2
+FIRST, SECOND = 6, 12
+QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0")
+Furthest = Callable[[torch.Tensor], float]
+
+HOLDS = """
+import sys
+import time
+from pathlib import Path
+from p2pser.cli.main import main
+from p2pser.learning.learner import Learner
+
+folder, plain = Path(sys.argv.pop(1)), Learner._gradients
+
+def holding(self, row, round, *rest):
+    while (folder / f"hold-{round}").exists():
+        time.sleep(0.01)
+    yield from plain(self, row, round, *rest)
+
+Learner._gradients = holding
+main()
+"""
+"""A peer that stays in a round's local steps while there is a file."""
+
+
+class Site:
+    """Peers as commands of their own, held in two rounds until ``go_on``."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "run.yaml"
+        for round in (FIRST, SECOND):
+            (folder / f"hold-{round}").touch()
+        self.path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+        self.running: dict[int, subprocess.Popen[str]] = {}
+
+    def start(self, me: int) -> None:
+        command = [sys.executable, "-c", HOLDS, str(self.folder), "peer", "--id", str(me), "--topology", "ring",
+                   "--peers", str(RING.size), "--run", str(self.path)]
+        self.running[me] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def said(self, me: int, *words: str) -> None:
+        """Read what a peer says until it has said each of these, in any order."""
+        missing, lines = set(words), []
+        stream = self.running[me].stderr
+        assert stream is not None
+        for line in stream:
+            lines.append(line)
+            missing -= {one for one in missing if one in line}
+            if not missing:
+                return
+        pytest.fail(f"peer {me} did not say {missing}: {''.join(lines)}")
+
+    def go_on(self, round: int) -> None:
+        (self.folder / f"hold-{round}").unlink()
+
+    def close(self) -> None:
+        for one in self.running.values():
+            one.kill()
+            one.communicate()
+
+
+@pytest.mark.parametrize("name", ["dfedavg", "quasi-global-momentum"])
+def test_a_peer_that_died_comes_back_into_the_run(real: Any, furthest: Furthest, tmp_path: Path, name: str) -> None:
+    config = real.config("out", "training.rounds=30", "training.momentum=0", f"gossip.algorithm={name}", *QUICK,
+                         peers=RING.size)
+    site = Site(config, tmp_path)
+    try:
+        for me in EVERYBODY:
+            site.start(me)
+        site.said(ODD, "starts with round 0")
+        site.running[ODD].send_signal(signal.SIGKILL)
+        site.running[ODD].communicate()
+        for neighbour in RING.neighbours(ODD):
+            site.said(neighbour, f"peer {ODD} is DEAD")
+        site.start(ODD)
+        site.said(ODD, "finds the run going on")
+        site.go_on(FIRST)
+        site.said(ODD, "joins the run in round")
+        site.go_on(SECOND)
+        said = {me: one.communicate(timeout=40)[1] for me, one in site.running.items()}
+        assert {me: one.returncode for me, one in site.running.items()} == dict.fromkeys(EVERYBODY, 0), said
+    finally:
+        site.close()
+    rows = real.rows(config, EVERYBODY)
+    assert furthest(rows) < 1e-6
+    summaries = {me: real.events(config, me, "finished")[0] for me in EVERYBODY}
+    for one in summaries.values():
+        assert (one["peers_dead"], one["consensus"], one["drift"]) == ([], True, 0), summaries
+    # From its entry on it trains with the others, and its neighbours mix what it sends.
+    rounds = [one["round"] for one in read(real.peer_folder(config, ODD) / "metrics.jsonl")]
+    assert set(range(SECOND + 1, 30)) <= set(rounds)
+    for neighbour in RING.neighbours(ODD):
+        assert len(real.events(config, neighbour, "rejoined", peer=ODD)) == 1
+        assert max(step[0] for step, peer, _ in summaries[neighbour]["left_out"] if peer == ODD) <= SECOND
