@@ -165,7 +165,8 @@ class Exchange:
     def returned(self, sender: int) -> None:
         """A neighbour that was lost is back, and knows nothing of what was.
 
-        It is sent to, but waited for only from its first message on. What was open with its former life stays open.
+        It is sent to, but not waited for before ``expect`` or its first message. What was open with its former life
+        stays open.
         """
         self._lost.discard(sender)
         self._returning.add(sender)
@@ -178,9 +179,13 @@ class Exchange:
             past.unmixed.discard(sender)
             past.open_there.discard(sender)
 
+    def expect(self, sender: int) -> None:
+        """One that is back has been told where we are: from the next exchange on it is waited for."""
+        self._returning.discard(sender)
+
     @property
     def returning(self) -> tuple[int, ...]:
-        """Who has come back and sent nothing yet."""
+        """Who has come back, was told nothing and has sent nothing."""
         return tuple(sorted(self._returning))
 
     def resume_waiting(self, now: float) -> None:

@@ -37,13 +37,17 @@ class Welcome(NamedTuple):
 
 
 def welcome(mixer: NetworkMixer, peer: int, round: int, call: RollCall, sums: Tensor, x: Tensor) -> None:
-    """Tell a neighbour that has come back where we are. sums: as ``statistics`` found them. x: our parameters (D,)."""
+    """Tell a neighbour that has come back where we are, and wait for its rows from this round on.
+
+    sums: as ``statistics`` found them. x: our parameters (D,).
+    """
     told = {"round": round, "resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
             "cut": sorted(map(list, call.cut)), "shape": list(sums.shape)}
     mixer.send(peer, Step(WELCOME, CALL), msgpack.packb(told), "", 0)
     for slot, row in ((SUMS, sums.reshape(-1)), (ROW, x)):
         kept = row.detach().clone()
         mixer.send(peer, Step(WELCOME, slot), DENSE.encode(kept), DENSE.wire_name(kept), kept.numel())
+    mixer.exchange.expect(peer)
 
 
 def welcomed(mixer: NetworkMixer, size: int) -> Welcome | None:
