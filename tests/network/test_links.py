@@ -377,6 +377,38 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
     assert "started again while the run goes on" in network.wait(c, events.Refused, lambda e: not e.by_us).reason
 
 
+@pytest.mark.parametrize("died", [True, False], ids=["dead", "not yet missed"])
+def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, eventually: Eventually,
+                                                                        died: bool) -> None:
+    a, b = pair(network, dead_after=1.5)
+    begin(a, b)
+    a.open = True
+    b.send([0], (0, 0), payload(1))
+    network.wait(a, events.Arrived)
+    a.send([1], (0, 0), payload(2))  # of its former life: nobody is to get it
+    if died:
+        for proxy in network.proxies.values():
+            proxy.stalled = True
+        network.wait(a, events.Died)
+        for proxy in network.proxies.values():
+            proxy.stalled = False
+    c = network.peer(1, (0,), hello={"incarnation": 1})
+    if not died:
+        assert "started again" in network.wait(a, events.Left).reason
+    back = network.wait(a, events.Up)
+    assert (back.peer, back.hello.incarnation) == (1, 1)
+    assert network.wait(c, events.Up).progress.phase == Phase.TRAIN
+    a.leave(1, "a word about its former life", 0)  # which the training thread may say late
+    a.send([1], (1, 0), payload(3))
+    c.send([0], (1, 0), payload(4))
+    assert bytes(network.wait(c, events.Arrived).payload) == payload(3)
+    assert bytes(network.find(a, events.Arrived, lambda event: event.header.round == 1).payload) == payload(4)
+    assert a.states() == {1: "alive"}
+    a.progress = Progress(9, 0, Phase.CONSENSUS, 0)
+    d = network.peer(1, (0,), hello={"incarnation": 2})
+    assert "was started again" in network.wait(d, events.Refused).reason
+
+
 def test_an_older_life_of_a_neighbour_is_refused(network: Network) -> None:
     a = network.peer(0, (1,))
     network.peer(1, (0,), hello={"incarnation": 5})
