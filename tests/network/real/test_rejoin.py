@@ -82,19 +82,25 @@ class Site:
             one.communicate()
 
 
-@pytest.mark.parametrize("name", ["dfedavg", "quasi-global-momentum"])
-def test_a_peer_that_died_comes_back_into_the_run(real: Any, furthest: Furthest, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "late"), [("dfedavg", False), ("quasi-global-momentum", False), ("d-psgd", True)])
+def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest, tmp_path: Path, name: str,
+                                                   late: bool) -> None:
     config = real.config("out", "training.rounds=30", "training.momentum=0", f"gossip.algorithm={name}", *QUICK,
-                         peers=RING.size)
+                         *(["network.start_timeout=8", "training.local_steps=1"] if late else []), peers=RING.size)
     site = Site(config, tmp_path)
     try:
         for me in EVERYBODY:
-            site.start(me)
-        site.said(ODD, "starts with round 0")
-        site.running[ODD].send_signal(signal.SIGKILL)
-        site.running[ODD].communicate()
-        for neighbour in RING.neighbours(ODD):
-            site.said(neighbour, f"peer {ODD} is DEAD")
+            if me != ODD or not late:
+                site.start(me)
+        if late:
+            for neighbour in RING.neighbours(ODD):
+                site.said(neighbour, "starts with round 0")
+        else:
+            site.said(ODD, "starts with round 0")
+            site.running[ODD].send_signal(signal.SIGKILL)
+            site.running[ODD].communicate()
+            for neighbour in RING.neighbours(ODD):
+                site.said(neighbour, f"peer {ODD} is DEAD")
         site.start(ODD)
         site.said(ODD, "finds the run going on")
         site.go_on(FIRST)
