@@ -52,7 +52,7 @@ class Wire:
     def taken(self, peer: int) -> None:
         """Nothing to count."""
 
-    def leave(self, peer: int, reason: str) -> None:
+    def leave(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         self.left.append(peer)
 
     def arrive(self, message: Message) -> None:
