@@ -264,10 +264,7 @@ def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: 
     documents = [results[Job(kind, label, seed, fold)] for seed, fold in product(comparison.seeds, comparison.folds)]
     row: dict[str, Any] = {}
     if said[scheme]:
-        row = _emotions(comparison, scheme, said, labels)
-        flat = [one for seed in said[scheme] for one in seed]
-        names = documents[0]["corpus"]["name"].split("+")
-        row["uar_by_corpus"] = {name: mean_uar(flat, name) for name in names} if len(names) > 1 else {}
+        row = _emotions(comparison, scheme, said, labels, documents[0]["corpus"]["name"].split("+"))
     rated = ratings(comparison, results, scheme)
     if rated:
         speakers = rated[0].speakers
@@ -283,7 +280,7 @@ def _scheme(comparison: Comparison, results: tables.Results, scheme: str, said: 
 
 
 def _emotions(comparison: Comparison, scheme: str, said: Mapping[str, list[list[Predictions]]],
-              labels: Sequence[str]) -> dict[str, Any]:
+              labels: Sequence[str], corpora: Sequence[str]) -> dict[str, Any]:
     ours = said[scheme]
     flat = [one for seed in ours for one in seed]
     found = temperatures(comparison, scheme)
@@ -297,6 +294,7 @@ def _emotions(comparison: Comparison, scheme: str, said: Mapping[str, list[list[
     return {
         **figures, "seeds_sd": tables.uar_of(ours)[1], "models": len(ours[0]),
         "temperatures": None if found is None else [found[place] for place in range(len(comparison.folds))],
+        "uar_by_corpus": {name: mean_uar(flat, name) for name in corpora} if len(corpora) > 1 else {},
         "tuned": tuned if any(tuned) else [],
         "gap_to_pooled": tables.paired(ours, said["pooled"]) if "pooled" in said and scheme != "pooled" else None,
         "gain_over_local": tables.paired(ours, said["local"]) if "local" in said and scheme != "local" else None,

@@ -135,7 +135,6 @@ class Connections:
         """Dial whom it is time to dial again, greet whom no HELLO has reached yet."""
         now = self._clock()
         for peer in [peer for peer, due in self._redial.items() if due <= now]:
-            self.hang_up(self._links[peer])
             self.dial(self._links[peer])
         for peer in self._ungreeted & self._connected:
             self._greet(self._links[peer], self._by_dealer(self._dealers[peer]))
@@ -156,7 +155,8 @@ class Connections:
         return self._by_dealer(self._dealers[link.peer]) if carrier == DIALLED else self._by_router(carrier, link.peer)
 
     def dial(self, link: Link) -> None:
-        """Dial a neighbour that can be reached and with which something is exchanged."""
+        """Dial a neighbour, anew where it was dialled, if it can be reached and something is exchanged with it."""
+        self.hang_up(link)
         neighbour = link.neighbour
         if neighbour.address is None or link.closed:
             return

@@ -159,8 +159,9 @@ class Exchange:
         return True
 
     def lost(self, sender: int) -> None:
-        """A neighbour is DEAD or has left: it is not waited for again."""
+        """A neighbour is DEAD or has left: it is not waited for again, unless it comes back (``returned``)."""
         self._lost.add(sender)
+        self._returning.discard(sender)
 
     def returned(self, sender: int) -> None:
         """A neighbour that was lost is back, and knows nothing of what was.

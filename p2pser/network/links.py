@@ -311,7 +311,6 @@ class Links:
         link.reopen()
         self._liveness.forget(link.peer)
         self._owed.discard(link.peer)
-        self._connections.hang_up(link)
         self._connections.dial(link)
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:

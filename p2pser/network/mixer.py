@@ -52,8 +52,6 @@ class NetworkMixer:
         self.neighbours = topology.neighbours(me)
         self.exchange = Exchange(me, self.neighbours, round_timeout)
         self.hellos: dict[int, Hello] = {}
-        self.rejoined: list[int] = []
-        """Who has come back, for the training thread to tell where we are."""
         self.lost: dict[int, str] = {}
         """Neighbours that are out for good, and why."""
         self.payload_posted = 0
@@ -400,7 +398,6 @@ class NetworkMixer:
             return
         del self.lost[peer]
         self.exchange.returned(peer)
-        self.rejoined.append(peer)
         self._observe(events.Rejoined(peer))
 
     def _enter(self, phase: Phase) -> None:

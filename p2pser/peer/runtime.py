@@ -293,8 +293,7 @@ class Peer:
         if last:
             return
         self._mixer.enter(Phase.TRAIN, round)
-        while self._mixer.rejoined:
-            peer = self._mixer.rejoined.pop()
+        for peer in self._mixer.exchange.returning:
             assert self._sums is not None
             assert self._call is not None
             joining.welcome(self._mixer, peer, round, self._call, self._sums, state.rows["x"][0])

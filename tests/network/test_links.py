@@ -378,8 +378,7 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
 
 
 @pytest.mark.parametrize("died", [True, False], ids=["dead", "not yet missed"])
-def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, eventually: Eventually,
-                                                                        died: bool) -> None:
+def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, died: bool) -> None:
     a, b = pair(network, dead_after=1.5)
     begin(a, b)
     a.open = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -49,10 +50,11 @@ class Freely:
         """(who, from whom, round) to the size of the flow, of lives that did not end."""
         self.free: dict[tuple[int, int], float] = defaultdict(float)
         self.events: list[tuple[float, int, str, int, Any]] = []
+        self.count = itertools.count()
         self.now = 0.0
 
     def at(self, delay: float, what: str, peer: int, about: Any = None) -> None:
-        heapq.heappush(self.events, (self.now + delay, len(self.events) + int(1e6 * self.now), what, peer, about))
+        heapq.heappush(self.events, (self.now + delay, next(self.count), what, peer, about))
 
     def send(self, i: int, j: int, what: str, about: Any) -> None:
         when = max(self.free[i, j], self.now + self.draw.exponential(0.5)) + 1e-6

@@ -26,8 +26,8 @@ QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_af
 Furthest = Callable[[torch.Tensor], float]
 
 HOLDS = """
+import contextlib
 import sys
-import time
 from pathlib import Path
 from p2pser.cli.main import main
 from p2pser.learning.learner import Learner
@@ -35,14 +35,14 @@ from p2pser.learning.learner import Learner
 folder, plain = Path(sys.argv.pop(1)), Learner._gradients
 
 def holding(self, row, round, *rest):
-    while (folder / f"hold-{round}").exists():
-        time.sleep(0.01)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / f"hold-{round}").read_bytes()
     yield from plain(self, row, round, *rest)
 
 Learner._gradients = holding
 main()
 """
-"""A peer that stays in a round's local steps while there is a file."""
+"""A peer that stays in a round's local steps while there is a named pipe: reading it ends when its writer closes it."""
 
 
 class Site:
@@ -51,7 +51,7 @@ class Site:
     def __init__(self, config: Config, folder: Path) -> None:
         self.folder, self.path = folder, folder / "run.yaml"
         for round in (FIRST, SECOND):
-            (folder / f"hold-{round}").touch()
+            os.mkfifo(folder / f"hold-{round}")
         self.path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
         self.running: dict[int, subprocess.Popen[str]] = {}
 
@@ -74,7 +74,10 @@ class Site:
         pytest.fail(f"peer {me} did not say {missing}: {''.join(lines)}")
 
     def go_on(self, round: int) -> None:
-        (self.folder / f"hold-{round}").unlink()
+        path = self.folder / f"hold-{round}"
+        writer = os.open(path, os.O_RDWR)  # with O_WRONLY it would wait for somebody who is held
+        path.unlink()
+        os.close(writer)
 
     def close(self) -> None:
         for one in self.running.values():
