@@ -25,12 +25,14 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import FeatureSettings
-from p2pser.errors import ConfigError
-from p2pser.speech import audio, corpora, features, opensmile_sets
-from p2pser.speech.folds import Split, folds
-from p2pser.speech.manifest import Corpus
-from p2pser.speech.normalise import by_speaker, from_sums, sums
+from p2pser.corpora import adapters as corpora
+from p2pser.corpora.folds import Split, folds
+from p2pser.corpora.manifest import Corpus
+from p2pser.features import audio, opensmile_sets
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import by_speaker, from_sums, sums
 
 RATE = 16000
 REPEATS = 3

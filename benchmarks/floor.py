@@ -46,10 +46,10 @@ def _heard(pipe: Connection) -> tuple[float, float]:
 def _work(config: Any, peers: int, rounds: int, number: int, begin: Any, pipe: Connection) -> None:
     import torch
 
-    from p2pser.learning.learner import Learner
+    from p2pser.features.federation import federate, normalised
     from p2pser.models import build
     from p2pser.models.rows import Schema
-    from p2pser.speech.federation import federate, normalised
+    from p2pser.training.learner import Learner
 
     torch.set_num_threads(config.training.threads)
     federation = federate(config, peers)

@@ -24,14 +24,14 @@ import torch
 
 from p2pser import models
 from p2pser.config import Config
-from p2pser.learning.inference import logits
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Corpus
+from p2pser.features import kinds as features
+from p2pser.features.federation import Examples, Federation
 from p2pser.models.cost import cost
+from p2pser.models.inference import logits
 from p2pser.simulation.bench import Bench
 from p2pser.simulation.engine import simulate
-from p2pser.speech import features
-from p2pser.speech.federation import Examples, Federation
-from p2pser.speech.folds import Split
-from p2pser.speech.manifest import Corpus
 from p2pser.topology.spec import Topology
 
 CLASSES, CLIPS, REPEATS = 7, 60, 5

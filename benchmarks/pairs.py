@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from p2pser.base.atomic import write_json
+from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.experiments.compare import fold_numbers
-from p2pser.peer.files import write_json
-from p2pser.version import __version__
 
 
 def options(about: str | None, name: str) -> argparse.ArgumentParser:

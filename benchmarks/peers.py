@@ -271,7 +271,7 @@ def main() -> None:
         parts += [lambda: transport_alone(400_000, 250), lambda: transport_alone(4_000_000, 25)]
     if "start" in wanted or "round" in wanted:
         from p2pser.config import Config
-        from p2pser.speech.federation import federate
+        from p2pser.features.federation import federate
 
         say("computing the features once")
         federate(Config(), max(chosen.peers))

@@ -17,9 +17,9 @@ import pairs
 
 from p2pser.config import Config
 from p2pser.experiments import baselines, tuning
+from p2pser.features.federation import Federation, federate
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import Federation, federate
 from p2pser.topology import spec
 
 SCHEMES = ("dfedavg", "overlap", "ad-psgd", "stale-gossip")

@@ -24,11 +24,13 @@ from sklearn.metrics import recall_score
 from sklearn.svm import SVC
 
 from p2pser.config import FeatureSettings
-from p2pser.speech import audio, features, synthetic
-from p2pser.speech.folds import Split, folds, partition
-from p2pser.speech.manifest import Corpus
-from p2pser.speech.normalise import by_speaker, from_sums, sums
-from p2pser.speech.prosody import DIMENSIONS
+from p2pser.corpora import synthetic
+from p2pser.corpora.folds import Split, folds, partition
+from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.prosody import DIMENSIONS
+from p2pser.features import audio
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import by_speaker, from_sums, sums
 
 TARGETS = {
     "speaker": (0.80, 0.92),

@@ -62,8 +62,8 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any
     Several corpora are ``NAME[=PATH],NAME[=PATH],…``; a path alone is a corpus that is recognised by what lies there.
     Raises ConfigError where paths are given both ways.
     """
-    from p2pser.errors import ConfigError
-    from p2pser.speech.corpora import NAMES
+    from p2pser.base.errors import ConfigError
+    from p2pser.corpora.adapters import NAMES
 
     if corpus is None:
         return (None if data is None else "auto"), data

@@ -39,10 +39,10 @@ def compare(topologies: str, algorithms: str, tune: str, inner: int, peers: int,
     Example: p2pser compare --topologies ring --algorithms dfedavg,quasi-global-momentum --set training.momentum=0
     --tune training.lr=0.05,0.1,0.2
     """
+    from p2pser.base.atomic import write_json
     from p2pser.experiments import compare as experiment
-    from p2pser.experiments.plots import compare_picture
-    from p2pser.experiments.tables import HEAD, curves, legend, tabulate, text_rows, to_csv
-    from p2pser.peer.files import write_json
+    from p2pser.experiments.report.comparison import HEAD, curves, legend, tabulate, text_rows, to_csv
+    from p2pser.experiments.report.runs import compare_picture
 
     out = options["out"] or Path("runs") / "compare"
     config = run_configuration(options)

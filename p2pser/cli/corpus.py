@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
+from p2pser.base.errors import CorpusError
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
-from p2pser.errors import CorpusError
-from p2pser.speech import audio
-from p2pser.speech.corpora import ADAPTERS, NAMES, load
-from p2pser.speech.manifest import Corpus, assemble, write_manifest
+from p2pser.corpora.adapters import ADAPTERS, NAMES, load
+from p2pser.corpora.manifest import Corpus, assemble, write_manifest
+from p2pser.features import audio
 
 _DATA = click.Path(path_type=Path)
 _SHOWN = 10  # files, or reasons, that are listed without --json
@@ -67,7 +67,7 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
     Example: p2pser corpus scan my-clips/
     """
     if name == "auto":
-        from p2pser.speech.corpora.survey import survey
+        from p2pser.corpora.adapters.survey import survey
 
         found, nobodys = survey(data)
     else:
@@ -100,7 +100,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
     Example: p2pser corpus describe emodb=~/corpora/emodb,synthetic:es
     """
     from p2pser.config import CorpusSettings
-    from p2pser.speech import several
+    from p2pser.corpora import combined as several
 
     chosen, where = which_corpus(name, data)
     base = (chosen or name).partition(":")[0]
@@ -142,8 +142,8 @@ def fetch(
 
     Example: p2pser corpus fetch ravdess --out ~/corpora/ravdess
     """
-    from p2pser.speech.fetch import fetch as fetch_files
-    from p2pser.speech.fetch import source_of, via_audb
+    from p2pser.corpora.fetch import fetch as fetch_files
+    from p2pser.corpora.fetch import source_of, via_audb
 
     base = name.partition(":")[0]
     folder = out or Path("corpora") / (f"{base}-{edition}" if edition else base)
@@ -242,7 +242,7 @@ def _accept(base: str, size: str, yes: bool) -> None:
 
 def _entry(name: str) -> dict[str, Any]:
     """Return what ``list`` says of a corpus."""
-    from p2pser.speech.fetch.sources import SOURCES
+    from p2pser.corpora.fetch.sources import SOURCES
 
     entry: dict[str, Any] = {"name": name, "about": NAMES[name]}
     if name in ADAPTERS:

@@ -42,8 +42,8 @@ def split(corpus: str, peers: int, partition: str | None, split_name: str | None
     """
     import json
 
-    from p2pser.speech.dealing import deal
-    from p2pser.speech.sites import write_sites
+    from p2pser.corpora.partitioning import deal
+    from p2pser.corpora.sites import write_sites
 
     given = {"corpus.partition": partition, "corpus.split": split_name}
     more = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]

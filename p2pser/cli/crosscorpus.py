@@ -38,9 +38,9 @@ def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool,
 
     Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
     """
+    from p2pser.base.atomic import write_json
     from p2pser.experiments import crosscorpus as experiment
-    from p2pser.experiments.matrix_picture import matrix_picture
-    from p2pser.peer.files import write_json
+    from p2pser.experiments.report.matrix import matrix_picture
 
     out = options["out"] or Path("runs") / "crosscorpus"
     config = run_configuration(options)

@@ -49,11 +49,11 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
     Example: p2pser crossval --corpus emodb --data emodb/ --folds loso --scheme gossip,fedavg,pooled,local
     --model mlp --features functionals --norm speaker --seeds 3
     """
+    from p2pser.base.atomic import write_json
+    from p2pser.evaluation import listing
     from p2pser.experiments import crossval as experiment
-    from p2pser.experiments import crossval_text as text
     from p2pser.experiments.compare import COMMA
-    from p2pser.learning import listing
-    from p2pser.peer.files import write_json
+    from p2pser.experiments.report import crossval as text
 
     out = options["out"] or Path("runs") / "crossval"
     given = {"corpus.split": split, "features.normalise": norm}
@@ -80,8 +80,8 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
 
 def _draw(out: Path, chosen: Any, results: Any, document: Any) -> None:
     """Draw each model's confusion matrices and how often it is right by how sure it is."""
-    from p2pser.experiments import crossval_text as text
-    from p2pser.experiments.pictures import confusion_picture, reliability_picture
+    from p2pser.experiments.report import crossval as text
+    from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
 
     for row in document["models"]:
         name = chosen.comparisons[row["model"]].out.name

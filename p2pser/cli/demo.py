@@ -24,7 +24,7 @@ def demo(peers: int | None, topology_name: str, kills: tuple[str, ...], as_json:
     """
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
-    from p2pser.speech.federation import federate
+    from p2pser.features.federation import federate
     from p2pser.topology.spec import load
 
     if options["name"] is None:

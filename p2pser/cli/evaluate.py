@@ -54,11 +54,11 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     if copy is not None and copy.exists():
         raise click.UsageError(f"{copy} exists already; remove it, or write the calibrated model elsewhere")
     from p2pser.config import CorpusSettings
-    from p2pser.learning import evaluation
-    from p2pser.learning.predictor import load
+    from p2pser.corpora import combined as several
+    from p2pser.experiments import model_evaluation as evaluation
+    from p2pser.inference.predictor import load
     from p2pser.models import directory
     from p2pser.models.rows import Schema
-    from p2pser.speech import several
 
     predictor = load(model)
     chosen = predictor.card.corpus.seed if seed is None else seed
@@ -79,7 +79,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     if picture is not None and report.predictions is None:
         note(f"{picture} is not drawn: the model knows no emotions, so there is no confusion matrix")
     elif picture is not None:
-        from p2pser.experiments.pictures import confusion_picture
+        from p2pser.experiments.report.predictions import confusion_picture
 
         confusion_picture(picture, {report.corpus: report.to_dict()["confusion"]}, report.labels)
         note(f"drawn in {picture}: the confusion matrix")

@@ -30,8 +30,9 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
 
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
     """
-    from p2pser.speech import audio, several
-    from p2pser.speech import features as computing
+    from p2pser.corpora import combined as several
+    from p2pser.features import audio
+    from p2pser.features import kinds as computing
 
     absent = dict.fromkeys(("fold", "rounds", "seed", "name", "out"))
     more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]

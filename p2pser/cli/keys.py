@@ -29,7 +29,7 @@ def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
     if (peer is None) == (peers is None):
         raise click.UsageError("give either --id, for one peer, or --peers, for several")
 
-    from p2pser.errors import ConfigError
+    from p2pser.base.errors import ConfigError
     from p2pser.network.keys import make, write_key_pair
 
     ids = [peer] if peer is not None else list(range(peers or 0))

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from p2pser.base.errors import P2PSERError
 from p2pser.cli.common import note
-from p2pser.errors import P2PSERError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from p2pser.learning.predictor import Answer
+    from p2pser.inference.predictor import Answer
 
 BLOCK = 0.05
 """How much is read at once [s]: what a window waits for beyond its end at most."""
@@ -58,9 +58,9 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
 
     Example: ffmpeg -loglevel error -i talk.mp3 -f s16le -ac 1 -ar 16000 - | p2pser listen MODEL_DIR --raw
     """
-    from p2pser.learning.predictor import load
-    from p2pser.learning.timeline import Listener
-    from p2pser.speech.windows import Resampler, Window, Windower
+    from p2pser.inference.predictor import load
+    from p2pser.inference.timeline import Listener
+    from p2pser.inference.windows import Resampler, Window, Windower
 
     predictor = load(model)
     own_rate = predictor.card.features.sample_rate
@@ -120,7 +120,7 @@ def _warm(predictor: Any, size: int) -> None:
     """Answer noise once: the first clip pays for imports and tables, which a listener should not wait for."""
     import numpy as np
 
-    from p2pser import seeding
+    from p2pser.base import seeding
 
     signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
     predictor.answers(predictor.features(signal)[None])

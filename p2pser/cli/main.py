@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from p2pser.errors import P2PSERError
-from p2pser.version import __version__
+from p2pser.base.errors import P2PSERError
+from p2pser.base.version import __version__
 
 COMMANDS = {
     "peer": "Run one peer until the network has its model.",

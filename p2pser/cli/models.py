@@ -34,7 +34,7 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
     Example: p2pser models gru --features mfcc+chroma --set model.hidden=[96]
     """
     from p2pser import config
-    from p2pser.errors import ModelError
+    from p2pser.base.errors import ModelError
     from p2pser.models import FAMILIES, family
 
     if name is not None:
@@ -61,8 +61,8 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     """What there is to say of a family; without ``classes``, of one that cannot take these features."""
     from p2pser import models as families
     from p2pser.config import BY_MODEL
+    from p2pser.features import kinds as features
     from p2pser.models.cost import BYTES, cost
-    from p2pser.speech import features
 
     family = families.family(name)
     shape = features.shape(config.features)

@@ -30,7 +30,7 @@ def peer(me: int, topology_name: str, peers: int | None, start_timeout: float | 
 
     Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
     """
-    from p2pser.errors import ConfigError
+    from p2pser.base.errors import ConfigError
     from p2pser.topology.spec import load
 
     settings = () if start_timeout is None else (f"network.start_timeout={start_timeout}",)
@@ -38,7 +38,7 @@ def peer(me: int, topology_name: str, peers: int | None, start_timeout: float | 
     topology = load(topology_name, peers=peers, seed=config.seed)
     if me >= topology.size:
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
-    from p2pser.peer.runtime import Peer
+    from p2pser.peer.process import Peer
 
     one = Peer(config, topology, me, fresh=fresh, say=note)
     if check:

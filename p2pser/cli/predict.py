@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pser.base.errors import CorpusError
 from p2pser.cli.common import json_option, note, print_json
-from p2pser.errors import CorpusError
 
 if TYPE_CHECKING:
-    from p2pser.learning.predictor import Answer, Predictor
-    from p2pser.speech.normalise import Statistics
+    from p2pser.features.normalisation import Statistics
+    from p2pser.inference.predictor import Answer, Predictor
 
 _PATH = click.Path(path_type=Path)
 
@@ -48,7 +48,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
 
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
-    from p2pser.learning.predictor import files, load
+    from p2pser.inference.predictor import files, load
 
     predictor = load(model)
     remark = predictor.note(enrol is not None)
@@ -93,8 +93,8 @@ def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, 
                hop: float | None, silence: float | None,
                errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each window of each recording."""
-    from p2pser.learning import timeline
-    from p2pser.speech.windows import Windower
+    from p2pser.inference import timeline
+    from p2pser.inference.windows import Windower
 
     window = timeline.WINDOW if window is None else window
     hop = min(timeline.HOP, window) if hop is None else hop
@@ -138,7 +138,7 @@ def _cut(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
 def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], predictor: Predictor,
            paths: list[Path]) -> None:
     if table is not None and rows:
-        from p2pser.learning import listing
+        from p2pser.evaluation import listing
 
         card = predictor.card
         listing.write(table, ({
@@ -147,7 +147,7 @@ def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], pr
             **{name: row["dimensions"].get(name, "") for name in card.dimensions}} for row in rows))
         note(f"written to {table}")
     if plot is not None and rows:
-        from p2pser.experiments.timelines import timeline_picture
+        from p2pser.experiments.report.timelines import timeline_picture
 
         timeline_picture(plot, rows, predictor.card.labels, predictor.card.dimensions, paths[0].name)
         note(f"written to {plot}")

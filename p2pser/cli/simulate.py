@@ -81,10 +81,10 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     """
     import torch
 
+    from p2pser.features.federation import federate
     from p2pser.gossip.attacks import Attack
     from p2pser.simulation import engine
     from p2pser.simulation.clock import preset
-    from p2pser.speech.federation import federate
     from p2pser.topology import spec
 
     config = run_configuration(options)
@@ -117,7 +117,7 @@ def _train(engine: Any, config: Any, topology: Any, federation: Any, **how: Any)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from p2pser.learning.answers import in_short
+    from p2pser.evaluation.outputs import in_short
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -157,8 +157,8 @@ def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, Any]:
 
 def _document(run: Any) -> dict[str, Any]:
     """The run as plain data; the keys that ``p2pser demo --json`` has, and more."""
-    from p2pser.learning import metrics
-    from p2pser.learning.answers import ccc_of_several
+    from p2pser.evaluation import metrics
+    from p2pser.evaluation.outputs import ccc_of_several
 
     federation, agreed = run.federation, isfinite(run.final.distance)
     rated = None if run.answers is None else run.answers.ccc
@@ -236,8 +236,8 @@ def _models(run: Any) -> Iterator[tuple[str, float, Any]]:
 
 def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
     """Write the run's history, picture and model."""
-    from p2pser.experiments.plots import MEAN_CCC, UAR, run_picture
-    from p2pser.learning.answers import in_short
+    from p2pser.evaluation.outputs import in_short
+    from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
     from p2pser.models import directory
     from p2pser.models.widths import of_width
 

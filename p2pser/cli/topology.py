@@ -145,8 +145,7 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
 
     Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --out compared.png
     """
-    from p2pser.topology import plot as drawing
-    from p2pser.topology import spec, summary, theory
+    from p2pser.topology import drawing, spec, summary, theory
 
     loaded = [spec.load(file, peers, seed) for file in files]
     rows = [summary.compare(one, parameters, seed) for one in loaded]
@@ -181,8 +180,7 @@ def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: boo
 
     Example: p2pser topology plot hypercube --out hypercube.png
     """
-    from p2pser.topology import plot as drawing
-    from p2pser.topology import spec
+    from p2pser.topology import drawing, spec
 
     loaded = spec.load(file, peers, seed)
     out = out or Path(f"{Path(loaded.name).name or 'topology'}.png")

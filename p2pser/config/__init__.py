@@ -13,12 +13,16 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from p2pser.config.exchange import GossipSettings, NetworkSettings, PeerSettings
-from p2pser.config.learning import TrainingSettings
+from p2pser.base.errors import ConfigError, nearest
+from p2pser.config.augment import AugmentSettings
+from p2pser.config.corpus import CorpusSettings
+from p2pser.config.features import FeatureSettings
+from p2pser.config.gossip import GossipSettings
 from p2pser.config.model import BY_MODEL, ModelSettings, family_defaults
+from p2pser.config.network import NetworkSettings
+from p2pser.config.peer import PeerSettings
 from p2pser.config.section import SHARED, Section, shared
-from p2pser.config.speech import AugmentSettings, CorpusSettings, FeatureSettings
-from p2pser.errors import ConfigError, nearest
+from p2pser.config.training import TrainingSettings
 
 __all__ = ["BY_MODEL", "AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings",
            "ModelSettings", "NetworkSettings", "PeerSettings", "TrainingSettings", "load", "parse"]

@@ -26,18 +26,18 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
+from p2pser.base.seeding import EVERYBODY
 from p2pser.config import Config
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.outputs import Answers, Ccc, ccc_of_several
+from p2pser.features.federation import Examples, Federation, nothing
+from p2pser.features.normalisation import from_sums, sums
 from p2pser.gossip.algorithm import State
-from p2pser.learning.answers import Answers, Ccc, ccc_of_several
-from p2pser.learning.metrics import Predictions
 from p2pser.models.widths import of_width
 from p2pser.models.xgb import sized
-from p2pser.seeding import EVERYBODY
 from p2pser.simulation.bench import Bench, together
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.measured import Run
-from p2pser.speech.federation import Examples, Federation, nothing
-from p2pser.speech.normalise import from_sums, sums
+from p2pser.simulation.results import Run
 from p2pser.topology import graphs
 from p2pser.topology.spec import Topology
 

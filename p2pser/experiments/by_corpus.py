@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from p2pser.learning import metrics
-from p2pser.learning.metrics import Predictions
-from p2pser.speech.federation import Federation
+from p2pser.evaluation import metrics
+from p2pser.evaluation.metrics import Predictions
+from p2pser.features.federation import Federation
 
 
 def of_corpus(said: Predictions, corpus: str) -> Predictions | None:

@@ -3,7 +3,7 @@
 A comparison is a list of jobs: for each (fold, seed) one gossip run a scheme (a topology with an algorithm), and the
 baselines that they share (pooled, local-only, a server). Where a setting is tuned, it is chosen before for each scheme
 and baseline on inner folds (``p2pser.experiments.tuning``). A finished job is one JSON file, so that a second call
-computes only what is missing. What comes of them is tabulated by ``p2pser.experiments.tables``.
+computes only what is missing. What comes of them is tabulated by ``p2pser.experiments.report.comparison``.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pser.base.atomic import write_json
+from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.version import __version__
 from p2pser.config import Config
-from p2pser.errors import ConfigError, TopologyError
 from p2pser.experiments.execution import execute
-from p2pser.peer.files import write_json
-from p2pser.speech.cache import settings_key
+from p2pser.features.cache import settings_key
 from p2pser.topology import spec
 from p2pser.topology.spec import Topology
-from p2pser.version import __version__
 
 if TYPE_CHECKING:
-    from p2pser.learning.concordance import Ratings
-    from p2pser.learning.metrics import Predictions
+    from p2pser.evaluation.concordance import Ratings
+    from p2pser.evaluation.metrics import Predictions
 
 BASELINES = ("pooled", "local-only", "server", "voting")
 """What gossip is compared with (``p2pser.experiments.baselines``); voting where a server has nothing to average."""
@@ -200,7 +200,7 @@ def prepare(
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.
     """
-    from p2pser.speech.federation import federate
+    from p2pser.features.federation import federate
 
     schemes: dict[str, Scheme] = {}
     for name in topologies:
@@ -255,7 +255,7 @@ def _scheme(config: Config, topology: Topology, algorithm: str) -> Scheme:
 
 def _allowed(config: Config, scheme: Scheme) -> None:
     """Raise ConfigError where the algorithm refuses these settings or this topology: before anything runs."""
-    from p2pser.gossip.table import algorithm, check
+    from p2pser.gossip.registry import algorithm, check
 
     settings = config.with_settings(scheme.settings)
     check(algorithm(settings.gossip.algorithm, settings.gossip.parameters), settings, scheme.topology)
@@ -285,7 +285,7 @@ def fold_numbers(config: Config, folds: str) -> tuple[int, ...]:
         if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
             raise ConfigError(f"--folds {folds!r}: write all, or fold numbers with commas between them, such as 0,2")
         return tuple(int(part) for part in parts)
-    from p2pser.speech.dealing import splits
+    from p2pser.corpora.partitioning import splits
 
     return tuple(range(len(splits(config))))
 
@@ -313,7 +313,7 @@ def run(
 
 def predictions(document: Mapping[str, Any], key: str = "predicted") -> list[Predictions]:
     """Return each model's predictions of a result, with their logits under ``predicted`` where they were stored."""
-    from p2pser.learning.metrics import Predictions
+    from p2pser.evaluation.metrics import Predictions
 
     test = document["test"]
     raw = document.get("logits") if key == "predicted" else None
@@ -324,7 +324,7 @@ def predictions(document: Mapping[str, Any], key: str = "predicted") -> list[Pre
 
 def ratings(document: Mapping[str, Any]) -> list[Ratings]:
     """Return each model's ratings of a result: none where no dimensions are learned."""
-    from p2pser.learning.concordance import Ratings
+    from p2pser.evaluation.concordance import Ratings
 
     told = document.get("ratings")
     if told is None:

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
-from p2pser.experiments import compare, tables
+from p2pser.corpora import combined as several
+from p2pser.corpora.folds import folds as folds_of
+from p2pser.corpora.partitioning import to_learn
+from p2pser.evaluation import metrics
+from p2pser.evaluation.metrics import Predictions
+from p2pser.experiments import compare
 from p2pser.experiments.by_corpus import of_corpus
 from p2pser.experiments.compare import Comparison, Job
-from p2pser.learning import metrics
-from p2pser.learning.metrics import Predictions
-from p2pser.speech import several
-from p2pser.speech.dealing import to_learn
-from p2pser.speech.folds import folds as folds_of
+from p2pser.experiments.report import comparison as tables
 
 ALL, OTHERS, POOLED = "all, by gossip", "all others, by gossip", "all, pooled"
 """Rows beside the corpora's own."""

@@ -2,7 +2,7 @@
 
 For each model a comparison (``p2pser.experiments.compare``) of one topology with the baselines asked for: its jobs run
 over processes, a finished one is a file, and a second call computes what is missing. On inner folds of training
-speakers each scheme chooses its settings, where a grid is given, and its temperature (``p2pser.learning.calibration``)
+speakers each scheme chooses its settings, where a grid is given, and its temperature (``evaluation.calibration``)
 is fitted on what the models of the chosen settings say of speakers whom they did not train on. Test speakers play no
 part in either.
 """
@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError, nearest
 from p2pser.config import BY_MODEL, Config, FeatureSettings
-from p2pser.errors import ConfigError, nearest
-from p2pser.experiments import compare, tables
+from p2pser.corpora.partitioning import deal, splits
+from p2pser.evaluation import calibration, metrics
+from p2pser.evaluation.concordance import Ratings
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.summary import concordances, summarise
+from p2pser.experiments import compare
 from p2pser.experiments.by_corpus import mean_uar
 from p2pser.experiments.compare import Comparison, Job
-from p2pser.learning import calibration, metrics
-from p2pser.learning.concordance import Ratings
-from p2pser.learning.metrics import Predictions
-from p2pser.learning.summary import concordances, summarise
+from p2pser.experiments.report import comparison as tables
 from p2pser.models import family
-from p2pser.speech.dealing import deal, splits
 from p2pser.topology import spec
 
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}

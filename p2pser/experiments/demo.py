@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from p2pser.base.atomic import write_json
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, P2PSERError
-from p2pser.learning.answers import in_short
+from p2pser.evaluation.outputs import in_short
+from p2pser.features.federation import Federation
 from p2pser.models.widths import widths
-from p2pser.peer.files import write_json
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.sketch import consensus_distance
-from p2pser.speech.federation import Federation
 from p2pser.topology.spec import Topology
 
 BASELINES = ("pooled", "local-only")
@@ -172,7 +172,7 @@ def _baseline(name: str, config: Config, federation: Federation) -> Score:
 
 def _result(config: Config, topology: Topology, course: Course, baselines: Mapping[str, Score | None], wall: float,
             out: Path) -> dict[str, Any]:
-    from p2pser.learning.answers import ccc_of_several
+    from p2pser.evaluation.outputs import ccc_of_several
 
     ended = [course.summaries[i] for i in sorted(course.summaries)]
     last = course.uar.get(config.training.rounds - 1, {})
@@ -261,10 +261,10 @@ def _parameters(path: Path) -> Iterator[np.ndarray]:
 
 def _picture(path: Path, config: Config, topology: Topology, course: Course,
              baselines: Mapping[str, Score | None], dead: Sequence[int], clips: Mapping[int, int]) -> None:
-    from p2pser.experiments.plots import MEAN_CCC, UAR, run_picture
-    from p2pser.gossip.consensus import living_slem
-    from p2pser.gossip.flood import edges_of
-    from p2pser.peer.setup import counts_for
+    from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
+    from p2pser.gossip.agreement.consensus import living_slem
+    from p2pser.gossip.agreement.flood import edges_of
+    from p2pser.run.setup import counts_for
 
     rounds = config.training.rounds
     alive = next(i for i in range(topology.size) if i not in dead)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from p2pser.learning.evaluation import ENROLMENTS, scale
+from p2pser.experiments.model_evaluation import ENROLMENTS, scale
+from p2pser.features.normalisation import from_sums, sums
 from p2pser.simulation.bench import Bench
-from p2pser.simulation.measured import Run
-from p2pser.speech.normalise import from_sums, sums
+from p2pser.simulation.results import Run
 
 COUNTS: Mapping[str, int] = {**{str(count): count for count in ENROLMENTS}, "none": 0}
 """Names to the numbers of clips that give a test speaker's statistics; none: the training statistics serve."""

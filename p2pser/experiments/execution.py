@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config, TrainingSettings
-from p2pser.errors import ConfigError
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
+    from p2pser.evaluation.outputs import Answers
     from p2pser.experiments.compare import Job
-    from p2pser.learning.answers import Answers
-    from p2pser.simulation.measured import Run
-    from p2pser.speech.federation import Federation
+    from p2pser.features.federation import Federation
+    from p2pser.simulation.results import Run
 
 
 @lru_cache(maxsize=2)
 def _federation(settings: str, peers: int, hub: int | None) -> Federation:
-    from p2pser.speech.federation import federate
+    from p2pser.features.federation import federate
 
     return federate(Config.model_validate_json(settings), peers, hub=hub)
 
@@ -83,7 +83,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
 
 def _agrees(config: Config) -> bool:
     """Whether a run ends with one model, so that the peers' own need not be evaluated on the way."""
-    from p2pser.gossip.table import algorithm
+    from p2pser.gossip.registry import algorithm
 
     method = algorithm(config.gossip.algorithm, config.gossip.parameters)
     whole = config.gossip.share == ("all",) and set(config.model.width) == {1.0}
@@ -94,7 +94,7 @@ def results(run: Run) -> Sequence[Answers]:
     """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
     parts of their own, or end without a consensus (robust rules).
     """
-    from p2pser.gossip.table import algorithm
+    from p2pser.gossip.registry import algorithm
 
     if run.final_answers:
         return run.final_answers

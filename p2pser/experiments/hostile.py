@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from p2pser import seeding
+from p2pser.base import seeding
+from p2pser.base.errors import P2PSERError, TopologyError
 from p2pser.config import Config
-from p2pser.errors import P2PSERError, TopologyError
+from p2pser.evaluation.metrics import uar_pooled
+from p2pser.features.federation import Federation
 from p2pser.gossip.attacks import ATTACKS, Attack
-from p2pser.learning.metrics import uar_pooled
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import Federation
 from p2pser.topology.spec import Topology
 
 RULES = ("dfedavg", "self-centred-clipping", "median", "trimmed-mean", "krum")

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser import seeding
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
+from p2pser.evaluation import metrics
 from p2pser.experiments.baselines import unmixed
-from p2pser.learning import metrics
-from p2pser.learning.inference import logits
+from p2pser.features.federation import Examples, Federation
+from p2pser.features.normalisation import by_speaker
+from p2pser.models.inference import logits
 from p2pser.models.nested import Nested
 from p2pser.simulation.bench import Bench
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import Examples, Federation
-from p2pser.speech.normalise import by_speaker
 from p2pser.topology.spec import Topology
 
 HELD_OUT = 0.25

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
-from p2pser.learning import calibration, metrics
-from p2pser.learning.metrics import Predictions
+from p2pser.evaluation import calibration, metrics
+from p2pser.evaluation.metrics import Predictions
+from p2pser.features.federation import Federation
 from p2pser.simulation.bench import together
-from p2pser.speech.federation import Federation
 from p2pser.topology.spec import Topology
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import networkx as nx
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
-from p2pser.learning import metrics
-from p2pser.learning.metrics import Predictions
+from p2pser.evaluation import metrics
+from p2pser.evaluation.metrics import Predictions
+from p2pser.features.federation import Federation
 from p2pser.models.widths import widths
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.measured import Run
-from p2pser.speech.federation import Federation
+from p2pser.simulation.results import Run
 from p2pser.topology.spec import Topology
 
 TOGETHER, ALONE, WHOLE = "together", "own kind", "all whole"

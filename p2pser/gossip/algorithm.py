@@ -14,7 +14,7 @@ from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
-    from p2pser.gossip.consensus import Consensus
+    from p2pser.gossip.agreement.consensus import Consensus
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Algorithm:
     """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
     parts: ClassVar[bool] = False
     """Whether it does nothing with rows but mix them, so that peers may exchange a part of theirs
-    (``p2pser.gossip.sharing``)."""
+    (``p2pser.gossip.partial``)."""
     joins: ClassVar[bool] = False
     """Whether a peer may come into a run that goes on, with another's parameters and nothing else: no row of the
     algorithm carries mass, and no edge remembers what went over it."""
@@ -120,7 +120,7 @@ class Algorithm:
         """End training where ``consensus`` is False, with exchanges in ``round`` and later ones: here without any, each
         peer keeps its own model. dead: who cannot be reached.
         """
-        from p2pser.gossip.consensus import no_consensus  # it is built on this module
+        from p2pser.gossip.agreement.consensus import no_consensus  # it is built on this module
 
         return no_consensus(self.model(state), dead)
 

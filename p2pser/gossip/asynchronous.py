@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Edge, Step
 from p2pser.topology.spec import Topology

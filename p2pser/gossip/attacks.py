@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from p2pser import seeding
-from p2pser.errors import ConfigError, nearest
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError, nearest
 from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, add_flows
 from p2pser.wire.codec import DENSE, Codec
 

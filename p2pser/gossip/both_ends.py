@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.codec import Codec
 
 START = -1

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from p2pser import seeding
+from p2pser.base import seeding
 
 Parts: TypeAlias = tuple[tuple[int, int], ...]
 

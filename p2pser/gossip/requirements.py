@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.topology.spec import Topology
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology

@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from p2pser import seeding
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology

@@ -13,11 +13,11 @@ import math
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p2pser import seeding
+from p2pser.base import seeding
+from p2pser.base.errors import ModelError, nearest
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError, nearest
+from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.models import widths
-from p2pser.speech.emotions import DIMENSIONS
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,8 +9,8 @@ import math
 
 from torch import Tensor, cat, nn
 
+from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError
 from p2pser.models.layers import Conv1d, Linear, dropped
 
 SETTINGS = ("hidden", "dropout", "stride", "kernel_size")

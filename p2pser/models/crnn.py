@@ -9,8 +9,8 @@ import math
 
 from torch import Tensor, nn
 
+from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError
 from p2pser.models.layers import Conv2d, Linear, dropped
 from p2pser.models.recurrent import GRU, Attention, padding, steps
 

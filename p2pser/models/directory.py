@@ -20,21 +20,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from p2pser.base.errors import CorpusError, ModelError
+from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
-from p2pser.errors import CorpusError, ModelError
-from p2pser.speech import features
-from p2pser.speech.cache import settings_key
-from p2pser.speech.emotions import DIMENSIONS
-from p2pser.speech.folds import folds
-from p2pser.speech.normalise import Statistics
-from p2pser.version import __version__
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.corpora.folds import folds
+from p2pser.features import kinds as features
+from p2pser.features.cache import settings_key
+from p2pser.features.normalisation import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from p2pser.corpora.manifest import Corpus
+    from p2pser.features.federation import Federation
     from p2pser.models.rows import Schema
-    from p2pser.speech.federation import Federation
-    from p2pser.speech.manifest import Corpus
 
 FORMAT = 1
 """Version of the directory's form; a reader refuses newer ones."""
@@ -105,7 +105,7 @@ class Card:
     labels: the emotions, in the order of its outputs. shape: of one clip's features. normalise: none, global
     or speaker. statistics: of all training clips (None for none). training: how it was trained, plain values;
     peers, rounds, algorithm, topology, seed and the like. selection: how this model was chosen among others.
-    temperature: what the logits are divided by before the softmax (``p2pser.learning.calibration``); None: never
+    temperature: what the logits are divided by before the softmax (``p2pser.evaluation.calibration``); None: never
     fitted, 1 serves. task: classes, dimensions (of no labels) or both; outputs are a logit a label, then arousal,
     valence and dominance from -1 to 1.
     """

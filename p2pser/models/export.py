@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from p2pser.base.errors import ModelError
+from p2pser.base.version import __version__
 from p2pser.config import FeatureSettings
-from p2pser.errors import ModelError
+from p2pser.features import filters, matrices
+from p2pser.features.normalisation import LIMIT
 from p2pser.models.directory import Card
-from p2pser.speech import filters, matrices
-from p2pser.speech.normalise import LIMIT
-from p2pser.version import __version__
 
 OPSET = 18
 """Version of the ONNX operators."""
@@ -27,7 +27,7 @@ OPSET = 18
 
 class LogMel(nn.Module):
     """Samples (n, seconds * rate) float32, full scale 1, to log-mel matrices (n, bands, frames), as
-    ``p2pser.speech.matrices`` computes them from clips of just that length.
+    ``p2pser.features.matrices`` computes them from clips of just that length.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError
 from p2pser.models.layers import Linear, dropped
 from p2pser.models.widths import only, scale, units
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from p2pser.errors import ModelError
+from p2pser.base.errors import ModelError
 
 
 def digest(row: Tensor) -> str:

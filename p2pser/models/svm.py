@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from p2pser import seeding
+from p2pser.base import seeding
+from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError
 from p2pser.models.layers import Linear
 
 SETTINGS = ("kernel", "svm_c", "gamma", "random_features")

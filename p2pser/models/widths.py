@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

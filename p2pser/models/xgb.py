@@ -1,6 +1,6 @@
 """Boosted trees as a model: a table of tree sets, each one regression tree a class, in the parameters of a module.
 
-XGBoost grows the trees (``p2pser.learning.boosting``); here they are numbers in a row, like those of any other model.
+XGBoost grows the trees (``p2pser.training.boosting``); here they are numbers in a row, like those of any other model.
 So a model of trees is digested, checkpointed, written to disk and read, and answers, as networks do, and whoever only
 predicts needs no XGBoost. What is received from a neighbour or read from a file is never given to XGBoost's parsers.
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from p2pser.errors import ConfigError, ModelError
+from p2pser.base.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from p2pser.config import Config, ModelSettings

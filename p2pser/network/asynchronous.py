@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from p2pser.errors import LocalProtocolError
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, received
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.run import Hook
 from p2pser.network.mixer import NetworkMixer
+from p2pser.run.rounds import Hook
 from p2pser.wire.messages import Header
 
 PATIENCE = 5.0

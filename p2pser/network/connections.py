@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 import zmq
 
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import NetworkSettings
-from p2pser.errors import RemoteProtocolError
 from p2pser.network import sockets
 from p2pser.network.keys import KeyPair, Zap
 from p2pser.network.link import Link

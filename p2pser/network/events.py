@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from p2pser.network.hello import Hello
+from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Progress
 
 

@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from p2pser.errors import LocalProtocolError
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
 from p2pser.wire.messages import Phase, Progress
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 
 HORIZON = 0.5
 """Seconds of the link's rate that may be on their way."""

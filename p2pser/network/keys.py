@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
-from p2pser.errors import ConfigError
+from p2pser.base.errors import ConfigError
 
 SECRET_BYTES = 32
 """Size of the user's secret, and of a raw key."""

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.network.flow import Receiver, Sender
-from p2pser.network.hello import Hello
 from p2pser.wire.assembly import Assembler
+from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Header, Progress, payload_length, split
 
 FRAME_OVERHEAD = 9 + 33

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from p2pser.errors import ConfigError, LocalProtocolError
+from p2pser.base.errors import ConfigError, LocalProtocolError
 
 
 class State(Enum):

@@ -9,18 +9,18 @@ from queue import Empty
 import torch
 from torch import Tensor
 
-from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
-from p2pser.gossip.sharing import Parts
+from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import Exchange, Fate, Outcome
-from p2pser.network.hello import Hello
-from p2pser.network.links import Links
+from p2pser.network.io import Links
 from p2pser.topology.mixing import self_weight, weight
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
+from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Header, Phase, Progress
 
 COMPANY = 3.0

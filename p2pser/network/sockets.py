@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from p2pser.errors import ConfigError
+from p2pser.base.errors import ConfigError
 from p2pser.network.keys import KeyPair
 from p2pser.wire.messages import MAX_FRAME
 

@@ -8,9 +8,9 @@ from queue import Empty
 from typing import Any
 
 from p2pser.network import events
-from p2pser.network.links import Links
+from p2pser.network.io import Links
 from p2pser.peer.identity import identify
-from p2pser.peer.runtime import Peer
+from p2pser.peer.process import Peer
 
 PINGS = 5
 """PINGs one after the other; the shortest round-trip time counts."""

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
+from p2pser.base.atomic import read_json, write_json
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.models.widths import widths
-from p2pser.peer.files import read_json, write_json
 from p2pser.topology.spec import Topology
 
 RUN = "run.json"

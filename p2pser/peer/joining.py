@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import msgpack
 from torch import Tensor
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer.setup import RollCall
+from p2pser.run.setup import RollCall
 from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.messages import Header
 

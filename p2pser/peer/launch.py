@@ -22,8 +22,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any
 
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, P2PSERError
 from p2pser.topology.spec import Topology
 
 PRELOAD = "p2pser.peer.preload"
@@ -133,7 +133,7 @@ def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Conne
     """A child process's work."""
     _die_with_parent()
     threading.Thread(target=_die_with_launcher, args=(pipe.fileno(),), name="p2pser-lifeline", daemon=True).start()
-    from p2pser.peer.runtime import Peer
+    from p2pser.peer.process import Peer
 
     def tell(record: dict[str, Any]) -> None:
         try:

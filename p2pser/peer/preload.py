@@ -14,6 +14,8 @@ import safetensors.numpy
 import torch
 import zmq
 
+import p2pser.corpora.synthetic
+import p2pser.features.extractor
 import p2pser.models.cnn1d
 import p2pser.models.cnn1d_shallow
 import p2pser.models.cnn2d
@@ -21,9 +23,7 @@ import p2pser.models.crnn
 import p2pser.models.gru
 import p2pser.models.lstm
 import p2pser.models.mlp
-import p2pser.peer.runtime
-import p2pser.speech.extractor
-import p2pser.speech.synthetic
+import p2pser.peer.process
 import p2pser.topology.spec
 
 __all__ = ["encodings", "msgpack", "numpy", "p2pser", "safetensors", "torch", "zmq"]

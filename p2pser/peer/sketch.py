@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2pser import seeding
+from p2pser.base import seeding
 
 if TYPE_CHECKING:  # the launcher, which only compares sketches, does without torch
     from torch import Tensor

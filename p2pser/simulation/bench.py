@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser import models
+from p2pser.base.errors import CorpusError
 from p2pser.config import Config, TrainingSettings
-from p2pser.errors import CorpusError
-from p2pser.learning.answers import Answers
-from p2pser.learning.census import Census
-from p2pser.learning.inference import logits
-from p2pser.learning.inside import Inside
-from p2pser.learning.learner import Learner, LocalWork
-from p2pser.learning.local import learner
-from p2pser.learning.metrics import Predictions
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.outputs import Answers
+from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
+from p2pser.features.normalisation import Statistics
+from p2pser.models.inference import logits
 from p2pser.models.nested import nest
 from p2pser.models.widths import width_of
-from p2pser.speech.federation import Examples, Federation, normalised, normalised_copies
-from p2pser.speech.normalise import Statistics
+from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.local_work import learner
+from p2pser.training.subnetwork import Inside
+from p2pser.training.target_statistics import Census
 
 
 class Bench:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from p2pser import seeding
-from p2pser.errors import ConfigError, nearest
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError, nearest
 from p2pser.topology.spec import Topology
 
 

@@ -11,31 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, P2PSERError
+from p2pser.features.federation import Federation
+from p2pser.features.normalisation import Statistics, from_sums
+from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem, no_consensus
+from p2pser.gossip.agreement.flood import agree_on_cuts
+from p2pser.gossip.agreement.statistics import statistics as gossip_statistics
 from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.algorithms.overlap import Overlap
 from p2pser.gossip.asynchronous import Asynchronous
 from p2pser.gossip.attacks import Attack, Hostile
-from p2pser.gossip.consensus import Consensus, consensus, living_slem, no_consensus
-from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.overlap import Overlap
-from p2pser.gossip.run import run
-from p2pser.gossip.sharing import parts_of
-from p2pser.gossip.statistics import statistics as gossip_statistics
-from p2pser.gossip.table import algorithm, check
-from p2pser.learning.census import Census, census_sums, columns, read_census
-from p2pser.learning.learner import LocalWork
-from p2pser.learning.personal import fine_tuned
+from p2pser.gossip.partial import parts_of
+from p2pser.gossip.registry import algorithm, check
 from p2pser.models.xgb import sized
+from p2pser.run.rounds import run
 from p2pser.simulation.bench import Bench
 from p2pser.simulation.clock import Clock, synchronous
 from p2pser.simulation.events import Events, total
-from p2pser.simulation.measured import History, Round, Run, distance
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.speech.federation import Federation
-from p2pser.speech.normalise import Statistics, from_sums
+from p2pser.simulation.results import History, Round, Run, distance
 from p2pser.topology.spec import Topology
+from p2pser.training.fine_tuning import fine_tuned
+from p2pser.training.learner import LocalWork
+from p2pser.training.target_statistics import Census, census_sums, columns, read_census
 
 SETUP = -1
 """The round of the statistics; the cut edges are flooded in round R, the final consensus is in round R + 1."""

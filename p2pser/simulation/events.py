@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser import seeding
-from p2pser.errors import LocalProtocolError
+from p2pser.base import seeding
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, Staleness
 from p2pser.simulation.clock import Clock

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser import seeding
-from p2pser.errors import LocalProtocolError
+from p2pser.base import seeding
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Late, Outbox, Step, mix_by_flows
-from p2pser.gossip.sharing import Parts
+from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology

@@ -8,10 +8,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from p2pser.errors import TopologyError, nearest
+from p2pser.base.errors import TopologyError, nearest
 from p2pser.topology import graphs, mixing, spectral
 from p2pser.topology.families import SCHEDULES
-from p2pser.topology.form import GraphForm, HandWeights
+from p2pser.topology.file_format import GraphForm, HandWeights
 from p2pser.topology.kinds import MAX_PEERS
 from p2pser.topology.schedule import Schedule, Static
 

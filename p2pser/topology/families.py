@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from p2pser import seeding
-from p2pser.topology import base
+from p2pser.base import seeding
+from p2pser.topology import base_k as base
 from p2pser.topology.kinds import Kind, always, hops, power_of_two
 from p2pser.topology.schedule import Computed, Entry, Stochastic, dense
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import networkx as nx
 
-from p2pser import seeding
-from p2pser.errors import TopologyError, nearest
+from p2pser.base import seeding
+from p2pser.base.errors import TopologyError, nearest
 from p2pser.topology.families import SCHEDULES
 from p2pser.topology.kinds import CHOICES, KINDS, LIMITS, MAX_PEERS, Kind
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import networkx as nx
 import numpy as np
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology import spectral
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import networkx as nx
 import numpy as np
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology.mixing import by_hand
 
 Stochastic = Literal["doubly", "row", "column"]

@@ -31,9 +31,9 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from p2pser.errors import TopologyError, nearest
+from p2pser.base.errors import TopologyError, nearest
 from p2pser.topology import building, graphs, mixing
-from p2pser.topology.form import NOWHERE, FileForm, GraphForm, HandWeights, Loader, explain
+from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, Loader, explain
 from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 

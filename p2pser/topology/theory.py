@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from p2pser import seeding
+from p2pser.base import seeding
 from p2pser.topology import families, spectral
 from p2pser.topology.schedule import Alternating
 from p2pser.topology.spec import Topology

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 
 WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
     "f4": (torch.float32, np.dtype("<f4")),

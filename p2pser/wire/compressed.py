@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pser.errors import ConfigError, nearest
+from p2pser.base.errors import ConfigError, nearest
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.low_rank import LowRank
 from p2pser.wire.quantised import QSGD, EightBit, Sign

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser import seeding
-from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.wire.bits import Buffer
 from p2pser.wire.codec import Form, flat
 

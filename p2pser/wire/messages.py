@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
 
-from p2pser.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
 MAJOR = 1
 """Version of the protocol: peers with another one are refused."""

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pser import seeding
-from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.wire.bits import Buffer, index_bytes, pack_indices, unpack_indices
 from p2pser.wire.codec import Form, flat
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError
 from p2pser.cli.algorithms import algorithms
-from p2pser.errors import ConfigError
-from p2pser.gossip.table import ALGORITHMS
+from p2pser.gossip.registry import ALGORITHMS
 
 
 def test_all_are_listed_with_their_hyper_parameters() -> None:

@@ -13,14 +13,14 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from p2pser.base.errors import CorpusError
 from p2pser.cli.corpus import corpus
-from p2pser.errors import CorpusError
-from p2pser.speech import synthetic
-from p2pser.speech.corpora import NAMES
-from p2pser.speech.emotions import canonical
-from p2pser.speech.fetch.download import Item
-from p2pser.speech.fetch.sources import Zenodo
-from p2pser.speech.manifest import Corpus, read_manifest
+from p2pser.corpora import synthetic
+from p2pser.corpora.adapters import NAMES
+from p2pser.corpora.emotions import canonical
+from p2pser.corpora.fetch.download import Item
+from p2pser.corpora.fetch.sources import Zenodo
+from p2pser.corpora.manifest import Corpus, read_manifest
 
 
 def run(*arguments: str) -> Result:
@@ -182,7 +182,7 @@ def test_fetch_asks_downloads_and_scans(tmp_path: Path, monkeypatch: pytest.Monk
         return "0" * 64
 
     monkeypatch.setattr(Zenodo, "items", listed)
-    monkeypatch.setattr("p2pser.speech.fetch.download", deliver)
+    monkeypatch.setattr("p2pser.corpora.fetch.download", deliver)
     command = ["fetch", "ravdess", "--out", str(tmp_path / "r")]
     for answer in ("n\n", ""):
         refused = CliRunner().invoke(corpus, command, input=answer)

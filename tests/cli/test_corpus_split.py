@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, CorpusError
 from p2pser.cli.common import which_corpus
 from p2pser.cli.corpus import corpus
-from p2pser.errors import ConfigError, CorpusError
 
 
 @pytest.fixture

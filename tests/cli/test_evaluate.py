@@ -13,18 +13,19 @@ from click.testing import CliRunner, Result
 
 import p2pser
 from p2pser import models
+from p2pser.base.errors import CorpusError, ModelError
 from p2pser.cli.evaluate import evaluate
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.errors import CorpusError, ModelError
-from p2pser.learning.concordance import Ratings
-from p2pser.learning.evaluation import calibrate
-from p2pser.learning.inference import logits
-from p2pser.learning.report import Report
+from p2pser.corpora import adapters as corpora
+from p2pser.evaluation.concordance import Ratings
+from p2pser.evaluation.report import Report
+from p2pser.experiments.model_evaluation import calibrate
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
+from p2pser.models.inference import logits
 from p2pser.models.rows import Schema
-from p2pser.speech import corpora, features
-from p2pser.speech.normalise import statistics
 
 SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
 LABELS = ("anger", "sadness")

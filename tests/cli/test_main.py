@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser import __version__
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.cli import main as main_module
 from p2pser.cli.main import COMMANDS, cli, main
-from p2pser.errors import ConfigError, P2PSERError
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]

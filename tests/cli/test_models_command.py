@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.cli.models import models
-from p2pser.errors import ConfigError, ModelError
 from p2pser.models import FAMILIES
 
 

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.peer import peer
-from p2pser.errors import ConfigError, TopologyError
 from p2pser.peer.launch import free_base_port
 
 PATIENCE = 50

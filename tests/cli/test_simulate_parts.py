@@ -11,10 +11,10 @@ import soundfile
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
+from p2pser.base.errors import ConfigError
 from p2pser.cli.simulate import simulate
-from p2pser.errors import ConfigError
 from p2pser.experiments.demo import model_distance
-from p2pser.learning.predictor import load
+from p2pser.inference.predictor import load
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.figure import Figure
 
+from p2pser.base.errors import TopologyError
 from p2pser.cli.topology import topology as command
-from p2pser.errors import TopologyError
-from p2pser.topology.plot import draw, draw_on, draw_side_by_side, panels, title
+from p2pser.topology.drawing import draw, draw_on, draw_side_by_side, panels, title
 from p2pser.topology.spec import load
 
 

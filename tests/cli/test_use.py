@@ -16,11 +16,11 @@ from p2pser import models
 from p2pser.cli.listen import listen
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
-from p2pser.speech import features
-from p2pser.speech.normalise import Statistics
 
 RATE = 16000
 SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)

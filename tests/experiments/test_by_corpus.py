@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.cli.simulate import simulate
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Corpus, Part
+from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments.by_corpus import of_corpus, uar_by_corpus
-from p2pser.learning.metrics import Predictions
-from p2pser.speech.federation import Examples, Federation
-from p2pser.speech.folds import Split
-from p2pser.speech.manifest import Corpus, Part
+from p2pser.features.federation import Examples, Federation
 
 PATHS = ("a/1.wav", "b/1.wav", "a/2.wav", "b/2.wav")
 

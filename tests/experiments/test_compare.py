@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.compare import compare as command
 from p2pser.cli.simulate import simulate
 from p2pser.config import Config
-from p2pser.errors import ConfigError, TopologyError
-from p2pser.experiments import compare, tables
+from p2pser.experiments import compare
+from p2pser.experiments.report import comparison as tables
 from p2pser.models.directory import read_card
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",

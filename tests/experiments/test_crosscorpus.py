@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError
 from p2pser.cli.crosscorpus import crosscorpus as command
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.experiments import compare, crosscorpus
 from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED
 

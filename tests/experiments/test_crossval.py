@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.cli.crossval import crossval as command
 from p2pser.config import BY_MODEL, Config
-from p2pser.errors import ConfigError, ModelError
-from p2pser.experiments import compare, crossval, crossval_text, tables
-from p2pser.learning import calibration, metrics
+from p2pser.evaluation import calibration, metrics
+from p2pser.experiments import compare, crossval
+from p2pser.experiments.report import comparison as tables
+from p2pser.experiments.report import crossval as crossval_text
 
 PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]

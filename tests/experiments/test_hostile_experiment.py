@@ -8,12 +8,12 @@ import networkx as nx
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.simulate import simulate
 from p2pser.config import Config
-from p2pser.errors import ConfigError, TopologyError
 from p2pser.experiments import hostile
 from p2pser.experiments.hostile import Outcome, measure, place, table
-from p2pser.speech.federation import federate
+from p2pser.features.federation import federate
 from p2pser.topology.spec import load, parse
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",

@@ -8,12 +8,12 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Corpus
 from p2pser.experiments import personal
-from p2pser.speech.federation import Examples, Federation
-from p2pser.speech.folds import Split
-from p2pser.speech.manifest import Corpus
+from p2pser.features.federation import Examples, Federation
 from p2pser.topology.spec import Topology
 
 LABELS = ("anger", "joy", "sadness")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pser.errors import ConfigError, P2PSERError
-from p2pser.experiments.pictures import confusion_picture, reliability_picture
-from p2pser.learning.calibration import reliability
+from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.evaluation.calibration import reliability
+from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
 
 
 def test_confusion_matrices_side_by_side(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pser.experiments import plots
+from p2pser.experiments.report import runs as plots
 from p2pser.topology import spec
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spectral import slem

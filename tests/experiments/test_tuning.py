@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
+from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import compare, tuning
-from p2pser.learning.metrics import Predictions
-from p2pser.speech.federation import Examples, Federation, federate
+from p2pser.features.federation import Examples, Federation, federate
 from p2pser.topology import spec
 
 

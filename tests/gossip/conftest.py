@@ -16,8 +16,8 @@ import torch
 
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
-from p2pser.gossip.run import run
-from p2pser.peer import checkpoint
+from p2pser.run import checkpoint
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError
-from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.adpsgd import ADPSGD
 from p2pser.gossip.asynchronous import KINDS, Kind, Message, Node, Place, received, staleness
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.table import algorithm
-from p2pser.peer import checkpoint
+from p2pser.gossip.registry import algorithm
+from p2pser.run import checkpoint
 from p2pser.topology.spec import Topology
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Progress

@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
 from p2pser.gossip.mixer import Outbox, Step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm, check
-from p2pser.peer import checkpoint
+from p2pser.gossip.registry import algorithm, check
+from p2pser.run import checkpoint
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
 

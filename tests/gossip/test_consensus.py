@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pser.errors import RemoteProtocolError
-from p2pser.gossip.agreement import Trailer, decode_trailer, encode_trailer
-from p2pser.gossip.consensus import chebyshev, consensus, living_slem, relative_norm
-from p2pser.gossip.flood import edges_of
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.agreement.consensus import chebyshev, consensus, living_slem, relative_norm
+from p2pser.gossip.agreement.flood import edges_of
+from p2pser.gossip.agreement.stopping import Trailer, decode_trailer, encode_trailer
 from p2pser.gossip.mixer import Step
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Late, Outbox, Step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm
-from p2pser.gossip.wide import mix_together, part_of
+from p2pser.gossip.registry import algorithm
+from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import parse

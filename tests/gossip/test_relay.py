@@ -6,13 +6,13 @@ import networkx as nx
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.relay import spanning_tree
 from p2pser.gossip.mixer import Inbox, Step
-from p2pser.gossip.relay import spanning_tree
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm, check
+from p2pser.gossip.registry import algorithm, check
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
 

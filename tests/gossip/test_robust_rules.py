@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.robust_rules import ordered
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.mixer import Late, Outbox, Step
+from p2pser.gossip.registry import algorithm, check
 from p2pser.gossip.robust import Heard
-from p2pser.gossip.robust_rules import ordered
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm, check
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
 

@@ -9,14 +9,14 @@ import networkx as nx
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.gossip.fedopt import DEFAULTS
+from p2pser.gossip.algorithms.fedopt import DEFAULTS
 from p2pser.gossip.mixer import Inbox, Step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import ALGORITHMS, algorithm, check
-from p2pser.peer import checkpoint
+from p2pser.gossip.registry import ALGORITHMS, algorithm, check
+from p2pser.run import checkpoint
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology
 

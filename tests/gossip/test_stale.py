@@ -6,13 +6,13 @@ import networkx as nx
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Kind, Message, Node, Place, staleness
-from p2pser.gossip.stale import StaleGossip
-from p2pser.gossip.table import algorithm
-from p2pser.peer import checkpoint
+from p2pser.gossip.registry import algorithm
+from p2pser.run import checkpoint
 from p2pser.topology.spec import Topology
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.gossip.consensus import living_slem
-from p2pser.gossip.statistics import relative_sums, statistics
+from p2pser.gossip.agreement.consensus import living_slem
+from p2pser.gossip.agreement.statistics import relative_sums, statistics
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology
 

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
-from p2pser.errors import ConfigError, RemoteProtocolError
+from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.forest import Forest
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm, check
+from p2pser.gossip.registry import algorithm, check
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import load, parse
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from p2pser import models
+from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ModelError
 from p2pser.models.rows import Schema
 
 

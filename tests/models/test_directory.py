@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from p2pser import models
+from p2pser.base.errors import ModelError
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.errors import ModelError
+from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
-from p2pser.speech.normalise import Statistics
 
 LABELS = ("anger", "neutral", "Überraschung")
 CARD = Card(

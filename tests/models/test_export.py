@@ -14,15 +14,15 @@ import torch
 from click.testing import CliRunner
 
 from p2pser import models
+from p2pser.base.errors import ModelError
 from p2pser.cli.export import export as command
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.errors import ModelError
-from p2pser.learning.predictor import Predictor, load
+from p2pser.features import kinds as features
+from p2pser.inference.predictor import Predictor, load
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.export import export
 from p2pser.models.rows import Schema
-from p2pser.speech import features
 
 LABELS = ("anger", "neutral", "sadness")
 VECTOR = FeatureSettings()
@@ -33,7 +33,7 @@ SIZES: dict[str, tuple[int, ...]] = {"mlp": (8,), "svm": (), "cnn2d": (4, 8), "g
 
 
 def made(name: str, settings: FeatureSettings, **card: Any) -> tuple[torch.nn.Module, Card]:
-    from p2pser.speech.normalise import Statistics
+    from p2pser.features.normalisation import Statistics
 
     shape = features.shape(settings)
     hidden = SIZES[name]

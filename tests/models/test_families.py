@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from p2pser import models
+from p2pser.base.errors import ModelError
 from p2pser.config import Config, FeatureSettings, ModelSettings, TrainingSettings
-from p2pser.errors import ModelError
-from p2pser.learning.learner import Learner, LocalWork
+from p2pser.features import kinds as features
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.recurrent import Attention, padding, steps
 from p2pser.models.rows import Schema
-from p2pser.speech import features
+from p2pser.training.learner import Learner, LocalWork
 
 BANDS, FRAMES, CLASSES = 6, 20, 3
 SIZES = {"mlp": (8,), "cnn1d-shallow": (8,), "cnn1d": (8, 12), "cnn2d": (4, 8), "crnn": (4, 8, 5), "gru": (5,),

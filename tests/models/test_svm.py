@@ -10,13 +10,13 @@ import torch
 from sklearn.svm import SVC, LinearSVC
 
 from p2pser import models
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import Config, ModelSettings
-from p2pser.errors import ConfigError, ModelError
-from p2pser.learning.census import Census
-from p2pser.learning.local import learner
+from p2pser.features.federation import Examples
 from p2pser.models.rows import Schema
 from p2pser.models.svm import SVM
-from p2pser.speech.federation import Examples
+from p2pser.training.local_work import learner
+from p2pser.training.target_statistics import Census
 
 
 def machine(inputs: int = 20, classes: int = 3, seed: int = 0, **settings: object) -> SVM:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from p2pser import models
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import ModelSettings
-from p2pser.errors import ConfigError, ModelError
 from p2pser.models.rows import Schema
 from p2pser.models.widths import NARROWED, held, of_width, only, units, widths
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from p2pser import models
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import AugmentSettings, Config, FeatureSettings, ModelSettings
-from p2pser.errors import ConfigError, ModelError
-from p2pser.learning.augment import Augmentation
-from p2pser.learning.boosting import TreeLearner, arrays
-from p2pser.learning.losses import Objective, Targets
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
 from p2pser.models.xgb import TreeEnsemble, numbers, sized
+from p2pser.training.augmentation import Augmentation
+from p2pser.training.boosting import TreeLearner, arrays
+from p2pser.training.losses import Objective, Targets
 
 xgboost = pytest.importorskip("xgboost", reason="the extra trees is not installed")
 

@@ -16,9 +16,9 @@ import pytest
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
-from p2pser.network.hello import Hello
+from p2pser.network.io import Links
 from p2pser.network.link import Neighbour
-from p2pser.network.links import Links
+from p2pser.wire.hello import Hello
 
 E = TypeVar("E")
 SECRET = b"s" * 32

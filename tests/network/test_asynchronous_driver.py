@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p2pser.errors import LocalProtocolError
-from p2pser.gossip.adpsgd import ADPSGD
+from p2pser.base.errors import LocalProtocolError
+from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.adpsgd import ADPSGD
+from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, received
-from p2pser.gossip.flood import agree_on_cuts
 from p2pser.gossip.mixer import Outbox, Step
-from p2pser.gossip.stale import StaleGossip
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.asynchronous import EARLY, PATIENCE, AsynchronousDriver

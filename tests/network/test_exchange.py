@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from p2pser.errors import LocalProtocolError
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
 from p2pser.network.exchange import AHEAD, MEMORY, Exchange, Fate, Outcome
 from p2pser.topology.mixing import metropolis, weight

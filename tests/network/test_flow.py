@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.network.flow import MAX_WINDOW, MIN_CHUNK, Receiver, Sender
 
 MBIT = 125_000.0

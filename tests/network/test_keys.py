@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zmq.utils import z85
 
+from p2pser.base.errors import ConfigError
 from p2pser.cli.main import cli
-from p2pser.errors import ConfigError
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair, Zap
 

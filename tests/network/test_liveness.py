@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import ConfigError, LocalProtocolError
+from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network.liveness import Alive, Dead, Event, Liveness, Ping, State, Suspect
 
 

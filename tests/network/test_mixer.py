@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p2pser.errors import LocalProtocolError, P2PSERError, RefusedError
-from p2pser.gossip.flood import flood
+from p2pser.base.errors import LocalProtocolError, P2PSERError, RefusedError
+from p2pser.gossip.agreement.flood import flood
 from p2pser.gossip.mixer import Mixer, Outbox, Step
-from p2pser.gossip.sharing import Parts
+from p2pser.gossip.partial import Parts
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import Fate

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from p2pser.gossip.mixer import Step
 from p2pser.network.exchange import MEMORY, Exchange, Fate
-from p2pser.peer.setup import lead
+from p2pser.run.setup import lead
 from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import Phase, Progress
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from p2pser.base.errors import CheckpointError, ConfigError
 from p2pser.config import Config
-from p2pser.errors import CheckpointError, ConfigError
 from p2pser.peer.folder import OURS, PeerFolder
 from p2pser.topology.spec import load
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import soundfile
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
-from p2pser.errors import ConfigError
 from p2pser.peer.launch import PORTS, LocalPeers, free_base_port
 from p2pser.topology.spec import load
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from p2pser.experiments import baselines
+from p2pser.features.federation import Examples, Federation
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import Examples, Federation
 
 MadeUp = Callable[..., tuple[Any, Any, Federation]]
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import ConfigError
+from p2pser.base.errors import ConfigError
+from p2pser.evaluation import metrics
 from p2pser.experiments.baselines import fedavg, local_only, pooled
-from p2pser.learning import metrics
+from p2pser.features.normalisation import from_sums, sums
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.measured import distance
 from p2pser.simulation.mixer import Faults
-from p2pser.speech.normalise import from_sums, sums
+from p2pser.simulation.results import distance
 
 
 def test_a_run_learns_and_ends_with_one_model(made_up):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import ConfigError, LocalProtocolError
-from p2pser.gossip.adpsgd import ADPSGD
+from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.adpsgd import ADPSGD
+from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
-from p2pser.gossip.stale import StaleGossip
 from p2pser.simulation.clock import Clock, preset, synchronous
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events

@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 import torch
 
-from p2pser.errors import ConfigError
+from p2pser.base.errors import ConfigError
 from p2pser.gossip.attacks import ATTACKS, Attack
 from p2pser.simulation.engine import simulate
 from p2pser.topology.spec import Topology

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import ConfigError, TopologyError
+from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.evaluation.metrics import uar_pooled
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.experiments.widths import ALONE, TOGETHER, WHOLE, among, measure, table, tabulate
 from p2pser.gossip.attacks import Attack
-from p2pser.learning.metrics import uar_pooled
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
 from p2pser.topology.spec import Topology, load

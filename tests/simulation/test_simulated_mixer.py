@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 import torch
 
-from p2pser.errors import LocalProtocolError
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Outbox, Step, mix_by_flows
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import LocalProtocolError, TopologyError
+from p2pser.base.errors import LocalProtocolError, TopologyError
 from p2pser.gossip.mixer import Outbox, Step, mix_by_flows
 from p2pser.simulation.mixer import KEPT, SETTLED_WITHIN, Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import ConfigError, P2PSERError
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
+from p2pser.features.federation import nothing
 from p2pser.gossip.algorithm import State
 from p2pser.simulation.bench import Bench
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import nothing
 from p2pser.topology.spec import Topology
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.errors import ConfigError
+from p2pser.base.errors import ConfigError
 from p2pser.experiments.baselines import fedavg, local_only, pooled, voting
 from p2pser.gossip.attacks import Attack
 from p2pser.simulation.engine import simulate

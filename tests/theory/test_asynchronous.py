@@ -10,10 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pser.gossip.adpsgd import ADPSGD
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.adpsgd import ADPSGD
+from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, Node, Place, staleness
-from p2pser.gossip.stale import StaleGossip
 from p2pser.simulation.clock import preset
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults

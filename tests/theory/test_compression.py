@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.choco import Choco, proven_step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm
+from p2pser.gossip.algorithms.choco import Choco, proven_step
+from p2pser.gossip.registry import algorithm
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
 

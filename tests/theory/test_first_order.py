@@ -8,8 +8,8 @@ import torch
 
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm
+from p2pser.gossip.registry import algorithm
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology, parse

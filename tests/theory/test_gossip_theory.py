@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.gossip.consensus import consensus, living_slem
+from p2pser.gossip.agreement.consensus import consensus, living_slem
 from p2pser.gossip.mixer import Step
 from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis

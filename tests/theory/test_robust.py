@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.algorithms.clipping import SelfCentredClipping
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
-from p2pser.gossip.clipping import SelfCentredClipping
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm
+from p2pser.gossip.registry import algorithm
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
 

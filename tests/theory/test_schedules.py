@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from p2pser.topology import base, theory
+from p2pser.topology import base_k as base
+from p2pser.topology import theory
 from p2pser.topology.families import Base, EpidemicLocal, EpidemicOracle, OnePeerExponential, OnePeerHypercube
 from p2pser.topology.schedule import Schedule
 from p2pser.topology.spec import load, parse

@@ -14,8 +14,8 @@ import torch
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.gossip.run import run
-from p2pser.gossip.table import algorithm, check
+from p2pser.gossip.registry import algorithm, check
+from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.gossip.consensus import consensus, living_slem
+from p2pser.gossip.agreement.consensus import consensus, living_slem
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.sharing import Parts
+from p2pser.gossip.partial import Parts
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology

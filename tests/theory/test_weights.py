@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology.graphs import build
 from p2pser.topology.kinds import KINDS
 from p2pser.topology.mixing import RULES, metropolis, self_weight, slow_weights, weight

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology.families import SCHEDULES, default_receivers
 from p2pser.topology.schedule import Static
 from p2pser.topology.spec import Topology, load, parse

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology.graphs import KINDS, build, checked, generators, is_random
 
 DIRECTED = {"directed-ring", "directed-exponential", "random-digraph"}

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from p2pser.base.errors import TopologyError
 from p2pser.cli.topology import topology as command
-from p2pser.errors import TopologyError
+from p2pser.topology.drawing import draw, draw_on, positions, title
 from p2pser.topology.kinds import KINDS
-from p2pser.topology.plot import draw, draw_on, positions, title
 from p2pser.topology.spec import load, parse, shipped
 from p2pser.topology.summary import diameter, summarise
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology.families import SCHEDULES
 from p2pser.topology.kinds import KINDS
 from p2pser.topology.spec import PeerEntry, Topology, load, parse, shipped

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pser.errors import TopologyError
+from p2pser.base.errors import TopologyError
 from p2pser.topology import mixing
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology, parse

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.assembly import MAX_DONE, Assembler
 from p2pser.wire.messages import Header, Kind, Progress, decode, split
 

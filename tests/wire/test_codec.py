@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.wire.codec import DENSE, Codec, codec
 
 DTYPES = {"f4": torch.float32, "f8": torch.float64}

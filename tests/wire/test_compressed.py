@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.wire.bits import index_bytes, low_bits, pack, pack_indices, packed_bytes, unpack, unpack_indices
 from p2pser.wire.codec import codec
 from p2pser.wire.compressed import COMPRESSORS, DECODERS, compressor

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 

@@ -15,11 +15,11 @@ import soundfile
 import torch
 
 from p2pser.config import Config
+from p2pser.features.federation import federate
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.telemetry import read
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import Topology
 
 RATE = 16000

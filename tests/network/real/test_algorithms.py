@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from p2pser.config import Config
+from p2pser.features.federation import federate
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous
-from p2pser.gossip.table import ALGORITHMS, algorithm
-from p2pser.peer.checkpoint import load as load_checkpoint
+from p2pser.gossip.registry import ALGORITHMS, algorithm
+from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import Topology, load, parse
 
 PEERS = 6

@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 
-from p2pser.peer.checkpoint import available
+from p2pser.features.federation import federate
 from p2pser.peer.telemetry import read
+from p2pser.run.checkpoint import available
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import load
 
 RING = load("ring", peers=4)
@@ -30,7 +30,7 @@ SLOW_PEER = """
 import sys
 import torch
 from p2pser.cli.main import main
-from p2pser.learning.learner import Learner
+from p2pser.training.learner import Learner
 
 extra, plain = int(sys.argv.pop(1)), Learner._gradients
 busy = torch.zeros(160, 160)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from p2pser.config import Config
-from p2pser.peer.checkpoint import load as load_checkpoint
+from p2pser.features.federation import federate
+from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import load
 
 PEERS, ROUNDS = 4, 6

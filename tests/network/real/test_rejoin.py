@@ -30,7 +30,7 @@ import contextlib
 import sys
 from pathlib import Path
 from p2pser.cli.main import main
-from p2pser.learning.learner import Learner
+from p2pser.training.learner import Learner
 
 folder, plain = Path(sys.argv.pop(1)), Learner._gradients
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from p2pser.peer.checkpoint import available
+from p2pser.features.federation import federate
+from p2pser.run.checkpoint import available
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import Topology, load, parse
 
 RING = load("ring", peers=6)

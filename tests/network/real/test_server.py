@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from p2pser.errors import P2PSERError
+from p2pser.base.errors import P2PSERError
 from p2pser.experiments import demo
-from p2pser.peer.checkpoint import available
+from p2pser.features.federation import federate
+from p2pser.run.checkpoint import available
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import load
 
 SERVER = load("server", peers=5)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from p2pser import config as settings
+from p2pser.corpora.partitioning import deal
+from p2pser.corpora.sites import write_sites
+from p2pser.features.federation import federate
 from p2pser.simulation.engine import simulate
-from p2pser.speech.dealing import deal
-from p2pser.speech.federation import federate
-from p2pser.speech.sites import write_sites
 from p2pser.topology.spec import Topology
 
 PEERS = 4

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from p2pser.features.federation import federate
 from p2pser.models.directory import read_card
 from p2pser.simulation.engine import simulate
-from p2pser.speech.federation import federate
 from p2pser.topology.spec import load
 
 PEERS = 3

@@ -1,0 +1,14 @@
+"""Everything that can be added to p2pser, by name: one registry per kind of thing.
+
+The registries stand here, below all rooms, so that settings are checked against the names without importing what the
+names stand for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pser.base.registry import Registry
+
+ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p2pser.gossip.algorithms")
+"""Subclasses of ``p2pser.Algorithm``, by the value of ``gossip.algorithm``."""

@@ -1,0 +1,30 @@
+"""The settings of how peers mix."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from p2pser.config.section import Section, shared
+
+
+class GossipSettings(Section):
+    """How peers mix."""
+
+    algorithm: str = shared("dfedavg", "gossip algorithm")
+    parameters: dict[str, float | int | str | bool] = shared(
+        {}, "the algorithm's own hyper-parameters, by name (p2pser algorithms lists them); the rest by default")
+    weighting: Literal["uniform", "clips"] = shared(
+        "uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
+    share: tuple[str, ...] = shared(("all",),
+        "which parameters are mixed, the others never leave their peer: all; body: all but the head (the last layer); "
+        "upper: all but the first layer; or patterns of their names, such as hidden.0.*,head.*", min_length=1)
+    consensus_tolerance: float = shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
+    max_consensus_exchanges: int = shared(2000, "exchanges after which the final consensus is given up", ge=1)
+
+    @field_validator("share", mode="before")
+    @classmethod
+    def _patterns(cls, share: Any) -> Any:
+        """Read one word, or patterns with commas between them."""
+        return tuple(part.strip() for part in share.split(",")) if isinstance(share, str) else share

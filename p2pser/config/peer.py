@@ -1,0 +1,17 @@
+"""The settings of what a peer writes, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from p2pser.config.section import Section
+
+
+class PeerSettings(Section):
+    """What a peer process writes, and where."""
+
+    out: Path = Field(Path("runs"), description="folder of runs; a peer writes OUT/NAME/peer-ID/")
+    checkpoint_every: int = Field(5, ge=1, description="rounds between two checkpoints")
+    evaluate_every: int = Field(1, ge=1, description="rounds between two evaluations on the held-out speakers")

@@ -1,0 +1,1 @@
+"""Recordings with labels: adapters, manifests, folds, partitions, downloads and the synthetic corpus."""

@@ -1,0 +1,151 @@
+"""Which files of a folder are taken for recordings, the tables beside them, and adapters' common end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+from p2pser.base.errors import CorpusError
+from p2pser.corpora.manifest import Clip, relative
+
+EXTENSIONS = frozenset({
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
+    ".sph", ".nist", ".voc",
+})
+"""Extensions of files that are taken for recordings (in lower case)."""
+
+LOSSY = frozenset({".mp3", ".ogg", ".oga", ".opus"})
+"""Extensions of recordings that give way to another copy of the same clip."""
+
+
+def recordings(data: Path) -> list[Path]:
+    """Return the files below ``data`` with a recording's extension, sorted by their path below it.
+
+    Hidden files and folders and ``__MACOSX`` are skipped; links to folders are followed, each folder once.
+    Raises CorpusError where the folder is missing, cannot be read or holds no recording.
+    """
+    found = files_below(data, EXTENSIONS)
+    if not found:
+        raise CorpusError(f"the folder {data} holds no recordings (.wav, .flac, .mp3, ...)")
+    return found
+
+
+def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
+    """Return the files below ``data`` with one of these extensions (lower case), as ``recordings`` does.
+
+    Raises CorpusError where the folder is missing or cannot be read.
+    """
+    if not data.is_dir():
+        raise CorpusError(f"there is no folder {data}" if not data.exists() else f"{data} is not a folder")
+    found: list[Path] = []
+    visited: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+    for place, folders, files in os.walk(data, followlinks=True, onerror=refuse):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        found += [Path(place, name) for name in files
+                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions]
+    return sorted(found, key=lambda path: relative(path, data))
+
+
+def by_names(
+    data: Path,
+    parse: Callable[[Path], Clip | str],
+    what: str,
+    key: Callable[[Clip], Hashable] = lambda clip: clip.path.stem,
+) -> tuple[list[Clip], list[tuple[Path, str]]]:
+    """Return the clips whose file names ``parse`` understands, and the others with its reason.
+
+    Some archives hold every clip twice: a second one with the same ``key`` (by default the stem, which names a clip of
+    most corpora) is left out, one that is lossily compressed rather than one that is not. Raises CorpusError where no
+    name is understood; ``what`` names the corpus and its pattern.
+    """
+    clips: dict[Hashable, Clip] = {}
+    left_out: list[tuple[Path, str]] = []
+    for path in sorted(recordings(data), key=lambda path: path.suffix.lower() in LOSSY):
+        clip = parse(path)
+        if isinstance(clip, str):
+            left_out.append((path, clip))
+        elif (first := clips.setdefault(key(clip), clip)) is not clip:
+            left_out.append((path, f"a second copy of {relative(first.path, data)}"))
+    if not clips:
+        raise CorpusError(f"none of the {len(left_out)} recordings in {data} is {what}"
+                          + _only_reason([reason for _, reason in left_out]))
+    return list(clips.values()), left_out
+
+
+def _only_reason(reasons: list[str]) -> str:
+    return f": {reasons[0]}" if len(set(reasons)) == 1 and not reasons[0].startswith("not named") else ""
+
+
+def counted(clips: int, whole: int) -> str:
+    """Return how much of a corpus is there: ``"2800 clips"``, or ``"12 of 2800 clips"``.
+
+    It is the version of corpora that have no other.
+    """
+    return f"{clips} clips" if clips == whole else f"{clips} of {whole} clips"
+
+
+def beside(data: Path, name: str) -> Path | None:
+    """Return the file ``name`` (with forward slashes where it has folders) in ``data``, below it or next to it.
+
+    A user's folder may be the corpus's, or the one inside it that holds the recordings.
+    """
+    for place in (data / name, data.parent / name):
+        if place.is_file():
+            return place
+    below = (path for path in files_below(data, frozenset({Path(name).suffix.lower()}))
+             if path.as_posix().endswith(f"/{name}"))
+    return next(below, None)
+
+
+def text_of(path: Path) -> str:
+    """Return a text file's content: UTF-8 with or without a mark, UTF-16 with one, else Latin-1.
+
+    Raises CorpusError where it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def read_table(path: Path, needed: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a table with a header, as mappings from the header's names in lower case.
+
+    Raises CorpusError where it cannot be read or lacks one of the columns ``needed`` (in lower case).
+    """
+    reader = csv.reader(io.StringIO(text_of(path), newline=""), delimiter=delimiter)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        rows = [dict(zip(header, (value.strip() for value in row))) for row in reader if any(row)]
+    except csv.Error as error:
+        raise CorpusError(f"line {reader.line_num} of {path} is not CSV: {error}") from None
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise CorpusError(f"{path} has no column {missing[0]!r}: is it the corpus's own table?")
+    return [row for row in rows if all(name in row for name in needed)]
+
+
+def audformat_genders(data: Path) -> dict[str, str]:
+    """Return each speaker's gender (f, m) from the table that corpora published with audformat have; else nothing."""
+    table = beside(data, "db.speaker.csv")
+    rows = read_table(table, ("speaker",)) if table else []
+    said = {row["speaker"]: row.get("gender", row.get("sex", "")).lower()[:1] for row in rows}
+    return {speaker: gender for speaker, gender in said.items() if gender in ("f", "m")}

@@ -1,0 +1,79 @@
+"""Several corpora in one, so that peers with different ones train together: speakers and paths are told apart by the
+corpus's name, emotions that mean the same are merged where that was asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from p2pser.base.errors import CorpusError
+from p2pser.config import CorpusSettings
+from p2pser.corpora import adapters as corpora
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.corpora.labels import merged
+from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, Part
+
+
+def load(settings: CorpusSettings) -> Corpus:
+    """Return all recordings of a run: its corpus, or its corpora in one, with emotions merged by ``corpus.map``.
+
+    Raises CorpusError, ConfigError where a corpus cannot be read, two have the same name, or the settings do not fit.
+    """
+    found = [corpora.load(name, data, seed=settings.seed) for name, data in settings.parts()]
+    whole = found[0] if len(found) == 1 else combine(found)
+    return merged(whole, settings.map, all_known=settings.partition != "own")
+
+
+def combine(found: Sequence[Corpus]) -> Corpus:
+    """Return several corpora as one: ``A+B``, sorted by name, in whatever order they are given.
+
+    A clip's ``corpus`` is its corpus's name, and its speaker is ``CORPUS/SPEAKER``, so that speakers never collide; an
+    unknown speaker stays unknown. Dimensions are brought to -1 to 1 from each corpus's own scale. By default each is
+    split its own way, and all are scaled by speakers' statistics where all name their speakers. It is synthetic where
+    all are. Raises CorpusError where two have the same name.
+    """
+    ordered = sorted(found, key=lambda corpus: corpus.name)
+    names = [corpus.name for corpus in ordered]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CorpusError(f"two of the corpora are called {twice!r}, so that their speakers would be mixed up: give "
+                          "their folders or manifests different names")
+    named = all(corpus.default_normalise == "speaker" for corpus in ordered)
+    return Corpus(
+        name="+".join(names),
+        version=", ".join(f"{corpus.name} {corpus.version}".strip() for corpus in ordered),
+        clips=tuple(_of(corpus, clip) for corpus in ordered for clip in corpus.clips),
+        left_out=tuple(item for corpus in ordered for item in corpus.left_out),
+        synthetic=all(corpus.synthetic for corpus in ordered),
+        default_split="each",
+        default_normalise="speaker" if named else "global",
+        notes=tuple(f"{corpus.name}: {note}" for corpus in ordered for note in corpus.notes),
+        parts=tuple(Part(corpus.name, corpus.version, corpus.synthetic, corpus.default_split, corpus.root)
+                    for corpus in ordered),
+    )
+
+
+def _of(corpus: Corpus, clip: Clip) -> Clip:
+    speaker = clip.speaker if clip.speaker in ("", UNKNOWN) else f"{corpus.name}/{clip.speaker}"
+    return dataclasses.replace(scaled(clip, corpus.scale), speaker=speaker, corpus=corpus.name)
+
+
+def scaled(clip: Clip, scale: tuple[float, float]) -> Clip:
+    """Return the clip with its dimensions brought from ``scale`` (lowest, highest) to -1 to 1."""
+    if scale == (-1.0, 1.0):
+        return clip
+    low, high = scale
+    known = {name: value for name in DIMENSIONS if (value := getattr(clip, name)) is not None}
+    return dataclasses.replace(
+        clip, **{name: 2.0 * (value - low) / (high - low) - 1.0 for name, value in known.items()})
+
+
+def alone(corpus: Corpus, part: Part) -> tuple[Corpus, list[int]]:
+    """Return one of several corpora by itself, its speakers called as there, and its clips' places in the whole."""
+    places = [place for place, clip in enumerate(corpus.clips) if clip.corpus == part.name]
+    clips = (corpus.clips[place] for place in places)
+    own = tuple(dataclasses.replace(clip, speaker=clip.speaker.removeprefix(f"{part.name}/"), corpus="")
+                for clip in clips)
+    return Corpus(part.name, part.version, own, synthetic=part.synthetic, default_split=part.default_split,
+                  root=part.root), places

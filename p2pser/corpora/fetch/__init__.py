@@ -1,0 +1,178 @@
+"""Corpora from the network: what may be downloaded freely, whole, unpacked, and noted where it came from."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pser.base.errors import CorpusError
+from p2pser.corpora.adapters import ADAPTERS
+from p2pser.corpora.adapters.files import EXTENSIONS, files_below
+from p2pser.corpora.fetch.archives import unpack
+from p2pser.corpora.fetch.download import WAITS, Item, download
+from p2pser.corpora.fetch.sources import SOURCES, GitHub, Source
+
+RECORD = "fetched.json"
+"""The file in a corpus's folder that says which files it was made of, with their digests."""
+
+AT_ONCE = 8
+"""How many small files are on their way at a time."""
+
+_ARCHIVES = ".archives"  # hidden: what looks for recordings does not look there
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was fetched: where from, its name, its size [B], its SHA-256, and the checksum that its publisher
+    says and that it was found to have ("": none was published)."""
+
+    url: str
+    name: str
+    size: int
+    sha256: str
+    published: str = ""
+
+
+def source_of(name: str, edition: str = "") -> Source:
+    """Return where a corpus, or its ``edition`` (EMO-DB's 2.0), is to be had.
+
+    Raises CorpusError where it is not to be downloaded freely, saying whom to ask.
+    """
+    wanted = f"{name}:{edition}" if edition else name
+    if wanted in SOURCES:
+        return SOURCES[wanted]
+    base = name.partition(":")[0]
+    if base not in ADAPTERS:
+        free = ", ".join(key for key in SOURCES if ":" not in key)
+        raise CorpusError(f"there is no corpus {name!r} to fetch; these can be fetched: {free}")
+    about = ADAPTERS[base].ABOUT
+    if base in SOURCES:
+        others = ", ".join(key for key in SOURCES if key.partition(":")[0] == base)
+        raise CorpusError(f"there is no {wanted} to fetch: {others} can be fetched")
+    raise CorpusError(f"{about.title} is not downloaded from here (licence: {about.licence}): get it from "
+                      f"{about.source}, then look at it with p2pser corpus scan FOLDER --corpus {base}")
+
+
+def fetch(
+    source: Source,
+    folder: Path,
+    *,
+    items: list[Item] | None = None,
+    mirror: str = "",
+    keep: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+    waits: tuple[float, ...] = WAITS,
+) -> list[Fetched]:
+    """Fetch a corpus into ``folder`` and return its files.
+
+    What has been fetched before, by ``RECORD``, is not fetched again; what was cut off goes on. Archives are unpacked
+    and removed (``keep``: not), git-LFS pointers replaced by what they stand for. ``items`` are the source's, where
+    the caller has listed them. ``mirror`` is an address that has the publisher's paths. ``progress`` is told the bytes
+    as they come, from several threads.
+
+    Raises CorpusError, one sentence, where something cannot be had or is not what was published.
+    """
+    items = source.items(mirror, waits) if items is None else items
+    before = _record(folder)
+    done = dict(before)
+    stopped = threading.Event()
+    unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
+    lock = threading.Lock()
+
+    def told(count: int) -> None:
+        if stopped.is_set():
+            raise CorpusError("stopped, as another file failed or the user wished")
+        progress(count)
+
+    def get(item: Item, target: Path) -> str:
+        return download(item, target, progress=told, waits=waits, pause=stopped.wait)
+
+    def one(item: Item) -> None:
+        archive = item.name.lower().endswith(".zip")
+        target = folder / _ARCHIVES / item.name if archive else folder / item.name
+        known = before.get(item.name)
+        if known and _same(item, known) and (unpacked if archive else target.is_file()):
+            progress(known.size)
+            return
+        sha256 = get(item, target)
+        size = target.stat().st_size
+        if archive:
+            repository = isinstance(source, GitHub)
+            unpack(target, folder, members=source.files if repository else "", strip=1 if repository else 0)
+            if not keep:
+                target.unlink()
+        with lock:
+            done[item.name] = Fetched(item.url, item.name, size, sha256, item.checksum)
+
+    try:
+        _all(one, items, stopped)
+        if isinstance(source, GitHub):
+            _all(lambda item: get(item, folder / item.name), _pointed(source, folder, mirror), stopped)
+    finally:
+        if done != before:
+            _write_record(folder, done.values())
+    if not keep and (folder / _ARCHIVES).is_dir() and not any((folder / _ARCHIVES).iterdir()):
+        (folder / _ARCHIVES).rmdir()
+    return [done[item.name] for item in items]
+
+
+def _all(work: Callable[[Item], object], items: Iterable[Item], stopped: threading.Event) -> None:
+    """Do the work on all items, several at a time; after a failure (or Ctrl-C) the others stop where they are."""
+
+    def one(item: Item) -> None:
+        if not stopped.is_set():
+            work(item)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(one, item) for item in items]
+        try:
+            for future in as_completed(waiting):
+                future.result()
+        except BaseException:
+            stopped.set()
+            raise
+
+
+def _pointed(source: GitHub, folder: Path, mirror: str) -> list[Item]:
+    """Return what the git-LFS pointers below ``folder`` stand for: their digests are in the repository."""
+    items = []
+    for path in files_below(folder, EXTENSIONS):
+        with path.open("rb") as file:
+            head = file.read(512)
+        if head.startswith(_POINTER):
+            items.append(source.lfs_item(path.relative_to(folder).as_posix(), head.decode("ascii", "replace"), mirror))
+    return items
+
+
+def _same(item: Item, known: Fetched) -> bool:
+    """Return whether what was fetched is still what is listed; an archive without checksum is taken for the same."""
+    if item.checksum.startswith("sha256:"):
+        return item.checksum == f"sha256:{known.sha256}"
+    return item.url == known.url and item.size in (None, known.size)
+
+
+def _record(folder: Path) -> dict[str, Fetched]:
+    try:
+        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return {file["name"]: Fetched(**file) for file in listed}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CorpusError(f"{folder / RECORD} is not the record of what was fetched: remove it, and all is fetched "
+                          "again") from None
+
+
+def _write_record(folder: Path, files: Iterable[Fetched]) -> None:
+    document = {"files": [vars(file) for file in sorted(files, key=lambda file: file.name)]}
+    part = folder / f".{RECORD}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        part.replace(folder / RECORD)
+    except OSError as error:
+        raise CorpusError(f"cannot write {folder / RECORD}: {error.strerror}") from None

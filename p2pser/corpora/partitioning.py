@@ -1,0 +1,151 @@
+"""From a run's settings to who holds which clips: labels, fold, each peer's share. No recording is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2pser.base.errors import CorpusError, nearest
+from p2pser.config import Config
+from p2pser.corpora import combined as several
+from p2pser.corpora import targets
+from p2pser.corpora.folds import Split, folds, partition
+from p2pser.corpora.labels import choose_labels, label_notes, with_labels
+from p2pser.corpora.manifest import Corpus
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """A fold, dealt over peers; fields as of ``federation.Federation``. ``corpus`` holds the clips that can teach."""
+
+    corpus: Corpus
+    labels: tuple[str, ...]
+    split: Split
+    held: tuple[tuple[int, ...], ...]
+    normalise: str
+    speaker_overlap: int
+    notes: tuple[str, ...]
+
+
+def deal(config: Config, peers: int, *, hub: int | None = None) -> Dealt:
+    """Return fold ``config.corpus.fold`` of the run's corpus or corpora, dealt over ``peers`` peers; ``hub`` gets none.
+
+    Raises CorpusError where the corpus, the split or the partition does not fit, too few labels are left, or the fold
+    does not exist.
+    """
+    settings = config.corpus
+    whole = several.load(settings)
+    labels, corpus = to_learn(config, whole)
+    several_folds = folds(corpus, settings.split)
+    if settings.fold >= len(several_folds):
+        has = f"folds 0 to {len(several_folds) - 1}" if len(several_folds) > 1 else "fold 0 only"
+        raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
+    split = _trained_on(corpus, several_folds[settings.fold], settings.train)
+    training = [corpus.clips[index] for index in split.train]
+    holders = [peer for peer in range(peers) if peer != hub]
+    shares = dict(zip(holders, partition(training, settings.partition, len(holders), config.seed)))
+    held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
+    normalise = resolve(config, corpus)
+    overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
+    notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),
+             *_notes(corpus, held, split, normalise, overlap, settings.partition))
+    return Dealt(corpus, labels, split, held, normalise, overlap, notes)
+
+
+def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:
+    """Say which of several corpora begin again before the longest is through its folds."""
+    if not corpus.parts or split not in ("auto", "each"):
+        return ()
+    counts = {part.name: len(folds(several.alone(corpus, part)[0], "auto")) for part in corpus.parts}
+    most = max(counts.values())
+    again = ", ".join(f"{name} {count}" for name, count in counts.items() if count < most)
+    return (f"of the {most} folds, corpora with fewer ({again}) begin theirs again",) if again else ()
+
+
+def splits(config: Config) -> list[Split]:
+    """Return all folds of a run. Raises CorpusError where the corpus or the split does not fit."""
+    return folds(to_learn(config, several.load(config.corpus))[1], config.corpus.split)
+
+
+def _trained_on(corpus: Corpus, split: Split, names: Sequence[str] | None) -> Split:
+    """Return the fold with the training clips of these corpora only."""
+    if names is None:
+        return split
+    known = [part.name for part in corpus.parts]
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or f"there is only {corpus.name}"
+            raise CorpusError(f"corpus.train names {name!r}, which is none of several corpora ({there})"
+                              f"{nearest(name, known)}")
+    return dataclasses.replace(split, train=tuple(i for i in split.train if corpus.clips[i].corpus in names))
+
+
+def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
+    """Return the emotions to learn (none where only dimensions are), and the corpus with the clips that can teach what
+    ``training.task`` says; the others go to ``left_out``.
+
+    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do, and where ``training.soft_labels`` are
+    wanted of a corpus without votes (a peer's own clips may have none where others' do).
+    """
+    task = config.training.task
+    dealt = config.corpus.partition != "own"
+    if config.training.soft_labels and dealt and not any(clip.votes for clip in whole.clips):
+        raise CorpusError(f"{whole.name} does not tell how its listeners voted, which training.soft_labels learns: "
+                          "take crema-d with its table of votes, emodb with its table of judgements, or a manifest "
+                          "with columns votes.EMOTION, or set training.soft_labels=false")
+    labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
+    if task == "classes":
+        return labels, with_labels(whole, labels)
+    return labels, targets.with_dimensions(whole, labels, config.corpus.scale)
+
+
+def resolve(config: Config, corpus: Corpus) -> str:
+    """Return what ``features.normalise`` means here: none, global or speaker.
+
+    ``auto`` is the corpus's default for vectors, global for matrices and where the partition deals single clips:
+    a peer with a few clips of a speaker, perhaps of one emotion, would take that emotion for the speaker. Raises
+    CorpusError for ``speaker`` where speakers are not named.
+    """
+    how = config.features.normalise
+    if how == "auto":
+        whole = config.corpus.partition.partition(":")[0] in ("auto", "speaker", "corpus", "language", "own")
+        return corpus.default_normalise if config.features.vector and whole else "global"
+    if how == "speaker" and not corpus.names_speakers:
+        raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
+                          "name them: name them in a manifest, or set features.normalise to global")
+    return how
+
+
+def _notes(
+    corpus: Corpus,
+    held: Sequence[Sequence[int]],
+    split: Split,
+    normalise: str,
+    overlap: int,
+    how: str,
+) -> tuple[str, ...]:
+    notes = []
+    made = [part.name for part in corpus.parts if part.synthetic]
+    if made and not corpus.synthetic:
+        notes.append(f"{', '.join(made)} is synthetic: for trying the system only")
+    if overlap:
+        notes.append(f"{overlap} speaker{'s are' if overlap > 1 else ' is'} in training and in the test set: "
+                     "the figures say nothing about new speakers")
+    elif split.test and not split.disjoint:
+        notes.append("not every clip has a named speaker: whether test speakers are new is not known")
+    if normalise == "speaker":
+        per_peer = ({corpus.clips[index].speaker for index in share} for share in held)
+        holders = Counter(speaker for speakers in per_peer for speaker in speakers)
+        cut = [speaker for speaker, count in holders.items() if count > 1]
+        if cut and how != "own":
+            notes.append(f"{len(cut)} of {len(holders)} training speakers are cut into shares of several "
+                         "peers: speaker statistics are those of a peer's share")
+        if split.test:
+            notes.append("each test speaker's statistics are those of all their test clips, without labels "
+                         "(transductive)")
+    if normalise == "global" and corpus.parts:
+        notes.append("the training statistics are those of all corpora together, so how each was recorded stays in the "
+                     "features: features.normalise=speaker takes it out")
+    return tuple(notes)

@@ -1,0 +1,123 @@
+"""How well predicted arousal, valence and dominance go with the targets: the concordance correlation coefficient.
+
+CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2), with variances over n (Lin 1989): 1 where both are equal, 0
+where they have nothing in common, and less than their correlation where scale or mean are off. numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from p2pser.base import seeding
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.evaluation.metrics import RESAMPLES, Interval
+
+
+def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the concordance of two sequences, clips with an unknown (NaN) target left out.
+
+    NaN where fewer than 2 are known, or neither varies and both are equal.
+    """
+    x, y = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    known = ~np.isnan(x)
+    return float(_ccc(x[known], y[known], np.ones((1, int(known.sum()))))[0])
+
+
+def _ccc(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The concordance (k,) of x and y, both (n,), where clip c counts ``counts[:, c]`` times, (k, n)."""
+    total = counts.sum(axis=1)
+    there = total >= 2
+    share = np.divide(counts, total[:, None], out=np.zeros_like(counts), where=there[:, None])
+    dx, dy = x - (share @ x)[:, None], y - (share @ y)[:, None]
+    both = 2.0 * (share * dx * dy).sum(axis=1)
+    spread = share @ (x - y) ** 2 + both  # var x + var y + (mean x - mean y)^2
+    result: NDArray[np.float64] = np.divide(both, spread, out=np.full(len(counts), np.nan), where=there & (spread > 0))
+    return result
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Targets and predictions of test clips, each (n, 3) in ``DIMENSIONS``, pooled over folds; NaN: target unknown.
+
+    speakers: n names. folds: (n,) which fold tested the clip. paths: n, below the corpus, or (). Raises ValueError
+    where these are of different lengths or there are none.
+    """
+
+    targets: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    speakers: tuple[str, ...]
+    folds: NDArray[np.int64]
+    paths: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, targets: ArrayLike, predicted: ArrayLike, speakers: Sequence[str], folds: ArrayLike | None = None, *,
+           paths: Sequence[str] = ()) -> Ratings:
+        """Return ratings from any sequences (see the class)."""
+        right, said = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+        fold = np.zeros(len(right), dtype=np.int64) if folds is None else np.asarray(folds, dtype=np.int64)
+        if not right.shape == said.shape == (len(speakers), len(DIMENSIONS)) or len(fold) != len(speakers) \
+                or len(paths) not in (0, len(speakers)):
+            raise ValueError(f"targets {right.shape}, predicted {said.shape}, folds {fold.shape}, {len(speakers)} "
+                             f"speakers and {len(paths)} paths do not fit together")
+        if len(right) == 0:
+            raise ValueError("there are no predictions to measure")
+        return cls(right, said, tuple(speakers), fold, tuple(paths))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Ratings]) -> Ratings:
+        """Pool the ratings of several folds; part k becomes fold k."""
+        paths = [path for part in parts for path in part.paths] if all(part.paths for part in parts) else ()
+        return cls.of(np.concatenate([part.targets for part in parts]),
+                      np.concatenate([part.predicted for part in parts]),
+                      [speaker for part in parts for speaker in part.speakers],
+                      np.concatenate([np.full(len(part.speakers), k) for k, part in enumerate(parts)]), paths=paths)
+
+    def ccc(self) -> dict[str, float]:
+        """Return the CCC of each dimension over all predictions pooled."""
+        return {name: ccc(self.targets[:, k], self.predicted[:, k]) for k, name in enumerate(DIMENSIONS)}
+
+    def ccc_folds(self) -> dict[str, float]:
+        """Return the mean over folds of each dimension's CCC; folds in which it is not known count nothing."""
+        each = [self._fold(fold).ccc() for fold in np.unique(self.folds)]
+        return {name: _mean([one[name] for one in each]) for name in DIMENSIONS}
+
+    def _fold(self, fold: int) -> Ratings:
+        there = self.folds == fold
+        return Ratings(self.targets[there], self.predicted[there],
+                       tuple(np.asarray(self.speakers)[there]), self.folds[there])
+
+
+def mean_ccc(each: Mapping[str, float]) -> float:
+    """Return the mean over the dimensions that are known; NaN where none is."""
+    return _mean(list(each.values()))
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESAMPLES,
+                  seed: int = 0) -> dict[str, Interval]:
+    """Return the 95 % interval of each dimension's pooled CCC, or of its mean over several ratings (seeds, say) of the
+    same clips, under resampling of speakers, keyed by ``seed``.
+
+    With one speaker there is nothing to resample: (NaN, NaN).
+    """
+    several = [ratings] if isinstance(ratings, Ratings) else ratings
+    names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
+    if len(names) < 2:
+        return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
+    draws = seeding.generator(seed, "bootstrap").multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    found = {}
+    for k, name in enumerate(DIMENSIONS):
+        known = ~np.isnan(several[0].targets[:, k])
+        counts = draws[:, who[known]].astype(np.float64)
+        values = np.mean([_ccc(one.targets[known, k], one.predicted[known, k], counts) for one in several], axis=0)
+        low, high = np.nanquantile(values, (0.025, 0.975)) if np.isfinite(values).any() else (np.nan, np.nan)
+        found[name] = Interval(float(low), float(high))
+    return found

@@ -1,0 +1,60 @@
+"""A CSV with a row per prediction: what statistics programs and spreadsheets read."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from p2pser.base.errors import P2PSERError
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.evaluation.calibration import probabilities
+from p2pser.evaluation.concordance import Ratings
+from p2pser.evaluation.metrics import Predictions
+
+
+def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterator[dict[str, Any]]:
+    """Yield a row a clip: ``same`` (what is the same for all, such as corpus, seed and scheme), path, speaker, gender,
+    fold, target, predicted, and a column ``p_LABEL`` a label with its probability (where there are logits).
+    """
+    chances = None if predictions.logits is None else probabilities(predictions)
+    for place, speaker in enumerate(predictions.speakers):
+        row = {
+            **same,
+            "path": predictions.paths[place] if predictions.paths else "", "speaker": speaker,
+            "gender": predictions.genders[place] if predictions.genders else "", "fold": int(predictions.folds[place]),
+            "target": labels[predictions.targets[place]], "predicted": labels[predictions.predicted[place]],
+        }
+        if chances is not None:
+            row |= {f"p_{label}": f"{chance:.6f}" for label, chance in zip(labels, chances[place])}
+        yield row
+
+
+def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
+    """Yield a row a clip: ``same``, path, speaker, fold, and each dimension's target (empty: unknown) and prediction.
+    """
+    for place, speaker in enumerate(ratings.speakers):
+        row = {**same, "path": ratings.paths[place] if ratings.paths else "", "speaker": speaker,
+               "fold": int(ratings.folds[place])}
+        for k, name in enumerate(DIMENSIONS):
+            target = ratings.targets[place, k]
+            row |= {name: "" if math.isnan(target) else f"{target:.4f}",
+                    f"predicted_{name}": f"{ratings.predicted[place, k]:.4f}"}
+        yield row
+
+
+def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows, which all have the columns of the first, in UTF-8. Raises P2PSERError where that cannot be done."""
+    lines = iter(table)
+    first = next(lines)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(first), lineterminator="\n")
+            writer.writeheader()
+            writer.writerow(first)
+            writer.writerows(lines)
+    except OSError as error:
+        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,141 @@
+"""The figures of one way of training on held-out clips, as plain data and as lines of text.
+
+Given several predictions of the same clips (of several seeds, or of several peers' models) every figure is a mean over
+them, and in each resample of an interval the same speakers count for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.evaluation import calibration, fairness, metrics
+from p2pser.evaluation.concordance import Ratings, ccc_bootstrap
+from p2pser.evaluation.metrics import Interval, Predictions
+
+
+def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: Sequence[Predictions] | None = None,
+              seed: int = 0) -> dict[str, Any]:
+    """Return all figures, ready for JSON (finite or None).
+
+    scaled: the same predictions after temperature scaling, where there is a temperature. Raises ValueError where the
+    predictions are not of the same clips.
+    """
+    first = several[0]
+    if any(one.speakers != first.speakers or not np.array_equal(one.targets, first.targets)
+           or not np.array_equal(one.folds, first.folds) for one in several):
+        raise ValueError("predictions that are summarised together must be of the same clips, in the same order")
+    tables = [metrics.confusion(one.targets, one.predicted, one.classes) for one in several]
+    there = tables[0].sum(1)
+    by_fold = {fold: _mean([each[fold] for each in map(metrics.uar_by_fold, several)])
+               for fold in metrics.uar_by_fold(first)}
+    values = list(by_fold.values())
+    return {
+        "clips": len(first.targets), "speakers": len(set(first.speakers)),
+        "uar": {
+            "folds": _mean([metrics.uar_folds(one) for one in several]),
+            "folds_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "folds_interval": pair(metrics.bootstrap(several, "folds", seed=seed)),
+            "pooled": _mean([metrics.uar_pooled(one) for one in several]),
+            "pooled_interval": pair(metrics.bootstrap(several, "pooled", seed=seed)),
+            "by_fold": {str(fold): value for fold, value in by_fold.items()},
+        },
+        "accuracy": _mean([metrics.accuracy(one) for one in several]),
+        "macro_f1": _mean([metrics.macro_f1(table) for table in tables]),
+        "recall": {label: _finite(float(recall)) for label, recall in
+                   zip(labels, np.mean([metrics.recalls(table) for table in tables], axis=0))},
+        "chance": 1.0 / int((there > 0).sum()), "majority": float(there.max() / there.sum()),
+        "gender": _gender(several, seed), "worst_speaker": _worst(several, seed),
+        "calibration": _calibration(several, scaled),
+        "labels": list(labels), "confusion": np.sum(tables, axis=0).tolist(),
+    }
+
+
+def concordances(several: Sequence[Ratings], *, seed: int = 0) -> dict[str, Any]:
+    """Return each dimension's CCC: of all predictions pooled, the mean over folds, and the pooled one's 95 % interval
+    over speakers; None where it is not known.
+    """
+    spread = ccc_bootstrap(several, seed=seed)
+    pooled, folds = [one.ccc() for one in several], [one.ccc_folds() for one in several]
+    return {name: {"pooled": _finite(_mean([one[name] for one in pooled])),
+                   "folds": _finite(_mean([one[name] for one in folds])), "interval": pair(spread[name])}
+            for name in DIMENSIONS}
+
+
+def pair(interval: Interval) -> list[float] | None:
+    """Return an interval as JSON has it: [low, high], or None where there is none."""
+    return [interval.low, interval.high] if math.isfinite(interval.low) else None
+
+
+def _gender(several: Sequence[Predictions], seed: int) -> dict[str, Any] | None:
+    found = fairness.by_gender(several, seed=seed)
+    if found is None:
+        return None
+    groups = {name: {"uar": one.uar, "interval": pair(one.interval), "speakers": one.speakers, "clips": one.clips}
+              for name, one in found.groups.items()}
+    return {**groups, "gap": found.gap, "gap_interval": pair(found.gap_interval)}
+
+
+def _worst(several: Sequence[Predictions], seed: int) -> dict[str, Any] | None:
+    if len(set(several[0].speakers)) < 2:
+        return None
+    found = fairness.worst(several, seed=seed)
+    return {"speaker": found.speaker, "uar": found.uar, "interval": pair(found.interval), "clips": found.clips}
+
+
+def _calibration(several: Sequence[Predictions], scaled: Sequence[Predictions] | None) -> dict[str, Any] | None:
+    before = _calibrated(several)
+    after = None if scaled is None else _calibrated(scaled)
+    return None if before is None else {**before, "scaled": after}
+
+
+def _calibrated(several: Sequence[Predictions]) -> dict[str, float] | None:
+    found = [one for one in map(calibration.measure, several) if one is not None]
+    if len(found) < len(several):
+        return None
+    return {name: _mean([getattr(one, name) for one in found]) for name in ("ece", "brier", "nll")}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def said(interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an interval as text, `` [.., ..]``; empty where there is none."""
+    return "" if interval is None else f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
+
+
+def group_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Return what ``summarise`` found by gender, by speaker and of the probabilities, a line each where known."""
+    lines = []
+    gender, worst, measured = figures["gender"], figures["worst_speaker"], figures["calibration"]
+    if gender is not None:
+        each = "   ".join(f"{name} {one['uar']:.3f}{said(one['interval'])} ({one['speakers']})"
+                          for name, one in gender.items() if name in fairness.GENDERS)
+        lines.append(f"UAR (a) by gender (speakers)   {each}   gap f - m {gender['gap']:+.3f}"
+                     + said(gender["gap_interval"], "+"))
+    if worst is not None:
+        lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}{said(worst['interval'])}, "
+                     f"{worst['clips']} clips (95 % over clips)")
+    if measured is not None:
+        after = measured["scaled"]
+        then = ("   no temperature was fitted" if after is None else f"   after temperature scaling: ECE "
+                f"{after['ece']:.3f}, Brier {after['brier']:.3f}, NLL {after['nll']:.3f}")
+        lines.append(f"calibration   ECE {measured['ece']:.3f}, Brier {measured['brier']:.3f}, "
+                     f"NLL {measured['nll']:.3f}{then}")
+    return lines
+
+
+def dimension_lines(ccc: Mapping[str, Any]) -> list[str]:
+    """Return what ``concordances`` found, in a line."""
+    each = "   ".join(f"{name} {'-' if one['pooled'] is None else format(one['pooled'], '.3f')}{said(one['interval'])}"
+                      for name, one in ccc.items())
+    return [f"CCC over all clips   {each}"]

@@ -1,0 +1,241 @@
+"""Pictures of runs: one run in three panels, and several topologies beside each other.
+
+matplotlib is used through its objects, without pyplot and its global state, and imported when a picture is
+drawn. Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from p2pser.base.errors import ConfigError, P2PSERError
+
+if TYPE_CHECKING:
+    from p2pser.topology.spec import Topology
+
+Curve: TypeAlias = Sequence[float | None]
+"""One value a round; None where nothing was measured."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+DASHES = ("-", "--", ":", "-.")
+INK = "#333333"
+FAINT = "#8a8a8a"
+DPI = 150
+ENDINGS = (".png", ".svg", ".pdf")
+"""Of files in which pictures are written."""
+
+
+UAR = "UAR on the held-out speakers"
+MEAN_CCC = "CCC on the held-out speakers, mean of the dimensions"
+
+
+def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: int, uar: Mapping[str, Curve],
+                baselines: Mapping[str, float | None], distance: Curve, final_distance: Curve,
+                slem: float, score: str = UAR) -> None:
+    """Write the picture of one run: topology, UAR and consensus distance per round.
+
+    uar: for each name ("mean", "worst", "consensus model", …) one value after each round, in [0, 1]; another measure
+    where ``score`` says what it is.
+    baselines: level for each name ("pooled", "local-only"), drawn across. distance: the consensus distance
+    (relative) after each round; final_distance: after each exchange of the gossip-only end, the first before
+    any exchange. slem: second largest eigenvalue modulus of the mixing matrix of the living peers, from which
+    the end's predicted slopes are drawn. The format follows the ending of ``path`` (.png, .svg, .pdf).
+    """
+    from p2pser.topology.drawing import draw_on
+
+    figure = new_figure(13.5, 4.4)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.3))
+    draw_on(left, topology, dead=tuple(dead))
+    _levels(middle, baselines, rounds)
+    for number, (name, curve) in enumerate(uar.items()):
+        _line(middle, curve, name, number)
+    _uar_axes(middle, rounds, title=score)
+    _distance_panel(right, rounds, distance, final_distance, slem)
+    save(figure, path)
+
+
+def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequence[Curve]]],
+                    baselines: Mapping[str, float | None]) -> None:
+    """Write the picture that compares topologies: UAR and consensus distance per round, a colour each.
+
+    curves: for each topology "uar" and "distance", each one curve, or one for each run (seed, fold): then the
+    line is the mean over runs and the band reaches from the lowest to the highest. baselines: as in
+    ``run_picture``.
+    """
+    figure = new_figure(11.5, 4.6)
+    left, right = figure.subplots(1, 2)
+    longest, several = 1, False
+    for number, (name, pair) in enumerate(curves.items()):
+        for axes, key, mean in ((left, "uar", np.nanmean), (right, "distance", _geometric_mean)):
+            runs = _runs(pair.get(key, ()))
+            if not runs.size:
+                continue
+            longest, several = max(longest, runs.shape[1]), several or len(runs) > 1
+            if key == "distance":
+                runs = np.where(runs > 0, runs, np.nan)
+            at = np.flatnonzero(np.isfinite(runs).any(axis=0))
+            if len(runs) > 1:
+                axes.fill_between(at + 1, np.nanmin(runs[:, at], axis=0), np.nanmax(runs[:, at], axis=0),
+                                  color=_colour(number), alpha=0.15, linewidth=0)
+            axes.plot(at + 1, mean(runs[:, at], axis=0), color=_colour(number), linestyle=_dash(number),
+                      linewidth=1.8, label=name)
+    _levels(left, baselines, longest)
+    _uar_axes(left, longest, legend=False)
+    right.set_yscale("log")
+    _dress(right, "Consensus distance (relative)", longest)
+    handles, names = left.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+    if several:
+        right.set_xlabel("round (line: mean of the runs; band: lowest to highest)")
+    save(figure, path)
+
+
+def _distance_panel(axes: Any, rounds: int, distance: Curve, final_distance: Curve, slem: float) -> None:
+    """Consensus distance on a log axis: training, then the gossip-only end, shaded, beside the theory."""
+    training, final = _positive(distance), _positive(final_distance)
+    _plot(axes, np.arange(1, len(training) + 1), training, color=COLOURS[0], label="measured")
+    end = float(rounds)
+    if np.isfinite(final).any():
+        x = rounds + np.arange(len(final))
+        end = float(x[-1])
+        _plot(axes, x, final, color=COLOURS[0], marker="o" if len(final) <= 80 else "", markersize=2.5)
+        axes.axvspan(rounds, max(end, rounds + 1), color="#56B4E9", alpha=0.13, linewidth=0)
+        start = int(np.flatnonzero(np.isfinite(final))[0])
+        if 1e-6 < slem < 1 and len(final) - start > 1:
+            k = np.arange(len(final) - start)
+            axes.plot(x[start:], final[start] * slem**k, color=COLOURS[1], linestyle="--", linewidth=1.4,
+                      label=f"theory: plain, {slem:.3f}$^k$")
+            axes.plot(x[start:], final[start] * chebyshev(k, slem), color=COLOURS[2], linestyle="--",
+                      linewidth=1.4, label="theory: Chebyshev")
+    axes.set_yscale("log")
+    _dress(axes, "Consensus distance (relative)", end)
+    if end > rounds:
+        axes.set_xlabel("round, then exchange of the gossip-only end (shaded)")
+    values = np.concatenate([training, final])
+    values = values[np.isfinite(values)]
+    if values.size:
+        axes.set_ylim(values.min() / 3, values.max() * 3)
+    _legend(axes, "lower left")
+
+
+def chebyshev(k: np.ndarray, slem: float) -> np.ndarray:
+    """Return the worst-case contraction after k exchanges of the Chebyshev semi-iteration: 1 / T_k(1 / slem).
+
+    k: integers >= 0. slem: in (0, 1). Golub and Varga, Numerische Mathematik 3 (1961), with
+    rho = slem / (1 + sqrt(1 - slem^2)): 2 rho^k / (1 + rho^(2k)).
+    """
+    rho = slem / (1 + np.sqrt(1 - slem**2))
+    return np.asarray(2 * rho**k / (1 + rho ** (2 * k)))
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure of this size [inches]."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure; the format follows the ending of ``path``, and missing folders are made.
+
+    Raises ConfigError for an ending that is not of ``ENDINGS``, P2PSERError where nothing can be written.
+    """
+    if path.suffix not in ENDINGS:
+        raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _dash(number: int) -> str:
+    return DASHES[number // len(COLOURS) % len(DASHES)]
+
+
+def _array(curve: Curve) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in curve], dtype=np.float64)
+
+
+def _positive(curve: Curve) -> np.ndarray:
+    """The curve for a log axis: what is not above 0 is left out."""
+    values = _array(curve)
+    return np.where(values > 0, values, np.nan)
+
+
+def _runs(curves: Curve | Sequence[Curve]) -> np.ndarray:
+    """One curve or several as (runs, rounds), shorter ones filled up with nan."""
+    several = [_array(curve) for curve in curves] if _nested(curves) else [_array(curves)]  # type: ignore[arg-type]
+    several = [curve for curve in several if curve.size]
+    longest = max((len(curve) for curve in several), default=0)
+    return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in several])
+
+
+def _nested(curves: Curve | Sequence[Curve]) -> bool:
+    return any(np.ndim(item) > 0 for item in curves)  # type: ignore[arg-type]
+
+
+def _geometric_mean(runs: np.ndarray, axis: int) -> np.ndarray:
+    """The mean that a log axis asks for."""
+    return np.asarray(np.exp(np.nanmean(np.log(runs), axis=axis)))
+
+
+def _plot(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
+    """Draw a line through the finite points, so that a gap between two measurements is bridged."""
+    known = np.isfinite(y)
+    axes.plot(x[known], y[known], linewidth=1.8, **style)
+
+
+def _line(axes: Any, curve: Curve, name: str, number: int) -> None:
+    values = _array(curve)
+    rounds = np.arange(1, len(values) + 1)
+    _plot(axes, rounds, values, color=_colour(number), linestyle=_dash(number), label=name)
+
+
+def _levels(axes: Any, baselines: Mapping[str, float | None], rounds: int) -> None:
+    """Draw each baseline across the panel, its name and value on the line."""
+    known = sorted((level, name) for name, level in baselines.items() if level is not None)
+    for number, (level, name) in enumerate(known):
+        axes.axhline(level, color=FAINT, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+        # Of two levels that nearly meet, the lower one's name goes below its line.
+        close = number + 1 < len(known) and known[number + 1][0] - level < 0.05
+        axes.annotate(f"{name} {level:.3f}", (1, level), xycoords=("axes fraction", "data"),
+                      xytext=(-3, -3 if close else 3), textcoords="offset points", ha="right",
+                      va="top" if close else "bottom", color=INK, fontsize=9)
+
+
+def _uar_axes(axes: Any, rounds: int, legend: bool = True, title: str = UAR) -> None:
+    _dress(axes, title, rounds)
+    low, high = axes.get_ylim()
+    span = max(high - low, 0.05)
+    axes.set_ylim(max(0.0, low - 0.05 * span), min(1.0, high + 0.08 * span))
+    if legend:  # below the panel, where it covers neither a curve nor a baseline's name
+        _legend(axes, "upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+
+
+def _dress(axes: Any, title: str, last: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=11, color=INK, loc="left")
+    axes.set_xlabel("round")
+    axes.set_xlim(0.5 if last <= 1 else 1, max(last, 1.5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.grid(True, color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def _legend(axes: Any, where: str, **more: Any) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=where, fontsize=9, framealpha=0.85, edgecolor="none", **more)

@@ -1,0 +1,207 @@
+"""Features on disk, found by what a recording holds and by the settings that matter for them.
+
+``cache_folder()/features/KIND-SETTINGS/ab/abcd….npy`` holds the features of the recording whose bytes
+have that BLAKE2b digest (joined kinds are kept apart). ``cache_folder()/index/FOLDER.jsonl`` remembers which
+digest a path had at a size and time of change, so that a second run reads no recording. Files appear whole
+(renamed into place) and index lines are appended whole, so any number of processes may write at once; whatever is
+damaged counts as missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.base.paths import cache_folder
+from p2pser.config import FeatureSettings
+
+VERSION = 2
+"""Version of the code that computes features: raise it when any feature's value changes."""
+
+SETTLED = 2.0
+"""A file changed less than this before it was read [s] is not indexed: it might change again unnoticed."""
+
+_MATTERS = {
+    "functionals": ("sample_rate", "n_mels", "n_mfcc"),
+    "dynamics": ("sample_rate", "n_mels", "n_mfcc"),
+    "egemaps": ("sample_rate",),
+    "compare": ("sample_rate",),
+    "ssl": ("sample_rate",),
+    "logmel": ("sample_rate", "n_mels", "seconds"),
+    "mfcc": ("sample_rate", "n_mels", "n_mfcc", "seconds"),
+    "chroma": ("sample_rate", "seconds"),
+}
+_MATTERS_LATER = {
+    **dict.fromkeys(_MATTERS, ("level", "trim")),
+    **dict.fromkeys(("logmel", "chroma"), ("level", "trim", "hop")),
+    "mfcc": ("level", "trim", "hop", "deltas"),
+}
+"""Settings that came later: a key names them only where they are not what they were before they were settings."""
+
+
+def _source(settings: FeatureSettings) -> str | None:
+    """Return what the features depend on beside our code and settings: the version of a library, a model's content."""
+    if settings.kind == "ssl":
+        from p2pser.features import encoders
+
+        return encoders.identity(settings)
+    if settings.kind in ("egemaps", "compare"):
+        from p2pser.features import opensmile_sets
+
+        return f"opensmile {opensmile_sets.version()}"
+    return None
+
+
+def settings_key(settings: FeatureSettings) -> str:
+    """Return ``KIND-DIGEST`` of the settings that change the features, joined by + where kinds are.
+
+    The digest is of this kind's settings, of ``VERSION``, and of the library or encoder that computes it. Raises
+    ConfigError where that is not installed or not there.
+    """
+    if len(settings.kinds) > 1:
+        return "+".join(settings_key(settings.model_copy(update={"kind": kind})) for kind in settings.kinds)
+    matters = {name: getattr(settings, name) for name in _MATTERS[settings.kind]}
+    for name in _MATTERS_LATER[settings.kind]:
+        if getattr(settings, name) != FeatureSettings.model_fields[name].default:
+            matters[name] = getattr(settings, name)
+    source = _source(settings)
+    text = json.dumps([VERSION, settings.kind, matters, *([] if source is None else [source])], sort_keys=True)
+    return f"{settings.kind}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def content_digest(path: Path) -> str:
+    """Return the BLAKE2b digest of a file's bytes (hex, 128 bit); OSError where it cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _parse(line: str) -> tuple[str, list[object]] | None:
+    """Return the name and [size, time, digest] of an index line, or None where it is damaged."""
+    try:
+        name, *rest = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    return (name, rest) if isinstance(name, str) and len(rest) == 3 else None
+
+
+class Index:
+    """Which content a path had, by size and time of change; one file a folder of recordings."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = (root or cache_folder()) / "index"
+        self._known: dict[Path, dict[str, list[object]]] = {}
+        self._fresh: dict[Path, list[str]] = {}
+
+    def _file(self, folder: Path) -> Path:
+        return self._root / f"{hashlib.blake2b(os.fsencode(folder), digest_size=12).hexdigest()}.jsonl"
+
+    def _entries(self, folder: Path) -> dict[str, list[object]]:
+        if folder not in self._known:
+            entries: dict[str, list[object]] = {}
+            try:
+                lines = self._file(folder).read_text(encoding="utf-8", errors="replace").splitlines()
+            except OSError:
+                lines = []
+            for line in lines:
+                entry = _parse(line)
+                if entry is not None:
+                    entries[entry[0]] = entry[1]
+            self._known[folder] = entries
+        return self._known[folder]
+
+    def find(self, path: Path) -> str | None:
+        """Return the digest that ``path`` had at its present size and time of change, or None."""
+        where = Path(os.path.abspath(path))
+        try:
+            state = where.stat()
+        except OSError:
+            return None
+        entry = self._entries(where.parent).get(where.name)
+        if entry is None or entry[:2] != [state.st_size, state.st_mtime_ns]:
+            return None
+        digest = entry[2]
+        return digest if isinstance(digest, str) and len(digest) == 32 and digest.isalnum() else None
+
+    def remember(self, path: Path, digest: str, stamp: tuple[int, int]) -> None:
+        """Keep a digest for ``write``; ``stamp``: the size and time of change [ns] before the file was read."""
+        where = Path(os.path.abspath(path))
+        if time.time() - stamp[1] / 1e9 < SETTLED:
+            return
+        entry: list[object] = [*stamp, digest]
+        self._entries(where.parent)[where.name] = entry
+        self._fresh.setdefault(where.parent, []).append(json.dumps([where.name, *entry]) + "\n")
+
+    def write(self) -> None:
+        """Append what was remembered since the last time; a file that cannot be written is left as it is."""
+        for folder, lines in self._fresh.items():
+            with contextlib.suppress(OSError):
+                self._append(folder, lines)
+        self._fresh.clear()
+
+    def _append(self, folder: Path, lines: Sequence[str]) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._file(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # A newline first: it ends a line that a killed process left half.
+            os.write(handle, ("\n" + "".join(lines)).encode())
+        finally:
+            os.close(handle)
+
+
+class Store:
+    """The features of one kind and setting; ``variant`` names the copies whose features they are, not recordings'."""
+
+    def __init__(self, settings: FeatureSettings, shape: tuple[int, ...], root: Path | None = None,
+                 variant: str = "") -> None:
+        name = settings_key(settings) + (f"-{variant}" if variant else "")
+        self.folder = (root or cache_folder()) / "features" / name
+        self._shape = shape
+
+    def path(self, digest: str) -> Path:
+        """Return where the features of this content lie."""
+        return self.folder / digest[:2] / f"{digest}.npy"
+
+    def get(self, digest: str) -> NDArray[np.float32] | None:
+        """Return the features of this content, or None where there are none that fit."""
+        try:
+            with self.path(digest).open("rb") as file:
+                features = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        fits = isinstance(features, np.ndarray) and features.dtype == np.float32
+        return features if fits and features.shape == self._shape else None
+
+    def put(self, digest: str, features: NDArray[np.float32]) -> None:
+        """Keep features, whole or not at all; OSError where the folder cannot be written."""
+        target = self.path(digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, features, allow_pickle=False)
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def clear(kinds: Iterable[str] = tuple(_MATTERS), root: Path | None = None) -> int:
+    """Remove the cached features of these kinds (any setting); return how many clips' were removed."""
+    removed = 0
+    for kind in kinds:
+        for file in sorted(((root or cache_folder()) / "features").glob(f"{kind}-*/*/*.npy")):
+            file.unlink(missing_ok=True)
+            removed += 1
+    return removed

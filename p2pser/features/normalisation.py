@@ -1,0 +1,126 @@
+"""Scaling features: by all peers' training statistics, found by averaging sums, or by each speaker's own.
+
+Features are vectors ``(n, F)`` or matrices ``(n, F, frames)``; statistics are per feature (vectors) or per
+band (matrices). A feature that does not vary becomes 0, and nothing leaves ``LIMIT`` standard deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.base.errors import CorpusError
+
+LIMIT = 8.0
+"""Largest size of a scaled feature [standard deviations]: an outlier of a test speaker stays one, but a
+feature that hardly varied in training cannot outweigh all others."""
+
+CONSTANT = 1e-6
+"""A standard deviation below this share of the mean's size is a feature that does not vary."""
+
+Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation a feature or band, each ``(F,)`` float64, of ``count`` clips or frames."""
+
+    count: float
+    mean: Float64
+    std: Float64
+
+    def apply(self, features: NDArray[np.floating]) -> Float32:
+        """Return ``(x - mean) / std``, float32; 0 where std is 0, cut at ``LIMIT``.
+
+        ``features`` is ``(n, F)`` or ``(n, F, frames)``. Raises CorpusError where F differs.
+        """
+        bands = features.shape[1] if features.ndim > 1 else -1
+        if bands != self.mean.size:
+            raise CorpusError(f"statistics of {self.mean.size} features do not fit features of shape "
+                              f"{features.shape[1:]}: they were made with other feature settings")
+        trailing = (slice(None),) + (None,) * (features.ndim - 2)
+        scale = np.divide(1.0, self.std, out=np.zeros_like(self.std), where=self.std > 0)
+        scaled = (features - self.mean[trailing]) * scale[trailing]
+        return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``from_dict`` reads: plain numbers and lists, exact."""
+        return {"count": self.count, "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Statistics:
+        """Return the statistics of ``to_dict``; raises CorpusError where the document does not hold them."""
+        try:
+            count = float(document["count"])
+            mean = np.asarray(document["mean"], dtype=np.float64)
+            std = np.asarray(document["std"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorpusError(f"feature statistics need count, mean and std as numbers ({error!r})") from None
+        fits = mean.ndim == 1 and mean.shape == std.shape and np.isfinite([*mean, *std, count]).all()
+        if not fits or count < 0 or (std < 0).any():
+            raise CorpusError("feature statistics need a finite mean and standard deviation for each feature")
+        return cls(count, mean, std)
+
+
+def sums(features: NDArray[np.floating]) -> Float64:
+    """Return the row ``[count, sum of x, sum of x²]``, float64, of length 1 + 2 F.
+
+    Rows add: ``from_sums`` of the sum, or of the average, of all peers' rows is what pooled features give.
+    ``features`` is ``(n, F)`` or ``(n, F, frames)``; n may be 0. count is n, or n times frames.
+    """
+    values = np.asarray(features, dtype=np.float64)
+    over = (0, *range(2, values.ndim))
+    count = values.shape[0] * int(np.prod(values.shape[2:], dtype=np.int64))
+    return np.concatenate([[float(count)], values.sum(axis=over), (values * values).sum(axis=over)])
+
+
+def from_sums(row: NDArray[np.floating]) -> Statistics:
+    """Return the statistics of a row of ``sums``, or of any positive multiple of one, such as peers' average.
+
+    Raises CorpusError where the row counts nothing or is not of odd length.
+    """
+    values = np.asarray(row, dtype=np.float64)
+    if values.ndim != 1 or values.size % 2 == 0 or not np.isfinite(values).all() or values[0] <= 0:
+        raise CorpusError("feature statistics need a finite row [count, sums, sums of squares] that counts "
+                          "at least one clip")
+    half = values.size // 2
+    mean = values[1 : 1 + half] / values[0]
+    variance = values[1 + half :] / values[0] - mean * mean
+    std = np.sqrt(np.maximum(variance, 0))
+    return Statistics(float(values[0]), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
+
+
+def statistics(features: NDArray[np.floating]) -> Statistics:
+    """Return the statistics of features, ``(n, F)`` or ``(n, F, frames)``, found in two passes; n >= 1."""
+    values = np.asarray(features, dtype=np.float64)
+    if values.shape[0] == 0:
+        raise CorpusError("feature statistics need at least one clip")
+    over = (0, *range(2, values.ndim))
+    mean, std = values.mean(axis=over), values.std(axis=over)
+    count = values.shape[0] * int(np.prod(values.shape[2:], dtype=np.int64))
+    return Statistics(float(count), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
+
+
+def by_speaker(
+    features: NDArray[np.floating], speakers: Sequence[str], of: NDArray[np.floating] | None = None
+) -> Float32:
+    """Return the features, each clip scaled by the statistics of its own speaker's clips among these.
+
+    ``of``: the clips whose statistics are taken, where they are others of the same speakers in the same order (those
+    that varied copies were made of). Transductive: a speaker's result depends on which of his clips are given; a single
+    vector becomes 0. Raises CorpusError where there is not one speaker a clip.
+    """
+    of = features if of is None else of
+    if len(speakers) != len(features):
+        raise CorpusError(f"{len(features)} clips and {len(speakers)} speakers do not fit together")
+    out = np.zeros(features.shape, dtype=np.float32)
+    named = np.asarray(speakers, dtype=str)
+    for speaker in np.unique(named):
+        own = named == speaker
+        out[own] = statistics(of[own]).apply(features[own])
+    return out

@@ -1,0 +1,1 @@
+"""What all peers agree on: floods, statistics and the final consensus."""

@@ -1,0 +1,205 @@
+"""Everybody learns what everybody reachable has to say, and all end without waiting for one who ended.
+
+A peer posts all that it knows to each neighbour, slot after slot. What it knows: the values by origin, and
+the cut edges (those over which somebody received nothing). It is *complete* when it has the value of every
+peer that it can reach over the edges not known as cut. A complete peer posts once more, marked final, and
+ends without collecting.
+
+Nobody waits for one who ended. A peer that collects slot s needs, of each neighbour, a message of slot s. Had
+a neighbour posted its final message at t < s, this peer would have collected it at t and so known at least as
+many values and cut edges; the peers that it can reach are then among those that the neighbour could, so it
+would have been complete at t and have ended at t + 1 <= s, without collecting s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import networkx as nx
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
+
+
+def ordered(i: int, j: int) -> tuple[int, int]:
+    """Return the undirected edge {i, j} as (smaller, larger)."""
+    return (i, j) if i < j else (j, i)
+
+
+def edges_of(graph: nx.Graph, peers: Iterable[int]) -> set[tuple[int, int]]:
+    """Return all edges of ``graph`` that touch one of ``peers``: those that are cut when these are dead."""
+    return {ordered(i, j) for i in peers if i in graph for j in graph[i]}
+
+
+def without(graph: nx.Graph, cut: Iterable[tuple[int, int]]) -> nx.Graph:
+    """Return a copy of ``graph`` without the cut edges."""
+    living = nx.Graph(graph)
+    living.remove_edges_from(cut)
+    return living
+
+
+@dataclass
+class _Knowledge:
+    """What one peer knows during a flood."""
+
+    peer: int
+    graph: nx.Graph
+    values: dict[int, bytes]
+    cut: set[tuple[int, int]] = field(default_factory=set)
+    told: bool = False
+    """A neighbour ended: so this one ends."""
+    _reachable: set[int] | None = None
+
+    def reachable(self) -> set[int]:
+        if self._reachable is None:
+            self._reachable = set(nx.node_connected_component(without(self.graph, self.cut), self.peer))
+        return self._reachable
+
+    def ends(self) -> bool:
+        return self.told or self.reachable() <= self.values.keys()
+
+    def cuts(self, edges: set[tuple[int, int]]) -> None:
+        if not edges <= self.cut:
+            self.cut |= edges
+            self._reachable = None
+
+    def encode(self, final: bool) -> bytes:
+        packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut)])
+        return packed
+
+    def merge(self, message: object, source: int) -> None:
+        final, values, cut = _decode(message, self.graph, source)
+        for origin, value in values.items():
+            self.values.setdefault(origin, value)
+        self.cuts(cut)
+        self.told |= final
+
+
+def _decode(
+    message: object, graph: nx.Graph, source: int
+) -> tuple[bool, dict[int, bytes], set[tuple[int, int]]]:
+    if not isinstance(message, (bytes, bytearray, memoryview)):
+        raise RemoteProtocolError(f"peer {source} sent a row where a flood's message is due", source)
+    try:
+        document: Any = msgpack.unpackb(message, use_list=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RemoteProtocolError(
+            f"peer {source} sent a flood's message that cannot be read: {error}", source
+        ) from None
+    if not (isinstance(document, tuple) and len(document) == 3 and isinstance(document[0], bool)):
+        raise RemoteProtocolError(f"peer {source} sent a flood's message of another form", source)
+    final, pairs, cut = document
+    return final, dict(_checked_pairs(pairs, graph, source)), checked_cut(cut, graph, source)
+
+
+def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tuple[int, bytes]]:
+    if not isinstance(pairs, tuple) or len(pairs) > len(graph):
+        raise RemoteProtocolError(f"peer {source} sent a flood's values in another form", source)
+    for pair in pairs:
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and type(pair[0]) is int
+            and pair[0] in graph
+            and isinstance(pair[1], bytes)
+        ):
+            raise RemoteProtocolError(f"peer {source} sent a flood's value in another form", source)
+        yield pair
+
+
+def checked_cut(cut: object, graph: nx.Graph, source: int) -> set[tuple[int, int]]:
+    """Return the cut edges that a neighbour told. Raises RemoteProtocolError where they are no edges of the
+    graph.
+    """
+    if not isinstance(cut, tuple):
+        raise RemoteProtocolError(f"peer {source} sent the cut edges in another form", source)
+    edges = set()
+    for edge in cut:
+        if not (
+            isinstance(edge, tuple)
+            and len(edge) == 2
+            and all(type(end) is int for end in edge)
+            and graph.has_edge(*edge)
+        ):
+            raise RemoteProtocolError(
+                f"peer {source} named a cut edge that the topology does not have", source
+            )
+        edges.add(ordered(*edge))
+    return edges
+
+
+def flood_knowledge(
+    mixer: Mixer,
+    round: int,
+    values: Mapping[int, bytes],
+    graph: nx.Graph,
+    on_dead: Callable[[], set[int]] | None = None,
+    late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
+) -> dict[int, _Knowledge]:
+    """As ``flood``, but return all that each hosted peer knows at the end, the cut edges included.
+
+    late: hears of rows of earlier exchanges that come only now.
+    """
+    dead = on_dead() if on_dead is not None else set()
+    nodes = {peer: _Knowledge(peer, graph, {peer: bytes(values[peer])}) for peer in mixer.peers}
+    for peer, node in nodes.items():
+        node.cuts(edges_of(graph, dead - {peer}))
+    running = set(mixer.peers)
+    limit = 4 * len(graph) + 4  # N slots do without deaths; one that meets this bound ends as all others do
+    for slot in range(limit):
+        at = Step(round, slot)
+        final = {peer for peer in running if nodes[peer].ends() or slot == limit - 1}
+        messages = {peer: nodes[peer].encode(peer in final) for peer in sorted(running)}
+        mixer.post(at, Outbox(edges={(i, j): messages[i] for i in messages for j in sorted(graph[i])}))
+        running -= final
+        if not running:
+            break
+        inbox = mixer.collect(at)
+        late(inbox.late)
+        for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+            if dst in running:
+                nodes[dst].merge(value, src)
+        for dst, src in inbox.missing:
+            if dst in running:
+                nodes[dst].cuts({ordered(dst, src)})
+    return nodes
+
+
+def flood(
+    mixer: Mixer,
+    round: int,
+    values: Mapping[int, bytes],
+    graph: nx.Graph,
+    on_dead: Callable[[], set[int]] | None = None,
+) -> dict[int, dict[int, bytes]]:
+    """Every hosted peer learns the value of every peer that it can reach.
+
+    values: what each hosted peer says. graph: the topology's. on_dead: peers known dead before the first
+    slot. Uses Step(round, 0), Step(round, 1), …: at most the living graph's diameter + 2 slots where nobody
+    dies. Returns {hosted: {origin: value}}, of reachable origins only (of one that died during the flood,
+    some may have heard and others not). Raises RemoteProtocolError for a message of another form.
+    """
+    nodes = flood_knowledge(mixer, round, values, graph, on_dead)
+    return {
+        peer: {i: node.values[i] for i in sorted(node.reachable() & node.values.keys())}
+        for peer, node in nodes.items()
+    }
+
+
+def agree_on_cuts(
+    mixer: Mixer,
+    round: int,
+    graph: nx.Graph,
+    on_dead: Callable[[], set[int]] | None = None,
+    late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
+) -> dict[int, frozenset[tuple[int, int]]]:
+    """Flood which edges are cut (a dead end, a link given up), so that all reachable peers know the same.
+
+    Returns {hosted: cut edges}: what the final consensus needs to begin with one and the same living graph.
+    late: hears of rows of the training's exchanges that come only now; it is the last time that they do.
+    """
+    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late)
+    return {peer: frozenset(node.cut) for peer, node in nodes.items()}

@@ -1,0 +1,196 @@
+"""How all reachable peers find out that all are close enough, and stop at the same exchange.
+
+At every E-th exchange k each peer measures d_i, the largest difference over its edges between its row and its
+neighbours' rows of that exchange, and keeps its row of exchange k. With the following exchanges travel,
+merged as they go: the largest d seen for k, and the bitmap of the peers that are in it. Once the bitmap
+covers all peers that can be reached, the largest difference between *any* two of them is at most diameter *
+max d. Where that is within the tolerance, the peer posts once more, marked ``done`` k, without collecting,
+and adopts its row of exchange k; whoever receives ``done`` k does the same. So all adopt rows of one
+exchange, and as in a flood (``p2pser.gossip.agreement.flood``) nobody waits for one who ended.
+
+The trailer that carries this behind each row is msgpack: [exchange, done, [[k, max d, bitmap], ...], [[i, j],
+...]], ``done`` -1 while undecided, the pairs being cut edges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import networkx as nx
+from torch import Tensor
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.agreement.flood import checked_cut, ordered, without
+from p2pser.topology import summary
+
+UNDECIDED = -1
+
+
+@dataclass(frozen=True)
+class Trailer:
+    """What travels behind a row (see the module's docstring). ``floods``: (k, max d, bitmap of the peers in
+    it).
+    """
+
+    exchange: int
+    done: int
+    floods: tuple[tuple[int, float, int], ...]
+    cut: frozenset[tuple[int, int]]
+
+
+def encode_trailer(trailer: Trailer, peers: int) -> bytes:
+    """Return the trailer's bytes in a network of ``peers``."""
+    width = (peers + 7) // 8
+    floods = [(k, worst, bitmap.to_bytes(width, "little")) for k, worst, bitmap in trailer.floods]
+    packed: bytes = msgpack.packb([trailer.exchange, trailer.done, floods, sorted(trailer.cut)])
+    return packed
+
+
+def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: int) -> Trailer:
+    """Return the trailer of ``source``'s message of ``exchange``.
+
+    Raises RemoteProtocolError for one of another form, of another exchange or too long.
+    """
+
+    def refuse(what: str) -> RemoteProtocolError:
+        return RemoteProtocolError(f"peer {source} sent, in exchange {exchange} of the consensus, {what}", source)
+
+    peers = len(graph)
+    width = (peers + 7) // 8
+    if len(buffer) > 64 + (peers + 4) * (width + 20) + 12 * graph.number_of_edges():
+        raise refuse("a trailer that is too long")
+    try:
+        document: Any = msgpack.unpackb(buffer, use_list=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise refuse(f"a trailer that cannot be read ({error})") from None
+    if not (
+        isinstance(document, tuple)
+        and len(document) == 4
+        and isinstance(document[2], tuple)
+        and type(document[0]) is int
+        and type(document[1]) is int
+    ):
+        raise refuse("a trailer of another form")
+    told, done, entries, cut = document
+    if told != exchange or not UNDECIDED <= done < max(exchange, 1):
+        raise refuse(f"a trailer of exchange {told}, done {done}")
+    floods = []
+    for entry in entries:
+        if not (
+            isinstance(entry, tuple)
+            and len(entry) == 3
+            and type(entry[0]) is int
+            and 0 <= entry[0] < exchange
+            and isinstance(entry[1], float)
+            and entry[1] >= 0
+            and isinstance(entry[2], bytes)
+            and len(entry[2]) == width
+            and int.from_bytes(entry[2], "little") >> peers == 0
+        ):
+            raise refuse("a flood's entry of another form")
+        floods.append((entry[0], entry[1], int.from_bytes(entry[2], "little")))
+    return Trailer(told, done, tuple(floods), frozenset(checked_cut(cut, graph, source)))
+
+
+class Reach:
+    """Who can be reached over the edges that are not cut, and how far the farthest is; remembered by cut set.
+    """
+
+    def __init__(self, graph: nx.Graph, groups: tuple[frozenset[int], ...] = ()) -> None:
+        """groups: peers among whom some entries of the rows travel, and nowhere else (``gossip.sharing``)."""
+        self.graph = graph
+        self.groups = groups
+        self._known: dict[tuple[frozenset[tuple[int, int]], int], tuple[int, int]] = {}
+
+    def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
+        """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph).
+        """
+        if (cut, peer) not in self._known:
+            living = without(self.graph, cut)
+            component = nx.node_connected_component(living, peer)
+            bitmap = sum(1 << i for i in component)
+            diameter = living_diameter(self.graph.subgraph(component), cut, self.groups)
+            self._known.update({(cut, i): (bitmap, diameter) for i in component})
+        return self._known[cut, peer]
+
+
+@dataclass
+class _Flood:
+    worst: float
+    bitmap: int
+    snapshot: Tensor
+
+
+@dataclass
+class Node:
+    """One hosted peer's part in the agreement."""
+
+    peer: int
+    reach: Reach
+    tolerance: float
+    cut: frozenset[tuple[int, int]] = frozenset()
+    done: int = UNDECIDED
+    bound: float = math.inf
+    """The largest difference between any two peers of the last exchange decided on."""
+    adopted: Tensor | None = None
+    _alive: dict[int, _Flood] = field(default_factory=dict)
+    _parting: list[tuple[int, float, int]] = field(default_factory=list)
+    """Complete floods, told to the neighbours once more and then forgotten."""
+
+    def trailer(self, exchange: int) -> Trailer:
+        """Return what to post with the row of ``exchange``."""
+        alive = [(k, flood.worst, flood.bitmap) for k, flood in sorted(self._alive.items())]
+        parting, self._parting = self._parting, []
+        return Trailer(exchange, self.done, tuple(parting + alive), self.cut)
+
+    def start(self, exchange: int, worst: float, row: Tensor) -> None:
+        """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of that exchange (kept).
+        """
+        self._alive[exchange] = _Flood(worst if worst == worst else math.inf, 1 << self.peer, row)
+
+    def merge(self, trailer: Trailer) -> None:
+        """Take in a neighbour's trailer."""
+        self.cut |= trailer.cut
+        if trailer.done != UNDECIDED:
+            self.done = trailer.done
+        for k, worst, bitmap in trailer.floods:
+            mine = self._alive.get(k)
+            if mine is not None:
+                mine.worst = max(mine.worst, worst)
+                mine.bitmap |= bitmap
+
+    def lost(self, neighbour: int) -> None:
+        """Nothing came from ``neighbour``: the edge is cut for the rest of the consensus."""
+        self.cut |= {ordered(self.peer, neighbour)}
+
+    def decide(self, exchange: int, latest: Tensor) -> None:
+        """Settle complete floods after ``exchange`` was collected; ``latest`` is adopted where the snapshot
+        is gone.
+        """
+        everybody, diameter = self.reach.of(self.peer, self.cut)
+        for k, flood in sorted(self._alive.items()):
+            if everybody & ~flood.bitmap == 0:
+                self.bound = max(1, diameter) * flood.worst
+                self._parting.append((k, flood.worst, flood.bitmap))
+                if self.done == UNDECIDED and self.bound <= self.tolerance:
+                    self.done = k
+                if self.done != k:
+                    del self._alive[k]
+                else:
+                    break
+            elif exchange - k > len(self.reach.graph):
+                del self._alive[k]  # no path is so long: somebody died before passing it on
+        if self.done != UNDECIDED:
+            flood_of = self._alive.get(self.done)
+            self.adopted = (flood_of.snapshot if flood_of is not None else latest).clone()
+
+
+def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]], groups: tuple[frozenset[int], ...] = ()) -> int:
+    """Return the largest diameter among the components of ``graph`` without the cut edges, and of each group alone."""
+    living = without(graph, cut)
+    return max((summary.diameter(living.subgraph(part)) for some in (frozenset(graph), *groups)
+                for part in nx.connected_components(living.subgraph(some))), default=0)

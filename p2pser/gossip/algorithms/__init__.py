@@ -1,0 +1,1 @@
+"""The gossip algorithms, one per file."""

@@ -1,0 +1,119 @@
+"""Asynchronous decentralised parallel SGD: pairs average, nobody waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from p2pser.base import seeding
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class ADPSGD(Asynchronous):
+    """Asynchronous decentralised parallel SGD (AD-PSGD), in flow form.
+
+    Whenever peer i has taken K local steps from a copy of its row, it adds what they changed to its row as it is by
+    then, and asks one neighbour j, drawn anew: the request carries a = x_i. The receiver reads b = x_j, answers with b
+    and adds its half at once; the initiator adds its half when the reply comes, whatever happened to x_i meanwhile::
+
+        x_j <- x_j + w (a - b),        x_i <- x_i + w (b - a)        (w = ``weight``, 1/2: the mean of the two)
+
+    Both halves are of the same two rows: the mean of all is conserved through any interleaving, without locks. A peer
+    has one exchange of its own open, asks again where the answer may be lost, and gets the same one. After ``bound``
+    rounds of its without an answer it withdraws: the receiver refuses the exchange for good, or had applied it and
+    answers so; until it says which, the initiator takes no further step.
+
+    Assumes: a connected undirected graph. What is open when the run ends, or was made after the checkpoint from which
+    a run resumes, may have moved the mean by one half (of the latter, what a receiver knows of counts as drift).
+
+    Reference: X. Lian, W. Zhang, C. Zhang, J. Liu, "Asynchronous Decentralized Parallel Stochastic Gradient Descent",
+    ICML 2018 (there with a lock on the pair, on bipartite graphs).
+    """
+
+    name: ClassVar[str] = "ad-psgd"
+    weight: float = 0.5
+    """w, in (0, 1/2]"""
+    bound: int = 8
+    """most rounds of the initiator between request and reply"""
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse weights outside (0, 1/2] and what no asynchronous algorithm can do."""
+        if not 0 < self.weight <= 0.5:
+            raise ConfigError(f"gossip.parameters.weight = {self.weight:g}: each end of an exchange takes more than 0 "
+                              "and at most 0.5 of the other's row")
+        return super().check(config, topology)
+
+    def enter(self, state: State, place: Place, clock: int) -> None:
+        """Forget answers to exchanges that have never been: those of numbers above ``clock``."""
+        super().enter(state, place, clock)
+        for edge, kept in list(state.edges.items()):
+            if "answered" in kept and int(kept["answered"]) > clock:
+                state.rows[DRIFT] = state.rows[DRIFT] + kept["flow"]
+                keep(state, edge, answered=None, reply=None, flow=None)
+
+    def ready(self, state: State, place: Place, clock: int) -> list[Message]:
+        """Ask a neighbour drawn by (seed, peer, clock), unless an exchange is open."""
+        if self.open(state, place) or not place.neighbours:
+            return []
+        j = int(seeding.generator(place.seed, self.name, place.peer, clock).choice(place.neighbours))
+        row = state.rows["x"].clone()
+        keep(state, (place.peer, j), asked=row, number=torch.tensor([clock, 0]))
+        return [Message(place.peer, j, Kind.REQUEST, clock).with_row(row[0])]
+
+    def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
+        """Answer a request or a withdrawal, the same way however often it comes; take an answer once."""
+        edge = (place.peer, message.src)
+        kept = state.edges.get(edge, {})
+        if message.kind in (Kind.REPLY, Kind.REFUSAL):
+            if "number" in kept and int(kept["number"][0]) == message.number:
+                if message.kind is Kind.REPLY:
+                    self._flow(state, kept["asked"], message.row(kept["asked"]), clock - message.number)
+                else:
+                    state.rows[REFUSED] = state.rows[REFUSED] + 1
+                keep(state, edge, asked=None, number=None)
+            return []
+        last = int(kept["answered"]) if "answered" in kept else 0
+        if message.kind not in (Kind.REQUEST, Kind.WITHDRAW) or message.number < last:
+            return []  # a copy of what its sender has closed since
+        if message.number > last:
+            own, flow = None, torch.zeros(1, 1, dtype=torch.float64)
+            if message.kind is Kind.REQUEST:
+                own = state.rows["x"].clone()
+                flow += self._flow(state, own, message.row(own), 0)
+            keep(state, edge, answered=torch.tensor(message.number), reply=own, flow=flow)
+        reply = state.edges[edge].get("reply")
+        kind = Kind.REFUSAL if reply is None else Kind.REPLY
+        answer = Message(place.peer, message.src, kind, message.number, message.attempt)
+        return [answer if reply is None else answer.with_row(reply[0])]
+
+    def open(self, state: State, place: Place) -> dict[int, int]:
+        """The exchange that this peer began and that has no answer yet."""
+        return {edge[1]: int(kept["number"][0]) for edge, kept in state.edges.items() if "number" in kept}
+
+    def remind(self, state: State, place: Place, clock: int) -> list[Message]:
+        """Ask again; where the bound is reached, withdraw."""
+        said = []
+        for j, number in self.open(state, place).items():
+            kept = state.edges[place.peer, j]
+            attempt = int(kept["number"][1]) + 1
+            keep(state, (place.peer, j), number=torch.tensor([number, attempt]))
+            again = Message(place.peer, j, Kind.WITHDRAW, number, attempt)
+            late = clock - number >= self.bound
+            said.append(again if late else replace(again, kind=Kind.REQUEST).with_row(kept["asked"][0]))
+        return said
+
+    def _flow(self, state: State, own: Tensor, other: Tensor, stale: int) -> float:
+        """Add w (other - own), and return its norm."""
+        self.count(state, stale)
+        flow = self.weight * (other - own)
+        state.rows["x"] = state.rows["x"] + flow
+        return float(torch.linalg.vector_norm(flow))

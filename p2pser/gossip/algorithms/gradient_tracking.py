@@ -1,0 +1,71 @@
+"""Gradient tracking: every peer follows an estimate of the mean gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from p2pser.config import Config
+from p2pser.gossip import requirements
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Late, Mixer, Step, add_late
+from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class GradientTracking(Algorithm):
+    """Gradient tracking (DIGing, NEXT), adapt then combine, [x; y] as one wide row.
+
+    Each peer keeps its last gradient g_i and a tracker y_i of the mean gradient, both 0 at first. In round r::
+
+        Y  <-  Y + G(X) - G;   G <- G(X)
+        X  <-  W (X - lr Y);   Y <- W Y
+
+    Conserved: sum_i y_i = sum_i g_i (clip weighting: the clip-weighted sums), so that where the peers agree each
+    follows the gradient of the mean objective: with a constant rate, small enough for the graph, the fixed point is
+    the optimum for every peer, however unlike they are. With a rate that falls (the cosine) nothing breaks, all
+    peers having the same, but it stops wherever the rate runs out.
+
+    Assumes: doubly stochastic W, also directed and changing from exchange to exchange (jointly connected); or the
+    clip-weighted chain, whose weighted mean is conserved. One local step, no momentum. It sends twice the bytes of
+    ``d-psgd``. A missed edge needs nothing: both halves of the row are settled late together, or stay at home. A
+    neighbour that dies leaves its last gradient in the sum: the others end where it still pulls.
+
+    References: P. Di Lorenzo, G. Scutari, "NEXT: In-Network Nonconvex Optimization", IEEE Transactions on Signal
+    and Information Processing over Networks 2016; A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence
+    for Distributed Optimization over Time-Varying Graphs", SIAM Journal on Optimization 2017 (DIGing).
+    """
+
+    parts: ClassVar[bool] = True
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse matrices that do not conserve the sum, several local steps, momentum and AdamW."""
+        requirements.doubly_stochastic("gradient-tracking", topology)
+        requirements.one_local_step("gradient-tracking", config, "k-gt")
+        requirements.plain_sgd("gradient-tracking", config)
+        return ()
+
+    def begin(self, state: State, mixer: Mixer) -> None:
+        """Start from no gradient: the first round makes each tracker its peer's own."""
+        for name in ("y", "gradient"):
+            if name not in state.rows:
+                state.rows[name] = torch.zeros_like(state.rows["x"])
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Track, step, and mix both at Step(round, 0)."""
+        x = state.rows["x"]
+        gradient = local.gradient(x, round)
+        y = state.rows["y"] + (gradient - state.rows["gradient"])
+        state.rows["gradient"] = gradient
+        state.rows["x"], state.rows["y"] = mix_together(mixer, Step(round, 0), x - local.lr(round) * y, y)
+        return state
+
+    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
+        """Add what is owed to the parameters and to the trackers."""
+        width = state.rows["x"].shape[1]
+        for name, start in (("x", 0), ("y", width)):
+            state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)

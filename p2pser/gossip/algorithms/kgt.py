@@ -1,0 +1,81 @@
+"""K-GT: gradient tracking with local steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.gossip import requirements
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Late, Mixer, Step, add_late
+from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class KGT(Algorithm):
+    """K-GT: local steps that are corrected by tracked gradients (SCAFFOLD in gossip form), [x; z] as one wide row.
+
+    Each peer keeps a correction c_i, 0 at first. In round r it takes K local steps, z_i being the mean direction
+    that they went, and all peers mix::
+
+        u_i  =  x_i;  K times:  u_i <- u_i - lr (grad f_i(u_i) + c_i)
+        z_i  =  (x_i - u_i) / (K lr)
+        c_i <-  c_i - z_i + sum_j W_ij z_j
+        x_i <-  sum_j W_ij (x_j - communication_rate K lr z_j)
+
+    Conserved: sum_i c_i = 0 (clip weighting: the clip-weighted sum). At the fixed point each correction makes up for
+    its peer's own gradient, so that with a constant rate, small enough for K and the graph, all peers end at the
+    optimum of the mean objective, however many local steps they take and however unlike they are; averaging local
+    steps (``dfedavg``) does not. A falling rate (the cosine) breaks nothing, as z is counted per unit of it.
+
+    Assumes: doubly stochastic W (proven for a static one; schedules that conserve the mean conserve the sum too), or
+    the clip-weighted chain. No local momentum: the correction would be applied 1 / (1 - momentum) times. The
+    paper starts c at the negative gradient plus the mean gradient; with 0 the first rounds find it. It sends
+    twice the bytes of ``dfedavg``. A missed edge needs nothing: both halves of the row are settled late together, or
+    stay at home. A neighbour that dies leaves its last direction in the others' sum: they end where it still pulls.
+
+    Reference: Y. Liu, T. Lin, A. Koloskova, S. U. Stich, "Decentralized gradient tracking with local steps",
+    Optimization Methods and Software 2024 (arXiv 2023).
+    """
+
+    parts: ClassVar[bool] = True
+
+    communication_rate: float = 1.0
+    """How far along the local steps' way a row goes before it is mixed (eta_s), above 0."""
+
+    def __post_init__(self) -> None:
+        if not self.communication_rate > 0:
+            raise ConfigError(f"gossip.parameters.communication_rate = {self.communication_rate:g} must be above 0: "
+                              "1 goes as far as the local steps")
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse matrices that do not conserve the sum, local momentum and AdamW."""
+        requirements.doubly_stochastic("k-gt", topology)
+        requirements.plain_sgd("k-gt", config)
+        return ()
+
+    def begin(self, state: State, mixer: Mixer) -> None:
+        """Start from no correction."""
+        if "c" not in state.rows:
+            state.rows["c"] = torch.zeros_like(state.rows["x"])
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Take the corrected local steps, and mix rows and directions at Step(round, 0)."""
+        x, c = state.rows["x"], state.rows["c"]
+        moved = local.train(state, round, correction=c) - x
+        z = moved / (-local.steps * local.lr(round))
+        state.rows["x"], mixed = mix_together(mixer, Step(round, 0), x + self.communication_rate * moved, z)
+        state.rows["c"] = c + (mixed - z)
+        return state
+
+    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
+        """Add what is owed to the parameters and to the corrections."""
+        width = state.rows["x"].shape[1]
+        for name, start in (("x", 0), ("c", width)):
+            state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)

@@ -1,0 +1,120 @@
+"""PowerGossip: over each edge, one vector a matrix, of a power iteration on the difference of the two models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.gossip import factors, requirements
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.both_ends import LOST, Head, Marks, decode, numbers
+from p2pser.gossip.factors import Parts
+from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step
+from p2pser.topology.spec import Topology
+from p2pser.wire.codec import DENSE, codec
+from p2pser.wire.low_rank import matrices
+
+
+@dataclass
+class PowerGossip(Algorithm):
+    """PowerGossip: local steps, then exchanges that move each edge's difference along one singular direction.
+
+    For each matrix M of the model and each edge (i, j) both ends know one unit vector v, random at first. They send
+    M_i v and M_j v and take::
+
+        M_i  <-  M_i + W_ij (M_j v - M_i v) v^T
+        v    <-  (M_i v - M_j v) / |M_i v - M_j v|
+
+    which is the next exchange's from the left (M^T v is sent). So the vectors follow the largest singular vectors of
+    what still differs; there is no step to tune. What is no matrix is mixed as it is. Conserved: the mean of the rows.
+
+    Assumes: one symmetric W for all rounds; equally shaped models. After a missed message both ends begin with the
+    same new random vector, and a flow that one end alone applied is taken back (``both_ends``).
+
+    Reference: T. Vogels, S. P. Karimireddy, M. Jaggi, "Practical Low-Rank Communication Compression in Decentralized
+    Deep Learning", NeurIPS 2020.
+    """
+
+    iterations: int = 1
+    """exchanges a round, 1 or more, each with one vector a matrix"""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ConfigError(f"gossip.parameters.iterations = {self.iterations} must be 1 or more")
+        self.slots = self.iterations
+        self._seed = 0
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse schedules and clip weights; bind the seed."""
+        requirements.static_symmetric("power-gossip", topology)
+        requirements.uniform_weighting("power-gossip", config)
+        self._seed = config.seed
+        return ()
+
+    def begin(self, state: State, mixer: Mixer) -> None:
+        """Know nothing of any edge."""
+        edges = mixer.edges(Step(0, 0))
+        for edge in zip(edges.dst.tolist(), edges.src.tolist()):
+            state.edges.setdefault(edge, {"marks": Marks().tensor()})
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Take the local steps and exchange at Step(round, 0 .. iterations-1)."""
+        x, parts = local.train(state, round), matrices(local.shapes)
+        for slot in range(self.slots):
+            x = self._exchange(state, mixer, x, parts, Step(round, slot))
+        state.rows["x"] = x
+        return state
+
+    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
+        """Nothing comes late."""
+
+    def on_edge_reset(self, state: State, edge: Edge) -> None:
+        """Begin with a new vector."""
+        kept = Marks.of(state.edges[edge]["marks"]).confirmed
+        state.edges[edge] = {"marks": Marks(LOST, kept, kept).tensor()}
+
+    def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
+        """Return rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side"; of the pending
+        flow "moved", W_ij times the difference of products, and "along", the vectors then.
+        """
+        t, place = at.round * self.slots + at.slot, {peer: b for b, peer in enumerate(mixer.peers)}
+        own = {i: x[b].clone() for i, b in place.items()}  # aligned: products round alike everywhere
+        sent: dict[Edge, tuple[Marks, int, Tensor, Tensor]] = {}
+        messages: dict[Edge, Tensor | bytes] = {}
+        for i in mixer.peers:
+            for j in mixer.receivers(i, at):
+                kept = state.edges[i, j]
+                marks = Marks.of(kept["marks"])
+                side, vectors = (int(kept["side"]), kept["vectors"]) if marks.have >= 0 else (
+                    0, factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype))
+                products = factors.project(own[i], vectors, parts, side)
+                sent[i, j] = marks, side, vectors, products
+                messages[i, j] = Head(marks, t - 1).encode(t) + bytes(DENSE.encode(products))
+        mixer.post(at, Outbox(edges=messages))
+        inbox, mixed, whole = mixer.collect(at), x.clone(), codec(DENSE.wire_name(x[0]))
+        for edge in inbox.missing:
+            # The vectors no longer fit; what is pending is settled when the neighbour is heard again.
+            kept = state.edges[edge]
+            state.edges[edge] = {**kept, "marks": Marks.of(kept["marks"]).lost()}
+        for i, j, weight, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
+            b, kept = place[i], state.edges[i, j]
+            marks, side, vectors, products = sent[i, j]
+            theirs, payload = decode(message, t, j)
+            if marks.settle(theirs.marks):
+                mixed[b] -= factors.expand(kept["moved"], kept["along"], parts, 1 - int(kept["side"]))
+            if theirs.marks.have != marks.have and max(theirs.marks.have, marks.have) >= 0:
+                state.edges[i, j] = {"marks": marks.lost()}
+                continue
+            other = numbers(whole, payload, factors.products_length(parts, side), t, j)
+            moved = (other - products).mul_(weight)
+            mixed[b] += factors.expand(moved, vectors, parts, side)
+            spare = factors.drawn(self._seed, (i, j), t, parts, 1 - side, x.dtype)
+            new = factors.turn(other - products if i > j else products - other, parts, side, spare)
+            state.edges[i, j] = {"vectors": new, "side": torch.tensor(1 - side), "moved": moved, "along": vectors,
+                                 "marks": Marks(t, t, marks.confirmed).tensor()}
+        return mixed

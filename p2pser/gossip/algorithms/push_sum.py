@@ -1,0 +1,97 @@
+"""Stochastic gradient push: averaging over directed and changing graphs, by shares that carry their weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.config import Config
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.topology.spec import Topology
+
+
+@dataclass
+class PushSum(Algorithm):
+    """Stochastic gradient push (SGP): local steps, then push-sum.
+
+    Peer i holds a sum s_i and a weight w_i > 0; its parameters are z_i = s_i / w_i. In round r, with d_i the number
+    of peers that i sends to in this exchange::
+
+        s_i <- s_i + p_i (local_K(z_i, r) - z_i)
+        s_i <- sum_{j -> i or j = i} s_j / (d_j + 1)
+        w_i <- sum_{j -> i or j = i} w_j / (d_j + 1)
+        z_i  = s_i / w_i
+
+    The shares are column-stochastic: a peer needs to know only whom it sends to, never who else sends to whom it
+    sends to, so that it works on any directed graph or schedule that is strongly connected over time, and on
+    undirected ones; the topology's own weights are not used. Conserved, but for what is on its way: sum s and sum w.
+    So without local steps all z_i tend to sum_i p_i z_i / sum_i p_i, p_i = w_i at the start: 1, or the peer's clips
+    (``gossip.weighting=clips``; only their ratio matters).
+
+    A message on an edge is the *cumulative* sum of all shares sent over it, and the receiver adds the difference to
+    what it has had: one that is lost or late delays its share to the next exchange of that edge and costs nothing.
+    In float64, (D + 1) numbers a message: twice the bytes of float32 rows; and each edge in use keeps two such rows.
+    A share is not sent to who is dead. An edge that comes back needs nothing.
+
+    References: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep Learning",
+    ICML 2019; D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
+    (push-sum); N. H. Vaidya, C. N. Hadjicostis, A. D. Dominguez-Garcia, "Robust Average Consensus over Packet
+    Dropping Links: Analysis via Coefficients of Ergodicity", CDC 2012 (running sums).
+    """
+
+    own_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self._clips = False
+
+    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Bind the weighting; every topology will do."""
+        self._clips = config.gossip.weighting == "clips"
+        return ()
+
+    def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        """Take the local steps at z and push at Step(round, 0).
+
+        ``state.rows``: "x" is z; "mass" (B, D + 1) float64 is [s, w], "prior" (B, 1) is p.
+        """
+        z, at = state.rows["x"], Step(round, 0)
+        if "mass" not in state.rows:
+            prior = torch.tensor([[float(n) if self._clips else 1.0] for n in local.clips], dtype=torch.float64)
+            state.rows["prior"], state.rows["mass"] = prior, torch.cat([prior * z, prior], dim=1)
+        moved = local.train(state, round).to(torch.float64) - z
+        mass = state.rows["mass"].clone()
+        mass[:, :-1] += state.rows["prior"] * moved
+        # A fresh dictionary: who keeps the state of the round's start keeps these edges too.
+        edges = {edge: dict(kept) for edge, kept in state.edges.items()}
+        messages: dict[tuple[int, int], Tensor | bytes] = {}
+        for b, i in enumerate(mixer.peers):
+            receivers = mixer.receivers(i, at)
+            mass[b] /= len(receivers) + 1
+            for j in receivers:
+                kept = edges.setdefault((i, j), {})
+                kept["sent"] = kept["sent"] + mass[b] if "sent" in kept else mass[b].clone()
+                messages[i, j] = kept["sent"]
+        mixer.post(at, Outbox(edges=messages))
+        inbox = mixer.collect(at)
+        for edge, total in _sums(inbox, mass.shape[1]):
+            kept = edges.setdefault(edge, {})
+            mass[mixer.peers.index(edge[0])] += total - kept["had"] if "had" in kept else total
+            kept["had"] = total
+        state.edges = edges
+        state.rows["mass"] = mass
+        state.rows["x"] = (mass[:, :-1] / mass[:, -1:]).to(z.dtype)
+        return state
+
+
+def _sums(inbox: Inbox, size: int) -> Iterable[tuple[tuple[int, int], Tensor]]:
+    """Yield ((dst, src), what src has sent dst so far), in the inbox's order."""
+    for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        if not isinstance(value, Tensor) or len(value) != size or value.dtype != torch.float64 or not value[-1] >= 0:
+            raise RemoteProtocolError(f"peer {src} sent no sum of {size} numbers and a weight to peer {dst}", src)
+        yield (dst, src), value

@@ -1,0 +1,1 @@
+"""Predictions for recordings and streams, from a model directory."""

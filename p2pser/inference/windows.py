@@ -1,0 +1,126 @@
+"""A stream of samples as overlapping windows: of a recording that is longer than memory, or of a microphone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.base.errors import CorpusError
+from p2pser.features import audio
+
+Array = NDArray[np.float32]
+
+BLOCK = 1.0
+"""How much of a recording is read at once [s]."""
+
+FRAME = 0.05
+"""Length of the stretches whose level is measured [s]."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples (n,) float32 at ``rate`` [Hz], full scale 1; ``start``: seconds since the stream began."""
+
+    start: float
+    rate: int
+    samples: Array
+
+    @property
+    def end(self) -> float:
+        """Seconds from the stream's beginning to the window's end."""
+        return self.start + len(self.samples) / self.rate
+
+    @property
+    def level(self) -> float:
+        """RMS level of the loudest 50 ms [dBFS]; -inf for digital silence."""
+        size = min(len(self.samples), round(FRAME * self.rate))
+        frames = self.samples[: len(self.samples) // size * size].reshape(-1, size)
+        loudest = float(np.square(frames, dtype=np.float64).mean(axis=1).max())
+        return 10 * float(np.log10(loudest)) if loudest > 0 else -np.inf
+
+
+class Windower:
+    """Cuts a stream at ``rate`` [Hz] into windows of ``window`` seconds, one each ``hop`` seconds.
+
+    Memory: one window and what is pushed. Raises CorpusError for lengths that make no window.
+    """
+
+    def __init__(self, rate: int, window: float, hop: float) -> None:
+        if not (window >= audio.SHORTEST and 0 < hop <= window):
+            raise CorpusError(f"windows of {window:g} s each {hop:g} s cannot be: a window lasts {audio.SHORTEST:g} s "
+                              "or more, and the next begins later and before it ends")
+        self.rate = rate
+        self.size, self.step = round(window * rate), max(1, round(hop * rate))
+        self._held: Array = np.zeros(0, dtype=np.float32)
+        self._start = 0  # place of the first held sample in the stream
+        self._windows = 0
+
+    def push(self, samples: Array) -> list[Window]:
+        """Add samples (n,) and return the windows that are whole now, in order."""
+        self._held = np.concatenate([self._held, samples])
+        whole = []
+        while len(self._held) >= self.size:
+            whole.append(self._window(self.size))
+            self._held = self._held[self.step :].copy()
+            self._start += self.step
+            self._windows += 1
+        return whole
+
+    def rest(self) -> Window | None:
+        """Return the shorter window at the stream's end, where it holds anything usable that no window before held."""
+        seen = self.size - self.step if self._windows else 0
+        if len(self._held) <= seen or len(self._held) < audio.SHORTEST * self.rate:
+            return None
+        return self._window(len(self._held))
+
+    def _window(self, size: int) -> Window:
+        return Window(self._start / self.rate, self.rate, self._held[:size].copy())
+
+
+class Resampler:
+    """A stream's samples at another rate [Hz], block by block."""
+
+    def __init__(self, rate: int, target: int) -> None:
+        self._stream: Any = None
+        if rate != target:
+            import soxr
+
+            self._stream = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: Array, *, last: bool = False) -> Array:
+        """Return what ``samples`` (n,) give at the other rate; ``last``: the stream ends with them."""
+        if self._stream is None:
+            return samples
+        out: Array = self._stream.resample_chunk(samples, last=last)
+        return out
+
+
+def windows(path: Path, rate: int, window: float, hop: float) -> Iterator[Window]:
+    """Yield a recording's windows at ``rate`` [Hz], the last one shorter; it is read block by block.
+
+    Raises CorpusError where the file is no usable recording, or ends before what its header says.
+    """
+    import soundfile
+
+    reason = audio.reason(path)
+    if reason is not None:
+        raise CorpusError(f"{path}: {reason}")
+    cutter = Windower(rate, window, hop)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            resampler = Resampler(file.samplerate, rate)
+            for block in file.blocks(blocksize=round(BLOCK * file.samplerate), dtype="float32", always_2d=True):
+                signal = np.ascontiguousarray(audio.mono(block))
+                if not np.isfinite(signal).all():
+                    raise CorpusError(f"{path}: {audio.NOT_FINITE}")
+                yield from cutter.push(resampler.push(signal, last=file.tell() == file.frames))
+    except (OSError, RuntimeError) as error:
+        raise CorpusError(f"{path}: it cannot be read to its end ({error})") from None
+    rest = cutter.rest()
+    if rest is not None:
+        yield rest

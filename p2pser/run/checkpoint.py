@@ -1,0 +1,231 @@
+"""Checkpoints: a directory a round, written whole or not at all.
+
+``folder/round-000010/`` holds ``rows.safetensors``, ``edges.safetensors`` and ``meta.json`` with the digests
+of both and its own. A new one is written beside it, fsynced and renamed into place, so a process that is
+killed or a disk that is full at any moment leaves the older ones as they were; half a one is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from p2pser.base.atomic import PARTIAL, sync_folder, write_synced
+from p2pser.base.errors import CheckpointError
+
+FORMAT = 1
+"""Version of the layout; a newer one is refused."""
+
+_ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
+# A round that is saved again becomes round-N.1 (then .2, …) before round-N goes: there is always a whole one.
+_NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
+
+_sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
+"""Checkpoints whose digests were right, with their stamps then: pruning would read all of them every time."""
+
+
+class Checkpoint(NamedTuple):
+    """What ``load`` gives: exactly what was saved."""
+
+    rows: dict[str, Tensor]
+    edges: dict[tuple[int, int], dict[str, Tensor]]
+    meta: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    round: int,
+    rows: Mapping[str, Tensor],
+    edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of ``round`` (>= 0) and return its directory.
+
+    rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
+    Raises CheckpointError where it cannot be written; what was there before stays.
+    """
+    partial = folder / f"{PARTIAL}round-{round:06d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder)
+        older = _generations(folder, round)
+        path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
+        partial.mkdir()
+        contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "round": round,
+            "files": {name: _digest(data) for name, data in contents.items()},
+            "edges": [list(edge) for edge in edges],
+            "meta": dict(meta),
+        }
+        document["digest"] = _digest(_canonical(document))
+        for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
+            write_synced(partial / file, data)
+        sync_folder(partial)
+        os.rename(partial, path)
+        sync_folder(folder)
+        _sound[path] = _stamp(path)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
+            "make room there, the checkpoint before it stays"
+        ) from None
+    except (TypeError, ValueError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
+    for _, old in older:
+        _remove(old)
+    return path
+
+
+def available(folder: Path) -> list[int]:
+    """Return the rounds that have a complete checkpoint with the right digests, ascending."""
+    rounds = sorted({round for round, _, _ in _entries(folder)})
+    return [round for round in rounds if any(_valid(path) for _, path in _generations(folder, round))]
+
+
+def load(folder: Path, round: int) -> Checkpoint:
+    """Return the checkpoint of ``round``; CheckpointError where there is none, or it is damaged or newer."""
+    generations = [path for _, path in _generations(folder, round)]
+    if not generations:
+        raise CheckpointError(f"there is no checkpoint of round {round} in {folder}")
+    return _read(next(filter(_valid, generations), generations[0]))
+
+
+def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
+    """Remove all checkpoints but the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
+
+    Returns the rounds that were removed. What cannot be removed stays without complaint.
+    """
+    if keep < 1:
+        raise CheckpointError(f"keep = {keep}: at least one checkpoint has to be kept")
+    kept = {*available(folder)[-keep:], *pinned}
+    removed = set()
+    for round, _, path in list(_entries(folder)):
+        if round not in kept:
+            _remove(path)
+            removed.add(round)
+    return sorted(removed)
+
+
+def discard(folder: Path, rounds: Collection[int]) -> None:
+    """Remove the checkpoints of ``rounds``."""
+    for round, _, path in list(_entries(folder)):
+        if round in rounds:
+            _remove(path)
+
+
+def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{i},{j},{name}": tensor for (i, j), state in edges.items() for name, tensor in state.items()}
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    # Clones: safetensors refuses tensors that share memory, as rows of one matrix do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    packed: bytes = safetensors.torch.save(plain)
+    return packed
+
+
+def _read(path: Path) -> Checkpoint:
+    document, contents = _verified(path)
+    try:
+        rows = safetensors.torch.load(contents[_ROWS])
+        edges: dict[tuple[int, int], dict[str, Tensor]] = {(i, j): {} for i, j in document["edges"]}
+        for key, tensor in safetensors.torch.load(contents[_EDGES]).items():
+            i, j, name = key.split(",", 2)
+            edges[int(i), int(j)][name] = tensor
+        return Checkpoint(rows, edges, document["meta"])
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        raise _damaged(path) from None
+
+
+def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return meta.json and the files of a checkpoint whose digests are right."""
+    try:
+        document = json.loads((path / _META).read_bytes())
+        if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+            raise _damaged(path)
+        if document["format"] > FORMAT:
+            raise CheckpointError(
+                f"the checkpoint {path} has format {document['format']}, this version reads up to {FORMAT}; "
+                "use the newer version of p2pser"
+            )
+        digest = document.pop("digest", None)
+        contents = {name: (path / name).read_bytes() for name in (_ROWS, _EDGES)}
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+    files = {name: _digest(data) for name, data in contents.items()}
+    if digest != _digest(_canonical(document)) or document.get("files") != files:
+        raise _damaged(path)
+    return document, contents
+
+
+def _valid(path: Path) -> bool:
+    try:
+        stamp = _stamp(path)
+        if _sound.get(path) != stamp:
+            _verified(path)
+            _sound[path] = stamp
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return what changes when one of a checkpoint's files does: inode, size and time of each."""
+    found = [os.stat(path / name) for name in (_ROWS, _EDGES, _META)]
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"the checkpoint {path} is damaged or incomplete; remove it, an older one will do")
+
+
+def _entries(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yield (round, generation, directory) of everything named like a checkpoint."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if match := _NAME.fullmatch(path.name):
+                yield int(match[1]), int(match[2] or 0), path
+
+
+def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
+    """Return (generation, directory) of a round, the newest first."""
+    return sorted(((g, path) for r, g, path in _entries(folder) if r == round), reverse=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint: renamed first, so that a half-removed one is not taken for one."""
+    doomed = path.with_name(f"{PARTIAL}{path.name}")
+    _sound.pop(path, None)
+    try:
+        os.rename(path, doomed)
+    except OSError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a killed process left half-written or half-removed."""
+    for path in folder.glob(f"{PARTIAL}round-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,185 @@
+"""What a simulated run is measured by: after each round, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pser.config import Config
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.outputs import Answers, Ccc, ccc_of_several
+from p2pser.features.federation import Federation
+from p2pser.features.normalisation import Statistics
+from p2pser.gossip.agreement.consensus import Consensus
+from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.models.nested import Nested
+from p2pser.models.rows import Schema
+from p2pser.simulation.bench import Bench
+from p2pser.topology.spec import Topology
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was measured after a communication round (the first is 1).
+
+    loss: mean over the living peers that trained. uar: of the held-out clips: "mean" and "worst" over the living peers,
+    "consensus" of the model that the consensus would be now; None where not evaluated. distance: the
+    consensus distance. bytes: payload bytes sent so far, mean over peers. seconds: simulated seconds from the start
+    to when all peers had done the round; None without a clock. An asynchronous algorithm's round r is over when the
+    peers have done r rounds each on average.
+    """
+
+    round: int
+    loss: float
+    uar: Mapping[str, float | None]
+    distance: float
+    bytes: float
+    seconds: float | None = None
+    ccc: Mapping[str, Ccc | None] | None = None
+    """Of each dimension, for the same models as ``uar``; None where none is learned or nothing was evaluated."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the round as plain data."""
+        return {**self.__dict__, "uar": dict(self.uar), "ccc": None if self.ccc is None else dict(self.ccc)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. rows: (N, D) float32 after the last round; row: (d,) float32, the consensus model.
+
+    Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where peers
+    have models of different width, ``rows`` are the whole network's, 0 where a peer has nothing, and ``row`` (of
+    ``schema``) is the widest's. Where they keep parameters to themselves (``gossip.share``) there is no model of all:
+    ``row`` is the first peer's, ``predictions`` and ``answers`` are None.
+    """
+
+    config: Config
+    topology: Topology
+    federation: Federation
+    schema: Schema
+    history: tuple[Round, ...]
+    rows: Tensor
+    row: Tensor
+    statistics: Statistics | None
+    final: Consensus
+    final_distance: tuple[float, ...]
+    """Consensus distance before each exchange of the final consensus."""
+    consensus_distance: float
+    """Of the rows that the peers adopted."""
+    predictions: Predictions | None
+    """The consensus model's, on the held-out clips."""
+    peer_predictions: tuple[Predictions, ...]
+    """Each living peer's after the last round, before the final consensus."""
+    answers: Answers | None
+    """The consensus model's, of emotions and dimensions; None where nothing is held out."""
+    peer_answers: tuple[Answers, ...]
+    living: tuple[int, ...]
+    """Who was left at the end, hostile peers not counted: what is measured is measured over them."""
+    slem: float
+    bytes_training: np.ndarray
+    """Payload bytes that each peer sent in the rounds, (N,)."""
+    messages_training: np.ndarray
+    """Messages that each peer sent in the rounds, (N,)."""
+    bytes_final: np.ndarray
+    messages_late: int
+    wall_s: float
+    notes: tuple[str, ...] = ()
+    """What the algorithm warns of."""
+    asynchronous: Mapping[str, Any] | None = None
+    """Staleness, refusals and drift of an algorithm without lock-step (simulation.events.total)."""
+    hostile: tuple[int, ...] = ()
+    widths: tuple[float, ...] = ()
+    """Each peer's (``model.width``)."""
+    networks: Mapping[float, Nested] = field(default_factory=dict)
+    """By width, the whole one among them."""
+    final_answers: tuple[Answers, ...] = ()
+    """Each living peer's after the final consensus, where not all end with the same model."""
+    personal: Tensor | None = None
+    """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
+    personal_answers: tuple[Answers, ...] = ()
+
+
+def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
+    """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
+
+    mixed: (B, D) which entries count (``Parts.mixed``); default: all.
+    """
+    apart = rows - mean if mixed is None else (rows - mean) * mixed
+    away = torch.linalg.vector_norm(apart, dim=1).to(torch.float64)
+    return float(away.square().mean().sqrt() / torch.linalg.vector_norm(mean, dtype=torch.float64))
+
+
+def mean_of(rows: Tensor, share: Tensor, mixed: Tensor) -> Tensor:
+    """Return the mean (D,) of each entry of rows (B, D) over those whose it is, as ``mixed`` (B, D) says, weighted by
+    ``share`` (B,) which sums to 1; 0 where it is nobody's.
+    """
+    whose = mixed.to(rows.dtype)
+    return (share @ (rows * whose)) / (share @ whose).clamp_min(torch.finfo(rows.dtype).tiny)
+
+
+@dataclass
+class History:
+    """What was measured after each round so far.
+
+    share: (B,) of each living peer in the mean, summing to 1. mixed: (B, D) which entries of whom are exchanged (None:
+    all). one_model: whether there is a model of all peers. each_peer: evaluate the peers' own models, not only in the
+    end. observe: called with each round.
+    """
+
+    config: Config
+    bench: Bench
+    method: Algorithm
+    living: tuple[int, ...]
+    share: Tensor
+    mixed: Tensor | None
+    one_model: bool
+    each_peer: bool
+    observe: Callable[[Round], None] | None
+    rounds: list[Round] = field(default_factory=list)
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Return the mean (D,) of the living peers' rows (B, D): the model that the consensus would be."""
+        share = self.share.to(rows.dtype)
+        return self.method.mean(rows, share) if self.mixed is None else mean_of(rows, share, self.mixed)
+
+    def after_round(self, round: int, state: State, sent: float, losses: list[float],
+                    seconds: float | None = None) -> None:
+        """Measure the state after a round. sent: bytes so far, mean over peers. losses: of all peers."""
+        rows, bench = self.method.model(state)[list(self.living)], self.bench
+        mean = self.mean(rows)
+        last = round == self.config.training.rounds - 1
+        due = bench.tests and ((round + 1) % self.config.peer.evaluate_every == 0 or last)
+        answers = [bench.answers(row, i) for i, row in zip(self.living, rows)] \
+            if due and (self.each_peer or last) else []
+        uars = [one.uar for one in answers if one.uar is not None]
+        agreed = bench.answers(mean) if due and self.one_model else None
+        ccc = None if agreed is None or agreed.ccc is None else {
+            **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in answers]))), "consensus": agreed.ccc}
+        self.rounds.append(
+            Round(
+                round=round + 1,
+                loss=_mean_known([losses[i] for i in self.living]),
+                uar={
+                    "mean": float(np.mean(uars)) if uars else None,
+                    "worst": min(uars) if uars else None,
+                    "consensus": None if agreed is None else agreed.uar,
+                },
+                distance=distance(rows, mean, self.mixed),
+                bytes=sent,
+                seconds=seconds,
+                ccc=ccc,
+            )
+        )
+        if self.observe is not None:
+            self.observe(self.rounds[-1])
+
+
+def _mean_known(values: list[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")

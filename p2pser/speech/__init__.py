@@ -1,1 +1,0 @@
-"""Recordings to tensors: corpora, splits, features, normalisation and who holds what."""

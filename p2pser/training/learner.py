@@ -1,0 +1,274 @@
+"""One peer's local work: K optimiser steps on its own clips, as a function of its row, its memory and the
+round.
+
+Nothing is drawn from a stream: which clips make a batch and which units dropout silences depend on (seed,
+peer, round) alone, so that a resumed run, another layout of processes or the simulator takes the very same
+steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from p2pser.base import seeding
+from p2pser.base.errors import CorpusError, P2PSERError
+from p2pser.config import TrainingSettings
+from p2pser.models.rows import Schema
+from p2pser.training.augmentation import Augmentation, variants
+from p2pser.training.losses import Objective, Targets
+from p2pser.training.optimisers import Optimizer, clip_, learning_rate
+
+PREFIX = "optimizer."
+"""The optimiser's rows are in a gossip state under this and their own name."""
+
+ALIGNMENT = 64
+"""Bytes to which torch aligns what it allocates; training always happens in a row that is aligned so."""
+
+
+def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
+            round: int, often: NDArray[np.floating] | None = None) -> NDArray[np.int64]:
+    """Return the clips of a round's steps, (steps, b) indices below ``clips``, b = min(batch_size, clips).
+
+    Epoch e is a permutation keyed by (seed, "batches", peer, e), and step k of round r reads on where the
+    step before it ended: so all clips are drawn equally often over a run (without replacement within an
+    epoch), and yet a round's batches are a pure function of the round. often: (clips,) how often each clip is drawn in
+    proportion to others; in an epoch of ``clips`` draws it comes that share of times, rounded up or down by chance
+    (systematic resampling).
+    """
+    size = min(batch_size, clips)
+    first, count = round * steps * size, steps * size
+    epochs = range(first // clips, (first + count - 1) // clips + 1)
+    order = np.concatenate([_epoch(seeding.generator(seed, "batches", peer, e), clips, often) for e in epochs])
+    at = first - epochs[0] * clips
+    return order[at : at + count].reshape(steps, size).astype(np.int64, copy=False)
+
+
+def _epoch(draws: np.random.Generator, clips: int, often: NDArray[np.floating] | None) -> NDArray[np.int64]:
+    """Return the order of an epoch's draws, (clips,)."""
+    order = draws.permutation(clips)
+    if often is None:
+        return order
+    ends = np.cumsum(often[order], dtype=np.float64)
+    drawn = np.searchsorted(ends, (np.arange(clips) + draws.random()) * (ends[-1] / clips), side="right")
+    return draws.permutation(order[np.minimum(drawn, clips - 1)])
+
+
+class Learner:
+    """One peer's local work on its own clips.
+
+    module: the network, whose parameters are bound to the row being trained (several learners may share one
+    module). features: (n, ...) float32, normalised. targets: what they should give, or their labels (n,) int64 alone.
+    objective: what is lowered; default: what ``training`` says, of this peer's clips alone. often: (n,) how often each
+    clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones
+    of the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
+    batches. forward: what gives the outputs of a batch, where ``features`` are not what the network itself takes.
+    Raises CorpusError where there is no clip or the counts differ.
+    """
+
+    def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
+                 targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
+                 often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
+                 augmentation: Augmentation | None = None,
+                 forward: Callable[[Tensor], Tensor] | None = None) -> None:
+        if isinstance(targets, Tensor):
+            targets = Targets(targets.to(torch.int64))
+        if (len(features) == 0 and not idle) or len(features) != len(targets):
+            raise CorpusError(f"peer {peer} has {len(features)} clips and {len(targets)} labels to train on; "
+                              "it needs at least one clip, and a label for each")
+        self.module = module
+        self._forward = forward or module
+        self.schema = schema
+        self.training = training
+        self.features = features.to(torch.float32).contiguous()
+        self.copies = 0 if copies is None else len(copies)
+        self._versions = self.features if copies is None else \
+            torch.cat([self.features, copies.to(torch.float32).flatten(0, 1)])
+        self.augmentation = augmentation
+        self.targets = targets
+        self.objective = objective or Objective(training)
+        self.often = often
+        self.seed = seed
+        self.peer = peer
+        self.optimizer = Optimizer(training)
+
+    @property
+    def clips(self) -> int:
+        """How many clips this peer trains on."""
+        return len(self.features)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return fresh rows of the optimiser, each (D,) or (1,)."""
+        return self.optimizer.init(torch.zeros(self.schema.size))
+
+    def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
+               report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
+        """Take the round's local steps in place on ``row`` (D,) float32 and ``memory``; return their mean
+        loss.
+
+        report: called with k = 1 .. K after each local step. correction (D,): added to every gradient. torch's
+        global generator is left as it was found. Raises P2PSERError where the loss is no longer finite.
+        """
+        settings = self.training
+        lr = learning_rate(settings, round)
+        # Matrix products round differently at different alignments: a row of the simulator's (N, D) and a
+        # peer's own row would drift apart in the last bits.
+        home = row
+        if home.data_ptr() % ALIGNMENT:
+            row = home.clone()
+        start = row.clone() if settings.proximal else None
+        total = 0.0
+        with self._drawing(round):
+            for k, (gradient, loss) in enumerate(self._gradients(row, round)):
+                if start is not None:
+                    gradient.add_(row - start, alpha=settings.proximal)
+                if correction is not None:
+                    gradient.add_(correction)
+                self.optimizer.step_(row, gradient, memory, lr)
+                if not math.isfinite(loss):
+                    raise P2PSERError(
+                        f"the loss of peer {self.peer} is {loss} in round {round} (local step {k}) with "
+                        f"learning rate {lr:g}; lower training.lr or look for wild features")
+                total += loss
+                if report is not None:
+                    report(k + 1)
+        if row is not home:
+            home.copy_(row)
+        return total / settings.local_steps
+
+    def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
+        """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
+
+        Weight decay is in it (as L2), clipping too; nothing is remembered. Zeros and NaN where there are no clips.
+        """
+        if not self.clips:
+            return torch.zeros_like(row), math.nan
+        row = row.clone()
+        with self._drawing(round):
+            gradient, loss = next(self._gradients(row, round, step))
+        if self.training.weight_decay:
+            return gradient.add(row, alpha=self.training.weight_decay), loss
+        return gradient.clone(), loss
+
+    def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
+        """Yield, for each local step from ``first`` on, the clipped gradient at ``row`` as it is then, and the loss."""
+        settings = self.training
+        chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
+                                          peer=self.peer, round=round, often=self.often))[first:]
+        steps, size = chosen.shape
+        places = chosen
+        if self.copies:
+            taken = variants(self.copies, settings.local_steps, size, seed=self.seed, peer=self.peer, round=round)
+            places = chosen + self.clips * torch.from_numpy(taken)[first:]
+        features = self._versions.index_select(0, places.reshape(-1)).view(steps, size, *self.features.shape[1:])
+        gradient = self.schema.bind(self.module, row)
+        self.module.train()
+        for k in range(steps):
+            gradient.zero_()
+            batch, targets = features[k], self.targets.at(chosen[k])
+            if self.augmentation is not None:
+                batch, targets = self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round,
+                                                   step=first + k)
+            loss = self.objective(self._forward(batch), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            clip_(gradient, settings.clip_norm)
+            yield gradient, loss.item()
+
+    @contextmanager
+    def _drawing(self, round: int) -> Iterator[None]:
+        """Dropout's draws as a function of (seed, peer, round), torch's generator left as it was."""
+        generator = torch.default_generator
+        found = generator.get_state()
+        generator.manual_seed(seeding.key(self.seed, "dropout", self.peer, round))
+        try:
+            yield
+        finally:
+            generator.set_state(found)
+
+
+class RowState(Protocol):
+    """What local work sees of a gossip algorithm's state (gossip.algorithm.State): its rows by name."""
+
+    rows: dict[str, Tensor]
+
+
+class LocalWork:
+    """The local work of the hosted peers (gossip.algorithm.Local), one learner a hosted row, in row order.
+
+    losses: mean loss of each hosted peer in the last round, NaN for one that did not train. report: called with
+    (peer, k) after each local step.
+    """
+
+    def __init__(self, learners: Sequence[Learner], report: Callable[[int, int], None] | None = None) -> None:
+        self.learners = tuple(learners)
+        self.report = report
+        self.losses: list[float] = []
+
+    def prepare(self, state: RowState) -> None:
+        """Add the optimiser's rows to ``state`` as ``optimizer.NAME`` (B, ·), fresh, where they are missing.
+        """
+        for name in self.learners[0].optimizer.names:
+            if PREFIX + name not in state.rows:
+                state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
+
+    @property
+    def clips(self) -> tuple[int, ...]:
+        """How many clips each hosted peer has."""
+        return tuple(learner.clips for learner in self.learners)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the model's parameters, in the order of a row."""
+        return tuple(shape for _, shape in self.learners[0].schema.entries)
+
+    @property
+    def steps(self) -> int:
+        """K: local steps per round."""
+        return self.learners[0].training.local_steps
+
+    def lr(self, round: int) -> float:
+        """Return the learning rate of a round."""
+        return learning_rate(self.learners[0].training, round)
+
+    def train(self, state: RowState, round: int, *, rows: Tensor | None = None,
+              correction: Tensor | None = None, only: Collection[int] | None = None) -> Tensor:
+        """Train a copy of each row of ``rows`` (B, D; default ``state.rows["x"]``), the optimiser's rows in place;
+        return the new (B, D).
+
+        correction: (B, D), added to every gradient. only: the places of the rows that train (default: all that hold
+        clips); the others come back as they were, and so does what their optimisers remember.
+        """
+        self.prepare(state)
+        rows = (state.rows["x"] if rows is None else rows).clone()
+        names = self.learners[0].optimizer.names
+        losses = []
+        for b, learner in enumerate(self.learners):
+            if not learner.clips or (only is not None and b not in only):
+                losses.append(math.nan)
+                continue
+            memory = {name: state.rows[PREFIX + name][b] for name in names}
+            report = None
+            if self.report is not None:
+                def report(k: int, peer: int = learner.peer) -> None:
+                    assert self.report is not None
+                    self.report(peer, k)
+            extra = None if correction is None else correction[b]
+            losses.append(learner.train_(rows[b], memory, round, report, extra))
+        self.losses = losses
+        return rows
+
+    def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
+        """Return the gradients (B, D) at ``rows`` (B, D) on the clips of local step ``step``; sets ``losses``."""
+        found = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
+        self.losses = [loss for _, loss in found]
+        if self.report is not None:
+            for learner in self.learners:
+                self.report(learner.peer, step + 1)
+        return torch.stack([gradient for gradient, _ in found])

@@ -1,0 +1,173 @@
+"""What training lowers: errors of classes, and one minus the concordance of dimensions.
+
+Targets of classes are labels (n,) int64, -1 where unknown, or shares of each class (n, C) float32, each row summing to
+1, NaN where unknown: soft labels, or labels that mixup mixed (Zhang et al. 2018). Every loss is a mean over the batch's
+clips, the unknown ones counting nothing, and a class's weight multiplies its clips' terms without being divided out
+again: so the mean of many small batches, and of many peers, is what one large batch gives.
+
+**The concordance of small batches.** CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2) (Lin 1989) is one minus
+E (x - y)^2 over that denominator, and the denominator equals E (x - m)^2 + s^2, with m and s^2 the mean and variance
+of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly chance, and in a batch of one clip they
+mean nothing. So they are taken of all peers' training clips, found by gossip (``learning.census``); what is left to the
+batch are two plain means, and every peer lowers its share of the same function, which of all clips is exactly 1 - CCC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from p2pser.config import TrainingSettings
+from p2pser.corpora.emotions import DIMENSIONS
+
+
+class Targets(NamedTuple):
+    """What n clips should give: classes (n,) int64 or (n, C) float32, dimensions (n, 3) float32; None: not learned."""
+
+    classes: Tensor | None
+    dimensions: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.classes if self.classes is not None else self.dimensions)  # type: ignore[arg-type]
+
+    def at(self, places: Tensor) -> Targets:
+        """Return the targets of the clips at these places (k,)."""
+        return Targets(*(None if one is None else one.index_select(0, places) for one in self))
+
+    def mixed(self, share: Tensor | float, partner: Tensor, classes: int) -> Targets:
+        """Return ``share`` of each clip's targets and the rest of its partner's, as mixup wants them.
+
+        share: a number, or (n,). partner: (n,) places of the partners. classes: C. What either lacks, both lack.
+        """
+        share = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
+        soft = None if self.classes is None else as_shares(self.classes, classes)
+        return Targets(*(None if one is None else share * one + (1.0 - share) * one[partner]
+                         for one in (soft, self.dimensions)))
+
+
+class Moments(NamedTuple):
+    """Mean and variance of the dimensions' targets, each (3,) float32."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, targets: Tensor) -> Moments:
+        """Return the moments of these targets (n, 3), NaN where unknown; of a dimension of which none is known, 0."""
+        known = ~targets.isnan()
+        count = known.sum(0).clamp(min=1)
+        mean = targets.nan_to_num(0.0).sum(0) / count
+        return cls(mean, (torch.where(known, targets - mean, 0.0) ** 2).sum(0) / count)
+
+
+def as_shares(targets: Tensor, classes: int) -> Tensor:
+    """Return targets of classes as shares (n, C) float32, NaN where unknown."""
+    if targets.dim() == 2:
+        return targets
+    shares = functional.one_hot(targets.clamp(min=0), classes).to(torch.float32)
+    return shares.masked_fill((targets < 0)[:, None], float("nan"))
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross entropy, a scalar, with label smoothing (Szegedy et al. 2016, section 7).
+
+    logits: (n, C). targets: (n,) labels or (n, C) shares. smoothing: share of each target spread evenly over all
+    classes. weights: (C,) of each class.
+    """
+    if targets.dim() == 1 and weights is None and bool((targets >= 0).all()):
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+    shares = as_shares(targets, logits.shape[1])
+    known = ~shares.isnan().any(1)
+    shares = shares.nan_to_num(0.0)
+    aims = (1.0 - smoothing) * shares + smoothing / logits.shape[1]
+    return _mean(-(aims * logits.log_softmax(1)).sum(1), shares, known, weights)
+
+
+def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean squared hinge loss of one machine a class against the rest, summed over the machines, a scalar.
+
+    scores: (n, C); a class is said where its score is above 0. targets: (n,) labels or (n, C) shares p, of which each
+    machine's term is p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights: (C,) of each class.
+    """
+    shares = as_shares(targets, scores.shape[1])
+    known = ~shares.isnan().any(1)
+    shares = shares.nan_to_num(0.0)
+    terms = shares * (1.0 - scores).relu() ** 2 + (1.0 - shares) * (1.0 + scores).relu() ** 2
+    return _mean(terms.sum(1), shares, known, weights)
+
+
+def _mean(terms: Tensor, shares: Tensor, known: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean over the known clips of their terms (n,), each times its class's weight; 0 where none is."""
+    if weights is not None:
+        terms = terms * (shares @ weights)
+    return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None = None) -> Tensor:
+    """Return 1 - CCC, a scalar: the mean over the dimensions.
+
+    predicted, targets: (n, 3), NaN where a target is unknown. moments: of the targets of all clips (see the module's
+    docstring); default: of these. A dimension whose targets do not vary counts as 1 - CCC = 0 where it is met, else 1.
+    """
+    known = ~targets.isnan()
+    moments = moments or Moments.of(targets)
+    count = known.sum(0)
+    wrong = torch.where(known, predicted - targets.nan_to_num(0.0), 0.0).square().sum(0)
+    spread = torch.where(known, predicted - moments.mean, 0.0).square().sum(0) + count * moments.variance
+    there = count > 0
+    each = wrong / torch.where(there, spread, 1.0).clamp(min=1e-12)
+    return torch.where(there, each, 0.0).sum() / there.sum().clamp(min=1)
+
+
+def classes_of(targets: Tensor) -> Tensor:
+    """Return the classes (k,), ascending, that some target (n,) or (n, C) has a share of."""
+    if targets.dim() == 2:
+        return (targets.nan_to_num(0.0) > 0).any(0).nonzero()[:, 0]
+    found: Tensor = torch.unique(targets[targets >= 0])
+    return found
+
+
+def loss_of_classes(training: TrainingSettings, model: str) -> str:
+    """Return what ``training.loss`` means for a family of models: cross-entropy or squared-hinge."""
+    if training.loss != "auto":
+        return training.loss
+    return "squared-hinge" if model == "svm" else "cross-entropy"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What local work lowers, as ``training`` says.
+
+    loss: of the classes, resolved: cross-entropy or squared-hinge. weights: (C,) of each class, or None. moments: of
+    all peers' dimensions, or None for each batch's own. present: (k,) the classes that count, ascending, None for all:
+    the others are left out of the softmax, so that no clip speaks against them (Diao et al. 2021, "HeteroFL", who leave
+    out what a peer has no clip of). The targets must be of these.
+    """
+
+    training: TrainingSettings
+    loss: str = "cross-entropy"
+    weights: Tensor | None = None
+    moments: Moments | None = None
+    present: Tensor | None = None
+
+    def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""
+        training, total = self.training, outputs.new_zeros(())
+        scores = outputs if training.task == "classes" else outputs[:, : -len(DIMENSIONS)]
+        if training.task != "dimensions":
+            assert targets.classes is not None
+            classes, weights = targets.classes, self.weights
+            if self.present is not None:
+                classes = as_shares(classes, scores.shape[1])[:, self.present]
+                scores, weights = scores[:, self.present], None if weights is None else weights[self.present]
+            total = squared_hinge(scores, classes, weights) if self.loss == "squared-hinge" else \
+                cross_entropy(scores, classes, training.label_smoothing, weights)
+        if training.task != "classes":
+            assert targets.dimensions is not None
+            weight = training.dimension_weight if training.task == "both" else 1.0
+            total = total + weight * concordance_loss(outputs[:, -len(DIMENSIONS):], targets.dimensions, self.moments)
+        return total

@@ -1,0 +1,100 @@
+"""What all peers' targets are taken together: how many clips of each class there are, and how the dimensions lie.
+
+Found with the feature statistics, by the same sums: each clip's targets are columns beside its features, so that a
+peer's row [count, sum x, sum x^2] (``speech.normalise``) holds its class counts and the sums of its dimensions too.
+Nobody learns another peer's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p2pser.config import TrainingSettings
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.features.federation import Examples
+from p2pser.features.normalisation import sums
+from p2pser.training.losses import Moments, Objective
+
+
+@dataclass(frozen=True)
+class Census:
+    """counts: clips of each class (C,), up to a common factor, None where they play no part. moments: of the
+    dimensions' targets, None where these are not learned. clips: how many there are in all.
+    """
+
+    counts: NDArray[np.float64] | None = None
+    moments: Moments | None = None
+    clips: int = 0
+
+    @property
+    def weights(self) -> Tensor | None:
+        """What each class weighs (C,) float32, so that all weigh the same together and a clip 1 on average.
+
+        None where counts play no part; 1 for a class without clips.
+        """
+        if self.counts is None:
+            return None
+        there = self.counts > 0
+        each = np.divide(self.counts.sum(), self.counts * there.sum(), out=np.ones(len(there)), where=there)
+        return torch.from_numpy(each.astype(np.float32))
+
+    def objective(self, training: TrainingSettings, loss: str) -> Objective:
+        """Return what local work lowers; ``loss`` of the classes, resolved."""
+        return Objective(training, loss, self.weights if training.balance == "weights" else None, self.moments)
+
+
+def columns(training: TrainingSettings, classes: int) -> tuple[int, int]:
+    """Return how many columns of class counts and of dimensions stand beside the features; 0 of what plays no part."""
+    counted = classes if training.balance != "none" and training.task != "dimensions" else 0
+    return counted, 0 if training.task == "classes" else 2 * len(DIMENSIONS)
+
+
+def census_sums(examples: Examples, training: TrainingSettings, classes: int) -> NDArray[np.float64]:
+    """Return the row of sums of the examples' features and targets, (1 + 2 (F + columns),) float64."""
+    counted, placed = columns(training, classes)
+    row = sums(examples.features)
+    if not counted + placed:
+        return row
+    beside = np.zeros((len(examples), counted + placed))
+    labelled = np.flatnonzero(examples.labels >= 0)
+    if counted:
+        beside[labelled, examples.labels[labelled]] = 1.0
+    if placed and len(examples):
+        assert examples.dimensions is not None
+        known = ~np.isnan(examples.dimensions)
+        beside[:, counted:] = np.concatenate([known, np.where(known, examples.dimensions, 0.0)], axis=1)
+    features, found = len(row) // 2, sums(beside)
+    return np.concatenate([row[: 1 + features], found[1 : 1 + counted + placed],
+                           row[1 + features :], found[1 + counted + placed :]])
+
+
+def read_census(row: NDArray[np.float64], training: TrainingSettings,
+                classes: int, clips: int) -> tuple[NDArray[np.float64], Census]:
+    """Return the features' sums and the census of a row of ``census_sums``, or of any positive multiple of a sum of
+    such rows, over ``clips`` clips.
+    """
+    counted, placed = columns(training, classes)
+    features = len(row) // 2 - counted - placed
+    first, second = row[1 : len(row) // 2 + 1], row[len(row) // 2 + 1 :]
+    plain = np.concatenate([row[:1], first[:features], second[:features]])
+    moments = None
+    if placed:
+        known, total = np.split(first[features + counted :], 2)
+        squares = second[features + counted + len(DIMENSIONS) :]
+        there = np.maximum(known, 1e-12)
+        mean = total / there
+        variance = np.maximum(squares / there - mean**2, 0.0)
+        moments = Moments(_on_grid(mean), _on_grid(variance))
+    return plain, Census(first[features : features + counted] if counted else None, moments, clips)
+
+
+def _on_grid(values: NDArray[np.float64]) -> Tensor:
+    """Return values as float32 in steps of 2^-20: peers, whose sums agree to 1e-12 only, and the simulator then go on
+    with the same bits. The steps begin off the numbers that ratings and counts are made of.
+    """
+    return torch.from_numpy((np.floor(values * 2.0**20 + 0.31) / 2.0**20).astype(np.float32))

@@ -1,0 +1,122 @@
+"""HELLO: what two neighbours tell each other first, and how they find that they do not fit. Pure.
+
+A peer compares the other's HELLO with its own and, where they differ, refuses with a sentence that names the field
+and both values; the sentence goes to the other side too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgpack
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.wire.messages import MAJOR, MINOR, printable
+
+ROLES = ("peer", "check")
+"""peer: takes part in the run; check: only asks whether everything fits (``p2pser peer --check``)."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a peer says of itself. All digests are hexadecimal."""
+
+    run: str
+    peer: int
+    incarnation: int
+    settings: Mapping[str, Any]
+    topology: str
+    schema: str
+    initial: str
+    labels: tuple[str, ...]
+    clips: int
+    role: str = "peer"
+    major: int = MAJOR
+    minor: int = MINOR
+    width: float = 1.0
+    """Share of the whole model's hidden units that the peer has: neighbours may differ in it. Schema and initial
+    parameters are the whole model's."""
+
+    def body(self) -> dict[str, Any]:
+        """The message's body; without the width where it is 1, as peers that know none expect it."""
+        body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
+        if self.width == 1:
+            del body["width"]
+        return body
+
+
+_TYPES: dict[str, type] = {
+    "run": str, "peer": int, "incarnation": int, "settings": dict, "topology": str, "schema": str,
+    "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
+}
+
+
+def parse(body: Mapping[str, Any], sender: int) -> Hello:
+    """Return the HELLO of a body that neighbour ``sender`` sent.
+
+    Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
+    """
+    body = {"width": 1.0, **body}
+    if set(body) != set(_TYPES):
+        odd = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {odd}",
+                                  sender)
+    for field, kind in _TYPES.items():
+        if type(body[field]) is not kind:
+            raise RemoteProtocolError(f"the HELLO of peer {sender} has {field} of type {type(body[field]).__name__}",
+                                      sender)
+    if not all(isinstance(label, str) for label in body["labels"]):
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are no text", sender)
+    if body["peer"] != sender:
+        raise RemoteProtocolError(f"peer {sender} says that it is peer {body['peer']}", sender)
+    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1:
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
+    return Hello(**{**body, "labels": tuple(body["labels"])})
+
+
+def difference(ours: Hello, theirs: Hello) -> str | None:
+    """Return the sentence that says why these two do not fit together, or None where they do.
+
+    The first difference counts, the most basic first.
+    """
+    def differ(what: str, here: Any, there: Any) -> str:
+        # The other peer's words go to this one's terminal and logs.
+        here, there = printable(str(here), 300), printable(str(there), 300)
+        return f"{printable(what, 100)} differ: {here} at peer {ours.peer}, {there} at peer {theirs.peer}"
+
+    if ours.major != theirs.major:
+        return differ("protocol versions", f"{ours.major}.{ours.minor}", f"{theirs.major}.{theirs.minor}")
+    if ours.run != theirs.run:
+        return differ("run names", repr(ours.run), repr(theirs.run))
+    if ours.topology != theirs.topology:
+        return differ("topology files (digests of edges, weights and keys)", ours.topology[:12], theirs.topology[:12])
+    for field in sorted(set(ours.settings) | set(theirs.settings)):
+        here, there = ours.settings.get(field), theirs.settings.get(field)
+        if here != there:
+            return differ(f"settings {field}", _short(here), _short(there))
+    if ours.labels != theirs.labels:
+        return differ("label lists", ", ".join(ours.labels), ", ".join(theirs.labels))
+    if ours.schema != theirs.schema:
+        return differ("model schemas (digests)", ours.schema[:12], theirs.schema[:12])
+    if ours.initial != theirs.initial:
+        return differ("initial parameters (digests)", ours.initial[:12], theirs.initial[:12])
+    return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… (digest {hashlib.sha256(text.encode()).hexdigest()[:12]})"
+
+
+def run_id(name: str) -> bytes:
+    """Return the 8 bytes that stand for a run's name in every header."""
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
+
+
+def normalised_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they come out of the wire (tuples as lists), so that equal settings compare equal."""
+    plain: dict[str, Any] = msgpack.unpackb(msgpack.packb(dict(settings)))
+    return plain

@@ -1,0 +1,159 @@
+"""Manifests: what is written comes back, and what does not fit says where."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pser.base.errors import CorpusError
+from p2pser.corpora.manifest import UNKNOWN, Clip, assemble, read_manifest, relative, write_manifest
+
+FIELD = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=12)
+"""What a field may hold; blanks at its ends are not kept, so none are drawn."""
+
+NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+def manifest(folder: Path, text: str, files: tuple[str, ...] = ("a.wav", "b.wav")) -> Path:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    path = folder / "clips.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
+    def clip(number: int, **fields: object) -> Clip:
+        path = folder / f"sub {number % 3}" / f"clip, {number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        return Clip(path=path, **fields)  # type: ignore[arg-type]
+
+    one = st.builds(
+        clip,
+        number=st.integers(0, 999),
+        speaker=FIELD.map(lambda text: text or UNKNOWN),
+        emotion=FIELD.filter(bool),
+        gender=FIELD,
+        language=FIELD,
+        arousal=NUMBER,
+        valence=NUMBER,
+        dominance=NUMBER,
+        transcript=st.lists(FIELD.filter(bool), max_size=3).map('; ", '.join).map(str.strip),
+        extra=st.dictionaries(st.sampled_from(["text", "intensity", "x,y"]), FIELD.filter(bool)),
+        votes=st.dictionaries(FIELD.filter(bool), st.floats(1e-9, 0.25), max_size=4),
+    )
+    return st.lists(one, min_size=1, max_size=6, unique_by=lambda clip: clip.path)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject) -> None:
+    corpus = assemble("clips", "1", data.draw(clips_of(tmp_path)), [], tmp_path)
+    write_manifest(corpus, tmp_path / "clips.csv")
+    back = read_manifest(tmp_path / "clips.csv")
+    assert back.clips == corpus.clips
+    assert back.name == "clips"
+    assert back.left_out == ()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=80).map("path,speaker,emotion\n".__add__) | st.text(max_size=60) | st.binary(max_size=60))
+def test_any_text_without_clips_is_one_sentence(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "any.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CorpusError, match=r"any\.csv"):
+        read_manifest(path)
+
+
+def test_only_a_path_and_one_label_are_needed(tmp_path: Path) -> None:
+    corpus = read_manifest(manifest(tmp_path, "emotion,path\nanger,b.wav\nfear,a.wav\n"))
+    assert [(clip.path.name, clip.emotion, clip.speaker) for clip in corpus.clips] == [
+        ("a.wav", "fear", UNKNOWN), ("b.wav", "anger", UNKNOWN)]
+    assert corpus.default_normalise == "global"
+    assert not corpus.names_speakers
+    dimensions = read_manifest(manifest(tmp_path, "path,valence\na.wav,-0.5\nb.wav,\n"))
+    assert [(clip.valence, clip.emotion) for clip in dimensions.clips] == [(-0.5, None)]
+    assert [(path.name, why) for path, why in dimensions.left_out] == [("b.wav", "line 3 of clips.csv has no label")]
+
+
+def test_spreadsheets_semicolons_and_byte_order_mark(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "\ufeffpath;speaker;emotion;mood\r\na.wav;Ä;anger;x, y\r\n;;;\r\n")
+    (clip,) = read_manifest(path).clips
+    assert (clip.path, clip.speaker, clip.emotion, dict(clip.extra)) == (
+        tmp_path / "a.wav", "Ä", "anger", {"mood": "x, y"})
+
+
+def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
+    corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\nc.wav,x\na.wav,y\n"))
+    assert [clip.emotion for clip in corpus.clips] == ["x"]
+    assert sorted(why for _, why in corpus.left_out) == ["line 4 of clips.csv repeats it", "the file is missing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("speaker,emotion\nA,x\n", "no column 'path'"),
+        ("path,speaker\na.wav,A\n", "has no label"),
+        ("path,emotion,emotion\na.wav,x,y\n", "'emotion' twice"),
+        ("path,emotion\na.wav,x,y\n", "line 2 .* has 3 fields where the header has 2"),
+        ("path,emotion,arousal\na.wav,x,0.1\nb.wav,x,high\n", "line 3 .*arousal = 'high'"),
+        ("path,emotion,arousal\na.wav,x,nan\n", "arousal = 'nan'"),
+        ("path,emotion,votes.x,votes.y\na.wav,x,0.7,0.4\n", "line 2 .*together at most 1"),
+        ("path,emotion,votes.x\na.wav,x,-0.7\n", "line 2 .*from 0 to 1"),
+        ("path,emotion,votes.x\na.wav,x,most\n", "votes.x = 'most' is not a number"),
+        ("path,emotion\n,x\n", "line 2 .* no usable path"),
+        ('path,emotion\n"a.wav,x\n', "not CSV"),
+        ("path,emotion\nz.wav,x\n", "no usable clip; the first, .*z.wav: the file is missing"),
+        ("path,emotion\n", "no usable clip"),
+        ("", "no column 'path'"),
+    ],
+)
+def test_what_does_not_fit_says_where(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(CorpusError, match=why) as error:
+        read_manifest(manifest(tmp_path, text))
+    assert "clips.csv" in str(error.value)
+
+
+def test_a_manifest_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot read the manifest"):
+        read_manifest(tmp_path / "none.csv")
+    (tmp_path / "bin.csv").write_bytes(b"path,emotion\n\xff\xfe\x00")
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        read_manifest(tmp_path / "bin.csv")
+
+
+def test_version_follows_the_content(tmp_path: Path) -> None:
+    first = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\n")).version
+    assert read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\n")).version == first
+    assert read_manifest(manifest(tmp_path, "path,emotion\na.wav,y\n")).version != first
+
+
+def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\n"))
+    target = tmp_path / "out.csv"
+    write_manifest(corpus, target)
+    before = target.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CorpusError, match="No space left"):
+        write_manifest(corpus, target)
+    assert target.read_bytes() == before
+
+
+def test_corpus_says_what_it_has() -> None:
+    clips = [Clip(Path("r/b.wav"), "2", "fear"), Clip(Path("r/a.wav"), "1", None, arousal=math.pi)]
+    corpus = assemble("c", "", clips, [], Path("r"))
+    assert [corpus.relative(clip) for clip in corpus.clips] == ["a.wav", "b.wav"]
+    assert corpus.speakers == ("1", "2")
+    assert corpus.labels == ("fear",)
+    assert (corpus.default_split, corpus.default_normalise) == ("group:2", "speaker")
+    assert relative(Path("/elsewhere/x.wav"), Path("r")) == "/elsewhere/x.wav"

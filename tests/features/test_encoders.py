@@ -1,0 +1,158 @@
+"""Speech encoders: tiny random ones of every family, what is kept of them, and what is said where one is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("transformers", reason="the ssl extra is not installed")
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import FeatureSettings
+from p2pser.features import cache, encoders
+from p2pser.features import kinds as features
+
+RATE = 16000
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
+
+
+def save(family: str, where: Path, seed: int = 0) -> Path:
+    """Write a tiny encoder of a family, its parameters drawn at random."""
+    import torch
+    import transformers
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: Any
+        if family == "whisper":
+            tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+            model = transformers.WhisperModel(transformers.WhisperConfig(
+                d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+                encoder_ffn_dim=32, decoder_ffn_dim=32, vocab_size=50, **tokens))
+            prepare = transformers.WhisperFeatureExtractor(feature_size=80)
+        else:
+            config, kind = {
+                "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+                "hubert": (transformers.HubertConfig, transformers.HubertModel),
+                "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+            }[family]
+            model = kind(config(
+                hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(8, 8),
+                conv_kernel=(10, 8), conv_stride=(20, 16), num_feat_extract_layers=2, num_conv_pos_embeddings=4,
+                num_conv_pos_embedding_groups=2, vocab_size=50))
+            prepare = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    model.save_pretrained(where)
+    prepare.save_pretrained(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: save(family, tmp_path_factory.mktemp(family)) for family in FAMILIES}
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    return path
+
+
+def chosen(where: Path, **more: Any) -> FeatureSettings:
+    return FeatureSettings(kind="ssl", encoder=str(where), **more)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[str, Path]) -> None:
+    import torch
+    import transformers
+
+    signal = np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    settings = chosen(saved[family])
+    assert features.shape(settings) == (16,)
+    assert len(features.names(settings)) == 16
+    found = features.compute(signal, settings)
+    model = transformers.AutoModel.from_pretrained(saved[family]).eval()
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(saved[family])(
+        signal, sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        encoder = model.get_encoder() if family == "whisper" else model
+        states = encoder(**inputs, output_hidden_states=True).hidden_states
+    heard = 100 if family == "whisper" else None  # 50 frames a second, of 30 s
+    expected = torch.stack([state[0, :heard].mean(0) for state in states]).numpy()
+    np.testing.assert_allclose(found, expected.mean(0), atol=1e-5)
+    last = features.compute(signal, chosen(saved[family], layer_weights=(0, 0, 2)))
+    np.testing.assert_allclose(last, expected[2], atol=1e-5)
+    joined = features.compute(signal, FeatureSettings(kind="chroma+mfcc"))
+    assert joined.shape == (72, 300)
+
+
+def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path]) -> None:
+    mean = features.extraction([clip], chosen(saved["hubert"]), workers=1)
+    first = features.extraction([clip], chosen(saved["hubert"], layer_weights=(1, 0, 0)), workers=1)
+    joined = features.extraction([clip], FeatureSettings(kind="functionals+ssl", encoder=str(saved["hubert"])))
+    assert (mean.computed, first.computed, joined.computed) == (1, 0, 1)
+    assert mean.features[0] is not None
+    assert first.features[0] is not None
+    assert joined.features[0] is not None
+    assert not np.allclose(mean.features[0], first.features[0])
+    np.testing.assert_array_equal(joined.features[0][-16:], mean.features[0])
+
+
+def test_the_key_follows_what_the_encoder_holds(tmp_path: Path, clip: Path) -> None:
+    one, copy, other = (save("wav2vec2", tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    keys = [cache.settings_key(chosen(where)) for where in (one, copy, other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"encoder": None}, "set features.encoder"),
+    ({"encoder": "/nowhere/at/all"}, "there is no folder"),
+    ({"encoder": "not a name!"}, "neither a folder nor"),
+    ({"layer_weights": (1, 2)}, "2 layers and needs 3"),
+    ({"sample_rate": 8000}, "set features.sample_rate=16000"),
+])
+def test_what_is_missing_is_said(change: dict[str, Any], said: str, saved: dict[str, Path]) -> None:
+    settings = FeatureSettings(**{"kind": "ssl", "encoder": str(saved["hubert"]), **change})
+    with pytest.raises(ConfigError, match=said):
+        features.compute(np.ones(RATE, dtype=np.float32), settings)
+
+
+def test_a_folder_that_is_no_encoder(tmp_path: Path, saved: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        features.shape(chosen(tmp_path))
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text((saved["whisper"] / name).read_text())
+    encoders.folder.cache_clear()
+    with pytest.raises(ConfigError, match="no weights"):
+        features.shape(chosen(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    (tmp_path / "config.json").write_text("{}")
+    encoders.folder.cache_clear()
+    with pytest.raises(ConfigError, match="how many layers"):
+        features.shape(chosen(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 16}))
+    encoders._description.cache_clear()
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        features.compute(np.ones(RATE, dtype=np.float32), chosen(tmp_path))
+
+
+def test_without_a_network_one_sentence(tmp_path: Path) -> None:
+    code = ("from p2pser.features import kinds as features\nfrom p2pser.config import FeatureSettings\n"
+            "try: features.shape(FeatureSettings(kind='ssl', encoder='somebody/some-encoder', revision='v1'))\n"
+            "except Exception as error: print(type(error).__name__, error)\n"
+            "import sys; print('torch' in sys.modules)")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "", "HOME": str(tmp_path)})
+    first, second = run.stdout.splitlines()
+    assert first.startswith("ConfigError the encoder somebody/some-encoder at v1 is not on this machine")
+    assert "hf download somebody/some-encoder" in first
+    assert second == "False"

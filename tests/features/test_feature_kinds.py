@@ -1,0 +1,235 @@
+"""Kinds of features: openSMILE's sets, kinds joined, level and trimming, and the keys that tell them apart."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import FeatureSettings, load
+from p2pser.features import cache, dynamics, levels, opensmile_sets
+from p2pser.features import kinds as features
+
+RATE = 16000
+
+
+def tone(seconds: float, size: float = 0.1, f0: float = 150) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (size * np.sign(np.sin(2 * np.pi * f0 * time))).astype(np.float32)
+
+
+# -- openSMILE ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["egemaps", "compare"])
+def test_the_sets_are_opensmiles(kind: str) -> None:
+    opensmile = pytest.importorskip("opensmile", reason="the opensmile extra is not installed")
+    sets = {"egemaps": opensmile.FeatureSet.eGeMAPSv02, "compare": opensmile.FeatureSet.ComParE_2016}
+    smile = opensmile.Smile(sets[kind], opensmile.FeatureLevel.Functionals)
+    signal = tone(1.0) + np.random.default_rng(0).normal(0, 0.01, RATE).astype(np.float32)
+    settings = FeatureSettings(kind=kind)
+    expected = smile.process_signal(signal, RATE)
+    found = features.compute(signal, settings)
+    assert found.shape == features.shape(settings) == (len(expected.columns),)
+    np.testing.assert_array_equal(found, expected.to_numpy(dtype=np.float32)[0])
+    assert features.names(settings) == [f"{kind}.{name}" for name in expected.columns]
+    for hard in (np.zeros(RATE // 10, np.float32), tone(0.1), np.ones(2000, np.float32)):
+        assert np.isfinite(features.compute(hard, settings)).all()
+
+
+def test_without_opensmile_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    opensmile_sets._smile.cache_clear()
+    for work in (cache.settings_key, lambda chosen: features.compute(tone(0.5), chosen)):
+        with pytest.raises(ConfigError, match=r"p2pser\[opensmile\]"):
+            work(FeatureSettings(kind="functionals+egemaps"))
+
+
+def test_the_version_of_opensmile_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.0")
+    before = cache.settings_key(FeatureSettings(kind="egemaps"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
+    assert cache.settings_key(FeatureSettings(kind="egemaps")) != before
+
+
+# -- kinds joined ------------------------------------------------------------------------------------------------
+
+
+def test_joined_matrices_share_their_frames() -> None:
+    settings = FeatureSettings(kind="mfcc+chroma", n_mfcc=34, deltas=0, seconds=1.5, hop=0.03)
+    signal = tone(1.2)
+    found = features.compute(signal, settings)
+    assert found.shape == features.shape(settings) == (34 + 12, 50)
+    alone = [features.compute(signal, settings.model_copy(update={"kind": kind})) for kind in ("mfcc", "chroma")]
+    np.testing.assert_array_equal(found, np.concatenate(alone))
+    names = features.names(settings)
+    assert (names[0], names[34], len(set(names))) == ("mfcc.0", "chroma.0", 46)
+
+
+def test_a_longer_hop_takes_fewer_of_the_same_frames() -> None:
+    signal = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    every, third = (features.compute(signal, FeatureSettings(kind="logmel", seconds=1.5, hop=hop))
+                    for hop in (0.01, 0.03))
+    np.testing.assert_allclose(third, every[:, ::3], atol=1e-4)
+    for hop in (0.005, 0.0133, 0.1):
+        chosen = FeatureSettings(kind="mfcc", seconds=1.0, hop=hop)
+        assert features.compute(signal, chosen).shape == features.shape(chosen)
+
+
+def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, tone(0.5), RATE)
+    computed: list[str] = []
+    raw = features.raw
+
+    def counted(signal: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+        computed.append(settings.kind)
+        return raw(signal, settings)
+
+    monkeypatch.setattr(features, "raw", counted)
+    (mel,) = features.extract([path], FeatureSettings(kind="logmel"))[0]
+    (both,) = features.extract([path], FeatureSettings(kind="logmel+chroma"))[0]
+    (again,) = features.extract([path], FeatureSettings(kind="chroma+logmel"))[0]
+    assert computed == ["logmel", "chroma"]
+    assert mel is not None
+    assert both is not None
+    assert again is not None
+    np.testing.assert_array_equal(both[:64], mel)
+    np.testing.assert_array_equal(again, np.concatenate([both[64:], both[:64]]))
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    ("kind=functionels", "did you mean 'functionals'"),
+    ("kind=mfcc+functionals", "joins vectors and matrices"),
+    ("kind=mfcc+mfcc", "named twice"),
+    ("kind=+", "no kind of features ''"),
+    ("level=-200", "dBFS"),
+    ("level=3", "dBFS"),
+    ("level=loud", "level"),
+    ("trim=0", "trim"),
+    ("layer_weights=[1,-1]", "weights of layers"),
+    ("layer_weights=[0,0]", "weights of layers"),
+    ("layer_weights=[.nan,1]", "weights of layers"),
+])
+def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(None, [f"features.{setting}"])
+
+
+# -- keys --------------------------------------------------------------------------------------------------------
+
+
+def test_keys_from_before_there_were_more_settings_are_the_same() -> None:
+    known = {"logmel": "logmel-d48af80774077fc8", "mfcc": "mfcc-d7b91e1ef2ef786c", "chroma": "chroma-24882ca47608976b"}
+    assert {kind: cache.settings_key(FeatureSettings(kind=kind)) for kind in known} == known
+
+
+@pytest.mark.parametrize("change", [{"level": "peak"}, {"level": -26.0}, {"trim": 40.0}, {"hop": 0.02}, {"deltas": 1}])
+def test_what_changes_features_changes_their_key(change: dict[str, Any]) -> None:
+    for kind in ("functionals", "mfcc"):
+        matters = kind == "mfcc" or not change.keys() & {"hop", "deltas"}
+        plain, changed = FeatureSettings(kind=kind), FeatureSettings(kind=kind, **change)
+        assert (cache.settings_key(plain) != cache.settings_key(changed)) == matters
+
+
+def test_a_joined_key_is_that_of_the_parts() -> None:
+    one, two = (cache.settings_key(FeatureSettings(kind=kind)) for kind in ("mfcc", "chroma"))
+    assert cache.settings_key(FeatureSettings(kind="mfcc+chroma")) == f"{one}+{two}"
+
+
+# -- level and trimming --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("level", "measured"), [("peak", lambda x: np.abs(x).max() - 1),
+                                                 (-26.0, lambda x: 20 * np.log10(np.sqrt(np.mean(x**2))) + 26)])
+def test_every_clip_is_brought_to_the_level(level: str | float, measured: Any) -> None:
+    for size in (1e-4, 0.03, 0.9):
+        prepared = levels.prepared(tone(0.3, size), FeatureSettings(level=level))
+        assert measured(prepared.astype(np.float64)) == pytest.approx(0, abs=1e-3)
+    silent = np.zeros(RATE, np.float32)
+    np.testing.assert_array_equal(levels.prepared(silent, FeatureSettings(level=level)), silent)
+
+
+def test_a_gain_changes_nothing_where_the_level_is_set() -> None:
+    signal = tone(0.6) + np.random.default_rng(0).normal(0, 0.01, round(0.6 * RATE)).astype(np.float32)
+    for kind in ("functionals", "mfcc"):
+        chosen = FeatureSettings(kind=kind, level=-23.0)
+        soft, loud = (features.compute(np.float32(gain) * signal, chosen) for gain in (0.01, 0.9))
+        np.testing.assert_allclose(soft, loud, rtol=2e-2, atol=2e-2)
+
+
+def test_silence_is_cut_off_both_ends_as_librosa_cuts_it() -> None:
+    import librosa
+
+    noise = np.random.default_rng(0).normal(0, 1e-4, 3 * RATE).astype(np.float32)
+    noise[RATE : 2 * RATE] += tone(1.0)
+    found = levels.trimmed(noise, RATE, 30.0)
+    expected, _ = librosa.effects.trim(noise, top_db=30, frame_length=640, hop_length=160)
+    assert abs(found.size - expected.size) <= 320
+    assert abs(found.size - RATE) <= 2 * 640
+    long, short = (features.compute(signal, FeatureSettings(trim=30.0)) for signal in (noise, found))
+    np.testing.assert_allclose(long, short, rtol=1e-3, atol=1e-3)
+
+
+@given(st.integers(1600, 6000), st.integers(0, 5999), st.floats(5, 100))
+def test_something_is_left_of_any_clip(samples: int, at: int, below: float) -> None:
+    signal = np.zeros(samples, np.float32)
+    signal[min(at, samples - 1)] = 0.5
+    left = levels.trimmed(signal, RATE, below)
+    assert 1600 <= left.size <= samples
+    assert left.max() == 0.5
+
+
+def test_a_level_is_a_number_or_a_word() -> None:
+    assert FeatureSettings(level=-20).level == -20.0
+    with pytest.raises(ValidationError):
+        FeatureSettings(level=float("nan"))
+
+
+# -- dynamics ------------------------------------------------------------------------------------------------------
+
+
+def moves(signal: np.ndarray) -> dict[str, float]:
+    chosen = FeatureSettings(kind="dynamics")
+    found = features.compute(signal, chosen)
+    assert found.shape == features.shape(chosen) == (9 * 33,)
+    return dict(zip(features.names(chosen), found.tolist()))
+
+
+def test_dynamics_are_those_of_the_shape_not_of_the_level() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, RATE).astype(np.float32)
+    grows = (tone(1.0) + noise) * np.linspace(0.3, 1.0, RATE, dtype=np.float32)
+    soft, loud = moves(0.1 * grows), moves(grows)
+    for name, value in soft.items():
+        assert loud[name] == pytest.approx(value, abs=0.02 + 1e-2 * abs(value))
+    falls = moves(grows[::-1].copy())
+    assert loud["dynamics.rms.late"] > 1 > -1 > falls["dynamics.rms.late"]
+    assert loud["dynamics.rms.early"] < -1 < 1 < falls["dynamics.rms.early"]
+    assert loud["dynamics.rms.rising"] > 0.9 > 0.1 > falls["dynamics.rms.rising"]
+
+
+def test_statistics_of_known_contours() -> None:
+    time = np.linspace(-1, 1, 201, dtype=np.float32)
+    line, bow = 3 * time + 5, 2 * time**2
+    found = dict(zip(dynamics.STATISTICS, dynamics.statistics(np.stack([line, bow]))))
+    assert found["above50"][0] == pytest.approx(0.5, abs=0.01)
+    assert found["above90"][0] == pytest.approx(0.1, abs=0.01)
+    assert found["rising"] == pytest.approx([1.0, 0.5])
+    assert found["curve"] == pytest.approx([0.0, 2.0], abs=1e-3)
+    assert found["error"] == pytest.approx([0.0, bow.std()], abs=1e-3)
+    assert found["early"][0] == pytest.approx(-2.0, abs=0.03)
+    assert found["late"][0] == pytest.approx(2.0, abs=0.03)
+    still = dynamics.statistics(np.full((1, 1), 7.0, np.float32))
+    assert np.abs(still).max() == 0

@@ -1,0 +1,262 @@
+"""Federations: who holds what, and one sentence for what cannot be dealt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from p2pser.base.errors import CorpusError
+from p2pser.config import Config
+from p2pser.features import federation
+from p2pser.features import normalisation as normalise
+from p2pser.features.federation import Examples, federate, normalised
+
+RATE = 16000
+SPEAKERS, EMOTIONS, TAKES = ("ann", "bob", "cy", "dee", "eve", "fay"), ("anger", "happiness", "neutral"), 2
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    random = np.random.default_rng(0)
+    for number, speaker in enumerate(SPEAKERS):
+        for rank, emotion in enumerate(EMOTIONS):
+            for take in range(TAKES):
+                f0 = 100 + 15 * number + 40 * rank
+                signal = 0.2 * np.sign(np.sin(2 * np.pi * f0 * np.arange(RATE // 5) / RATE))
+                signal += random.normal(0, 0.01, signal.size)
+                target = folder / emotion / speaker / f"{take}.wav"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(target, signal, RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(recordings: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """The settings of a run on the recordings, or on a table of some of them."""
+    monkeypatch.setenv("P2PSER_CACHE", str(cache))
+
+    def make(*more: str, rows: list[str] | None = None, table: str = "table") -> Config:
+        data, name = recordings, "folder"
+        if rows is not None:
+            data, name = recordings / f"{table}.csv", "manifest"
+            data.write_text("path,speaker,emotion\n" + "".join(row + "\n" for row in rows))
+        return Config().with_settings([f"corpus.name={name}", f"corpus.data={data}", *more])
+
+    return make
+
+
+def rows(speakers: tuple[str, ...] = SPEAKERS, emotions: tuple[str, ...] = EMOTIONS) -> list[str]:
+    return [f"{emotion}/{speaker}/{take}.wav,{speaker},{emotion}"
+            for emotion in emotions for speaker in speakers for take in range(TAKES)]
+
+
+def test_a_fold_is_dealt_by_speaker(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.split=speakers:ann+eve"), 4, workers=1)
+    assert found.labels == EMOTIONS
+    assert set(found.train) == {0, 1, 2, 3}
+    held = [set(examples.speakers) for examples in found.train.values()]
+    assert sorted(speaker for speakers in held for speaker in speakers) == ["bob", "cy", "dee", "fay"]
+    assert found.test is not None
+    assert set(found.test.speakers) == {"ann", "eve"}
+    assert (found.speaker_overlap, found.split.disjoint, found.normalise, found.left_out) == (0, True, "speaker", [])
+    for examples in [*found.train.values(), found.test]:
+        assert examples.features.shape == (len(examples), examples.features.shape[1])
+        assert examples.features.dtype == np.float32
+        assert examples.labels.dtype == np.int64
+        for label, speaker, path in zip(examples.labels, examples.speakers, examples.paths):
+            assert path.split("/")[:2] == [EMOTIONS[label], speaker]
+    together = [index for held in found.held for index in held]
+    assert sorted(together) == sorted(found.split.train)
+
+
+def test_one_peer_alone_has_what_it_has_among_all(
+    run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    extract = federation.features.extract
+
+    def counted(paths: list[Path], *rest: object, **more: object) -> object:
+        asked.append(len(paths))
+        return extract(paths, *rest, **more)
+
+    monkeypatch.setattr(federation.features, "extract", counted)
+    config = run("corpus.split=group:3", "corpus.fold=1")
+    whole = federate(config, 4, workers=1)
+    for peer in range(4):
+        own = federate(config, 4, only=peer)
+        assert list(own.train) == [peer]
+        assert own.held == whole.held
+        assert own.train[peer].paths == whole.train[peer].paths
+        np.testing.assert_array_equal(own.train[peer].features, whole.train[peer].features)
+        assert own.test is not None
+        assert whole.test is not None
+        np.testing.assert_array_equal(own.test.features, whole.test.features)
+    assert asked == [36, *(len(share) + 12 for share in whole.held)]
+
+
+def test_labels_are_chosen_and_the_others_left_out(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.labels=[neutral, anger]", "corpus.split=speakers:ann"), 2, workers=1)
+    assert found.labels == ("neutral", "anger")
+    assert len(found.left_out) == len(SPEAKERS) * TAKES
+    assert all("happiness" in reason for _, reason in found.left_out)
+    for examples in found.train.values():
+        first = {path.split("/")[0] for path, label in zip(examples.paths, examples.labels) if label == 0}
+        assert first == {"neutral"}
+
+
+def test_a_bad_clip_is_left_out_and_the_run_goes_on(run: Callable[..., Config], recordings: Path) -> None:
+    bad = recordings / "bad.wav"
+    bad.write_text("hello")
+    config = run("corpus.split=speakers:ann", rows=[*rows(), "bad.wav,bob,happiness"], table="bad")
+    found = federate(config, 5, workers=1)
+    assert [path for path, _ in found.left_out] == [bad]
+    assert sum(map(len, found.train.values())) == 30
+    assert sum(map(len, found.held)) == 31
+
+
+def test_a_peer_without_a_usable_clip_is_an_error_that_says_why(run: Callable[..., Config], recordings: Path) -> None:
+    bad = recordings / "bad2.wav"
+    bad.write_text("hello")
+    config = run("corpus.split=speakers:ann", rows=[*rows(("ann", "bob")), "bad2.wav,zed,happiness"], table="bad2")
+    with pytest.raises(CorpusError, match=r"peer 1 has no usable training clip.*bad2\.wav: it is a text file"):
+        federate(config, 2)
+    config = run("corpus.split=speakers:zed", rows=[*rows(("ann", "bob")), "bad2.wav,zed,happiness"], table="bad2")
+    with pytest.raises(CorpusError, match="test set speakers:zed has no usable clip"):
+        federate(config, 2)
+
+
+@pytest.mark.parametrize(("more", "sentence"), [
+    (["corpus.labels=[anger]"], "a model needs 2 emotions"),
+    (["corpus.labels=[anger, angst]"], "did you mean 'anger'"),
+    (["corpus.labels=[anger, anger]"], "named twice"),
+    (["corpus.fold=4", "corpus.split=group:4"], "there is no fold 4.*folds 0 to 3"),
+    (["corpus.fold=1", "corpus.split=speakers:ann"], "fold 0 only"),
+    (["corpus.split=nonsense"], "there is no split"),
+])
+def test_what_cannot_be_dealt_is_said(run: Callable[..., Config], more: list[str], sentence: str) -> None:
+    with pytest.raises(CorpusError, match=sentence):
+        federate(run(*more), 2)
+
+
+def test_impossible_peers_are_refused(run: Callable[..., Config]) -> None:
+    with pytest.raises(CorpusError, match="there is no peer 4: the 4 peers are 0 to 3"):
+        federate(run(), 4, only=4)
+    with pytest.raises(CorpusError, match="too few for 500 peers"):
+        federate(run(), 500)
+
+
+def test_speaker_statistics_need_named_speakers(run: Callable[..., Config]) -> None:
+    nameless = [row.replace(f",{row.split(',')[1]},", ",,") for row in rows()]
+    with pytest.raises(CorpusError, match="speaker statistics need the speaker of every clip"):
+        federate(run("features.normalise=speaker", "corpus.split=none", rows=nameless, table="nameless"), 2)
+    found = federate(run("corpus.split=clips:3", rows=nameless, table="nameless"), 2, workers=1)
+    assert found.normalise == "global"
+    assert any("speaker" in note for note in found.notes)
+
+
+def test_more_peers_than_speakers_cut_speakers_and_it_is_noted(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.split=speakers:ann"), 8, workers=1)
+    assert len(found.train) == 8
+    assert all(len(examples) > 0 for examples in found.train.values())
+    assert any("cut into shares" in note for note in found.notes)
+    assert not any("cut into shares" in note for note in federate(run("corpus.split=speakers:ann"), 5).notes)
+
+
+def test_shared_speakers_are_counted_and_noted(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.split=clips:3"), 3, workers=1)
+    assert found.test is not None
+    trained = {speaker for examples in found.train.values() for speaker in examples.speakers}
+    assert found.speaker_overlap == len(trained & set(found.test.speakers)) > 1
+    assert not found.split.disjoint
+    assert any("nothing about new speakers" in note for note in found.notes)
+
+
+def test_own_clips_are_not_dealt(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.partition=own", "corpus.split=none"), 3, only=1, workers=1)
+    assert len(found.train[1]) == 36
+    assert found.test is None
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("kind", "asked", "expected"), [
+    ("functionals", "auto", "speaker"), ("logmel", "auto", "global"), ("logmel", "speaker", "speaker"),
+    ("functionals", "none", "none"), ("functionals", "global", "global"),
+])
+def test_what_auto_normalisation_means(run: Callable[..., Config], kind: str, asked: str, expected: str) -> None:
+    config = run(f"features.kind={kind}", f"features.normalise={asked}", "features.seconds=0.2")
+    found = federate(config, 2, only=0, workers=1)
+    assert found.normalise == expected
+    examples = found.train[0]
+    training = normalise.statistics(examples.features)
+    scaled = normalised(examples, found.normalise, training)
+    assert scaled.shape == examples.features.shape
+    assert scaled.dtype == np.float32
+    if expected == "none":
+        np.testing.assert_array_equal(scaled, examples.features)
+    else:
+        assert np.abs(scaled.mean(dtype=np.float64)) < 1e-2
+        assert scaled.std() == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize(("partition", "expected"), [("speaker", "speaker"), ("iid", "global"),
+                                                     ("dirichlet:0.1", "global")])
+def test_by_default_speakers_are_normalised_where_peers_hold_whole_ones(
+    partition: str, expected: str, run: Callable[..., Config]
+) -> None:
+    assert federate(run("features.normalise=auto", f"corpus.partition={partition}"), 2).normalise == expected
+
+
+def test_normalised_refuses_what_it_lacks() -> None:
+    examples = Examples(np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), ("a",), ("a.wav",))
+    with pytest.raises(CorpusError, match="needs the training statistics"):
+        normalised(examples, "global", None)
+    with pytest.raises(CorpusError, match="did you mean 'global'"):
+        normalised(examples, "globl", None)
+
+
+def test_emodb_one_speaker_a_peer(shared_data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PSER_CACHE", str(cache))
+    config = Config().with_settings(["corpus.name=emodb", f"corpus.data={shared_data / 'emodb'}"])
+    found = federate(config, 9, only=8, workers=1)
+    assert found.split.test_speakers == ("03",)
+    assert [len(share) for share in found.held] == [58, 43, 38, 55, 35, 61, 69, 56, 71]
+    assert set(found.train[8].speakers) == {"16"}
+    assert found.test is not None
+    assert len(found.test) == 49
+    assert found.labels == ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
+    assert (found.normalise, found.speaker_overlap, found.left_out) == ("speaker", 0, [])
+
+
+def test_a_hub_holds_nothing_and_its_clients_hold_what_they_would_without_it(run: Callable[..., Config]) -> None:
+    config = run("corpus.split=speakers:ann+eve")
+    plain, found = federate(config, 4, workers=1), federate(config, 5, hub=2, workers=1)
+    assert (len(found.train[2]), found.held[2]) == (0, ())
+    assert found.train[2].features.shape == (0, *plain.train[0].features.shape[1:])
+    for peer, client in enumerate((0, 1, 3, 4)):
+        assert found.train[client].paths == plain.train[peer].paths
+    alone = federate(config, 5, only=2, hub=2, workers=1)
+    assert list(alone.train) == [2]
+    assert len(alone.train[2]) == 0
+    assert normalised(alone.train[2], "speaker", None).shape == alone.train[2].features.shape
+    assert alone.test is not None
+
+
+def test_a_hub_of_clients_with_their_own_recordings_needs_none(run: Callable[..., Config]) -> None:
+    told = ("corpus.partition=own", "corpus.labels=[anger, neutral]", "features.normalise=global")
+    found = federate(Config().with_settings(told), 5, only=0, hub=0)
+    assert (found.labels, found.normalise, found.test, found.left_out) == (("anger", "neutral"), "global", None, [])
+    client = federate(run(*told, "corpus.split=none"), 5, only=1, hub=0, workers=1)
+    assert found.train[0].features.shape == (0, *client.train[1].features.shape[1:])
+    assert found.labels == client.labels
+    with pytest.raises(CorpusError, match=r"set corpus\.labels and features\.normalise"):
+        federate(Config().with_settings(["corpus.partition=own"]), 5, only=0, hub=0)

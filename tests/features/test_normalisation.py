@@ -1,0 +1,127 @@
+"""Normalisation: sums that peers average give what pooled features give, and nothing is ever undefined."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pser.base.errors import CorpusError
+from p2pser.features.normalisation import LIMIT, Statistics, by_speaker, from_sums, statistics, sums
+
+
+@st.composite
+def pooled(draw: st.DrawFn) -> np.ndarray:
+    """Features of the kinds that occur: vectors or matrices, any scale and offset, some constant."""
+    clips, bands = draw(st.integers(1, 30)), draw(st.integers(1, 6))
+    trailing = draw(st.sampled_from([(), (1,), (7,)]))
+    random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    features = random.normal(size=(clips, bands, *trailing))
+    scale = 10.0 ** random.uniform(-3, 4, size=bands) * (random.random(bands) > 0.2)
+    offset = random.normal(size=bands) * 100
+    shape = (bands,) + (1,) * len(trailing)
+    return (features * scale.reshape(shape) + offset.reshape(shape)).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(pooled(), st.data())
+def test_averaging_the_sums_of_any_partition_gives_the_pooled_statistics(
+    features: np.ndarray, data: st.DataObject
+) -> None:
+    peers = data.draw(st.integers(1, 8))
+    holder = np.array(data.draw(st.lists(st.integers(0, peers - 1), min_size=len(features), max_size=len(features))))
+    rows = np.stack([sums(features[holder == peer]) for peer in range(peers)])
+    found, expected = from_sums(rows.mean(axis=0)), statistics(features)
+    assert found.count * peers == pytest.approx(expected.count)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.std, expected.std, rtol=1e-4, atol=1e-5 * (1 + np.abs(expected.mean).max()))
+    np.testing.assert_allclose(
+        expected.mean, features.astype(np.float64).mean(axis=(0, *range(2, features.ndim))), rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(pooled())
+def test_scaled_features_are_finite_with_mean_0_and_deviation_1(features: np.ndarray) -> None:
+    found = statistics(features)
+    scaled = found.apply(features)
+    assert scaled.dtype == np.float32
+    assert scaled.shape == features.shape
+    assert np.isfinite(scaled).all()
+    over = (0, *range(2, features.ndim))
+    np.testing.assert_allclose(scaled.mean(axis=over, dtype=np.float64), 0, atol=1e-2)
+    deviation = scaled.std(axis=over, dtype=np.float64)
+    np.testing.assert_allclose(deviation[found.std > 0], 1, atol=1e-2)
+    assert (deviation[found.std == 0] == 0).all()
+
+
+def test_a_constant_feature_is_0_also_for_clips_that_differ() -> None:
+    training = statistics(np.full((5, 2), 0.1, dtype=np.float32))
+    np.testing.assert_array_equal(training.apply(np.array([[7.0, 0.1]])), [[0, 0]])
+    np.testing.assert_array_equal(from_sums(sums(np.full((5, 2), 1e6 + 0.1))).std, [0, 0])
+
+
+def test_outliers_are_cut() -> None:
+    training = Statistics(2.0, np.array([0.0]), np.array([1e-3]))
+    scaled = training.apply(np.array([[5.0], [-5.0], [1e-3]]))
+    np.testing.assert_array_equal(scaled, np.float32([[LIMIT], [-LIMIT], [1]]))
+
+
+def test_each_speaker_is_scaled_by_own_statistics() -> None:
+    random = np.random.default_rng(1)
+    features = random.normal(size=(12, 3)).astype(np.float32)
+    speakers = ["a"] * 6 + ["b"] * 5 + ["c"]
+    features[6:11] = features[6:11] * 50 + 1000
+    scaled = by_speaker(features, speakers)
+    for part in (slice(0, 6), slice(6, 11)):
+        np.testing.assert_allclose(scaled[part], statistics(features[part]).apply(features[part]))
+        np.testing.assert_allclose(scaled[part].mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(scaled[part].std(axis=0), 1, atol=1e-4)
+    np.testing.assert_array_equal(scaled[11], 0)  # one clip alone says nothing
+    shuffled = random.permutation(12)
+    again = by_speaker(features[shuffled], [speakers[place] for place in shuffled])
+    np.testing.assert_allclose(again, scaled[shuffled], atol=1e-5)
+
+
+def test_speakers_of_matrices_are_scaled_a_band() -> None:
+    features = np.random.default_rng(2).normal(3, 5, size=(4, 2, 50)).astype(np.float32)
+    scaled = by_speaker(features, ["a", "a", "b", "b"])
+    np.testing.assert_allclose(scaled[:2].mean(axis=(0, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled[2:].std(axis=(0, 2)), 1, atol=1e-4)
+
+
+@settings(deadline=None)
+@given(pooled())
+def test_statistics_survive_json_exactly(features: np.ndarray) -> None:
+    before = statistics(features)
+    after = Statistics.from_dict(json.loads(json.dumps(before.to_dict())))
+    assert after.count == before.count
+    np.testing.assert_array_equal(after.mean, before.mean)
+    np.testing.assert_array_equal(after.std, before.std)
+
+
+@pytest.mark.parametrize("document", [
+    {}, {"count": 1, "mean": [0.0]}, {"count": 1, "mean": [0.0], "std": [1.0, 2.0]}, {"count": 1, "mean": 0, "std": 1},
+    {"count": 1, "mean": [0.0], "std": [-1.0]}, {"count": 1, "mean": [float("nan")], "std": [1.0]},
+    {"count": -1, "mean": [0.0], "std": [1.0]}, {"count": "x", "mean": [0.0], "std": [1.0]},
+    {"count": 1, "mean": ["a"], "std": [1.0]}, {"count": 1, "mean": [[0.0]], "std": [[1.0]]},
+])
+def test_a_document_without_statistics_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(CorpusError, match="feature statistics need"):
+        Statistics.from_dict(document)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    training = statistics(np.ones((2, 3)))
+    for wrong in (np.ones((2, 4)), np.ones(3), np.ones((2, 4, 3))):
+        with pytest.raises(CorpusError, match="do not fit"):
+            training.apply(wrong)
+    with pytest.raises(CorpusError, match="do not fit together"):
+        by_speaker(np.ones((2, 3)), ["a"])
+    for row in (np.zeros(7), np.ones(6), np.full(7, np.nan), np.ones((1, 7))):
+        with pytest.raises(CorpusError, match="feature statistics need"):
+            from_sums(row)
+    with pytest.raises(CorpusError, match="at least one clip"):
+        statistics(np.ones((0, 3)))

@@ -1,0 +1,138 @@
+"""Which clips test a model of several corpora: on all of them or on one, never what it was trained on unsaid."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from p2pser.base.errors import CorpusError
+from p2pser.config import Config, FeatureSettings, ModelSettings
+from p2pser.corpora import combined as several
+from p2pser.corpora.manifest import Clip, Corpus, assemble
+from p2pser.corpora.partitioning import deal
+from p2pser.experiments.model_evaluation import choose
+from p2pser.features import kinds as features
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.rows import Schema
+
+
+def corpus_of(name: str, speakers: int, emotions: tuple[str, ...], split: str | None = None) -> Corpus:
+    root = Path("/data") / name
+    clips = [Clip(root / f"{s}-{number}.wav", f"s{s}", emotion) for s in range(speakers)
+             for number, emotion in enumerate(emotions)]
+    return assemble(name, "1", clips, [], root, split=split)
+
+
+A = corpus_of("a", 4, ("anger", "fear", "neutral"), "loso")
+B = corpus_of("b", 3, ("anger", "calm", "fear", "surprise"))
+BOTH = several.combine([A, B])
+
+
+def card(**origin: object) -> Card:
+    known = {"name": "a+b", "version": "a 1, b 1", "split": "each", "fold": 3, "corpora": {"a": "1", "b": "1"},
+             "map": {"calm": "neutral"}, **origin}
+    return Card(labels=("anger", "fear", "neutral"), shape=(2,), model=ModelSettings(), features=FeatureSettings(),
+                normalise="none", statistics=None, corpus=Origin(**known))  # type: ignore[arg-type]
+
+
+def test_on_all_its_corpora_the_fold_that_training_left_out() -> None:
+    trial = choose(card(), BOTH)
+    assert trial.split == "a loso:s3 + b group:3/0"
+    assert trial.overlap == 0
+    assert "note: calm counts as neutral (3 clips)" in trial.notes
+    assert {trial.corpus.clips[i].emotion for i in trial.folds[0]} == {"anger", "fear", "neutral"}
+    everything = choose(card(), BOTH, everything=True)
+    assert everything.overlap == 5
+    assert any("trained on 5 of the 7 test speakers" in note for note in everything.notes)
+
+
+def test_on_one_of_its_corpora_that_one_s_fold() -> None:
+    for corpus, number in ((A, 3), (B, 0)):
+        trial, whole = choose(card(), corpus), choose(card(), BOTH)
+        assert trial.overlap == 0
+        (fold,) = trial.folds
+        tested = {f"{corpus.name}/{trial.corpus.clips[i].speaker}" for i in fold}
+        assert tested == {whole.corpus.clips[i].speaker for i in whole.folds[0]
+                          if whole.corpus.clips[i].corpus == corpus.name}
+        assert trial.split.endswith(str(number))
+
+
+@pytest.mark.parametrize(("origin", "corpus", "overlap", "said"), [
+    ({"split": "group:4"}, A, None, "of which speakers cannot be told from this corpus alone: evaluate on a\\+b"),
+    ({"split": "none"}, A, 4, "trained on 4 of the 4"),
+    ({"split": "corpus:a", "fold": 0}, A, None, ""),
+    ({"split": "corpus:a", "fold": 0}, B, 3, "trained on 3 of the 3"),
+    ({"split": "corpus", "fold": 1}, B, None, ""),
+    ({"split": "corpus", "fold": 1}, A, 4, "trained on 4 of the 4"),
+    ({"train": ("b",)}, A, None, ""),
+    ({"own": True}, A, None, ""),
+    ({"corpora": {"a": "2", "b": "1"}, "version": "a 2, b 1"}, A, None, ""),
+])
+def test_what_one_corpus_tells_of_training(origin: dict[str, object], corpus: Corpus, overlap: int | None,
+                                           said: str) -> None:
+    trial = choose(card(**origin), corpus, known_labels=True)
+    assert trial.overlap == overlap
+    notes = " ".join(note for note in trial.notes if "counts as" not in note)
+    if said:
+        assert re.search(said, notes), notes
+    else:
+        assert notes == ""
+
+
+def test_emotions_of_another_corpus_must_be_left_out_by_name() -> None:
+    other = corpus_of("c", 3, ("anger", "boredom", "fear"))
+    with pytest.raises(CorpusError, match="does not know \\(boredom"):
+        choose(card(), other)
+    assert choose(card(), other, known_labels=True).overlap is None
+
+
+def test_a_card_on_disk_says_which_corpora(tmp_path: Path) -> None:
+    schema = Schema.of(nn.Linear(1, 1))
+    settings = Config().with_settings(["corpus.map=calm=neutral", "corpus.train=[a]", "corpus.fold=2"])
+    made = dataclasses.replace(card(), corpus=Origin.of(settings, BOTH), shape=features.shape(FeatureSettings()))
+    assert made.corpus == Origin("a+b", "a 1, b 1", False, "each", 2, 0, False, {"a": "1", "b": "1"}, ("a",),
+                                 {"calm": "neutral"})
+    directory.save(tmp_path / "model", torch.zeros(schema.size), schema, made)
+    assert directory.read_card(tmp_path / "model")[0].corpus == made.corpus
+    path = tmp_path / "model" / "card.json"
+    document = json.loads(path.read_text())
+    for later in ("corpora", "train", "map"):  # as an older version wrote it
+        del document["corpus"][later]
+    path.write_text(json.dumps(document))
+    old = directory.read_card(tmp_path / "model")[0].corpus
+    assert (old.corpora, old.train, old.map) == ({}, (), {})
+
+
+@pytest.mark.parametrize(("corpora", "synthetic", "said"), [
+    ({"a": "1", "synthetic:es": "1"}, False, "partly on synthetic speech (synthetic:es)"),
+    ({"synthetic:de": "1", "synthetic:es": "1"}, True, "trained on synthetic speech"),
+    ({"a": "1", "b": "1"}, False, ""),
+])
+def test_synthetic_speech_among_others_is_warned_of(corpora: dict[str, str], synthetic: bool, said: str) -> None:
+    warning = card(corpora=corpora, synthetic=synthetic).warning
+    assert said in warning
+    assert bool(said) == bool(warning)
+
+
+def test_dealt_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
+    for name, emotions in (("a", ("anger", "fear")), ("b", ("anger", "calm", "fear"))):
+        for emotion in emotions:
+            for speaker in "pqr":
+                path = tmp_path / name / emotion / speaker / "1.wav"
+                path.parent.mkdir(parents=True)
+                path.touch()
+    settings = Config().with_settings(["corpus.name=folder+folder", "corpus.fold=1",
+                                       f"corpus.data=[{tmp_path / 'a'}, {tmp_path / 'b'}]"])
+    dealt = deal(settings, 2)
+    made = dataclasses.replace(card(), labels=dealt.labels, corpus=Origin.of(settings, dealt.corpus))
+    trial = choose(made, several.load(settings.corpus))
+    assert np.array_equal(trial.folds[0], dealt.split.test)
+    assert trial.corpus.clips == dealt.corpus.clips

@@ -1,0 +1,287 @@
+"""Predictions for recordings, from a model directory alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+import p2pser
+from p2pser import models
+from p2pser.base.errors import CorpusError, ModelError
+from p2pser.cli.evaluate import evaluate
+from p2pser.cli.predict import predict
+from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings
+from p2pser.corpora import adapters as corpora
+from p2pser.experiments import model_evaluation as evaluation
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import Statistics, statistics
+from p2pser.inference.predictor import Predictor, enrolled
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.rows import Schema
+from p2pser.training.learner import Learner
+
+SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
+RATE = 16000
+PITCHES = {"anger": 880.0, "sadness": 160.0}
+
+
+def tone(path: Path, pitch: float, loudness: float = 0.3, seconds: float = 0.5) -> Path:
+    time = np.arange(int(seconds * RATE)) / RATE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, loudness * np.sin(2 * np.pi * pitch * time), RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EMOTION/SPEAKER/clip.wav: anger is a high tone, sadness a low one; three speakers of other pitch."""
+    root = tmp_path_factory.mktemp("tones")
+    for emotion, pitch in PITCHES.items():
+        for speaker in range(3):
+            for k in range(4):
+                tone(root / emotion / f"spk{speaker}" / f"{k}.wav", pitch * (1 + 0.06 * speaker + 0.01 * k))
+    return root
+
+
+def trained(folder: Path, normalise: str, **origin: object) -> tuple[torch.Tensor, Schema, Card]:
+    corpus = corpora.load("folder", folder)
+    values, bad = features.extract([clip.path for clip in corpus.clips], SETTINGS, workers=1)
+    assert not bad
+    stacked = np.stack([v for v in values if v is not None])
+    labels = torch.tensor([sorted(PITCHES).index(clip.emotion or "") for clip in corpus.clips])
+    training = statistics(stacked)
+    settings = ModelSettings(name="cnn2d", hidden=(4, 8))
+    module = models.build(settings, stacked.shape[1:], 2, seed=0)
+    schema = Schema.of(module)
+    row = schema.flatten(module)
+    learner = Learner(module, schema, TrainingSettings(lr=0.02, rounds=8), torch.from_numpy(training.apply(stacked)),
+                      labels, seed=0, peer=0)
+    memory = learner.memory()
+    for r in range(8):
+        learner.train_(row, memory, r)
+    known = {"name": corpus.name, "version": corpus.version, "split": "loso", "fold": 1, **origin}
+    card = Card(labels=tuple(sorted(PITCHES)), shape=tuple(stacked.shape[1:]), model=settings, features=SETTINGS,
+                normalise=normalise, statistics=training, corpus=Origin(**known),  # type: ignore[arg-type]
+                training={"peers": 3})
+    return row, schema, card
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "global"
+    directory.save(path, *trained(folder, "global"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def speaker_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "speaker"
+    directory.save(path, *trained(folder, "speaker"))
+    return path
+
+
+def test_three_lines_of_python(model: Path, tmp_path: Path) -> None:
+    predictor = p2pser.load(model)
+    (said,) = predictor.predict(tone(tmp_path / "a.wav", 900.0))
+    assert said.label == "anger"
+    assert said.path == tmp_path / "a.wav"
+    assert set(said.probabilities) == set(PITCHES)
+    assert sum(said.probabilities.values()) == pytest.approx(1.0)
+    assert max(said.probabilities, key=said.probabilities.__getitem__) == said.label
+
+
+def test_folders_and_several(model: Path, folder: Path, tmp_path: Path) -> None:
+    predictor = p2pser.load(model)
+    alone = tone(tmp_path / "low.wav", 150.0)
+    said = predictor.predict([folder / "anger", alone])
+    assert [p.label for p in said] == ["anger"] * 12 + ["sadness"]
+    assert [p.path.parent.name for p in said[:12]] == ["spk0"] * 4 + ["spk1"] * 4 + ["spk2"] * 4
+
+
+def test_a_bad_clip_raises_or_is_listed(model: Path, tmp_path: Path) -> None:
+    predictor = p2pser.load(model)
+    good, bad = tone(tmp_path / "a.wav", 900.0), tmp_path / "b.wav"
+    bad.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CorpusError, match="git-LFS"):
+        predictor.predict([good, bad])
+    errors: list[tuple[Path, str]] = []
+    assert [p.path for p in predictor.predict([bad, good], errors=errors)] == [good]
+    assert errors[0][0] == bad
+    assert errors[0][1].startswith("it is a git-LFS pointer")
+    assert predictor.predict([bad], errors=errors) == []
+    with pytest.raises(CorpusError, match="no recording is named"):
+        predictor.predict([])
+
+
+def test_warns_once_without_enrolment(speaker_model: Path, tmp_path: Path) -> None:
+    clip = tone(tmp_path / "a.wav", 900.0)
+    predictor = p2pser.load(speaker_model)
+    with pytest.warns(UserWarning, match="each speaker's own feature statistics"):
+        predictor.predict(clip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictor.predict(clip)
+        p2pser.load(speaker_model).predict(clip, enrol=clip)
+
+
+def test_synthetic_model_warns(folder: Path, tmp_path: Path) -> None:
+    directory.save(tmp_path / "m", *trained(folder, "global", synthetic=True))
+    with pytest.warns(UserWarning, match="for trying the system only"):
+        p2pser.load(tmp_path / "m").predict(tone(tmp_path / "a.wav", 900.0))
+
+
+def test_enrolment_changes_what_a_speaker_model_hears(speaker_model: Path, model: Path, tmp_path: Path) -> None:
+    clip = tone(tmp_path / "a.wav", 900.0)
+    others = [tone(tmp_path / f"e{k}.wav", 700.0 + 100 * k) for k in range(4)]
+    predictor = p2pser.load(speaker_model)
+    own = predictor.predict(clip, enrol=others)[0].probabilities
+    with pytest.warns(UserWarning, match="errs more often"):
+        assert own != predictor.predict(clip)[0].probabilities
+    assert p2pser.load(model).enrol(others) is None
+
+
+def test_enrolled_statistics_go_from_the_training_speakers_to_the_speaker() -> None:
+    draws = np.random.default_rng(0)
+    clips = draws.normal(3.0, 0.5, (400, 2))
+    training = Statistics(1000.0, np.zeros(2), np.full(2, 2.0))
+    one, many = enrolled(clips[:1], training), enrolled(clips, training)
+    assert one.std.min() > 1.0  # the variance of one clip is 0: the training variance serves
+    assert 0.0 < one.mean.min() < clips[0].max()
+    np.testing.assert_allclose(many.mean, 3.0, atol=0.1)
+    np.testing.assert_allclose(many.std, 0.5, atol=0.15)
+    assert np.array_equal(enrolled(clips, None).std, statistics(clips).std)
+
+
+def test_no_statistics_is_a_sentence(folder: Path) -> None:
+    row, schema, card = trained(folder, "speaker")
+    module = models.build(card.model, card.shape, 2, seed=0)
+    bare = Card(**{**vars(card), "statistics": None})
+    with pytest.raises(ModelError, match="enrol the speaker"):
+        Predictor(module, bare).answers(np.zeros((1, *card.shape), dtype=np.float32))
+    assert schema.size == len(row)
+
+
+def test_cli_predict(model: Path, tmp_path: Path) -> None:
+    good, bad = tone(tmp_path / "a.wav", 900.0), tmp_path / "b.wav"
+    bad.write_text("not audio")
+    done = CliRunner().invoke(predict, [str(model), str(good), str(bad), "--json"])
+    document = json.loads(done.stdout)
+    assert done.exit_code == 2
+    assert document["predictions"][0]["label"] == "anger"
+    assert [error["path"] for error in document["errors"]] == [str(bad)]
+    assert str(bad) in done.stderr
+    plain = CliRunner().invoke(predict, [str(model), str(good)])
+    assert plain.exit_code == 0
+    assert plain.stdout.startswith(f"{good}  anger  (anger ")
+
+
+def test_cli_predict_says_what_the_model_is(speaker_model: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(predict, [str(speaker_model), str(tone(tmp_path / "a.wav", 900.0))])
+    assert done.exit_code == 0
+    assert "own feature statistics" in done.stderr
+
+
+def test_cli_evaluate_tests_the_fold_that_training_left_out(model: Path, folder: Path) -> None:
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["clips"], document["speakers"], document["split"]) == (8, 1, "loso:spk1")
+    assert (document["speaker_overlap"], document["peers"], document["chance"]) == (0, 3, 0.5)
+    assert document["uar"]["folds"] == 1.0
+    assert document["uar"]["folds_interval"] is None  # one speaker
+    assert document["normalise"] == "global"
+    text = CliRunner().invoke(evaluate, [str(model), "--data", str(folder)]).stdout
+    for part in ("UAR (a) mean over folds   1.000", "UAR (b) pooled", "macro F1", "chance 0.500", "majority 0.500",
+                 "recall   anger 1.00", "selection:", "trained on: 0", "confusion"):
+        assert part in text
+
+
+def test_cli_evaluate_writes_predictions_and_draws_them(model: Path, folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--csv", str(tmp_path / "p.csv"),
+                                         "--picture", str(tmp_path / "c.png")])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "corpus,path,speaker,gender,fold,target,predicted,p_anger,p_sadness"
+    assert len(lines) == 1 + 8
+    assert lines[1].split(",", 1)[1].startswith("anger/spk1/0.wav,spk1,,1,anger,anger,0.")
+    assert (tmp_path / "c.png").stat().st_size > 5_000
+    assert "no temperature was fitted" in done.stdout
+
+
+@pytest.mark.parametrize("task", ["both", "dimensions"])
+def test_cli_evaluate_tells_the_concordance_of_dimensions(folder: Path, tmp_path: Path, task: str) -> None:
+    corpus, card = corpora.load("folder", folder), trained(folder, "global")[2]
+    level = {"anger": 0.9, "sadness": -0.5}
+    rows = [f"{clip.path},{clip.speaker},{clip.emotion},{level[clip.emotion or '']}" for clip in corpus.clips]
+    (tmp_path / "m.csv").write_text("\n".join(["path,speaker,emotion,arousal", *rows]) + "\n", encoding="utf-8")
+    labels = card.labels if task == "both" else ()
+    module = models.build(card.model, card.shape, len(labels) + 3, seed=0)
+    schema = Schema.of(module)
+    directory.save(tmp_path / "model", schema.flatten(module), schema,
+                   dataclasses.replace(card, labels=labels, task=task))
+    arguments = [str(tmp_path / "model"), "--corpus", "manifest", "--data", str(tmp_path / "m.csv"),
+                 "--csv", str(tmp_path / "p.csv"), "--picture", str(tmp_path / "c.png")]
+    done = CliRunner().invoke(evaluate, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["clips"], document["speakers"]) == (24, 3)
+    assert -1 < document["ccc"]["arousal"]["pooled"] < 1
+    assert document["ccc"]["valence"] == {"pooled": None, "folds": None, "interval": None}
+    assert ("uar" in document) == (tmp_path / "c.png").exists() == (task == "both")
+    lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 24
+    assert ("p_anger" in lines[0]) == (task == "both")
+    assert ("predicted_arousal" in lines[0]) == (task == "dimensions")
+    text = CliRunner().invoke(evaluate, arguments).stdout
+    assert "CCC over all clips   arousal " in text
+    assert ("UAR (b)" in text) == (task == "both")
+
+
+def test_cli_evaluate_all_says_that_speakers_are_shared(model: Path, folder: Path) -> None:
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--all", "--json"])
+    document = json.loads(done.stdout)
+    assert (document["clips"], document["speakers"], document["speaker_overlap"]) == (24, 3, 2)
+    assert len(document["uar"]["by_fold"]) == 3
+    assert any("2 of the 3 test speakers" in note for note in document["notes"])
+
+
+def test_enrolment_is_reported_for_speaker_models(speaker_model: Path, folder: Path) -> None:
+    predictor = p2pser.load(speaker_model)
+    trial = evaluation.choose(predictor.card, corpora.load("folder", folder), everything=True)
+    report = evaluation.evaluate(predictor, trial, workers=1)
+    assert list(report.uar_by_enrolment) == ["1", "5", "10", "all", "none"]
+    assert "8 to 8, without labels: transductive" in report.normalise_note
+    assert "by the number of clips" in report.text()
+
+
+def test_another_corpus_is_tested_whole_with_unknown_overlap(folder: Path, tmp_path: Path) -> None:
+    card = trained(folder, "global", name="elsewhere")[2]
+    trial = evaluation.choose(card, corpora.load("folder", folder))
+    assert sum(map(len, trial.folds)) == 24
+    assert trial.overlap is None
+    own = trained(folder, "global", own=True)[2]
+    assert evaluation.choose(own, corpora.load("folder", folder)).overlap is None
+
+
+def test_labels_that_the_model_does_not_know(model: Path, folder: Path, tmp_path: Path) -> None:
+    for speaker in ("a", "b"):
+        for emotion in ("anger", "fear"):
+            tone(tmp_path / "c" / emotion / speaker / "0.wav", 500.0)
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(tmp_path / "c")])
+    assert isinstance(done.exception, CorpusError)
+    assert "does not know (fear; it knows anger, sadness)" in str(done.exception)
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(tmp_path / "c"), "--known-labels", "--json"])
+    assert json.loads(done.stdout)["clips"] == 2
+    wrong = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--fold", "9"])
+    assert "fold 9 does not exist" in str(wrong.exception)
+    both = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--fold", "0", "--all"])
+    assert both.exit_code == 2

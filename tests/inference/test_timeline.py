@@ -1,0 +1,119 @@
+"""Emotion along a recording: windows answered each by itself, silence left alone, a speaker got to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from p2pser.base.errors import CorpusError
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.features import kinds as features
+from p2pser.features.normalisation import Statistics
+from p2pser.inference import timeline
+from p2pser.inference.predictor import Predictor, files
+from p2pser.inference.windows import Window
+from p2pser.models.directory import Card, Origin
+
+RATE = 16000
+SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
+
+
+class Pitch(nn.Module):
+    """High tones are anger, low ones sadness."""
+
+    def forward(self, matrices: Tensor) -> Tensor:
+        high, low = matrices[:, 8:].amax((1, 2)), matrices[:, :8].amax((1, 2))
+        return torch.stack([high, low, high / 100, low / 100, 0 * low], 1) / 5
+
+
+def predictor(normalise: str = "none", task: str = "both", temperature: float | None = None) -> Predictor:
+    statistics = None if normalise == "none" else Statistics(10, np.zeros(16), np.ones(16))
+    return Predictor(Pitch(), Card(
+        labels=("anger", "sadness"), shape=features.shape(SETTINGS), model=ModelSettings(), features=SETTINGS,
+        normalise=normalise, statistics=statistics, corpus=Origin("tones", "1"), task=task, temperature=temperature))
+
+
+def tone(pitch: float, seconds: float, loudness: float = 0.3) -> np.ndarray:
+    return (loudness * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Two seconds low, two silent, two high, a third of a second low."""
+    parts = [tone(150, 2), np.zeros(2 * RATE, np.float32), tone(4000, 2), tone(150, 0.35)]
+    soundfile.write(tmp_path / "talk.wav", np.concatenate(parts), RATE)
+    return tmp_path / "talk.wav"
+
+
+def test_each_window_has_its_answer_and_silence_has_none(recording: Path) -> None:
+    found = list(timeline.timeline(predictor(), recording, window=0.5, hop=0.5))
+    assert [one.start for one in found] == pytest.approx([0.5 * k for k in range(13)])
+    assert [one.answer and one.answer.label for one in found] == \
+        ["sadness"] * 4 + [None] * 4 + ["anger"] * 4 + ["sadness"]
+    assert found[-1].end == pytest.approx(6.35)
+    assert set(found[0].to_dict()["dimensions"]) == {"arousal", "valence", "dominance"}
+    assert found[4].to_dict() == {"start": 2.0, "end": 2.5, "label": None, "probabilities": {}, "dimensions": {}}
+
+
+def test_batches_change_nothing(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(timeline.timeline(predictor(), recording, window=0.5, hop=0.1))
+    monkeypatch.setattr(timeline, "BATCH", 3)
+    assert [one.answer and one.answer.label for one in timeline.timeline(predictor(), recording, window=0.5, hop=0.1)] \
+        == [one.answer and one.answer.label for one in whole]
+    with pytest.raises(CorpusError, match="cannot be"):
+        list(timeline.timeline(predictor(), recording, window=0.5, hop=0.6))
+
+
+def test_a_temperature_softens_probabilities_and_decides_nothing_else() -> None:
+    sharp = predictor().predict_signal(tone(4000, 1), RATE)
+    soft = predictor(temperature=4.0).predict_signal(tone(4000, 1), RATE)
+    assert sharp.label == soft.label == "anger"
+    assert 0.5 < soft.probabilities["anger"] < sharp.probabilities["anger"]
+    assert sharp.top(1) == [("anger", sharp.probabilities["anger"])]
+    assert sharp.dimensions == soft.dimensions
+
+
+def test_signals_are_taken_at_any_rate_and_with_any_channels() -> None:
+    time = np.arange(48000) / 48000
+    stereo = np.stack([np.sin(2 * np.pi * 4000 * time)] * 2, axis=1)
+    assert predictor().predict_signal(stereo, 48000).label == "anger"
+    with pytest.raises(CorpusError, match="silent"):
+        predictor().predict_signal(np.zeros(RATE), RATE)
+    with pytest.raises(CorpusError, match="shorter than"):
+        predictor().predict_signal(tone(150, 0.05), RATE)
+
+
+def test_a_listener_gets_to_know_the_speaker_from_windows_that_share_nothing() -> None:
+    model = predictor("speaker")
+    listener = timeline.Listener(model)
+    first = listener.hear(Window(0.0, RATE, tone(150, 0.5)))
+    assert first.answer is not None
+    assert listener.own is not None
+    known = listener.own
+    assert listener.hear(Window(0.25, RATE, tone(4000, 0.5))).answer is not None
+    assert listener.own is known
+    assert listener.hear(Window(0.5, RATE, np.zeros(RATE // 2, np.float32))).answer is None
+    assert listener.own is known
+    listener.hear(Window(1.0, RATE, tone(4000, 0.5)))
+    assert listener.own is not known
+    stays = timeline.Listener(model, own=known, adapt=False)
+    stays.hear(Window(0.0, RATE, tone(4000, 0.5)))
+    assert stays.own is known
+
+
+def test_lists_name_recordings(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# morning\na.wav\n\nsub/b.wav\n", encoding="utf-8")
+    (tmp_path / "list.csv").write_text("path,speaker,emotion\na.wav,s,anger\nnone.wav,s,anger\n", encoding="utf-8")
+    soundfile.write(tmp_path / "a.wav", tone(150, 0.5), RATE)
+    assert files([tmp_path / "list.txt", tmp_path / "list.csv", tmp_path / "c.wav"]) == [
+        tmp_path / "a.wav", tmp_path / "sub/b.wav", tmp_path / "a.wav", tmp_path / "none.wav", tmp_path / "c.wav"]
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(CorpusError, match="not a text file in UTF-8"):
+        files(tmp_path / "bad.txt")
+    with pytest.raises(CorpusError, match="cannot read the list"):
+        files(tmp_path / "none.lst")

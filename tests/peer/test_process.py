@@ -1,0 +1,236 @@
+"""A peer's run from start to end, several in threads of this process, with clips that are numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from p2pser.base.errors import CheckpointError, P2PSERError
+from p2pser.config import Config
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Corpus
+from p2pser.features.federation import Examples, Federation
+from p2pser.models.directory import load as load_model
+from p2pser.models.rows import Schema
+from p2pser.peer.launch import free_base_port
+from p2pser.peer.process import Ending, Peer
+from p2pser.peer.telemetry import read
+from p2pser.run import checkpoint
+from p2pser.topology.spec import Topology, load
+
+LABELS, SIZE, ROUNDS = ("calm", "cross", "glad"), 8, 7
+Hear = Callable[[Peer, dict[str, Any]], None]
+
+
+def examples(peer: int, clips: int = 12) -> Examples:
+    draw = np.random.default_rng(peer)
+    labels = np.arange(clips) % len(LABELS)
+    features = draw.normal(size=(clips, SIZE)) + 2 * np.eye(len(LABELS), SIZE)[labels]
+    return Examples(features.astype(np.float32), labels.astype(np.int64), (f"s{peer}",) * clips,
+                    tuple(f"{peer}-{k}.wav" for k in range(clips)))
+
+
+def federation(me: int) -> Federation:
+    return Federation(LABELS, {me: examples(me)}, examples(99), Split("none", (), (), ("s99",), True),
+                      Corpus("numbers", "1", ()), "global", [], 0, (), ("a note",))
+
+
+class Crew:
+    """All peers of a topology; ``hear`` gets every line that a peer tells."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.topology: Topology = load("ring", peers=3)
+        self.port = free_base_port(3)
+        self.pool = ThreadPoolExecutor(3)
+        self.said: list[str] = []
+        self.config = self.configured("run")
+
+    def configured(self, name: str, *settings: str) -> Config:
+        # No dropout: it draws from torch's own generator, which the threads of this process share.
+        return Config().with_settings([
+            f"name={name}", f"peer.out={self.folder}", f"network.base_port={self.port}", f"training.rounds={ROUNDS}",
+            "model.hidden=[6]", "model.dropout=0", "training.local_steps=2", "peer.checkpoint_every=2", *settings])
+
+    def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False) -> Peer:
+        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me), say=self.said.append,
+                   sink=lambda record: hear(one, record))
+        return one
+
+    def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
+        futures: list[Future[Ending]] = [self.pool.submit(self.peer(config, i, hear, fresh).run) for i in range(3)]
+        return [future.result(timeout=50) for future in futures]
+
+    def path(self, config: Config, me: int) -> Path:
+        return self.folder / config.name / f"peer-{me}"
+
+    def events(self, config: Config, me: int) -> list[str]:
+        return [one["kind"] for one in read(self.path(config, me) / "events.jsonl")]
+
+    def rounds(self, config: Config, me: int) -> list[int]:
+        return [one["round"] for one in read(self.path(config, me) / "metrics.jsonl")]
+
+    def row(self, config: Config, me: int) -> torch.Tensor:
+        module, _ = load_model(self.path(config, me) / "model")
+        return Schema.of(module).flatten(module)
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[Crew]:
+    one = Crew(tmp_path)
+    yield one
+    one.pool.shutdown()
+
+
+def stop_after(round: int) -> Hear:
+    """Interrupt every peer when it tells of this round."""
+    def hear(peer: Peer, record: dict[str, Any]) -> None:
+        if record.get("round") == round and "kind" not in record:
+            peer.interrupt()
+
+    return hear
+
+
+def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
+    endings = crew.run(crew.config)
+    assert all(one.finished for one in endings)
+    for i, ending in enumerate(endings):
+        summary = ending.summary
+        assert (summary["peer"], summary["rounds"], summary["consensus"]) == (i, ROUNDS, True)
+        assert summary["left_out"] == summary["peers_dead"] == []
+        assert summary["consensus_distance"] <= 1e-6
+        assert summary["uar"] > 0.5
+        assert crew.rounds(crew.config, i) == list(range(ROUNDS))
+        kinds = crew.events(crew.config, i)
+        assert kinds[0] == "listening"
+        assert kinds[-2:] == ["left", "finished"]
+        assert {"up", "statistics"} <= set(kinds)
+        assert not {"dead", "suspect", "trouble", "refused"} & set(kinds)
+    rows = torch.stack([crew.row(crew.config, i) for i in range(3)])
+    assert float((rows - rows[0]).norm()) <= 1e-6 * float(rows[0].norm())
+    _, card = load_model(crew.path(crew.config, 0) / "model")
+    assert card.labels == LABELS
+    assert "a note" in crew.said
+
+
+def test_a_finished_run_is_not_run_again_unless_fresh(crew: Crew) -> None:
+    before = crew.run(crew.config)[1]
+    again = crew.peer(crew.config, 1).run()
+    assert again == before
+    assert any("has finished this run" in sentence and "--fresh" in sentence for sentence in crew.said)
+    fresh = crew.run(crew.config, fresh=True)
+    assert fresh[1].finished
+    assert crew.rounds(crew.config, 1) == list(range(ROUNDS))
+    assert crew.events(crew.config, 1).count("finished") == 1
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(crew: Crew) -> None:
+    whole, torn = crew.configured("whole"), crew.configured("torn")
+    crew.run(whole)
+    endings = crew.run(torn, stop_after(4))
+    assert not any(one.finished for one in endings)
+    for i, ending in enumerate(endings):
+        assert ending.summary["round"] in checkpoint.available(crew.path(torn, i) / "checkpoint")
+        assert read(crew.path(torn, i) / "events.jsonl")[-1]["reason"] == "interrupted"
+        assert not (crew.path(torn, i) / "model").exists()
+    assert all(one.finished for one in crew.run(torn))
+    for i in range(3):
+        assert "resumed" in crew.events(torn, i)
+        assert crew.rounds(torn, i) == list(range(ROUNDS))
+        assert torch.equal(crew.row(torn, i), crew.row(whole, i))
+
+
+def test_what_leaving_writes_costs_no_checkpoint_that_the_others_have(crew: Crew) -> None:
+    torn = crew.configured("torn", "peer.checkpoint_every=1")
+    crew.run(torn, stop_after(5))
+    available = [checkpoint.available(crew.path(torn, i) / "checkpoint") for i in range(3)]
+    assert set.intersection(*map(set, available))
+    crew.run(torn)
+    assert all("resumed" in crew.events(torn, i) for i in range(3))
+
+
+def test_a_run_that_left_no_common_checkpoint_begins_again_and_tells_each_round_once(crew: Crew) -> None:
+    whole, torn = crew.configured("whole"), crew.configured("torn")
+    crew.run(whole)
+    crew.run(torn, stop_after(3))
+    folder = crew.path(torn, 2) / "checkpoint"
+    checkpoint.discard(folder, checkpoint.available(folder))
+    crew.run(torn)
+    for i in range(3):
+        assert "resumed" not in crew.events(torn, i)
+        assert crew.rounds(torn, i) == list(range(ROUNDS))
+        assert torch.equal(crew.row(torn, i), crew.row(whole, i))
+
+
+def test_interrupted_before_anything_it_leaves_at_once(crew: Crew) -> None:
+    peer = crew.peer(crew.config, 0)
+    peer.interrupt()
+    ending = peer.run()
+    assert not ending.finished
+    assert ending.summary["round"] is None
+    assert any("before the first round" in sentence for sentence in crew.said)
+
+
+def test_interrupted_while_it_waits_for_neighbours(crew: Crew) -> None:
+    def hear(peer: Peer, record: dict[str, Any]) -> None:
+        if record.get("kind") == "waiting":
+            peer.interrupt()
+
+    assert not crew.peer(crew.config, 0, hear).run().finished
+    assert crew.events(crew.config, 0) == ["listening", "waiting", "left"]
+
+
+def test_a_disk_that_is_full_costs_a_checkpoint_and_not_the_run(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = checkpoint.save
+
+    def full(folder: Path, round: int, *rest: Any) -> Path:
+        if "peer-1" in str(folder) and round == 4:
+            raise CheckpointError("cannot write the checkpoint of round 4: no space left on device")
+        return save(folder, round, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert all(one.finished for one in crew.run(crew.config))
+    failed = [one for one in read(crew.path(crew.config, 1) / "events.jsonl") if one["kind"] == "checkpoint_failed"]
+    assert [one["round"] for one in failed] == [4]
+    assert "no space left" in failed[0]["reason"]
+    assert checkpoint.available(crew.path(crew.config, 1) / "checkpoint") == [6, ROUNDS]
+
+
+def test_an_error_in_one_peer_is_a_bye_to_the_others(crew: Crew) -> None:
+    """Its neighbours hear at once that it failed, and go on without waiting for its silence."""
+    def hear(peer: Peer, record: dict[str, Any]) -> None:
+        if peer.me == 2 and record.get("round") == 3 and "kind" not in record:
+            raise P2PSERError("something happened to this peer")
+
+    futures = [crew.pool.submit(crew.peer(crew.config, i, hear).run) for i in range(3)]
+    with pytest.raises(P2PSERError, match="something happened"):
+        futures[2].result(timeout=50)
+    for i in (0, 1):
+        summary = futures[i].result(timeout=50).summary
+        assert summary["peers_dead"] == [2]
+        bye = [one for one in read(crew.path(crew.config, i) / "events.jsonl") if one["kind"] == "bye"]
+        assert (2, "failed") in [(one["peer"], one["reason"]) for one in bye]
+        assert "dead" not in crew.events(crew.config, i)
+
+
+def test_start_timeout_without_anybody_is_an_error_with_their_names(crew: Crew) -> None:
+    config = crew.configured("alone", "network.start_timeout=0.3")
+    with pytest.raises(P2PSERError, match="start peers 0, 2") as caught:
+        crew.peer(config, 1).run()
+    assert caught.value.exit_code == 1
+    assert crew.events(config, 1)[-1] == "left"
+
+
+def test_the_folder_is_free_again_after_a_run(crew: Crew) -> None:
+    config = crew.configured("alone", "network.start_timeout=0.2")
+    for expected in range(2):
+        with pytest.raises(P2PSERError, match="start peers"):
+            crew.peer(config, 1).run()
+        listening = [one for one in read(crew.path(config, 1) / "events.jsonl") if one["kind"] == "listening"]
+        assert listening[-1]["incarnation"] == expected

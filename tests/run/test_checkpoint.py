@@ -1,0 +1,306 @@
+"""Checkpoints: whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from p2pser.base.errors import CheckpointError
+from p2pser.run import checkpoint
+
+DTYPES = [
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool, torch.complex64,
+]  # fmt: skip
+
+
+def bits(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
+    flat = tensor.detach().contiguous().reshape(-1)
+    return tensor.dtype, tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def all_bits(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: bits(tensor) for name, tensor in tensors.items()}
+
+
+def state(round: int) -> tuple[dict[str, Tensor], dict[tuple[int, int], dict[str, Tensor]], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(round)
+    x = torch.randn(1, 50, generator=generator)
+    return (
+        {"x": x, "momentum": x.double() / 3},
+        {(3, 2): {"own": x[0]}, (3, 4): {}},
+        {"round": round, "loss": 0.1, "seen": [1, 2]},
+    )
+
+
+def save(folder: Path, round: int) -> Path:
+    return checkpoint.save(folder, round, *state(round))
+
+
+def check(folder: Path, round: int) -> None:
+    rows, edges, meta = state(round)
+    got = checkpoint.load(folder, round)
+    assert all_bits(got.rows) == all_bits(rows)
+    assert {edge: all_bits(tensors) for edge, tensors in got.edges.items()} == {
+        edge: all_bits(tensors) for edge, tensors in edges.items()
+    }
+    assert got.meta == meta
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_comes_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    size = torch.empty(0, dtype=dtype).element_size()
+    raw = torch.randint(0, 256, (24 * size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    rows = {
+        "values": (raw % 2).bool()[:24] if dtype is torch.bool else raw.view(dtype),
+        "matrix": torch.ones(3, 4, dtype=dtype),
+        "transposed": torch.ones(3, 4, dtype=dtype).t(),
+        "empty": torch.empty(0, 5, dtype=dtype),
+        "scalar": torch.ones((), dtype=dtype),
+        "a/strange, name ü": torch.zeros(1, dtype=dtype),
+    }
+    edges = {(0, 1): rows, (0, 12): {}}
+    checkpoint.save(tmp_path, 7, rows, edges, {})
+    back = checkpoint.load(tmp_path, 7)
+    assert all_bits(back.rows) == all_bits(rows)
+    assert list(back.edges) == list(edges)
+    assert all_bits(back.edges[0, 1]) == all_bits(rows)
+
+
+def test_not_finite_and_negative_zero_stay_as_they_are(tmp_path: Path) -> None:
+    row = torch.tensor([float("nan"), float("inf"), -0.0, 5e-324], dtype=torch.float64)
+    checkpoint.save(tmp_path, 0, {"x": row}, {}, {"loss": float("inf")})
+    rows, _, meta = checkpoint.load(tmp_path, 0)
+    assert bits(rows["x"]) == bits(row)
+    assert meta == {"loss": float("inf")}
+
+
+def test_rows_that_share_memory_are_kept_apart(tmp_path: Path) -> None:
+    matrix = torch.arange(6.0).reshape(2, 3)
+    checkpoint.save(tmp_path, 0, {"a": matrix[0], "b": matrix[1], "all": matrix}, {}, {})
+    rows = checkpoint.load(tmp_path, 0).rows
+    rows["all"].zero_()
+    assert torch.equal(rows["b"], matrix[1])
+
+
+def test_checkpoints_are_listed_and_pruned(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    assert checkpoint.available(folder) == []
+    assert save(folder, 10).name == "round-000010"
+    for round in (0, 5, 1_234_567):
+        save(folder, round)
+    assert checkpoint.available(folder) == [0, 5, 10, 1_234_567]
+    assert checkpoint.prune(folder, 2, {0}) == [5]
+    assert checkpoint.available(folder) == [0, 10, 1_234_567]
+    checkpoint.discard(folder, [1_234_567])
+    assert checkpoint.available(folder) == [0, 10]
+    check(folder, 10)
+    with pytest.raises(CheckpointError, match="keep = 0"):
+        checkpoint.prune(folder, 0)
+    with pytest.raises(CheckpointError, match="no checkpoint of round 5"):
+        checkpoint.load(folder, 5)
+
+
+def test_a_round_saved_again_replaces_the_first(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 5, {"x": torch.zeros(2)}, {}, {"first": True})
+    for _ in range(3):
+        save(tmp_path, 5)
+    check(tmp_path, 5)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def damage(path: Path) -> list[Callable[[], object]]:
+    """Ways in which one file may have suffered."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    return [
+        lambda: path.write_bytes(data[:middle]),
+        lambda: path.write_bytes(b""),
+        lambda: path.write_bytes(data + b" x"),
+        lambda: path.write_bytes(data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]),
+        path.unlink,
+    ]
+
+
+@pytest.mark.parametrize("way", range(5))
+@pytest.mark.parametrize("name", ["rows.safetensors", "edges.safetensors", "meta.json"])
+def test_a_damaged_checkpoint_is_none(name: str, way: int, tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    damage(save(tmp_path, 10) / name)[way]()
+    assert checkpoint.available(tmp_path) == [5]
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(tmp_path, 10)
+    check(tmp_path, 5)
+    # And it is in nobody's way.
+    save(tmp_path, 10)
+    assert checkpoint.available(tmp_path) == [5, 10]
+    check(tmp_path, 10)
+
+
+def test_a_damaged_one_does_not_count_as_kept(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    (save(tmp_path, 10) / "meta.json").unlink()
+    assert checkpoint.prune(tmp_path, 1) == [10]
+    assert checkpoint.available(tmp_path) == [5]
+
+
+@pytest.mark.parametrize("meta", ["[]", "{}", '{"format": "1"}', '{"format": 1, "digest": 3, "files": []}', "\x00"])
+def test_any_other_meta_is_damage(meta: str, tmp_path: Path) -> None:
+    (save(tmp_path, 5) / "meta.json").write_text(meta)
+    assert checkpoint.available(tmp_path) == []
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(tmp_path, 5)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, 5) / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": checkpoint.FORMAT + 1}))
+    assert checkpoint.available(tmp_path) == []
+    with pytest.raises(CheckpointError, match="newer version"):
+        checkpoint.load(tmp_path, 5)
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot write the checkpoint of round 3"):
+        save(tmp_path / "file", 3)
+
+
+def test_what_cannot_be_kept_is_said(tmp_path: Path) -> None:
+    save(tmp_path, 0)
+    with pytest.raises(CheckpointError, match="round 5 cannot be kept"):
+        checkpoint.save(tmp_path, 5, {}, {}, {"bad": object()})
+    assert [path.name for path in tmp_path.iterdir()] == ["round-000000"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_full_disk_at_any_call_leaves_the_old_ones(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 5)
+    real = getattr(os, call)
+    seen, fail_at = 0, 0
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen - 1 == fail_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    failures = 0
+    while True:
+        seen = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing)
+            try:
+                save(tmp_path, 10)
+            except CheckpointError as error:
+                failures += 1
+                message = str(error)
+            else:
+                break
+        assert "No space left on device" in message
+        assert "round 10" in message
+        check(tmp_path, 5)
+        leftovers = {path.name for path in tmp_path.iterdir()} - {"round-000005", "round-000010", "round-000010.1"}
+        assert not leftovers
+        checkpoint.discard(tmp_path, [10])
+        fail_at += 1
+    assert failures == {"fsync": 5, "rename": 1}[call]
+    check(tmp_path, 10)
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, python: list[str]) -> None:
+    """In a child whose files may not grow beyond 4 KiB."""
+    save(tmp_path, 5)
+    program = f"""
+import resource, signal, torch
+from pathlib import Path
+from p2pser.base.errors import CheckpointError
+from p2pser.peer import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    checkpoint.save(Path({str(tmp_path)!r}), 10, {{"x": torch.zeros(100_000)}}, {{}}, {{}})
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run([*python, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert "cannot write the checkpoint of round 10" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["round-000005"]
+    check(tmp_path, 5)
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+import torch
+from p2pser.peer import checkpoint
+
+folder, moments = Path(sys.argv[1]), 0
+rows = {round: torch.full((50,), float(round)) for round in (0, 5, 10)}
+
+def save(folder, round):
+    checkpoint.save(folder, round, {"x": rows[round]}, {(1, 2): {"own": rows[round]}}, {"round": round})
+
+def dies(folder, moment):
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = moment
+    def count(event, arguments):
+        nonlocal left
+        touches = event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree")
+        if touches and str(arguments[0]).startswith(str(folder)):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+    try:
+        save(folder, 5)
+        save(folder, 10)
+        checkpoint.prune(folder, 2)
+    finally:
+        os._exit(0)
+
+for round in (0, 5):
+    save(folder / "template", round)
+while True:
+    shutil.copytree(folder / "template", folder / f"run-{moments}")
+    if not dies(folder / f"run-{moments}", moments):
+        break
+    moments += 1
+"""
+
+
+def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, python: list[str]) -> None:
+    """A process saves round 5 again, then round 10, then prunes; it dies before each of its file operations."""
+    # Forks, but of a process of its own: this one has threads.
+    subprocess.run([*python, "-c", KILLED, str(tmp_path)], timeout=50, check=True)
+    runs = list(tmp_path.glob("run-*"))
+    assert len(runs) > 20
+    found = set()
+    for folder in runs:
+        rounds = checkpoint.available(folder)
+        found.add(tuple(rounds))
+        for round in rounds:
+            rows, edges, meta = checkpoint.load(folder, round)
+            row = torch.full((50,), float(round))
+            assert torch.equal(rows["x"], row)
+            assert torch.equal(edges[1, 2]["own"], row)
+            assert meta == {"round": round}
+        save(folder, 15)
+        assert checkpoint.available(folder) == [*rounds, 15]
+        assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert found == {(0, 5), (0, 5, 10), (5, 10)}

@@ -1,0 +1,113 @@
+"""What peers find out before they train: where all resume, and who weighs how much."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import msgpack
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
+from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, roll_call
+from p2pser.topology.spec import Topology, load
+from p2pser.topology.summary import diameter
+
+PAIR = load("chain", peers=2)
+
+
+class Scripted:
+    """A mixer whose only neighbour answers the flood with these values."""
+
+    size = 2
+
+    def __init__(self, value: bytes | None) -> None:
+        self.peers = (0,)
+        self._value = value
+
+    def edges(self, at: Step) -> Edges:
+        raise AssertionError("not needed")
+
+    def post(self, at: Step, out: Outbox) -> None:
+        self._at = at
+
+    def mix(self, rows: torch.Tensor, at: Step, codec: object = None) -> torch.Tensor:
+        raise AssertionError("not needed")
+
+    def collect(self, at: Step) -> Inbox:
+        nobody = torch.zeros(0, dtype=torch.int64)
+        if self._value is None:
+            return Inbox(nobody, nobody, nobody.double(), torch.ones(1), [], ((0, 1),))
+        final = at.slot > 0
+        message = msgpack.packb([final, [[1, self._value]], []])
+        return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), torch.tensor([0.5]), [message])
+
+
+def answer(rounds: Sequence[int], clips: int) -> bytes:
+    packed: bytes = msgpack.packb([list(rounds), clips])
+    return packed
+
+
+@pytest.mark.parametrize(("ours", "theirs", "resume"), [
+    ([], [0], 0), ([5, 10], [0, 5, 10], 10), ([5, 10], [0, 5], 5), ([10, 15], [0, 5], 0), ([5], [0, 10], 0)])
+def test_all_resume_at_the_newest_round_that_all_have(ours: list[int], theirs: list[int], resume: int) -> None:
+    call = roll_call(Scripted(answer(theirs, 7)), PAIR, 0, ours, 3)
+    assert (call.resume, dict(call.clips), call.cut) == (resume, {0: 3, 1: 7}, frozenset())
+
+
+def test_the_widths_of_all_become_known() -> None:
+    packed: bytes = msgpack.packb([[0], 7, 0.25])
+    assert dict(roll_call(Scripted(packed), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5, 1: 0.25}
+    assert dict(roll_call(Scripted(answer([0], 7)), PAIR, 0, [], 3).widths) == {0: 1.0, 1: 1.0}
+    assert dict(roll_call(Scripted(None), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5}
+
+
+def test_one_that_never_came_does_not_count() -> None:
+    call = roll_call(Scripted(None), PAIR, 0, [5, 10], 3)
+    assert (call.resume, dict(call.clips), call.cut) == (10, {0: 3}, frozenset({(0, 1)}))
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"x", *map(msgpack.packb, (
+    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1},
+    [[0], "1"]))])
+def test_an_answer_of_another_form_is_the_other_peers_error(value: bytes) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        roll_call(Scripted(value), PAIR, 0, [], 3)
+    assert caught.value.peer == 1
+    assert ROLL_CALL < 0
+
+
+def test_counts_are_needed_for_clip_weights_only() -> None:
+    assert counts_for("uniform", PAIR, {0: 3, 1: 7}) is None
+    assert counts_for("clips", PAIR, {0: 3, 1: 7}) == {0: 3, 1: 7}
+    assert counts_for("clips", PAIR, {0: 3}) == {0: 3, 1: 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(peers=st.integers(2, 12), every=st.integers(1, 7), first=st.integers(0, 60), data=st.data())
+def test_peers_killed_at_different_instants_have_a_checkpoint_in_common(peers: int, every: int, first: int,
+                                                                        data: st.DataObject) -> None:
+    """Neighbours are at most a round apart when they are killed; each kept its newest checkpoints."""
+    topology: Topology = dataclasses.replace(load("ring", peers=max(peers, 3)))
+    graph = topology.graph
+    keep = kept_checkpoints(lead(topology), every)
+    drawn = {i: first + data.draw(st.integers(0, 12)) for i in graph}
+    distances = dict(nx.all_pairs_shortest_path_length(graph))
+    rounds = {i: min(drawn[j] + distances[i][j] for j in graph) for i in graph}
+    kept = {i: {0, *list(range(every, round + 1, every))[-keep:]} for i, round in rounds.items()}
+    common = max(set.intersection(*kept.values()))
+    assert common >= min(rounds.values()) // every * every
+
+
+@pytest.mark.parametrize(("name", "peers", "most"), [
+    ("ring", 9, 4), ("tree", 7, 4), ("directed-ring", 9, 4), ("one-peer-exponential", 8, 3), ("complete", 5, 1),
+])
+def test_the_lead_is_as_long_as_the_way_to_the_farthest(name: str, peers: int, most: int) -> None:
+    topology = load(name, peers=peers)
+    assert lead(topology) == most
+    assert topology.schedule is not None or lead(topology) == diameter(topology.graph)

@@ -1,0 +1,99 @@
+"""What all peers' targets are together comes out of sums, like the features' statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from p2pser.config import TrainingSettings
+from p2pser.features.federation import Examples
+from p2pser.features.normalisation import sums
+from p2pser.training.learner import batches
+from p2pser.training.local_work import targets
+from p2pser.training.losses import Moments
+from p2pser.training.target_statistics import Census, census_sums, columns, read_census
+
+CLASSES = 3
+
+
+def examples(n: int, seed: int, *shape: int) -> Examples:
+    draw = np.random.default_rng(seed)
+    rated = draw.uniform(-1, 1, (n, 3)).astype(np.float32)
+    rated[draw.random((n, 3)) < 0.2] = np.nan
+    labels = draw.integers(-1, 2, n)  # class 2 is nobody's
+    return Examples(draw.normal(size=(n, *(shape or (5,)))).astype(np.float32), labels, ("s",) * n, ("p",) * n,
+                    dimensions=rated)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 7)])
+@pytest.mark.parametrize(("task", "balance"), [("classes", "weights"), ("dimensions", "none"), ("both", "sampling"),
+                                               ("dimensions", "weights")])
+def test_the_sum_over_peers_is_what_pooled_clips_give(task: str, balance: str, shape: tuple[int, ...]) -> None:
+    training = TrainingSettings.model_validate({"task": task, "balance": balance})
+    parts = [examples(n, seed, *shape) for seed, n in enumerate((12, 1, 30))]
+    total = sum(census_sums(part, training, CLASSES) for part in parts)
+    plain, census = read_census(total / 3, training, CLASSES, 43)
+    features = np.concatenate([part.features for part in parts])
+    np.testing.assert_allclose(plain * 3, sums(features), rtol=1e-12)
+    assert census.clips == 43
+    labels = np.concatenate([part.labels for part in parts])
+    if task == "dimensions":
+        assert census.counts is None
+    else:
+        assert census.counts is not None
+        np.testing.assert_allclose(census.counts * 3, [(labels == k).sum() for k in range(CLASSES)], rtol=1e-12)
+    if task == "classes":
+        assert census.moments is None
+    else:
+        rated = torch.from_numpy(np.concatenate([part.dimensions for part in parts if part.dimensions is not None]))
+        assert census.moments is not None
+        for ours, pooled in zip(census.moments, Moments.of(rated)):
+            torch.testing.assert_close(ours, pooled, atol=2e-6, rtol=0)
+
+
+def test_nothing_is_added_where_nothing_is_needed() -> None:
+    part = examples(9, 0)
+    np.testing.assert_array_equal(census_sums(part, TrainingSettings(), CLASSES), sums(part.features))
+    assert columns(TrainingSettings(), CLASSES) == (0, 0)
+    plain, census = read_census(sums(part.features), TrainingSettings(), CLASSES, 9)
+    np.testing.assert_array_equal(plain, sums(part.features))
+    assert (census.counts, census.moments, census.weights) == (None, None, None)
+
+
+def test_classes_weigh_the_same_together() -> None:
+    counts = np.array([60.0, 30.0, 10.0, 0.0])
+    weights = Census(counts).weights
+    assert weights is not None
+    np.testing.assert_allclose(weights[:3].numpy() * counts[:3], 100 / 3, rtol=1e-6)
+    assert weights[3] == 1
+    assert float(weights @ torch.from_numpy(counts).float()) == pytest.approx(100.0)
+
+
+def test_rare_clips_are_drawn_more_often_and_keyed() -> None:
+    often = np.array([1.0] * 30 + [5.0] * 10)
+    drawn = np.concatenate([batches(40, 8, 5, seed=0, peer=1, round=r, often=often) for r in range(50)], axis=None)
+    counts = np.bincount(drawn, minlength=40)
+    share = often / often.sum() * len(drawn)
+    assert np.abs(counts - share).max() < 0.3 * share.max()
+    # In each epoch of 40 draws a clip comes its share of times, rounded up or down.
+    for epoch in drawn.reshape(-1, 40):
+        there = np.bincount(epoch, minlength=40)
+        assert (np.abs(there - often / often.sum() * 40) < 1).all()
+    again = batches(40, 8, 5, seed=0, peer=1, round=7, often=often)
+    np.testing.assert_array_equal(again.ravel(), drawn[7 * 40 : 8 * 40])
+
+
+def test_targets_are_what_the_task_asks_for() -> None:
+    part = examples(6, 0)
+    both = targets(part, TrainingSettings(task="both"))
+    assert both.classes is not None
+    assert both.dimensions is not None
+    assert both.classes.tolist() == part.labels.tolist()
+    assert both.dimensions.shape == (6, 3)
+    assert targets(part, TrainingSettings(task="classes")).dimensions is None
+    assert targets(part, TrainingSettings(task="dimensions")).classes is None
+    soft = Examples(part.features, part.labels, part.speakers, part.paths, soft=np.full((6, 3), 1 / 3, np.float32))
+    shares = targets(soft, TrainingSettings()).classes
+    assert shares is not None
+    assert shares.shape == (6, 3)

@@ -1,0 +1,126 @@
+"""HELLO: every difference is named with both values; whatever else comes is the other peer's error only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.config import Config
+from p2pser.wire.hello import Hello, difference, normalised_settings, parse, run_id
+from p2pser.wire.messages import decode_body, encode_body
+
+OURS = Hello(run="r", peer=0, incarnation=0, settings={"training.lr": 0.05, "model.hidden": [128]},
+             topology="aaaaaaaaaaaaaaaa", schema="bbbbbbbbbbbbbbbb", initial="cccccccccccccccc",
+             labels=("anger", "joy"), clips=7)
+THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"major": 2}, "protocol versions differ: 1.0 at peer 0, 2.0 at peer 3"),
+    ({"run": "other"}, "run names differ: 'r' at peer 0, 'other' at peer 3"),
+    ({"topology": "ffffffffffffffff"}, "topology files (digests of edges, weights and keys) differ: aaaaaaaaaaaa at "
+                                       "peer 0, ffffffffffff at peer 3"),
+    ({"settings": {"training.lr": 0.1, "model.hidden": [128]}},
+     "settings training.lr differ: 0.05 at peer 0, 0.1 at peer 3"),
+    ({"settings": {"training.lr": 0.05}}, "settings model.hidden differ: [128] at peer 0, None at peer 3"),
+    ({"settings": {**OURS.settings, "new.field": "x"}}, "settings new.field differ: None at peer 0, 'x' at peer 3"),
+    ({"labels": ("anger", "fear")}, "label lists differ: anger, joy at peer 0, anger, fear at peer 3"),
+    ({"labels": ("joy", "anger")}, "label lists differ: anger, joy at peer 0, joy, anger at peer 3"),
+    ({"schema": "ffffffffffffffff"}, "model schemas (digests) differ: bbbbbbbbbbbb at peer 0, ffffffffffff at peer 3"),
+    ({"initial": "ffffffffffffffff"},
+     "initial parameters (digests) differ: cccccccccccc at peer 0, ffffffffffff at peer 3"),
+])
+def test_a_difference_names_the_field_and_both_values(change: dict[str, Any], sentence: str) -> None:
+    assert difference(OURS, replace(THEIRS, **change)) == sentence
+
+
+def test_what_may_differ_is_no_difference() -> None:
+    assert difference(OURS, replace(THEIRS, clips=1000, incarnation=99, minor=7, role="check")) is None
+
+
+def test_neighbours_may_differ_in_width_and_a_whole_one_says_nothing_of_it() -> None:
+    narrow = replace(THEIRS, width=0.25)
+    assert difference(OURS, narrow) is None
+    assert "width" not in OURS.body()
+    assert parse(decode_body(encode_body(narrow.body())), 3) == narrow
+    for wrong in (0.0, 1.5, float("nan"), 1):
+        with pytest.raises(RemoteProtocolError):
+            parse({**narrow.body(), "width": wrong}, 3)
+
+
+def test_the_most_basic_difference_comes_first() -> None:
+    everything = replace(THEIRS, major=2, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
+    assert "protocol" in (difference(OURS, everything) or "")
+    assert "run names" in (difference(OURS, replace(everything, major=1)) or "")
+    assert "topology" in (difference(OURS, replace(everything, major=1, run="r")) or "")
+
+
+def test_a_long_value_is_cut_and_a_hostile_one_cannot_write_on_the_terminal() -> None:
+    long = difference(OURS, replace(THEIRS, settings={**OURS.settings, "training.lr": "z" * 5000}))
+    assert long is not None
+    assert len(long) < 250
+    hostile = "\x1b[2J\x07\n"
+    for change in ({"labels": (hostile * 10000,)}, {"topology": hostile}, {"schema": hostile}, {"initial": hostile},
+                   {"settings": {**OURS.settings, hostile: 1}}, {"run": hostile}):
+        sentence = difference(OURS, replace(THEIRS, **change))  # type: ignore[arg-type]
+        assert sentence is not None
+        assert sentence.isprintable(), sentence
+        assert len(sentence) <= 1000
+
+
+def test_a_hello_survives_the_wire() -> None:
+    ours = replace(OURS, settings=normalised_settings(Config().shared()))
+    theirs = parse(decode_body(encode_body(ours.body())), 0)
+    assert theirs == ours
+    assert difference(ours, theirs) is None
+
+
+@pytest.mark.parametrize(("field", "value", "word"), [
+    ("peer", 4, "says that it is peer 4"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
+    ("role", "king", "out of range"), ("labels", ["a", 1], "labels that are no text"), ("clips", True, "type bool"),
+    ("settings", [], "type list"), ("run", None, "type NoneType"), ("major", 1.0, "type float"),
+])
+def test_a_wrong_field_is_named(field: str, value: Any, word: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=word) as caught:
+        parse({**THEIRS.body(), field: value}, 3)
+    assert caught.value.peer == 3
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    body = THEIRS.body()
+    del body["clips"]
+    with pytest.raises(RemoteProtocolError, match="clips, extra") as caught:
+        parse({**body, "extra": 1}, 3)
+    assert caught.value.peer == 3
+    with pytest.raises(RemoteProtocolError) as hostile:
+        parse({**THEIRS.body(), "\x1b[2J" * 10000: 1}, 3)
+    assert str(hostile.value).isprintable()
+    assert len(str(hostile.value)) <= 1000
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(THEIRS.body())) | st.text(), VALUES), st.booleans())
+def test_whatever_comes_is_a_hello_or_the_other_peers_error(body: dict[str, Any], complete: bool) -> None:
+    try:
+        hello = parse({**(THEIRS.body() if complete else {}), **body}, 3)
+    except RemoteProtocolError:
+        return
+    assert hello.peer == 3
+    sentence = difference(OURS, hello)
+    assert sentence is None or sentence.isprintable()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_runs_are_told_apart_by_eight_bytes(one: str, other: str) -> None:
+    assert len(run_id(one)) == 8
+    assert (run_id(one) == run_id(other)) == (one == other)
