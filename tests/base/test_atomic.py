@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from p2pser.base import atomic
 from p2pser.base.errors import CheckpointError
-from p2pser.peer import files
 
 
 def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "run.json"
-    assert files.read_json(path) is None
-    files.write_json(path, {"incarnation": 1, "name": "ü"})
-    assert files.read_json(path) == {"incarnation": 1, "name": "ü"}
+    assert atomic.read_json(path) is None
+    atomic.write_json(path, {"incarnation": 1, "name": "ü"})
+    assert atomic.read_json(path) == {"incarnation": 1, "name": "ü"}
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -24,16 +24,16 @@ def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(CheckpointError, match="No space left"):
-            files.write_json(path, {"incarnation": 2})
-    assert files.read_json(path)["incarnation"] == 1
+            atomic.write_json(path, {"incarnation": 2})
+    assert atomic.read_json(path)["incarnation"] == 1
     assert [one.name for one in path.parent.iterdir()] == ["run.json"]
-    files.write_json(path, {"incarnation": 2})
-    assert files.read_json(path) == {"incarnation": 2}
+    atomic.write_json(path, {"incarnation": 2})
+    assert atomic.read_json(path) == {"incarnation": 2}
 
 
 def test_damaged_json_is_said(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b"\xff{")
     with pytest.raises(CheckpointError, match="not JSON"):
-        files.read_json(tmp_path / "run.json")
+        atomic.read_json(tmp_path / "run.json")
     with pytest.raises(CheckpointError, match="cannot read"):
-        files.read_json(tmp_path)
+        atomic.read_json(tmp_path)
