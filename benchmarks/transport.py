@@ -116,7 +116,7 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
     from p2pser.gossip.mixer import Outbox, Step
     from p2pser.models.rows import Schema
     from p2pser.network import keys
-    from p2pser.network.io import Links
+    from p2pser.network.io import IOThread
     from p2pser.network.link import Neighbour
     from p2pser.network.mixer import NetworkMixer
     from p2pser.topology.spec import Topology
@@ -138,8 +138,8 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
         port, server = _heard(pipe)
         pipe.send(pair.public)
         neighbour, listen = Neighbour(0, f"tcp://127.0.0.1:{port}", server), None
-    links = Links(hello, pair, listen, [neighbour], NetworkSettings(), size)
-    mixer = NetworkMixer(links, topology, side, schema, clips=None, round_timeout=60.0)
+    io = IOThread(hello, pair, listen, [neighbour], NetworkSettings(), size)
+    mixer = NetworkMixer(io, topology, side, schema, clips=None, round_timeout=60.0)
     rows = torch.zeros(1, size // 4)
 
     def exchange(number: int) -> None:
@@ -147,10 +147,10 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
         if mixer.collect(Step(number, 0)).missing:
             raise SystemExit(f"exchange {number} went on without its row: {mixer.left_out}, {mixer.lost}")
 
-    links.start()
+    io.start()
     try:
         mixer.connect(30.0, 0.0, lambda sentence: None)
         mixer.enter(Phase.TRAIN, 0)
         return _timed(exchange, exchanges)
     finally:
-        links.close("the benchmark is over", 2.0)
+        io.close("the benchmark is over", 2.0)

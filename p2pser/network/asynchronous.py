@@ -28,7 +28,7 @@ EARLY = 8
 
 
 class AsynchronousDriver:
-    """Drives one peer's Node over the network's links.
+    """Drives one peer's Node over the network's io.
 
     seed: the run's. rounds: R; messages of rounds 0 .. R-1 are the node's, others (set-up, the end) the mixer's. To be
     made before the set-up: neighbours may train already while this peer does not.
@@ -44,7 +44,7 @@ class AsynchronousDriver:
         self._early: dict[int, deque[Message]] = {j: deque(maxlen=EARLY) for j in mixer.neighbours}
         self._due = math.inf
         self._patience = PATIENCE
-        mixer.aside = self._arrived
+        mixer.interceptor = self._arrived
 
     def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
         """Train rounds ``start`` .. R-1, then close what is open; return the state.
@@ -75,7 +75,7 @@ class AsynchronousDriver:
 
     def close(self) -> None:
         """All reachable peers have ended their rounds: nothing comes any more."""
-        self.mixer.aside = None
+        self.mixer.interceptor = None
         self._node().close()
 
     def report(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class AsynchronousDriver:
         while unfinished():
             now = self.clock()
             for j in set(self.mixer.exchange.stuck(now)) & self._node().open.keys():
-                self.mixer.leave(j, f"peer {j} reported no progress for {self.mixer.exchange.round_timeout:g} s while "
+                self.mixer.drop(j, f"peer {j} reported no progress for {self.mixer.exchange.round_timeout:g} s while "
                                     "an exchange waited for its answer")
             self._look(min(max(0.0, self._due - now), 1.0))
         self.waited_s += self.clock() - began

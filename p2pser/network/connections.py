@@ -21,7 +21,7 @@ from p2pser.network.link import Link
 REDIAL = 1.0
 """Seconds until an address is dialled again at which ZeroMQ has given up: our key was refused, or what answered breaks
 its protocol."""
-DOUBTS = 3
+HANDSHAKE_FAILURES = 3
 """Handshakes that break off without a word before we say so: one may be a peer that just dies."""
 DIALLED = b""
 """Stands for the connection that we dialled, where those that came in have their identities."""
@@ -36,13 +36,13 @@ class Owner(Protocol):
     def received(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
         """A message came; ``route`` answers over the same connection, ``identity`` is an accepted one's."""
 
-    def greet(self, link: Link, route: Route) -> bool:
+    def send_hello(self, link: Link, route: Route) -> bool:
         """Say HELLO over a connection; False where it did not take it."""
 
-    def greeted(self, link: Link) -> None:
+    def hello_sent(self, link: Link) -> None:
         """Our HELLO has left over a connection, which may carry rows from now on."""
 
-    def lost(self, link: Link, carrier: bool) -> None:
+    def connection_lost(self, link: Link, carrier: bool) -> None:
         """A connection is no more; ``carrier``: it carried our rows."""
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
@@ -70,14 +70,14 @@ class Connections:
         self._accepted: dict[int, bytes] = {}
         self._connected: set[int] = set()
         self._carrier: dict[int, bytes] = {}
-        self._doubts: dict[int, int] = {}
-        self._greeting: set[int] = set()
+        self._handshake_failures: dict[int, int] = {}
+        self._speaks_zmtp: set[int] = set()
         """Neighbours at whose address something speaks our protocol, since the last doubt."""
         self._probes: dict[int, tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = {}
         self._redial: dict[int, float] = {}
-        self._broke_off: set[int] = set()
+        self._handshake_failed_now: set[int] = set()
         """Neighbours with whom a handshake has failed, on a connection that is about to end."""
-        self._ungreeted: set[int] = set()
+        self._hello_due: set[int] = set()
 
     def open(self, listen: str | None, wake: int) -> str | None:
         """Bind, dial, and return the endpoint that was bound. wake: a file descriptor that ends a ``poll``, too.
@@ -124,22 +124,22 @@ class Connections:
                 self._from_router(frames)
         elif self._router_monitor is not None and source is self._router_monitor:
             for event, why in sockets.happened(self._router_monitor):
-                probed = why == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH  # by a neighbour that has its own doubts
+                probed = why == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH  # by a neighbour that has its own failures
                 if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and not probed:
                     self._owner.trouble(None, "somebody dialled with the wrong key for this peer: its topology file or "
                                               "its secret is another one")
         else:
             self._from_neighbour(source)
 
-    def look_around(self) -> None:
+    def maintain(self) -> None:
         """Dial whom it is time to dial again, greet whom no HELLO has reached yet."""
         now = self._clock()
         for peer in [peer for peer, due in self._redial.items() if due <= now]:
             self.dial(self._links[peer])
-        for peer in self._ungreeted & self._connected:
+        for peer in self._hello_due & self._connected:
             self._greet(self._links[peer], self._by_dealer(self._dealers[peer]))
 
-    def exist(self, peer: int) -> bool:
+    def connected(self, peer: int) -> bool:
         """Whether there is any connection to a neighbour."""
         return peer in self._connected or peer in self._accepted
 
@@ -147,7 +147,7 @@ class Connections:
         """The connection that carries our rows: always the same one, for rows must not overtake each other."""
         carrier = self._carrier.get(link.peer)
         if carrier is None:
-            ready = link.peer in self._connected and link.peer not in self._ungreeted
+            ready = link.peer in self._connected and link.peer not in self._hello_due
             carrier = DIALLED if ready else self._accepted.get(link.peer)
             if carrier is None:
                 return lambda frame: False
@@ -170,8 +170,8 @@ class Connections:
     def hang_up(self, link: Link) -> None:
         """Close the connection that we dialled (what came in by the other one is still answered)."""
         self._connected.discard(link.peer)
-        self._ungreeted.discard(link.peer)
-        self._broke_off.discard(link.peer)
+        self._hello_due.discard(link.peer)
+        self._handshake_failed_now.discard(link.peer)
         self._redial.pop(link.peer, None)
         self._end_probe(link.peer)
         if self._carrier.get(link.peer) == DIALLED:
@@ -206,8 +206,8 @@ class Connections:
         for peer, (_, monitor) in list(self._probes.items()):
             if source is monitor:
                 if any(event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL for event, _ in sockets.happened(monitor)):
-                    self._greeting.add(peer)
-                    self._doubts[peer] = 1  # the rest must follow: nobody may have been there before
+                    self._speaks_zmtp.add(peer)
+                    self._handshake_failures[peer] = 1  # the rest must follow: nobody may have been there before
                 return
         for peer, dealer in list(self._dealers.items()):
             if source is dealer:
@@ -273,18 +273,18 @@ class Connections:
     def _monitored(self, link: Link, event: zmq.Event) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected.add(link.peer)
-            self._forget_doubts(link)
-            self._ungreeted.add(link.peer)  # the connection may take it a moment later only
+            self._forget_handshake_failures(link)
+            self._hello_due.add(link.peer)  # the connection may take it a moment later only
         elif event == zmq.EVENT_DISCONNECTED:
             # ZeroMQ dials again, and says so at once, unless what it read broke its protocol.
             self._redial[link.peer] = self._clock() + REDIAL
             if link.peer in self._connected:
                 self._connected.discard(link.peer)
                 self._broken(link, DIALLED)
-            elif link.peer not in self._broke_off:
+            elif link.peer not in self._handshake_failed_now:
                 self._owner.trouble(link.peer, f"{link.neighbour.address} answers for peer {link.peer}, but in another "
                                                "protocol: another program listens there (check the address)")
-            self._broke_off.discard(link.peer)
+            self._handshake_failed_now.discard(link.peer)
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self._redial.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -293,10 +293,10 @@ class Connections:
             self.hang_up(link)
             self._redial[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
-            self._broke_off.add(link.peer)
-            self._doubt(link, event)
+            self._handshake_failed_now.add(link.peer)
+            self._handshake_failed(link, event)
 
-    def _doubt(self, link: Link, event: zmq.Event) -> None:
+    def _handshake_failed(self, link: Link, event: zmq.Event) -> None:
         """A handshake that we began broke off: the key may be wrong, or nobody be there behind a tunnel.
 
         To ZeroMQ's monitor both are alike, so we dial once more without a key. The key is wrong only where something
@@ -305,14 +305,14 @@ class Connections:
         if link.hello is not None:
             return
         peer, address = link.peer, link.neighbour.address
-        doubts = self._doubts[peer] = self._doubts.get(peer, 0) + 1
+        failures = self._handshake_failures[peer] = self._handshake_failures.get(peer, 0) + 1
         if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self._greeting.add(peer)  # that takes a greeting
-        if doubts % DOUBTS:
-            if peer not in self._greeting:
+            self._speaks_zmtp.add(peer)  # that takes a greeting
+        if failures % HANDSHAKE_FAILURES:
+            if peer not in self._speaks_zmtp:
                 self._probe(link)
-        elif peer in self._greeting:
-            self._forget_doubts(link)  # the next time, too, somebody else may listen there
+        elif peer in self._speaks_zmtp:
+            self._forget_handshake_failures(link)  # the next time, too, somebody else may listen there
             self._owner.refused(link, f"whoever listens at {address} does not hold the key of peer {peer} that peer "
                                       f"{self._me} knows: compare the topology files, the keys and the secrets", True)
         else:
@@ -320,9 +320,9 @@ class Connections:
                                       "tunnel or proxy whose far end is not reached (start the peer, check the "
                                       "tunnel), or another program listens there (check the address)")
 
-    def _forget_doubts(self, link: Link) -> None:
-        self._doubts.pop(link.peer, None)
-        self._greeting.discard(link.peer)
+    def _forget_handshake_failures(self, link: Link) -> None:
+        self._handshake_failures.pop(link.peer, None)
+        self._speaks_zmtp.discard(link.peer)
         self._end_probe(link.peer)
 
     def _probe(self, link: Link) -> None:
@@ -345,11 +345,11 @@ class Connections:
         carried = self._carrier.get(link.peer) == connection
         if carried:
             del self._carrier[link.peer]
-        self._owner.lost(link, carried)
+        self._owner.connection_lost(link, carried)
         if carried and link.up:
             self._greet(link, self.route(link))
 
     def _greet(self, link: Link, route: Route) -> None:
-        if self._owner.greet(link, route):
-            self._ungreeted.discard(link.peer)  # first: what the owner sends now may go this way
-            self._owner.greeted(link)
+        if self._owner.send_hello(link, route):
+            self._hello_due.discard(link.peer)  # first: what the owner sends now may go this way
+            self._owner.hello_sent(link)

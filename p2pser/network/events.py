@@ -60,7 +60,7 @@ class Suspected:
 
 
 @dataclass(frozen=True)
-class Returned:
+class Recovered:
     """A suspected neighbour has spoken."""
 
     peer: int
@@ -117,6 +117,6 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Returned | Died | Left | Trouble | Ponged | Paused
+    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Ponged | Paused
     | Failed | Woken
 )

@@ -39,7 +39,7 @@ AHEAD = 2
 Value: TypeAlias = "Tensor | bytes"
 
 
-class Fate(Enum):
+class DeliveryStatus(Enum):
     """What became of a neighbour in one exchange."""
 
     WAITING = "waiting"
@@ -55,7 +55,7 @@ class Outcome:
 
     step: Step
     values: tuple[tuple[int, Value], ...]
-    missing: tuple[tuple[int, Fate], ...]
+    missing: tuple[tuple[int, DeliveryStatus], ...]
     late: tuple[Late, ...]
 
 
@@ -195,13 +195,13 @@ class Exchange:
 
     # What follows -------------------------------------------------------------------------------------------
 
-    def fates(self, now: float) -> dict[int, Fate]:
+    def statuses(self, now: float) -> dict[int, DeliveryStatus]:
         """What has become of each source in the present exchange."""
-        return {j: self._fate(j, now) for j in self._sources}
+        return {j: self._status(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
         """The neighbours that the present exchange still waits for: for their message, or to read ours."""
-        silent = {j for j in self._sources if self._fate(j, now) is Fate.WAITING}
+        silent = {j for j in self._sources if self._status(j, now) is DeliveryStatus.WAITING}
         return tuple(sorted(silent.union(j for j in self._readers if self._unread(j, now))))
 
     def finish(self, now: float) -> Outcome | None:
@@ -209,15 +209,15 @@ class Exchange:
         step = self._step
         if step is None or step != self._posted:
             raise LocalProtocolError(f"step {step} collected but {self._posted} was posted last")
-        fates = self.fates(now)
-        if Fate.WAITING in fates.values() or any(self._unread(j, now) for j in self._readers):
+        statuses = self.statuses(now)
+        if DeliveryStatus.WAITING in statuses.values() or any(self._unread(j, now) for j in self._readers):
             return None
         values = tuple((j, self._fitted(j, self._arrived[j].pop(step), self._own))
-                       for j, fate in fates.items() if fate is Fate.DELIVERED)
+                       for j, status in statuses.items() if status is DeliveryStatus.DELIVERED)
         if self._own is not None:
             self._remember(step, dict(values))
         late, self._late = tuple(self._late), []
-        missing = tuple((j, fate) for j, fate in fates.items() if fate is not Fate.DELIVERED)
+        missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, values, missing, late)
 
     def deadline(self, now: float) -> float | None:
@@ -256,17 +256,17 @@ class Exchange:
 
     # Inside -------------------------------------------------------------------------------------------------
 
-    def _fate(self, j: int, now: float) -> Fate:
+    def _status(self, j: int, now: float) -> DeliveryStatus:
         assert self._step is not None
         # Who has come back since our row went out without it: neither end mixes.
         without = self._own is not None and j not in self._weights
         if self._step in self._arrived[j] and not without:
-            return Fate.DELIVERED
+            return DeliveryStatus.DELIVERED
         if j in self._lost or without:
-            return Fate.LOST
+            return DeliveryStatus.LOST
         if self._newest.get(j, self._step) > self._step:
-            return Fate.SKIPPED
-        return Fate.GIVEN_UP if j in self._returning or self._stopped(j, now) else Fate.WAITING
+            return DeliveryStatus.SKIPPED
+        return DeliveryStatus.GIVEN_UP if j in self._returning or self._stopped(j, now) else DeliveryStatus.WAITING
 
     def _unread(self, j: int, now: float) -> bool:
         """Whether a reader may still be going to read what it was sent."""

@@ -36,7 +36,7 @@ PARTED = -1
 """Stands for the nonce of a BYE that was acknowledged."""
 
 
-class Links:
+class IOThread:
     """A peer's connections to its neighbours. All methods are for the training thread.
 
     ours: what this peer says of itself. listen: the endpoint to bind, or None where nobody can reach us.
@@ -48,7 +48,7 @@ class Links:
         self.events: SimpleQueue[events.Event] = SimpleQueue()
         self.progress = Progress(-(2**31), 0, Phase.START, 0)
         """What every header says of how far we are; the training thread replaces it."""
-        self.open = False
+        self.accepts_rejoining = False
         """Whether a neighbour that was lost or never came may take part while we train; the training thread sets it."""
         self.endpoint = listen
         self._ours, self._keys, self._settings, self._clock = ours, keys, settings, clock
@@ -94,12 +94,12 @@ class Links:
         """Ask a neighbour for a sign of life now."""
         self._command(self._ping, peer, payload_bytes)
 
-    def tell(self, peers: Iterable[int]) -> None:
+    def announce_progress(self, peers: Iterable[int]) -> None:
         """Let neighbours know now how far we are: a PONG that nobody asked for."""
         for peer in peers:
             self._command(self._say_how_far, peer)
 
-    def leave(self, peer: int, reason: str, incarnation: int | None = None) -> None:
+    def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         """Have nothing more to do with a neighbour (in that life of it), and tell it why if it asks."""
         self._command(self._shut, peer, reason, incarnation)
 
@@ -116,9 +116,9 @@ class Links:
         """What each link sent so far."""
         return {j: link.snapshot() for j, link in self._links.items()}
 
-    def taken(self, peer: int) -> None:
+    def mark_read(self, peer: int) -> None:
         """An Arrived event of a neighbour has been looked at."""
-        self._links[peer].taken += 1
+        self._links[peer].read += 1
 
     def close(self, reason: str, flush: float) -> None:
         """Send what waits (for at most ``flush`` seconds), say BYE with the reason, close everything and join."""
@@ -139,7 +139,7 @@ class Links:
                         self._obey()
                     else:
                         self._connections.read(source)
-                self._look_around()
+                self._tick()
                 for link in self._links.values():
                     self._pump(link)
             for link in self._links.values():
@@ -171,7 +171,7 @@ class Links:
 
     def _alone(self, link: Link) -> bool:
         """Whether there has been no connection to a neighbour for so long that it has ended, its BYE lost."""
-        if self._connections.exist(link.peer):
+        if self._connections.connected(link.peer):
             self._alone_since.pop(link.peer, None)
             return False
         now = self._clock()
@@ -182,9 +182,9 @@ class Links:
         if self._send(link, Kind.BYE, messages.encode_reason(self._farewell or ""), slot=self._nonce):
             self._parting[link.peer] = self._nonce
 
-    def _look_around(self) -> None:
+    def _tick(self) -> None:
         now = self._clock()
-        self._connections.look_around()
+        self._connections.maintain()
         paused = self._liveness.pause(now)
         if paused:
             self.events.put(events.Paused(paused))
@@ -195,7 +195,7 @@ class Links:
             elif isinstance(event, Suspect):
                 self.events.put(events.Suspected(event.peer, event.silence))
             elif isinstance(event, Alive):
-                self.events.put(events.Returned(event.peer))
+                self.events.put(events.Recovered(event.peer))
             elif isinstance(event, Dead):
                 if self.progress.phase is Phase.START:
                     self._liveness.forget(event.peer)
@@ -302,7 +302,7 @@ class Links:
     def _comes_back(self, link: Link, theirs: Hello) -> bool:
         """Whether a neighbour that had no part in the run, or lost it, may have one now."""
         training = self.progress.phase in (Phase.TRAIN, Phase.EXCHANGE)
-        return self.open and training and {theirs.role, self._ours.role} == {"peer"} and \
+        return self.accepts_rejoining and training and {theirs.role, self._ours.role} == {"peer"} and \
             (bool(link.closed) if link.hello is None else theirs.incarnation > link.hello.incarnation)
 
     def _reopen(self, link: Link) -> None:
@@ -357,17 +357,17 @@ class Links:
 
     # What the connections tell ------------------------------------------------------------------------------
 
-    def greet(self, link: Link, route: Route) -> bool:
+    def send_hello(self, link: Link, route: Route) -> bool:
         """Say HELLO over a connection (connections.Owner)."""
         return self._send(link, Kind.HELLO, messages.encode_body(self._ours.body()), route=route, slot=link.restarts)
 
-    def greeted(self, link: Link) -> None:
+    def hello_sent(self, link: Link) -> None:
         """Our HELLO has left over a new connection (connections.Owner)."""
         if link.up and link.receiver.total:
             # A CREDIT may have been lost with the other connection, and the neighbour waits for it.
             self._acknowledge(link)
 
-    def lost(self, link: Link, carrier: bool) -> None:
+    def connection_lost(self, link: Link, carrier: bool) -> None:
         """A connection is no more (connections.Owner)."""
         self._parting.pop(link.peer, None)
         if carrier and link.up:

@@ -68,9 +68,9 @@ class Link:
         self.traffic = Traffic()
         self._progress: Progress | None = None
         self._told: tuple[Progress, float] | None = None
-        self.arrived = 0
+        self.delivered = 0
         """Payloads handed over (counted by the I/O thread)."""
-        self.taken = 0
+        self.read = 0
         """Payloads looked at (counted by the training thread)."""
         self.receiver = Receiver(chunk_bytes)
         self._max_row_bytes = max_row_bytes
@@ -192,9 +192,9 @@ class Link:
         whole = self._assembler.add(header, payload)
         if whole is not None:
             self._locked = True
-            if self.arrived - self.taken >= MOST_UNREAD:
+            if self.delivered - self.read >= MOST_UNREAD:
                 return None, due
-            self.arrived += 1
+            self.delivered += 1
         return whole, due
 
     def count_sent(self, frame: bytes, payload: int = 0) -> None:

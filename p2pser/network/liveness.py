@@ -14,7 +14,7 @@ from typing import TypeAlias
 from p2pser.base.errors import ConfigError, LocalProtocolError
 
 
-class State(Enum):
+class LivenessState(Enum):
     """What is thought of a neighbour."""
 
     UNKNOWN = "unknown"
@@ -60,23 +60,23 @@ Event: TypeAlias = Ping | Suspect | Alive | Dead
 
 # What happens in which state; what is not here changes nothing. A neighbour that left may come back with a
 # new HELLO, one that is DEAD may not: the others have settled without it.
-_NEXT: dict[tuple[State, str], State] = {
-    (State.UNKNOWN, "watch"): State.ALIVE,
-    (State.UNKNOWN, "gone"): State.LEFT,
-    (State.ALIVE, "gone"): State.LEFT,
-    (State.ALIVE, "silent"): State.SUSPECT,
-    (State.SUSPECT, "heard"): State.ALIVE,
-    (State.SUSPECT, "watch"): State.ALIVE,
-    (State.SUSPECT, "gone"): State.LEFT,
-    (State.SUSPECT, "mute"): State.DEAD,
-    (State.LEFT, "watch"): State.ALIVE,
+_NEXT: dict[tuple[LivenessState, str], LivenessState] = {
+    (LivenessState.UNKNOWN, "watch"): LivenessState.ALIVE,
+    (LivenessState.UNKNOWN, "gone"): LivenessState.LEFT,
+    (LivenessState.ALIVE, "gone"): LivenessState.LEFT,
+    (LivenessState.ALIVE, "silent"): LivenessState.SUSPECT,
+    (LivenessState.SUSPECT, "heard"): LivenessState.ALIVE,
+    (LivenessState.SUSPECT, "watch"): LivenessState.ALIVE,
+    (LivenessState.SUSPECT, "gone"): LivenessState.LEFT,
+    (LivenessState.SUSPECT, "mute"): LivenessState.DEAD,
+    (LivenessState.LEFT, "watch"): LivenessState.ALIVE,
 }
-_WATCHED = (State.ALIVE, State.SUSPECT)
+_WATCHED_STATES = (LivenessState.ALIVE, LivenessState.SUSPECT)
 
 
 @dataclass
-class _Neighbour:
-    state: State = State.UNKNOWN
+class _Watched:
+    state: LivenessState = LivenessState.UNKNOWN
     heard: float = 0.0
     pinged: float = 0.0
 
@@ -111,11 +111,11 @@ class Liveness:
         self.pause_after = min(pause_after, dead_after / 2)
         self.paused = 0.0
         """Seconds that this process slept, as far as they were not counted."""
-        self._peers = {peer: _Neighbour() for peer in sorted(neighbours)}
+        self._peers = {peer: _Watched() for peer in sorted(neighbours)}
         self._ticked: float | None = None
         self._events: list[Event] = []
 
-    def state(self, peer: int) -> State:
+    def state(self, peer: int) -> LivenessState:
         """Return what is thought of a neighbour."""
         return self._of(peer).state
 
@@ -137,7 +137,7 @@ class Liveness:
 
     def forget(self, peer: int) -> None:
         """A neighbour was lost before anything depended on it: it may come back as if it were new."""
-        self._of(peer).state = State.UNKNOWN
+        self._of(peer).state = LivenessState.UNKNOWN
 
     def pause(self, now: float) -> float:
         """Return for how long this process slept before ``now`` [s], 0 if it did not (``tick`` asks too)."""
@@ -157,11 +157,11 @@ class Liveness:
         """Return what has to be done or told, in the order of the neighbours' ids."""
         self.pause(now)
         # Who was heard again may have left since.
-        events = [event for event in self._events if self._of(event.peer).state is State.ALIVE]
+        events = [event for event in self._events if self._of(event.peer).state is LivenessState.ALIVE]
         self._events.clear()
         awake = now - self.paused
         for peer, one in self._peers.items():
-            if one.state not in _WATCHED:
+            if one.state not in _WATCHED_STATES:
                 continue
             silence = awake - one.heard
             if silence >= self.suspect_after and self._move(one, "silent"):
@@ -179,13 +179,13 @@ class Liveness:
             return now
         due = (now if self._ticked is None else self._ticked) + self.pause_after / 2
         for one in self._peers.values():
-            if one.state in _WATCHED:
-                last = one.heard + (self.suspect_after if one.state is State.ALIVE else self.dead_after)
+            if one.state in _WATCHED_STATES:
+                last = one.heard + (self.suspect_after if one.state is LivenessState.ALIVE else self.dead_after)
                 ping = max(one.heard, one.pinged) + self.ping_after
                 due = min(due, last + self.paused, ping + self.paused)
         return max(now, due)
 
-    def _of(self, peer: int) -> _Neighbour:
+    def _of(self, peer: int) -> _Watched:
         try:
             return self._peers[peer]
         except KeyError:
@@ -195,13 +195,13 @@ class Liveness:
         one = self._of(peer)
         before = one.state
         self._move(one, what)
-        if one.state in _WATCHED:
+        if one.state in _WATCHED_STATES:
             one.heard = max(one.heard, now - self.paused)
-            if before is State.SUSPECT:
+            if before is LivenessState.SUSPECT:
                 self._events.append(Alive(peer))
 
     @staticmethod
-    def _move(one: _Neighbour, what: str) -> bool:
+    def _move(one: _Watched, what: str) -> bool:
         after = _NEXT.get((one.state, what))
         if after is None:
             return False

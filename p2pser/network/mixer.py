@@ -15,8 +15,8 @@ from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.models.rows import Schema
 from p2pser.network import events
-from p2pser.network.exchange import Exchange, Fate, Outcome
-from p2pser.network.io import Links
+from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
+from p2pser.network.io import IOThread
 from p2pser.topology.mixing import self_weight, weight
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
@@ -40,11 +40,11 @@ class NetworkMixer:
     it waits; may raise, which ends the waiting (signals).
     """
 
-    def __init__(self, links: Links, topology: Topology, me: int, schema: Schema, *, clips: int | None,
+    def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema, *, clips: int | None,
                  round_timeout: float, slots: int = 1, rounds: int | None = None,
                  observe: EventHook = lambda event: None, check: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.links = links
+        self.io = io
         self.topology = topology
         self.me = me
         self.peers = (me,)
@@ -56,9 +56,9 @@ class NetworkMixer:
         """Neighbours that are out for good, and why."""
         self.payload_posted = 0
         """Bytes of rows and messages handed over for sending, counted once for each neighbour."""
-        self.left_out: list[tuple[Step, int, Fate]] = []
+        self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour."""
-        self.aside: Callable[[int, Header, memoryview], bool] | None = None
+        self.interceptor: Callable[[int, Header, memoryview], bool] | None = None
         """Asked first about every message that comes; True where it took it (asynchronous algorithms)."""
         self._parts: Parts | None = None
         self._schema = schema
@@ -113,7 +113,7 @@ class NetworkMixer:
                 self._send_whole(peers, at, value.detach().clone(), out.codec)
             else:
                 self.payload_posted += len(value) * len(peers)
-                self.links.send(peers, at, value, unmixed=self.exchange.unmixed)
+                self.io.send(peers, at, value, unmixed=self.exchange.unmixed)
 
     def collect(self, at: Step) -> Inbox:
         """Wait until each source has delivered, is lost, has skipped the step or is given up."""
@@ -131,9 +131,9 @@ class NetworkMixer:
             # Who sent to us may have no row from us in the next exchange, and waits until we are past this one.
             self._at = Step(at.round, at.slot + 1)
             self._report()
-            self.links.tell(j for j in weights if j not in self.lost)
-        for j, fate in outcome.missing:
-            self.left_out.append((at, j, fate))
+            self.io.announce_progress(j for j in weights if j not in self.lost)
+        for j, status in outcome.missing:
+            self.left_out.append((at, j, status))
         came = self._edges(at, {j: weights[j] for j, _ in outcome.values})
         return Inbox(came.src, came.dst, came.weight, came.self_weight, [value for _, value in outcome.values],
                      tuple((self.me, j) for j, _ in outcome.missing), outcome.late)
@@ -233,7 +233,7 @@ class NetworkMixer:
         """Queue one message beside the verbs; its payload must not change afterwards."""
         self._begun = True
         self.payload_posted += len(payload)
-        self.links.send([peer], at, payload, codec=form, size=size,
+        self.io.send([peer], at, payload, codec=form, size=size,
                         schema=self._mark if size == self._schema.size else b"")
 
     def listen(self, timeout: float | None = 0.0) -> None:
@@ -241,7 +241,7 @@ class NetworkMixer:
         self._take(timeout)
         self._drain()
 
-    def leave(self, peer: int, reason: str) -> None:
+    def drop(self, peer: int, reason: str) -> None:
         """Go on without a neighbour, for good."""
         self._lose(peer, reason)
 
@@ -295,7 +295,7 @@ class NetworkMixer:
         payload = form.encode(row)
         mark = self._mark if self._parts is None and row.numel() == self._schema.size else b""
         self.payload_posted += len(payload) * len(peers)
-        self.links.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(), schema=mark,
+        self.io.send(peers, at, payload, codec=form.wire_name(row), size=row.numel(), schema=mark,
                         unmixed=self.exchange.unmixed)
 
     def _wait(self) -> Outcome:
@@ -312,7 +312,7 @@ class NetworkMixer:
     def _take(self, timeout: float | None) -> None:
         """Handle the next event, waiting for it at most so long (for ever: None)."""
         try:
-            event = self.links.events.get(timeout=None if timeout is None else max(0.0, timeout))
+            event = self.io.events.get(timeout=None if timeout is None else max(0.0, timeout))
         except Empty:
             return
         self._handle(event)
@@ -321,7 +321,7 @@ class NetworkMixer:
     def _drain(self) -> None:
         while True:
             try:
-                event = self.links.events.get_nowait()
+                event = self.io.events.get_nowait()
             except Empty:
                 return
             self._handle(event)
@@ -330,9 +330,9 @@ class NetworkMixer:
         now = self._clock()
         match event:
             case events.Arrived(peer, header, payload):
-                self.links.taken(peer)
+                self.io.mark_read(peer)
                 try:
-                    if self.aside is not None and self.aside(peer, header, payload):
+                    if self.interceptor is not None and self.interceptor(peer, header, payload):
                         return
                     value = self._value(header.codec, header.size, header.schema, payload)
                 except RemoteProtocolError as error:
@@ -389,12 +389,12 @@ class NetworkMixer:
             self.lost[peer] = reason
             self.exchange.lost(peer)
             life = self.hellos[peer].incarnation if peer in self.hellos else None
-            self.links.leave(peer, f"peer {self.me} goes on without peer {peer}: {reason}", life)
+            self.io.drop(peer, f"peer {self.me} goes on without peer {peer}: {reason}", life)
 
     def _return(self, peer: int, hello: Hello) -> None:
         """A neighbour that was lost, or never came, wants to take part from now on."""
         if self._phase > Phase.EXCHANGE:
-            self.links.leave(peer, f"the run of peer {self.me} is at its end: take its model", hello.incarnation)
+            self.io.drop(peer, f"the run of peer {self.me} is at its end: take its model", hello.incarnation)
             return
         del self.lost[peer]
         self.exchange.returned(peer)
@@ -405,7 +405,7 @@ class NetworkMixer:
         self._beat = 0
 
     def _report(self) -> None:
-        self.links.progress = Progress(self._at.round, self._at.slot, self._phase, self._beat)
+        self.io.progress = Progress(self._at.round, self._at.slot, self._phase, self._beat)
 
 
 def _waiting_for(silent: list[int], refused: list[int]) -> str:

@@ -8,7 +8,7 @@ from queue import Empty
 from typing import Any
 
 from p2pser.network import events
-from p2pser.network.io import Links
+from p2pser.network.io import IOThread
 from p2pser.peer.identity import identify
 from p2pser.peer.process import Peer
 
@@ -32,22 +32,22 @@ def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
     """
     identity = identify(peer.config, peer.topology, peer.me)
     ours = replace(peer.prepare().hello(NOBODY), role="check")
-    links = Links(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
-    links.start()
+    io = IOThread(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
+    io.start()
     try:
-        answers = _answers(links, [n.peer for n in identity.neighbours if n.address is not None], patience)
-        lines = [_line(links, n.peer, n.address, answers.get(n.peer), patience) for n in identity.neighbours]
+        answers = _answers(io, [n.peer for n in identity.neighbours if n.address is not None], patience)
+        lines = [_line(io, n.peer, n.address, answers.get(n.peer), patience) for n in identity.neighbours]
     finally:
-        links.close("checked", flush=0.0)
+        io.close("checked", flush=0.0)
     fits = all(line["fits"] for line in lines if line["address"] is not None)
     return {"peer": peer.me, "fits": fits, "neighbours": lines}
 
 
-def _answers(links: Links, peers: list[int], patience: float) -> dict[int, events.Up | events.Refused]:
+def _answers(io: IOThread, peers: list[int], patience: float) -> dict[int, events.Up | events.Refused]:
     answers: dict[int, events.Up | events.Refused] = {}
     deadline = time.monotonic() + patience
     while len(answers) < len(peers):
-        event = _next(links, deadline)
+        event = _next(io, deadline)
         if event is None:
             break
         if isinstance(event, (events.Up, events.Refused)):
@@ -55,7 +55,7 @@ def _answers(links: Links, peers: list[int], patience: float) -> dict[int, event
     return answers
 
 
-def _line(links: Links, j: int, address: str | None, answer: events.Up | events.Refused | None,
+def _line(io: IOThread, j: int, address: str | None, answer: events.Up | events.Refused | None,
           patience: float) -> dict[str, Any]:
     line: dict[str, Any] = {"peer": j, "address": address, "answers": answer is not None, "fits": False,
                             "rtt_ms": None, "rate_mb_s": None}
@@ -65,8 +65,8 @@ def _line(links: Links, j: int, address: str | None, answer: events.Up | events.
         return {**line, "sentence": f"peer {j} at {address}: no answer within {patience:g} s"}
     if isinstance(answer, events.Refused):
         return {**line, "sentence": f"peer {j} at {address}: does not fit: {answer.reason}"}
-    times = [seconds for _ in range(PINGS) if (seconds := _ping(links, j, 1, 0, patience)) is not None]
-    burst = _ping(links, j, BURST, BURST_BYTES, patience)
+    times = [seconds for _ in range(PINGS) if (seconds := _ping(io, j, 1, 0, patience)) is not None]
+    burst = _ping(io, j, BURST, BURST_BYTES, patience)
     rtt = min(times, default=None)
     rate = BURST * BURST_BYTES / burst / 1e6 if burst else None
     told = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
@@ -75,13 +75,13 @@ def _line(links: Links, j: int, address: str | None, answer: events.Up | events.
             "sentence": f"peer {j} at {address}: fits, {told}"}
 
 
-def _ping(links: Links, j: int, count: int, payload: int, patience: float) -> float | None:
+def _ping(io: IOThread, j: int, count: int, payload: int, patience: float) -> float | None:
     """Send ``count`` PINGs at once; return the seconds until the last answer, or None where one is missing."""
     begun = time.monotonic()
     for _ in range(count):
-        links.ping(j, payload)
+        io.ping(j, payload)
     while count:
-        event = _next(links, begun + patience)
+        event = _next(io, begun + patience)
         if event is None:
             return None
         if isinstance(event, events.Ponged) and event.peer == j:
@@ -89,8 +89,8 @@ def _ping(links: Links, j: int, count: int, payload: int, patience: float) -> fl
     return time.monotonic() - begun
 
 
-def _next(links: Links, deadline: float) -> events.Event | None:
+def _next(io: IOThread, deadline: float) -> events.Event | None:
     try:
-        return links.events.get(timeout=max(0.0, deadline - time.monotonic()))
+        return io.events.get(timeout=max(0.0, deadline - time.monotonic()))
     except Empty:
         return None

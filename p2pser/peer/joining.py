@@ -64,7 +64,7 @@ def welcomed(mixer: NetworkMixer, size: int) -> Welcome | None:
             parts.setdefault(peer, {})[header.slot] = value
         return header.round == WELCOME
 
-    mixer.aside = take
+    mixer.interceptor = take
     try:
         while mixer.training():
             for peer, told in parts.items():
@@ -73,7 +73,7 @@ def welcomed(mixer: NetworkMixer, size: int) -> Welcome | None:
             mixer.listen(None)
         return None
     finally:
-        mixer.aside = None
+        mixer.interceptor = None
 
 
 def _read(peer: int, told: dict[int, Any], size: int) -> Welcome:

@@ -27,8 +27,8 @@ from p2pser.models.directory import save
 from p2pser.models.xgb import sized
 from p2pser.network import events
 from p2pser.network.asynchronous import AsynchronousDriver
-from p2pser.network.exchange import Fate
-from p2pser.network.io import Links
+from p2pser.network.exchange import DeliveryStatus
+from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import joining
 from p2pser.peer.folder import PeerFolder
@@ -93,7 +93,7 @@ class Peer:
         """Ask the peer to leave with a checkpoint; safe in a signal handler."""
         self._stop = True
         if self._mixer is not None:
-            self._mixer.links.wake()
+            self._mixer.io.wake()
 
     def run(self) -> Ending:
         """Train, gossip and end with a model. Raises P2PSERError where that cannot be."""
@@ -109,12 +109,12 @@ class Peer:
             started = time.monotonic()
             self._own = own = self.prepare()
             hello = own.hello(incarnation)
-            links = Links(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
+            io = IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
                           max_row_bytes=max(1 << 20, 16 * own.schema.size + (1 << 16)))
-            links.start()
-            telemetry.event("listening", endpoint=links.endpoint, incarnation=incarnation)
+            io.start()
+            telemetry.event("listening", endpoint=io.endpoint, incarnation=incarnation)
             self._mixer = NetworkMixer(
-                links, self.topology, self.me, own.schema, observe=self._observe, check=self._look_up,
+                io, self.topology, self.me, own.schema, observe=self._observe, check=self._look_up,
                 clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
                 round_timeout=self.config.network.round_timeout, slots=self._algorithm.slots,
                 rounds=self.config.training.rounds)
@@ -129,7 +129,7 @@ class Peer:
                 reason = "interrupted"
                 return self._leave()
             finally:
-                links.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
+                io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
                 telemetry.event("left", reason=reason)
             return self._end(self._mixer, final, time.monotonic() - started)
 
@@ -161,7 +161,8 @@ class Peer:
         if welcome is None:
             mixer.enter(Phase.SETUP, setup.ROLL_CALL)
             call = setup.roll_call(mixer, topology, self.me, available, len(own.examples), own.width)
-            if any(step.round == setup.ROLL_CALL and fate is Fate.SKIPPED for step, _, fate in mixer.left_out):
+            if any(step.round == setup.ROLL_CALL and status is DeliveryStatus.SKIPPED
+                   for step, _, status in mixer.left_out):
                 raise P2PSERError("neighbours went on with the run while we called the roll: start this peer again, "
                                   "and it joins them")
         else:
@@ -175,7 +176,7 @@ class Peer:
         state = self._begin(mixer, call, welcome)
         assert self._sums is not None
         self._call = call
-        mixer.links.open = self._algorithm.joins and topology.schedule is None and self._parts is None
+        mixer.io.accepts_rejoining = self._algorithm.joins and topology.schedule is None and self._parts is None
         local = own.local_work(self._sums, sum(call.clips.values()),
                                mixer.local_step if self._driver is None else self._driver.local_step)
         start = call.resume if welcome is None else mixer.next_round(welcome.round - 1)
@@ -319,7 +320,7 @@ class Peer:
         record = {"peer": self.me, "round": round, "loss": local.losses[0], "distance": mixer.exchange.spread,
                   "seconds": time.monotonic() - self._round_began,
                   "bytes_sent": _bytes(mixer), "messages_late": mixer.exchange.messages_late,
-                  "links": mixer.links.states()}
+                  "links": mixer.io.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
             record |= self._own.measured(self._algorithm.model(state)[0])
         if self._driver is not None:
@@ -339,7 +340,7 @@ class Peer:
     # The end ------------------------------------------------------------------------------------------------
 
     def _end(self, mixer: NetworkMixer, final: Consensus, seconds: float) -> Ending:
-        traffic = mixer.links.traffic().values()
+        traffic = mixer.io.traffic().values()
         summary: dict[str, Any] = {
             "peer": self.me, "finished": True, "rounds": self.config.training.rounds,
             **self._own.measured(final.rows[0]), "model": str(self.folder.model), "consensus": final.converged,
@@ -348,7 +349,7 @@ class Peer:
             "bytes_sent": _bytes(mixer), "payload_sent": sum(link.payload_sent for link in traffic),
             "messages_sent": sum(link.messages_sent for link in traffic),
             "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
-            "left_out": [[list(step), peer, fate.value] for step, peer, fate in mixer.left_out],
+            "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out],
             "peers_dead": list(final.dead), "wall_s": seconds, "out": str(self.folder.path),
         }
         if self._own_row is not None:
@@ -389,7 +390,7 @@ class Peer:
                 self._tell("refused", f"{who}: {reason}", peer=peer, reason=reason, by_us=by_us)
             case events.Suspected(peer, silence):
                 self._tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
-            case events.Returned(peer):
+            case events.Recovered(peer):
                 self._tell("alive", f"peer {peer} is back", peer=peer)
             case events.Died(peer, silence):
                 self._pin()
@@ -425,4 +426,4 @@ class Peer:
 
 
 def _bytes(mixer: NetworkMixer) -> int:
-    return sum(link.bytes_sent for link in mixer.links.traffic().values())
+    return sum(link.bytes_sent for link in mixer.io.traffic().values())

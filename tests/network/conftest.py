@@ -1,4 +1,4 @@
-"""A network in this process: Links of several peers, each directed connection through a proxy that can misbehave."""
+"""I/O threads of several peers in one process, each directed connection through a proxy that can misbehave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
-from p2pser.network.io import Links
+from p2pser.network.io import IOThread
 from p2pser.network.link import Neighbour
 from p2pser.wire.hello import Hello
 
@@ -164,7 +164,7 @@ class Network:
 
     def __init__(self) -> None:
         self.proxies: dict[tuple[int, int], Proxy] = {}
-        self.links: list[Links] = []
+        self.io: list[IOThread] = []
         self.seen: dict[int, list[events.Event]] = {}
 
     def proxy(self, i: int, j: int) -> Proxy:
@@ -174,8 +174,8 @@ class Network:
 
     def peer(self, me: int, neighbours: tuple[int, ...], *, dials: tuple[int, ...] | None = None,
              expects: dict[int, str] | None = None, key: keys.KeyPair | None = None, max_row_bytes: int = 16 << 20,
-             hello: dict[str, Any] | None = None, start: bool = True, listen: bool = True, **network: Any) -> Links:
-        """Start the Links of a peer; ``dials`` (default: all), ``expects``: public keys other than theirs."""
+             hello: dict[str, Any] | None = None, start: bool = True, listen: bool = True, **network: Any) -> IOThread:
+        """Start the IOThread of a peer; ``dials`` (default: all), ``expects``: public keys other than theirs."""
         said: dict[str, Any] = {"run": "run", "peer": me, "incarnation": 0, "settings": {"training.lr": 0.05},
                                 "topology": "t" * 16, "schema": "5" * 16, "initial": "1" * 16, "labels": ("a", "b"),
                                 "clips": me + 1, **(hello or {})}
@@ -184,63 +184,63 @@ class Network:
             address = self.proxy(me, j).address if dials is None or j in dials else None
             near.append(Neighbour(j, address, (expects or {}).get(j, keys.derive(SECRET, "run", j).public)))
         quick = {"ping_after": 0.3, "suspect_after": 1.0, "dead_after": 6.0, "linger": 0.5, **network}
-        links = Links(Hello(**said), key or keys.derive(SECRET, "run", me), "tcp://127.0.0.1:*" if listen else None,
+        io = IOThread(Hello(**said), key or keys.derive(SECRET, "run", me), "tcp://127.0.0.1:*" if listen else None,
                       near, NetworkSettings(**quick), max_row_bytes)
-        self.links.append(links)
+        self.io.append(io)
         if start:
-            links.start()
-            self.seen[id(links)] = []
-            if links.endpoint is not None:
+            io.start()
+            self.seen[id(io)] = []
+            if io.endpoint is not None:
                 for j in neighbours:
-                    self.proxy(j, me).aim(int(links.endpoint.rpartition(":")[2]))
-        return links
+                    self.proxy(j, me).aim(int(io.endpoint.rpartition(":")[2]))
+        return io
 
-    def wait(self, links: Links, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
+    def wait(self, io: IOThread, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
         """Return the next event of a kind; those before it are kept in ``seen``."""
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                event = links.events.get(timeout=max(0.0, end - time.monotonic()))
+                event = io.events.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
-                pytest.fail(f"no {kind.__name__} within {PATIENCE} s; there were {self.seen[id(links)]}")
-            self.seen[id(links)].append(event)
+                pytest.fail(f"no {kind.__name__} within {PATIENCE} s; there were {self.seen[id(io)]}")
+            self.seen[id(io)].append(event)
             if isinstance(event, events.Failed):
                 raise event.error
             if isinstance(event, events.Arrived):
-                links.taken(event.peer)
+                io.mark_read(event.peer)
             if isinstance(event, kind) and when(event):
                 return event
 
-    def find(self, links: Links, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
+    def find(self, io: IOThread, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
         """Return the first event of a kind that there was, or the next one."""
-        for event in self.so_far(links):
+        for event in self.so_far(io):
             if isinstance(event, kind) and when(event):
                 return event
-        return self.wait(links, kind, when)
+        return self.wait(io, kind, when)
 
-    def so_far(self, links: Links) -> list[events.Event]:
+    def so_far(self, io: IOThread) -> list[events.Event]:
         """Every event that has come, without waiting."""
         while True:
             try:
-                event = links.events.get_nowait()
+                event = io.events.get_nowait()
             except Empty:
-                return self.seen[id(links)]
-            self.seen[id(links)].append(event)
+                return self.seen[id(io)]
+            self.seen[id(io)].append(event)
             if isinstance(event, events.Failed):
                 raise event.error
 
     def close(self) -> None:
         for proxy in self.proxies.values():
             proxy.stalled, proxy.rate = False, None
-        for links in self.links:
-            links.close("done", flush=0.0)
+        for io in self.io:
+            io.close("done", flush=0.0)
         for proxy in self.proxies.values():
             proxy.close()
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """An empty network; its links and proxies are closed at the end."""
+    """An empty network; its I/O threads and proxies are closed at the end."""
     one = Network()
     yield one
     one.close()

@@ -1,4 +1,4 @@
-"""Asynchronous algorithms over links: answers between local steps, early messages, reminders, stuck neighbours."""
+"""Asynchronous algorithms over io: answers between local steps, early messages, reminders, stuck neighbours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROUND_TIMEOUT = 30.0
 
 
 class Wire:
-    """Links of peer 0 to peer 1 without a socket: what was sent, and what the test lets arrive."""
+    """IOThread of peer 0 to peer 1 without a socket: what was sent, and what the test lets arrive."""
 
     def __init__(self) -> None:
         self.events: SimpleQueue[events.Event] = SimpleQueue()
@@ -49,10 +49,10 @@ class Wire:
              schema: bytes = b"", unmixed: Any = None) -> None:
         self.sent += [received(0, j, Step(*step), bytes(payload), codec, size) for j in peers]
 
-    def taken(self, peer: int) -> None:
+    def mark_read(self, peer: int) -> None:
         """Nothing to count."""
 
-    def leave(self, peer: int, reason: str, incarnation: int | None = None) -> None:
+    def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         self.left.append(peer)
 
     def arrive(self, message: Message) -> None:
@@ -230,8 +230,8 @@ def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, 
             return rows.clone()
 
     def mixer(me: int) -> NetworkMixer:
-        links = network.peer(me, topology.neighbours(me), hello={"schema": schema.digest()})
-        return NetworkMixer(links, topology, me, schema, clips=None, round_timeout=30.0)
+        io = network.peer(me, topology.neighbours(me), hello={"schema": schema.digest()})
+        return NetworkMixer(io, topology, me, schema, clips=None, round_timeout=30.0)
 
     x = torch.randn(4, schema.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mixers = [mixer(me) for me in range(4)]

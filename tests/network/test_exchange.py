@@ -16,7 +16,7 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
-from p2pser.network.exchange import AHEAD, MEMORY, Exchange, Fate, Outcome
+from p2pser.network.exchange import AHEAD, MEMORY, DeliveryStatus, Exchange, Outcome
 from p2pser.topology.mixing import metropolis, weight
 from p2pser.wire.messages import Phase, Progress
 
@@ -149,7 +149,7 @@ class LockStep:
     def __init__(self, graph: nx.Graph) -> None:
         self.graph = graph
         self.peers = [One(i, graph) for i in graph]
-        self.links: dict[tuple[int, int], list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]] = {}
+        self.io: dict[tuple[int, int], list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]] = {}
         self.now = 0.0
         self.round = 0
         self.resent = 0
@@ -172,13 +172,13 @@ class LockStep:
 
     def _send(self, i: int, j: int, message: tuple[int, Step, Tensor, tuple[Step, ...]], held: int | None) -> None:
         if held is not None:
-            waiting = self.links.setdefault((i, j), [])
+            waiting = self.io.setdefault((i, j), [])
             due = self.round + held
             waiting.append((max(due, waiting[-1][0]) if waiting else due, message))
 
     def _deliver(self, one: One) -> None:
         for j in self.graph[one.me]:
-            waiting = self.links.get((j, one.me), [])
+            waiting = self.io.get((j, one.me), [])
             while waiting and waiting[0][0] <= self.round:
                 sender, step, value, unmixed = waiting.pop(0)[1]
                 one.exchange.progress(sender, at(step.round), self.now)
@@ -322,7 +322,7 @@ def test_nobody_is_given_up_while_it_reports_progress() -> None:
     assert exchange.deadline(0.0) == pytest.approx(19 * 0.9 * TIMEOUT + TIMEOUT)
     outcome = exchange.finish(20 * TIMEOUT)
     assert outcome is not None
-    assert outcome.missing == ((1, Fate.GIVEN_UP),)
+    assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
 
 
 def test_the_same_progress_again_is_no_progress() -> None:
@@ -340,7 +340,7 @@ def test_who_has_not_begun_to_train_is_never_given_up(phase: Phase) -> None:
     exchange.lost(1)
     outcome = exchange.finish(1e9)
     assert outcome is not None
-    assert outcome.missing == ((1, Fate.LOST),)
+    assert outcome.missing == ((1, DeliveryStatus.LOST),)
 
 
 def test_who_never_said_anything_is_waited_for_until_it_is_dead() -> None:
@@ -366,7 +366,7 @@ def test_what_a_dead_peer_delivered_before_counts() -> None:
     outcome = exchange.finish(0.0)
     assert outcome is not None
     assert [j for j, _ in outcome.values] == [1]
-    assert outcome.missing == ((2, Fate.LOST),)
+    assert outcome.missing == ((2, DeliveryStatus.LOST),)
 
 
 def test_a_later_step_means_that_this_one_was_skipped_and_ahead_names_it() -> None:
@@ -375,11 +375,11 @@ def test_a_later_step_means_that_this_one_was_skipped_and_ahead_names_it() -> No
     exchange.deliver(2, Step(0, 0), row(3), (), 0.0)
     outcome = exchange.finish(0.0)
     assert outcome is not None
-    assert outcome.missing == ((1, Fate.SKIPPED),)
+    assert outcome.missing == ((1, DeliveryStatus.SKIPPED),)
     assert exchange.ahead() == Step(7, 0)
     exchange.post(Step(7, 0), row(1), {1: 0.25, 2: 0.25})
     exchange.begin(Step(7, 0))
-    assert exchange.fates(0.0) == {1: Fate.DELIVERED, 2: Fate.WAITING}
+    assert exchange.statuses(0.0) == {1: DeliveryStatus.DELIVERED, 2: DeliveryStatus.WAITING}
 
 
 def test_who_fell_behind_still_mixes_the_row_it_waits_for() -> None:
@@ -393,7 +393,7 @@ def test_who_fell_behind_still_mixes_the_row_it_waits_for() -> None:
     assert exchange.ahead() == Step(AHEAD + 3, 0)
     exchange.post(Step(AHEAD + 3, 0), row(1), {1: 0.25})
     exchange.begin(Step(AHEAD + 3, 0))
-    assert exchange.fates(0.0) == {1: Fate.DELIVERED}
+    assert exchange.statuses(0.0) == {1: DeliveryStatus.DELIVERED}
 
 
 def test_what_a_neighbour_sends_ahead_is_bounded() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
-from p2pser.network.connections import DOUBTS
-from p2pser.network.io import Links
+from p2pser.network.connections import HANDSHAKE_FAILURES
+from p2pser.network.io import IOThread
 from p2pser.network.link import MOST_UNREAD, MOST_WAITING
 from p2pser.wire.messages import Phase, Progress
 
@@ -29,16 +29,16 @@ def payload(seed: int, size: int = MIB) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def pair(network: Network, **options: Any) -> tuple[Links, Links]:
+def pair(network: Network, **options: Any) -> tuple[IOThread, IOThread]:
     a, b = network.peer(0, (1,), **options), network.peer(1, (0,), **options)
     network.wait(a, events.Up)
     network.wait(b, events.Up)
     return a, b
 
 
-def begin(*links: Links) -> None:
+def begin(*io: IOThread) -> None:
     """From here on nobody may leave and come back."""
-    for one in links:
+    for one in io:
         one.progress = Progress(0, 0, Phase.TRAIN, 0)
 
 
@@ -83,13 +83,13 @@ def test_one_dialled_connection_is_enough(network: Network) -> None:
                                     {"settings": {"training.lr": 0.1}}, {"schema": "6" * 16}, {"initial": "2" * 16}])
 def test_peers_that_do_not_fit_refuse_each_other_with_both_values(network: Network, change: dict[str, Any]) -> None:
     a, b = network.peer(0, (1,)), network.peer(1, (0,), hello=change)
-    for links, other in ((a, 1), (b, 0)):
-        by_us = network.find(links, events.Refused, lambda event: event.by_us)
-        by_them = network.find(links, events.Refused, lambda event: not event.by_us)
+    for io, other in ((a, 1), (b, 0)):
+        by_us = network.find(io, events.Refused, lambda event: event.by_us)
+        by_them = network.find(io, events.Refused, lambda event: not event.by_us)
         assert by_us.peer == by_them.peer == other
         assert "differ" in by_us.reason
         assert "differ" in by_them.reason
-        assert not any(isinstance(event, events.Up) for event in network.so_far(links))
+        assert not any(isinstance(event, events.Up) for event in network.so_far(io))
     assert a.states() == {1: "waiting"}
 
 
@@ -134,14 +134,14 @@ def test_a_tunnel_whose_far_end_is_not_there_yet_is_no_wrong_key(network: Networ
         assert told.peer == 1
         assert tunnel.address in told.reason
         assert "start the peer" in told.reason
-        eventually(lambda: a._connections._doubts[1] >= 2 * DOUBTS, "it is not dialled again")
+        eventually(lambda: a._connections._handshake_failures[1] >= 2 * HANDSHAKE_FAILURES, "it is not dialled again")
         b = network.peer(1, (0,), dials=())
     network.wait(a, events.Up)
     network.wait(b, events.Up)
     a.send([1], (0, 0), b"x")
     assert bytes(network.wait(b, events.Arrived).payload) == b"x"
-    for links in (a, b):
-        assert not any(isinstance(event, events.Refused) for event in network.so_far(links))
+    for io in (a, b):
+        assert not any(isinstance(event, events.Refused) for event in network.so_far(io))
     assert not any(isinstance(event, events.Trouble) for event in network.so_far(b))
 
 
@@ -183,8 +183,8 @@ def test_keys_that_are_wrong_both_ways_are_told_on_both_sides(network: Network,
                                                               key_of: Callable[[int], Any]) -> None:
     a = network.peer(0, (1,), expects={1: key_of(98).public})
     b = network.peer(1, (0,), expects={0: key_of(99).public})
-    for links, other in ((a, 1), (b, 0)):
-        refused = network.find(links, events.Refused, lambda event: event.by_us)
+    for io, other in ((a, 1), (b, 0)):
+        refused = network.find(io, events.Refused, lambda event: event.by_us)
         assert refused.peer == other
         assert "does not hold the key" in refused.reason
 
@@ -219,10 +219,10 @@ def test_what_a_broken_connection_loses_is_sent_again_once(network: Network, eve
         assert (there.header.slot, here.header.slot) == (k, k)
         assert bytes(there.payload) == payload(k, 2 * MIB)
         assert bytes(here.payload) == payload(100 + k, 2 * MIB)
-    for links in (a, b):
-        arrived = [event.header.slot for event in network.so_far(links) if isinstance(event, events.Arrived)]
+    for io in (a, b):
+        arrived = [event.header.slot for event in network.so_far(io) if isinstance(event, events.Arrived)]
         assert arrived == [0, 1, 2, 3]
-        assert not any(isinstance(event, (events.Died, events.Refused)) for event in network.so_far(links))
+        assert not any(isinstance(event, (events.Died, events.Refused)) for event in network.so_far(io))
 
 
 def test_credits_that_were_lost_with_the_other_connection_are_told_again(network: Network,
@@ -351,7 +351,7 @@ def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
     network.wait(a, events.Suspected)
     for proxy in network.proxies.values():
         proxy.stalled = False
-    assert network.wait(a, events.Returned).peer == 1
+    assert network.wait(a, events.Recovered).peer == 1
     assert a.states() == {1: "alive"}
 
 
@@ -381,7 +381,7 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
 def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, died: bool) -> None:
     a, b = pair(network, dead_after=1.5)
     begin(a, b)
-    a.open = True
+    a.accepts_rejoining = True
     b.send([0], (0, 0), payload(1))
     network.wait(a, events.Arrived)
     a.send([1], (0, 0), payload(2))  # of its former life: nobody is to get it
@@ -397,7 +397,7 @@ def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network:
     back = network.wait(a, events.Up)
     assert (back.peer, back.hello.incarnation) == (1, 1)
     assert network.wait(c, events.Up).progress.phase == Phase.TRAIN
-    a.leave(1, "a word about its former life", 0)  # which the training thread may say late
+    a.drop(1, "a word about its former life", 0)  # which the training thread may say late
     a.send([1], (1, 0), payload(3))
     c.send([0], (1, 0), payload(4))
     assert bytes(network.wait(c, events.Arrived).payload) == payload(3)
@@ -457,19 +457,19 @@ def test_a_port_that_is_taken_is_a_config_error(network: Network) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        links = network.peer(0, (1,), start=False)
-        links.endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        io = network.peer(0, (1,), start=False)
+        io.endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match="already taken"):
-            links.start()
-        links.close("failed", flush=0.0)
+            io.start()
+        io.close("failed", flush=0.0)
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://999.1.1.1:5700", "nonsense", "tcp://192.0.2.1:0"])
 def test_an_address_that_cannot_be_listened_on_is_a_config_error(network: Network, endpoint: str) -> None:
-    links = network.peer(0, (1,), start=False)
-    links.endpoint = endpoint
+    io = network.peer(0, (1,), start=False)
+    io.endpoint = endpoint
     with pytest.raises(ConfigError, match="cannot listen"):
-        links.start()
+        io.start()
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://localhost:0", "tcp://[::1]:0", "tcp://*:0"])
@@ -480,30 +480,30 @@ def test_the_usual_names_of_this_machine_can_be_listened_on(network: Network, en
                 probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    links = network.peer(0, (1,), start=False)
-    links.endpoint = endpoint
-    links.start()
-    assert links.endpoint
-    assert not links.endpoint.endswith(":0")
+    io = network.peer(0, (1,), start=False)
+    io.endpoint = endpoint
+    io.start()
+    assert io.endpoint
+    assert not io.endpoint.endswith(":0")
 
 
 @pytest.mark.parametrize(("address", "key"), [("tcp://nowhere", None),
                                               ("tcp://127.0.0.1:1", "#" * 40)])
 def test_a_neighbour_that_cannot_be_dialled_is_a_config_error(network: Network, address: str,
                                                               key: str | None) -> None:
-    links = network.peer(0, (1,), start=False)
-    neighbour = links._links[1].neighbour
+    io = network.peer(0, (1,), start=False)
+    neighbour = io._links[1].neighbour
     object.__setattr__(neighbour, "address", address)
     if key is not None:
         object.__setattr__(neighbour, "key", key)
     with pytest.raises(ConfigError):
-        links.start()
+        io.start()
 
 
 def test_links_that_were_never_started_close(network: Network) -> None:
-    links = network.peer(0, (1,), start=False)
-    links.close("failed", flush=0.0)
-    links.close("failed", flush=0.0)
+    io = network.peer(0, (1,), start=False)
+    io.close("failed", flush=0.0)
+    io.close("failed", flush=0.0)
 
 
 def test_a_bug_in_the_thread_reaches_the_training_thread(network: Network) -> None:

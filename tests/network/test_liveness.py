@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pser.base.errors import ConfigError, LocalProtocolError
-from p2pser.network.liveness import Alive, Dead, Event, Liveness, Ping, State, Suspect
+from p2pser.network.liveness import Alive, Dead, Event, Liveness, LivenessState, Ping, Suspect
 
 
 def run(liveness: Liveness, until: float, start: float = 0.0, step: float = 0.1) -> list[tuple[float, Event]]:
@@ -31,26 +31,26 @@ def test_silence_is_pinged_suspected_and_buried() -> None:
         (8.0, Dead(4, 8.0)),
     ]
     assert [at for at, event in told if event == Ping(4)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    assert liveness.state(4) is State.DEAD
+    assert liveness.state(4) is LivenessState.DEAD
 
 
 def test_who_has_not_said_hello_is_not_watched() -> None:
     liveness = Liveness([1, 2])
     liveness.heard(1, 0.0)
     assert run(liveness, 30.0) == []
-    assert liveness.state(1) is State.UNKNOWN
+    assert liveness.state(1) is LivenessState.UNKNOWN
     liveness.watch(1, 30.0)
     assert kinds(run(liveness, 32.5, start=30.0, step=0.125)) == ["Ping", "Suspect", "Ping"]
-    assert liveness.state(2) is State.UNKNOWN
+    assert liveness.state(2) is LivenessState.UNKNOWN
 
 
 def test_any_sign_of_life_brings_a_suspect_back() -> None:
     liveness = Liveness([4])
     liveness.watch(4, 0.0)
     run(liveness, 3.0)
-    assert liveness.state(4) is State.SUSPECT
+    assert liveness.state(4) is LivenessState.SUSPECT
     liveness.heard(4, 3.05)
-    assert liveness.state(4) is State.ALIVE
+    assert liveness.state(4) is LivenessState.ALIVE
     assert liveness.next_due(3.05) == 3.05
     assert liveness.tick(3.1) == [Alive(4)]
     assert run(liveness, 3.9, start=3.2) == []
@@ -73,7 +73,7 @@ def test_dead_is_final() -> None:
     for again in (liveness.heard, liveness.watch):
         again(4, 9.1)
     liveness.gone(4)
-    assert liveness.state(4) is State.DEAD
+    assert liveness.state(4) is LivenessState.DEAD
     assert run(liveness, 20.0, start=9.2) == []
 
 
@@ -82,10 +82,10 @@ def test_who_left_is_not_watched_until_it_says_hello_again() -> None:
     liveness.watch(4, 0.0)
     liveness.gone(4)
     liveness.heard(4, 0.5)
-    assert liveness.state(4) is State.LEFT
+    assert liveness.state(4) is LivenessState.LEFT
     assert run(liveness, 20.0) == []
     liveness.watch(4, 20.0)
-    assert liveness.state(4) is State.ALIVE
+    assert liveness.state(4) is LivenessState.ALIVE
     assert [event for _, event in run(liveness, 30.0, start=20.1)][-1] == Dead(4, pytest.approx(8.0, abs=0.11))
 
 
@@ -96,7 +96,7 @@ def test_who_was_forgotten_may_come_back() -> None:
     liveness.forget(4)
     assert run(liveness, 12.0, start=9.1) == []
     liveness.watch(4, 12.0)
-    assert liveness.state(4) is State.ALIVE
+    assert liveness.state(4) is LivenessState.ALIVE
 
 
 def test_our_own_pause_is_nobodys_silence() -> None:
@@ -161,28 +161,28 @@ def test_nobody_dies_early_and_the_silent_die_soon(
         liveness.watch(peer, 0.0)
     last = {1: 0.0, 2: 0.0}
     lost = {1: 0.0, 2: 0.0}
-    rank = {State.ALIVE: 0, State.SUSPECT: 1, State.DEAD: 2}
+    rank = {LivenessState.ALIVE: 0, LivenessState.SUSPECT: 1, LivenessState.DEAD: 2}
     signs, pauses = sorted(signs), sorted(pauses)
     now = 0.0
     while now < 100.0:
         while signs and signs[0][0] <= now:
             _, peer = signs.pop(0)
             # Heard when it is read: now.
-            if liveness.state(peer) is not State.DEAD:
+            if liveness.state(peer) is not LivenessState.DEAD:
                 last[peer], lost[peer] = now, 0.0
             liveness.heard(peer, now)
         before = {peer: liveness.state(peer) for peer in (1, 2)}
         for event in liveness.tick(now):
             if isinstance(event, Dead):
                 assert now - last[event.peer] >= 8.0 - 1e-6
-                assert before[event.peer] is not State.DEAD
+                assert before[event.peer] is not LivenessState.DEAD
                 assert event.silence <= now - last[event.peer] + 1e-6
             if isinstance(event, Suspect):
                 assert now - last[event.peer] >= 2.0 - 1e-6
         for peer in (1, 2):
             assert rank[liveness.state(peer)] >= rank[before[peer]]
             if now - last[peer] - lost[peer] >= 8.0 + 1e-6:
-                assert liveness.state(peer) is State.DEAD
+                assert liveness.state(peer) is LivenessState.DEAD
         gap = step
         if pauses and pauses[0][0] <= now:
             gap += pauses.pop(0)[1]
@@ -190,4 +190,4 @@ def test_nobody_dies_early_and_the_silent_die_soon(
             # All of a long gap may go uncounted, so only short ones are held against a neighbour for sure.
             lost[peer] += gap if gap > 1.0 - 1e-6 else 0.0
         now += gap
-    assert {liveness.state(1), liveness.state(2)} == {State.DEAD}
+    assert {liveness.state(1), liveness.state(2)} == {LivenessState.DEAD}

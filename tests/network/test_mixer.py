@@ -18,7 +18,7 @@ from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
 from p2pser.models.rows import Schema
 from p2pser.network import events
-from p2pser.network.exchange import Fate
+from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology, parse
@@ -35,7 +35,7 @@ def topology_of(graph: nx.Graph) -> Topology:
 
 
 class Peers:
-    """Peers of a topology in this process, each with its Links and a thread of its own for its training."""
+    """Peers of a topology in this process, each with its IOThread and a thread of its own for its training."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -46,9 +46,9 @@ class Peers:
              check: Callable[[], None] = lambda: None, slots: int = 1, rounds: int | None = None,
              **options: Any) -> NetworkMixer:
         hello = {"schema": SCHEMA.digest(), **options.pop("hello", {})}
-        links = self.network.peer(me, topology.neighbours(me), hello=hello, **options)
+        io = self.network.peer(me, topology.neighbours(me), hello=hello, **options)
         seen = self.seen.setdefault(me, [])
-        return NetworkMixer(links, topology, me, SCHEMA, clips=clips, round_timeout=round_timeout,
+        return NetworkMixer(io, topology, me, SCHEMA, clips=clips, round_timeout=round_timeout,
                             observe=seen.append, check=check, slots=slots, rounds=rounds)
 
     def all(self, topology: Topology, **options: Any) -> list[NetworkMixer]:
@@ -237,7 +237,7 @@ def test_connect_says_for_whom_it_waits(peers: Peers) -> None:
     waiting = peers.pool.submit(connect, hub, None, 0.0, said)
     first = peers.make(topology, 1)
     connect(first)
-    peers.network.find(peers.make(topology, 2).links, events.Up)
+    peers.network.find(peers.make(topology, 2).io, events.Up)
     waiting.result(timeout=30)
     assert said[0].startswith("waiting for peer")
     assert sorted(hub.hellos) == [1, 2]
@@ -253,7 +253,7 @@ def test_start_timeout_goes_on_with_those_who_came(peers: Peers) -> None:
     x, y = peers.together(lambda: hub.mix(row(0), Step(0, 0)), lambda: leaf.mix(row(1), Step(0, 0)))
     torch.testing.assert_close(x, row(0) + (row(1) - row(0)) / 3)
     torch.testing.assert_close(y, row(1) + (row(0) - row(1)) / 3)
-    assert hub.left_out == [(Step(0, 0), 2, Fate.LOST)]
+    assert hub.left_out == [(Step(0, 0), 2, DeliveryStatus.LOST)]
 
 
 def test_nobody_came_is_an_error_that_names_them(peers: Peers) -> None:
@@ -279,7 +279,7 @@ def test_one_that_was_refused_may_come_back_corrected(peers: Peers) -> None:
     bad = peers.make(topology, 2, hello={"settings": {"training.lr": 7.0}})
     with pytest.raises(RefusedError, match=r"training\.lr differ"):
         connect(bad)
-    bad.links.close("failed", flush=0.0)
+    bad.io.close("failed", flush=0.0)
     connect(peers.make(topology, 2, hello={"incarnation": 1}))
     waiting.result(timeout=30)
     assert hub.lost == {}
@@ -309,11 +309,11 @@ def test_one_that_leaves_is_left_out_from_then_on(peers: Peers) -> None:
     peers.together(*(lambda m=m: connect(m) for m in mixers))
     training(*mixers)
     peers.together(*(lambda m=m: m.mix(row(m.me), Step(0, 0)) for m in mixers))
-    peers.pool.submit(mixers[2].links.close, "interrupted", 0.0)
+    peers.pool.submit(mixers[2].io.close, "interrupted", 0.0)
     peers.together(*(lambda m=m: m.mix(row(m.me), Step(1, 0)) for m in mixers[:2]))
     assert mixers[1].lost == {2: "interrupted"}
     assert mixers[0].lost == {}
-    assert mixers[1].left_out == [(Step(1, 0), 2, Fate.LOST)]
+    assert mixers[1].left_out == [(Step(1, 0), 2, DeliveryStatus.LOST)]
 
 
 def test_a_dead_one_holds_the_others_up_for_its_time_only(peers: Peers) -> None:
@@ -327,7 +327,7 @@ def test_a_dead_one_holds_the_others_up_for_its_time_only(peers: Peers) -> None:
     assert peers.had(1, events.Died)[0].peer == 2
     assert peers.had(2, events.Died)[0].peer == 1
     assert mixers[0].left_out == []  # nobody far away is concerned
-    assert mixers[1].left_out == [(Step(0, 0), 2, Fate.LOST)]
+    assert mixers[1].left_out == [(Step(0, 0), 2, DeliveryStatus.LOST)]
 
 
 def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
@@ -341,10 +341,10 @@ def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
     one = row(1, dtype=torch.float64)
     left = a.mix(zero, Step(0, 0))
     assert torch.equal(left, zero)
-    assert a.left_out == [(Step(0, 0), 1, Fate.GIVEN_UP)]
+    assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))
     assert not torch.equal(right, one)
-    eventually(lambda: a.links._links[1].arrived == 1, "the late row does not come")
+    eventually(lambda: a.io._links[1].delivered == 1, "the late row does not come")
     left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
     torch.testing.assert_close(left + right, zero + one, rtol=1e-14, atol=1e-14)
     assert a.exchange.messages_late == 1
@@ -398,9 +398,9 @@ def test_a_part_that_comes_late_is_settled(
         mixer.share(parts_of(True))
     zero, one = own_row(0, dtype=torch.float64), own_row(1, dtype=torch.float64)
     left = a.mix(zero, Step(0, 0))
-    assert a.left_out == [(Step(0, 0), 1, Fate.GIVEN_UP)]
+    assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))
-    eventually(lambda: a.links._links[1].arrived == 1, "the late row does not come")
+    eventually(lambda: a.io._links[1].delivered == 1, "the late row does not come")
     left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
     common = HELD[0.5]
     torch.testing.assert_close(left + right[:, common], zero + one[:, common], rtol=1e-14, atol=1e-14)
@@ -444,12 +444,12 @@ def test_who_was_left_behind_jumps_to_the_others_round(
 
     peers.together(*(lambda m=m: ahead(m) for m in mixers[:2]))
     slow = mixers[2]
-    eventually(lambda: all(slow.links._links[j].arrived == 6 for j in (0, 1)), "their rows do not come")
+    eventually(lambda: all(slow.io._links[j].delivered == 6 for j in (0, 1)), "their rows do not come")
     slow.mix(row(2), Step(0, 0))  # their rows of this step are there
     assert slow.next_round(0) == 5
-    assert [fate for _, _, fate in slow.left_out] == []
+    assert [status for _, _, status in slow.left_out] == []
     for mixer in mixers[:2]:
-        assert {(peer, fate) for _, peer, fate in mixer.left_out} == {(2, Fate.GIVEN_UP)}
+        assert {(peer, status) for _, peer, status in mixer.left_out} == {(2, DeliveryStatus.GIVEN_UP)}
 
 
 def test_check_ends_the_waiting(peers: Peers) -> None:
@@ -466,7 +466,7 @@ def test_check_ends_the_waiting(peers: Peers) -> None:
     mixer = peers.make(topology, 0, check=look)
     waiting = peers.pool.submit(connect, mixer)
     stop.set()
-    mixer.links.wake()
+    mixer.io.wake()
     with pytest.raises(Stopped):
         waiting.result(timeout=30)
 
@@ -476,9 +476,9 @@ def test_a_row_of_another_model_is_trouble(peers: Peers) -> None:
     a, b = peers.all(topology)
     peers.together(lambda: connect(a), lambda: connect(b))
     training(a, b)
-    a.links.send([1], (0, 0), bytes(4), codec="f4", size=1, schema=b"another!")
-    a.links.send([1], (0, 1), bytes(4), codec="no-such", size=1)
-    a.links.send([1], (0, 2), bytes(5), codec="f4", size=1)
+    a.io.send([1], (0, 0), bytes(4), codec="f4", size=1, schema=b"another!")
+    a.io.send([1], (0, 1), bytes(4), codec="no-such", size=1)
+    a.io.send([1], (0, 2), bytes(5), codec="f4", size=1)
     a.post(Step(1, 0), Outbox(rows=row(0)))
     b.post(Step(1, 0), Outbox(rows=row(1)))
     assert len(b.collect(Step(1, 0)).values) == 1
@@ -492,6 +492,6 @@ def test_a_bug_in_the_io_thread_ends_the_waiting(peers: Peers) -> None:
     def broken() -> None:
         raise ZeroDivisionError("a bug")
 
-    mixer.links._command(broken)
+    mixer.io._command(broken)
     with pytest.raises(LocalProtocolError, match="ZeroDivisionError: a bug"):
         connect(mixer)

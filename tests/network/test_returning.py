@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
-from p2pser.network.exchange import MEMORY, Exchange, Fate
+from p2pser.network.exchange import MEMORY, DeliveryStatus, Exchange
 from p2pser.topology.mixing import weight
 from p2pser.wire.messages import Phase, Progress
 
@@ -179,7 +179,7 @@ def test_whom_our_row_went_out_without_is_not_mixed_though_it_delivers() -> None
     outcome = exchange.finish(0.0)
     assert outcome is not None
     assert [j for j, _ in outcome.values] == [2]
-    assert outcome.missing == ((1, Fate.LOST),)
+    assert outcome.missing == ((1, DeliveryStatus.LOST),)
     exchange.post(Step(4, 0), row(1), {1: 0.25, 2: 0.25})
     exchange.begin(Step(4, 0))
     exchange.deliver(2, Step(4, 0), row(3), (), 0.0)
@@ -196,7 +196,7 @@ def test_until_it_speaks_it_is_not_waited_for_and_its_first_row_is_settled_late(
         exchange.begin(Step(round, 0))
         outcome = exchange.finish(0.0)
         assert outcome is not None
-        assert outcome.missing == ((1, Fate.GIVEN_UP),)
+        assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
     exchange.deliver(1, Step(1, 0), row(7), (), 0.0)
     assert exchange.returning == ()
     exchange.post(Step(3, 0), row(3), {1: 0.5})

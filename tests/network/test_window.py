@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
-from p2pser.network.exchange import MEMORY, Exchange, Fate
+from p2pser.network.exchange import MEMORY, DeliveryStatus, Exchange
 from p2pser.run.setup import lead
 from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import Phase, Progress
@@ -46,7 +46,7 @@ class One:
         self.exchange = Exchange(me, where.neighbours(me), timeout)
         self.x = torch.full((3,), float(me), dtype=torch.float64)
         self.round = 0
-        self.fates: list[Fate] = []
+        self.statuses: list[DeliveryStatus] = []
         for j in where.neighbours(me):
             self.exchange.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
 
@@ -71,7 +71,7 @@ class One:
         for late in outcome.late:
             new.add_(late.value - late.own, alpha=late.weight)
         self.x = new
-        self.fates += [fate for _, fate in outcome.missing]
+        self.statuses += [status for _, status in outcome.missing]
         self.round += 1
         return True
 
@@ -140,7 +140,7 @@ def test_no_bit_depends_on_the_pace_and_nobody_gets_further_ahead_than_a_checkpo
     slow = data.draw(st.sampled_from([None, *range(where.size)]))
     peers, longest = freely(where, 9, seed, slow)
     assert [one.round for one in peers] == [9] * where.size, "somebody waits for ever"
-    assert not any(one.fates for one in peers)
+    assert not any(one.statuses for one in peers)
     assert all(torch.equal(one.x, x) for one, x in zip(peers, together(where, 9)))
     assert longest <= lead(where)
 
@@ -172,7 +172,7 @@ def test_a_reader_that_makes_no_progress_is_given_up_as_a_source_is() -> None:
     assert not one.finish(9.0)
     assert one.exchange.deadline(9.0) == pytest.approx(10.0)
     assert one.finish(10.0)
-    assert one.fates == []
+    assert one.statuses == []
 
 
 def test_a_row_that_the_receiver_has_not_mixed_is_sent_again_though_it_sends_us_none_in_that_exchange() -> None:
