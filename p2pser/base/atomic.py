@@ -1,38 +1,100 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
+
+Each is written beside its place under a name that begins with ``.partial-``, then renamed: a process that is killed
+or a disk that is full leaves what was there before. Any number of processes may write the same file at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from p2pser.base.errors import CheckpointError
+from p2pser.base.errors import CheckpointError, P2PSERError
 
 PARTIAL = ".partial-"
-"""What the name of something half-written begins with."""
+"""Prefix of the name of an unfinished file or folder."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, replacing the old one. Raises CheckpointError where it cannot."""
-    temporary = path.with_name(f"{PARTIAL}{path.name}")
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears at ``path`` when the block ends, and not at all when the block raises.
+
+    Parameters
+    ----------
+    path : where the file appears; missing folders are made.
+    mode : permissions of the file, less those that the umask removes.
+    durable : wait until the disk has the file; a cache needs no such guarantee.
+    replace : replace an existing file; if False an existing file stays and FileExistsError is raised.
+
+    Raises
+    ------
+    OSError : the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(temporary, data)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; make room there") from None
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if replace:
+            os.replace(partial, path)
+        else:
+            os.link(partial, path)  # unlike a rename, a link never replaces a file
+        if durable:
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file whole or not at all (``write_atomic``)."""
-    write_atomic(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+@contextlib.contextmanager
+def new_folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Make a folder that appears at ``path`` when the block ends, and not at all when the block raises.
+
+    Yields the folder to write into. ``durable``: wait until the disk has its files. Raises OSError where it cannot be
+    written or ``path`` is a folder that is not empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if durable:
+            for entry in (*partial.rglob("*"), partial):
+                _sync(entry)
+        os.rename(partial, path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def move(finished: Path, path: Path) -> None:
+    """Move a finished file to ``path`` once the disk has it, replacing an old one. Raises OSError."""
+    _sync(finished)
+    os.replace(finished, path)
+    _sync(path.parent)
+
+
+def write_json(path: Path, document: Any, *, error: type[P2PSERError] = CheckpointError) -> None:
+    """Write a JSON file; raise ``error`` where it cannot be written."""
+    try:
+        with new_file(path) as file:
+            file.write((json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+    except OSError as reason:
+        raise error(f"cannot write {path}: {reason.strerror or reason}; make room there") from None
 
 
 def read_json(path: Path) -> Any:
-    """Return what ``write_json`` wrote, None where there is no file; CheckpointError where it is no JSON."""
+    """Return the document of ``write_json``, None where there is no file; CheckpointError where it is no JSON."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -43,17 +105,13 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged: it is not JSON; remove it") from None
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{path.name}.{secrets.token_hex(4)}")
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file's content, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -7,11 +7,11 @@ import hashlib
 import io
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 
 UNKNOWN = "unknown"
@@ -290,12 +290,8 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
                          *(clip.extra.get(key, "") for key in extras),
                          *(repr(clip.votes[emotion]) if emotion in clip.votes else "" for emotion in voted)])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(buffer.getvalue())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        with new_file(path) as file:
+            file.write(buffer.getvalue().encode())
     except OSError as error:
         raise CorpusError(f"cannot write the manifest {path}: {error.strerror}") from None
 

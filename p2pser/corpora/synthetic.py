@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pser.base import seeding
+from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.base.paths import cache_folder
 from p2pser.corpora import prosody, sentences
@@ -90,16 +91,11 @@ def _make_once(folder: Path, seed: int, language: str | None) -> None:
 
 
 def _into(folder: Path, seed: int, language: str | None) -> None:
-    """Make the corpus beside ``folder`` and move it there when it is whole."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        generate(temporary, seed, language=language, progress=True)
+    """Make the corpus in ``folder``, whole or not at all."""
+    with new_folder(folder, durable=False) as partial:
+        generate(partial, seed, language=language, progress=True)
         if folder.exists():  # without its manifest: not whole
             shutil.rmtree(folder)
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def generate(

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.atomic import new_file
 from p2pser.base.paths import cache_folder
 from p2pser.config import FeatureSettings
 
@@ -185,16 +185,8 @@ class Store:
 
     def put(self, digest: str, features: NDArray[np.float32]) -> None:
         """Keep features, whole or not at all; OSError where the folder cannot be written."""
-        target = self.path(digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, features, allow_pickle=False)
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with new_file(self.path(digest), durable=False) as file:
+            np.save(file, features, allow_pickle=False)
 
 
 def clear(kinds: Iterable[str] = tuple(_MATTERS), root: Path | None = None) -> int:

@@ -7,16 +7,14 @@ cache folder: it is imported once a setting and machine, not in every peer.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.atomic import new_file
 from p2pser.base.paths import cache_folder
 
 Array = NDArray[np.float32]
@@ -74,17 +72,6 @@ def _kept(name: str, shape: tuple[int, int], make: Callable[[], Array]) -> Array
         if isinstance(found, np.ndarray) and found.dtype == np.float32 and found.shape == shape:
             return found
     bank = make()
-    with contextlib.suppress(OSError):
-        _keep(path, bank)
+    with contextlib.suppress(OSError), new_file(path, durable=False) as file:
+        np.save(file, bank, allow_pickle=False)
     return bank
-
-
-def _keep(path: Path, bank: Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, bank, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

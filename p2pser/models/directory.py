@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
@@ -222,8 +220,7 @@ def _temperature(value: Any) -> float | None:
 
 
 def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
-    """Write a model directory: into a temporary one beside it, synced, then renamed, so that it is whole or
-    not there.
+    """Write a model directory, whole or not at all.
 
     row: (D,) any float dtype, stored as float32. Raises ModelError where ``path`` exists, cannot be written,
     or a parameter is not finite.
@@ -238,26 +235,14 @@ def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
     if not bool(torch.isfinite(values).all()):
         raise ModelError(f"the model for {path} has parameters that are not finite; it is not written")
     tensors = {name: view.numpy().copy() for name, view in schema.views(values)}
-    scratch: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
-        folder = Path(scratch)
-        folder.chmod(0o755)
-        # One entry: safetensors writes several in any order, and equal models should be equal files.
-        save_file(tensors, folder / WEIGHTS, metadata={"schema": schema.digest()})
-        text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
-        (folder / CARD).write_text(text + "\n", encoding="utf-8")
-        for name in (WEIGHTS, CARD, "."):
-            _sync(folder / name)
-        folder.rename(path)
-        _sync(path.parent)
-        scratch = None
+        with new_folder(path) as folder:
+            # One entry: safetensors writes several in any order, and equal models should be equal files.
+            save_file(tensors, folder / WEIGHTS, metadata={"schema": schema.digest()})
+            text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
+            (folder / CARD).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def load(path: Path | str) -> tuple[nn.Module, Card]:
@@ -317,11 +302,3 @@ def _read_weights(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read the parameters {path}: {' '.join(str(error).split())}; "
                          "copy the model again") from None
     return tensors
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

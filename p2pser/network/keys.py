@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
 
 SECRET_BYTES = 32
@@ -200,13 +200,5 @@ def _read_private(path: Path) -> bytes:
 def _write_new(path: Path, data: bytes) -> None:
     """Write a new file of mode 0600, whole or not at all; FileExistsError where there is one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # mkstemp gives mode 0600 from the start; link, unlike rename, never replaces.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
+    with new_file(path, mode=0o600, replace=False) as file:
+        file.write(data)

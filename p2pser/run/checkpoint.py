@@ -20,7 +20,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from p2pser.base.atomic import PARTIAL, sync_folder, write_synced
+from p2pser.base.atomic import PARTIAL, new_folder
 from p2pser.base.errors import CheckpointError
 
 FORMAT = 1
@@ -54,13 +54,11 @@ def save(
     rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
     Raises CheckpointError where it cannot be written; what was there before stays.
     """
-    partial = folder / f"{PARTIAL}round-{round:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
         older = _generations(folder, round)
         path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
-        partial.mkdir()
         contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
         document: dict[str, Any] = {
             "format": FORMAT,
@@ -70,20 +68,16 @@ def save(
             "meta": dict(meta),
         }
         document["digest"] = _digest(_canonical(document))
-        for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
-            write_synced(partial / file, data)
-        sync_folder(partial)
-        os.rename(partial, path)
-        sync_folder(folder)
+        with new_folder(path) as partial:
+            for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
+                (partial / file).write_bytes(data)
         _sound[path] = _stamp(path)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
             "make room there, the checkpoint before it stays"
         ) from None
     except (TypeError, ValueError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
     for _, old in older:
         _remove(old)

@@ -1,15 +1,24 @@
-"""Files are written whole or not at all."""
+"""Files and folders are written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from p2pser.base import atomic
-from p2pser.base.errors import CheckpointError
+from p2pser.base.errors import CheckpointError, ConfigError
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,22 +27,115 @@ def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     atomic.write_json(path, {"incarnation": 1, "name": "ü"})
     assert atomic.read_json(path) == {"incarnation": 1, "name": "ü"}
 
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(CheckpointError, match="No space left"):
             atomic.write_json(path, {"incarnation": 2})
+        with pytest.raises(ConfigError, match=r"cannot write .*run\.json: No space left on device; make room there"):
+            atomic.write_json(path, {"incarnation": 2}, error=ConfigError)
     assert atomic.read_json(path)["incarnation"] == 1
-    assert [one.name for one in path.parent.iterdir()] == ["run.json"]
+    assert listing(path.parent) == ["run.json"]
     atomic.write_json(path, {"incarnation": 2})
     assert atomic.read_json(path) == {"incarnation": 2}
 
 
-def test_damaged_json_is_said(tmp_path: Path) -> None:
+def test_damaged_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b"\xff{")
     with pytest.raises(CheckpointError, match="not JSON"):
         atomic.read_json(tmp_path / "run.json")
     with pytest.raises(CheckpointError, match="cannot read"):
         atomic.read_json(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"), atomic.new_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"old"
+    assert listing(tmp_path) == ["rows"]
+
+
+def test_a_block_that_raises_writes_nothing(tmp_path: Path) -> None:
+    def fill(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise KeyError
+
+    with pytest.raises(KeyError), atomic.new_file(tmp_path / "file") as file:
+        fill(file)
+    with pytest.raises(KeyError), atomic.new_folder(tmp_path / "folder") as folder, (folder / "x").open("wb") as file:
+        fill(file)
+    assert listing(tmp_path) == []
+
+
+def test_an_unfinished_file_is_not_at_its_place(tmp_path: Path) -> None:
+    with atomic.new_file(tmp_path / "file") as file, atomic.new_folder(tmp_path / "folder"):
+        file.write(b"half")
+        assert [name.startswith(atomic.PARTIAL) for name in listing(tmp_path)] == [True, True]
+    assert listing(tmp_path) == ["file", "folder"]
+
+
+def test_two_writers_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic.new_file(path) as first, atomic.new_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"  # finished last
+    assert listing(tmp_path) == ["file"]
+
+
+def test_a_file_that_must_be_new(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    with atomic.new_file(path, mode=0o600, replace=False) as file:
+        file.write(b"mine")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError), atomic.new_file(path, replace=False) as file:
+        file.write(b"yours")
+    assert path.read_bytes() == b"mine"
+    assert listing(tmp_path) == ["secret"]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic.new_file(tmp_path / "file"), atomic.new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_durable_is_synced_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    calls: list[str] = []
+    names = {"fsync": os.fsync, "replace": os.replace, "rename": os.rename}
+
+    def recorded(name: str) -> object:
+        def call(*arguments: object) -> object:
+            what = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else ""
+            calls.append(f"{name} {Path(what).name.partition('.')[0] or 'partial'}" if what else name)
+            return names[name](*arguments)  # type: ignore[operator]
+        return call
+
+    for name in names:
+        monkeypatch.setattr(os, name, recorded(name))
+    with atomic.new_file(tmp_path / "file", durable=durable) as file:
+        file.write(b"x")
+    with atomic.new_folder(tmp_path / "folder", durable=durable) as folder:
+        (folder / "inside").write_bytes(b"x")
+    top = f"fsync {tmp_path.name}"
+    assert calls == (["fsync partial", "replace", top, "fsync inside", "fsync partial", "rename", top] if durable
+                     else ["replace", "rename"])
+
+
+def test_a_finished_file_is_moved(tmp_path: Path) -> None:
+    (tmp_path / "clip.part").write_bytes(b"whole")
+    (tmp_path / "clip").write_bytes(b"old")
+    atomic.move(tmp_path / "clip.part", tmp_path / "clip")
+    assert (tmp_path / "clip").read_bytes() == b"whole"
+    assert listing(tmp_path) == ["clip"]

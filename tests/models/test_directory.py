@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,9 @@ def test_parameters_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path) -> None:
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(directory, "_sync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ModelError, match=r"cannot write the model .*No space left"):
         write(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -227,7 +227,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, python: list[str]) -> None:
 import resource, signal, torch
 from pathlib import Path
 from p2pser.base.errors import CheckpointError
-from p2pser.peer import checkpoint
+from p2pser.run import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
@@ -246,7 +246,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
-from p2pser.peer import checkpoint
+from p2pser.run import checkpoint
 
 folder, moments = Path(sys.argv[1]), 0
 rows = {round: torch.full((50,), float(round)) for round in (0, 5, 10)}

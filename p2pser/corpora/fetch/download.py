@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.parse
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pser.base import atomic
 from p2pser.base.errors import CorpusError
 from p2pser.base.version import __version__
 
@@ -85,7 +85,7 @@ def download(
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 _wait_or_raise(item.url, error, wait, pause, part.stat().st_size if part.exists() else 0)
         digest = _verified(item, part)
-        part.replace(target)
+        atomic.move(part, target)
         _tag(part).unlink(missing_ok=True)
     except OSError as error:
         raise CorpusError(f"cannot write {error.filename or target}: {error.strerror or error}") from None
@@ -147,8 +147,6 @@ def _transfer(item: Item, part: Path, progress: Callable[[int], None]) -> None:
                 file.write(block)
                 came += len(block)
                 progress(len(block))
-            file.flush()
-            os.fsync(file.fileno())
         if length is not None and came < int(length):
             raise ConnectionError(f"the connection ended after {came} of {length} bytes")
     return None
