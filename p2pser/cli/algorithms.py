@@ -21,7 +21,8 @@ def algorithms(name: str | None, as_json: bool) -> None:
     Example: p2pser algorithms k-gt
     """
     from p2pser.base.errors import ConfigError, nearest
-    from p2pser.gossip.registry import ALGORITHMS, hyper_parameters
+    from p2pser.base.registries import ALGORITHMS
+    from p2pser.gossip.registry import hyper_parameters
 
     if name is not None and name not in ALGORITHMS:
         raise ConfigError(f"there is no algorithm {name!r}{nearest(name, ALGORITHMS)}")

@@ -255,10 +255,11 @@ def _scheme(config: Config, topology: Topology, algorithm: str) -> Scheme:
 
 def _allowed(config: Config, scheme: Scheme) -> None:
     """Raise ConfigError where the algorithm refuses these settings or this topology: before anything runs."""
-    from p2pser.gossip.registry import algorithm, check
+    from p2pser.gossip.registry import create, validate
 
     settings = config.with_settings(scheme.settings)
-    check(algorithm(settings.gossip.algorithm, settings.gossip.parameters), settings, scheme.topology)
+    algorithm = create(settings.gossip.algorithm, settings.gossip.parameters, settings, scheme.topology)
+    validate(algorithm, settings, scheme.topology)
 
 
 def _values(config: Config, tune: str) -> tuple[str, ...]:

@@ -83,9 +83,9 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
 
 def _agrees(config: Config) -> bool:
     """Whether a run ends with one model, so that the peers' own need not be evaluated on the way."""
-    from p2pser.gossip.registry import algorithm
+    from p2pser.base.registries import ALGORITHMS
 
-    method = algorithm(config.gossip.algorithm, config.gossip.parameters)
+    method = ALGORITHMS[config.gossip.algorithm]
     whole = config.gossip.share == ("all",) and set(config.model.width) == {1.0}
     return whole and (method.consensus or method.served or method.boosts)
 
@@ -94,11 +94,11 @@ def results(run: Run) -> Sequence[Answers]:
     """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
     parts of their own, or end without a consensus (robust rules).
     """
-    from p2pser.gossip.registry import algorithm
+    from p2pser.base.registries import ALGORITHMS
 
     if run.final_answers:
         return run.final_answers
-    method = algorithm(run.config.gossip.algorithm, run.config.gossip.parameters)
+    method = ALGORITHMS[run.config.gossip.algorithm]
     agreed = method.consensus or run.final.converged
     return [run.answers] if run.answers is not None and agreed else run.peer_answers
 

@@ -66,11 +66,30 @@ class Local(Protocol):
         """Return the stochastic gradients (B, D) at ``rows`` (B, D), on the clips of local step ``step`` (0 .. K-1)."""
 
 
-class Algorithm:
-    """One communication round at a time; subclasses are dataclasses whose fields are their hyper-parameters."""
+@dataclass(frozen=True)
+class Context:
+    """The run that an algorithm is made for. name: of the algorithm, as in ``gossip.algorithm``."""
 
-    slots: int = 1
-    """Exchanges per round, at Step(round, 0 .. slots-1)."""
+    name: str
+    config: Config
+    topology: Topology
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """A gossip algorithm, one communication round at a time; immutable, what it remembers is in a ``State``.
+
+    A subclass is a frozen dataclass. Its fields are its hyper-parameters (``gossip.parameters``), each with a default
+    and a text below it. ``p2pser.gossip.registry.create`` makes one for a run; what depends on the run's settings and
+    topology is derived from ``context``.
+    """
+
+    context: Context = field(repr=False, compare=False)
+
+    asynchronous: ClassVar[bool] = False
+    """Whether peers exchange messages without common rounds (``p2pser.gossip.asynchronous``)."""
+    overlaps: ClassVar[bool] = False
+    """Whether the exchange of a round runs beside its local steps, so that the longer of the two takes the time."""
     own_weights: ClassVar[bool] = False
     """Whether it weighs by clips itself where ``gossip.weighting=clips``: then W does not."""
     served: ClassVar[bool] = False
@@ -86,8 +105,23 @@ class Algorithm:
     boosts: ClassVar[bool] = False
     """Whether its models are ensembles of trees (``model.name=xgb``), and no parameters that have a mean."""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Return warnings about this run.
+    @property
+    def name(self) -> str:
+        """The name by which it was chosen (``gossip.algorithm``)."""
+        return self.context.name
+
+    @property
+    def slots(self) -> int:
+        """Exchanges per round, at Step(round, 0 .. slots-1)."""
+        return 1
+
+    @property
+    def weighs_clips(self) -> bool:
+        """Whether peers count in proportion to their clips (``gossip.weighting=clips``)."""
+        return self.context.config.gossip.weighting == "clips"
+
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Return warnings about a run; it changes nothing.
 
         Raises ConfigError where the algorithm provably diverges or has no meaning, naming the condition.
         """
@@ -123,6 +157,3 @@ class Algorithm:
         from p2pser.gossip.agreement.consensus import no_consensus  # it is built on this module
 
         return no_consensus(self.model(state), dead)
-
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """An edge missed exchanges: restore what the algorithm keeps for it."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor
@@ -117,17 +117,19 @@ class Staleness:
         return max((s for s, n in enumerate(self.histogram) if n), default=0)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Asynchronous(Algorithm):
     """An algorithm without lock-step: what it does for one peer. ``state`` has one row (B = 1).
 
     Every method that returns messages may return none. ``clock``: how many rounds of local steps the peer has done.
     """
 
-    name: ClassVar[str]
+    asynchronous: ClassVar[bool] = True
+
     bound: int
     """Rounds: nothing staler is applied."""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse directed graphs, schedules, clip weights and a negative bound."""
         if topology.schedule is not None:
             raise ConfigError(f"{self.name} exchanges both ways with whom it likes, and the topology {topology.name!r} "
@@ -182,6 +184,11 @@ class Asynchronous(Algorithm):
         histogram = state.rows[STALENESS].clone()
         histogram[0, staleness] += 1
         state.rows[STALENESS] = histogram
+
+
+def is_asynchronous(algorithm: Algorithm) -> TypeGuard[Asynchronous]:
+    """Whether an algorithm has no lock-step: then a ``Node`` drives it."""
+    return algorithm.asynchronous
 
 
 def staleness(state: State) -> Staleness:

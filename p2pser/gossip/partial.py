@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError, TopologyError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.models.rows import Schema
 from p2pser.topology.spec import Topology
 
@@ -227,8 +228,6 @@ def check(name: str, method: Algorithm, topology: Topology, widths: Sequence[flo
     if not several and tuple(share) == ("all",):
         return
     if not method.parts:
-        from p2pser.gossip.registry import ALGORITHMS  # which checks through us
-
         what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
         only = ", ".join(one for one, kind in ALGORITHMS.items() if kind.parts)
         raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take "

@@ -28,14 +28,6 @@ def begin(state: State, mixer: Mixer) -> None:
             state.edges[i, j] = {"copy": state.rows["copy"][place[i]].clone(), "marks": Marks().tensor()}
 
 
-def reset(state: State, edge: Edge) -> None:
-    """Forget what the edge knew of the neighbour's copy, and send ours whole: then it counts again."""
-    kept = state.edges[edge]
-    marks = Marks.of(kept["marks"])
-    state.edges[edge] = {"copy": kept["copy"], "deaf": torch.tensor(1),
-                         "marks": Marks(LOST, marks.confirmed, marks.confirmed).tensor()}
-
-
 def mix_copies(
     state: State, mixer: Mixer, z: Tensor, at: Step, t: int, gamma: float, form: Callable[[int], Codec]
 ) -> Tensor:

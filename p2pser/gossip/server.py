@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,7 @@ from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Server(Algorithm):
     """What server algorithms have in common; each says what is trained, merged, sent and adopted.
 
@@ -35,18 +36,32 @@ class Server(Algorithm):
     sample: float = 1.0
     """share of the clients that take part in a round, in (0, 1]; never fewer than one"""
 
-    slots = 2
     served: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Bind the algorithm to this run. Raises ConfigError where there is no hub, or for a sample out of range."""
+    @property
+    def slots(self) -> int:
+        """An upload and a download."""
+        return 2
+
+    @property
+    def hub(self) -> int:
+        """The peer that averages. Raises ConfigError where the topology has none."""
+        topology = self.context.topology
         if topology.hub is None:
-            raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} needs a topology with a hub, and "
+            raise ConfigError(f"gossip.algorithm={self.name} needs a topology with a hub, and "
                               f"{topology.name!r} has none: use --topology server.yaml")
+        return topology.hub
+
+    @cached_property
+    def clients(self) -> tuple[int, ...]:
+        """The peers that train, ascending."""
+        return self.context.topology.neighbours(self.hub)
+
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Raises ConfigError where there is no hub, or for a sample out of range."""
+        _ = self.hub  # raises where there is none
         if not 0 < self.sample <= 1:
             raise ConfigError(f"gossip.parameters.sample = {self.sample} must be above 0 and at most 1")
-        self._hub, self._clients = topology.hub, topology.neighbours(topology.hub)
-        self._seed, self._weighted = config.seed, config.gossip.weighting == "clips"
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
@@ -55,26 +70,26 @@ class Server(Algorithm):
 
     def sampled(self, round: int) -> frozenset[int]:
         """Return the clients that take part in a round."""
-        count = max(1, math.floor(self.sample * len(self._clients) + 0.5))
-        draw = seeding.generator(self._seed, "clients", round=round)
-        return frozenset(self._clients[place] for place in draw.permutation(len(self._clients))[:count])
+        count = max(1, math.floor(self.sample * len(self.clients) + 0.5))
+        draw = seeding.generator(self.context.config.seed, "clients", round=round)
+        return frozenset(self.clients[place] for place in draw.permutation(len(self.clients))[:count])
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Train and upload at Step(round, 0), merge, download at Step(round, 1)."""
-        hub, peers, chosen = self._hub, mixer.peers, self.sampled(round)
+        hub, peers, chosen = self.hub, mixer.peers, self.sampled(round)
         state.rows["x"] = state.rows["x"].clone()
         active = [b for b, i in enumerate(peers) if i in chosen and not state.rows["stale"][b]]
         trained = self.train(state, local, round, active)
         uploads, downloads = {}, {}
         for b, i in enumerate(peers):
             if i != hub:
-                count = trained.new_tensor([local.clips[b] if self._weighted else 1])
+                count = trained.new_tensor([local.clips[b] if self.weighs_clips else 1])
                 uploads[i, hub] = torch.cat([trained[b], count]) if b in active else count
         mixer.post(Step(round, 0), Outbox(edges=uploads))
         if hub in peers:
             self._serve(state, peers.index(hub), mixer.collect(Step(round, 0)), trained.shape[1])
             row = self.download(state, peers.index(hub))
-            downloads = {(hub, i): row for i in self._clients}
+            downloads = {(hub, i): row for i in self.clients}
         mixer.post(Step(round, 1), Outbox(edges=downloads))
         if peers != (hub,):
             inbox = mixer.collect(Step(round, 1))
@@ -86,9 +101,9 @@ class Server(Algorithm):
 
     def ends(self, peer: int, lost: Collection[int]) -> str | None:
         """Return why a client cannot go on without its hub, nor the hub without any client."""
-        if self._hub in lost:
-            return f"the hub, peer {self._hub}, is gone, and nobody else averages"
-        return "no client is left" if peer == self._hub and set(self._clients) <= set(lost) else None
+        if self.hub in lost:
+            return f"the hub, peer {self.hub}, is gone, and nobody else averages"
+        return "no client is left" if peer == self.hub and set(self.clients) <= set(lost) else None
 
     def _serve(self, state: State, b: int, inbox: Inbox, size: int) -> None:
         came = {j: _row(value, j, size + 1, 1) for j, value in zip(inbox.src.tolist(), inbox.values)}

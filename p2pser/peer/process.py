@@ -19,10 +19,10 @@ from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
 from p2pser.gossip.agreement.statistics import statistics
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import Asynchronous
+from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.partial import check as check_parts
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.models.directory import save
 from p2pser.models.xgb import sized
 from p2pser.network import events
@@ -118,7 +118,7 @@ class Peer:
                 clips=hello.clips if self.config.gossip.weighting == "clips" and self.topology.hub is None else None,
                 round_timeout=self.config.network.round_timeout, slots=self._algorithm.slots,
                 rounds=self.config.training.rounds)
-            if isinstance(self._algorithm, Asynchronous):
+            if is_asynchronous(self._algorithm):
                 self._driver = AsynchronousDriver(self._mixer, self._algorithm, seed=self.config.seed,
                                                   rounds=self.config.training.rounds)
             reason = "failed"
@@ -144,10 +144,10 @@ class Peer:
         for note in federation.notes:
             self._say(note)
         own = OwnSide(config, self.topology, self.me, federation)
-        self._algorithm = algorithm(config.gossip.algorithm, config.gossip.parameters)
-        for warning in check(self._algorithm, config, self.topology):
+        self._algorithm = create(config.gossip.algorithm, config.gossip.parameters, config, self.topology)
+        for warning in validate(self._algorithm, config, self.topology):
             self._say(warning)
-        if isinstance(self._algorithm, Asynchronous):
+        if self._algorithm.asynchronous:
             # A peer may be any number of rounds ahead of another: what all have in common may be old.
             self._keep = config.training.rounds // config.peer.checkpoint_every + 1
         return own

@@ -19,12 +19,11 @@ from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem,
 from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.agreement.statistics import statistics as gossip_statistics
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.gossip.algorithms.overlap import Overlap
-from p2pser.gossip.asynchronous import Asynchronous
+from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Attack, Hostile
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import parts_of
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.models.xgb import sized
 from p2pser.run.rounds import run
 from p2pser.simulation.bench import Bench
@@ -76,8 +75,8 @@ def simulate(
     attacks = dict(hostile or {})
     living = _living(topology, federation, deaths, attacks)
     config = sized(config, peers)
-    method = algorithm(config.gossip.algorithm, config.gossip.parameters)
-    notes = tuple(check(method, config, topology))
+    method = create(config.gossip.algorithm, config.gossip.parameters, config, topology)
+    notes = validate(method, config, topology)
     if attacks:
         _check_hostile(config, method)
     clips = {i: len(federation.train[i]) for i in range(peers)}
@@ -97,7 +96,7 @@ def simulate(
     state = State({"x": bench.starts()})
     before, messages_before = mixer.bytes_sent.copy(), mixer.messages_sent.copy()
     accounts: Mapping[str, Any] | None = None
-    if isinstance(method, Asynchronous):
+    if is_asynchronous(method):
         works = [LocalWork([one]) for one in bench.local.learners]
         events = Events(method, state.rows["x"], works, topology, clock or Clock(), config.training.rounds,
                         seed=config.seed, faults=faults, dead=dead)
@@ -110,7 +109,7 @@ def simulate(
         if clock is not None:
             sizes = [int(mixer.bytes_sent.sum() / max(1, mixer.messages_sent.sum()))] * method.slots
             ends = synchronous(clock, topology, config.training.rounds, config.training.local_steps, sizes,
-                               overlap=isinstance(method, Overlap)).max(axis=1)
+                               overlap=method.overlaps).max(axis=1)
             history.rounds[:] = [replace(one, seconds=float(end)) for one, end in zip(history.rounds, ends)]
     trained, messages = mixer.bytes_sent.copy(), mixer.messages_sent - messages_before
     # Misses are the training's: over TCP the end loses nothing but the dead.
@@ -191,7 +190,7 @@ def _living(topology: Topology, federation: Federation, deaths: Collection[int],
 
 def _check_hostile(config: Config, method: Algorithm) -> None:
     """Raise ConfigError where there are no whole rows that hostile peers could replace."""
-    if isinstance(method, Asynchronous) or method.served or method.boosts:
+    if method.asynchronous or method.served or method.boosts:
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
                           "replace: take one that mixes rows, such as dfedavg or median")
     if len(set(config.model.width)) > 1 or config.gossip.share != ("all",):

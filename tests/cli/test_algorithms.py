@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.cli.algorithms import algorithms
-from p2pser.gossip.registry import ALGORITHMS
 
 
 def test_all_are_listed_with_their_hyper_parameters() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import pytest
 import torch
@@ -11,19 +13,22 @@ from hypothesis import strategies as st
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.adpsgd import ADPSGD
 from p2pser.gossip.asynchronous import KINDS, Kind, Message, Node, Place, received, staleness
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run import checkpoint
 from p2pser.topology.spec import Topology
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Progress
 
 
+def algorithm(name: str, parameters: dict[str, float] | None = None) -> Any:
+    return create(name, parameters or {}, Config(), Topology("ring", nx.cycle_graph(4), {}, "metropolis", {}))
+
+
 def node(peer: int, neighbours: tuple[int, ...], values: list[float], **parameters: float) -> Node:
     state = State({"x": torch.tensor([values], dtype=torch.float64)})
-    return Node(ADPSGD(**parameters), state, Place(peer, neighbours, 0))
+    return Node(algorithm("ad-psgd", parameters), state, Place(peer, neighbours, 0))
 
 
 def pair(**parameters: float) -> tuple[Node, Node]:
@@ -95,7 +100,7 @@ def test_an_older_request_is_no_longer_answered():
 
 def test_neighbours_are_drawn_by_seed_and_clock_and_all_are_drawn():
     def drawn(seed: int) -> list[int]:
-        one = Node(ADPSGD(), State({"x": torch.zeros(1, 2)}), Place(0, (1, 2, 5), seed))
+        one = Node(algorithm("ad-psgd"), State({"x": torch.zeros(1, 2)}), Place(0, (1, 2, 5), seed))
         asked = []
         for _ in range(30):
             (request,) = round_of(one)
@@ -144,14 +149,14 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path):
     for one in (first, second):
         checkpoint.save(tmp_path / str(one.place.peer), 1, one.state.rows, one.state.edges, {})
     rows, edges, _ = checkpoint.load(tmp_path / "0", 1)
-    resumed = Node(ADPSGD(), State(rows, edges), first.place, 1)
+    resumed = Node(algorithm("ad-psgd"), State(rows, edges), first.place, 1)
     assert [bytes(one.payload) for one in resumed.remind()] == [bytes(request.payload)]
     resumed.receive(reply)
     first.receive(reply)
     assert torch.equal(resumed.state.rows["x"], first.state.rows["x"])
     assert resumed.report() == first.report()
     rows, edges, _ = checkpoint.load(tmp_path / "1", 1)
-    answers = Node(ADPSGD(), State(rows, edges), second.place, 1).receive(request)
+    answers = Node(algorithm("ad-psgd"), State(rows, edges), second.place, 1).receive(request)
     assert [bytes(one.payload) for one in answers] == [bytes(reply.payload)]
 
 
@@ -161,7 +166,7 @@ def test_what_a_resume_undoes_at_one_end_is_counted_as_drift():
     first.receive(Message(1, 0, Kind.REFUSAL, 1))
     (request,) = round_of(first)
     second.receive(request)  # number 2, applied, and all are killed: the common checkpoint is of round 1
-    resumed = Node(ADPSGD(), second.state, second.place, 1)
+    resumed = Node(algorithm("ad-psgd"), second.state, second.place, 1)
     assert resumed.report()["drift"] == pytest.approx((2.0**2 + 4.0**2) ** 0.5)
     assert [one.kind for one in resumed.receive(request)] == [Kind.REPLY]
 
@@ -212,8 +217,8 @@ def ring(weights: str = "metropolis") -> Topology:
 ])
 def test_what_has_no_meaning_is_refused(parameters, settings, said):
     with pytest.raises(ConfigError, match=said):
-        algorithm("ad-psgd", parameters).check(Config().with_settings(settings), ring())
+        algorithm("ad-psgd", parameters).validate(Config().with_settings(settings), ring())
 
 
 def test_the_defaults_are_fine():
-    assert list(algorithm("ad-psgd").check(Config(), ring())) == []
+    assert list(algorithm("ad-psgd").validate(Config(), ring())) == []

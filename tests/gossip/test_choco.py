@@ -12,7 +12,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
 from p2pser.gossip.mixer import Outbox, Step
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
@@ -36,6 +36,10 @@ class Watched(SimulatedMixer):
     def post(self, at: Step, out: Outbox) -> None:
         self.sent[at.round] = dict(out.edges)
         super().post(at, out)
+
+
+def algorithm(name, parameters=None, config=None, topology=RING):
+    return create(name, parameters or {}, config or Config(), topology)
 
 
 def start(size=5):
@@ -92,9 +96,8 @@ def test_resumed_from_a_checkpoint_equals_uninterrupted(parameters, faults, tmp_
 
 def test_the_draws_are_the_seeds_and_the_rounds(waves):
     def end(seed):
-        method = algorithm("choco", {"compressor": "random-k", "share": 0.1})
         config = Config().with_settings(["gossip.algorithm=choco", f"seed={seed}"])
-        list(method.check(config, RING))
+        method = algorithm("choco", {"compressor": "random-k", "share": 0.1}, config)
         return run(method, State({"x": start()}), waves(range(5), SHAPES), SimulatedMixer(RING), 3).rows["x"]
 
     assert torch.equal(end(1), end(1))
@@ -141,17 +144,6 @@ def test_a_dead_neighbour_is_left_out_and_the_others_go_on(waves):
     assert all(2 not in edge for edge in mixer.sent[6])
     living = {edge: kept for edge, kept in state.edges.items() if 2 not in edge}
     assert all(torch.equal(kept["copy"], state.rows["copy"][j]) for (_, j), kept in living.items())
-
-
-def test_an_edge_that_is_reset_rests_until_both_copies_were_sent(waves):
-    method, mixer = algorithm("choco", {"share": 0.1}), Watched(RING)
-    state = run(method, State({"x": start()}), waves(range(5), SHAPES), mixer, 3)
-    for edge in ((0, 1), (1, 0)):
-        method.on_edge_reset(state, edge)
-    assert Marks.of(state.edges[0, 1]["marks"]).have == LOST
-    state = run(method, state, waves(range(5), SHAPES), mixer, 6, 3)
-    assert [edge for edge, message in mixer.sent[3].items() if len(message) == 17 + 4 * WIDTH] == [(0, 1), (1, 0)]
-    assert in_step(state)
 
 
 @pytest.mark.parametrize("spoil", [
@@ -201,13 +193,13 @@ def test_what_has_no_meaning_is_refused():
             algorithm("choco", parameters)
     schedule = parse({"graph": {"kind": "one-peer-exponential", "peers": 8}}, "test")
     with pytest.raises(ConfigError, match="symmetric"):
-        check(algorithm("choco"), config(), schedule)
+        validate(algorithm("choco"), config(), schedule)
     with pytest.raises(ConfigError, match="uniform"):
-        check(algorithm("choco"), config(**{"gossip.weighting": "clips"}), RING)
+        validate(algorithm("choco"), config(**{"gossip.weighting": "clips"}), RING)
 
 
 def test_a_step_beyond_the_theorem_is_told_with_the_bound():
-    (warning,) = check(algorithm("choco", {"share": 0.1}), config(), RING)
+    (warning,) = validate(algorithm("choco", {"share": 0.1}), config(), RING)
     assert "gamma = 0.25 is beyond 0.00" in warning
-    assert not list(check(algorithm("choco", {"share": 0.1, "gamma": 1e-4}), config(), RING))
-    assert not list(check(algorithm("choco", {"compressor": "dense"}), config(), RING))
+    assert not list(validate(algorithm("choco", {"share": 0.1, "gamma": 1e-4}), config(), RING))
+    assert not list(validate(algorithm("choco", {"compressor": "dense"}), config(), RING))

@@ -9,7 +9,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Late, Outbox, Step
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.gossip.stacked import mix_together, part_of
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
@@ -42,6 +42,10 @@ class Waves:
             gradient = self.gradient(x, round, step)
             x = x - self.lr(round) * (gradient if correction is None else gradient + correction)
         return x
+
+
+def algorithm(name, parameters=None, config=None, topology=RING):
+    return create(name, parameters or {}, config or Config(), topology)
 
 
 def start(size=5):
@@ -142,7 +146,7 @@ def config(name, **settings):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_fits_has_no_warning(name):
-    assert tuple(algorithm(name).check(config(name), RING)) == ()
+    assert tuple(algorithm(name).validate(config(name), RING)) == ()
 
 
 @pytest.mark.parametrize(("name", "settings", "said"), [
@@ -156,7 +160,7 @@ def test_a_run_that_fits_has_no_warning(name):
 ])
 def test_what_a_setting_makes_meaningless_is_refused(name, settings, said):
     with pytest.raises(ConfigError, match=said):
-        algorithm(name).check(config(name, **settings), RING)
+        algorithm(name).validate(config(name, **settings), RING)
 
 
 @pytest.mark.parametrize(("name", "kind", "said"), [
@@ -174,7 +178,7 @@ def test_what_a_graph_makes_meaningless_is_refused(name, kind, said):
     if kind == "epidemic-local":
         graph = {"kind": "epidemic", "form": "local", "peers": 8, "s": 2}
     with pytest.raises(ConfigError, match=said):
-        algorithm(name).check(config(name), parse({"graph": graph}, "test"))
+        algorithm(name).validate(config(name), parse({"graph": graph}, "test"))
 
 
 @pytest.mark.parametrize(("name", "kind"), [
@@ -183,7 +187,7 @@ def test_what_a_graph_makes_meaningless_is_refused(name, kind, said):
 ])
 def test_doubly_stochastic_schedules_are_welcome(name, kind):
     where = parse({"graph": {"kind": kind, "peers": 8}}, "test")
-    assert tuple(algorithm(name).check(config(name), where)) == ()
+    assert tuple(algorithm(name).validate(config(name), where)) == ()
 
 
 @pytest.mark.parametrize(("name", "parameters", "said"), [

@@ -9,7 +9,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.multi_step import contraction
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
@@ -36,8 +36,8 @@ def config(*settings):
 
 
 def method(where, **parameters):
-    found = algorithm("multi-step", parameters)
-    assert tuple(check(found, config(), where)) == ()
+    found = create("multi-step", parameters, config(), where)
+    assert validate(found, config(), where) == ()
     return found
 
 
@@ -121,16 +121,17 @@ def test_what_comes_after_the_last_round_is_settled_as_it_would_have_been():
     ({"graph": {"kind": "ring", "peers": 6}}, ["gossip.weighting=clips"], {"chebyshev": True}, "uniform"),
 ])
 def test_what_has_no_meaning_is_refused(document, settings, parameters, match):
+    where = parse(document, "test")
     with pytest.raises(ConfigError, match=match):
-        check(algorithm("multi-step", parameters), config(*settings), parse(document, "test"))
+        validate(create("multi-step", parameters, config(*settings), where), config(*settings), where)
 
 
 def test_clips_cannot_weigh_a_schedule():
     where = parse({"graph": {"kind": "one-peer-exponential", "peers": 6}}, "test")
     with pytest.raises(ConfigError, match="push-sum, which weighs by itself"):
-        check(algorithm("multi-step"), config("gossip.weighting=clips"), where)
+        validate(create("multi-step", {}, config(), where), config("gossip.weighting=clips"), where)
 
 
 def test_no_exchange_is_refused():
     with pytest.raises(ConfigError, match="1 or more"):
-        algorithm("multi-step", {"exchanges": 0})
+        create("multi-step", {"exchanges": 0}, config(), GRAPHS["ring"])

@@ -9,7 +9,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
@@ -32,6 +32,10 @@ class Steps:
         if self.spy is not None:
             self.spy(round)
         return state.rows["x"] + torch.tensor(self.peers, dtype=state.rows["x"].dtype)[:, None] * 0.1 + round
+
+
+def algorithm(name, parameters=None, config=None, topology=GRAPHS["ring"]):
+    return create(name, parameters or {}, config or Config(), topology)
 
 
 def start(dtype=torch.float32):
@@ -83,6 +87,7 @@ def test_the_mean_moves_by_the_local_steps_alone_though_rows_come_late(graph):
 
 def test_matrices_that_do_not_average_are_refused():
     config = Config().with_settings(["gossip.algorithm=overlap"])
+    digraph = parse({"graph": {"kind": "random-digraph", "peers": 6, "seed": 4}}, "test")
     with pytest.raises(ConfigError, match="push-sum"):
-        check(algorithm("overlap"), config, parse({"graph": {"kind": "random-digraph", "peers": 6, "seed": 4}}, "test"))
-    assert tuple(check(algorithm("overlap"), config, GRAPHS["one-peer"])) == ()
+        validate(algorithm("overlap"), config, digraph)
+    assert tuple(validate(algorithm("overlap"), config, GRAPHS["one-peer"])) == ()

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError, TopologyError
+from p2pser.base.registries import ALGORITHMS
+from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import living_slem
 from p2pser.gossip.partial import Parts, check, cut_off, parts_of, shared_entries, shared_names
-from p2pser.gossip.registry import ALGORITHMS, algorithm
+from p2pser.gossip.registry import create
 from p2pser.models.rows import Schema
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology, load, parse
@@ -18,6 +20,10 @@ from p2pser.topology.spectral import slem
 SCHEMA = Schema((("hidden.0.weight", (3, 2)), ("hidden.0.bias", (3,)), ("hidden.1.weight", (2, 3)),
                  ("head.weight", (2, 2)), ("head.bias", (2,))))
 HELD = {0.5: torch.arange(SCHEMA.size) < 9, 1.0: torch.ones(SCHEMA.size, dtype=torch.bool)}
+
+
+def algorithm(name, parameters=None, config=None, topology=None):
+    return create(name, parameters or {}, config or Config(), topology or load("ring", 5))
 
 
 @pytest.mark.parametrize(("share", "names"), [

@@ -9,7 +9,7 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Inbox, Step
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
@@ -27,9 +27,8 @@ def start(size=6):
 
 
 def pushing(weighting="clips"):
-    method = algorithm("push-sum")
-    list(method.check(Config().with_settings([f"gossip.weighting={weighting}"]), GRAPHS["digraph"]))
-    return method
+    config = Config().with_settings([f"gossip.weighting={weighting}"])
+    return create("push-sum", {}, config, GRAPHS["digraph"])
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -96,7 +95,7 @@ def test_a_wrong_message_is_the_senders_fault(value, waves):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_every_topology_will_do(graph, weighting):
     config = Config().with_settings(["gossip.algorithm=push-sum", f"gossip.weighting={weighting}"])
-    assert tuple(check(algorithm("push-sum"), config, GRAPHS[graph])) == ()
+    assert validate(create("push-sum", {}, config, GRAPHS[graph]), config, GRAPHS[graph]) == ()
 
 
 def test_receivers_of_a_step_share_the_mass(waves):

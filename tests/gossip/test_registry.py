@@ -1,47 +1,84 @@
-"""Algorithms by name, with their hyper-parameters from the settings."""
+"""Algorithms by name, whole when they are made, with their hyper-parameters from the settings."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
+import networkx as nx
 import pytest
+import torch
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
-from p2pser.gossip import registry as table
-from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.registry import create, hyper_parameters, validate
+from p2pser.run.rounds import run
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.topology.spec import Topology, parse
+
+RING = parse({"graph": {"kind": "ring", "peers": 16}}, "ring")
+SERVER = Topology("server", nx.star_graph(6), {}, "metropolis", {}, hub=0)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Tuned(Algorithm):
     beta: float = 0.9
     form: str = "plain"
     radius: float | None = None
 
 
-@pytest.fixture(autouse=True)
-def _tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(table.ALGORITHMS, "tuned", Tuned)
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register ``Tuned`` as ``tuned`` for one test."""
+    monkeypatch.setitem(ALGORITHMS._registered, "tuned", Tuned)
 
 
+class Still:
+    """Local work that does nothing."""
+
+    clips: tuple[int, ...] = (1,) * 16
+
+    def train(self, state: State, round: int, **how: Any) -> torch.Tensor:
+        return state.rows["x"].clone()
+
+
+def rows(size: int = 16) -> torch.Tensor:
+    return torch.randn(size, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def spread(x: torch.Tensor) -> float:
+    """The distance of all rows to their mean."""
+    return float((x - x.mean(0)).norm())
+
+
+@pytest.mark.usefixtures("tuned")
 def test_parameters_come_from_the_settings_and_the_rest_by_default() -> None:
     settings = ["gossip.algorithm=tuned", "gossip.parameters.beta=1", "gossip.parameters.radius=2.5"]
     config = Config().with_settings(settings)
-    assert table.algorithm(config.gossip.algorithm, config.gossip.parameters) == Tuned(1.0, "plain", 2.5)
+    made = create(config.gossip.algorithm, config.gossip.parameters, config, RING)
+    assert isinstance(made, Tuned)
+    assert (made.beta, made.form, made.radius) == (1.0, "plain", 2.5)
+    assert type(made.beta) is float
+    assert made.name == "tuned"
     assert config.shared()["gossip.parameters"] == {"beta": 1, "radius": 2.5}
 
 
-@pytest.mark.parametrize(("name", "parameters", "said"), [
+@pytest.mark.usefixtures("tuned")
+@pytest.mark.parametrize(("name", "parameters", "message"), [
     ("dfedavgg", {}, "did you mean 'dfedavg'"),
     ("tuned", {"bata": 1.0}, "did you mean 'beta'"),
     ("dfedavg", {"beta": 1.0}, "it has none"),
+    ("dfedavg", {"context": 1.0}, "it has none"),
     ("tuned", {"beta": "much"}, "beta = 'much' must be float"),
     ("tuned", {"beta": True}, "must be float"),
     ("tuned", {"radius": "far"}, "must be float or none"),
 ])
-def test_what_is_wrong_is_said(name: str, parameters: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        table.algorithm(name, parameters)
+def test_a_wrong_name_or_value_is_refused(name: str, parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create(name, parameters, Config(), RING)
 
 
 def test_a_setting_beside_the_parameters_is_still_refused() -> None:
@@ -49,7 +86,62 @@ def test_a_setting_beside_the_parameters_is_still_refused() -> None:
         Config().with_settings(["gossip.parameter.beta=1"])
 
 
-@pytest.mark.parametrize("name", sorted(table.ALGORITHMS))
-def test_every_hyper_parameter_says_what_it_is(name: str) -> None:
-    for one in table.hyper_parameters(table.ALGORITHMS[name]):
-        assert one["about"], f"{name}: {one['name']} has no text below it"
+@pytest.mark.parametrize("name", ALGORITHMS.names())
+def test_every_hyper_parameter_has_a_description(name: str) -> None:
+    for parameter in hyper_parameters(ALGORITHMS[name]):
+        assert parameter["about"], f"{name}: {parameter['name']} has no text below it"
+        assert parameter["name"] != "context"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS.names())
+def test_every_algorithm_is_frozen_and_says_which_driver_it_needs(name: str) -> None:
+    made = create(name, {}, Config(), SERVER if ALGORITHMS[name].served else RING)
+    assert type(made) is ALGORITHMS[name]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.context = None  # type: ignore[misc, assignment]
+    assert made.asynchronous == (name in {"ad-psgd", "stale-gossip"})
+    assert made.overlaps == (name == "overlap")
+    assert made.slots == (2 if name in {"fedavg", "fedopt", "multi-step", "scaffold"} else 8 if name == "trees" else 1)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_multi_step_accelerates_whether_or_not_it_is_validated(validated: bool) -> None:
+    config = Config().with_settings(["gossip.algorithm=multi-step"])
+    made = create("multi-step", {"exchanges": 20, "chebyshev": True}, config, RING)
+    if validated:
+        assert validate(made, config, RING) == ()
+    x = rows()
+    end = run(made, State({"x": x}), Still(), SimulatedMixer(RING, slots=20), 1).rows["x"]
+    plain = run(create("multi-step", {"exchanges": 20}, config, RING), State({"x": x}), Still(),
+                SimulatedMixer(RING, slots=20), 1).rows["x"]
+    # 1 / T_20(1 / 0.949) = 0.0032; without the acceleration 0.949^20 = 0.35 of the slowest mode is left.
+    assert spread(end) <= 0.0033 * spread(x)
+    assert spread(plain) >= 0.05 * spread(x)
+
+
+@pytest.mark.parametrize("name", ["relay", "push-sum"])
+@pytest.mark.parametrize(("weighting", "mean"), [("uniform", 6.0), ("clips", 8.0)])
+def test_two_peers_have_the_mean_by_their_weighting_after_a_round_without_validation(
+        name: str, weighting: str, mean: float) -> None:
+    pair = parse({"graph": {"kind": "chain", "peers": 2}}, "pair")
+    made = create(name, {}, Config().with_settings([f"gossip.weighting={weighting}"]), pair)
+    work = Still()
+    work.clips = (1, 3)
+    end = run(made, State({"x": torch.tensor([[2.0], [10.0]])}), work, SimulatedMixer(pair), 1)
+    assert end.rows["x"].tolist() == [[mean], [mean]]
+
+
+def test_a_server_samples_by_the_runs_seed_without_validation() -> None:
+    samples = [create("fedavg", {"sample": 0.5}, Config(seed=seed), SERVER).sampled(3) for seed in (0, 1, 0)]
+    assert samples[0] == samples[2] != samples[1]
+    assert all(len(sample) == 3 for sample in samples)
+
+
+def test_compressed_differences_are_drawn_from_the_runs_seed_without_validation() -> None:
+    def end(seed: int) -> torch.Tensor:
+        made = create("choco", {"compressor": "random-k", "share": 0.2}, Config(seed=seed), RING)
+        start = State({"x": rows(), "copy": torch.zeros(16, 40, dtype=torch.float64)})
+        return run(made, start, Still(), SimulatedMixer(RING), 3).rows["x"]
+
+    assert torch.equal(end(4), end(4))
+    assert not torch.equal(end(4), end(5))

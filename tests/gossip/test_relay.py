@@ -11,7 +11,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.relay import spanning_tree
 from p2pser.gossip.mixer import Inbox, Step
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
@@ -29,8 +29,8 @@ def start():
 
 def method(graph, config=CLIPS):
     where, parameters = GRAPHS[graph]
-    found = algorithm("relay", parameters)
-    assert tuple(check(found, config, where)) == ()
+    found = create("relay", parameters, config, where)
+    assert validate(found, config, where) == ()
     return found
 
 
@@ -75,8 +75,7 @@ def test_the_spanning_tree_is_one_of_the_shortest_ways_from_a_centre(graph):
 
 def test_a_death_leaves_two_trees_whose_means_go_on():
     where = parse({"graph": {"kind": "chain", "peers": 7}}, "test")
-    one = algorithm("relay")
-    tuple(check(one, Config(), where))
+    one = create("relay", {}, Config(), where)
 
     class Still:
         clips = (1,) * 7
@@ -91,13 +90,6 @@ def test_a_death_leaves_two_trees_whose_means_go_on():
     assert float((right - right[0]).abs().max()) <= 1e-9
     assert float((left[0] - right[0]).abs().max()) > 1e-2
     assert set(state.edges) == {(0, 1), (1, 0), (1, 2), (2, 1), (4, 5), (5, 4), (5, 6), (6, 5)}
-
-
-def test_an_edge_that_is_reset_is_empty():
-    state = State({}, {(0, 1): {"came": torch.ones(3)}, (0, 2): {"came": torch.ones(3)}})
-    algorithm("relay").on_edge_reset(state, (0, 1))
-    algorithm("relay").on_edge_reset(state, (0, 7))
-    assert set(state.edges) == {(0, 2)}
 
 
 class Deaf(SimulatedMixer):
@@ -124,5 +116,6 @@ def test_a_wrong_message_is_the_senders_fault(value, waves):
     ({"graph": {"kind": "one-peer-exponential", "peers": 6}}, "one tree"),
 ])
 def test_what_is_no_tree_is_refused(document, match):
+    where = parse(document, "test")
     with pytest.raises(ConfigError, match=match):
-        check(algorithm("relay"), Config(), parse(document, "test"))
+        validate(create("relay", {}, Config(), where), Config(), where)

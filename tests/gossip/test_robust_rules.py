@@ -10,11 +10,10 @@ import torch
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.robust_rules import ordered
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.mixer import Late, Outbox, Step
-from p2pser.gossip.registry import algorithm, check
-from p2pser.gossip.robust import Heard
+from p2pser.gossip.registry import create, validate
+from p2pser.gossip.robust import Heard, ordered
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
@@ -22,6 +21,10 @@ from p2pser.topology.spec import parse
 NAMES = ["self-centred-clipping", "median", "trimmed-mean", "krum"]
 GRAPH = parse({"graph": {"kind": "random-regular", "peers": 8, "degree": 4, "seed": 2}}, "test")
 WIDTH = 11
+
+
+def algorithm(name, parameters=None, config=None, topology=GRAPH):
+    return create(name, parameters or {}, config or Config(), topology)
 
 
 def start(size=8):
@@ -172,7 +175,7 @@ def test_lost_and_late_rows_move_nobody(name, waves):
 def refused(name, topology=GRAPH, weighting="uniform", **parameters):
     config = Config().with_settings([f"gossip.algorithm={name}", f"gossip.weighting={weighting}"])
     with pytest.raises(ConfigError) as caught:
-        list(check(algorithm(name, parameters), config, topology))
+        list(validate(algorithm(name, parameters), config, topology))
     return str(caught.value)
 
 
@@ -195,17 +198,17 @@ def test_a_radius_that_is_not_above_0_is_refused(radius):
                                                         ("krum", 1, True), ("krum", 2, False)])
 def test_the_fewest_rows(name, hostile, fits):
     if fits:
-        assert list(algorithm(name, {"hostile": hostile}).check(Config(), GRAPH)) == []
+        assert list(algorithm(name, {"hostile": hostile}).validate(Config(), GRAPH)) == []
     else:
         assert f"bears b = {hostile}" in refused(name, hostile=hostile)
 
 
 def test_clipping_warns_beyond_its_bound_and_prints_it():
-    (warning,) = algorithm("self-centred-clipping").check(Config(), GRAPH)
+    (warning,) = algorithm("self-centred-clipping").validate(Config(), GRAPH)
     assert "may have a weight of 0.2" in warning
     assert "sufficient, not necessary" in warning
     complete = parse({"graph": {"kind": "complete", "peers": 24}}, "test")
-    assert list(algorithm("self-centred-clipping").check(Config(), complete)) == []
+    assert list(algorithm("self-centred-clipping").validate(Config(), complete)) == []
 
 
 # ---- hostile peers -------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.algorithms.fedopt import DEFAULTS
 from p2pser.gossip.mixer import Inbox, Step
-from p2pser.gossip.registry import ALGORITHMS, algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
@@ -32,8 +33,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def method(name: str, *settings: str, topology: Topology = SERVER, **parameters: Any) -> Algorithm:
     config = Config().with_settings(["training.momentum=0", f"gossip.algorithm={name}", *settings])
-    made = algorithm(name, parameters)
-    assert tuple(check(made, config, topology)) == ()
+    made = create(name, parameters, config, topology)
+    assert validate(made, config, topology) == ()
     return made
 
 
@@ -201,7 +202,7 @@ def test_without_its_hub_a_client_cannot_go_on_and_a_hub_not_without_clients() -
     assert made.ends(0, {1, 2, 3, 4, 5}) is None
     assert made.ends(0, {1, 2, 3, 4, 5, 6}) == "no client is left"
     assert made.ends(3, set()) is None
-    assert algorithm("dfedavg").ends(3, {2, 4}) is None
+    assert create("dfedavg", {}, Config(), SERVER).ends(3, {2, 4}) is None
 
 
 @pytest.mark.parametrize(("value", "said"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import pytest
 import torch
@@ -9,16 +11,19 @@ import torch
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Kind, Message, Node, Place, staleness
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run import checkpoint
 from p2pser.topology.spec import Topology
 
 
+def algorithm(name: str, parameters: dict[str, float] | None = None) -> Any:
+    return create(name, parameters or {}, Config(), Topology("ring", nx.cycle_graph(4), {}, "metropolis", {}))
+
+
 def node(peer: int, neighbours: tuple[int, ...], value: float, start: int = 0, **parameters: float) -> Node:
     state = State({"x": torch.full((1, 2), value, dtype=torch.float32)})
-    return Node(StaleGossip(**parameters), state, Place(peer, neighbours, 0), start)
+    return Node(algorithm("stale-gossip", parameters), state, Place(peer, neighbours, 0), start)
 
 
 def round_of(one: Node, change: float = 0.0) -> list[Message]:
@@ -125,7 +130,7 @@ def test_a_resume_starts_from_the_models_and_counts_what_was_on_the_edges(tmp_pa
     checkpoint.save(tmp_path, 0, second.state.rows, second.state.edges, {})
     rows, edges, _ = checkpoint.load(tmp_path, 0)
     model = rows["x"].clone()
-    resumed = Node(StaleGossip(), State(rows, edges), second.place, 0)
+    resumed = Node(algorithm("stale-gossip"), State(rows, edges), second.place, 0)
     assert float(resumed.state.rows["mass"][0, -1]) == 1.0
     assert resumed.state.rows["mass"][0, :-1].tolist() == pytest.approx(resumed.state.rows["x"][0].tolist())
     assert not torch.equal(resumed.state.rows["x"], model)  # what was there and fresh is taken
@@ -154,4 +159,4 @@ def test_pushes_that_do_not_fit_are_the_senders_fault():
 def test_what_has_no_meaning_is_refused(parameters, settings, said):
     topology = Topology("ring", nx.cycle_graph(4), {}, "metropolis", {})
     with pytest.raises(ConfigError, match=said):
-        list(algorithm("stale-gossip", parameters).check(Config().with_settings(settings), topology))
+        list(algorithm("stale-gossip", parameters).validate(Config().with_settings(settings), topology))

@@ -17,7 +17,7 @@ from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.forest import Forest
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import load, parse
@@ -50,8 +50,8 @@ class Growing:
 
 
 def method(topology=RING, config=CONFIG, **parameters):
-    found = algorithm("trees", parameters)
-    assert tuple(check(found, config, topology)) == ()
+    found = create("trees", parameters, config, topology)
+    assert validate(found, config, topology) == ()
     return found
 
 
@@ -224,13 +224,6 @@ def test_trees_of_rounds_to_come_are_refused():
     assert not forest.held.any()
 
 
-def test_an_edge_that_comes_back_begins_anew():
-    one = method()
-    state = State({"x": start()}, {(0, 1): {"known": torch.ones(3), "sent": torch.ones(3)}})
-    one.on_edge_reset(state, (0, 1))
-    assert state.edges == {}
-
-
 def test_the_mean_of_ensembles_is_their_union():
     one = method()
     rows = start(2).view(2, PLACES, -1)
@@ -253,10 +246,11 @@ def test_the_mean_of_ensembles_is_their_union():
 def test_what_has_no_meaning_is_refused(settings, says):
     config = CONFIG.with_settings(settings)
     with pytest.raises(ConfigError, match=says):
-        tuple(check(algorithm(config.gossip.algorithm, config.gossip.parameters), config, RING))
+        validate(create(config.gossip.algorithm, config.gossip.parameters, config, RING), config, RING)
 
 
 def test_a_server_has_no_use_for_trees():
     config = CONFIG.with_settings(["gossip.algorithm=fedavg"])
+    server = load("server", peers=4)
     with pytest.raises(ConfigError, match=r"model\.name=xgb has none"):
-        check(algorithm("fedavg"), config, load("server", peers=4))
+        validate(create("fedavg", {}, config, server), config, server)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from p2pser.base.errors import LocalProtocolError
+from p2pser.config import Config
 from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.adpsgd import ADPSGD
-from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, received
 from p2pser.gossip.mixer import Outbox, Step
+from p2pser.gossip.registry import create
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.asynchronous import EARLY, PATIENCE, AsynchronousDriver
@@ -59,6 +59,14 @@ class Wire:
         header = Header(messages.Kind.ROW, bytes(8), message.src, 0, Progress(0, 0, Phase.TRAIN, 0),
                         message.step.round, message.step.slot, codec=message.codec, size=message.size)
         self.events.put(events.Arrived(message.src, header, memoryview(bytes(message.payload))))
+
+
+def ad_psgd(**parameters: float) -> Any:
+    return create("ad-psgd", parameters, Config(), PAIR)
+
+
+def stale_gossip(**parameters: float) -> Any:
+    return create("stale-gossip", parameters, Config(), PAIR)
 
 
 class Bench:
@@ -114,7 +122,7 @@ def refusal(sent: Message) -> Message:
 
 
 def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it_is():
-    bench = Bench(ADPSGD(), 1)
+    bench = Bench(ad_psgd(), 1)
     bench.between[0, 1] = lambda: bench.wire.arrive(request(1, 8.0))
     bench.between[0, 2] = lambda: answered.extend(bench.wire.sent)
     answered: list[Message] = []
@@ -126,7 +134,7 @@ def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it
 
 
 def test_what_comes_before_this_peer_trains_is_kept_and_the_oldest_goes_first():
-    bench = Bench(ADPSGD(), 20)
+    bench = Bench(ad_psgd(), 20)
     for number in range(1, EARLY + 3):
         bench.wire.arrive(request(number, 8.0))
     bench.mixer.listen()
@@ -136,14 +144,14 @@ def test_what_comes_before_this_peer_trains_is_kept_and_the_oldest_goes_first():
 
 
 def test_messages_of_other_rounds_are_the_mixers():
-    bench = Bench(ADPSGD(), 2)
+    bench = Bench(ad_psgd(), 2)
     bench.mixer.post(Step(2, 0), Outbox(edges={(0, 1): torch.zeros(2)}))
     bench.wire.arrive(Message(1, 0, Kind.PUSH, 3).with_row(torch.ones(2)))  # round 2: a row of the end
     assert bench.mixer.collect(Step(2, 0)).values[0].tolist() == [1.0, 1.0]
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
-    bench = Bench(ADPSGD(bound=0), 1)
+    bench = Bench(ad_psgd(bound=0), 1)
     asked: list[float] = []
 
     def happen(_: float) -> None:
@@ -162,7 +170,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
 
 
 def test_a_neighbour_that_answers_nothing_and_gets_nowhere_is_left():
-    bench = Bench(ADPSGD(bound=1), 4)
+    bench = Bench(ad_psgd(bound=1), 4)
     bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
     bench.listen_with(lambda _: None)
     bench.run()
@@ -173,7 +181,7 @@ def test_a_neighbour_that_answers_nothing_and_gets_nowhere_is_left():
 
 
 def test_a_neighbour_that_gets_on_is_waited_for():
-    bench = Bench(ADPSGD(bound=0), 1)
+    bench = Bench(ad_psgd(bound=0), 1)
     bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
 
     def happen(_: float) -> None:
@@ -188,7 +196,7 @@ def test_a_neighbour_that_gets_on_is_waited_for():
 
 
 def test_a_dead_neighbour_holds_nobody():
-    bench = Bench(ADPSGD(bound=0), 3)
+    bench = Bench(ad_psgd(bound=0), 3)
     bench.listen_with(lambda _: bench.wire.events.put(events.Died(1, 8.0)))
     bench.run()
     assert bench.rounds == [0, 1, 2]
@@ -196,7 +204,7 @@ def test_a_dead_neighbour_holds_nobody():
 
 
 def test_what_does_not_fit_is_told_and_dropped():
-    bench = Bench(ADPSGD(), 1)
+    bench = Bench(ad_psgd(), 1)
     bench.between[0, 0] = lambda: bench.wire.arrive(Message(1, 0, Kind.REQUEST, 1).with_row(torch.zeros(5)))
     bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
     bench.run()
@@ -206,10 +214,10 @@ def test_what_does_not_fit_is_told_and_dropped():
 
 def test_nothing_is_driven_before_it_has_begun():
     with pytest.raises(LocalProtocolError, match="before it has begun"):
-        Bench(ADPSGD(), 1).driver.report()
+        Bench(ad_psgd(), 1).driver.report()
 
 
-@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+@pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
 def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, algorithm: Asynchronous) -> None:
     topology = Topology("ring", nx.cycle_graph(4), {}, "metropolis", {})
     schema = Schema.of(nn.Linear(3, 2))

@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from p2pser.base.errors import ConfigError
+from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 
 TOPOLOGY = Topology("ring", nx.cycle_graph(5), {}, "metropolis", {})
+
+
+def algorithm(name, parameters=None, config=None, topology=TOPOLOGY):
+    return create(name, parameters or {}, config or Config(), topology)
 
 
 class Add:

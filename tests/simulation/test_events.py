@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 
 from p2pser.base.errors import ConfigError, LocalProtocolError
+from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.adpsgd import ADPSGD
-from p2pser.gossip.algorithms.stale import StaleGossip
+from p2pser.gossip.algorithms.ad_psgd import ADPSGD
 from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
+from p2pser.gossip.registry import create
 from p2pser.simulation.clock import Clock, preset, synchronous
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events
@@ -47,6 +50,14 @@ def topology(graph: nx.Graph) -> Topology:
 
 
 RING = topology(nx.cycle_graph(6))
+
+
+def ad_psgd(**parameters: float) -> Any:
+    return create("ad-psgd", parameters, Config(), RING)
+
+
+def stale_gossip(**parameters: float) -> Any:
+    return create("stale-gossip", parameters, Config(), RING)
 
 
 def events(algorithm: Asynchronous, clock: Clock, rounds: int = 40, **options: object) -> Events:
@@ -95,7 +106,7 @@ def test_overlap_hides_the_network_but_not_a_straggler():
     assert synchronous(slow, RING, 20, STEPS, [100], overlap=True)[-1].max() == pytest.approx(50.0, rel=0.01)
 
 
-@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+@pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
 def test_nobody_waits_for_a_straggler(algorithm):
     run = events(algorithm, preset("wan", slow={0: 5.0}))
     run.run()
@@ -105,7 +116,7 @@ def test_nobody_waits_for_a_straggler(algorithm):
     assert run.idle_s.sum() == 0
 
 
-@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+@pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
 def test_the_same_run_twice_is_the_same(algorithm):
     def once(seed: int) -> tuple[torch.Tensor, list[float], int]:
         run = events(algorithm, preset("lan", slow={2: 3.0}, seed=seed), faults=Faults(loss=0.1, delay=0.1, seed=seed))
@@ -118,7 +129,7 @@ def test_the_same_run_twice_is_the_same(algorithm):
     assert not torch.equal(first[0], other[0])
 
 
-@pytest.mark.parametrize("algorithm", [ADPSGD(), StaleGossip()], ids=["ad-psgd", "stale-gossip"])
+@pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
 def test_all_learn_what_no_peer_has_alone(algorithm):
     run = events(algorithm, preset("lan"), rounds=120)
     seen = []
@@ -135,15 +146,15 @@ def test_push_sum_does_not_favour_the_fast_and_pairwise_averaging_does():
         run.run(lambda peer: taken.append(float(run.rows.mean())), until=40.0)
         return float(np.mean(taken[-200:]))
 
-    fair = mean(StaleGossip(decay=0.0))
-    skewed = mean(ADPSGD())
+    fair = mean(stale_gossip(decay=0.0))
+    skewed = mean(ad_psgd())
     print(f"mean of the models, all alike 2.5: push-sum {fair:.3f}, AD-PSGD {skewed:.3f}")
     assert fair == pytest.approx(2.5, abs=0.12)
     assert skewed < 2.3
 
 
 def test_a_dead_peer_is_neither_waited_for_nor_heard():
-    run = events(ADPSGD(bound=1), preset("lan", jitter=0.0), dead={2: 10})
+    run = events(ad_psgd(bound=1), preset("lan", jitter=0.0), dead={2: 10})
     run.run()
     assert run.living == (0, 1, 3, 4, 5)
     assert run.nodes[2].clock == 10
@@ -154,7 +165,7 @@ def test_a_dead_peer_is_neither_waited_for_nor_heard():
 
 
 def test_a_run_can_be_looked_at_in_between():
-    run = events(ADPSGD(), preset("lan"))
+    run = events(ad_psgd(), preset("lan"))
     run.run(until=3.0)
     assert run.now <= 3.0
     half = [node.clock for node in run.nodes]
@@ -178,7 +189,7 @@ class Mute(ADPSGD):
 
 
 def test_a_deadlock_is_an_error():
-    run = events(Mute(bound=0), preset("lan"))
+    run = events(Mute(context=ad_psgd().context, bound=0), preset("lan"))
     run._watch = lambda i, size: None
     with pytest.raises(LocalProtocolError, match=r"peers \[0, 1, 2, 3, 4, 5\] wait for ever"):
         run.run()
@@ -186,7 +197,7 @@ def test_a_deadlock_is_an_error():
 
 def test_an_answer_waits_for_the_end_of_a_local_step_only():
     clock = Clock(step_s=1.0, slow={0: 5.0}, jitter=0.0, latency_s=0.01)
-    run = Events(ADPSGD(), torch.zeros(2, 4), [Pull(0.0), Pull(1.0)], topology(nx.path_graph(2)), clock, 3)
+    run = Events(ad_psgd(), torch.zeros(2, 4), [Pull(0.0), Pull(1.0)], topology(nx.path_graph(2)), clock, 3)
     # The request of 5.0 s comes at 5.01, during peer 0's second step (5 s to 10 s); the answer during a step of peer 1.
     run.run(until=10.9)
     assert run.nodes[1].open

@@ -4,16 +4,18 @@ nothing staler than its bound.
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.adpsgd import ADPSGD
-from p2pser.gossip.algorithms.stale import StaleGossip
 from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, Node, Place, staleness
+from p2pser.gossip.registry import create
 from p2pser.simulation.clock import preset
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults
@@ -33,6 +35,14 @@ def start(size: int) -> torch.Tensor:
 
 def topology(graph: nx.Graph) -> Topology:
     return Topology("test", graph, {}, "metropolis", {})
+
+
+def ad_psgd(**parameters: float) -> Any:
+    return create("ad-psgd", parameters, Config(), topology(GRAPHS["ring"]))
+
+
+def stale_gossip(**parameters: float) -> Any:
+    return create("stale-gossip", parameters, Config(), topology(GRAPHS["ring"]))
 
 
 class Stage:
@@ -87,7 +97,7 @@ class Stage:
 @HARD
 @given(st.sampled_from(sorted(GRAPHS)), st.integers(0, 3), ACTIONS)
 def test_ad_psgd_keeps_the_mean_through_any_interleaving(graph, bound, actions):
-    stage = Stage(ADPSGD(bound=bound), GRAPHS[graph])
+    stage = Stage(ad_psgd(bound=bound), GRAPHS[graph])
     for action, pick in actions:
         stage.act(action, pick)
     stage.drain()
@@ -109,7 +119,7 @@ def mass(stage: Stage) -> torch.Tensor:
 @HARD
 @given(st.sampled_from(sorted(GRAPHS)), st.integers(0, 4), st.sampled_from([0.0, 0.5, 2.0]), ACTIONS)
 def test_stale_gossip_keeps_its_mass_through_any_interleaving(graph, bound, decay, actions):
-    stage = Stage(StaleGossip(decay=decay, fresh=1, bound=bound), GRAPHS[graph])
+    stage = Stage(stale_gossip(decay=decay, fresh=1, bound=bound), GRAPHS[graph])
     for action, pick in actions:
         stage.act(action, pick)
         found = mass(stage)
@@ -150,7 +160,7 @@ def furthest(rows: torch.Tensor, mean: torch.Tensor) -> float:
 @pytest.mark.parametrize("faults", [None, FAULTS], ids=["whole", "lossy"])
 @pytest.mark.parametrize("name", ["ring", "star", "triangle"])
 def test_ad_psgd_converges_on_consensus_alone(name, faults, network):
-    events = run(ADPSGD(), GRAPHS[name], network, faults, 150)
+    events = run(ad_psgd(), GRAPHS[name], network, faults, 150)
     mean = start(len(GRAPHS[name])).mean(0)
     assert furthest(events.rows.mean(0)[None], mean) <= 1e-12
     assert furthest(events.rows, mean) <= 1e-6
@@ -161,7 +171,7 @@ def test_ad_psgd_converges_on_consensus_alone(name, faults, network):
 @pytest.mark.parametrize("faults", [None, FAULTS], ids=["whole", "lossy"])
 @pytest.mark.parametrize("name", ["ring", "star", "triangle"])
 def test_stale_gossip_converges_on_consensus_alone(name, faults, network):
-    events = run(StaleGossip(), GRAPHS[name], network, faults, 150)
+    events = run(stale_gossip(), GRAPHS[name], network, faults, 150)
     mean = start(len(GRAPHS[name])).mean(0)
     total = sum(node.state.rows["mass"][0, -1] for node in events.nodes)
     drift = sum(node.report()["drift"] for node in events.nodes)
@@ -174,7 +184,7 @@ def test_stale_gossip_converges_on_consensus_alone(name, faults, network):
        st.integers(0, 3), st.booleans())
 def test_every_schedule_of_events_drains(seed, graph, loss, delay, duplication, bound, pairs):
     faults = Faults(loss=loss, delay=delay, duplication=duplication, seed=seed)
-    algorithm = ADPSGD(bound=bound) if pairs else StaleGossip(bound=bound)
+    algorithm = ad_psgd(bound=bound) if pairs else stale_gossip(bound=bound)
     events = run(algorithm, GRAPHS[graph], "wan", faults, 6)  # raises where it deadlocks
     assert {node.clock for node in events.nodes} == {6}
     assert all(staleness(node.state).max <= bound for node in events.nodes)
@@ -182,7 +192,7 @@ def test_every_schedule_of_events_drains(seed, graph, loss, delay, duplication, 
 
 
 def test_an_exchange_at_the_bound_is_refused_by_both_ends():
-    stage = Stage(ADPSGD(bound=2), GRAPHS["pair"])
+    stage = Stage(ad_psgd(bound=2), GRAPHS["pair"])
     before = [node.state.rows["x"].clone() for node in stage.nodes]
     first = stage.nodes[0]
     (request,) = first.end(first.begin())
@@ -200,7 +210,7 @@ def test_an_exchange_at_the_bound_is_refused_by_both_ends():
 
 
 def test_a_withdrawal_that_comes_too_late_applies_at_both_ends():
-    stage = Stage(ADPSGD(bound=1), GRAPHS["pair"])
+    stage = Stage(ad_psgd(bound=1), GRAPHS["pair"])
     first, second = stage.nodes
     (request,) = first.end(first.begin())
     second.receive(request)  # the answer is lost

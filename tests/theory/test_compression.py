@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.choco import Choco, proven_step
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.algorithms.choco import proven_step
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
@@ -33,13 +34,17 @@ class Reached(Exception):
     pass
 
 
+def algorithm(name, parameters=None, config=None, topology=RING):
+    return create(name, parameters or {}, config or Config(), topology)
+
+
 def agree(method, rounds, *, size=SIZE, topology=RING, faults=None, dtype=torch.float64, until=1e-6, start=None):
     """Return (the distances to the mean over the first, after each exchange; how far the mean went) for random rows."""
     x = torch.randn(topology.size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     x = x if start is None else start
     mean, first = x.mean(0), float((x - x.mean(0)).norm())
     # No equal initial rows here: the copies begin at zero.
-    state = State({"x": x, "copy": torch.zeros_like(x)} if isinstance(method, Choco) else {"x": x})
+    state = State({"x": x, "copy": torch.zeros_like(x)} if method.name == "choco" else {"x": x})
     mixer = SimulatedMixer(topology, faults=faults, slots=method.slots)
     seen = []
 

@@ -6,9 +6,10 @@ import networkx as nx
 import pytest
 import torch
 
+from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
@@ -32,7 +33,7 @@ def end(name, problem, where, rounds, mixer=None, **parameters):
     """The state after so many rounds from rows of zeros."""
     if mixer is None:
         mixer = SimulatedMixer(where)
-    return run(algorithm(name, parameters), State({"x": problem.start()}), problem.local, mixer, rounds)
+    return run(create(name, parameters, Config(), where), State({"x": problem.start()}), problem.local, mixer, rounds)
 
 
 def away(state, optimum):

@@ -8,7 +8,7 @@ import torch
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology, parse
@@ -20,8 +20,7 @@ def topology(kind: str, peers: int, **parameters: object) -> Topology:
 
 def pushed(where, work, x, rounds, weighting="uniform", faults=None):
     """The state after so many rounds of push-sum."""
-    method = algorithm("push-sum")
-    method.check(Config().with_settings([f"gossip.weighting={weighting}"]), where)
+    method = create("push-sum", {}, Config().with_settings([f"gossip.weighting={weighting}"]), where)
     mixer = SimulatedMixer(where, faults=faults)
     return run(method, State({"x": x.clone()}), work, mixer, rounds), mixer
 
@@ -104,7 +103,7 @@ def test_it_ends_beside_the_optimum_of_the_weighted_sum_by_no_more_than_the_rate
 
 def test_a_death_takes_only_its_own_share_of_the_mass(quadratics):
     where, x = topology("directed-exponential", 8), rows(8)
-    method = algorithm("push-sum")
+    method = create("push-sum", {}, Config(), where)
     mixer = SimulatedMixer(where, dead={3: Step(5, 0)})
     state = run(method, State({"x": x}), quadratics(8, 7, lr=0.0).local, mixer, 300)
     living = [0, 1, 2, 4, 5, 6, 7]

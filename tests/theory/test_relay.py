@@ -8,7 +8,7 @@ import torch
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology, parse
@@ -26,8 +26,7 @@ def topology(graph: nx.Graph) -> Topology:
 
 
 def relayed(where, work, x, rounds, weighting="uniform", faults=None, **parameters):
-    method = algorithm("relay", parameters)
-    list(method.check(Config().with_settings([f"gossip.weighting={weighting}"]), where))
+    method = create("relay", parameters, Config().with_settings([f"gossip.weighting={weighting}"]), where)
     return run(method, State({"x": x.clone()}), work, SimulatedMixer(where, faults=faults), rounds)
 
 
@@ -65,7 +64,7 @@ def test_unlike_peers_reach_the_optimum(quadratics, tree, weighting):
     optimum = (p * problem.A * problem.C).sum(0) / (p * problem.A).sum(0)
     state = relayed(topology(TREES[tree]), problem.local, problem.start(), 2000, weighting)
     assert float((state.rows["x"] - optimum).abs().max()) <= 1e-8
-    plain = run(algorithm("d-psgd"), State({"x": problem.start()}), problem.local,
+    plain = run(create("d-psgd", {}, Config(), topology(TREES[tree])), State({"x": problem.start()}), problem.local,
                 SimulatedMixer(topology(TREES[tree])), 1500)
     assert float((plain.rows["x"] - problem.optimum).abs().max()) > 1e-3
 
@@ -86,7 +85,8 @@ def test_lost_messages_do_not_spoil_it(quadratics):
 def test_overlap_ends_at_its_closed_form_and_keeps_the_mean_of_the_gradients_at_zero(quadratics, graph):
     where, lr = topology(graph), 0.1
     problem = quadratics(where.size, lr=lr)
-    found = run(algorithm("overlap"), State({"x": problem.start()}), problem.local, SimulatedMixer(where), 1500)
+    found = run(create("overlap", {}, Config(), where), State({"x": problem.start()}), problem.local,
+                SimulatedMixer(where), 1500)
     x = found.rows["x"]
     W, one = torch.from_numpy(where.matrix().copy()), torch.eye(where.size, dtype=torch.float64)
     for c in range(x.shape[1]):
@@ -102,7 +102,8 @@ def test_overlap_diverges_beyond_its_bound_and_not_below_it(quadratics):
     end = {}
     for factor in (0.6, 1.9):
         problem = quadratics(8, lr=factor * (1 + smallest), heterogeneity=0.0)
-        end[factor] = run(algorithm("overlap"), State({"x": torch.randn(8, 6).double()}), problem.local,
+        start = State({"x": torch.randn(8, 6).double()})
+        end[factor] = run(create("overlap", {}, Config(), where), start, problem.local,
                           SimulatedMixer(where), 200).rows["x"]
     assert float((end[0.6] - problem.optimum).abs().max()) <= 1e-8
     assert float((end[1.9] - problem.optimum).abs().max()) > 1e3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import networkx as nx
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.gossip.algorithm import State
-from p2pser.gossip.algorithms.clipping import SelfCentredClipping
+from p2pser.config import Config
+from p2pser.gossip.algorithm import Context, State
+from p2pser.gossip.algorithms.self_centred_clipping import SelfCentredClipping
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
-from p2pser.gossip.registry import algorithm
+from p2pser.gossip.registry import create
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import parse
@@ -48,17 +50,24 @@ def premise(where, hostile):
     return float(delta.max()), 1 - float(np.sort(np.abs(np.linalg.eigvalsh(part)))[-2])
 
 
+@dataclass(frozen=True, kw_only=True)
 class Oracle(SelfCentredClipping):
     """With the paper's radius: it knows who is hostile."""
 
-    def __init__(self, hostile):
-        super().__init__(len(hostile))
-        self.known = hostile
+    known: frozenset[int]
 
     def radius_of(self, peer, heard, away, hostile):
         delta = sum(one.weight for one in heard if one.peer in self.known)
         total = sum(one.weight * d**2 for one, d in zip(heard, away) if one.peer not in self.known)
         return math.sqrt(total / delta) if delta else math.inf
+
+
+def oracle(where, hostile):
+    return Oracle(context=Context("oracle", Config(), where), hostile=len(hostile), known=frozenset(hostile))
+
+
+def algorithm(name, parameters=None, where=None):
+    return create(name, parameters or {}, Config(), where or graph_of("complete")[0])
 
 
 def start(size, dtype=torch.float64):
@@ -99,7 +108,7 @@ def test_clipping_with_the_oracle_radius_stays_within_the_bound_and_the_average_
     delta, gap = premise(where, {hostile})
     assert 4 * math.sqrt(delta) < gap
     attacks = {hostile: Attack(attack, STRONG[attack])}
-    clipped = trace(Oracle({hostile}), where, attacks, 12)
+    clipped = trace(oracle(where, {hostile}), where, attacks, 12)
     used = shares(clipped, delta, gap)
     assert max(map(max, used)) <= 1
     rate = 1 - gap + 4 * math.sqrt(delta)
@@ -121,7 +130,8 @@ def test_the_bound_holds_on_graphs_that_do_not_meet_the_premise_too(attack):
     hostile = {0, 5}
     delta, gap = premise(where, hostile)
     assert 4 * math.sqrt(delta) > gap
-    seen = trace(Oracle(hostile), where, dict.fromkeys(hostile, Attack(attack, STRONG[attack])) if attack else {}, 12)
+    attacks = dict.fromkeys(hostile, Attack(attack, STRONG[attack])) if attack else {}
+    seen = trace(oracle(where, hostile), where, attacks, 12)
     if attack is None:
         seen = seen[:, [i for i in range(16) if i not in hostile]]
     assert max(map(max, shares(seen, delta, gap))) <= 1

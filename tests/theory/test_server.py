@@ -14,7 +14,7 @@ import torch
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.gossip.registry import algorithm, check
+from p2pser.gossip.registry import create, validate
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology
@@ -26,8 +26,8 @@ RATE = 0.2
 
 def method(name: str, *settings: str, **parameters: Any) -> Algorithm:
     config = Config().with_settings(["training.momentum=0", f"gossip.algorithm={name}", *settings])
-    made = algorithm(name, parameters)
-    check(made, config, TOPOLOGY)
+    made = create(name, parameters, config, TOPOLOGY)
+    assert validate(made, config, TOPOLOGY) == ()
     return made
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import public_copies, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Late, Mixer, Step
+from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import Codec
 from p2pser.wire.compressed import compressor
@@ -30,7 +31,8 @@ def proven_step(W: np.ndarray, delta: float) -> float:
     return float(rho**2 * delta / (16 * rho + rho**2 + 4 * beta**2 + 2 * rho * beta**2 - 8 * rho * delta))
 
 
-@dataclass
+@ALGORITHMS.register("choco")
+@dataclass(frozen=True, kw_only=True)
 class Choco(Algorithm):
     """CHOCO-SGD: local steps, then one exchange of compressed differences, with error feedback built in.
 
@@ -69,18 +71,16 @@ class Choco(Algorithm):
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"gossip.parameters.gamma = {self.gamma:g} must be in (0, 1], or 0 for the default")
-        self._seed = 0
         self._form([])
 
     def step(self, form: Codec, size: int) -> float:
         """Return gamma, or its default for rows of ``size`` numbers in the form ``form``."""
         return self.gamma or min(1.0, STEPS[self.compressor] * form.contraction(size))
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse schedules and clip weights; bind the seed. Warns of a gamma beyond the theorem's."""
-        requirements.static_symmetric("choco", topology)
-        requirements.uniform_weighting("choco", config)
-        self._seed = config.seed
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse schedules and clip weights. Warns of a gamma beyond the theorem's."""
+        requirements.static_symmetric(self.name, topology)
+        requirements.uniform_weighting(self.name, config)
         if topology.size < 2 or self.compressor in ("dense", "low-rank"):
             return ()
         form = self._form([])
@@ -98,15 +98,11 @@ class Choco(Algorithm):
         form = self._form(local.shapes if self.compressor == "low-rank" else [])
         z = local.train(state, round)
         state.rows["x"] = public_copies.mix_copies(state, mixer, z, Step(round, 0), round, self.step(form, z.shape[1]),
-                                                   lambda peer: form.at(self._seed, peer, round))
+                                                   lambda peer: form.at(self.context.config.seed, peer, round))
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Nothing comes late."""
-
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """Let the edge rest until both ends have sent their copies."""
-        public_copies.reset(state, edge)
 
     def _form(self, shapes: Sequence[Sequence[int]]) -> Codec:
         return compressor(self.compressor, share=self.share, bits=self.bits, levels=self.levels, rank=self.rank,

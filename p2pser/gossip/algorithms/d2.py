@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -13,7 +14,8 @@ from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("d2")
+@dataclass(frozen=True, kw_only=True)
 class D2(Algorithm):
     """D2 (exact diffusion) on V = (I + W) / 2.
 
@@ -40,13 +42,13 @@ class D2(Algorithm):
 
     parts: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse whatever its theorem does not cover."""
-        requirements.static_symmetric("d2", topology)
-        requirements.uniform_weighting("d2", config)
-        requirements.one_local_step("d2", config, "k-gt")
-        requirements.plain_sgd("d2", config)
-        requirements.constant_rate("d2", config)
+        requirements.static_symmetric(self.name, topology)
+        requirements.uniform_weighting(self.name, config)
+        requirements.one_local_step(self.name, config, "k-gt")
+        requirements.plain_sgd(self.name, config)
+        requirements.constant_rate(self.name, config)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.server import Server
 
 
-@dataclass
+@ALGORITHMS.register("fedavg")
+@dataclass(frozen=True, kw_only=True)
 class FedAvg(Server):
     """Federated averaging with a server (FedAvg); with ``training.proximal`` above 0 it is FedProx.
 

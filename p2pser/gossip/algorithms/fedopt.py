@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Mixer
@@ -20,7 +21,8 @@ DEFAULTS = {"adam": (0.01, 0.9), "yogi": (0.01, 0.9), "adagrad": (0.01, 0.9), "s
 the clients' own steps have momentum. With sgdm, lr / (1 - beta1) far above 1 runs away there."""
 
 
-@dataclass
+@ALGORITHMS.register("fedopt")
+@dataclass(frozen=True, kw_only=True)
 class FedOpt(Server):
     """Federated optimisation (FedOpt): FedAdam, FedYogi, FedAdagrad and FedAvgM.
 
@@ -51,8 +53,8 @@ class FedOpt(Server):
     tau: float = 0.01
     """above 0, how adaptive: coordinates that move far less than it are not sped up"""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """As ``Server.check``; raises ConfigError for hyper-parameters out of range, too."""
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """As ``Server.validate``; raises ConfigError for hyper-parameters out of range, too."""
         if self.optimizer not in DEFAULTS:
             raise ConfigError(f"gossip.parameters.optimizer: there is no {self.optimizer!r}"
                               f"{nearest(self.optimizer, DEFAULTS)}")
@@ -60,7 +62,7 @@ class FedOpt(Server):
         if not (lr > 0 and self.tau > 0 and 0 <= beta1 < 1 and 0 <= self.beta2 < 1):
             raise ConfigError(f"fedopt needs lr and tau above 0 and beta1 and beta2 in [0, 1), not lr {lr}, tau "
                               f"{self.tau}, beta1 {beta1}, beta2 {self.beta2}: set gossip.parameters")
-        return super().check(config, topology)
+        return super().validate(config, topology)
 
     @property
     def _settings(self) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -16,7 +17,8 @@ from p2pser.gossip.stacked import mix_together, part_of
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("gradient-tracking")
+@dataclass(frozen=True, kw_only=True)
 class GradientTracking(Algorithm):
     """Gradient tracking (DIGing, NEXT), adapt then combine, [x; y] as one wide row.
 
@@ -42,11 +44,11 @@ class GradientTracking(Algorithm):
 
     parts: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not conserve the sum, several local steps, momentum and AdamW."""
-        requirements.doubly_stochastic("gradient-tracking", topology)
-        requirements.one_local_step("gradient-tracking", config, "k-gt")
-        requirements.plain_sgd("gradient-tracking", config)
+        requirements.doubly_stochastic(self.name, topology)
+        requirements.one_local_step(self.name, config, "k-gt")
+        requirements.plain_sgd(self.name, config)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

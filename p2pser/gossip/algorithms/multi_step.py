@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.agreement.consensus import chebyshev
@@ -16,7 +18,8 @@ from p2pser.topology.spec import Topology
 from p2pser.topology.spectral import slem
 
 
-@dataclass
+@ALGORITHMS.register("multi-step")
+@dataclass(frozen=True, kw_only=True)
 class MultiStep(Algorithm):
     """Local steps, then m exchanges: X <- P_m(W) local_K(X, r).
 
@@ -43,18 +46,26 @@ class MultiStep(Algorithm):
     def __post_init__(self) -> None:
         if self.exchanges < 1:
             raise ConfigError(f"gossip.parameters.exchanges = {self.exchanges} must be 1 or more")
-        self.slots = self.exchanges
-        self._omega = [1.0] * self.slots
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not average, and for Chebyshev all but one symmetric W; bind the slem to it."""
-        requirements.averaging("multi-step", topology)
+    @property
+    def slots(self) -> int:
+        """``exchanges``."""
+        return self.exchanges
+
+    @cached_property
+    def omega(self) -> tuple[float, ...]:
+        """The Chebyshev weight of each exchange of a round."""
+        rate, weights = slem(self.context.topology.matrix()), [1.0]
+        for k in range(1, self.slots):
+            weights.append(chebyshev(weights[-1], rate, k))
+        return tuple(weights)
+
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse matrices that do not average, and for Chebyshev all but one symmetric W."""
+        requirements.averaging(self.name, topology)
         if self.chebyshev:
             requirements.static_symmetric("multi-step with chebyshev", topology)
             requirements.uniform_weighting("multi-step with chebyshev", config)
-            rate = slem(topology.matrix())
-            for k in range(self.slots):
-                self._omega[k] = chebyshev(self._omega[k - 1], rate, k)
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
@@ -69,7 +80,7 @@ class MultiStep(Algorithm):
             inbox = mixer.collect(at)
             mixed = add_flows(y, replace(inbox, late=()), mixer.peers)
             if slot:
-                mixed = (mixed - previous) * self._omega[slot] + previous
+                mixed = (mixed - previous) * self.omega[slot] + previous
             # Added to both, a late flow stays what it is: the recursion keeps what is equal in both.
             late = self._settled(inbox.late)
             y, previous = add_late(mixed, late, mixer.peers), add_late(y, late, mixer.peers)
@@ -87,8 +98,8 @@ class MultiStep(Algorithm):
         """What a flow of 1 in exchange ``slot`` has become at the round's end, at the end of the edge that had it."""
         if not self.chebyshev:
             return 1.0
-        before, now = 0.0, self._omega[slot]
-        for omega in self._omega[slot + 1:]:
+        before, now = 0.0, self.omega[slot]
+        for omega in self.omega[slot + 1:]:
             before, now = now, omega * (now - before) + before
         return now
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -13,7 +14,8 @@ from p2pser.gossip.mixer import Mixer, Outbox, Step, add_flows
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("overlap")
+@dataclass(frozen=True, kw_only=True)
 class Overlap(Algorithm):
     """Local steps and exchange at the same time: combine while adapting (D-PSGD as first published, K local steps).
 
@@ -39,10 +41,11 @@ class Overlap(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average."""
-        requirements.averaging("overlap", topology)
+        requirements.averaging(self.name, topology)
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:

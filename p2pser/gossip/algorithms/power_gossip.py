@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.both_ends import LOST, Head, Marks, decode, numbers
+from p2pser.gossip.both_ends import Head, Marks, decode, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology
@@ -20,7 +21,8 @@ from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.low_rank import matrices
 
 
-@dataclass
+@ALGORITHMS.register("power-gossip")
+@dataclass(frozen=True, kw_only=True)
 class PowerGossip(Algorithm):
     """PowerGossip: local steps, then exchanges that move each edge's difference along one singular direction.
 
@@ -46,14 +48,16 @@ class PowerGossip(Algorithm):
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ConfigError(f"gossip.parameters.iterations = {self.iterations} must be 1 or more")
-        self.slots = self.iterations
-        self._seed = 0
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse schedules and clip weights; bind the seed."""
-        requirements.static_symmetric("power-gossip", topology)
-        requirements.uniform_weighting("power-gossip", config)
-        self._seed = config.seed
+    @property
+    def slots(self) -> int:
+        """``iterations``."""
+        return self.iterations
+
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Refuse schedules and clip weights."""
+        requirements.static_symmetric(self.name, topology)
+        requirements.uniform_weighting(self.name, config)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
@@ -73,11 +77,6 @@ class PowerGossip(Algorithm):
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Nothing comes late."""
 
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """Begin with a new vector."""
-        kept = Marks.of(state.edges[edge]["marks"]).confirmed
-        state.edges[edge] = {"marks": Marks(LOST, kept, kept).tensor()}
-
     def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
         """Return rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side"; of the pending
         flow "moved", W_ij times the difference of products, and "along", the vectors then.
@@ -91,7 +90,7 @@ class PowerGossip(Algorithm):
                 kept = state.edges[i, j]
                 marks = Marks.of(kept["marks"])
                 side, vectors = (int(kept["side"]), kept["vectors"]) if marks.have >= 0 else (
-                    0, factors.drawn(self._seed, (i, j), t, parts, 0, x.dtype))
+                    0, factors.drawn(self.context.config.seed, (i, j), t, parts, 0, x.dtype))
                 products = factors.project(own[i], vectors, parts, side)
                 sent[i, j] = marks, side, vectors, products
                 messages[i, j] = Head(marks, t - 1).encode(t) + bytes(DENSE.encode(products))
@@ -113,7 +112,7 @@ class PowerGossip(Algorithm):
             other = numbers(whole, payload, factors.products_length(parts, side), t, j)
             moved = (other - products).mul_(weight)
             mixed[b] += factors.expand(moved, vectors, parts, side)
-            spare = factors.drawn(self._seed, (i, j), t, parts, 1 - side, x.dtype)
+            spare = factors.drawn(self.context.config.seed, (i, j), t, parts, 1 - side, x.dtype)
             new = factors.turn(other - products if i > j else products - other, parts, side, spare)
             state.edges[i, j] = {"vectors": new, "side": torch.tensor(1 - side), "moved": moved, "along": vectors,
                                  "marks": Marks(t, t, marks.confirmed).tensor()}

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.config import Config
+from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
-from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("push-sum")
+@dataclass(frozen=True, kw_only=True)
 class PushSum(Algorithm):
     """Stochastic gradient push (SGP): local steps, then push-sum.
 
@@ -47,14 +47,6 @@ class PushSum(Algorithm):
 
     own_weights: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        self._clips = False
-
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Bind the weighting; every topology will do."""
-        self._clips = config.gossip.weighting == "clips"
-        return ()
-
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps at z and push at Step(round, 0).
 
@@ -62,7 +54,7 @@ class PushSum(Algorithm):
         """
         z, at = state.rows["x"], Step(round, 0)
         if "mass" not in state.rows:
-            prior = torch.tensor([[float(n) if self._clips else 1.0] for n in local.clips], dtype=torch.float64)
+            prior = torch.tensor([[float(n) if self.weighs_clips else 1.0] for n in local.clips], dtype=torch.float64)
             state.rows["prior"], state.rows["mass"] = prior, torch.cat([prior * z, prior], dim=1)
         moved = local.train(state, round).to(torch.float64) - z
         mass = state.rows["mass"].clone()

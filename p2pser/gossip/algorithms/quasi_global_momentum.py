@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -16,7 +17,8 @@ from p2pser.gossip.mixer import Mixer, Step
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("quasi-global-momentum")
+@dataclass(frozen=True, kw_only=True)
 class QuasiGlobalMomentum(Algorithm):
     """Local steps with quasi-global momentum (QG-DSGDm).
 
@@ -54,10 +56,10 @@ class QuasiGlobalMomentum(Algorithm):
             if not 0 <= value < 1:
                 raise ConfigError(f"gossip.parameters.{name} = {value:g} must be at least 0 and below 1")
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse local momentum, AdamW, and matrices that do not average."""
-        requirements.plain_sgd("quasi-global-momentum", config)
-        requirements.averaging("quasi-global-momentum", topology)
+        requirements.plain_sgd(self.name, config)
+        requirements.averaging(self.name, topology)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import networkx as nx
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
@@ -29,7 +31,8 @@ def spanning_tree(graph: nx.Graph) -> nx.Graph:
     return tree
 
 
-@dataclass
+@ALGORITHMS.register("relay")
+@dataclass(frozen=True, kw_only=True)
 class Relay(Algorithm):
     """RelaySGD: an exact average of all peers' rows, each as old as its way through the tree is long.
 
@@ -60,30 +63,28 @@ class Relay(Algorithm):
 
     own_weights: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        self._tree: nx.Graph | None = None
-        self._clips = False
+    @cached_property
+    def tree(self) -> nx.Graph:
+        """The tree along which sums are relayed: the topology itself, or its breadth-first tree."""
+        return spanning_tree(self.context.topology.graph)
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Bind the tree. Raises ConfigError for schedules, directed graphs, and cycles without ``spanning_tree``."""
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Raises ConfigError for schedules, directed graphs, and cycles without ``spanning_tree``."""
         if topology.schedule is not None:
             raise ConfigError(f"relay needs one tree for all rounds, and the topology {topology.name!r} is directed or "
                               "changes: take a static undirected graph, such as tree.yaml")
         if not self.spanning_tree and not nx.is_tree(topology.graph):
             raise ConfigError(f"relay needs a tree, and the topology {topology.name!r} has cycles: set "
                               "gossip.parameters.spanning_tree=true to use a tree of its links, or take tree.yaml")
-        self._tree = spanning_tree(topology.graph)
-        self._clips = config.gossip.weighting == "clips"
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps and relay at Step(round, 0); ``state.edges[i, j]["came"]`` is [m_ij, c_ij], (D + 1,)."""
-        at, trained, tree = Step(round, 0), local.train(state, round), self._tree
-        assert tree is not None, "check binds the tree"
+        at, trained, tree = Step(round, 0), local.train(state, round), self.tree
         own: dict[int, Tensor] = {}
         messages: dict[Edge, Tensor | bytes] = {}
         for b, i in enumerate(mixer.peers):
-            p = float(local.clips[b]) if self._clips else 1.0
+            p = float(local.clips[b]) if self.weighs_clips else 1.0
             own[i] = torch.cat([p * trained[b], trained.new_tensor([p])])
             for j in mixer.receivers(i, at):
                 # Also a link that relays nothing keeps its ends in step.
@@ -100,15 +101,10 @@ class Relay(Algorithm):
         state.rows["x"] = sums[:, :-1] / sums[:, -1:]
         return state
 
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """Drop what came over the edge."""
-        state.edges.pop(edge, None)
-
     def _sum(self, state: State, own: Tensor, i: int, but: int | None = None) -> Tensor:
         """Return ``own`` and what came from all neighbours in the tree but one, in ascending order."""
-        assert self._tree is not None
         total = own.clone()
-        for k in sorted(self._tree[i]):
+        for k in sorted(self.tree[i]):
             if k != but and (i, k) in state.edges:
                 total += state.edges[i, k]["came"]
         return total

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.mixer import Mixer
@@ -16,7 +17,8 @@ from p2pser.gossip.server import Server, mean
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("scaffold")
+@dataclass(frozen=True, kw_only=True)
 class Scaffold(Server):
     """Stochastic controlled averaging (SCAFFOLD), with its second option for the control variates.
 
@@ -42,14 +44,14 @@ class Scaffold(Server):
     lr: float = 1.0
     """the server's learning rate (the paper's global step size), above 0"""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """As ``Server.check``; raises ConfigError for momentum, another local optimiser, or a learning rate <= 0."""
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """As ``Server.validate``; raises ConfigError for momentum, another local optimiser, or a learning rate <= 0."""
         if config.training.optimizer != "sgd" or config.training.momentum:
             raise ConfigError("scaffold needs local steps of plain SGD, from which it reads the mean gradient: set "
                               "training.optimizer=sgd and training.momentum=0 (and a larger training.lr for it)")
         if not self.lr > 0:
             raise ConfigError(f"gossip.parameters.lr = {self.lr} must be above 0")
-        return super().check(config, topology)
+        return super().validate(config, topology)
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add ``c`` and ``c_own`` (B, D), and at the hub each client's last c_i and count (0: not heard yet)."""
@@ -57,9 +59,9 @@ class Scaffold(Server):
         x = state.rows["x"]
         for name in ("c", "c_own"):
             state.rows.setdefault(name, torch.zeros_like(x))
-        if self._hub in mixer.peers:
-            for i in self._clients:
-                state.edges.setdefault((self._hub, i), {"c": torch.zeros_like(x[0]), "count": x.new_zeros(1)})
+        if self.hub in mixer.peers:
+            for i in self.clients:
+                state.edges.setdefault((self.hub, i), {"c": torch.zeros_like(x[0]), "count": x.new_zeros(1)})
 
     def train(self, state: State, local: Local, round: int, active: Sequence[int]) -> Tensor:
         """Return the rows [z_i, c_i] (B, 2 D)."""
@@ -72,14 +74,14 @@ class Scaffold(Server):
 
     def merge(self, state: State, b: int, rows: Mapping[int, Tensor], counts: Mapping[int, float]) -> None:
         """Move the hub's row and the mean control variate, at place ``b``."""
-        x, known = state.rows["x"][b], {i: dict(state.edges[self._hub, i]) for i in self._clients}
+        x, known = state.rows["x"][b], {i: dict(state.edges[self.hub, i]) for i in self.clients}
         x.add_(mean({i: row.chunk(2)[0] for i, row in rows.items()}, counts) - x, alpha=self.lr)
         for i, count in counts.items():
             known[i]["count"] = x.new_tensor([count])
         for i, row in rows.items():
             known[i]["c"] = row.chunk(2)[1].clone()
         # Replaced, not changed: the snapshot of the round's start shares the edges.
-        state.edges = state.edges | {(self._hub, i): one for i, one in known.items()}
+        state.edges = state.edges | {(self.hub, i): one for i, one in known.items()}
         state.rows["c"] = state.rows["c"].clone()
         state.rows["c"][b] = mean({i: one["c"] for i, one in known.items()},
                                   {i: float(one["count"]) for i, one in known.items()})

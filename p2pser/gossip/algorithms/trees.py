@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import networkx as nx
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -21,7 +23,8 @@ from p2pser.topology.spec import Topology
 from p2pser.topology.summary import diameter
 
 
-@dataclass
+@ALGORITHMS.register("trees")
+@dataclass(frozen=True, kw_only=True)
 class Trees(Algorithm):
     """Boosting between peers: a grow-only set of tree sets, by (round, peer), that floods along the graph.
 
@@ -50,8 +53,18 @@ class Trees(Algorithm):
     consensus: ClassVar[bool] = False
     boosts: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Bind the run. Raises ConfigError for exchanges below 0, schedules without any, one-way links and
+    @cached_property
+    def slots(self) -> int:
+        """``exchanges``, or the graph's diameter."""
+        return self.exchanges or max(1, diameter(self.context.topology.graph))
+
+    @property
+    def places(self) -> int:
+        """How many tree sets a run can have: one a round and peer."""
+        return self.context.config.training.rounds * self.context.topology.size
+
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """Raises ConfigError for exchanges below 0, schedules without any, one-way links and
         weighting by clips.
         """
         if self.exchanges < 0:
@@ -64,13 +77,11 @@ class Trees(Algorithm):
                               "changes: set gossip.parameters.exchanges, or take a static graph")
         if config.gossip.weighting != "uniform":
             raise ConfigError("trees counts every peer's trees the same: set gossip.weighting=uniform")
-        self.slots = self.exchanges or max(1, diameter(topology.graph))
-        self._held, self._depth = config.training.rounds * topology.size, config.model.trees_depth
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add ``held`` (B, rounds * N) uint8: which places, round * N + peer, are filled."""
-        state.rows.setdefault("held", torch.zeros(len(mixer.peers), self._held, dtype=torch.uint8))
+        state.rows.setdefault("held", torch.zeros(len(mixer.peers), self.places, dtype=torch.uint8))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Grow the tree sets of ``round``, and spread them at Step(round, 0) to Step(round, d - 1)."""
@@ -83,7 +94,7 @@ class Trees(Algorithm):
             messages: dict[Edge, Tensor | bytes] = {}
             for i, forest in forests.items():
                 for j in mixer.receivers(i, at):
-                    edge = state.edges.get((i, j)) or dict.fromkeys(("known", "sent"), torch.zeros(self._held).bool())
+                    edge = state.edges.get((i, j)) or dict.fromkeys(("known", "sent"), torch.zeros(self.places).bool())
                     # Of what was sent a moment ago no word can be back yet.
                     new = forest.held.astype(bool) & ~(edge["known"] | edge["sent"]).numpy()
                     state.edges[i, j] = {**edge, "sent": torch.from_numpy(new)}
@@ -97,9 +108,9 @@ class Trees(Algorithm):
 
     def mean(self, rows: Tensor, share: Tensor) -> Tensor:
         """Return the union of the tree sets in rows (B, D)."""
-        sets = rows.view(len(rows), self._held, -1)
+        sets = rows.view(len(rows), self.places, -1)
         first = (sets != 0).any(2).int().argmax(0)
-        return sets[first, torch.arange(self._held)].reshape(-1)
+        return sets[first, torch.arange(self.places)].reshape(-1)
 
     def finish(self, state: State, mixer: Mixer, round: int, graph: nx.Graph, dead: tuple[int, ...] = ()) -> Consensus:
         """Give all who are left what anybody of them holds."""
@@ -107,10 +118,7 @@ class Trees(Algorithm):
         exchanges, equal = reconcile(mixer, round, self._forests(state, mixer), graph, dead)
         return Consensus(state.rows["x"], 0.0 if equal else math.nan, exchanges, dead, equal)
 
-    def on_edge_reset(self, state: State, edge: Edge) -> None:
-        """Forget what the other end held: it says so itself in its next message."""
-        state.edges.pop(edge, None)
-
     def _forests(self, state: State, mixer: Mixer) -> dict[int, Forest]:
         """Views of the hosted peers' rows."""
-        return {i: Forest.of(state.rows["held"][b], state.rows["x"][b], self._depth) for b, i in enumerate(mixer.peers)}
+        depth = self.context.config.model.trees_depth
+        return {i: Forest.of(state.rows["held"][b], state.rows["x"][b], depth) for b, i in enumerate(mixer.peers)}

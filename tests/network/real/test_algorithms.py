@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.features.federation import federate
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import Asynchronous
-from p2pser.gossip.registry import ALGORITHMS, algorithm
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
 from p2pser.topology.spec import Topology, load, parse
@@ -111,7 +110,7 @@ def case(request: pytest.FixtureRequest, make_real: Any, tmp_path_factory: pytes
 
 
 def test_every_algorithm_is_here() -> None:
-    synchronous = {name for name, kind in ALGORITHMS.items() if not issubclass(kind, Asynchronous)}
+    synchronous = {name for name, kind in ALGORITHMS.items() if not kind.asynchronous}
     assert {of(name) for name in CASES} == {of(name) for name in KILLED} == synchronous
 
 
@@ -119,7 +118,7 @@ def test_every_algorithm_is_here() -> None:
 def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
     config, story = case.whole
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
-    method = algorithm(config.gossip.algorithm, config.gossip.parameters)
+    method = ALGORITHMS[config.gossip.algorithm]
     federation = federate(config, PEERS, hub=case.topology.hub, workers=1)
     exact = simulate(config, case.topology, federation, exact=True)
     for one in story.summaries.values():

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("stale-gossip")
+@dataclass(frozen=True, kw_only=True)
 class StaleGossip(Asynchronous):
     """Asynchronous push-sum whose arrivals are weighted by their staleness.
 
@@ -37,7 +38,6 @@ class StaleGossip(Asynchronous):
     hinge weight).
     """
 
-    name: ClassVar[str] = "stale-gossip"
     decay: float = 0.5
     """how fast the weight falls with staleness beyond ``fresh``, 0 or more (0: all is taken at once)"""
     fresh: int = 4
@@ -45,11 +45,11 @@ class StaleGossip(Asynchronous):
     bound: int = 16
     """rounds of staleness beyond which nothing is taken"""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse negative parameters and what no asynchronous algorithm can do."""
         if not 0 <= self.decay < float("inf") or self.fresh < 0:
             raise ConfigError(f"gossip.parameters: decay = {self.decay:g}, fresh = {self.fresh}: both are 0 or more")
-        return super().check(config, topology)
+        return super().validate(config, topology)
 
     def enter(self, state: State, place: Place, clock: int) -> None:
         """Make mass of the models, each of weight 1; close the edges of an earlier life."""

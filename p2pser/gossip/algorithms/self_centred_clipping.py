@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.robust import Heard, Robust
 from p2pser.topology.spec import Topology
 from p2pser.topology.spectral import slem
 
 
-@dataclass
+@ALGORITHMS.register("self-centred-clipping")
+@dataclass(frozen=True, kw_only=True)
 class SelfCentredClipping(Robust):
     """Self-centred clipping (ClippedGossip): plain averaging whose flows are cut to a radius::
 
@@ -47,14 +48,13 @@ class SelfCentredClipping(Robust):
     radius: float | None = None
     """tau, the same for all peers and rounds, above 0; none: adaptive"""
 
-    name: ClassVar[str] = "self-centred-clipping"
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
-        """As ``Robust.check``; raises ConfigError for a radius that is not above 0, warns beyond the bound."""
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
+        """As ``Robust.validate``; raises ConfigError for a radius that is not above 0, warns beyond the bound."""
         if self.radius is not None and not 0 < self.radius < math.inf:
             raise ConfigError(f"gossip.parameters.radius = {self.radius} must be above 0 and finite: a radius of 0 "
                               "lets nothing through; leave it out for an adaptive one")
-        super().check(config, topology)
+        super().validate(config, topology)
         W = topology.matrix()
         delta = max(sum(sorted((W[i, j] for j in topology.neighbours(i)), reverse=True)[: self.hostile])
                     for i in range(topology.size))

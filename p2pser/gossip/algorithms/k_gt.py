@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -17,7 +18,8 @@ from p2pser.gossip.stacked import mix_together, part_of
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("k-gt")
+@dataclass(frozen=True, kw_only=True)
 class KGT(Algorithm):
     """K-GT: local steps that are corrected by tracked gradients (SCAFFOLD in gossip form), [x; z] as one wide row.
 
@@ -54,10 +56,10 @@ class KGT(Algorithm):
             raise ConfigError(f"gossip.parameters.communication_rate = {self.communication_rate:g} must be above 0: "
                               "1 goes as far as the local steps")
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not conserve the sum, local momentum and AdamW."""
-        requirements.doubly_stochastic("k-gt", topology)
-        requirements.plain_sgd("k-gt", config)
+        requirements.doubly_stochastic(self.name, topology)
+        requirements.plain_sgd(self.name, config)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

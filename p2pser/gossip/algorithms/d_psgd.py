@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
@@ -13,7 +14,8 @@ from p2pser.gossip.mixer import Mixer, Step
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("d-psgd")
+@dataclass(frozen=True, kw_only=True)
 class DPSGD(Algorithm):
     """Decentralised parallel SGD (D-PSGD), adapt then combine.
 
@@ -39,11 +41,11 @@ class DPSGD(Algorithm):
     parts: ClassVar[bool] = True
     joins: ClassVar[bool] = True
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse several local steps, momentum, AdamW, and matrices that do not average."""
-        requirements.one_local_step("d-psgd", config, "dfedavg")
-        requirements.plain_sgd("d-psgd", config)
-        requirements.averaging("d-psgd", topology)
+        requirements.one_local_step(self.name, config, "dfedavg")
+        requirements.plain_sgd(self.name, config)
+        requirements.averaging(self.name, topology)
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
 from p2pser.topology.spec import Topology
 
 
-@dataclass
+@ALGORITHMS.register("ad-psgd")
+@dataclass(frozen=True, kw_only=True)
 class ADPSGD(Asynchronous):
     """Asynchronous decentralised parallel SGD (AD-PSGD), in flow form.
 
@@ -39,18 +40,17 @@ class ADPSGD(Asynchronous):
     ICML 2018 (there with a lock on the pair, on bipartite graphs).
     """
 
-    name: ClassVar[str] = "ad-psgd"
     weight: float = 0.5
     """w, in (0, 1/2]"""
     bound: int = 8
     """most rounds of the initiator between request and reply"""
 
-    def check(self, config: Config, topology: Topology) -> Iterable[str]:
+    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse weights outside (0, 1/2] and what no asynchronous algorithm can do."""
         if not 0 < self.weight <= 0.5:
             raise ConfigError(f"gossip.parameters.weight = {self.weight:g}: each end of an exchange takes more than 0 "
                               "and at most 0.5 of the other's row")
-        return super().check(config, topology)
+        return super().validate(config, topology)
 
     def enter(self, state: State, place: Place, clock: int) -> None:
         """Forget answers to exchanges that have never been: those of numbers above ``clock``."""

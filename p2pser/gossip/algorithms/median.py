@@ -1,0 +1,35 @@
+"""Coordinate-wise median of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from p2pser.base.registries import ALGORITHMS
+from p2pser.gossip.robust import Heard, Robust, ordered
+
+
+@ALGORITHMS.register("median")
+@dataclass(frozen=True, kw_only=True)
+class Median(Robust):
+    """Coordinate-wise median of a peer's own row and its neighbours'::
+
+        x_i <- median(z_i, z_j of the neighbours j)             (of an even number the middle between the two)
+
+    Each coordinate stays within those of the honest rows as long as fewer than half of the rows are hostile: 2 b + 1
+    rows or more. With fewer (neighbours died) a peer keeps its own row. It is no average, so the rows agree slowly or
+    not at all: on a ring much of their spread stays. See ``Robust`` for what is assumed and what is not robust.
+
+    Reference: D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
+    Statistical Rates", ICML 2018 (at a server, of gradients).
+    """
+
+    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+        """Return the median of all rows, or ``own`` where half of them may be hostile."""
+        count = len(heard) + 1
+        if count < 2 * hostile + 1:
+            return own.clone()
+        rows = ordered([own, *(one.row for one in heard)])
+        return rows[(count - 1) // 2] / 2 + rows[count // 2] / 2
