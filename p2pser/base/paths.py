@@ -1,18 +1,34 @@
-"""Where p2pser keeps what it can make again: features and the synthetic corpus."""
+"""Folders of the user's: the cache, which can be made again, and the configuration.
+
+``$XDG_CACHE_HOME`` and ``$XDG_CONFIG_HOME`` count on every system; without them the system's own places are taken
+(on Linux ``~/.cache/p2pser`` and ``~/.config/p2pser``). No function here creates a folder.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+APPLICATION = "p2pser"
+
 
 def cache_folder() -> Path:
-    """Return the cache folder: ``$P2PSER_CACHE``, else ``$XDG_CACHE_HOME/p2pser``, else ``~/.cache/p2pser``.
+    """Return the folder of features, filters and the synthetic corpus; ``$P2PSER_CACHE`` replaces it."""
+    chosen = os.environ.get("P2PSER_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
 
-    The folder is not created here.
-    """
-    own = os.environ.get("P2PSER_CACHE")
-    if own:
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "p2pser"
+    return _xdg("XDG_CACHE_HOME") or platformdirs.user_cache_path(APPLICATION, appauthor=False)
+
+
+def config_folder() -> Path:
+    """Return the folder of the user's secret."""
+    import platformdirs
+
+    return _xdg("XDG_CONFIG_HOME") or platformdirs.user_config_path(APPLICATION, appauthor=False)
+
+
+def _xdg(variable: str) -> Path | None:
+    base = os.environ.get(variable)
+    return Path(base).expanduser() / APPLICATION if base else None

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
-Advance = Callable[[int, str], None]
-"""Called with the amount done so far and the text beside the bar."""
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Bar:
+    """Moves a progress bar; any thread may call it. ``progress`` makes one."""
+
+    def __init__(self, shown: Progress | None, what: str, total: int | None) -> None:
+        self._shown, self._what = shown, what
+        self._task = None if shown is None else shown.add_task(what, total=total)
+
+    def __call__(self, done: int, text: str = "") -> None:
+        """Show the amount done so far, and ``text`` beside the bar."""
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, completed=done, description=text or self._what)
+
+    def advance(self, amount: int = 1, text: str = "") -> None:
+        """Add to the amount done so far, and show ``text`` beside the bar."""
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, advance=amount, description=text or self._what)
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, wanted: bool = True, transient: bool = False) -> Iterator[Advance]:
-    """Show a bar for ``total`` units of work and yield the function that moves it.
+def progress(what: str, total: int | None, *, wanted: bool = True, transient: bool = False,
+             unit: Literal["", "bytes"] = "") -> Iterator[Bar]:
+    """Show a bar while the block runs; nothing where standard error is neither a terminal nor a notebook.
 
     Parameters
     ----------
-    what : the text beside the bar until the first call.
-    total : the amount of work.
+    what : the text beside the bar.
+    total : the amount of work; None where it is not known.
     wanted : whether to show anything at all.
     transient : whether the bar disappears when the work is done.
+    unit : ``"bytes"`` shows sizes and the rate, ``""`` plain numbers.
     """
     if not wanted:
-        yield lambda done, text: None
+        yield Bar(None, what, total)
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=transient) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, text: bar.update(task, completed=done, description=text or what)
+    console = Console(stderr=True)
+    amount = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if unit == "bytes" else (rich.MofNCompleteColumn(),)
+    with rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), *amount, rich.TimeRemainingColumn(),
+                       console=console, transient=transient,
+                       disable=not (console.is_terminal or console.is_jupyter)) as shown:
+        yield Bar(shown, what, total)

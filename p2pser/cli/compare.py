@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -68,18 +69,12 @@ def _names(text: str) -> list[str]:
 
 def _run(chosen: Any, workers: int | None) -> Any:
     """Run the jobs under a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from p2pser.experiments import compare as experiment
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=len(chosen.tuning_jobs()) + len(chosen.jobs()))
-
+    with progress("runs", len(chosen.tuning_jobs()) + len(chosen.jobs())) as bar:
         def done(job: Any, found: bool) -> None:
             inner = "" if job.inner is None else f", inner fold {job.inner[0]}, {job.value}"
             name = job.scheme or job.kind
-            bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}{inner}")
+            bar.advance(text=f"{name}, fold {job.fold}, seed {job.seed}{inner}")
 
         return experiment.run(chosen, workers=workers, done=done)

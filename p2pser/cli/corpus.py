@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.corpora.adapters import ADAPTERS, NAMES, load
@@ -158,7 +159,7 @@ def fetch(
         total = sum(known) if known and len(known) == len(items) else None
         _accept(base, f", {total / 1e6:.0f} MB" if total else "", yes)
         note(f"fetching {len(items)} file{'s' if len(items) > 1 else ''} into {folder}")
-        with _Bar(total) as bar:
+        with progress("", total, unit="bytes") as bar:
             files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
         fetched["files"] = [vars(file) for file in files]
         for file in files[:_SHOWN] if not as_json else ():
@@ -199,29 +200,6 @@ def make(out: Path, seed: int, as_json: bool) -> None:
         print_json({"out": str(out), "clips": len(clips), "manifest": str(out / "manifest.csv")})
     else:
         click.echo(f"{len(clips)} clips and manifest.csv in {out}")
-
-
-class _Bar:
-    """A bar of the bytes that have come, on a terminal's standard error; nothing elsewhere."""
-
-    def __init__(self, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-        console = Console(stderr=True)
-        self._progress = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-                                  console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, count: int) -> None:
-        self._progress.advance(self._task, count)
 
 
 def _accept(base: str, size: str, yes: bool) -> None:

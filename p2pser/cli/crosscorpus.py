@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -59,17 +60,11 @@ def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool,
 
 def _run(matrix: Any, workers: int | None) -> Any:
     """Run the jobs under a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from p2pser.experiments import crosscorpus as experiment
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=matrix.jobs)
-
+    with progress("runs", matrix.jobs) as bar:
         def done(name: str, job: Any, found: bool) -> None:
-            bar.update(task, advance=1, description=f"{name}, fold {job.fold}, seed {job.seed}")
+            bar.advance(text=f"{name}, fold {job.fold}, seed {job.seed}")
 
         return experiment.run(matrix, workers=workers, done=done)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -97,17 +98,11 @@ def _names(parts: Sequence[str]) -> list[str]:
 
 def _run(chosen: Any, workers: int | None) -> Any:
     """Run the jobs under a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from p2pser.experiments import crossval as experiment
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=chosen.jobs)
-
+    with progress("runs", chosen.jobs) as bar:
         def done(model: str, job: Any, found: bool) -> None:
             inner = "" if job.inner is None else f", inner fold {job.inner[0]} {job.value}".rstrip()
-            bar.update(task, advance=1, description=f"{model}, {job.kind}, fold {job.fold}, seed {job.seed}{inner}")
+            bar.advance(text=f"{model}, {job.kind}, fold {job.fold}, seed {job.seed}{inner}")
 
         return experiment.run(chosen, workers=workers, done=done)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -109,14 +110,11 @@ def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, 
 
 
 def _shown(paths: list[Path]) -> Iterator[Path]:
-    """Yield the paths under a bar on standard error, where there are several."""
-    if len(paths) < 3:
-        yield from paths
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(paths, "recordings", console=Console(stderr=True), transient=True)
+    """Yield the paths, with a progress bar where there are several."""
+    with progress("recordings", len(paths), wanted=len(paths) > 2, transient=True) as bar:
+        for path in paths:
+            yield path
+            bar.advance()
 
 
 def _said(answer: Answer | None, top_k: int | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
 
 
@@ -114,20 +115,14 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
 
 def _train(engine: Any, config: Any, topology: Any, federation: Any, **how: Any) -> Any:
     """Run under a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from p2pser.evaluation.outputs import in_short
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("round", total=config.training.rounds)
-
+    with progress("round", config.training.rounds) as bar:
         def observe(round: Any) -> None:
             uar = round.uar["consensus"]
             ccc = in_short(round.ccc["consensus"]) if round.ccc else None
             said = ("" if uar is None else f"  UAR {uar:.3f}") + ("" if ccc is None else f"  CCC {ccc:.3f}")
-            bar.update(task, completed=round.round, description=f"round  loss {round.loss:.3f}{said}")
+            bar(round.round, f"round  loss {round.loss:.3f}{said}")
 
         return engine.simulate(config, topology, federation, card=True, observe=observe, **how)
 
@@ -136,15 +131,10 @@ def _temperature(config: Any, topology: Any, federation: Any, folds: int | None)
     """Fit the temperature on inner folds, under a progress bar; None where that was not asked for."""
     if folds is None:
         return None
-    from rich.console import Console
-    from rich.progress import Progress
-
     from p2pser.experiments import tuning
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("calibration", total=folds)
-        return tuning.temperature(config, topology, federation, folds,
-                                  lambda number: bar.update(task, completed=number))
+    with progress("calibration", folds) as bar:
+        return tuning.temperature(config, topology, federation, folds, bar)
 
 
 def _baselines(config: Any, federation: Any, wanted: bool) -> dict[str, Any]:

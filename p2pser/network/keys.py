@@ -19,6 +19,7 @@ from zmq.utils import z85
 
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
+from p2pser.base.paths import config_folder
 
 SECRET_BYTES = 32
 """Size of the user's secret, and of a raw key."""
@@ -60,9 +61,8 @@ def derive(secret: bytes, run: str, peer: int) -> KeyPair:
 
 
 def default_secret_path() -> Path:
-    """Return where the user's secret lies unless the settings say otherwise: ``~/.config/p2pser/secret``."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "p2pser" / "secret"
+    """Return where the user's secret lies unless the settings name another file: ``~/.config/p2pser/secret``."""
+    return config_folder() / "secret"
 
 
 def load_or_make_secret(path: Path | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from types import ModuleType
@@ -96,8 +97,16 @@ def test_a_listed_command_comes_from_the_module_of_its_name(monkeypatch: Patch) 
     assert cli.get_command(click.Context(cli), "no-such") is None
 
 
-def test_the_console_script_answers_help() -> None:
-    command = [sys.executable, "-m", "p2pser.cli.main", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "p2pser", "--help"], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Usage:" in done.stdout
+    assert "Usage: python -m p2pser" in done.stdout
+
+
+def test_help_imports_no_heavy_library() -> None:
+    program = ("import sys; from p2pser.cli.main import main; sys.argv = ['p2pser', '--help']\n"
+               "try:\n    main()\nexcept SystemExit:\n    print(sorted(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    modules = set(ast.literal_eval(done.stdout.splitlines()[-1]))
+    assert "click" in modules
+    assert not modules & {"torch", "numpy", "scipy", "librosa", "pydantic", "zmq", "networkx", "rich", "yaml"}
