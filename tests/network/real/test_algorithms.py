@@ -14,6 +14,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.features.federation import federate
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.registry import create
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
 from p2pser.topology.spec import Topology, load, parse
@@ -118,7 +119,7 @@ def test_every_algorithm_is_here() -> None:
 def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
     config, story = case.whole
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
-    method = ALGORITHMS[config.gossip.algorithm]
+    method = create(config.gossip.algorithm, config.gossip.parameters, config, case.topology)
     federation = federate(config, PEERS, hub=case.topology.hub, workers=1)
     exact = simulate(config, case.topology, federation, exact=True)
     for one in story.summaries.values():
