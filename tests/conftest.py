@@ -1,4 +1,4 @@
-"""What all tests share: where the real corpora lie, caches of their own, and that nothing is left behind."""
+"""What all tests share: the place of the real corpora, folders of their own, and the guard against leaks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples in every run, however slow the machine: a test must not need luck.
 settings.register_profile("p2pser", derandomize=True, deadline=None)
 settings.load_profile("p2pser")
-# The floors' data: beside the checkout, or where the variable says.
+# The real corpora: beside the checkout, or in the folder that the variable names.
 SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
-LEFT_BEHIND_WAIT = 3.0
-"""How long what a test started may take to end after the test [s]."""
+LEFT_BEHIND_WAIT = 15.0
+"""How long what a test started may take to end after the test, on a busy machine [s]."""
 
 NO_LEAKS = ("/dev/", "/proc/", "/sys/", sys.prefix, sys.base_prefix)
-"""Where files may stay open: devices, and what libraries read of their own (matplotlib keeps fonts open)."""
+"""Folders whose files may stay open: devices, and the libraries' own files (matplotlib keeps fonts open)."""
 
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
@@ -41,7 +41,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches and secrets of the session's own, for child processes too: nothing is written to the user's.
+    """Give the session and its child processes folders of their own: nothing is written to the user's.
 
     The feature cache and the synthetic corpus are made once a session; P2PSER_CACHE, when it is set, keeps
     them from one session to the next.
@@ -55,15 +55,38 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def descendants() -> Iterator[int]:
+    """Yield the ids of the processes that this one started, and of those that they started.
+
+    Linux lists each thread's children; where it does not, psutil has to read every process of the machine, so it is
+    asked only if there are children at all.
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        yield from (child.pid for child in psutil.Process().children(recursive=True))
+        return
+    parents = [os.getpid()]
+    while parents:
+        children: list[int] = []
+        for path in Path(f"/proc/{parents.pop()}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # the thread has ended meanwhile
+                children += map(int, path.read_text().split())
+        yield from children
+        parents += children
+
+
 def child_processes() -> dict[object, str]:
     """Living descendants of this process, without its direct children that serve multiprocessing."""
-    own = psutil.Process()
     found: dict[object, str] = {}
-    for child in own.children(recursive=True):
+    for pid in descendants():
         with contextlib.suppress(psutil.NoSuchProcess):
+            child = psutil.Process(pid)
             command = " ".join(child.cmdline())
             servant = "multiprocessing.forkserver" in command or "resource_tracker" in command
-            if child.status() != psutil.STATUS_ZOMBIE and not (servant and child.ppid() == own.pid):
+            if child.status() != psutil.STATUS_ZOMBIE and not (servant and child.ppid() == os.getpid()):
                 found[(child.pid, child.create_time())] = f"child process {child.pid}: {command[:200]}"
     return found
 
@@ -97,16 +120,16 @@ def _address(descriptor: int) -> str:
 
 
 def _left(before: dict[object, str], look: Callable[[], dict[object, str]]) -> list[str]:
-    """Return what ``look`` finds beyond ``before``, once what is on its way out has had its time to go."""
+    """Return what ``look`` finds beyond ``before`` and does not go within LEFT_BEHIND_WAIT."""
     pause = threading.Event()
     for tenth in range(int(LEFT_BEHIND_WAIT * 10) + 1):
-        new = [what for key, what in look().items() if key not in before]
-        if not new:
+        left = [description for key, description in look().items() if key not in before]
+        if not left:
             return []
         if tenth in (0, 10):
             gc.collect()
         pause.wait(0.1 if tenth else 0.01)
-    return new
+    return left
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +138,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     looks = (child_processes, threads, open_files)
     before = [look() for look in looks]
     yield
-    left = [what for seen, look in zip(before, looks) for what in _left(seen, look)]
+    left = [description for seen, look in zip(before, looks) for description in _left(seen, look)]
     if left:
         pytest.fail(f"{request.node.name} left behind: {'; '.join(left)}", pytrace=False)
 

@@ -115,6 +115,10 @@ forever = threading.Event()
 def test_child():
     kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
 
+def test_grandchild():
+    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']).wait()"
+    kept.append(subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE))
+
 def test_thread():
     threading.Thread(target=forever.wait, args=(60,), daemon=True, name="forgotten").start()
 
@@ -151,7 +155,7 @@ def test_the_guard_notices_what_is_left_behind(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     for what in ("child process", "thread 'forgotten'", "socket", "file"):
         assert done.stdout.count(f"left behind: {what}") >= 1, done.stdout
-    assert "4 passed, 4 errors" in done.stdout
+    assert "5 passed, 5 errors" in done.stdout
 
 
 def test_the_guard_lets_a_tidy_test_pass(tmp_path: Path) -> None:
