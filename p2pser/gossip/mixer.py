@@ -11,7 +11,7 @@ row can be settled later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -37,15 +37,14 @@ Edge: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Edges:
-    """The directed edges into hosted peers at one step, ascending by (dst, src), with their weights.
+    """The directed edges into hosted peers at one step, ascending by (dst, src).
 
-    ``weight[e]`` is W_ij for dst i and src j; ``self_weight[b]`` is W_ii of the hosted row b. float64.
+    ``weight[e]`` is W_ij for dst i and src j, float64.
     """
 
     src: Tensor
     dst: Tensor
     weight: Tensor
-    self_weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,32 @@ class Inbox:
     src: Tensor
     dst: Tensor
     weight: Tensor
-    self_weight: Tensor
     values: Sequence[Tensor | bytes]
     missing: tuple[Edge, ...] = ()
     late: tuple[Late, ...] = ()
+
+
+def edges_into(weights: Mapping[Edge, float]) -> Edges:
+    """Return the edges of ``weights``, {(dst, src): W_ij}, whose keys ascend."""
+    return Edges(torch.tensor([src for _, src in weights], dtype=torch.int64),
+                 torch.tensor([dst for dst, _ in weights], dtype=torch.int64),
+                 torch.tensor(list(weights.values()), dtype=torch.float64))
+
+
+def inbox_of(edges: Edges, values: Mapping[Edge, Tensor | bytes], late: tuple[Late, ...] = ()) -> Inbox:
+    """Return what came over ``edges``: ``values`` by (dst, src); an edge without a value is missing."""
+    pairs = list(zip(edges.dst.tolist(), edges.src.tolist()))
+    there = [e for e, pair in enumerate(pairs) if pair in values]
+    came = [values[pairs[e]] for e in there]
+    if len(there) == len(pairs):
+        return Inbox(edges.src, edges.dst, edges.weight, came, (), late)
+    missing = tuple(pair for pair in pairs if pair not in values)
+    return Inbox(edges.src[there], edges.dst[there], edges.weight[there], came, missing, late)
+
+
+def in_order(late: Iterable[Late]) -> tuple[Late, ...]:
+    """Return late rows in the order in which every mixer settles them: by step, then by edge."""
+    return tuple(sorted(late, key=lambda flow: (flow.step, flow.edge)))
 
 
 class Mixer(Protocol):

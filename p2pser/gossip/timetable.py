@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.topology.spec import Topology
 
@@ -34,3 +35,8 @@ class Timetable:
         if getattr(topology, "schedule", None) is None:
             return None if topology.weights == "metropolis" else 0
         return at.round * self.slots + at.slot
+
+    def require_average(self, at: Step) -> None:
+        """Raise LocalProtocolError where the rows of W do not sum to 1: mixed rows would grow or shrink."""
+        if self.topology.stochastic == "column" and self.exchange(at) is not None:
+            raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")

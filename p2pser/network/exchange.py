@@ -6,7 +6,7 @@ Deadlines on arrivals alone would cascade along the graph and make results depen
 
 **The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it
 holds the other's row; nobody waits for an acknowledgement. An end that left a flow out keeps its own row of that
-exchange and applies its half when the late row comes, within the edge's last ``MEMORY`` exchanges; headers carry
+exchange and applies its half when the late row comes, within the edge's last ``SETTLE_WINDOW`` exchanges; headers carry
 which of these the sender has not mixed, so that a row that a broken connection lost is sent again. The last header
 that names an exchange is its sender's last word on it: later it settles nothing, so that both ends know. What stays
 open after that is lost, and its size is reported as drift (of links that go both ways: else no end knows it).
@@ -27,11 +27,8 @@ from typing import TypeAlias
 from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Late, Step
-from p2pser.wire.messages import Phase, Progress
-
-MEMORY = 8
-"""Exchanges for which a flow that was left out can still be settled."""
+from p2pser.gossip.mixer import Late, Step, in_order
+from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 AHEAD = 2
 """Steps ahead of ours that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
@@ -216,7 +213,7 @@ class Exchange:
                        for j, status in statuses.items() if status is DeliveryStatus.DELIVERED)
         if self._own is not None:
             self._remember(step, dict(values))
-        late, self._late = tuple(self._late), []
+        late, self._late = in_order(self._late), []
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, values, missing, late)
 
@@ -290,8 +287,8 @@ class Exchange:
         if not unmixed and not any(sender in past.open_there for past in self._past.values()):
             return
         for step, past in self._past.items():
-            # A sender that has had MEMORY exchanges since has forgotten this one: its silence means nothing.
-            forgotten = self._since(step, told_at) >= MEMORY
+            # A sender that has had SETTLE_WINDOW exchanges since has forgotten this one: its silence means nothing.
+            forgotten = self._since(step, told_at) >= SETTLE_WINDOW
             if sender in past.receivers and not forgotten:
                 (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
 
@@ -302,7 +299,7 @@ class Exchange:
 
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         past = self._past.get(step)
-        if past is None or sender not in past.unmixed or isinstance(value, bytes) or self._since(step) >= MEMORY:
+        if past is None or sender not in past.unmixed or isinstance(value, bytes) or self._since(step) >= SETTLE_WINDOW:
             return
         value = self.fit(sender, past.own, value)
         past.unmixed.discard(sender)
@@ -324,6 +321,6 @@ class Exchange:
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past[step] = _Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
-        while len(self._past) > MEMORY:
+        while len(self._past) > SETTLE_WINDOW:
             self._forget(self._past.popitem(last=False)[1])
 

@@ -10,7 +10,7 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.network.flow import Receiver, Sender
 from p2pser.wire.assembly import Assembler
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Buffer, Header, Progress, payload_length, split
+from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Header, Progress, payload_length, split
 
 FRAME_OVERHEAD = 9 + 33
 """Bytes that ZMTP framing and CURVE add to a message of ours on the wire."""
@@ -20,9 +20,6 @@ KEPT_ROWS = 2
 
 BEAT = 0.25
 """Seconds in which a neighbour's progress within a phase is told once. Patience counts in seconds."""
-
-MOST_WAITING = 8
-"""Payloads that wait for one neighbour: older ones could not be settled any more (exchange.MEMORY)."""
 
 MOST_UNREAD = 12
 """Payloads of one neighbour that the training thread has not looked at; further ones are dropped."""
@@ -151,7 +148,7 @@ class Link:
     def queue(self, row: Outgoing) -> None:
         """Send a payload after those that wait; a neighbour that takes none loses the oldest."""
         self._rows.append(row)
-        while len(self._rows) > MOST_WAITING:
+        while len(self._rows) > SETTLE_WINDOW:
             self._rows.popleft()
 
     def next_frame(self) -> bytes | None:

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from queue import Empty
 
-import torch
 from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError, P2PSERError, RefusedError, RemoteProtocolError
-from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
-from p2pser.topology.mixing import self_weight, weight
+from p2pser.topology.mixing import weight
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec, codec
 from p2pser.wire.hello import Hello
@@ -81,7 +80,7 @@ class NetworkMixer:
 
     def edges(self, at: Step) -> Edges:
         """The edges from all sources; a dead one's weight goes home when it delivers nothing."""
-        return self._edges(at, self._weights(at))
+        return edges_into({(self.me, j): weight for j, weight in self._weights(at).items()})
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
         """To whom we send at a step, ascending, those that are out left out."""
@@ -134,17 +133,15 @@ class NetworkMixer:
             self.io.announce_progress(j for j in weights if j not in self.lost)
         for j, status in outcome.missing:
             self.left_out.append((at, j, status))
-        came = self._edges(at, {j: weights[j] for j, _ in outcome.values})
-        return Inbox(came.src, came.dst, came.weight, came.self_weight, [value for _, value in outcome.values],
-                     tuple((self.me, j) for j, _ in outcome.missing), outcome.late)
+        edges = edges_into({(self.me, j): weight for j, weight in weights.items()})
+        return inbox_of(edges, {(self.me, j): value for j, value in outcome.values}, outcome.late)
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Row i becomes sum_j W_ij x_j over those that delivered.
 
         Raises LocalProtocolError where the rows of W do not sum to 1, as the simulator does.
         """
-        if self._changes(at) and self.topology.stochastic == "column":
-            raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")
+        self._timetable.require_average(at)
         return mix_by_flows(self, rows, at, codec)
 
     # Around the verbs ---------------------------------------------------------------------------------------
@@ -262,17 +259,6 @@ class NetworkMixer:
             return {j: self._weight(j) for j in self.neighbours}
         W = self.topology.matrix(t)
         return {j: float(W[self.me, j]) for j in self.topology.sources(self.me, t)}
-
-    def _edges(self, at: Step, weights: dict[int, float]) -> Edges:
-        """Edges with what these weights leave at home."""
-        home = self_weight(list(weights.values()))
-        if self._changes(at) and self.topology.stochastic == "column":
-            t = self._timetable.exchange(at)
-            assert t is not None
-            home = float(self.topology.matrix(t)[self.me, self.me])
-        return Edges(torch.tensor(list(weights), dtype=torch.int64), torch.full((len(weights),), self.me),
-                     torch.tensor(list(weights.values()), dtype=torch.float64),
-                     torch.tensor([home], dtype=torch.float64))
 
     def _weight(self, j: int) -> float:
         degree = self.topology.graph.degree

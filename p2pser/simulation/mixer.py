@@ -16,16 +16,13 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Edges, Inbox, Late, Outbox, Step, mix_by_flows
+from p2pser.gossip.mixer import Edge, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
-
-SETTLED_WITHIN = 7
-"""A late row is settled if it comes at most this many exchanges after its own, as between processes; then it is lost.
-"""
+from p2pser.wire.messages import SETTLE_WINDOW
 
 DENSE_UP_TO = 64
 """Peers up to which W is kept as a dense matrix: for few peers that product is faster than a sparse one."""
@@ -67,10 +64,10 @@ class _Posted:
     rows: Tensor | None = field(default=None)
 
 
-class _Web:
-    """Who sends to whom in one exchange, and with what weight: all that follows from a W."""
+class ExchangeGraph:
+    """Which peers exchange rows in one exchange, and with what weight: all that follows from a W."""
 
-    def __init__(self, W: np.ndarray, convex: bool = True) -> None:
+    def __init__(self, W: np.ndarray) -> None:
         self.W = W
         self.size = len(W)
         linked = W != 0
@@ -80,25 +77,8 @@ class _Web:
         self.to = tuple(tuple(np.flatnonzero(linked[:, j]).tolist()) for j in range(self.size))
         """Whom each peer sends to."""
         self._sent: np.ndarray = linked.sum(0).astype(np.int64)
-        self.convex = convex
-        """Each row sums to 1: what does not come stays at home. Otherwise W_ii is what the sender keeps."""
-        self.edges = self.edges_of(self.pairs)
+        self.edges = edges_into({pair: float(W[pair]) for pair in self.pairs})
         self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
-
-    def edges_of(self, pairs: tuple[tuple[int, int], ...]) -> Edges:
-        """Edges with what these pairs' weights leave at home."""
-        dst = [i for i, _ in pairs]
-        src = [j for _, j in pairs]
-        weight = self.W[dst, src] if pairs else np.zeros(0)
-        home = np.ones(self.size) if self.convex else self.W.diagonal().copy()
-        if self.convex:
-            np.subtract.at(home, dst, weight)
-        return Edges(
-            torch.tensor(src, dtype=torch.int64),
-            torch.tensor(dst, dtype=torch.int64),
-            torch.from_numpy(weight.copy()),
-            torch.from_numpy(home),
-        )
 
     def matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
         """W without the edges of the dead: a dense Tensor for few peers, else a SciPy CSR matrix."""
@@ -156,8 +136,8 @@ class SimulatedMixer:
         self.dead: dict[int, Step] = dict(dead or {})
         self._timetable = Timetable(topology, slots, rounds)
         self._counts = None if own_weights else counts
-        self._static = _Web(metropolis(topology.graph, counts))
-        self._webs: OrderedDict[int, _Web] = OrderedDict()
+        self._static = ExchangeGraph(metropolis(topology.graph, counts))
+        self._graphs: OrderedDict[int, ExchangeGraph] = OrderedDict()
         self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
         """Payload bytes that each peer sent, headers not counted, (N,)."""
         self.messages_sent = np.zeros(topology.size, dtype=np.int64)
@@ -168,7 +148,7 @@ class SimulatedMixer:
         self._posted: dict[Step, _Posted] = {}
         self._way: list[_OnTheWay] = []
         self._exchange = 0
-        self._web(Step(0, 0))
+        self._graph(Step(0, 0))
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -182,12 +162,12 @@ class SimulatedMixer:
 
     def edges(self, at: Step) -> Edges:
         """All directed edges of the step."""
-        return self._web(at).edges
+        return self._graph(at).edges
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
         """To whom a peer sends at a step: nobody if it is dead itself."""
         dead = self.dead_at(at)
-        return () if peer in dead else tuple(j for j in self._web(at).to[peer] if j not in dead)
+        return () if peer in dead else tuple(j for j in self._graph(at).to[peer] if j not in dead)
 
     def dead_at(self, at: Step) -> frozenset[int]:
         """Return who is dead at a step."""
@@ -203,7 +183,7 @@ class SimulatedMixer:
             raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
         dead = self.dead_at(at)
         if out.rows is not None:
-            self._count_rows(out.rows, out.codec, self._web(at), dead)
+            self._count_rows(out.rows, out.codec, self._graph(at), dead)
             self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
             return
         assert out.edges is not None
@@ -223,27 +203,22 @@ class SimulatedMixer:
         if at not in self._posted:
             raise LocalProtocolError(f"{at} is collected before it was posted")
         posted, dead = self._posted.pop(at), self.dead_at(at)
-        web = self._web(at)
-        verdict = self._verdicts(at, web)
-        came: list[tuple[int, int]] = []
-        values: list[Tensor | bytes] = []
-        missing: list[tuple[int, int]] = []
-        for e, (dst, src) in enumerate(web.pairs):
+        graph = self._graph(at)
+        verdict = self._verdicts(at, graph)
+        values: dict[Edge, Tensor | bytes] = {}
+        for e, (dst, src) in enumerate(graph.pairs):
             value = self._value(posted, dst, src)
             if self.parts is not None and posted.rows is not None and isinstance(value, Tensor):
                 value = self.parts.fit(dst, src, posted.rows[dst], self.parts.cut(src, dst, value))
             if value is None or dst in dead:
-                missing.append((dst, src))
-            elif verdict is None or verdict[e] == 0:
-                came.append((dst, src))
-                values.append(value)
+                continue
+            if verdict is None or verdict[e] == 0:
+                values[dst, src] = value
             else:
-                missing.append((dst, src))
-                self._postpone(at, posted, (dst, src), value, web.W[dst, src], int(verdict[e]))
+                self._postpone(at, posted, (dst, src), value, graph.W[dst, src], int(verdict[e]))
         late = self._arrivals(dead)
         self._exchange += 1
-        chosen = web.edges if not missing else web.edges_of(tuple(came))
-        return Inbox(chosen.src, chosen.dst, chosen.weight, chosen.self_weight, values, tuple(missing), late)
+        return inbox_of(graph.edges, values, late)
 
     def close(self) -> None:
         """No late row is settled any more: what is still on its way is lost."""
@@ -255,49 +230,48 @@ class SimulatedMixer:
 
         Raises LocalProtocolError where the rows of W do not sum to 1: then only what is made for it may mix.
         """
-        web = self._web(at)
-        if not web.convex:
-            raise LocalProtocolError(f"the rows of W do not sum to 1 at {at}: parameters mixed so would grow or shrink")
+        self._timetable.require_average(at)
         if self.exact or codec is not DENSE or self.faults is not None or self.parts is not None:
             return mix_by_flows(self, rows, at, codec)
         dead = self.dead_at(at)
-        self._count(rows.shape[1] * rows.element_size(), web, dead)
+        graph = self._graph(at)
+        self._count(rows.shape[1] * rows.element_size(), graph, dead)
         self._exchange += 1
-        matrix = web.matrix(dead, rows.dtype)
+        matrix = graph.matrix(dead, rows.dtype)
         if isinstance(matrix, Tensor):
             return matrix @ rows
         product: np.ndarray = matrix @ rows.numpy()
         return torch.from_numpy(product)
 
-    def _web(self, at: Step) -> _Web:
+    def _graph(self, at: Step) -> ExchangeGraph:
         t = self._timetable.exchange(at)
         if t is None:
             return self._static
         schedule = self.topology.schedule
         if schedule is not None and schedule.period is not None:
             t %= schedule.period
-        if t not in self._webs:
-            self._webs[t] = _Web(self.topology.matrix(t, self._counts), self.topology.stochastic != "column")
-            if len(self._webs) > KEPT:
-                self._webs.popitem(last=False)
-        return self._webs[t]
+        if t not in self._graphs:
+            self._graphs[t] = ExchangeGraph(self.topology.matrix(t, self._counts))
+            if len(self._graphs) > KEPT:
+                self._graphs.popitem(last=False)
+        return self._graphs[t]
 
-    def _count(self, payload: int, web: _Web, dead: frozenset[int]) -> None:
-        sent = web.sent(dead)
+    def _count(self, payload: int, graph: ExchangeGraph, dead: frozenset[int]) -> None:
+        sent = graph.sent(dead)
         self.bytes_sent += payload * sent
         self.messages_sent += sent
 
-    def _count_rows(self, rows: Tensor, codec: Codec, web: _Web, dead: frozenset[int]) -> None:
+    def _count_rows(self, rows: Tensor, codec: Codec, graph: ExchangeGraph, dead: frozenset[int]) -> None:
         if self.parts is None:
-            self._count(len(codec.encode(rows[0])), web, dead)
+            self._count(len(codec.encode(rows[0])), graph, dead)
             return
-        for dst, src in web.pairs:
+        for dst, src in graph.pairs:
             if src not in dead:
                 positions = self.parts.positions(src, dst, rows.shape[1])
                 self.bytes_sent[src] += rows.element_size() * (rows.shape[1] if positions is None else len(positions))
                 self.messages_sent[src] += 1
 
-    def _verdicts(self, at: Step, web: _Web) -> np.ndarray | None:
+    def _verdicts(self, at: Step, graph: ExchangeGraph) -> np.ndarray | None:
         """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
         wrong.
         """
@@ -305,14 +279,14 @@ class SimulatedMixer:
         if faults is None or (faults.until is not None and self._exchange >= faults.until):
             return None
         draw = seeding.generator(faults.seed, f"faults.{at.slot}", round=at.round)
-        fate, by, twice = draw.random((3, len(web.pairs)))
-        verdict = np.zeros(len(web.pairs), dtype=np.int64)
+        fate, by, twice = draw.random((3, len(graph.pairs)))
+        verdict = np.zeros(len(graph.pairs), dtype=np.int64)
         verdict[fate < faults.loss + faults.delay] = 1
         verdict *= 1 + (by * faults.longest).astype(np.int64)
         verdict[fate < faults.loss] = -1
         # A copy is known by its (sender, step) and dropped, as the network drops it: it costs its bytes only.
         for e in np.flatnonzero(twice < faults.duplication):
-            src = web.pairs[e][1]
+            src = graph.pairs[e][1]
             self.messages_sent[src] += 1
         return verdict
 
@@ -334,7 +308,7 @@ class SimulatedMixer:
         settle = self.faults is not None and self.faults.settle
         if (
             by < 0
-            or by > SETTLED_WITHIN
+            or by >= SETTLE_WINDOW
             or posted.rows is None
             or not isinstance(value, Tensor)
             or not settle
@@ -351,4 +325,4 @@ class SimulatedMixer:
         owed = [way.late for way in due if way.late.edge[0] not in dead]
         self.lost += len(due) - len(owed)
         self.late += len(owed)
-        return tuple(sorted(owed, key=lambda late: (late.step, late.edge)))
+        return in_order(owed)

@@ -37,8 +37,9 @@ MAX_BODY = 262144
 """Most bytes of a body (HELLO, WELCOME, REFUSED)."""
 MAX_DEPTH = 6
 """Most levels of maps and lists in a body, the outermost included."""
-MAX_UNMIXED = 8
-"""Most exchanges named by ``Header.unmixed``."""
+SETTLE_WINDOW = 8
+"""Exchanges of an edge in which a late row can still be settled, its own included: ``Header.unmixed`` names at most so
+many."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -131,7 +132,7 @@ _FIELDS: tuple[tuple[str, type, int, int], ...] = (
     ("round", *_ROUND),
     ("slot", *_U32),
     ("epoch", *_U32),
-    ("unmixed", list, 0, 2 * MAX_UNMIXED),
+    ("unmixed", list, 0, 2 * SETTLE_WINDOW),
     ("codec", str, 0, 16),
     ("schema", bytes, 0, 8),
     ("size", *_BYTES),

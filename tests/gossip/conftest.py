@@ -68,7 +68,7 @@ class SoloMixer:
     def _edges(self, src: list[int], at: Step) -> Edges:
         weight = torch.tensor([float(self.W(at)[self.peer, j]) for j in src], dtype=torch.float64)
         dst = torch.full((len(src),), self.peer, dtype=torch.int64)
-        return Edges(torch.tensor(src, dtype=torch.int64), dst, weight, 1 - weight.sum(0, keepdim=True))
+        return Edges(torch.tensor(src, dtype=torch.int64), dst, weight)
 
     def post(self, at: Step, out: Outbox) -> None:
         if self.peer in self.bus.dead and at >= self.bus.dead[self.peer]:
@@ -101,7 +101,7 @@ class SoloMixer:
                     assert j not in self.bus.ended, f"peer {self.peer} waits at {at} for {j}, which has ended"
                     missing.append((self.peer, j))
         edges = self._edges(src, at)
-        return Inbox(edges.src, edges.dst, edges.weight, edges.self_weight, values, tuple(missing))
+        return Inbox(edges.src, edges.dst, edges.weight, values, tuple(missing))
 
     def mix(self, rows: torch.Tensor, at: Step, codec: Any = None) -> torch.Tensor:
         return mix_by_flows(self, rows, at)

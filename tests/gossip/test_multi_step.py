@@ -12,9 +12,10 @@ from p2pser.gossip.algorithms.multi_step import contraction
 from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
-from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
+from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
 from p2pser.topology.spectral import slem, slowest_mode
+from p2pser.wire.messages import SETTLE_WINDOW
 
 GRAPHS = {name: parse(document, "test") for name, document in {
     "ring": {"graph": {"kind": "ring", "peers": 10}},
@@ -98,7 +99,7 @@ def test_each_alone_equals_the_exact_simulation_and_a_resumed_run_the_uninterrup
 @pytest.mark.parametrize("graph", ["ring", "star"])
 def test_late_rows_keep_the_mean(graph, chebyshev):
     where, x = GRAPHS[graph], rows(10)
-    mixer = SimulatedMixer(where, faults=Faults(delay=0.1, longest=SETTLED_WITHIN, until=60), slots=4)
+    mixer = SimulatedMixer(where, faults=Faults(delay=0.1, longest=SETTLE_WINDOW - 1, until=60), slots=4)
     state = run(method(where, exchanges=4, chebyshev=chebyshev), State({"x": x}), Still(), mixer, 18)
     assert mixer.late > 30
     assert mixer.lost == 0

@@ -12,8 +12,9 @@ from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
-from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
+from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
+from p2pser.wire.messages import SETTLE_WINDOW
 
 GRAPHS = {name: parse(document, "test") for name, document in {
     "ring": {"graph": {"kind": "ring", "peers": 6}},
@@ -77,8 +78,8 @@ def test_each_alone_equals_the_exact_simulation_and_a_resumed_run_the_uninterrup
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_the_mean_moves_by_the_local_steps_alone_though_rows_come_late(graph):
-    faults = Faults(delay=0.2, longest=SETTLED_WITHIN, until=40)
-    mixer, rounds = SimulatedMixer(GRAPHS[graph], faults=faults), 40 + SETTLED_WITHIN
+    faults = Faults(delay=0.2, longest=SETTLE_WINDOW - 1, until=40)
+    mixer, rounds = SimulatedMixer(GRAPHS[graph], faults=faults), 40 + SETTLE_WINDOW
     state = run(algorithm("overlap"), State({"x": start(torch.float64)}), Steps(range(6)), mixer, rounds)
     assert mixer.late > 10
     expected = start(torch.float64).mean(0) + rounds * 0.25 + sum(range(rounds))

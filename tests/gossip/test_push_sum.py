@@ -79,7 +79,7 @@ class Deaf(SimulatedMixer):
 
     def collect(self, at):
         inbox = super().collect(at)
-        return Inbox(inbox.src, inbox.dst, inbox.weight, inbox.self_weight, [self.value, *inbox.values[1:]])
+        return Inbox(inbox.src, inbox.dst, inbox.weight, [self.value, *inbox.values[1:]])
 
 
 @pytest.mark.parametrize("value", [b"", torch.zeros(11).double(), torch.zeros(12), -torch.ones(12).double(),

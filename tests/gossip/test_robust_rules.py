@@ -111,7 +111,7 @@ class Once:
         mixer.post(at, Outbox(rows=torch.stack([torch.zeros(2), *self.values])))
         inbox = mixer.collect(at)
         place = [e for e, dst in enumerate(inbox.dst.tolist()) if dst == 0]
-        return type(inbox)(inbox.src[place], inbox.dst[place], inbox.weight[place], inbox.self_weight[:1],
+        return type(inbox)(inbox.src[place], inbox.dst[place], inbox.weight[place],
                            [inbox.values[e] for e in place])
 
 

@@ -171,7 +171,7 @@ class Losing(SimulatedMixer):
         inbox = super().collect(at)
         pairs = list(zip(inbox.dst.tolist(), inbox.src.tolist()))
         kept = [e for e, (dst, src) in enumerate(pairs) if (at, dst, src) not in self.lose]
-        return Inbox(inbox.src[kept], inbox.dst[kept], inbox.weight[kept], inbox.self_weight,
+        return Inbox(inbox.src[kept], inbox.dst[kept], inbox.weight[kept],
                      [inbox.values[e] for e in kept])
 
 
@@ -214,7 +214,7 @@ def test_an_upload_of_another_form_is_the_senders_fault(value: Any, said: str) -
     class Odd(SimulatedMixer):
         def collect(self, at: Step) -> Inbox:
             inbox = super().collect(at)
-            return Inbox(inbox.src, inbox.dst, inbox.weight, inbox.self_weight, [value, *list(inbox.values)[1:]])
+            return Inbox(inbox.src, inbox.dst, inbox.weight, [value, *list(inbox.values)[1:]])
 
     with pytest.raises(RemoteProtocolError, match=f"peer 1 sent {said}"):
         run(method("fedavg"), start(), Waves(tuple(range(7))), Odd(SERVER), 1)

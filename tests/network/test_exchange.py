@@ -16,9 +16,9 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
-from p2pser.network.exchange import AHEAD, MEMORY, DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import AHEAD, DeliveryStatus, Exchange, Outcome
 from p2pser.topology.mixing import metropolis, weight
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 TIMEOUT = 10.0
 GRAPHS: dict[str, Callable[[], nx.Graph]] = {
@@ -203,15 +203,15 @@ class LockStep:
 def test_what_comes_before_the_eighth_exchange_is_settled_and_the_mean_kept(kind: str, data: st.DataObject) -> None:
     network, longest = LockStep(GRAPHS[kind]()), 0
     for _ in range(6):
-        held = {(i, j): data.draw(st.sampled_from([0, 0, 0, 1, 2, 5, MEMORY - 1]))
+        held = {(i, j): data.draw(st.sampled_from([0, 0, 0, 1, 2, 5, SETTLE_WINDOW - 1]))
                 for i, j in network.graph.to_directed().edges}
         longest = max(longest, *held.values())
         network.step(lambda i, j, held=held: held[i, j])  # type: ignore[misc]
-    for _ in range(MEMORY + 2):
+    for _ in range(SETTLE_WINDOW + 2):
         network.step(lambda i, j: 0)
     assert network.imbalance() < 1e-12
     # Where the word that a flow was settled is itself held back for so long, the other end assumes that it was not.
-    assert network.drift() == 0.0 or longest >= MEMORY // 2
+    assert network.drift() == 0.0 or longest >= SETTLE_WINDOW // 2
     assert all(not one.exchange.unmixed(j) for one in network.peers for j in one.weights)
 
 
@@ -221,7 +221,7 @@ def test_a_row_that_was_lost_is_sent_again_when_the_other_end_says_so(kind: str,
     network = LockStep(GRAPHS[kind]())
     for _ in range(4):
         network.step(lambda i, j: data.draw(st.sampled_from([0, 0, None])))
-    for _ in range(MEMORY + 2):
+    for _ in range(SETTLE_WINDOW + 2):
         network.step(lambda i, j: 0)
     assert network.imbalance() < 1e-12
     assert network.drift() == 0.0
@@ -244,7 +244,7 @@ def test_a_flow_that_stays_open_for_good_is_reported_as_drift_of_its_size() -> N
     network._send = lambda i, j, message, held: (  # type: ignore[method-assign]
         None if message[1].round == 0 and i == 0 else LockStep._send(network, i, j, message, held))
     network.step(lambda i, j: 0)
-    for _ in range(MEMORY + 2):
+    for _ in range(SETTLE_WINDOW + 2):
         network.step(lambda i, j: 0)
     total = torch.stack([one.x for one in network.peers]).sum(0)
     lost = float((total - network.trained).norm())
@@ -256,13 +256,13 @@ def test_a_flow_that_stays_open_for_good_is_reported_as_drift_of_its_size() -> N
 
 def test_a_row_that_comes_after_the_last_word_on_it_is_not_settled_and_both_ends_know() -> None:
     network = LockStep(GRAPHS["pair"]())
-    network.step(lambda i, j: MEMORY if i == 0 else 0)
+    network.step(lambda i, j: SETTLE_WINDOW if i == 0 else 0)
     peer = network.peers[1].exchange
     peer.resend = list  # type: ignore[method-assign]
     network.peers[0].exchange.resend = list  # type: ignore[method-assign]
-    for _ in range(MEMORY + 2):
+    for _ in range(SETTLE_WINDOW + 2):
         network.step(lambda i, j: 0)
-    assert peer.messages_late == MEMORY - 1  # the rows behind the first one, which kept their order
+    assert peer.messages_late == SETTLE_WINDOW - 1  # the rows behind the first one, which kept their order
     assert network.drift() == pytest.approx(network.imbalance_norm(), rel=1e-9)
     assert network.drift() > 1e-3
 
@@ -289,12 +289,12 @@ def test_drift_is_reported_also_when_the_other_end_has_forgotten_first() -> None
     for j in (0, 2):
         a.exchange.deliver(j, Step(0, 0), row(0, 0, 0), (), 0.0)
     assert a.exchange.finish(0.0) is not None
-    for k in range(1, MEMORY + 1):
+    for k in range(1, SETTLE_WINDOW + 1):
         step = Step(k, 0)
         a.exchange.post(step, row(1, 0, 0), weights)
         a.exchange.begin(step)
         a.exchange.deliver(0, step, row(1, 0, 0), (Step(0, 0),), 0.0)  # peer 0 never got our row of step 0
-        if k == MEMORY:
+        if k == SETTLE_WINDOW:
             # Peer 0 is an exchange ahead: it has all of ours, and step 0 is out of its memory.
             a.exchange.deliver(0, Step(k + 1, 0), row(1, 0, 0), (), 0.0)
         a.exchange.deliver(2, step, row(1, 0, 0), (), 0.0)

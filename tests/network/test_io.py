@@ -15,8 +15,8 @@ from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
 from p2pser.network.connections import HANDSHAKE_FAILURES
 from p2pser.network.io import IOThread
-from p2pser.network.link import MOST_UNREAD, MOST_WAITING
-from p2pser.wire.messages import Phase, Progress
+from p2pser.network.link import MOST_UNREAD
+from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 if TYPE_CHECKING:
     from network.conftest import Network
@@ -264,7 +264,7 @@ def test_a_neighbour_that_stops_reading_costs_bounded_memory(network: Network, e
         a.send([1], (0, k), payload(k, 256 * 1024))
     link = a._links[1]
     eventually(lambda: not a._commands, "the commands are not obeyed")
-    assert len(link._rows) == MOST_WAITING
+    assert len(link._rows) == SETTLE_WINDOW
     assert link._sender.outstanding <= 512 * 1024
     for proxy in network.proxies.values():
         proxy.stalled = False

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
-from p2pser.network.exchange import MEMORY, DeliveryStatus, Exchange
+from p2pser.network.exchange import DeliveryStatus, Exchange
 from p2pser.topology.mixing import weight
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 ROUNDS = 40
 GRAPHS = {"pair": nx.path_graph(2), "ring": nx.cycle_graph(5), "complete": nx.complete_graph(4),
@@ -221,7 +221,7 @@ def test_what_its_former_life_left_open_is_drift() -> None:
     exchange.returned(1)
     assert exchange.drift == pytest.approx(0.5 * 2)
     assert not exchange.resend()
-    for round in range(1, MEMORY + 2):
+    for round in range(1, SETTLE_WINDOW + 2):
         exchange.post(Step(round, 0), row(1), {1: 0.5})
         exchange.begin(Step(round, 0))
         assert exchange.finish(0.0) is not None

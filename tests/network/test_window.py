@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
-from p2pser.network.exchange import MEMORY, DeliveryStatus, Exchange
+from p2pser.network.exchange import DeliveryStatus, Exchange
 from p2pser.run.setup import lead
 from p2pser.topology.spec import Topology, parse
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "one-peer": {"kind": "one-peer-exponential", "peers": 6},
@@ -195,10 +195,10 @@ def test_late_rows_of_a_schedule_are_settled_with_the_weight_of_their_own_exchan
     where = topology(name)
     peers = [One(i, where, timeout=1.0) for i in range(where.size)]
     draw, held, now = np.random.default_rng(1), [], 0.0
-    for e in range(20 + MEMORY):
+    for e in range(20 + SETTLE_WINDOW):
         for one in peers:
             for j in one.post():
-                due = e + (int(draw.integers(1, MEMORY)) if e < 20 and draw.random() < 0.3 else 0)
+                due = e + (int(draw.integers(1, SETTLE_WINDOW)) if e < 20 and draw.random() < 0.3 else 0)
                 held.append((due, one.me, j, Step(e, 0), one.x))
         for due, i, j, step, value in held:
             if due == e:

@@ -28,7 +28,6 @@ def test_messages_come_ascending_by_dst_and_src_with_their_weights():
         (i, j) for i in range(4) for j in ((i - 1) % 4, (i + 1) % 4)
     )
     assert torch.allclose(inbox.weight, torch.full((8,), 1 / 3, dtype=torch.float64))
-    assert torch.allclose(inbox.self_weight, torch.full((4,), 1 / 3, dtype=torch.float64))
     assert all(torch.equal(value, rows(4)[j]) for j, value in zip(inbox.src.tolist(), inbox.values))
 
 

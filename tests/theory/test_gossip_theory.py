@@ -9,10 +9,11 @@ import torch
 
 from p2pser.gossip.agreement.consensus import consensus, living_slem
 from p2pser.gossip.mixer import Step
-from p2pser.simulation.mixer import SETTLED_WITHIN, Faults, SimulatedMixer
+from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 from p2pser.topology.spectral import rounds_to, slem, slowest_mode
+from p2pser.wire.messages import SETTLE_WINDOW
 
 
 def topology(graph: nx.Graph) -> Topology:
@@ -79,7 +80,7 @@ def test_exact_and_fast_agree_after_ten_rounds_in_float32(name):
 
 
 def drift_with(settle: bool) -> float:
-    faults = Faults(delay=0.05, longest=SETTLED_WITHIN, until=200, settle=settle)
+    faults = Faults(delay=0.05, longest=SETTLE_WINDOW - 1, until=200, settle=settle)
     mixer, x = SimulatedMixer(topology(nx.cycle_graph(20)), faults=faults), rows(20)
     start = x
     for round in range(210):
