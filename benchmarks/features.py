@@ -30,8 +30,8 @@ from p2pser.config import FeatureSettings
 from p2pser.corpora import adapters as corpora
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.manifest import Corpus
-from p2pser.features import audio, opensmile_sets
-from p2pser.features import kinds as features
+from p2pser.features import audio, clip_features
+from p2pser.features.extraction import extract
 from p2pser.features.normalisation import by_speaker, from_sums, sums
 
 RATE = 16000
@@ -69,16 +69,16 @@ def speed(paths: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
     seconds = sum(audio.seconds(path) for path in paths)
 
     def computing(settings: FeatureSettings) -> Callable[[], object]:
-        features.compute(audio.read(paths[0], RATE), settings)  # imports and filter banks are not timed
-        return lambda: [features.compute(audio.read(path, RATE), settings) for path in paths]
+        clip_features.compute(audio.read(paths[0], RATE), settings)  # imports and filter banks are not timed
+        return lambda: [clip_features.compute(audio.read(path, RATE), settings) for path in paths]
 
     works: dict[str, Callable[[], object]] = {kind: computing(FeatureSettings(kind=kind)) for kind in kinds}
     plain(paths[0])
     works["plain librosa"] = lambda: [plain(path) for path in paths]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["P2PSER_CACHE"] = folder
-        features.extraction(paths, FeatureSettings(), workers=1)
-        works["from the cache"] = lambda: features.extraction(paths, FeatureSettings(), workers=1)
+        extract(paths, FeatureSettings(), workers=1)
+        works["from the cache"] = lambda: extract(paths, FeatureSettings(), workers=1)
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
         for _ in range(REPEATS):
             for name, work in works.items():
@@ -163,19 +163,18 @@ def main() -> None:
     corpus = corpora.load(options.corpus, options.data)
     result: dict[str, object] = {"corpus": corpus.name, "version": corpus.version}
     if options.accuracy:
-        found, left_out = features.extract([clip.path for clip in corpus.clips], FeatureSettings(kind=options.kind),
-                                           progress=True)
-        if left_out:
-            sys.exit(f"{left_out[0][0]}: {left_out[0][1]}")
-        result["uar"] = accuracy(corpus, np.stack([one for one in found if one is not None]))
+        extraction = extract([clip.path for clip in corpus.clips], FeatureSettings(kind=options.kind), progress=True)
+        for path, reason in extraction.left_out:
+            sys.exit(f"{path}: {reason}")
+        result["uar"] = accuracy(corpus, np.stack([values for values in extraction.features if values is not None]))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     step = max(1, len(corpus.clips) // options.clips)
     paths = [clip.path for clip in corpus.clips][::step][: options.clips]
     kinds = ["functionals", "dynamics", "logmel", "mfcc", "chroma"]
     try:
-        opensmile_sets.version()
-        kinds += opensmile_sets.SIZES
+        clip_features.settings_key(FeatureSettings(kind="egemaps+compare"))
+        kinds += ["egemaps", "compare"]
     except ConfigError as error:
         print(f"without openSMILE: {error}", file=sys.stderr)
     result["times_real_time"] = speed(paths, kinds)

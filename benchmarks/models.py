@@ -26,7 +26,7 @@ from p2pser import models
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation
 from p2pser.models.cost import cost
 from p2pser.models.inference import logits
@@ -66,7 +66,7 @@ def shown(value: float | None, unit: str) -> str:
 def measure(name: str, peers: int, rounds: int) -> dict[str, Any]:
     """One family's figures; a family that takes no gradient steps has none for a step."""
     config = Config().with_settings([f"model.name={name}", f"training.rounds={rounds}", "peer.evaluate_every=1000"])
-    clip_shape = features.shape(config.features)
+    clip_shape = clip_features.shape(config.features)
     federation = made_up(clip_shape, peers)
     graph = Topology("ring", nx.cycle_graph(peers), {}, "metropolis", {})
     began = time.process_time()

@@ -28,8 +28,8 @@ from p2pser.corpora import synthetic
 from p2pser.corpora.folds import Split, folds, partition
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.prosody import DIMENSIONS
-from p2pser.features import audio
-from p2pser.features import kinds as features
+from p2pser.features import audio, clip_features
+from p2pser.features.extraction import extract
 from p2pser.features.normalisation import by_speaker, from_sums, sums
 
 TARGETS = {
@@ -78,13 +78,13 @@ def speakers_of(split: Split, speakers: list[str]) -> set[str]:
 def measure(corpus: Corpus) -> dict[str, float]:
     """Return every figure of a corpus."""
     settings = FeatureSettings()
-    rows, left_out = features.extract([clip.path for clip in corpus.clips], settings)
-    if left_out:
-        raise SystemExit(f"left out: {left_out[0]}")
-    matrix = np.array(rows, dtype=np.float64)
+    extraction = extract([clip.path for clip in corpus.clips], settings)
+    if extraction.left_out:
+        raise SystemExit(f"left out: {extraction.left_out[0]}")
+    matrix = np.array(extraction.features, dtype=np.float64)
     labels = np.array([clip.emotion for clip in corpus.clips])
     speakers = [clip.speaker for clip in corpus.clips]
-    names = features.names(settings)
+    names = clip_features.names(settings)
     columns = [k for k, name in enumerate(names) if name.startswith("mfcc.") and name.endswith(".mean")]
     seconds = np.log([[audio.seconds(clip.path)] for clip in corpus.clips])
     true = np.array([[float(clip.extra[name]) for name in DIMENSIONS] for clip in corpus.clips])

@@ -12,3 +12,6 @@ from p2pser.base.registry import Registry
 
 ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p2pser.gossip.algorithms")
 """Subclasses of ``p2pser.Algorithm``, by the value of ``gossip.algorithm``."""
+
+FEATURES: Registry[Any] = Registry("feature kind", "p2pser.features", "p2pser.features.kinds")
+"""Subclasses of ``p2pser.features.kind.FeatureKind``, by the value of ``features.kind``."""

@@ -31,15 +31,15 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
     """
     from p2pser.corpora import combined as several
-    from p2pser.features import audio
-    from p2pser.features import kinds as computing
+    from p2pser.features import audio, clip_features
+    from p2pser.features.extraction import extract
 
     absent = dict.fromkeys(("fold", "rounds", "seed", "name", "out"))
     more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]
     chosen = run_configuration({**absent, **options}, more=more)
     found = several.load(chosen.corpus)
     paths = [clip.path for clip in found.clips]
-    done = computing.extraction(paths, chosen.features, workers=workers, progress=True)
+    done = extract(paths, chosen.features, workers=workers, progress=True)
     seconds = sum(audio.seconds(path) for path, one in zip(paths, done.features) if one is not None)
     share = done.computed / max(1, done.computed + done.cached)
     left_out = [*found.left_out, *done.left_out]
@@ -47,7 +47,7 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
         "corpus": found.name,
         "version": found.version,
         "kind": chosen.features.kind,
-        "shape": list(computing.shape(chosen.features)),
+        "shape": list(clip_features.shape(chosen.features)),
         "clips": len(paths),
         "seconds": round(seconds, 3),
         "computed": done.computed,
@@ -55,17 +55,17 @@ def features(kind: str | None, workers: int | None, as_json: bool, **options: An
         "wall_s": round(done.wall_s, 3),
         "times_real_time": round(seconds * share / done.wall_s, 1) if done.computed else None,
         "left_out": [{"path": str(path), "reason": reason} for path, reason in left_out],
-        "caches": [str(store.folder) for store in computing.stores(chosen.features)],
+        "caches": [str(store.folder) for store in clip_features.stores(chosen.features)],
     }
     if as_json:
         print_json(result)
         return
-    shape = " by ".join(str(size) for size in computing.shape(chosen.features))
+    shape = " by ".join(str(size) for size in clip_features.shape(chosen.features))
     click.echo(f"{found.name} {found.version}: {len(paths)} clips, {seconds:.0f} s; "
                f"{chosen.features.kind}, {shape} a clip")
     speed = f" ({result['times_real_time']} times real time)" if done.computed else ""
     click.echo(f"{done.computed} computed, {done.cached} found in the cache, in {done.wall_s:.1f} s{speed}")
-    for store in computing.stores(chosen.features):
+    for store in clip_features.stores(chosen.features):
         click.echo(f"in {store.folder}")
     for path, reason in left_out[:SHOWN]:
         note(f"left out: {path}: {reason}")

@@ -61,11 +61,11 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     """What there is to say of a family; without ``classes``, of one that cannot take these features."""
     from p2pser import models as families
     from p2pser.config import BY_MODEL
-    from p2pser.features import kinds as features
+    from p2pser.features import clip_features
     from p2pser.models.cost import BYTES, cost
 
     family = families.family(name)
-    shape = features.shape(config.features)
+    shape = clip_features.shape(config.features)
     text = (inspect.getdoc(family) or "").replace("``", "")
     facts: dict[str, Any] = {
         "name": name, "about": _about(text), "description": text,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from p2pser.base.errors import nearest
+from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.parameters import typed
+from p2pser.base.registries import FEATURES
 from p2pser.config.section import Section, shared
-
-VECTORS = ("functionals", "dynamics", "egemaps", "compare", "ssl")
-"""Kinds of features that are one vector a clip."""
-MATRICES = ("logmel", "mfcc", "chroma")
-"""Kinds of features that are bands by frames."""
 
 
 class FeatureSettings(Section):
@@ -21,43 +18,64 @@ class FeatureSettings(Section):
     kind: str = shared(
         "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean); a "
-                       "matrix, bands by frames: logmel, mfcc, chroma; several of one form joined by + "
-                       "(functionals+dynamics, mfcc+chroma)")
+                       "matrix, bands by frames: logmel, mfcc, chroma; a kind of an installed package; several of one "
+                       "form joined by + (functionals+dynamics, mfcc+chroma)")
+    parameters: dict[str, float | int | str | bool] = shared(
+        {}, "the hyper-parameters of a kind that an installed package or a script adds, by name; the rest by default")
     sample_rate: int = shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
     level: Literal["none", "peak"] | float = shared(
-        "none", "level that each clip is brought to first: none (as recorded), peak (largest sample at full scale), or "
+        "none", "level that each clip is scaled to first: none (as recorded), peak (largest sample at full scale), or "
                 "an RMS level [dBFS, below 0]")
     trim: float | None = shared(
-        None, "cut silence off both ends of each clip first: what is so far below its loudest frame [dB]; none: not",
+        None, "cut silence off both ends of each clip first: frames this far below its loudest frame [dB]; none: off",
         ge=5, le=100)
     n_mels: int = shared(64, "mel bands", ge=8, le=256)
     n_mfcc: int = shared(20, "cepstral coefficients", ge=8, le=64)
-    deltas: int = shared(2, "orders of differences below the cepstrum in mfcc matrices", ge=0, le=2)
+    deltas: int = shared(2, "orders of differences that follow the cepstrum in mfcc matrices", ge=0, le=2)
     seconds: float = shared(3.0, "length to which matrices are cut or padded [s]", gt=0.1, le=30)
     hop: float = shared(0.01, "time from one frame of a matrix to the next [s]", ge=0.005, le=0.1)
     encoder: str | None = Field(
         None, description="the speech encoder of ssl: a Hugging Face name (facebook/hubert-base-ls960) or a "
-                          "folder that holds one; peers compare what it holds, not where it lies")
-    revision: str | None = Field(None, description="branch, tag or commit of the encoder's name; default its main one")
+                          "folder that holds one; peers compare its content, not its place")
+    revision: str | None = Field(
+        None, description="branch, tag or commit of an encoder by name; default its main branch")
     layer_weights: tuple[float, ...] = shared(
-        (), "weight of each of the encoder's layers, its input first, in the mean over layers; default: all equal")
+        (), "weight of each of the encoder's layers, its input first, in the mean over layers (a,b,c or [a, b, c]); "
+            "default: all equal")
     normalise: Literal["auto", "none", "global", "speaker"] = shared(
-        "auto", "statistics that features are scaled by: none, global (all peers' training clips, by gossip), "
+        "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
                 "speaker (each speaker's own, transductive); auto: speaker for vectors of corpora that name "
                 "speakers where peers hold whole speakers, else global")
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
-        parts = kind.split("+")
-        for part in parts:
-            if part not in VECTORS + MATRICES:
-                raise ValueError(f"there is no kind of features {part!r}{nearest(part, VECTORS + MATRICES)}")
-            if parts.count(part) > 1:
-                raise ValueError(f"{part} is named twice: name each kind once")
-        if {part in VECTORS for part in parts} == {True, False}:
-            raise ValueError(f"{kind} joins vectors and matrices: join {', '.join(VECTORS)}, or {', '.join(MATRICES)}")
+        names = kind.split("+")
+        for name in names:
+            if name not in FEATURES:
+                raise ValueError(f"there is no feature kind {name!r}{nearest(name, FEATURES.names())}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is named twice: name each kind once")
+        if len(names) > 1 and len({_is_vector(name) for name in names}) > 1:
+            vectors = ", ".join(name for name in names if _is_vector(name))
+            matrices = ", ".join(name for name in names if not _is_vector(name))
+            raise ValueError(f"{kind} joins vectors and matrices ({vectors} with {matrices}): join kinds of one form")
         return kind
+
+    @field_validator("parameters")
+    @classmethod
+    def _of_the_kinds(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        kind = info.data.get("kind")
+        if not parameters or kind is None:  # a wrong kind has its own message
+            return parameters
+        types = {name: type_ for part in kind.split("+") for name, type_ in FEATURES[part].own_parameters().items()}
+        for name in parameters:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} is a setting of its own: set features.{name}")
+        try:
+            return typed(parameters, types, "features.parameters", kind)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("level")
     @classmethod
@@ -75,10 +93,17 @@ class FeatureSettings(Section):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The single kinds, in the order in which they are joined."""
+        """The names of the single kinds, in the order in which they are joined."""
         return tuple(self.kind.split("+"))
 
     @property
     def vector(self) -> bool:
-        """Whether a clip's features are one vector; else a matrix, bands by frames."""
-        return self.kinds[0] in VECTORS
+        """Whether a clip's features are one vector; else they are a matrix, bands by frames."""
+        return _is_vector(self.kinds[0])
+
+
+def _is_vector(name: str) -> bool:
+    try:
+        return bool(FEATURES[name].vector)
+    except (AttributeError, ConfigError) as error:
+        raise ValueError(f"the feature kind {name!r} of {FEATURES.origin(name)} cannot be used: {error}") from None

@@ -26,7 +26,7 @@ from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.experiments.execution import execute
-from p2pser.features.cache import settings_key
+from p2pser.features.clip_features import settings_key
 from p2pser.topology import spec
 from p2pser.topology.spec import Topology
 

@@ -22,7 +22,7 @@ from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions, uar_folds
 from p2pser.evaluation.outputs import Answers
 from p2pser.evaluation.report import Report
-from p2pser.features import kinds as features
+from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, by_speaker
 from p2pser.inference.predictor import Predictor, enrolled
@@ -133,9 +133,10 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     """
     card, corpus = predictor.card, trial.corpus
     wanted = sorted({index for part in trial.folds for index in part})
-    found, left_out = features.extract([corpus.clips[index].path for index in wanted], card.features,
-                                       workers=workers, progress=progress)
-    usable = {index: values for index, values in zip(wanted, found) if values is not None}
+    extraction = extract([corpus.clips[index].path for index in wanted], card.features, workers=workers,
+                         progress=progress)
+    left_out = extraction.left_out
+    usable = {index: values for index, values in zip(wanted, extraction.features) if values is not None}
     parts = {number: [index for index in part if index in usable] for number, part in zip(trial.numbers, trial.folds)}
     parts = {number: part for number, part in parts.items() if part}
     if not parts:

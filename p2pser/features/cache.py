@@ -1,10 +1,9 @@
-"""Features on disk, found by what a recording holds and by the settings that matter for them.
+"""Features on disk, by the content of the recording and the settings that they depend on.
 
-``cache_folder()/features/KIND-SETTINGS/ab/abcd….npy`` holds the features of the recording whose bytes
-have that BLAKE2b digest (joined kinds are kept apart). ``cache_folder()/index/FOLDER.jsonl`` remembers which
-digest a path had at a size and time of change, so that a second run reads no recording. Files appear whole
-(renamed into place) and index lines are appended whole, so any number of processes may write at once; whatever is
-damaged counts as missing.
+``cache_folder()/features/KIND-SETTINGS/ab/abcd….npy`` holds the features of the recording whose bytes have that
+BLAKE2b digest (joined kinds are kept apart). ``cache_folder()/index/FOLDER.jsonl`` keeps the digest of each path with
+its size and time of change, so that a second run reads no recording. Files appear whole (renamed into place) and index
+lines are appended whole, so any number of processes may write at once; a damaged file or line counts as missing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,60 +21,9 @@ from numpy.typing import NDArray
 
 from p2pser.base.atomic import new_file
 from p2pser.base.paths import cache_folder
-from p2pser.config import FeatureSettings
-
-VERSION = 2
-"""Version of the code that computes features: raise it when any feature's value changes."""
 
 SETTLED = 2.0
-"""A file changed less than this before it was read [s] is not indexed: it might change again unnoticed."""
-
-_MATTERS = {
-    "functionals": ("sample_rate", "n_mels", "n_mfcc"),
-    "dynamics": ("sample_rate", "n_mels", "n_mfcc"),
-    "egemaps": ("sample_rate",),
-    "compare": ("sample_rate",),
-    "ssl": ("sample_rate",),
-    "logmel": ("sample_rate", "n_mels", "seconds"),
-    "mfcc": ("sample_rate", "n_mels", "n_mfcc", "seconds"),
-    "chroma": ("sample_rate", "seconds"),
-}
-_MATTERS_LATER = {
-    **dict.fromkeys(_MATTERS, ("level", "trim")),
-    **dict.fromkeys(("logmel", "chroma"), ("level", "trim", "hop")),
-    "mfcc": ("level", "trim", "hop", "deltas"),
-}
-"""Settings that came later: a key names them only where they are not what they were before they were settings."""
-
-
-def _source(settings: FeatureSettings) -> str | None:
-    """Return what the features depend on beside our code and settings: the version of a library, a model's content."""
-    if settings.kind == "ssl":
-        from p2pser.features import encoders
-
-        return encoders.identity(settings)
-    if settings.kind in ("egemaps", "compare"):
-        from p2pser.features import opensmile_sets
-
-        return f"opensmile {opensmile_sets.version()}"
-    return None
-
-
-def settings_key(settings: FeatureSettings) -> str:
-    """Return ``KIND-DIGEST`` of the settings that change the features, joined by + where kinds are.
-
-    The digest is of this kind's settings, of ``VERSION``, and of the library or encoder that computes it. Raises
-    ConfigError where that is not installed or not there.
-    """
-    if len(settings.kinds) > 1:
-        return "+".join(settings_key(settings.model_copy(update={"kind": kind})) for kind in settings.kinds)
-    matters = {name: getattr(settings, name) for name in _MATTERS[settings.kind]}
-    for name in _MATTERS_LATER[settings.kind]:
-        if getattr(settings, name) != FeatureSettings.model_fields[name].default:
-            matters[name] = getattr(settings, name)
-    source = _source(settings)
-    text = json.dumps([VERSION, settings.kind, matters, *([] if source is None else [source])], sort_keys=True)
-    return f"{settings.kind}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+"""A file that changed less than this before it was read [s] is not indexed: it might change again unnoticed."""
 
 
 def content_digest(path: Path) -> str:
@@ -97,7 +45,7 @@ def _parse(line: str) -> tuple[str, list[object]] | None:
 
 
 class Index:
-    """Which content a path had, by size and time of change; one file a folder of recordings."""
+    """The content of each path, by size and time of change; one file for each folder of recordings."""
 
     def __init__(self, root: Path | None = None) -> None:
         self._root = (root or cache_folder()) / "index"
@@ -144,7 +92,7 @@ class Index:
         self._fresh.setdefault(where.parent, []).append(json.dumps([where.name, *entry]) + "\n")
 
     def write(self) -> None:
-        """Append what was remembered since the last time; a file that cannot be written is left as it is."""
+        """Append what was remembered since the last call; a file that cannot be written is left as it is."""
         for folder, lines in self._fresh.items():
             with contextlib.suppress(OSError):
                 self._append(folder, lines)
@@ -154,27 +102,25 @@ class Index:
         self._root.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._file(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            # A newline first: it ends a line that a killed process left half.
+            # A newline first: it ends a line that a killed process left incomplete.
             os.write(handle, ("\n" + "".join(lines)).encode())
         finally:
             os.close(handle)
 
 
 class Store:
-    """The features of one kind and setting; ``variant`` names the copies whose features they are, not recordings'."""
+    """The features of one kind with one set of settings, in the folder ``key``; each of the same ``shape``."""
 
-    def __init__(self, settings: FeatureSettings, shape: tuple[int, ...], root: Path | None = None,
-                 variant: str = "") -> None:
-        name = settings_key(settings) + (f"-{variant}" if variant else "")
-        self.folder = (root or cache_folder()) / "features" / name
+    def __init__(self, key: str, shape: tuple[int, ...], root: Path | None = None) -> None:
+        self.folder = (root or cache_folder()) / "features" / key
         self._shape = shape
 
     def path(self, digest: str) -> Path:
-        """Return where the features of this content lie."""
+        """Return the file of the features of this content."""
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def get(self, digest: str) -> NDArray[np.float32] | None:
-        """Return the features of this content, or None where there are none that fit."""
+        """Return the features of this content, or None where there are none of the right shape."""
         try:
             with self.path(digest).open("rb") as file:
                 features = np.load(file, allow_pickle=False)
@@ -184,16 +130,6 @@ class Store:
         return features if fits and features.shape == self._shape else None
 
     def put(self, digest: str, features: NDArray[np.float32]) -> None:
-        """Keep features, whole or not at all; OSError where the folder cannot be written."""
+        """Write features, whole or not at all; OSError where the folder cannot be written."""
         with new_file(self.path(digest), durable=False) as file:
             np.save(file, features, allow_pickle=False)
-
-
-def clear(kinds: Iterable[str] = tuple(_MATTERS), root: Path | None = None) -> int:
-    """Remove the cached features of these kinds (any setting); return how many clips' were removed."""
-    removed = 0
-    for kind in kinds:
-        for file in sorted(((root or cache_folder()) / "features").glob(f"{kind}-*/*/*.npy")):
-            file.unlink(missing_ok=True)
-            removed += 1
-    return removed

@@ -16,8 +16,9 @@ from p2pser.corpora import targets
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitioning import deal
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
+from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, by_speaker
 
 
@@ -106,13 +107,13 @@ def federate(
     corpus, labels, split, held = dealt.corpus, dealt.labels, dealt.split, dealt.held
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
-    extracted, unusable = features.extract([corpus.clips[index].path for index in wanted], config.features,
-                                           workers=workers, progress=progress)
-    by_index = dict(zip(wanted, extracted))
+    extraction = extract([corpus.clips[index].path for index in wanted], config.features, workers=workers,
+                         progress=progress)
+    by_index, unusable = dict(zip(wanted, extraction.features)), extraction.left_out
     train = {}
     for peer in hosted:
         if peer == hub:
-            train[peer] = nothing(features.shape(config.features))
+            train[peer] = nothing(clip_features.shape(config.features))
             continue
         examples = _examples(config, corpus, labels, held[peer], by_index)
         if examples is None:
@@ -140,7 +141,7 @@ def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
         raise CorpusError("a hub sees no recordings, so it must be told what is in its clients': set corpus.labels and "
                           "features.normalise (none, global or speaker), equal at the hub and at all clients")
     return Federation(
-        labels=labels, train={hub: nothing(features.shape(config.features))}, test=None,
+        labels=labels, train={hub: nothing(clip_features.shape(config.features))}, test=None,
         split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
         speaker_overlap=0, held=((),) * peers,
     )
@@ -188,8 +189,9 @@ def _with_copies(
         return examples
     copies = []
     for variant in augment.variants(config.augment):
-        found, _ = features.extract(paths, config.features, variant=variant, workers=workers, progress=progress)
-        copies.append(np.stack([clip if copy is None else copy for copy, clip in zip(found, examples.features)]))
+        extraction = extract(paths, config.features, variant=variant, workers=workers, progress=progress)
+        copies.append(np.stack([clip if copy is None else copy
+                                for copy, clip in zip(extraction.features, examples.features)]))
     return dataclasses.replace(examples, copies=np.stack(copies))
 
 

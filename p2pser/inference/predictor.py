@@ -170,9 +170,9 @@ class Predictor:
 
     def features(self, signal: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of samples (n,) at the card's rate. Raises ModelError where they do not fit the model."""
-        from p2pser.features import kinds as speech_features
+        from p2pser.features import clip_features
 
-        values = speech_features.compute(signal, self.card.features)
+        values = clip_features.compute(signal, self.card.features)
         if values.shape != self.card.shape:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
                              "use the version of p2pser that trained it")

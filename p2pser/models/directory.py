@@ -23,8 +23,8 @@ from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.folds import folds
-from p2pser.features import kinds as features
-from p2pser.features.cache import settings_key
+from p2pser.features import clip_features
+from p2pser.features.clip_features import settings_key
 from p2pser.features.normalisation import Statistics
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Card:
         settings.
         """
         return cls(
-            labels=federation.labels, shape=features.shape(config.features), model=config.model,
+            labels=federation.labels, shape=clip_features.shape(config.features), model=config.model,
             features=config.features, normalise=federation.normalise, statistics=statistics,
             corpus=Origin.of(config, federation.corpus), task=config.training.task,
             training={**config.training.model_dump(mode="json"), "seed": config.seed,

@@ -34,7 +34,7 @@ class LogMel(nn.Module):
         super().__init__()
         window = filters.hann(round(matrices.WINDOW * settings.sample_rate))
         self.size, self.hop = window.size, round(settings.hop * settings.sample_rate)
-        self.frames = matrices.frames(settings)
+        self.frames = matrices.frames(settings.seconds, settings.hop)
         n_fft = 1 << (window.size - 1).bit_length()
         turns = np.outer(np.arange(n_fft // 2 + 1), np.arange(window.size)) * (2 * np.pi / n_fft)
         # A discrete Fourier transform as a convolution: ONNX runtimes have no fast one everywhere.

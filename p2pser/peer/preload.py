@@ -16,6 +16,11 @@ import zmq
 
 import p2pser.corpora.synthetic
 import p2pser.features.extractor
+import p2pser.features.kinds.chroma
+import p2pser.features.kinds.dynamics
+import p2pser.features.kinds.functionals
+import p2pser.features.kinds.logmel
+import p2pser.features.kinds.mfcc
 import p2pser.models.cnn1d
 import p2pser.models.cnn1d_shallow
 import p2pser.models.cnn2d

@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pser import models
 from p2pser.config import Config
 from p2pser.evaluation.outputs import Answers
-from p2pser.features.cache import settings_key
+from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
 from p2pser.models.directory import Card, Origin

@@ -20,7 +20,7 @@ from p2pser.corpora import adapters as corpora
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.report import Report
 from p2pser.experiments.model_evaluation import calibrate
-from p2pser.features import kinds as features
+from p2pser.features.extraction import extract
 from p2pser.features.normalisation import statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(path: Path, folder: Path, **origin: object) -> Path:
     """Write an untrained model that is sure of what it says."""
     corpus = corpora.load("folder", folder)
-    values = np.stack([v for v in features.extract([clip.path for clip in corpus.clips], SETTINGS, workers=1)[0]
+    values = np.stack([v for v in extract([clip.path for clip in corpus.clips], SETTINGS, workers=1).features
                        if v is not None])
     training = statistics(values)
     settings = ModelSettings(name="cnn2d", hidden=(4, 8))

@@ -16,7 +16,7 @@ from p2pser import models
 from p2pser.cli.listen import listen
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
@@ -34,7 +34,7 @@ def tone(seconds: float, pitch: float = 300.0) -> np.ndarray:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of three emotions that expects speakers' statistics."""
     path = tmp_path_factory.mktemp("models") / "model"
-    shape = features.shape(SETTINGS)
+    shape = clip_features.shape(SETTINGS)
     settings = ModelSettings(name="cnn2d", hidden=(4, 8))
     network = models.build(settings, shape, models.outputs("both", 3), 0)
     card = Card(("anger", "neutral", "sadness"), shape, settings, SETTINGS, "speaker",

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.config import FeatureSettings
-from p2pser.features import cache
-from p2pser.features import kinds as features
+from p2pser.features import cache, clip_features
+from p2pser.features.extraction import extract
+from p2pser.features.kinds.functionals import Functionals
 
 RATE = 16000
 DIGEST = "0123456789abcdef" * 2
@@ -37,62 +38,62 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was computed and read, in order."""
     made: list[str] = []
-    compute, digest = features.raw, cache.content_digest
+    compute, digest = clip_features.compute_kind, cache.content_digest
 
-    def counted(signal: np.ndarray, chosen: FeatureSettings) -> np.ndarray:
+    def counted(signal: np.ndarray, name: str, chosen: FeatureSettings) -> np.ndarray:
         made.append("compute")
-        return compute(signal, chosen)
+        return compute(signal, name, chosen)
 
     def read(path: Path) -> str:
         made.append("read")
         return digest(path)
 
-    monkeypatch.setattr(features, "raw", counted)
+    monkeypatch.setattr(clip_features, "compute_kind", counted)
     monkeypatch.setattr(cache, "content_digest", read)
     return made
 
 
 def test_a_second_run_computes_nothing_and_reads_nothing(clips: list[Path], calls: list[str]) -> None:
-    first, _ = features.extract(clips, FeatureSettings())
+    first = extract(clips, FeatureSettings()).features
     assert calls == ["read", "compute"] * 5
     calls.clear()
-    second, _ = features.extract(clips, FeatureSettings())
+    second = extract(clips, FeatureSettings()).features
     assert calls == []
     np.testing.assert_array_equal(np.stack(first), np.stack(second))
 
 
 def test_settings_that_matter_are_part_of_the_key(clips: list[Path], calls: list[str]) -> None:
-    features.extract(clips, FeatureSettings(seconds=3.0, normalise="none"))
+    extract(clips, FeatureSettings(seconds=3.0, normalise="none"))
     calls.clear()
-    features.extract(clips, FeatureSettings(seconds=1.0, normalise="speaker"))
+    extract(clips, FeatureSettings(seconds=1.0, normalise="speaker"))
     assert calls == []  # neither changes functionals
-    features.extract(clips, FeatureSettings(n_mfcc=13))
+    extract(clips, FeatureSettings(n_mfcc=13))
     assert calls.count("compute") == 5
     base = FeatureSettings(kind="logmel")
     same = [{"n_mfcc": 30}, {"normalise": "global"}]
     other = [{"seconds": 2.0}, {"n_mels": 32}, {"sample_rate": 8000}, {"kind": "mfcc"}]
-    keys = [cache.settings_key(base.model_copy(update=change)) for change in same + other]
-    assert keys[:2] == [cache.settings_key(base)] * 2
-    assert len({cache.settings_key(base), *keys[2:]}) == 5
+    keys = [clip_features.settings_key(base.model_copy(update=change)) for change in same + other]
+    assert keys[:2] == [clip_features.settings_key(base)] * 2
+    assert len({clip_features.settings_key(base), *keys[2:]}) == 5
 
 
 def test_another_version_of_the_code_computes_again(
     clips: list[Path], calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features.extract(clips, FeatureSettings())
+    extract(clips, FeatureSettings())
     calls.clear()
-    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
-    features.extract(clips, FeatureSettings())
+    monkeypatch.setattr(Functionals, "version", Functionals.version + 1)
+    extract(clips, FeatureSettings())
     assert calls.count("compute") == 5
 
 
 def test_content_counts_and_not_the_name(clips: list[Path], calls: list[str], tmp_path: Path) -> None:
-    before, _ = features.extract(clips, FeatureSettings())
+    before = extract(clips, FeatureSettings()).features
     calls.clear()
     copy = tmp_path / "copy.wav"
     copy.write_bytes(clips[1].read_bytes())
     tone(clips[0], 300)
-    after, _ = features.extract([*clips, copy], FeatureSettings())
+    after = extract([*clips, copy], FeatureSettings()).features
     assert calls.count("compute") == 1
     assert not np.array_equal(after[0], before[0])
     np.testing.assert_array_equal(after[5], before[1])
@@ -100,14 +101,14 @@ def test_content_counts_and_not_the_name(clips: list[Path], calls: list[str], tm
 
 def test_a_file_that_has_just_changed_is_not_trusted_by_its_time(clips: list[Path], calls: list[str]) -> None:
     tone(clips[0], 100, age=0)
-    features.extract(clips, FeatureSettings())
+    extract(clips, FeatureSettings())
     calls.clear()
-    features.extract(clips, FeatureSettings())
+    extract(clips, FeatureSettings())
     assert calls == ["read"]  # again, but not computed
 
 
 def test_damaged_features_are_computed_again(clips: list[Path], calls: list[str]) -> None:
-    before, _ = features.extract(clips, FeatureSettings())
+    before = extract(clips, FeatureSettings()).features
     files = sorted((clips[0].parent / "cache" / "features").glob("*/*/*.npy"))
     assert len(files) == 5
     files[0].write_bytes(b"")
@@ -115,7 +116,7 @@ def test_damaged_features_are_computed_again(clips: list[Path], calls: list[str]
     files[2].write_bytes(b"\x00" * 500)
     np.save(files[3], np.zeros(3, dtype=np.float32))
     calls.clear()
-    after, _ = features.extract(clips, FeatureSettings())
+    after = extract(clips, FeatureSettings()).features
     assert calls.count("compute") == 4
     np.testing.assert_array_equal(np.stack(before), np.stack(after))
 
@@ -126,9 +127,9 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "file"))
     for _ in range(2):
-        found, left_out = features.extract(clips, FeatureSettings())
-        assert left_out == []
-        assert all(one is not None for one in found)
+        extraction = extract(clips, FeatureSettings())
+        assert extraction.left_out == []
+        assert all(values is not None for values in extraction.features)
     assert calls.count("compute") == 10
 
 
@@ -158,8 +159,8 @@ def test_a_damaged_index_is_as_good_as_none(tmp_path_factory: pytest.TempPathFac
 
 def test_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
     chosen = FeatureSettings()
-    shape = features.shape(chosen)
-    store = cache.Store(chosen, shape, tmp_path)
+    shape = clip_features.shape(chosen)
+    store = cache.Store(clip_features.settings_key(chosen), shape, tmp_path)
     wrong: list[object] = []
     digests = [f"{number:032x}" for number in range(4)]
     start = threading.Barrier(4)
@@ -204,14 +205,3 @@ def test_index_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     index = cache.Index(tmp_path)
     found = [index.find(tmp_path / f"{number}.wav") for number in range(40)]
     assert found == [f"{number:032x}" for number in range(40)]
-
-
-def test_clear(clips: list[Path], calls: list[str]) -> None:
-    features.extract(clips, FeatureSettings())
-    features.extract(clips, FeatureSettings(kind="chroma"))
-    assert cache.clear(["chroma"]) == 5
-    calls.clear()
-    features.extract(clips, FeatureSettings())
-    assert calls == []
-    features.extract(clips, FeatureSettings(kind="chroma"))
-    assert calls.count("compute") == 5

@@ -16,7 +16,6 @@ import pytest
 
 pytest.importorskip("huggingface_hub", reason="the ssl extra is not installed")
 
-from p2pser.config import FeatureSettings
 from p2pser.features import encoders
 
 NAME, COMMIT = "somebody/tiny-encoder", "c0ffee" * 6 + "c0de"
@@ -98,7 +97,7 @@ def found(hub: Hub, home: Path, name: str = NAME) -> str:
     """What a process of its own says of the encoder: its identity, or the error."""
     code = ("from p2pser.config import FeatureSettings\nfrom p2pser.base.errors import P2PSERError\n"
             "from p2pser.features import encoders\n"
-            f"try: print(encoders.identity(FeatureSettings(kind='ssl', encoder={name!r})))\n"
+            f"try: print(encoders.identity(encoders.folder({name!r}, None)))\n"
             "except P2PSERError as error: print('error:', error)")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True, env={
         "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
@@ -110,7 +109,7 @@ def copied(folder: Path) -> str:
     folder.mkdir()
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
-    return encoders.identity(FeatureSettings(kind="ssl", encoder=str(folder)))
+    return encoders.identity(folder)
 
 
 def test_an_encoder_is_fetched_by_its_name_once(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ pytest.importorskip("transformers", reason="the ssl extra is not installed")
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import FeatureSettings
-from p2pser.features import cache, encoders
-from p2pser.features import kinds as features
+from p2pser.features import clip_features, encoders
+from p2pser.features.extraction import extract
 
 RATE = 16000
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
@@ -77,9 +77,9 @@ def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[
 
     signal = np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
     settings = chosen(saved[family])
-    assert features.shape(settings) == (16,)
-    assert len(features.names(settings)) == 16
-    found = features.compute(signal, settings)
+    assert clip_features.shape(settings) == (16,)
+    assert len(clip_features.names(settings)) == 16
+    found = clip_features.compute(signal, settings)
     model = transformers.AutoModel.from_pretrained(saved[family]).eval()
     inputs = transformers.AutoFeatureExtractor.from_pretrained(saved[family])(
         signal, sampling_rate=RATE, return_tensors="pt")
@@ -89,16 +89,16 @@ def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[
     heard = 100 if family == "whisper" else None  # 50 frames a second, of 30 s
     expected = torch.stack([state[0, :heard].mean(0) for state in states]).numpy()
     np.testing.assert_allclose(found, expected.mean(0), atol=1e-5)
-    last = features.compute(signal, chosen(saved[family], layer_weights=(0, 0, 2)))
+    last = clip_features.compute(signal, chosen(saved[family], layer_weights=(0, 0, 2)))
     np.testing.assert_allclose(last, expected[2], atol=1e-5)
-    joined = features.compute(signal, FeatureSettings(kind="chroma+mfcc"))
+    joined = clip_features.compute(signal, FeatureSettings(kind="chroma+mfcc"))
     assert joined.shape == (72, 300)
 
 
 def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path]) -> None:
-    mean = features.extraction([clip], chosen(saved["hubert"]), workers=1)
-    first = features.extraction([clip], chosen(saved["hubert"], layer_weights=(1, 0, 0)), workers=1)
-    joined = features.extraction([clip], FeatureSettings(kind="functionals+ssl", encoder=str(saved["hubert"])))
+    mean = extract([clip], chosen(saved["hubert"]), workers=1)
+    first = extract([clip], chosen(saved["hubert"], layer_weights=(1, 0, 0)), workers=1)
+    joined = extract([clip], FeatureSettings(kind="functionals+ssl", encoder=str(saved["hubert"])))
     assert (mean.computed, first.computed, joined.computed) == (1, 0, 1)
     assert mean.features[0] is not None
     assert first.features[0] is not None
@@ -109,7 +109,7 @@ def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path])
 
 def test_the_key_follows_what_the_encoder_holds(tmp_path: Path, clip: Path) -> None:
     one, copy, other = (save("wav2vec2", tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
-    keys = [cache.settings_key(chosen(where)) for where in (one, copy, other)]
+    keys = [clip_features.settings_key(chosen(where)) for where in (one, copy, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -123,31 +123,31 @@ def test_the_key_follows_what_the_encoder_holds(tmp_path: Path, clip: Path) -> N
 def test_what_is_missing_is_said(change: dict[str, Any], said: str, saved: dict[str, Path]) -> None:
     settings = FeatureSettings(**{"kind": "ssl", "encoder": str(saved["hubert"]), **change})
     with pytest.raises(ConfigError, match=said):
-        features.compute(np.ones(RATE, dtype=np.float32), settings)
+        clip_features.compute(np.ones(RATE, dtype=np.float32), settings)
 
 
 def test_a_folder_that_is_no_encoder(tmp_path: Path, saved: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"no config\.json"):
-        features.shape(chosen(tmp_path))
+        clip_features.shape(chosen(tmp_path))
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_text((saved["whisper"] / name).read_text())
     encoders.folder.cache_clear()
     with pytest.raises(ConfigError, match="no weights"):
-        features.shape(chosen(tmp_path))
+        clip_features.shape(chosen(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"junk")
     (tmp_path / "config.json").write_text("{}")
     encoders.folder.cache_clear()
     with pytest.raises(ConfigError, match="how many layers"):
-        features.shape(chosen(tmp_path))
+        clip_features.shape(chosen(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 16}))
-    encoders._description.cache_clear()
+    encoders.layers_and_size.cache_clear()
     with pytest.raises(ConfigError, match="cannot be loaded"):
-        features.compute(np.ones(RATE, dtype=np.float32), chosen(tmp_path))
+        clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(tmp_path))
 
 
 def test_without_a_network_one_sentence(tmp_path: Path) -> None:
-    code = ("from p2pser.features import kinds as features\nfrom p2pser.config import FeatureSettings\n"
-            "try: features.shape(FeatureSettings(kind='ssl', encoder='somebody/some-encoder', revision='v1'))\n"
+    code = ("from p2pser.features import clip_features\nfrom p2pser.config import FeatureSettings\n"
+            "try: clip_features.shape(FeatureSettings(kind='ssl', encoder='somebody/some-encoder', revision='v1'))\n"
             "except Exception as error: print(type(error).__name__, error)\n"
             "import sys; print('torch' in sys.modules)")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import FeatureSettings, load
-from p2pser.features import cache, dynamics, levels, opensmile_sets
-from p2pser.features import kinds as features
+from p2pser.features import clip_features, levels, opensmile_sets
+from p2pser.features.extraction import extract
+from p2pser.features.kinds.dynamics import STATISTICS, statistics
 
 RATE = 16000
 
@@ -37,12 +38,12 @@ def test_the_sets_are_opensmiles(kind: str) -> None:
     signal = tone(1.0) + np.random.default_rng(0).normal(0, 0.01, RATE).astype(np.float32)
     settings = FeatureSettings(kind=kind)
     expected = smile.process_signal(signal, RATE)
-    found = features.compute(signal, settings)
-    assert found.shape == features.shape(settings) == (len(expected.columns),)
+    found = clip_features.compute(signal, settings)
+    assert found.shape == clip_features.shape(settings) == (len(expected.columns),)
     np.testing.assert_array_equal(found, expected.to_numpy(dtype=np.float32)[0])
-    assert features.names(settings) == [f"{kind}.{name}" for name in expected.columns]
+    assert clip_features.names(settings) == [f"{kind}.{name}" for name in expected.columns]
     for hard in (np.zeros(RATE // 10, np.float32), tone(0.1), np.ones(2000, np.float32)):
-        assert np.isfinite(features.compute(hard, settings)).all()
+        assert np.isfinite(clip_features.compute(hard, settings)).all()
 
 
 def test_without_opensmile_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,16 +52,16 @@ def test_without_opensmile_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     opensmile_sets._smile.cache_clear()
-    for work in (cache.settings_key, lambda chosen: features.compute(tone(0.5), chosen)):
+    for work in (clip_features.settings_key, lambda chosen: clip_features.compute(tone(0.5), chosen)):
         with pytest.raises(ConfigError, match=r"p2pser\[opensmile\]"):
             work(FeatureSettings(kind="functionals+egemaps"))
 
 
 def test_the_version_of_opensmile_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.0")
-    before = cache.settings_key(FeatureSettings(kind="egemaps"))
+    before = clip_features.settings_key(FeatureSettings(kind="egemaps"))
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
-    assert cache.settings_key(FeatureSettings(kind="egemaps")) != before
+    assert clip_features.settings_key(FeatureSettings(kind="egemaps")) != before
 
 
 # -- kinds joined ------------------------------------------------------------------------------------------------
@@ -69,22 +70,22 @@ def test_the_version_of_opensmile_is_in_the_key(monkeypatch: pytest.MonkeyPatch)
 def test_joined_matrices_share_their_frames() -> None:
     settings = FeatureSettings(kind="mfcc+chroma", n_mfcc=34, deltas=0, seconds=1.5, hop=0.03)
     signal = tone(1.2)
-    found = features.compute(signal, settings)
-    assert found.shape == features.shape(settings) == (34 + 12, 50)
-    alone = [features.compute(signal, settings.model_copy(update={"kind": kind})) for kind in ("mfcc", "chroma")]
+    found = clip_features.compute(signal, settings)
+    assert found.shape == clip_features.shape(settings) == (34 + 12, 50)
+    alone = [clip_features.compute(signal, settings.model_copy(update={"kind": kind})) for kind in ("mfcc", "chroma")]
     np.testing.assert_array_equal(found, np.concatenate(alone))
-    names = features.names(settings)
+    names = clip_features.names(settings)
     assert (names[0], names[34], len(set(names))) == ("mfcc.0", "chroma.0", 46)
 
 
 def test_a_longer_hop_takes_fewer_of_the_same_frames() -> None:
     signal = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
-    every, third = (features.compute(signal, FeatureSettings(kind="logmel", seconds=1.5, hop=hop))
+    every, third = (clip_features.compute(signal, FeatureSettings(kind="logmel", seconds=1.5, hop=hop))
                     for hop in (0.01, 0.03))
     np.testing.assert_allclose(third, every[:, ::3], atol=1e-4)
     for hop in (0.005, 0.0133, 0.1):
         chosen = FeatureSettings(kind="mfcc", seconds=1.0, hop=hop)
-        assert features.compute(signal, chosen).shape == features.shape(chosen)
+        assert clip_features.compute(signal, chosen).shape == clip_features.shape(chosen)
 
 
 def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,16 +93,16 @@ def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "clip.wav"
     soundfile.write(path, tone(0.5), RATE)
     computed: list[str] = []
-    raw = features.raw
+    compute_kind = clip_features.compute_kind
 
-    def counted(signal: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-        computed.append(settings.kind)
-        return raw(signal, settings)
+    def counted(signal: np.ndarray, name: str, settings: FeatureSettings) -> np.ndarray:
+        computed.append(name)
+        return compute_kind(signal, name, settings)
 
-    monkeypatch.setattr(features, "raw", counted)
-    (mel,) = features.extract([path], FeatureSettings(kind="logmel"))[0]
-    (both,) = features.extract([path], FeatureSettings(kind="logmel+chroma"))[0]
-    (again,) = features.extract([path], FeatureSettings(kind="chroma+logmel"))[0]
+    monkeypatch.setattr(clip_features, "compute_kind", counted)
+    (mel,) = extract([path], FeatureSettings(kind="logmel")).features
+    (both,) = extract([path], FeatureSettings(kind="logmel+chroma")).features
+    (again,) = extract([path], FeatureSettings(kind="chroma+logmel")).features
     assert computed == ["logmel", "chroma"]
     assert mel is not None
     assert both is not None
@@ -114,7 +115,7 @@ def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.
     ("kind=functionels", "did you mean 'functionals'"),
     ("kind=mfcc+functionals", "joins vectors and matrices"),
     ("kind=mfcc+mfcc", "named twice"),
-    ("kind=+", "no kind of features ''"),
+    ("kind=+", "no feature kind ''"),
     ("level=-200", "dBFS"),
     ("level=3", "dBFS"),
     ("level=loud", "level"),
@@ -133,7 +134,7 @@ def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> Non
 
 def test_keys_from_before_there_were_more_settings_are_the_same() -> None:
     known = {"logmel": "logmel-d48af80774077fc8", "mfcc": "mfcc-d7b91e1ef2ef786c", "chroma": "chroma-24882ca47608976b"}
-    assert {kind: cache.settings_key(FeatureSettings(kind=kind)) for kind in known} == known
+    assert {kind: clip_features.settings_key(FeatureSettings(kind=kind)) for kind in known} == known
 
 
 @pytest.mark.parametrize("change", [{"level": "peak"}, {"level": -26.0}, {"trim": 40.0}, {"hop": 0.02}, {"deltas": 1}])
@@ -141,12 +142,12 @@ def test_what_changes_features_changes_their_key(change: dict[str, Any]) -> None
     for kind in ("functionals", "mfcc"):
         matters = kind == "mfcc" or not change.keys() & {"hop", "deltas"}
         plain, changed = FeatureSettings(kind=kind), FeatureSettings(kind=kind, **change)
-        assert (cache.settings_key(plain) != cache.settings_key(changed)) == matters
+        assert (clip_features.settings_key(plain) != clip_features.settings_key(changed)) == matters
 
 
 def test_a_joined_key_is_that_of_the_parts() -> None:
-    one, two = (cache.settings_key(FeatureSettings(kind=kind)) for kind in ("mfcc", "chroma"))
-    assert cache.settings_key(FeatureSettings(kind="mfcc+chroma")) == f"{one}+{two}"
+    one, two = (clip_features.settings_key(FeatureSettings(kind=kind)) for kind in ("mfcc", "chroma"))
+    assert clip_features.settings_key(FeatureSettings(kind="mfcc+chroma")) == f"{one}+{two}"
 
 
 # -- level and trimming --------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_a_gain_changes_nothing_where_the_level_is_set() -> None:
     signal = tone(0.6) + np.random.default_rng(0).normal(0, 0.01, round(0.6 * RATE)).astype(np.float32)
     for kind in ("functionals", "mfcc"):
         chosen = FeatureSettings(kind=kind, level=-23.0)
-        soft, loud = (features.compute(np.float32(gain) * signal, chosen) for gain in (0.01, 0.9))
+        soft, loud = (clip_features.compute(np.float32(gain) * signal, chosen) for gain in (0.01, 0.9))
         np.testing.assert_allclose(soft, loud, rtol=2e-2, atol=2e-2)
 
 
@@ -179,7 +180,7 @@ def test_silence_is_cut_off_both_ends_as_librosa_cuts_it() -> None:
     expected, _ = librosa.effects.trim(noise, top_db=30, frame_length=640, hop_length=160)
     assert abs(found.size - expected.size) <= 320
     assert abs(found.size - RATE) <= 2 * 640
-    long, short = (features.compute(signal, FeatureSettings(trim=30.0)) for signal in (noise, found))
+    long, short = (clip_features.compute(signal, FeatureSettings(trim=30.0)) for signal in (noise, found))
     np.testing.assert_allclose(long, short, rtol=1e-3, atol=1e-3)
 
 
@@ -203,9 +204,9 @@ def test_a_level_is_a_number_or_a_word() -> None:
 
 def moves(signal: np.ndarray) -> dict[str, float]:
     chosen = FeatureSettings(kind="dynamics")
-    found = features.compute(signal, chosen)
-    assert found.shape == features.shape(chosen) == (9 * 33,)
-    return dict(zip(features.names(chosen), found.tolist()))
+    found = clip_features.compute(signal, chosen)
+    assert found.shape == clip_features.shape(chosen) == (9 * 33,)
+    return dict(zip(clip_features.names(chosen), found.tolist()))
 
 
 def test_dynamics_are_those_of_the_shape_not_of_the_level() -> None:
@@ -223,7 +224,7 @@ def test_dynamics_are_those_of_the_shape_not_of_the_level() -> None:
 def test_statistics_of_known_contours() -> None:
     time = np.linspace(-1, 1, 201, dtype=np.float32)
     line, bow = 3 * time + 5, 2 * time**2
-    found = dict(zip(dynamics.STATISTICS, dynamics.statistics(np.stack([line, bow]))))
+    found = dict(zip(STATISTICS, statistics(np.stack([line, bow]))))
     assert found["above50"][0] == pytest.approx(0.5, abs=0.01)
     assert found["above90"][0] == pytest.approx(0.1, abs=0.01)
     assert found["rising"] == pytest.approx([1.0, 0.5])
@@ -231,5 +232,5 @@ def test_statistics_of_known_contours() -> None:
     assert found["error"] == pytest.approx([0.0, bow.std()], abs=1e-3)
     assert found["early"][0] == pytest.approx(-2.0, abs=0.03)
     assert found["late"][0] == pytest.approx(2.0, abs=0.03)
-    still = dynamics.statistics(np.full((1, 1), 7.0, np.float32))
+    still = statistics(np.full((1, 1), 7.0, np.float32))
     assert np.abs(still).max() == 0

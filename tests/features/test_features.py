@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
 from p2pser.config import FeatureSettings
-from p2pser.features import extractor, filters
-from p2pser.features import kinds as features
+from p2pser.features import clip_features, extractor, filters
+from p2pser.features.extraction import extract
 
 RATE = 16000
 KINDS = ("functionals", "dynamics", "logmel", "mfcc", "chroma")
@@ -39,7 +39,7 @@ def voice(f0: float, seconds: float = 1.0, rate: int = RATE, formants: tuple[flo
 
 def named(signal: np.ndarray, rate: int = RATE) -> dict[str, float]:
     chosen = FeatureSettings(sample_rate=rate)
-    return dict(zip(features.names(chosen), features.compute(signal, chosen).tolist()))
+    return dict(zip(clip_features.names(chosen), clip_features.compute(signal, chosen).tolist()))
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
 def test_shape_and_names_are_those_of_the_features(kind: str, rate: int, seconds: float) -> None:
     chosen = FeatureSettings(kind=kind, sample_rate=rate, n_mels=41, n_mfcc=13, seconds=0.5)
-    found = features.compute(voice(140, seconds, rate), chosen)
-    assert found.shape == features.shape(chosen)
+    found = clip_features.compute(voice(140, seconds, rate), chosen)
+    assert found.shape == clip_features.shape(chosen)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
-    names = features.names(chosen)
+    names = clip_features.names(chosen)
     assert len(set(names)) == len(names) == found.shape[0]
 
 
@@ -80,11 +80,11 @@ def test_matrices_equal_librosa(kind: str) -> None:
     if kind == "mfcc":
         cepstrum = librosa.feature.mfcc(S=expected, n_mfcc=20)
         inner = librosa.feature.delta(cepstrum, width=5)
-        found = features.compute(signal, chosen)
+        found = clip_features.compute(signal, chosen)
         np.testing.assert_allclose(found[:20], cepstrum[:, :100], atol=2e-3)
         np.testing.assert_allclose(found[20:40, 4:-4], inner[:, 4:96], atol=2e-3)
         return
-    np.testing.assert_allclose(features.compute(signal, chosen), expected[:, :100], atol=2e-3)
+    np.testing.assert_allclose(clip_features.compute(signal, chosen), expected[:, :100], atol=2e-3)
 
 
 @pytest.mark.parametrize("f0", [75, 110, 160, 230, 330, 450])
@@ -144,7 +144,7 @@ def test_any_signal_gives_finite_features(samples: int, seed: int, form: str, ga
         "silence": lambda: np.zeros(samples),
     }[form]() * gain
     with np.errstate(under="ignore"):
-        found = features.compute(signal, FeatureSettings(kind=kind))
+        found = clip_features.compute(signal, FeatureSettings(kind=kind))
     assert np.isfinite(found).all()
     assert np.abs(found).max() < 1e6
 
@@ -153,8 +153,8 @@ def test_a_long_clip_is_cut_and_a_short_one_centred() -> None:
     chosen = FeatureSettings(kind="logmel", seconds=1.0)
     signal = voice(150, 3.0)
     middle = signal[RATE : 2 * RATE]
-    np.testing.assert_array_equal(features.compute(signal, chosen), features.compute(middle, chosen))
-    short = features.compute(voice(150, 0.4), chosen).mean(axis=0)
+    np.testing.assert_array_equal(clip_features.compute(signal, chosen), clip_features.compute(middle, chosen))
+    short = clip_features.compute(voice(150, 0.4), chosen).mean(axis=0)
     assert short[40:60].min() > short[:25].max() + 20
     assert short[40:60].min() > short[-25:].max() + 20
 
@@ -163,8 +163,8 @@ def test_functionals_of_a_very_long_clip_are_those_of_its_middle() -> None:
     middle = np.random.default_rng(3).normal(0, 0.1, 60 * 8000).astype(np.float32)
     around = np.ones(4000, dtype=np.float32)
     chosen = FeatureSettings(sample_rate=8000)
-    found = features.compute(np.concatenate([around, middle, around]), chosen)
-    np.testing.assert_array_equal(found, features.compute(middle, chosen))
+    found = clip_features.compute(np.concatenate([around, middle, around]), chosen)
+    np.testing.assert_array_equal(found, clip_features.compute(middle, chosen))
 
 
 def test_bad_clips_are_left_out_with_a_reason_and_the_others_go_on(clips: list[Path]) -> None:
@@ -172,7 +172,8 @@ def test_bad_clips_are_left_out_with_a_reason_and_the_others_go_on(clips: list[P
     soundfile.write(clips[4], np.zeros(RATE), RATE)
     clips[5].unlink()
     for workers in (1, 2):
-        found, left_out = features.extract(clips, FeatureSettings(), workers=workers)
+        extraction = extract(clips, FeatureSettings(), workers=workers)
+        found, left_out = extraction.features, extraction.left_out
         assert [one is None for one in found] == [k in (2, 4, 5) for k in range(10)]
         assert [path for path, _ in left_out] == [clips[2], clips[4], clips[5]]
         assert "git-LFS" in left_out[0][1]
@@ -185,9 +186,9 @@ def test_bad_clips_are_left_out_with_a_reason_and_the_others_go_on(clips: list[P
 def test_helpers_compute_the_same_in_order(clips: list[Path], kind: str, monkeypatch: pytest.MonkeyPatch,
                                            tmp_path: Path) -> None:
     chosen = FeatureSettings(kind=kind)
-    here = features.extraction(clips, chosen, workers=1)
+    here = extract(clips, chosen, workers=1)
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "other"))
-    there = features.extraction([*clips, clips[0]], chosen, workers=2)
+    there = extract([*clips, clips[0]], chosen, workers=2)
     assert (here.computed, there.computed, there.cached) == (10, 10, 0)
     for one, other in zip([*here.features, here.features[0]], there.features):
         np.testing.assert_array_equal(one, other)
@@ -199,7 +200,7 @@ def test_what_dead_helpers_leave_is_computed_here(clips: list[Path], monkeypatch
                                 stdout=subprocess.PIPE)
 
     monkeypatch.setattr(extractor, "_start", stillborn)
-    done = features.extraction(clips, FeatureSettings(), workers=2)
+    done = extract(clips, FeatureSettings(), workers=2)
     assert done.computed == 10
     assert all(one is not None for one in done.features)
 
@@ -209,13 +210,14 @@ def test_a_helper_answers_each_path(clips: list[Path]) -> None:
     (clips[0].parent / "text.wav").write_text("not a recording")
     paths = [clips[3], clips[0].parent / "text.wav"]
     request = io.BytesIO("".join(line + "\n" for line in (
-        chosen.model_dump_json(), "null", *(json.dumps(str(path)) for path in paths))).encode())
+        json.dumps(["p2pser.features.kinds.chroma"]), chosen.model_dump_json(), "null",
+        *(json.dumps(str(path)) for path in paths))).encode())
     answers = io.BytesIO()
     extractor.serve(request, answers)
     answers.seek(0)
     head = json.loads(answers.readline())
     found = np.frombuffer(answers.read(head["bytes"]), dtype="<f4").reshape(head["shape"])
-    np.testing.assert_array_equal(found, features.extract([clips[3]], chosen)[0][0])
+    np.testing.assert_array_equal(found, extract([clips[3]], chosen).features[0])
     refused = json.loads(answers.readline())
     assert refused["shape"] is None
     assert "text" in refused["reason"]
@@ -237,8 +239,9 @@ HEAVY = """
 import sys
 from pathlib import Path
 from p2pser.config import FeatureSettings
-from p2pser.features import kinds as features
-done = features.extraction([Path(name) for name in sys.argv[3:]], FeatureSettings(), workers=1)
+from p2pser.features import clip_features
+from p2pser.features.extraction import extract
+done = extract([Path(name) for name in sys.argv[3:]], FeatureSettings(), workers=1)
 assert [done.computed, done.cached] == [int(sys.argv[1]), int(sys.argv[2])], done
 print(*({"librosa", "numba", "soundfile", "scipy", "torch", "rich"} & set(sys.modules)))
 """

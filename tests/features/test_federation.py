@@ -83,13 +83,13 @@ def test_one_peer_alone_has_what_it_has_among_all(
     run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    extract = federation.features.extract
+    extract = federation.extract
 
     def counted(paths: list[Path], *rest: object, **more: object) -> object:
         asked.append(len(paths))
         return extract(paths, *rest, **more)
 
-    monkeypatch.setattr(federation.features, "extract", counted)
+    monkeypatch.setattr(federation, "extract", counted)
     config = run("corpus.split=group:3", "corpus.fold=1")
     whole = federate(config, 4, workers=1)
     for peer in range(4):

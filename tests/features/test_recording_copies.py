@@ -12,8 +12,8 @@ import soundfile
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import AugmentSettings, Config, FeatureSettings, load
-from p2pser.features import kinds as features
 from p2pser.features import recording_copies as augment
+from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples, federate, normalised, normalised_copies
 from p2pser.features.normalisation import statistics
 
@@ -107,13 +107,13 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_helpers_make_the_same_copies_and_the_cache_keeps_them(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = sorted(clips.glob("*.wav"))
     one, two = augment.variants(AugmentSettings(copies=2, snr=10.0))
-    plain = features.extraction(paths, FeatureSettings(), workers=1)
-    here = features.extraction(paths, FeatureSettings(), variant=one, workers=1)
-    again = features.extraction(paths, FeatureSettings(), variant=one, workers=1)
-    other = features.extraction(paths, FeatureSettings(), variant=two, workers=1)
+    plain = extract(paths, FeatureSettings(), workers=1)
+    here = extract(paths, FeatureSettings(), variant=one, workers=1)
+    again = extract(paths, FeatureSettings(), variant=one, workers=1)
+    other = extract(paths, FeatureSettings(), variant=two, workers=1)
     assert [done.computed for done in (plain, here, again, other)] == [12, 12, 0, 12]
     monkeypatch.setenv("P2PSER_CACHE", str(clips / "another"))
-    there = features.extraction(paths, FeatureSettings(), variant=one, workers=2)
+    there = extract(paths, FeatureSettings(), variant=one, workers=2)
     for bare, mine, kept, his, second in zip(plain.features, here.features, again.features, there.features,
                                              other.features):
         assert bare is not None

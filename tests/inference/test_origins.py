@@ -18,7 +18,7 @@ from p2pser.corpora import combined as several
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 from p2pser.corpora.partitioning import deal
 from p2pser.experiments.model_evaluation import choose
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
@@ -97,7 +97,7 @@ def test_emotions_of_another_corpus_must_be_left_out_by_name() -> None:
 def test_a_card_on_disk_says_which_corpora(tmp_path: Path) -> None:
     schema = Schema.of(nn.Linear(1, 1))
     settings = Config().with_settings(["corpus.map=calm=neutral", "corpus.train=[a]", "corpus.fold=2"])
-    made = dataclasses.replace(card(), corpus=Origin.of(settings, BOTH), shape=features.shape(FeatureSettings()))
+    made = dataclasses.replace(card(), corpus=Origin.of(settings, BOTH), shape=clip_features.shape(FeatureSettings()))
     assert made.corpus == Origin("a+b", "a 1, b 1", False, "each", 2, 0, False, {"a": "1", "b": "1"}, ("a",),
                                  {"calm": "neutral"})
     directory.save(tmp_path / "model", torch.zeros(schema.size), schema, made)

@@ -21,7 +21,7 @@ from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings
 from p2pser.corpora import adapters as corpora
 from p2pser.experiments import model_evaluation as evaluation
-from p2pser.features import kinds as features
+from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics
 from p2pser.inference.predictor import Predictor, enrolled
 from p2pser.models import directory
@@ -54,9 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, normalise: str, **origin: object) -> tuple[torch.Tensor, Schema, Card]:
     corpus = corpora.load("folder", folder)
-    values, bad = features.extract([clip.path for clip in corpus.clips], SETTINGS, workers=1)
-    assert not bad
-    stacked = np.stack([v for v in values if v is not None])
+    extraction = extract([clip.path for clip in corpus.clips], SETTINGS, workers=1)
+    assert not extraction.left_out
+    stacked = np.stack([values for values in extraction.features if values is not None])
     labels = torch.tensor([sorted(PITCHES).index(clip.emotion or "") for clip in corpus.clips])
     training = statistics(stacked)
     settings = ModelSettings(name="cnn2d", hidden=(4, 8))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from p2pser.base.errors import CorpusError
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics
 from p2pser.inference import timeline
 from p2pser.inference.predictor import Predictor, files
@@ -34,7 +34,7 @@ class Pitch(nn.Module):
 def predictor(normalise: str = "none", task: str = "both", temperature: float | None = None) -> Predictor:
     statistics = None if normalise == "none" else Statistics(10, np.zeros(16), np.ones(16))
     return Predictor(Pitch(), Card(
-        labels=("anger", "sadness"), shape=features.shape(SETTINGS), model=ModelSettings(), features=SETTINGS,
+        labels=("anger", "sadness"), shape=clip_features.shape(SETTINGS), model=ModelSettings(), features=SETTINGS,
         normalise=normalise, statistics=statistics, corpus=Origin("tones", "1"), task=task, temperature=temperature))
 
 

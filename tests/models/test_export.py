@@ -17,7 +17,7 @@ from p2pser import models
 from p2pser.base.errors import ModelError
 from p2pser.cli.export import export as command
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.inference.predictor import Predictor, load
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
@@ -35,7 +35,7 @@ SIZES: dict[str, tuple[int, ...]] = {"mlp": (8,), "svm": (), "cnn2d": (4, 8), "g
 def made(name: str, settings: FeatureSettings, **card: Any) -> tuple[torch.nn.Module, Card]:
     from p2pser.features.normalisation import Statistics
 
-    shape = features.shape(settings)
+    shape = clip_features.shape(settings)
     hidden = SIZES[name]
     model = ModelSettings(name=name, **({"hidden": hidden} if hidden else {}))
     given = {"normalise": "global", "task": "classes", **card}

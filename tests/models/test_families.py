@@ -12,7 +12,7 @@ import torch
 from p2pser import models
 from p2pser.base.errors import ModelError
 from p2pser.config import Config, FeatureSettings, ModelSettings, TrainingSettings
-from p2pser.features import kinds as features
+from p2pser.features import clip_features
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.recurrent import Attention, padding, steps
@@ -234,7 +234,7 @@ def test_a_family_has_its_learning_rate_for_its_own_optimiser_alone() -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_a_family_trains_with_its_name_alone(name: str) -> None:
     config = Config().with_settings([f"model.name={name}"])
-    size = features.shape(config.features)
+    size = clip_features.shape(config.features)
     module = models.build(config.model, size, 7, config.seed)
     schema = Schema.of(module)
     inputs = torch.zeros(2, *size)

@@ -6,7 +6,6 @@ et al. 2016, IEEE Trans. Affective Computing 7(2)) in spirit, not in detail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -14,12 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.config import FeatureSettings
+from p2pser.base.registries import FEATURES
 from p2pser.features import contours
-from p2pser.features.contours import CONTRAST_BANDS, FLOOR, HOP, SHAPE, Array, delta
-
-LONGEST = 60.0
-"""Of a longer clip only the middle is looked at [s]: an utterance is shorter, and memory grows with length."""
+from p2pser.features.contours import CONTRAST_BANDS, FLOOR, HOP, SHAPE, delta
+from p2pser.features.kind import Array, FeatureKind
+from p2pser.features.spectra import Spectra, spectra
 
 FULL = ("mean", "std", "p5", "p25", "p50", "p75", "p95", "skew", "kurtosis", "slope")
 STEADY = ("mean", "std", "p5", "p50", "p95", "skew", "slope")
@@ -76,21 +74,6 @@ def _groups(n_mfcc: int, n_mels: int) -> tuple[Group, ...]:
         Group("modulation", movements, ("loudness", *(f"region{k}" for k in range(REGIONS)))),
         Group("tempo", TEMPO, ("value",)),
     )
-
-
-def groups(settings: FeatureSettings) -> tuple[Group, ...]:
-    """Return the groups of which the vector is made, in its order."""
-    return _groups(settings.n_mfcc, settings.n_mels)
-
-
-def names(settings: FeatureSettings) -> list[str]:
-    """Return the D names of the vector's entries: ``group.contour.statistic``."""
-    return [name for group in groups(settings) for name in group.names()]
-
-
-def shape(settings: FeatureSettings) -> tuple[int]:
-    """Return the shape of the vector: (D,)."""
-    return (len(names(settings)),)
 
 
 # -- statistics ----------------------------------------------------------------------------------------------
@@ -187,94 +170,76 @@ def _modulation(values: Array) -> Array:
 # -- the vector ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Heard:
-    """A signal's frames (T, length) at one level, their power spectra (T, bins) and mel power (T, n_mels), mel bands
-    (n_mels, T) and frame level (T,) in dB of full scale, and which frames (T,) are active.
+@FEATURES.register("functionals")
+@dataclass(frozen=True, kw_only=True)
+class Functionals(FeatureKind):
+    """Statistics over contours of spectrum, cepstrum, pitch, energy and voice."""
+
+    version = 2
+
+    n_mels: int
+    n_mfcc: int
+
+    def compute(self, signal: Array) -> Array:
+        """Return the vector (D,) float32 of a signal (samples,).
+
+        Every entry is finite, whatever the signal; units are dB, Hz, semitones above 27.5 Hz, seconds and shares.
+        """
+        clip = spectra(signal, self.sample_rate, self.n_mels, self.n_mfcc)
+        pitch, voicing = contours.pitch(clip.power, clip.filters, self.sample_rate)
+        voiced = clip.active & (voicing > 0.5)
+        if voiced.sum() < 3:  # a whisper: the frames nearest to a voice stand for it, so nothing is undefined
+            voiced = np.zeros_like(clip.active)
+            voiced[np.argsort(voicing, kind="stable")[-min(3, voicing.size) :]] = True
+        f0 = 12 * np.log2(pitch / 27.5)
+        curves = _contours(clip, pitch, f0, voicing, self.sample_rate)
+        frames = {"active": clip.active, "voiced": voiced}
+        parts: list[Array] = []
+        for group in _groups(self.n_mfcc, self.n_mels):
+            if group.name == "modulation":
+                regions = np.stack([part.mean(axis=0) for part in np.array_split(clip.mel, REGIONS)])
+                parts.extend(_modulation(np.concatenate([curves["energy"][1:], regions])))
+            elif group.name == "tempo":
+                parts.append(np.asarray(_tempo(curves["energy"][1], clip.active, voiced, f0), dtype=np.float32))
+            else:
+                contour = curves[group.name.removesuffix("_delta")]
+                moving = delta(contour) if group.name.endswith("_delta") else contour
+                parts.extend(_take(moving[:, frames[group.frames]], group.statistics))
+        vector = np.concatenate(parts).astype(np.float32)
+        return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def names(self) -> list[str]:
+        """Return the names of the entries: ``group.contour.statistic``."""
+        return [name for group in _groups(self.n_mfcc, self.n_mels) for name in group.names()]
+
+
+def _contours(clip: Spectra, pitch: Array, f0: Array, voicing: Array, sample_rate: int) -> dict[str, Array]:
+    """Return the contours (L, T) of each group that is not named for their differences.
+
+    Parameters
+    ----------
+    clip : the spectra.
+    pitch : (T,) [Hz].
+    f0 : the same (T,) [semitones above 27.5 Hz].
+    voicing : (T,), from 0 to 1.
+    sample_rate : of the signal [Hz].
     """
-
-    filters: contours.Filters
-    frames: Array
-    power: Array
-    mel_power: Array
-    mel: Array
-    rms: Array
-    active: NDArray[np.bool_]
-
-    def loudness(self) -> Array:
-        """Return the loudness (T,): compressed mel power, summed."""
-        return np.asarray(np.log1p(self.mel_power**0.3 * 100).sum(axis=1))
-
-
-def hear(signal: Array, settings: FeatureSettings) -> Heard:
-    """Return what all contours are made of; of a signal longer than ``LONGEST``, the middle."""
-    filters = contours.filters_for(settings.sample_rate, settings.n_mels, settings.n_mfcc)
-    wanted = round(LONGEST * settings.sample_rate)
-    if signal.size > wanted:
-        start = (signal.size - wanted) // 2
-        signal = signal[start : start + wanted]
-    # At one level, so that the floor under logarithms is a part of the clip's power, not of full scale.
-    level = max(float(np.sqrt(np.mean(signal.astype(np.float64) ** 2))), 1e-5)
-    decibels = 20 * np.log10(level)
-    frames, power = contours.power_spectra(signal / np.float32(level), filters)
-    mel_power = power @ filters.mel.T
-    mel = 10 * np.log10(mel_power + FLOOR).T + np.float32(decibels)
-    rms = 10 * np.log10(np.mean(frames * frames, axis=1) + FLOOR) + np.float32(decibels)
-    # Above the noise of the quietest frames, unless there is no pause to tell the noise from.
-    loudest = float(rms.max())
-    active = rms > max(loudest - 35.0, min(float(np.quantile(rms, 0.05)) + 1.0, loudest - 20.0))
-    if active.sum() < 3:
-        active = rms >= np.sort(rms)[-min(3, rms.size)]
-    return Heard(filters, frames, power, mel_power, mel, rms, active)
-
-
-def compute(signal: Array, settings: FeatureSettings) -> Array:
-    """Return the vector (D,) float32 of a signal (samples,) at ``settings.sample_rate``.
-
-    D is ``len(names(settings))``; of a signal longer than ``LONGEST``, the middle. Every entry is finite,
-    whatever the signal; units are dB, Hz, semitones above 27.5 Hz, seconds and shares.
-    """
-    heard = hear(signal, settings)
-    filters, frames, power, mel, rms, active = (heard.filters, heard.frames, heard.power, heard.mel, heard.rms,
-                                                heard.active)
-    pitch, voicing = contours.pitch(power, filters, settings.sample_rate)
-    voiced = active & (voicing > 0.5)
-    if voiced.sum() < 3:  # a whisper: the frames nearest to a voice stand for it, so nothing is undefined
-        voiced = np.zeros_like(active)
-        voiced[np.argsort(voicing, kind="stable")[-min(3, voicing.size) :]] = True
-    f0 = 12 * np.log2(pitch / 27.5)
+    filters, power = clip.filters, clip.power
     chroma = power @ filters.chroma.T
     chroma /= np.maximum(chroma.max(axis=1, keepdims=True), FLOOR)
-    spectral, contrast = contours.spectral_shape(frames, power, filters)
-    cepstrum = filters.dct @ mel
-    loudness = heard.loudness()
+    spectral, contrast = contours.spectral_shape(clip.frames, power, filters)
     rows = np.arange(len(pitch))
-    harmonics = [power[rows, np.minimum(np.rint(pitch * k * filters.n_fft / settings.sample_rate).astype(int),
+    harmonics = [power[rows, np.minimum(np.rint(pitch * k * filters.n_fft / sample_rate).astype(int),
                                         power.shape[1] - 1)] for k in (1, 2)]
-    resonances = contours.resonances(power, filters, settings.sample_rate)
     clear = np.clip(voicing, 1e-3, 0.999)
     voice = np.stack([
         f0, 10 * np.log10(clear / (1 - clear)),
-        contours.perturbation(np.asarray(1 / pitch), True), contours.perturbation(rms, False),
-        10 * np.log10((harmonics[0] + FLOOR) / (harmonics[1] + FLOOR)), *resonances,
+        contours.perturbation(np.asarray(1 / pitch), True), contours.perturbation(clip.rms, False),
+        10 * np.log10((harmonics[0] + FLOOR) / (harmonics[1] + FLOOR)),
+        *contours.resonances(power, filters, sample_rate),
     ]).astype(np.float32)
-    energy = np.stack([rms, loudness]).astype(np.float32)
-    regions = np.stack([part.mean(axis=0) for part in np.array_split(mel, REGIONS)])
-    pairs = np.stack([mel[k : k + 2].mean(axis=0) for k in range(0, len(mel), 2)])
-    curves: Mapping[str, Array] = {
-        "mfcc": cepstrum, "mel": pairs, "chroma": chroma.T, "contrast": contrast, "shape": spectral,
-        "energy": energy, "voice": voice,
+    pairs = np.stack([clip.mel[k : k + 2].mean(axis=0) for k in range(0, len(clip.mel), 2)])
+    return {
+        "mfcc": filters.dct @ clip.mel, "mel": pairs, "chroma": chroma.T, "contrast": contrast, "shape": spectral,
+        "energy": np.stack([clip.rms, clip.loudness()]).astype(np.float32), "voice": voice,
     }
-    mask = {"active": active, "voiced": voiced}
-    parts: list[Array] = []
-    for group in groups(settings):
-        if group.name == "modulation":
-            parts.extend(_modulation(np.concatenate([energy[1:], regions])))
-        elif group.name == "tempo":
-            parts.append(np.asarray(_tempo(energy[1], active, voiced, f0), dtype=np.float32))
-        else:
-            contour = curves[group.name.removesuffix("_delta")]
-            moving = delta(contour) if group.name.endswith("_delta") else contour
-            parts.extend(_take(moving[:, mask[group.frames]], group.statistics))
-    vector = np.concatenate(parts).astype(np.float32)
-    return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,0 +1,1 @@
+"""The built-in kinds of features, one a file, found by the file's name."""
