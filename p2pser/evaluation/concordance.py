@@ -6,7 +6,7 @@ where they have nothing in common, and less than their correlation where scale o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +89,6 @@ class Ratings:
         there = self.folds == fold
         return Ratings(self.targets[there], self.predicted[there],
                        tuple(np.asarray(self.speakers)[there]), self.folds[there])
-
-
-def mean_ccc(each: Mapping[str, float]) -> float:
-    """Return the mean over the dimensions that are known; NaN where none is."""
-    return _mean(list(each.values()))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -21,14 +21,14 @@ Ccc: TypeAlias = "dict[str, float | None]"
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """predictions: of emotions, None where none is learned or known; ratings: of dimensions, None likewise."""
 
     predictions: Predictions | None
     ratings: Ratings | None
 
     @classmethod
-    def of(cls, outputs: NDArray[np.float32], examples: Examples, task: str, classes: int) -> Answers:
+    def of(cls, outputs: NDArray[np.float32], examples: Examples, task: str, classes: int) -> Outputs:
         """Return the answers of a model's outputs (n, ·) for n examples; ``task`` as ``training.task``."""
         predictions = ratings = None
         known = np.flatnonzero(examples.labels >= 0)

@@ -29,7 +29,7 @@ from torch import Tensor
 from p2pser.base.seeding import EVERYBODY
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.outputs import Answers, Ccc, ccc_of_several
+from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
 from p2pser.features.federation import Examples, Federation, nothing
 from p2pser.features.normalisation import from_sums, sums
 from p2pser.gossip.algorithm import State
@@ -50,7 +50,7 @@ class Baseline:
     """answers: those of each model (pooled: one; local-only: one a peer, ascending), on the held-out clips."""
 
     name: str
-    answers: tuple[Answers, ...]
+    answers: tuple[Outputs, ...]
 
     @property
     def predictions(self) -> tuple[Predictions, ...]:
@@ -91,7 +91,7 @@ def local_only(config: Config, federation: Federation, progress: Progress | None
     config, held = sized(config, 1), _held(federation)
     if federation.normalise != "global":
         return Baseline("local-only", _train(config, Bench(config, federation, held), progress))
-    said: list[Answers] = []
+    said: list[Outputs] = []
     for i in sorted(held):
         bench = Bench(config, federation, {i: held[i]}, from_sums(sums(held[i].features)))
         said.extend(_train(config, bench, progress))
@@ -103,7 +103,7 @@ def voting(config: Config, federation: Federation, progress: Progress | None = N
     alone = local_only(config, federation, progress).predictions
     chances = np.mean([softmax(one.logits, axis=1) for one in alone], axis=0)
     said = dataclasses.replace(alone[0], predicted=chances.argmax(axis=1), logits=np.log(chances))
-    return Baseline("voting", (Answers(said, None),))
+    return Baseline("voting", (Outputs(said, None),))
 
 
 def fedavg(config: Config, federation: Federation) -> Run:
@@ -126,7 +126,7 @@ def _held(federation: Federation) -> dict[int, Examples]:
     return {i: examples for i, examples in federation.train.items() if len(examples)}
 
 
-def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Answers, ...]:
+def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Outputs, ...]:
     """What the models say after all rounds without any mixing."""
     rows = unmixed(config, bench, progress)
     with torch.inference_mode():

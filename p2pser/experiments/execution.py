@@ -15,7 +15,7 @@ from p2pser.config import Config, TrainingSettings
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
-    from p2pser.evaluation.outputs import Answers
+    from p2pser.evaluation.outputs import Outputs
     from p2pser.experiments.compare import Job
     from p2pser.features.federation import Federation
     from p2pser.simulation.results import Run
@@ -90,7 +90,7 @@ def _agrees(config: Config) -> bool:
     return whole and (method.consensus or method.served or method.boosts)
 
 
-def results(run: Run) -> Sequence[Answers]:
+def results(run: Run) -> Sequence[Outputs]:
     """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
     parts of their own, or end without a consensus (robust rules).
     """
@@ -103,7 +103,7 @@ def results(run: Run) -> Sequence[Answers]:
     return [run.answers] if run.answers is not None and agreed else run.peer_answers
 
 
-def _told(answers: Sequence[Answers]) -> dict[str, Any]:
+def _told(answers: Sequence[Outputs]) -> dict[str, Any]:
     """What models answered, of which clips: the emotions with the logits behind them, the dimensions.
 
     Logits have five digits: a decision cannot be told from them where two are closer than that, so both are kept.

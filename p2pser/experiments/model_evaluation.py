@@ -20,7 +20,7 @@ from p2pser.corpora.targets import dimensions, with_dimensions
 from p2pser.evaluation.calibration import fit_temperature
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions, uar_folds
-from p2pser.evaluation.outputs import Answers
+from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
@@ -215,7 +215,7 @@ def _answers(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
             scaled = scale(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
             scaled = predictor.scale(examples.features)
-        folded[number] = Answers.of(logits(predictor.module, scaled), examples, card.task, len(card.labels))
+        folded[number] = Outputs.of(logits(predictor.module, scaled), examples, card.task, len(card.labels))
     said = {number: one.predictions for number, one in folded.items() if one.predictions is not None}
     rated = {number: one.ratings for number, one in folded.items() if one.ratings is not None
              and not np.isnan(one.ratings.targets).all()}

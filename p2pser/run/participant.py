@@ -12,7 +12,7 @@ from torch import Tensor
 
 from p2pser import models
 from p2pser.config import Config
-from p2pser.evaluation.outputs import Answers
+from p2pser.evaluation.outputs import Outputs
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
@@ -24,7 +24,7 @@ from p2pser.models.widths import of_width, widths
 from p2pser.topology.spec import Topology
 from p2pser.training.learner import LocalWork
 from p2pser.training.local_work import learner
-from p2pser.training.target_statistics import census_sums, read_census
+from p2pser.training.target_statistics import read_training_sums, training_sums
 from p2pser.wire.hello import Hello, normalised_settings
 
 
@@ -60,16 +60,17 @@ class OwnSide:
 
     def sums(self) -> Tensor:
         """Return this peer's row (1, S) float64 of the sums whose totals ``local_work`` needs."""
-        return torch.from_numpy(census_sums(self.examples, self.config.training, len(self.federation.labels)))[None]
+        return torch.from_numpy(training_sums(self.examples, self.config.training, len(self.federation.labels)))[None]
 
     def local_work(self, sums: Tensor, clips: int, report: Callable[[int, int], None]) -> LocalWork:
         """Return the local work. sums: (1, S), the mean over all peers of theirs; clips: how many all have together."""
         federation = self.federation
-        plain, census = read_census(sums[0].numpy(), self.config.training, len(federation.labels), clips)
+        plain, target_statistics = read_training_sums(sums[0].numpy(), self.config.training, len(federation.labels),
+                                                      clips)
         self._statistics = from_sums(plain)
         mine = learner(self.module, self.schema, self.config, self.examples,
                        normalised(self.examples, federation.normalise, self._statistics), federation.labels,
-                       peer=self.me, census=census,
+                       peer=self.me, target_statistics=target_statistics,
                        copies=normalised_copies(self.examples, federation.normalise, self._statistics))
         self._test = None if federation.test is None else \
             normalised(federation.test, federation.normalise, self._statistics)
@@ -81,7 +82,7 @@ class OwnSide:
         if self._test is None or federation.test is None:
             return {"uar": None}
         self.schema.bind(self.module, row.to(torch.float32).clone())
-        found = Answers.of(logits(self.module, self._test), federation.test, self.config.training.task,
+        found = Outputs.of(logits(self.module, self._test), federation.test, self.config.training.task,
                            len(federation.labels))
         return {"uar": found.uar} if found.ratings is None else {"uar": found.uar, "ccc": found.ccc}
 

@@ -15,7 +15,7 @@ from p2pser import models
 from p2pser.base.errors import CorpusError
 from p2pser.config import Config, TrainingSettings
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.outputs import Answers
+from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics
 from p2pser.models.inference import logits
@@ -23,8 +23,8 @@ from p2pser.models.nested import nest
 from p2pser.models.widths import width_of
 from p2pser.training.learner import Learner, LocalWork
 from p2pser.training.local_work import learner
-from p2pser.training.subnetwork import Inside
-from p2pser.training.target_statistics import Census
+from p2pser.training.subnetwork import SubnetworkLearner
+from p2pser.training.target_statistics import TargetStatistics
 
 
 class Bench:
@@ -32,8 +32,8 @@ class Bench:
 
     examples: who trains on what, by the id that keys the peer's draws (a hub on nothing).
     statistics: the training statistics
-    where normalisation is ``global``. training: the local work's settings, where they are not the run's. census: of all
-    peers' targets; default: each learner's own.
+    where normalisation is ``global``. training: the local work's settings, where they are not the run's.
+    target_statistics: of all peers' targets; default: each learner's own.
     Raises CorpusError, ModelError where the run's settings and the data do not fit.
     """
 
@@ -44,7 +44,7 @@ class Bench:
         examples: Mapping[int, Examples],
         statistics: Statistics | None = None,
         training: TrainingSettings | None = None,
-        census: Census | None = None,
+        target_statistics: TargetStatistics | None = None,
     ) -> None:
         how = federation.normalise
         shape = next(iter(examples.values())).features.shape[1:]
@@ -69,11 +69,11 @@ class Bench:
                 normalised(examples[i], how, statistics),
                 federation.labels,
                 peer=i,
-                census=census,
+                target_statistics=target_statistics,
                 training=training,
                 copies=normalised_copies(examples[i], how, statistics),
             )
-            return own if self.widths[i] == 1 else Inside(own, network, self.schema)
+            return own if self.widths[i] == 1 else SubnetworkLearner(own, network, self.schema)
 
         self.local = LocalWork([work(i) for i in self.peers])
         self._test = federation.test
@@ -88,7 +88,7 @@ class Bench:
         """Return the rows (B, D) that the peers begin with: 0 where a peer has nothing."""
         return torch.stack([self.start * self.networks[self.widths[i]].held for i in self.peers])
 
-    def answers(self, row: Tensor, peer: int | None = None) -> Answers:
+    def answers(self, row: Tensor, peer: int | None = None) -> Outputs:
         """Return what the model with parameters ``row`` (D,) says of the held-out clips: the network of a peer's width,
         or the widest.
 
@@ -98,7 +98,7 @@ class Bench:
             raise CorpusError("no clips are held out (corpus.split is none), so there is nothing to evaluate on")
         network = self.networks[max(self.widths.values()) if peer is None else self.widths[peer]]
         network.schema.bind(network.module, network.own(row.to(torch.float32)))
-        return Answers.of(logits(network.module, self._features), self._test, self.task, self.classes)
+        return Outputs.of(logits(network.module, self._features), self._test, self.task, self.classes)
 
     def predictions(self, row: Tensor, peer: int | None = None) -> Predictions:
         """Return the emotions that the model says of the held-out clips.

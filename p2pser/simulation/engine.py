@@ -34,7 +34,7 @@ from p2pser.simulation.results import History, Round, Run, distance
 from p2pser.topology.spec import Topology
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.training.learner import LocalWork
-from p2pser.training.target_statistics import Census, census_sums, columns, read_census
+from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
 
 SETUP = -1
 """The round of the statistics; the cut edges are flooded in round R, the final consensus is in round R + 1."""
@@ -84,8 +84,8 @@ def simulate(
     mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
                            rounds=config.training.rounds, own_weights=method.own_weights)
     wanted = federation.normalise == "global" or (card and federation.normalise != "none")
-    statistics, census = _statistics(config, topology, federation, wanted)
-    bench = Bench(config, federation, federation.train, statistics, census=census)
+    statistics, target_statistics = _statistics(config, topology, federation, wanted)
+    bench = Bench(config, federation, federation.train, statistics, target_statistics=target_statistics)
     parts = parts_of([bench.widths[i] for i in range(peers)], {w: one.held for w, one in bench.networks.items()},
                      bench.schema, config.gossip.share, compact=False)
     mixer.parts = parts
@@ -226,18 +226,18 @@ def _in_lock_step(state: State, mixer: SimulatedMixer, attacks: Mapping[int, Att
 
 
 def _statistics(config: Config, topology: Topology, federation: Federation,
-                wanted: bool) -> tuple[Statistics | None, Census]:
-    """The training statistics, where wanted, and the census by gossip, as peer 0 finds them (all find the same to
-    1e-12).
+                wanted: bool) -> tuple[Statistics | None, TargetStatistics]:
+    """The training statistics, where wanted, and the target statistics by gossip, as peer 0 finds them (all find the
+    same to 1e-12).
     """
     training, classes, clips = config.training, len(federation.labels), sum(map(len, federation.train.values()))
     if not wanted and not any(columns(training, classes)):
-        return None, Census(clips=clips)
-    rows = np.stack([census_sums(federation.train[i], training, classes) for i in range(topology.size)])
+        return None, TargetStatistics(clips=clips)
+    rows = np.stack([training_sums(federation.train[i], training, classes) for i in range(topology.size)])
     mixer = SimulatedMixer(topology)
     found = gossip_statistics(mixer, torch.from_numpy(rows), SETUP, topology, slem=living_slem(topology, None, (), 0))
-    plain, census = read_census(found.rows[0].numpy() * topology.size, training, classes, clips)
-    return from_sums(plain) if wanted else None, census
+    plain, target_statistics = read_training_sums(found.rows[0].numpy() * topology.size, training, classes, clips)
+    return from_sums(plain) if wanted else None, target_statistics
 
 
 def _finish(mixer: SimulatedMixer, rows: Tensor, history: History, exact: bool, cut: frozenset[tuple[int, int]],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.outputs import Answers, Ccc, ccc_of_several
+from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.gossip.agreement.consensus import Consensus
@@ -75,9 +75,9 @@ class Run:
     """The consensus model's, on the held-out clips."""
     peer_predictions: tuple[Predictions, ...]
     """Each living peer's after the last round, before the final consensus."""
-    answers: Answers | None
+    answers: Outputs | None
     """The consensus model's, of emotions and dimensions; None where nothing is held out."""
-    peer_answers: tuple[Answers, ...]
+    peer_answers: tuple[Outputs, ...]
     living: tuple[int, ...]
     """Who was left at the end, hostile peers not counted: what is measured is measured over them."""
     slem: float
@@ -97,11 +97,11 @@ class Run:
     """Each peer's (``model.width``)."""
     networks: Mapping[float, Nested] = field(default_factory=dict)
     """By width, the whole one among them."""
-    final_answers: tuple[Answers, ...] = ()
+    final_answers: tuple[Outputs, ...] = ()
     """Each living peer's after the final consensus, where not all end with the same model."""
     personal: Tensor | None = None
     """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
-    personal_answers: tuple[Answers, ...] = ()
+    personal_answers: tuple[Outputs, ...] = ()
 
 
 def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from p2pser.config import TrainingSettings
 from p2pser.training.learner import Learner
 from p2pser.training.optimisers import Optimizer
-from p2pser.training.subnetwork import Inside
+from p2pser.training.subnetwork import SubnetworkLearner
 
 
 def fine_tuned(learner: Learner, row: Tensor) -> Tensor:
@@ -32,6 +32,6 @@ def _with(learner: Learner, training: TrainingSettings) -> Learner:
     """A copy of a learner with other settings."""
     again = copy.copy(learner)
     again.training, again.optimizer = training, Optimizer(training)
-    if isinstance(again, Inside):
+    if isinstance(again, SubnetworkLearner):
         again.narrow = _with(again.narrow, training)
     return again

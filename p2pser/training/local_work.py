@@ -19,7 +19,7 @@ from p2pser.training.augmentation import Augmentation
 from p2pser.training.boosting import TreeLearner
 from p2pser.training.learner import Learner
 from p2pser.training.losses import Targets, classes_of, loss_of_classes
-from p2pser.training.target_statistics import Census, census_sums, read_census
+from p2pser.training.target_statistics import TargetStatistics, read_training_sums, training_sums
 
 
 def targets(examples: Examples, training: TrainingSettings) -> Targets:
@@ -31,22 +31,23 @@ def targets(examples: Examples, training: TrainingSettings) -> Targets:
 
 
 def learner(module: nn.Module, schema: Schema, config: Config, examples: Examples, features: NDArray[np.float32],
-            labels: tuple[str, ...], *, peer: int, census: Census | None = None,
+            labels: tuple[str, ...], *, peer: int, target_statistics: TargetStatistics | None = None,
             training: TrainingSettings | None = None, copies: NDArray[np.float32] | None = None) -> Learner:
     """Return the local work of the peer that holds ``examples``; none (a hub's) make an idle one.
 
-    features: the examples', normalised. labels: of the federation. census: of all peers' clips; default: of these
-    alone, as a peer would that knows of no other. training: where it is not the run's. copies: varied ones of the
+    features: the examples', normalised. labels: of the federation. target_statistics: of all peers' clips; default:
+    of these alone. training: where it is not the run's. copies: varied ones of the
     examples, (copies, n, …), normalised.
     """
     training = training or config.training
-    if census is None and len(examples):
-        _, census = read_census(census_sums(examples, training, len(labels)), training, len(labels), len(examples))
-    census = census or Census()
+    if target_statistics is None and len(examples):
+        sums = training_sums(examples, training, len(labels))
+        _, target_statistics = read_training_sums(sums, training, len(labels), len(examples))
+    target_statistics = target_statistics or TargetStatistics()
     often = None
-    if training.balance == "sampling" and census.weights is not None:
-        often = np.where(examples.labels < 0, 1.0, census.weights.numpy()[examples.labels])
-    objective = census.objective(training, loss_of_classes(training, config.model.name))
+    if training.balance == "sampling" and target_statistics.weights is not None:
+        often = np.where(examples.labels < 0, 1.0, target_statistics.weights.numpy()[examples.labels])
+    objective = target_statistics.objective(training, loss_of_classes(training, config.model.name))
     aims = targets(examples, training)
     if training.own_classes and aims.classes is not None and len(examples):
         objective = replace(objective, present=classes_of(aims.classes))
@@ -54,7 +55,7 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     augmentation = Augmentation.of(config, features.shape[1:], len(labels))
     forward = None
     if isinstance(module, SVM):
-        training = training.model_copy(update={"weight_decay": _penalty(module, training, census.clips)})
+        training = training.model_copy(update={"weight_decay": _penalty(module, training, target_statistics.clips)})
         if augmentation is None and values.numel():  # every step would map the same clips again
             values, forward = module.mapped(values), module.scores
             varied = None if varied is None else module.mapped(varied)

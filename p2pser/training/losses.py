@@ -8,8 +8,9 @@ again: so the mean of many small batches, and of many peers, is what one large b
 **The concordance of small batches.** CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2) (Lin 1989) is one minus
 E (x - y)^2 over that denominator, and the denominator equals E (x - m)^2 + s^2, with m and s^2 the mean and variance
 of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly chance, and in a batch of one clip they
-mean nothing. So they are taken of all peers' training clips, found by gossip (``learning.census``); what is left to the
-batch are two plain means, and every peer lowers its share of the same function, which of all clips is exactly 1 - CCC.
+mean nothing. So they are those of all peers' training clips, found by
+gossip (``training.target_statistics``). What remains to the batch are two plain means, and each peer lowers its share
+of one function, which over all clips is exactly 1 - CCC.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from p2pser.models.rows import Schema
 from p2pser.training.learner import Learner
 
 
-class Inside(Learner):
+class SubnetworkLearner(Learner):
     """A learner of a narrow network that takes and gives rows (D,) of the whole one, its other entries untouched.
 
     It takes the very steps that the narrow learner takes on its own row.

@@ -22,7 +22,7 @@ from p2pser.training.losses import Moments, Objective
 
 
 @dataclass(frozen=True)
-class Census:
+class TargetStatistics:
     """counts: clips of each class (C,), up to a common factor, None where they play no part. moments: of the
     dimensions' targets, None where these are not learned. clips: how many there are in all.
     """
@@ -54,7 +54,7 @@ def columns(training: TrainingSettings, classes: int) -> tuple[int, int]:
     return counted, 0 if training.task == "classes" else 2 * len(DIMENSIONS)
 
 
-def census_sums(examples: Examples, training: TrainingSettings, classes: int) -> NDArray[np.float64]:
+def training_sums(examples: Examples, training: TrainingSettings, classes: int) -> NDArray[np.float64]:
     """Return the row of sums of the examples' features and targets, (1 + 2 (F + columns),) float64."""
     counted, placed = columns(training, classes)
     row = sums(examples.features)
@@ -73,10 +73,10 @@ def census_sums(examples: Examples, training: TrainingSettings, classes: int) ->
                            row[1 + features :], found[1 + counted + placed :]])
 
 
-def read_census(row: NDArray[np.float64], training: TrainingSettings,
-                classes: int, clips: int) -> tuple[NDArray[np.float64], Census]:
-    """Return the features' sums and the census of a row of ``census_sums``, or of any positive multiple of a sum of
-    such rows, over ``clips`` clips.
+def read_training_sums(row: NDArray[np.float64], training: TrainingSettings,
+                classes: int, clips: int) -> tuple[NDArray[np.float64], TargetStatistics]:
+    """Return the features' sums and the target statistics of a row of ``training_sums``, or of any positive
+    multiple of a sum of such rows, over ``clips`` clips.
     """
     counted, placed = columns(training, classes)
     features = len(row) // 2 - counted - placed
@@ -90,7 +90,7 @@ def read_census(row: NDArray[np.float64], training: TrainingSettings,
         mean = total / there
         variance = np.maximum(squares / there - mean**2, 0.0)
         moments = Moments(_on_grid(mean), _on_grid(variance))
-    return plain, Census(first[features : features + counted] if counted else None, moments, clips)
+    return plain, TargetStatistics(first[features : features + counted] if counted else None, moments, clips)
 
 
 def _on_grid(values: NDArray[np.float64]) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pser.evaluation.concordance import Ratings, ccc, mean_ccc
-from p2pser.evaluation.outputs import Answers, ccc_of_several, in_short
+from p2pser.evaluation.concordance import Ratings, ccc
+from p2pser.evaluation.outputs import Outputs, ccc_of_several, in_short
 from p2pser.features.federation import Examples
 
 
@@ -31,7 +31,9 @@ def test_ratings_over_folds() -> None:
     pooled = Ratings.concatenate(parts)
     expected = [np.mean([part.ccc()[name] for part in parts]) for name in ("arousal", "valence", "dominance")]
     np.testing.assert_allclose(list(pooled.ccc_folds().values()), expected)
-    assert mean_ccc({"arousal": 0.5, "valence": float("nan")}) == 0.5
+    rated, unknown = Ratings.of([[0, 0, 0], [1, 1, 1]], [[0, 0, 0], [1, 1, 1]], "ab"), \
+        Ratings.of([[np.nan, 0, 0], [np.nan, 1, 1]], [[0, 0, 0], [1, 0, 1]], "ab")
+    assert Ratings.concatenate([rated, unknown]).ccc_folds() == {"arousal": 1.0, "valence": 0.5, "dominance": 1.0}
     with pytest.raises(ValueError, match="do not fit"):
         Ratings.of(np.zeros((2, 3)), np.zeros((2, 2)), ["s", "s"])
     with pytest.raises(ValueError, match="no predictions"):
@@ -45,15 +47,15 @@ def test_outputs_are_split_by_task_and_unknown_labels_left_out() -> None:
     labels = np.array([0, 1, -1, 0, 1, -1, 0, 1])
     held = Examples(np.zeros((8, 2), np.float32), labels, tuple("abcdefgh"), tuple("abcdefgh"), dimensions=rated)
     outputs = np.concatenate([np.eye(2)[np.maximum(labels, 0)], np.nan_to_num(rated)], axis=1).astype(np.float32)
-    found = Answers.of(outputs, held, "both", 2)
+    found = Outputs.of(outputs, held, "both", 2)
     assert found.predictions is not None
     assert found.predictions.speakers == tuple("abdegh")
     assert found.uar == 1.0
     assert found.ccc == {"arousal": pytest.approx(1.0), "valence": pytest.approx(1.0), "dominance": None}
-    alone = Answers.of(outputs[:, 2:], held, "dimensions", 0)
+    alone = Outputs.of(outputs[:, 2:], held, "dimensions", 0)
     assert alone.predictions is None
     assert (alone.uar, in_short(alone.ccc)) == (None, pytest.approx(1.0))
-    assert Answers.of(outputs[:, :2], held, "classes", 2).ccc is None
+    assert Outputs.of(outputs[:, :2], held, "classes", 2).ccc is None
 
 
 def test_several_models() -> None:

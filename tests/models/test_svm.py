@@ -16,7 +16,7 @@ from p2pser.features.federation import Examples
 from p2pser.models.rows import Schema
 from p2pser.models.svm import SVM
 from p2pser.training.local_work import learner
-from p2pser.training.target_statistics import Census
+from p2pser.training.target_statistics import TargetStatistics
 
 
 def machine(inputs: int = 20, classes: int = 3, seed: int = 0, **settings: object) -> SVM:
@@ -39,7 +39,8 @@ def trained(module: SVM, held: Examples, *settings: str, steps: int = 3000) -> n
                                      "training.schedule=constant", f"training.batch_size={len(held)}",
                                      f"training.local_steps={steps}", *settings])
     schema = Schema.of(module)
-    work = learner(module, schema, config, held, held.features, ("a", "b", "c"), peer=0, census=Census(clips=len(held)))
+    work = learner(module, schema, config, held, held.features, ("a", "b", "c"), peer=0,
+                   target_statistics=TargetStatistics(clips=len(held)))
     row = schema.flatten(module)
     work.train_(row, work.memory(), 0)
     schema.bind(module, row)

@@ -1,4 +1,4 @@
-"""Runs that learn dimensions, balance classes or learn soft labels: what the census of all peers is for."""
+"""Runs that learn dimensions, balance classes or learn soft labels: what the target statistics of all peers are for."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from p2pser.config import ModelSettings, TrainingSettings
 from p2pser.models.nested import nest
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.training.learner import Learner, LocalWork
-from p2pser.training.subnetwork import Inside
+from p2pser.training.subnetwork import SubnetworkLearner
 
 
 class Rows:
@@ -23,7 +23,7 @@ def learners(width, **training):
     networks = nest(ModelSettings(hidden=(8,)), (12,), 3, 1, [width])
     settings = TrainingSettings(**{"rounds": 4, "local_steps": 3, **training})
     own = Learner(networks[width].module, networks[width].schema, settings, features, labels, seed=0, peer=2)
-    return networks, own, Inside(own, networks[width], networks[1.0].schema)
+    return networks, own, SubnetworkLearner(own, networks[width], networks[1.0].schema)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -12,7 +12,7 @@ from p2pser.features.normalisation import sums
 from p2pser.training.learner import batches
 from p2pser.training.local_work import targets
 from p2pser.training.losses import Moments
-from p2pser.training.target_statistics import Census, census_sums, columns, read_census
+from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
 
 CLASSES = 3
 
@@ -32,38 +32,38 @@ def examples(n: int, seed: int, *shape: int) -> Examples:
 def test_the_sum_over_peers_is_what_pooled_clips_give(task: str, balance: str, shape: tuple[int, ...]) -> None:
     training = TrainingSettings.model_validate({"task": task, "balance": balance})
     parts = [examples(n, seed, *shape) for seed, n in enumerate((12, 1, 30))]
-    total = sum(census_sums(part, training, CLASSES) for part in parts)
-    plain, census = read_census(total / 3, training, CLASSES, 43)
+    total = sum(training_sums(part, training, CLASSES) for part in parts)
+    plain, found = read_training_sums(total / 3, training, CLASSES, 43)
     features = np.concatenate([part.features for part in parts])
     np.testing.assert_allclose(plain * 3, sums(features), rtol=1e-12)
-    assert census.clips == 43
+    assert found.clips == 43
     labels = np.concatenate([part.labels for part in parts])
     if task == "dimensions":
-        assert census.counts is None
+        assert found.counts is None
     else:
-        assert census.counts is not None
-        np.testing.assert_allclose(census.counts * 3, [(labels == k).sum() for k in range(CLASSES)], rtol=1e-12)
+        assert found.counts is not None
+        np.testing.assert_allclose(found.counts * 3, [(labels == k).sum() for k in range(CLASSES)], rtol=1e-12)
     if task == "classes":
-        assert census.moments is None
+        assert found.moments is None
     else:
         rated = torch.from_numpy(np.concatenate([part.dimensions for part in parts if part.dimensions is not None]))
-        assert census.moments is not None
-        for ours, pooled in zip(census.moments, Moments.of(rated)):
+        assert found.moments is not None
+        for ours, pooled in zip(found.moments, Moments.of(rated)):
             torch.testing.assert_close(ours, pooled, atol=2e-6, rtol=0)
 
 
 def test_nothing_is_added_where_nothing_is_needed() -> None:
     part = examples(9, 0)
-    np.testing.assert_array_equal(census_sums(part, TrainingSettings(), CLASSES), sums(part.features))
+    np.testing.assert_array_equal(training_sums(part, TrainingSettings(), CLASSES), sums(part.features))
     assert columns(TrainingSettings(), CLASSES) == (0, 0)
-    plain, census = read_census(sums(part.features), TrainingSettings(), CLASSES, 9)
+    plain, found = read_training_sums(sums(part.features), TrainingSettings(), CLASSES, 9)
     np.testing.assert_array_equal(plain, sums(part.features))
-    assert (census.counts, census.moments, census.weights) == (None, None, None)
+    assert (found.counts, found.moments, found.weights) == (None, None, None)
 
 
 def test_classes_weigh_the_same_together() -> None:
     counts = np.array([60.0, 30.0, 10.0, 0.0])
-    weights = Census(counts).weights
+    weights = TargetStatistics(counts).weights
     assert weights is not None
     np.testing.assert_allclose(weights[:3].numpy() * counts[:3], 100 / 3, rtol=1e-6)
     assert weights[3] == 1
