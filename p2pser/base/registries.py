@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pser.base.errors import CorpusError, TopologyError
 from p2pser.base.registry import Registry
 
 ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p2pser.gossip.algorithms")
@@ -15,3 +16,14 @@ ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p
 
 FEATURES: Registry[Any] = Registry("feature kind", "p2pser.features", "p2pser.features.kinds")
 """Subclasses of ``p2pser.features.kind.FeatureKind``, by the value of ``features.kind``."""
+
+CORPORA: Registry[Any] = Registry("corpus", "p2pser.corpora", "p2pser.corpora.adapters", error=CorpusError)
+"""Subclasses of ``p2pser.corpora.adapter.Adapter``, by the value of ``corpus.name``."""
+
+GRAPHS: Registry[Any] = Registry("graph kind", "p2pser.graphs", modules=("p2pser.topology.graph_kinds",),
+                                 error=TopologyError)
+"""``p2pser.topology.kind.GraphKind`` of graphs, by the value of ``kind`` in topology files."""
+
+SCHEDULES: Registry[Any] = Registry("schedule", "p2pser.schedules", modules=("p2pser.topology.schedules",),
+                                    error=TopologyError)
+"""``p2pser.topology.kind.GraphKind`` of schedules, graphs that change with each exchange."""

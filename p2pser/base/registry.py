@@ -60,13 +60,13 @@ class Registry(Generic[T]):
         self._sources: dict[str, str] = {}
         self._broken: set[str] = set()
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers an object under ``name``.
+    def register(self, name: str, *, module: str = "") -> Callable[[T], T]:
+        """Return a decorator that registers an object under ``name``; ``module`` defines it (default: its own).
 
         Raises ConfigError where the name is taken by an object that is defined elsewhere.
         """
         def decorate(thing: T) -> T:
-            source = _module_of(thing)
+            source = module or _module_of(thing)
             if name in self._registered and not _same_module(self._sources[name], source):
                 raise ConfigError(f"there are two {self.what}s named {name!r}, in {self._sources[name]} and in "
                                   f"{source}: rename one of them")

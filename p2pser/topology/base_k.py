@@ -1,17 +1,16 @@
-"""The Base-(k+1) graph: exact consensus of any number of peers in few exchanges with at most k neighbours each.
+"""The Base-(k+1) graph: exact consensus of any number of peers in few exchanges, with at most k neighbours each.
 
 Takezawa, Sato, Bao, Niwa and Yamada 2023, "Beyond exponential graph: communication-efficient topologies for
-decentralized learning via finite-time convergence". Three constructions, each on the one before:
+decentralized learning via finite-time convergence". Three constructions, each based on the previous:
 
 - The *k-peer hyper-hypercube* for n whose prime factors are at most k+1: n = n_1 n_2 … n_L with all n_l <= k+1;
   exchange l averages groups of n_l peers whose ids differ in digit l of that mixed radix alone.
 - The *Simple Base-(k+1)* graph for any n, by the digits of n in base k+1, n = sum_l a_l (k+1)^(p_l), p_1 > p_2 > …:
-  part l has a_l blocks of (k+1)^(p_l) peers. First each block averages itself. Then, part after part, the peers
-  of all later parts take in so much of part l, one peer of each of its blocks, that what remains to average is
-  the overall mean, in part l and in the later parts alike; part l then averages itself while the next one is
-  taken in. The last part needs only to average over its blocks.
-- The *Base-(k+1)* graph: n = p q with p the largest factor that the hyper-hypercube can do; p Simple Base-(k+1)
-  graphs of q peers side by side, then hyper-hypercubes of p across; or the Simple one where that is shorter.
+  part l has a_l blocks of (k+1)^(p_l) peers. First each block averages. Then, part after part, each peer of all later
+  parts averages with one peer of each block of part l, weighted so that part l and the later parts have the overall
+  mean; part l then averages while the next part does the same. The last part only averages over its blocks.
+- The *Base-(k+1)* graph: n = p q with p the largest factor for which a hyper-hypercube exists; p Simple Base-(k+1)
+  graphs of q peers in parallel, then hyper-hypercubes of p across; or the Simple graph where that is shorter.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 Link = tuple[int, int, float]
-"""Two peers and the weight that each gives to the other."""
+"""Two peers and the weight that each gives to the other peer."""
 Exchange = tuple[Link, ...]
 
 
 @lru_cache(maxsize=64)
 def exchanges(n: int, k: int) -> tuple[Exchange, ...]:
-    """Return the links of each exchange of the Base-(k+1) graph on 0 .. n-1; after the last all agree.
+    """Return the links of each exchange of the Base-(k+1) graph on 0 .. n-1; the last one reaches consensus.
 
     ``n`` > ``k`` >= 1. Each peer has at most k links in an exchange; at most 2 log_{k+1}(n) + 2 exchanges.
     """
@@ -74,15 +73,15 @@ def _averaged(group: Sequence[int]) -> Exchange:
 
 
 def _hyper_hypercube(peers: Sequence[int], k: int) -> list[Exchange]:
-    radix = factors(len(peers), k + 1)
-    assert radix is not None
-    found, stride = [], 1
+    radix = factors(len(peers), k + 1) or ()
+    result: list[Exchange] = []
+    stride = 1
     for base in radix:
         groups = [[peers[start + digit * stride] for digit in range(base)]
                   for start in range(len(peers)) if start // stride % base == 0]
-        found.append(tuple(link for group in groups for link in _averaged(group)))
+        result.append(tuple(link for group in groups for link in _averaged(group)))
         stride *= base
-    return found
+    return result
 
 
 def _simple(peers: Sequence[int], k: int) -> list[Exchange]:
@@ -94,16 +93,16 @@ def _simple(peers: Sequence[int], k: int) -> list[Exchange]:
     lines: list[list[Exchange]] = []
     for place, blocks in enumerate(parts):
         inside = _together([_hyper_hypercube(block, k) for block in blocks])
-        # All begin to take in at exchange p_1, the later parts from each earlier one in turn.
+        # From exchange p_1 on, the later parts average with each earlier part in turn.
         line: list[Exchange] = [*inside, *[()] * (power - len(inside) + place)]
         if place + 1 < len(parts):
             line.append(_taken_in(blocks, parts[place + 1:]))
             line += inside
-        # Last, the blocks of the part among themselves: peer by peer, a_l of them.
+        # Last, the a_l blocks of the part average, peer by peer.
         line.append(tuple(link for group in zip(*blocks) for link in _averaged(group)))
         lines.append(line)
-    found = _together(lines)
-    return found[:-1] if not found[-1] else found
+    result = _together(lines)
+    return result if result[-1] else result[:-1]
 
 
 def _digits(peers: Sequence[int], base: int) -> list[list[Sequence[int]]]:
@@ -120,8 +119,8 @@ def _digits(peers: Sequence[int], base: int) -> list[list[Sequence[int]]]:
 
 
 def _taken_in(blocks: Sequence[Sequence[int]], later: Sequence[Sequence[Sequence[int]]]) -> Exchange:
-    """Link each peer of the later parts to one peer of each block, so that its part of the mean becomes theirs."""
+    """Link each peer of the later parts to one peer of each block, so that both sides have the mean of all."""
     takers = [peer for part in later for block in part for peer in block]
-    everybody = len(takers) + sum(len(block) for block in blocks)
-    weight = len(blocks[0]) / everybody
+    size = len(takers) + sum(len(block) for block in blocks)
+    weight = len(blocks[0]) / size
     return tuple((taker, block[place], weight) for place, taker in enumerate(takers) for block in blocks)

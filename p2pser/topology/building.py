@@ -1,4 +1,4 @@
-"""From a file's form to its graph or schedule and its weights."""
+"""From a parsed topology file to its graph or schedule, and its weights."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError, nearest
+from p2pser.base.registries import SCHEDULES
 from p2pser.topology import graphs, mixing, spectral
-from p2pser.topology.families import SCHEDULES
 from p2pser.topology.file_format import GraphForm, HandWeights
-from p2pser.topology.kinds import MAX_PEERS
+from p2pser.topology.kind import MAX_PEERS
 from p2pser.topology.schedule import Schedule, Static
 
+WAYS = ("kind", "edges", "graphml")
 
-def built(form: GraphForm, section: dict[str, Any], where: str, folder: Path | None,
+
+def build(form: GraphForm, section: dict[str, Any], where: str, folder: Path | None,
           peers: int | None, seed: int) -> nx.Graph | Schedule:
-    """Build the graph (a DiGraph if directed) or schedule; ``section``, the document's own, gets the seed in use."""
+    """Return the graph (a DiGraph if directed) or schedule of the section ``graph`` of a topology file.
+
+    Parameters
+    ----------
+    form : the section, validated.
+    section : the section as a mapping; a random kind writes the seed in use into it.
+    where : the file's name, for errors.
+    folder : the folder that the path of a GraphML file is relative to.
+    peers : the number of peers, instead of the file's.
+    seed : the seed of random kinds whose file gives none.
+    """
     extra = dict(form.model_extra or {})
-    ways = [way for way in ("kind", "edges", "graphml") if getattr(form, way) is not None]
+    ways = [way for way in WAYS if getattr(form, way) is not None]
     if len(ways) != 1:
-        said = f"both {ways[0]} and {ways[1]}" if ways else "none of them"
-        hint = nearest(next(iter(extra)), ("kind", "edges", "graphml")) if extra and not ways else ""
-        raise TopologyError(f"{where}: graph needs one of kind, edges and graphml, but gives {said}"
+        given = f"both {ways[0]} and {ways[1]}" if ways else "none of them"
+        hint = nearest(next(iter(extra)), WAYS) if extra and not ways else ""
+        raise TopologyError(f"{where}: graph needs one of kind, edges and graphml, but gives {given}"
                             f"{hint if 'did you mean' in hint else ''}")
     size = form.peers if peers is None else peers
     if form.kind is None:
         for key in extra:
             raise TopologyError(f"{where}: there is no key {key!r} in a graph given by {ways[0]}"
                                 f"{nearest(key, (*ways, 'directed', 'peers'))}")
-        graph = (_graphml(form.graphml, where, folder) if form.graphml is not None
-                 else _listed(form.edges or [], form.peers, bool(form.directed), where))
-        if form.directed is not None and form.directed != graph.is_directed():
-            raise TopologyError(f"{where}: directed = {form.directed}, but its GraphML file says otherwise; leave the "
-                                "key out, the file counts")
-        if size is not None and size != graph.number_of_nodes():
-            raise TopologyError(f"{where} has {graph.number_of_nodes()} peers by its {ways[0]}, so it cannot "
-                                f"have {size}; leave the number of peers out or choose another topology")
-        return graph
+        return _given(form, ways[0], size, where, folder)
     if form.directed is not None:
         extra["directed"] = form.directed
     if graphs.is_random(form.kind) or (form.kind in SCHEDULES and SCHEDULES[form.kind].random):
@@ -47,22 +51,34 @@ def built(form: GraphForm, section: dict[str, Any], where: str, folder: Path | N
         section["seed"] = extra["seed"]
     try:
         if form.kind in SCHEDULES:
-            schedule: Schedule = build_schedule(form.kind, size, **extra)
-            return schedule
+            return build_schedule(form.kind, size, **extra)
         return graphs.build(form.kind, size, **extra)
     except TopologyError as error:
         raise TopologyError(f"{where}: {error}") from None
 
 
+def _given(form: GraphForm, way: str, size: int | None, where: str, folder: Path | None) -> nx.Graph:
+    """Return the graph of a list of edges or a GraphML file."""
+    graph = (_graphml(form.graphml, where, folder) if form.graphml is not None
+             else _listed(form.edges or [], form.peers, bool(form.directed), where))
+    if form.directed is not None and form.directed != graph.is_directed():
+        raise TopologyError(f"{where}: directed = {form.directed} contradicts its GraphML file; leave the key out, the "
+                            "file counts")
+    if size is not None and size != graph.number_of_nodes():
+        raise TopologyError(f"{where} has {graph.number_of_nodes()} peers by its {way}, so it cannot "
+                            f"have {size}; leave the number of peers out or choose another topology")
+    return graph
+
+
 def build_schedule(kind: str, peers: int | None = None, **parameters: Any) -> Schedule:
-    """Return the schedule of a kind of SCHEDULES; ``seed`` (default 0) for random ones. Errors as ``graphs.build``.
+    """Return the schedule of a kind in SCHEDULES; ``seed`` (default 0) for random ones. Errors as ``graphs.build``.
 
     >>> build_schedule("one-peer-exponential", 8).period
     3
     """
-    family = SCHEDULES[kind]
-    size, shape = graphs.fitting(kind, family, peers, parameters)
-    schedule: Schedule = family.make(size, **shape, **({"seed": parameters.get("seed", 0)} if family.random else {}))
+    known = SCHEDULES[kind]
+    size, shape = graphs.fitting(known, peers, parameters)
+    schedule: Schedule = known.make(size, **shape, **({"seed": parameters.get("seed", 0)} if known.random else {}))
     return schedule
 
 
@@ -86,11 +102,11 @@ def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
         graph = nx.read_graphml(path)
     except OSError as error:
         raise TopologyError(f"{where}: cannot read the GraphML file {path}: {error.strerror}") from None
-    except (ParseError, nx.NetworkXException, ValueError, KeyError, LookupError) as error:
+    except (ParseError, nx.NetworkXException, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())
-        raise TopologyError(f"{where}: {path} is not a GraphML file: {reason}") from None
+        raise TopologyError(f"{where}: {path} is not a GraphML file ({reason})") from None
     names = [str(node) for node in graph]
-    if sorted(names) == sorted(map(str, range(len(names)))):  # ids as p2pser's own: "0" .. "N-1"
+    if sorted(names) == sorted(map(str, range(len(names)))):  # the ids that p2pser uses: "0" .. "N-1"
         graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
     return graphs.checked(graph, str(path))
 
@@ -99,7 +115,7 @@ def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
 
 def weighted(graph: nx.Graph, given: str | HandWeights | None, where: str
              ) -> tuple[str, Schedule | None, HandWeights]:
-    """Return (the rule's name, the schedule of what is not symmetric, symmetric weights by hand)."""
+    """Return (the rule's name, the schedule where W is not symmetric, symmetric weights by hand)."""
     if isinstance(given, tuple):
         W = _by_hand(graph, given, where)
         if graph.is_directed() or not np.array_equal(W, W.T):
@@ -122,8 +138,8 @@ def _by_hand(graph: nx.Graph, given: HandWeights, where: str) -> np.ndarray:
     weights: dict[tuple[int, int], float] = {}
     for i, j, weight in given:
         if not graph.has_edge(i, j):
-            raise TopologyError(f"{where}: weights give one to the link from peer {i} to peer {j}, which the graph "
-                                "does not have; remove it or add the link")
+            raise TopologyError(f"{where}: weights name the link from peer {i} to peer {j}, which the graph does not "
+                                "have; remove it or add the link")
         if (j, i) in weights:
             raise TopologyError(f"{where}: weights name the link from peer {i} to peer {j} twice; keep one")
         weights[j, i] = weight
@@ -139,6 +155,6 @@ def _by_hand(graph: nx.Graph, given: HandWeights, where: str) -> np.ndarray:
             raise TopologyError(f"{where}: the weights of peer {i} sum to {1 - W[i, i]:.6g}, more than 1; lower those "
                                 "of its links")
     if size > 1 and spectral.second(W) >= 1 - 1e-12:
-        raise TopologyError(f"{where}: gossip with these weights never agrees (the second largest eigenvalue modulus "
-                            f"is {spectral.second(W):.6g}); leave every peer some weight for itself")
+        raise TopologyError(f"{where}: gossip with these weights never reaches consensus (the second largest "
+                            f"eigenvalue modulus is {spectral.second(W):.6g}); leave every peer some weight for itself")
     return W

@@ -1,4 +1,4 @@
-"""Drawings of topologies: peers as circles, links as lines, one-way ones as arrows, the dead crossed out.
+"""Drawings of topologies: peers as circles, links as lines, one-way links as arrows, dead peers crossed out.
 
 A schedule is drawn as small multiples: a panel for each of the first exchanges of its period.
 """
@@ -14,7 +14,8 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology import kinds, spectral, theory
+from p2pser.topology import spectral, theory
+from p2pser.topology.graph_kinds import sides
 from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ _CIRCLES = frozenset({
     "one-peer-exponential", "base", "epidemic", "random-matching", "sequence",
 })
 PANELS = 4
-"""So many exchanges of a schedule are drawn."""
+"""The number of exchanges of a schedule that are drawn."""
 
 
 def positions(topology: Topology) -> dict[int, np.ndarray]:
-    """Return where each peer is drawn: (2,) coordinates by id, by the kind of graph; the same every time."""
+    """Return the place of each peer: (2,) coordinates by id, by the kind of graph; deterministic."""
     section = topology.document.get("graph", {})
     kind, size = section.get("kind"), topology.size
     if kind in ("grid", "torus"):
-        shape = kinds.sides(size, section.get("rows"), section.get("columns"))
+        shape = sides(size, section.get("rows"), section.get("columns"))
         if shape is not None:
             return _lattice(*shape)
     if kind == "star" and size > 2:
@@ -51,7 +52,7 @@ def positions(topology: Topology) -> dict[int, np.ndarray]:
         return {i: np.array(place) for i, place in known.items()}
     if kind in _CIRCLES or size < 4:
         return _circle(size)
-    if size <= 64:  # stress-based placement from a circle: deterministic, and clearer than springs; O(N^3)
+    if size <= 64:  # stress-based, from a circle: deterministic, and clearer than a spring layout; O(N^3)
         placed: dict[int, np.ndarray] = nx.kamada_kawai_layout(topology.graph, pos=_circle(size))
     else:
         placed = nx.spring_layout(topology.graph, seed=0, iterations=100)
@@ -69,7 +70,7 @@ def _lattice(rows: int, columns: int) -> dict[int, np.ndarray]:
 
 
 def _snake(size: int) -> dict[int, np.ndarray]:
-    """Put a chain into rows that make a square, turning at the ends."""
+    """Put a chain into the rows of a square, alternating in direction."""
     width = max(min(size, 4), math.ceil(math.sqrt(size)))
     at = [divmod(i, width) for i in range(size)]
     return {i: np.array([float(column if row % 2 == 0 else width - 1 - column), -float(row)])
@@ -77,7 +78,7 @@ def _snake(size: int) -> dict[int, np.ndarray]:
 
 
 def _tree(size: int, branching: int) -> dict[int, np.ndarray]:
-    """Put leaves side by side, in order, and each parent above the middle of its children."""
+    """Put the leaves in a row, in order, and each parent above the middle of its children."""
     children = [range(min(size, i * branching + 1), min(size, (i + 1) * branching + 1)) for i in range(size)]
     depth = [0] * size
     for i in range(1, size):
@@ -97,10 +98,10 @@ def _tree(size: int, branching: int) -> dict[int, np.ndarray]:
 
 
 def _hypercube(size: int) -> dict[int, np.ndarray]:
-    """Project the corners: one direction for each bit, the later ones shorter, so that cubes sit in cubes."""
+    """Project the corners: one direction for each bit, chosen so that cubes lie beside each other."""
     bits = size.bit_length() - 1
     steps = [(1.0, 0.0), (0.0, 1.0), (0.42, 0.36)]
-    for bit in range(3, bits):  # the next cube beside the ones before, in turn to the right and upwards
+    for bit in range(3, bits):  # a copy of the cube so far, alternately to the right and upwards
         far = 2.1 * 2.2 ** ((bit - 3) // 2)
         steps.append((far, 0.12 * far) if bit % 2 else (0.12 * far, far))
     corners = np.array([[i >> bit & 1 for bit in range(bits)] for i in range(size)], dtype=float)
@@ -108,9 +109,9 @@ def _hypercube(size: int) -> dict[int, np.ndarray]:
 
 
 def _curved(topology: Topology) -> dict[tuple[int, int], float]:
-    """Return the links that would run through other peers if drawn straight, with their curvature."""
+    """Return the links that would cross other peers as straight lines, with their curvature."""
     section = topology.document.get("graph", {})
-    shape = kinds.sides(topology.size, section.get("rows"), section.get("columns"))
+    shape = sides(topology.size, section.get("rows"), section.get("columns"))
     if section.get("kind") != "torus" or shape is None:
         return {}
     columns = shape[1]
@@ -125,20 +126,21 @@ def _curved(topology: Topology) -> dict[tuple[int, int], float]:
 
 
 def title(topology: Topology, dead: Collection[int] = ()) -> str:
-    """Return ``ring · 8 peers · slem 0.805``, with the number of the dead; for schedules how fast they agree."""
+    """Return ``ring · 8 peers · slem 0.805``, with the number of dead peers; for schedules the rate per exchange."""
     if topology.schedule is None:
         speed = f"slem {spectral.slem(topology.matrix()):.3f}"
     else:
-        found = theory.convergence(topology)
-        speed = (f"{found.per_exchange:.3f} an exchange" if found.finite_time is None
-                 else f"consensus in {found.finite_time} exchange{'s' * (found.finite_time != 1)}")
+        theoretical = theory.convergence(topology)
+        finite = theoretical.finite_time
+        speed = (f"{theoretical.per_exchange:.3f} an exchange" if finite is None
+                 else f"consensus in {finite} exchange{'s' * (finite != 1)}")
     lost = f" · {len(dead)} dead" if dead else ""
     return f"{topology.name} · {topology.size} peer{'s' * (topology.size != 1)} · {speed}{lost}"
 
 
 def panels(topology: Topology) -> list[int | None]:
-    """Return the exchanges to draw, a panel each: the first of a schedule's period, one where all are drawn at random
-    ([None] for what is static).
+    """Return the exchanges to draw, one for each panel: the first ones of a schedule's period; [None] where it is
+    static.
     """
     period = 1 if topology.schedule is None else topology.schedule.period
     return [None] if period == 1 else list(range(min(PANELS, period or 1)))
@@ -155,10 +157,14 @@ def _lines(topology: Topology, exchange: int | None) -> list[tuple[int, int, str
 
 
 def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = (), exchange: int | None = None) -> None:
-    """Draw a topology on matplotlib axes: ids in circles; the dead grey and crossed out, their links dashed.
+    """Draw a topology on matplotlib axes: ids in circles; dead peers grey and crossed out, their links dashed.
 
-    ``exchange``: the links of that exchange of a schedule; None: all that are ever used. Raises TopologyError where a
-    dead peer is not in the topology.
+    Parameters
+    ----------
+    axes : matplotlib axes.
+    topology : the topology.
+    dead : the ids of the dead peers; TopologyError where one is not in the topology.
+    exchange : the exchange of a schedule whose links are drawn; None: the links of all exchanges.
     """
     from matplotlib.patches import FancyArrowPatch
 
@@ -167,7 +173,7 @@ def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = (), exchange
     at, size = positions(topology), topology.size
     bent, lines = _curved(topology), _lines(topology, exchange)
     unit = _frame(axes, np.array([at[i] for i in range(size)]), bool(bent))
-    radius = max(2.0, min(13.0, 0.4 * unit * _closest(at)))  # in points: readable numbers where there is room
+    radius = max(2.0, min(13.0, 0.4 * unit * _closest(at)))  # [points]: large enough for the id where possible
     width = max(0.4, min(1.8, 40.0 / max(1, len(lines))))
     for u, v, style in lines:
         lost = u in dead or v in dead
@@ -195,7 +201,7 @@ def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = (), exchange
 
 
 def _closest(at: dict[int, np.ndarray]) -> float:
-    """Return the distance of the two peers that are drawn nearest to each other; 1 for a single one."""
+    """Return the smallest distance between two peers in the drawing; 1 for a single peer."""
     points = np.array(list(at.values()))
     if len(points) < 2:
         return 1.0
@@ -206,7 +212,7 @@ def _closest(at: dict[int, np.ndarray]) -> float:
 
 
 def _frame(axes: Axes, points: np.ndarray, bent: bool) -> float:
-    """Set the limits to a square around the points; return how many typographic points one unit is long."""
+    """Set the limits to a square around the points; return the length of one unit in typographic points."""
     low, high = points.min(axis=0), points.max(axis=0)
     centre, reach = (low + high) / 2, max(float((high - low).max()), 1.0) * (0.66 if bent else 0.6)
     axes.set_xlim(centre[0] - reach, centre[0] + reach)
@@ -218,12 +224,15 @@ def _frame(axes: Axes, points: np.ndarray, bent: bool) -> float:
 
 
 def draw(topology: Topology, path: Path | str, dead: Collection[int] = ()) -> None:
-    """Write a drawing to ``path`` (.png, .svg or .pdf), 5 by 5 inches a panel; TopologyError where it cannot."""
+    """Write a drawing to ``path`` (.png, .svg or .pdf), 5 by 5 inches a panel.
+
+    Raises TopologyError where the file cannot be written.
+    """
     _write([(topology, exchange) for exchange in panels(topology)], path, 5.0, dead)
 
 
 def _heading(topology: Topology, exchange: int | None, dead: Collection[int]) -> str:
-    """Return the two lines above a small panel; the second is empty from a schedule's second exchange on."""
+    """Return the two lines above a small panel; from a schedule's second exchange on, the second is empty."""
     name, *facts = title(topology, dead).split(" · ") if not exchange else [topology.name]
     which = "" if exchange is None else f" · exchange {exchange + 1}"
     if exchange == 0 and topology.schedule is not None and topology.schedule.period is not None:
@@ -232,7 +241,10 @@ def _heading(topology: Topology, exchange: int | None, dead: Collection[int]) ->
 
 
 def draw_side_by_side(topologies: Sequence[Topology], path: Path | str) -> None:
-    """Write one drawing of several topologies, a panel each, more for schedules; TopologyError where it cannot."""
+    """Write one drawing of several topologies, a panel each, more for schedules.
+
+    Raises TopologyError where the file cannot be written.
+    """
     _write([(topology, exchange) for topology in topologies for exchange in panels(topology)], path, 3.6)
 
 

@@ -1,4 +1,4 @@
-"""The form of a topology file: its keys and what each may hold, with one sentence for what is wrong."""
+"""The format of a topology file: its keys, what each may hold, and one sentence for each error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from pydantic import (
 )
 
 from p2pser.base.errors import TopologyError, nearest
-from p2pser.topology.kinds import MAX_PEERS
+from p2pser.topology.kind import MAX_PEERS
 from p2pser.topology.mixing import RULES
 
 Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+
+NOWHERE = "none"
+"""The address of a peer that cannot be dialled: it listens nowhere and dials its neighbours."""
+
+HandWeights = tuple[tuple[int, int, float], ...]
+"""Weights by hand: (i, j, w), peer j gives the message of peer i the weight w."""
 
 
 def _endpoint(text: str) -> str:
@@ -34,80 +40,82 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    return text if text == NOWHERE else _endpoint(text)
+
+
 def _z85(text: str) -> str:
     if len(text) != 40 or not set(text) <= Z85:
         raise ValueError("a public key is 40 Z85 characters, as 'p2pser keys' prints it (quote it in YAML)")
     return text
 
 
-NOWHERE = "none"
-"""The address of a peer that cannot be dialled: it dials its neighbours, and listens nowhere."""
+def _weights(value: Any) -> str | HandWeights | None:
+    if value is None or (isinstance(value, str) and value in RULES):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"edges"} and isinstance(value["edges"], list) and value["edges"]:
+        for edge in value["edges"]:
+            if not _is_weighted_edge(edge):
+                raise ValueError(f"edges holds {edge!r}, but each must be [i, j, w], two ids and a weight that is "
+                                 "not 0")
+        return tuple((i, j, float(w)) for i, j, w in value["edges"])
+    rules = ", ".join(repr(rule) for rule in RULES)
+    raise ValueError(f"give one of {rules}, or {{edges: [[i, j, w], …]}}")
 
 
-def _address(text: str) -> str:
-    return text if text == NOWHERE else _endpoint(text)
+def _is_weighted_edge(edge: object) -> bool:
+    if not isinstance(edge, list) or len(edge) != 3 or any(isinstance(part, bool) for part in edge):
+        return False
+    i, j, weight = edge
+    return (isinstance(i, int) and isinstance(j, int) and isinstance(weight, (int, float))
+            and math.isfinite(weight) and weight != 0)
 
+
+# The description of a field is what an error says that it must be.
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EntryForm(_Form):
-    """What a file says of one peer."""
+    """The entry of one peer."""
 
-    address: Annotated[str, AfterValidator(_address)] | None = None
-    listen: Annotated[str, AfterValidator(_endpoint)] | None = None
-    key: Annotated[str, AfterValidator(_z85)] | None = None
-
-
-HandWeights = tuple[tuple[int, int, float], ...]
-"""Weights by hand: (i, j, w), peer j gives the message of peer i the weight w."""
-
-
-def _weights(value: Any) -> str | HandWeights | None:
-    if value is None or (isinstance(value, str) and value in RULES):
-        return value
-    if isinstance(value, Mapping) and set(value) == {"edges"} and isinstance(value["edges"], list) and value["edges"]:
-        for one in value["edges"]:
-            if not (isinstance(one, list) and len(one) == 3 and all(_number(part) for part in one)
-                    and all(isinstance(end, int) for end in one[:2]) and math.isfinite(one[2]) and one[2] != 0):
-                raise ValueError(f"edges holds {one!r}, but each must be [i, j, w], two ids and a weight that is not 0")
-        return tuple((i, j, float(w)) for i, j, w in value["edges"])
-    rules = ", ".join(repr(rule) for rule in RULES)
-    raise ValueError(f"give one of {rules}, or {{edges: [[i, j, w], …]}}")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    address: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description=f"an address, tcp://HOST:PORT or {NOWHERE}")
+    listen: Annotated[str, AfterValidator(_endpoint)] | None = Field(None, description="an address, tcp://HOST:PORT")
+    key: Annotated[str, AfterValidator(_z85)] | None = Field(
+        None, description="a public key as 'p2pser keys' prints it (quote it in YAML)")
 
 
 class GraphForm(BaseModel):
-    """Which graph: one of kind, edges and graphml; the parameters of a kind are extra keys."""
+    """The graph: one of kind, edges and graphml; the parameters of a kind are extra keys."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)  # the kind says which parameters it has
+    model_config = ConfigDict(extra="allow", frozen=True)  # the parameters depend on the kind
 
-    kind: str | None = None
-    peers: StrictInt | None = Field(None, ge=1, le=MAX_PEERS)
-    edges: list[tuple[StrictInt, StrictInt]] | None = None
-    directed: StrictBool | None = None
-    graphml: str | None = None
+    kind: str | None = Field(None, description="the name of a graph kind, such as ring")
+    peers: StrictInt | None = Field(None, ge=1, le=MAX_PEERS, description=f"a whole number from 1 to {MAX_PEERS}")
+    edges: list[tuple[StrictInt, StrictInt]] | None = Field(
+        None, description="a list of pairs of ids, such as [[0, 1], [1, 2]]")
+    directed: StrictBool | None = Field(None, description="true or false")
+    graphml: str | None = Field(None, description="the name of a GraphML file")
 
 
 class FileForm(_Form):
     """The whole file."""
 
-    name: str | None = Field(None, min_length=1, max_length=64)
-    graph: GraphForm
+    name: str | None = Field(None, min_length=1, max_length=64, description="text of 1 to 64 characters")
+    graph: GraphForm = Field(description="a mapping, for example {kind: ring, peers: 8}")
     weights: Annotated[str | HandWeights | None, BeforeValidator(_weights)] = None
-    hub: StrictInt | None = Field(None, ge=0)
-    peers: dict[StrictInt, EntryForm] = {}
+    hub: StrictInt | None = Field(None, ge=0, description="the id of a peer, a whole number from 0")
+    peers: dict[StrictInt, EntryForm] = Field(
+        {}, description="a mapping from ids to entries, for example 0: {address: \"tcp://192.0.2.10:5700\"}")
 
 
 def explain(error: ValidationError, where: str) -> TopologyError:
-    """Return the first of pydantic's complaints as one sentence."""
+    """Return the first of pydantic's errors as a TopologyError in p2pser's own words."""
     first = error.errors()[0]
     *section, last = first["loc"] or ("",)
-    place = ".".join(str(part) for part in first["loc"]) or "the document"
+    place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the document"
     if first["type"] == "extra_forbidden":
         model = EntryForm if section[:1] == ["peers"] else FileForm
         inside = f" in {'.'.join(map(str, section))}" if section else ""
@@ -116,13 +124,24 @@ def explain(error: ValidationError, where: str) -> TopologyError:
     if first["type"] == "missing":
         return TopologyError(f"{where}: the key {place!r} is missing; add for example "
                              "'graph: {kind: ring, peers: 8}'")
-    message = first["msg"].removeprefix("Value error, ")
     given = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
-    return TopologyError(f"{where}: {place}{given}: {message}")
+    if first["type"] == "value_error":
+        return TopologyError(f"{where}: {place}{given}: {first['ctx']['error']}")
+    return TopologyError(f"{where}: {place}{given} must be {_requirement(first['loc'])}")
+
+
+def _requirement(loc: tuple[int | str, ...]) -> str:
+    """Return what the innermost named field of a location must be."""
+    fields, requirement = FileForm.model_fields, ""
+    for part in loc:
+        if isinstance(part, str) and part in fields:
+            requirement = fields[part].description or requirement
+            fields = {"graph": GraphForm, "peers": EntryForm}.get(part, EntryForm).model_fields
+    return requirement
 
 
 class Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice: a peer's second entry would replace its first."""
+    """YAML's safe loader, which refuses a key given twice: a peer's second entry would replace its first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -130,7 +149,24 @@ class Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice",
-                                                            key_node.start_mark)
+                    raise TopologyError(f"the key {key!r} is given twice, the second time in line "
+                                        f"{key_node.start_mark.line + 1}; keep one")
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Return the document of a YAML file; TopologyError, naming ``where`` and the line, where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=Loader)  # noqa: S506 (a SafeLoader)
+    except TopologyError as error:
+        raise TopologyError(f"{where}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f": line {mark.line + 1}, column {mark.column + 1} cannot be read" if mark else ""
+        raise TopologyError(f"{where} is not a YAML file{line}; check indentation, quotes and brackets") from None
+    except yaml.reader.ReaderError as error:
+        raise TopologyError(f"{where} is not a YAML file: character {error.position + 1} cannot be printed; save it "
+                            "as plain text") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise TopologyError(f"{where} is not a YAML file; check indentation, quotes and brackets") from None

@@ -1,8 +1,8 @@
 """Connected graphs on the peers 0 .. N-1, by kind: undirected, or directed and strongly connected.
 
-A kind is one of KINDS or any generator of ``networkx.generators`` that gives a simple graph. In a directed
-graph the edge (u, v) means that u sends to v. Random graphs are a function of their seed: they are redrawn, in
-a fixed order, until one is connected.
+A kind is one of the registry GRAPHS or any generator of ``networkx.generators`` that returns a simple graph. In a
+directed graph the edge (u, v) means that u sends to v. Random graphs are a function of their seed: they are redrawn,
+in a fixed order, until one is connected.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import networkx as nx
 
 from p2pser.base import seeding
 from p2pser.base.errors import TopologyError, nearest
-from p2pser.topology.families import SCHEDULES
-from p2pser.topology.kinds import CHOICES, KINDS, LIMITS, MAX_PEERS, Kind
+from p2pser.base.registries import GRAPHS, SCHEDULES
+from p2pser.topology.kind import MAX_PEERS, GraphKind
 
 DRAWS = 1000
-"""So many draws may be not connected before a random graph is given up."""
+"""The number of draws of a random graph that may be not connected."""
 
 
 # ---- building ----------------------------------------------------------------------------------------------
@@ -26,36 +26,40 @@ DRAWS = 1000
 def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
     """Return the connected simple graph of a kind, nodes 0 .. ``peers``-1; a DiGraph for directed kinds.
 
-    ``kind``: one of KINDS, or a generator of networkx.generators by name (``barabasi_albert_graph``; its own
+    ``kind``: one of GRAPHS, or a generator of networkx.generators by name (``barabasi_albert_graph``; its
     parameters by name; its ``n`` follows from ``peers`` where it is not given). ``seed`` (default 0) for
     random kinds. Raises TopologyError where the kind or a parameter is unknown (naming the nearest), where
-    there is no such graph with so many peers (naming the next numbers that fit) or no draw is connected.
+    the kind has no graph of this size (naming the nearest sizes that exist) or no draw is connected.
 
     >>> sorted(build("ring", 4).edges)
     [(0, 1), (0, 3), (1, 2), (2, 3)]
     """
-    if kind not in KINDS:
+    if kind not in GRAPHS:
         if peers is not None:
             _check_size(peers)
         return _generated(kind, peers, parameters)
-    family = KINDS[kind]
-    peers, shape = fitting(kind, family, peers, parameters)
-    if not family.random:
-        return checked(family.make(peers, **parameters), f"graph kind {kind!r}")
+    known: GraphKind = GRAPHS[kind]
+    peers, shape = fitting(known, peers, parameters)
+    if not known.random:
+        return checked(known.make(peers, **shape), f"graph kind {kind!r}")
     seed = parameters.get("seed", 0)
-    return _drawn(kind, lambda draw: family.make(peers, **shape, seed=draw), seed)
+    return _drawn(kind, lambda draw: known.make(peers, **shape, seed=draw), seed)
 
 
-def fitting(kind: str, family: Kind, peers: int | None,
-            parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Return (peers, the parameters but the seed) where there is such a graph or schedule; else TopologyError."""
+def fitting(kind: GraphKind, peers: int | None, parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return (peers, the parameters without the seed); TopologyError where the kind has none of these parameters."""
     if peers is None:
-        raise TopologyError(f"graph kind {kind!r} needs the number of peers: add 'peers: N' to it")
+        raise TopologyError(f"graph kind {kind.name!r} needs the number of peers: add 'peers: N' to it")
     _check_size(peers)
-    _check_parameters(kind, family.parameters, parameters)
+    for name, value in parameters.items():
+        if name not in kind.parameters:
+            hint = nearest(name, kind.parameters) if kind.parameters else "; it has none"
+            raise TopologyError(f"graph kind {kind.name!r} has no parameter {name!r}{hint}")
+        if requirement := kind.parameters[name].requirement(value):
+            raise TopologyError(f"graph kind {kind.name!r}: {name} = {value!r} must be {requirement}")
     shape = {name: value for name, value in parameters.items() if name != "seed"}
-    if not family.fits(peers, **shape):
-        raise TopologyError(_misfit(kind, family, peers, shape))
+    if not kind.fits(peers, **shape):
+        raise TopologyError(_misfit(kind, peers, shape))
     return peers, shape
 
 
@@ -66,37 +70,21 @@ def _check_size(peers: int) -> None:
 
 def is_random(kind: str) -> bool:
     """Whether a kind's graph depends on a seed."""
-    if kind in KINDS:
-        return KINDS[kind].random
+    if kind in GRAPHS:
+        random: bool = GRAPHS[kind].random
+        return random
     return kind in generators() and "seed" in _parameters(generators()[kind])
 
 
-def _check_parameters(kind: str, known: Mapping[str, type], given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name not in known:
-            hint = nearest(name, known) if known else "; it has none"
-            raise TopologyError(f"graph kind {kind!r} has no parameter {name!r}{hint}")
-        if known[name] is str:
-            if value not in CHOICES[name]:
-                raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be one of "
-                                    f"{', '.join(CHOICES[name])}")
-            continue
-        low, high = LIMITS[name]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or (known[name] is int and not isinstance(value, int)) or not low <= value <= high:
-            what = "a whole number" if known[name] is int else "a number"
-            raise TopologyError(f"graph kind {kind!r}: {name} = {value!r} must be {what}, {low} to {high}")
-
-
-def _misfit(kind: str, family: Kind, peers: int, shape: Mapping[str, Any]) -> str:
+def _misfit(kind: GraphKind, peers: int, shape: Mapping[str, Any]) -> str:
     def first(candidates: Iterable[int]) -> int | None:
-        return next((n for n in candidates if family.fits(n, **shape)), None)
+        return next((n for n in candidates if kind.fits(n, **shape)), None)
 
     near = [first(range(peers - 1, 0, -1)), first(range(peers + 1, min(2 * peers, MAX_PEERS) + 65))]
     fitting = " and ".join(str(n) for n in near if n is not None)
     given = "".join(f", {name} {value}" for name, value in shape.items())
     hint = f"; the next numbers that fit: {fitting}" if fitting else "; change its parameters"
-    return f"there is no {kind} of {peers} peers{given}: it needs {family.needs}{hint}"
+    return f"there is no {kind.name} of {peers} peers{given}: it needs {kind.needs}{hint}"
 
 
 def _drawn(kind: str, make: Callable[[int], nx.Graph], seed: int) -> nx.Graph:
@@ -115,12 +103,12 @@ def _drawn(kind: str, make: Callable[[int], nx.Graph], seed: int) -> nx.Graph:
 _NEVER = frozenset({
     "create_using", "backend", "backend_kwargs", "seed", "G", "initial_graph", "default",
 })
-"""Parameters that p2pser sets itself, or that would change what networkx runs or returns."""
+"""Parameters that p2pser sets, or that would change what networkx runs or returns."""
 _NOT_GRAPHS = ("directed_joint", "is_", "number_of", "nonisomorphic", "geometric_edges", "joint_degree")
 
 
 def generators() -> dict[str, Callable[..., Any]]:
-    """Return networkx's generators that can be named in a topology file: those that need no other graph."""
+    """Return networkx's generators that a topology file can name: those that need no other graph."""
     import networkx.generators as module
 
     return {
@@ -138,16 +126,20 @@ def _parameters(generator: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(generator).parameters)
 
 
+def _generator(kind: str) -> Callable[..., Any]:
+    known = generators()
+    if kind in known:
+        return known[kind]
+    registered = [*GRAPHS, *SCHEDULES, "sequence"]
+    if kind in registered:
+        raise TopologyError(f"graph kind {kind!r} is a schedule, not one graph; use it in a topology file")
+    close = nearest(kind, [*registered, *known])
+    every = f"; known: {', '.join(registered)} and networkx's generators by name"
+    raise TopologyError(f"there is no graph kind {kind!r}{close if 'did you mean' in close else every}")
+
+
 def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> nx.Graph:
-    table = generators()
-    if kind not in table:
-        own = [*KINDS, *SCHEDULES, "sequence"]
-        if kind in own:
-            raise TopologyError(f"graph kind {kind!r} is a schedule, not one graph; use it in a topology file")
-        close = nearest(kind, [*own, *table])
-        every = f"; known: {', '.join(own)} and networkx's generators by name"
-        raise TopologyError(f"there is no graph kind {kind!r}{close if 'did you mean' in close else every}")
-    generator, where = table[kind], f"networkx's {kind}"
+    generator, where = _generator(kind), f"networkx's {kind}"
     names = _parameters(generator)
     usable = [name for name in names if name not in _NEVER]
     seeded, seed = "seed" in names, parameters.get("seed", 0)
@@ -160,9 +152,9 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
     def make(draw: int, **more: Any) -> nx.Graph:
         try:
             graph = generator(**given, **more, **({"seed": draw} if seeded else {}))
-        except Exception as error:  # whatever networkx raises for parameters that the user's file gives
+        except Exception as error:  # networkx raises errors of many types for parameters that it does not accept
             reason = " ".join(str(error).split())
-            raise TopologyError(f"{where} does not take these parameters: {reason}") from None
+            raise TopologyError(f"{where} does not accept these parameters ({reason})") from None
         return _simple(graph, where)
 
     if "n" in usable and "n" not in given and peers is not None:
@@ -177,9 +169,9 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
 
 
 def _size_parameter(make: Callable[..., nx.Graph], peers: int, where: str) -> int:
-    """Return the ``n`` that gives so many peers: n is not always the number of nodes (star_graph has n + 1).
+    """Return the ``n`` for this number of peers: n is not always the number of nodes (star_graph has n + 1).
 
-    From small n upwards, since the size may grow as 2^n; where n is the number of nodes, straight to it.
+    Tries small n first, since the size may grow as 2^n; returns at once where n is the number of nodes.
     """
     refusal: TopologyError | None = None
     sizes: dict[int, int] = {}
@@ -219,7 +211,7 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
     A DiGraph stays one, and must be strongly connected. Nodes that are 0 .. N-1 already keep their numbers;
     others are numbered in their order, and each keeps its name as the attribute ``label``. ``where`` names the
     source in errors. Raises TopologyError where the graph is empty, has parallel links or self-loops, or is not
-    connected (saying who is apart, or who cannot be reached).
+    connected (naming the separate groups, or the peers that cannot be reached).
     """
     graph = _simple(graph, where)
     size = graph.number_of_nodes()
@@ -232,7 +224,7 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
     clean = nx.DiGraph() if graph.is_directed() else nx.Graph()
     clean.add_nodes_from(range(size))
     for node, place in nx.get_node_attributes(graph, "pos").items():
-        if isinstance(place, tuple):  # where a random geometric graph has its peers
+        if isinstance(place, tuple):  # the places of a random geometric graph, for drawing
             clean.nodes[number[node]]["pos"] = place
     if not numbered:
         for node, place in number.items():
@@ -244,7 +236,7 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
 
 
 def undirected(graph: nx.Graph) -> nx.Graph:
-    """Return the graph with directions dropped: who is linked at all (itself where it has no directions)."""
+    """Return the graph without directions: two peers are linked where either sends to the other."""
     return checked(graph.to_undirected(), "the graph") if graph.is_directed() else graph
 
 
@@ -267,13 +259,13 @@ def _require_connected(graph: nx.Graph, where: str) -> None:
 
 
 def _beyond(graph: nx.DiGraph) -> str:
-    """Return whom the first peer that does not reach all does not reach, as a clause; empty where all reach all."""
-    everybody = set(graph)
+    """Return, as a clause, which peers the first incomplete sender cannot reach; empty where all reach all."""
+    peers = set(graph)
     for start in graph:
-        beyond = sorted(everybody - {start} - nx.descendants(graph, start))
+        beyond = sorted(peers - {start} - nx.descendants(graph, start))
         if beyond:
             shown = f"{', '.join(map(str, beyond[:8]))}{', …' if len(beyond) > 8 else ''}"
-            return f"what peer {start} sends cannot reach {'peer' if len(beyond) == 1 else 'the peers'} {shown}"
+            return f"messages of peer {start} cannot reach {'peer' if len(beyond) == 1 else 'the peers'} {shown}"
     return ""
 
 

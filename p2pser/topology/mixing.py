@@ -1,8 +1,8 @@
-"""Mixing weights: how much of each neighbour's row a peer takes in one exchange.
+"""Mixing weights: the share of each neighbour's row that a peer takes in one exchange.
 
-Metropolis-Hastings weights need only the degree (and clip count) of the two ends, so that a peer computes its
-own row of W from what its neighbours tell at HELLO, and both ends of an edge find the same flow. The other rules
-need the graph, which all peers have.
+Metropolis-Hastings weights need only the degree (and clip count) of the two ends: a peer computes its row of W from
+its neighbours' HELLO messages, and both ends of an edge compute the same flow. The other rules need the graph, which
+all peers have.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1)
 
 
 def self_weight(weights: Sequence[float]) -> float:
-    """Return W_ii: what the weights of the neighbours, ascending by id, leave of 1."""
+    """Return W_ii: 1 less the weights of the neighbours, which are added in ascending order of their ids."""
     total = 0.0
-    for one in weights:
-        total += one
+    for value in weights:
+        total += value
     return 1.0 - total
 
 
@@ -86,8 +86,8 @@ def best_constant(graph: nx.Graph) -> np.ndarray:
 def fastest(graph: nx.Graph) -> np.ndarray:
     """Return the symmetric W on the graph's edges with the least slem (Xiao and Boyd 2004), by convex optimisation.
 
-    Rounded to 1e-9, so that solvers that differ in the last digits give one W. Entries may be negative. Needs
-    cvxpy; raises TopologyError that names the extra where it is missing, or where no optimum is found.
+    Rounded to 1e-9, so that solvers that differ in the last digits give the same W. Entries may be negative. Needs
+    cvxpy; raises TopologyError (naming the extra) where it is missing, or where no optimum is found.
     """
     require_cvxpy()
     import cvxpy
@@ -105,24 +105,25 @@ def fastest(graph: nx.Graph) -> np.ndarray:
     try:
         problem.solve(solver="CLARABEL")
     except cvxpy.error.SolverError as error:
-        raise TopologyError(f"no fastest-mixing weights were found: {error}; use weights: best-constant") from None
+        raise TopologyError(f"no fastest-mixing weights were found, as the solver stopped ({error}); use weights: "
+                            "best-constant") from None
     if w.value is None:
         raise TopologyError(f"no fastest-mixing weights were found ({problem.status}); use weights: best-constant")
     return by_hand(size, [(i, j, round(float(x), 9)) for (i, j), x in zip(edges, w.value) for i, j in ((i, j), (j, i))])
 
 
 def require_cvxpy() -> None:
-    """Raise TopologyError that names the extra where cvxpy is not installed."""
+    """Raise TopologyError, naming the extra, where cvxpy is not installed."""
     if importlib.util.find_spec("cvxpy") is None:
         raise TopologyError("weights: fastest needs the package cvxpy; install it with pip install 'p2pser[optimal]', "
                             "or use weights: best-constant")
 
 
 def out_degree(graph: nx.Graph) -> np.ndarray:
-    """Return W with W_ij = 1 / (d_j + 1) for j itself and all to whom j sends, d_j of them.
+    """Return W with W_ij = 1 / (d_j + 1) for j itself and the d_j peers that j sends to.
 
-    Column-stochastic, for push-sum (Kempe et al. 2003; Nedic and Olshevsky 2016): each peer shares itself out evenly,
-    knowing only how many it sends to. For directed graphs, whose edge (j, i) says that j sends to i.
+    Column-stochastic, for push-sum (Kempe et al. 2003; Nedic and Olshevsky 2016): each peer divides its row evenly
+    and needs to know only the number of its receivers. For directed graphs, whose edge (j, i) means that j sends to i.
     """
     size = graph.number_of_nodes()
     W = np.zeros((size, size))
@@ -133,7 +134,7 @@ def out_degree(graph: nx.Graph) -> np.ndarray:
 
 
 def by_hand(size: int, entries: Iterable[tuple[int, int, float]]) -> np.ndarray:
-    """Return W of entries (i, j, W_ij), i != j; what they leave of each row is on the diagonal."""
+    """Return W of entries (i, j, W_ij), i != j; the diagonal completes each row to 1."""
     rows: list[dict[int, float]] = [{} for _ in range(size)]
     for i, j, value in entries:
         rows[i][j] = value
@@ -172,10 +173,10 @@ def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:
 
 
 def slow_weights(W_uniform: np.ndarray, W_clips: np.ndarray, eps: float = 1e-6) -> str | None:
-    """Return a sentence that warns of clip weights that mix much slower than uniform ones, or None.
+    """Return a warning where clip weights mix much slower than uniform ones, else None.
 
-    A large holder takes next to nothing from a small one, so what large holders tell each other through small
-    ones passes slowly. Said where gossip to ``eps`` takes more than twice the exchanges.
+    A peer with many clips gives nearly no weight to a peer with few, so information between two large peers passes
+    slowly through a small one. The limit is twice the exchanges to ``eps``.
     """
     uniform, clips = spectral.slem(W_uniform), spectral.slem(W_clips)
     plain, weighted = spectral.rounds_to(eps, uniform), spectral.rounds_to(eps, clips)

@@ -1,6 +1,6 @@
-"""A schedule: which mixing matrix W_t each exchange t = 0, 1, 2, … uses. Pure in (seed, t): every peer computes it.
+"""A schedule: the mixing matrix W_t of each exchange t = 0, 1, 2, … Pure in (seed, t): every peer computes it.
 
-W_t[i, j] is what peer i gives to the message of peer j; so where it is not 0, j sends to i at exchange t. The
+W_t[i, j] is the weight that peer i gives to the message of peer j; where it is not 0, j sends to i at exchange t. The
 exchange index counts all training exchanges: t = round * slots + slot.
 """
 
@@ -21,7 +21,7 @@ from p2pser.topology.mixing import by_hand
 Stochastic = Literal["doubly", "row", "column"]
 
 _ROUNDING = 1e-9
-"""A sum of weights that is nearer to 1 than this is 1."""
+"""A sum of weights counts as 1 up to this difference."""
 
 
 class Entry(NamedTuple):
@@ -41,11 +41,11 @@ class Schedule(Protocol):
 
     @property
     def period(self) -> int | None:
-        """After how many exchanges it repeats; None: it never does (random at every exchange)."""
+        """The number of exchanges after which it repeats; None: never (drawn for each exchange)."""
 
     @property
     def stochastic(self) -> Stochastic:
-        """What all W_t are: ``doubly``, else ``row`` (rows sum to 1) or ``column`` (columns do: for push-sum)."""
+        """``doubly``, ``row`` (the rows of all W_t sum to 1) or ``column`` (the columns do: for push-sum)."""
 
     @property
     def directed(self) -> bool:
@@ -53,17 +53,17 @@ class Schedule(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What tells it from others, for digests: kind, parameters and seed; plain values, ready for JSON."""
+        """Kind, parameters and seed, for digests; plain values, ready for JSON."""
 
     def matrix(self, t: int) -> np.ndarray:
-        """Return W of exchange ``t`` >= 0: (N, N) float64, read-only. The same for the same t, on every machine."""
+        """Return W of exchange ``t`` >= 0: (N, N) float64, read-only; for the same t equal on every machine."""
 
     def links(self) -> nx.Graph:
-        """Return the undirected graph of all pairs that are ever used."""
+        """Return the undirected graph of all pairs that any exchange uses."""
 
 
 def dense(size: int, entries: Iterable[Entry]) -> np.ndarray:
-    """Return the read-only W (N, N) of entries with to != source; what they leave of each row goes on the diagonal."""
+    """Return the read-only W (N, N) of entries with to != source; the diagonal completes each row to 1."""
     return frozen(by_hand(size, entries))
 
 
@@ -74,14 +74,14 @@ def frozen(W: np.ndarray) -> np.ndarray:
 
 
 def stochastic_of(matrices: Iterable[np.ndarray], where: str) -> Stochastic:
-    """Return what all the matrices are; TopologyError where neither all rows nor all columns sum to 1."""
+    """Return how all matrices are stochastic; TopologyError where neither all rows nor all columns sum to 1."""
     rows = columns = True
     for W in matrices:
         rows = rows and bool(np.allclose(W.sum(axis=1), 1.0, rtol=0, atol=_ROUNDING))
         columns = columns and bool(np.allclose(W.sum(axis=0), 1.0, rtol=0, atol=_ROUNDING))
     if not rows and not columns:
         raise TopologyError(f"{where}: neither the rows nor the columns of all mixing matrices sum to 1, so that no "
-                            "algorithm keeps a mean; mix files of one sort, all column-stochastic ones for push-sum")
+                            "algorithm keeps a mean; combine files of one sort, column-stochastic ones for push-sum")
     return "doubly" if rows and columns else "row" if rows else "column"
 
 
@@ -92,7 +92,7 @@ def is_directed(W: np.ndarray) -> bool:
 
 
 FEW = 256
-"""Up to so many peers whole periods are remembered (12 MB at most), of more peers two exchanges."""
+"""Up to this number of peers 24 matrices are cached (12 MB at most), for more peers 2."""
 
 
 @lru_cache(maxsize=24)
@@ -107,17 +107,17 @@ def _remembered_briefly(schedule: Computed, t: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Computed:
-    """The base of schedules that compute W_t when it is asked for, from a few plain fields."""
+    """The base class of schedules that compute W_t from a few plain fields when it is needed."""
 
     size: int
 
     @property
     def period(self) -> int | None:
-        """After how many exchanges it repeats."""
+        """The number of exchanges after which it repeats."""
         raise TypeError(f"{type(self).__name__} has no period")
 
     def compute(self, t: int) -> np.ndarray:
-        """Return W_t, t < period where there is one; called again only when it is no longer remembered."""
+        """Return W_t, with t < period where there is one; the result is cached."""
         raise TypeError(f"{type(self).__name__} has no exchange {t}")
 
     @property
@@ -134,7 +134,7 @@ class Computed:
 
     @property
     def stochastic(self) -> Stochastic:
-        """What all W_t are."""
+        """How all W_t are stochastic."""
         return "doubly"
 
     @property
@@ -143,7 +143,7 @@ class Computed:
         return False
 
     def links(self) -> nx.Graph:
-        """Return the undirected graph of all pairs that are ever used; of a random schedule the complete one."""
+        """Return the undirected graph of all pairs that any exchange uses; the complete graph where it is random."""
         if self.period is None:
             return nx.complete_graph(self.size)
         graph = nx.empty_graph(self.size)
@@ -163,24 +163,21 @@ class Static:
     period: int | None = 1
 
     def __init__(self, W: np.ndarray, where: str) -> None:
-        """Take W (N, N) float64, made read-only; TopologyError where neither its rows nor its columns sum to 1."""
+        """Take a copy of W (N, N) float64; TopologyError where neither its rows nor its columns sum to 1."""
         self._W = frozen(np.array(W, dtype=np.float64))
         self.size = len(W)
         self.stochastic: Stochastic = stochastic_of([self._W], where)
         self.directed = is_directed(self._W)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        frozen(self._W)  # pickles forget it
+    def __reduce__(self) -> tuple[type[Static], tuple[np.ndarray, str]]:
+        return Static, (self._W, "the pickled schedule")  # made anew, as a pickled array is no longer read-only
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Its weights, those of nobody left out."""
+        """Its weights that are not 0."""
         i, j = np.nonzero(self._W)
-        return {"kind": "static", "weights": [list(one) for one in zip(i.tolist(), j.tolist(), self._W[i, j].tolist())]}
+        entries = zip(i.tolist(), j.tolist(), self._W[i, j].tolist())
+        return {"kind": "static", "weights": [list(entry) for entry in entries]}
 
     def matrix(self, t: int) -> np.ndarray:
         """Return W: (N, N) float64, read-only."""
@@ -195,7 +192,7 @@ class Static:
 
 @dataclass(frozen=True, eq=False)
 class Alternating:
-    """Several schedules in turn, each for ``each`` exchanges; a schedule goes on where it last stopped."""
+    """Several schedules in turn, each for ``each`` exchanges; a schedule continues where it stopped."""
 
     parts: Sequence[Schedule]
     each: int = 1
@@ -207,19 +204,19 @@ class Alternating:
 
     @cached_property
     def turn(self) -> int:
-        """After how many exchanges it begins anew, with all its parts but random ones as at first."""
+        """The number of exchanges after which all parts that are not random start again."""
         periods = [part.period for part in self.parts if part.period is not None]
         turns = math.lcm(*(period // math.gcd(period, self.each) for period in periods))
         return turns * self.each * len(self.parts)
 
     @property
     def period(self) -> int | None:
-        """After how many exchanges it repeats; None where a part is random."""
+        """The number of exchanges after which it repeats; None where a part is random."""
         return None if any(part.period is None for part in self.parts) else self.turn
 
     @property
     def stochastic(self) -> Stochastic:
-        """What all W_t are."""
+        """How all W_t are stochastic."""
         sorts = {part.stochastic for part in self.parts} - {"doubly"}
         return sorts.pop() if sorts else "doubly"
 
@@ -230,7 +227,7 @@ class Alternating:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Those of its parts."""
+        """The identities of its parts."""
         return {"kind": "sequence", "each": self.each, "parts": [part.identity for part in self.parts]}
 
     def matrix(self, t: int) -> np.ndarray:
@@ -240,5 +237,5 @@ class Alternating:
         return self.parts[place].matrix(turn * self.each + within)
 
     def links(self) -> nx.Graph:
-        """Return the undirected graph of all pairs that are ever used."""
+        """Return the undirected graph of all pairs that any exchange uses."""
         return nx.compose_all([part.links() for part in self.parts])

@@ -1,14 +1,14 @@
-"""Topology files (YAML): one file, the same for all peers: who talks to whom, when, where and with which keys.
+"""Topology files (YAML): one file, the same for all peers: the graph, the weights, the peers' addresses and keys.
 
 .. code-block:: yaml
 
     name: ring                         # default: the file's name
     graph: {kind: ring, peers: 8}      # or a schedule, a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
     weights: metropolis                # or another rule of mixing.RULES, or {edges: [[i, j, w], …]} by hand
-    hub: 0                             # optional, of a star: this peer is a server (federated learning)
+    hub: 0                             # optional, for a star: this peer is a server (federated learning)
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
-      1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, nobody dials it
+      1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, none dials it
 
 ``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: peer j
 gives the message of peer i the weight w, and on undirected graphs i gives j's the same unless [j, i, …] says
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,44 +27,44 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
 from p2pser.base.errors import TopologyError, nearest
+from p2pser.base.paths import package_folder
 from p2pser.topology import building, graphs, mixing
-from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, Loader, explain
+from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain, read_yaml
 from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 
 @dataclass(frozen=True)
 class PeerEntry:
-    """What a topology file says of one peer."""
+    """The entry of one peer in a topology file."""
 
     address: str | None = None
-    """Where others dial it, ``tcp://host:port``, or ``form.NOWHERE``; None: the network settings' host and base_port +
-    id."""
+    """The address that neighbours dial, ``tcp://host:port``, or ``file_format.NOWHERE``; None: the network settings'
+    host and base_port + id."""
     listen: str | None = None
-    """Where it listens, if that is said apart from its address."""
+    """The address that it listens on, where that differs from ``address``."""
     key: str | None = None
     """Its CURVE public key, Z85 (40 characters)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Who talks to whom, and with which weights.
+    """A graph of peers and its mixing weights.
 
     ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen. It holds every link
-    that is ever used: of a schedule the union, of directed links the pairs (links carry both ways).
+    that any exchange uses: the union of a schedule's graphs, directed links without their direction.
     """
 
     name: str
     graph: nx.Graph
     peers: Mapping[int, PeerEntry]
-    """The entries that the file gives, by id; may be empty."""
+    """The entries of the file, by id; may be empty."""
     weights: str
-    """The rule's name; ``by-hand``, or ``schedule`` where the schedule brings its own."""
+    """The rule's name; ``by-hand``, or ``schedule`` where the schedule has its own."""
     document: Mapping[str, Any]
-    """The parsed file with ``--peers`` and the seed applied."""
+    """The parsed file, with ``--peers`` and the seed applied."""
     hub: int | None = None
     """The centre of a star that averages for all others, its clients, and holds no recordings; None: no server."""
     schedule: Schedule | None = None
@@ -88,16 +87,16 @@ class Topology:
 
     @property
     def directed(self) -> bool:
-        """Whether at some exchange a peer gives weight to one that gives it none."""
+        """Whether at some exchange a peer receives from a neighbour that it does not send to."""
         return self.schedule is not None and self.schedule.directed
 
     @property
     def stochastic(self) -> Stochastic:
-        """What all W are: ``doubly`` stochastic, as symmetric ones are, else only by ``row`` or ``column``."""
+        """How all W are stochastic: ``doubly``, as symmetric ones are, else only by ``row`` or ``column``."""
         return "doubly" if self.schedule is None else self.schedule.stochastic
 
     def matrix(self, t: int = 0, counts: Mapping[int, int] | None = None) -> np.ndarray:
-        """Return W of exchange ``t``: (N, N) float64, read-only; W[i, j] is what i gives to the message of j.
+        """Return W of exchange ``t``: (N, N) float64, read-only; W[i, j] is the weight of j's message at peer i.
 
         ``counts``: clips by peer, for the Metropolis chain that conserves the clip-weighted mean. Raises TopologyError
         where counts are given to a schedule or to another weight rule.
@@ -121,19 +120,19 @@ class Topology:
         return {name: value for name, value in vars(self).items() if name != "_static"}
 
     def sources(self, i: int, t: int) -> tuple[int, ...]:
-        """Return whose messages peer ``i`` mixes at exchange ``t``, ascending; TopologyError as ``neighbours``."""
+        """Return the peers whose messages peer ``i`` mixes at exchange ``t``, ascending; errors as ``neighbours``."""
         self.neighbours(i)
         return tuple(j for j in np.flatnonzero(self.matrix(t)[i]).tolist() if j != i)
 
     def receivers(self, i: int, t: int) -> tuple[int, ...]:
-        """Return to whom peer ``i`` sends at exchange ``t``, ascending; TopologyError as ``neighbours``."""
+        """Return the peers to which peer ``i`` sends at exchange ``t``, ascending; errors as ``neighbours``."""
         self.neighbours(i)
         return tuple(j for j in np.flatnonzero(self.matrix(t)[:, i]).tolist() if j != i)
 
     def digest(self) -> str:
-        """Return 32 hex digits over what must be equal on all peers: size, edges, schedule, weights, keys.
+        """Return 32 hex digits of what must be equal on all peers: size, edges, schedule, weights, keys.
 
-        Neither the name nor addresses, which may look different from different sites.
+        The name and the addresses are left out: they may differ between sites.
         """
         content: dict[str, Any] = {
             "size": self.size,
@@ -145,7 +144,7 @@ class Topology:
             content["hub"] = self.hub
         if self.schedule is not None:
             content["schedule"] = self.schedule.identity
-        elif self.hand or self.weights == "fastest":  # what a solver finds may differ between machines
+        elif self.hand or self.weights == "fastest":  # a solver's result may differ between machines
             content["matrix"] = self.matrix().tolist()
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -154,25 +153,20 @@ class Topology:
 # ---- reading -----------------------------------------------------------------------------------------------
 
 def shipped() -> dict[str, Path]:
-    """Return the topology files of p2pser itself, by name: of the source tree, else where pip put them."""
-    package = Path(__file__).resolve().parents[2]
-    for folder in (package / "topologies", package / "share" / "p2pser" / "topologies",
-                   Path(sysconfig.get_path("data")) / "share" / "p2pser" / "topologies"):
-        if (folder / "ring.yaml").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
+    """Return the topology files that come with p2pser, by name."""
+    return {path.stem: path for path in sorted(package_folder("topologies").glob("*.yaml"))}
 
 
 def find(name_or_path: str) -> Path:
-    """Return the file that is meant: a path, else a shipped one (with or without .yaml).
+    """Return the topology file of a path, or of the name of a shipped one (with or without .yaml).
 
-    Raises TopologyError that names the nearest shipped one.
+    Raises TopologyError, naming the nearest shipped one, where there is none.
     """
     path = Path(name_or_path)
     try:
         if path.is_file():
             return path
-    except (OSError, ValueError):  # no possible name of a file (too long, a zero byte)
+    except (OSError, ValueError):  # a name that no file can have: too long, a zero byte
         raise TopologyError(f"{name_or_path[:60]!r} cannot be the name of a topology file") from None
     known = shipped()
     bare = path.name == name_or_path
@@ -186,10 +180,10 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology:
-    """Return the topology of a file or of a shipped name.
+    """Return the topology of a file, or of the name of a shipped one.
 
-    ``peers`` overrides the number of peers; ``seed`` is that of random graphs whose file gives none.
-    Raises TopologyError where the file is missing, malformed, or its graph impossible or not connected.
+    ``peers`` overrides the number of peers; ``seed`` applies to random graphs whose file gives none.
+    Raises TopologyError where the file is missing or malformed, or its graph does not exist or is not connected.
 
     >>> load("ring", peers=4).neighbours(0)
     (1, 3)
@@ -201,19 +195,31 @@ def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Top
     if path.suffix.lower() == ".graphml":
         return _parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed, nested)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 (a SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise TopologyError(f"cannot read the topology file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise TopologyError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
+    except UnicodeDecodeError:
+        raise TopologyError(f"{path} is not a YAML file: it is not UTF-8 text") from None
+    return _parse(read_yaml(text, str(path)), str(path), path.stem, path.parent, peers, seed, nested)
 
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,
           peers: int | None = None, seed: int = 0) -> Topology:
-    """Return the topology of a parsed document (a mapping as in the file); ``where`` names it in errors.
+    """Return the topology of a parsed document.
 
-    ``name``: its name where the document gives none. ``folder``: what a GraphML file's path is relative to.
+    Parameters
+    ----------
+    document : a mapping as in a topology file.
+    where : the document's name in errors.
+    name : the topology's name where the document gives none.
+    folder : the folder that the paths of GraphML files and of a sequence's files are relative to.
+    peers : the number of peers, instead of the document's.
+    seed : the seed of random graphs where the document gives none.
+
+    Raises
+    ------
+    TopologyError
+        Where the document is malformed, or its graph does not exist or is not connected.
     """
     return _parse(document, where, name, folder, peers, seed, nested=False)
 
@@ -232,7 +238,7 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
     if form.graph.kind == "sequence":
         built: nx.Graph | Schedule = _sequence(form.graph, section, where, folder, peers, seed)
     else:
-        built = building.built(form.graph, section, where, folder, peers, seed)
+        built = building.build(form.graph, section, where, folder, peers, seed)
     schedule = None if isinstance(built, nx.Graph) else built
     hand: HandWeights = ()
     if isinstance(built, nx.Graph):
@@ -240,10 +246,10 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
     else:
         graph, weights, schedule = graphs.checked(built.links(), where), "schedule", built
         if form.weights is not None:
-            raise TopologyError(f"{where}: the schedule {form.graph.kind} brings its own weights; leave the key "
+            raise TopologyError(f"{where}: the schedule {form.graph.kind} has its own weights; leave the key "
                                 "'weights' out")
     section["peers"] = graph.number_of_nodes()
-    entries = {i: PeerEntry(one.address, one.listen, one.key) for i, one in sorted(form.peers.items())}
+    entries = {i: PeerEntry(entry.address, entry.listen, entry.key) for i, entry in sorted(form.peers.items())}
     _check_entries(entries, graph, where)
     _check_hub(form.hub, graph, schedule, where)
     resolved = {**document, "name": form.name or name, "graph": section}
@@ -261,17 +267,17 @@ def _sequence(form: GraphForm, section: dict[str, Any], where: str, folder: Path
     for key in extra:
         if key not in ("files", "each"):
             raise TopologyError(f"{where}: a sequence has no parameter {key!r}{nearest(key, ('files', 'each'))}")
-    if not isinstance(files, list) or not files or not all(isinstance(one, str) for one in files):
+    if not isinstance(files, list) or not files or not all(isinstance(file, str) for file in files):
         raise TopologyError(f"{where}: a sequence needs its topology files: add 'files: [a.yaml, b.yaml]'")
     if not isinstance(each, int) or isinstance(each, bool) or each < 1:
         raise TopologyError(f"{where}: each = {each!r} must be a whole number of exchanges, 1 or more")
-    beside = [folder / one if folder and (folder / one).is_file() else find(one) for one in files]
-    section["files"] = [str(path.resolve()) for path in beside]
+    paths = [folder / file if folder and (folder / file).is_file() else find(file) for file in files]
+    section["files"] = [str(path.resolve()) for path in paths]
     parts: list[Schedule] = []
-    for path in beside:
+    for path in paths:
         part = _load(path, peers, seed, nested=True)
         if parts and part.size != parts[0].size:
-            raise TopologyError(f"{where}: {path.name} has {part.size} peers and {beside[0].name} {parts[0].size}; "
+            raise TopologyError(f"{where}: {path.name} has {part.size} peers and {paths[0].name} {parts[0].size}; "
                                 "give files of one size, or the number of peers")
         parts.append(part.schedule or Static(part.matrix(), str(path)))
     stochastic_of((part.matrix(t) for part in parts for t in range(part.period or 1)), where)
@@ -284,8 +290,8 @@ def _check_hub(hub: int | None, graph: nx.Graph, schedule: Schedule | None, wher
     size = graph.number_of_nodes()
     if size < 2 or hub >= size or set(graph.edges(hub)) != {(hub, i) for i in range(size) if i != hub} \
             or graph.number_of_edges() != size - 1 or schedule is not None:
-        raise TopologyError(f"{where}: hub {hub} must be the centre of a static star of 2 peers or more, where others "
-                            "have no link but to it: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
+        raise TopologyError(f"{where}: hub {hub} must be the centre of a static star of 2 peers or more, where the "
+                            "others are linked to it alone: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
 
 
 def _check_entries(entries: Mapping[int, PeerEntry], graph: nx.Graph, where: str) -> None:
@@ -296,8 +302,8 @@ def _check_entries(entries: Mapping[int, PeerEntry], graph: nx.Graph, where: str
                                 "remove the entry or change the graph's number of peers")
     keyed = [i for i, entry in entries.items() if entry.key is not None]
     if keyed and len(keyed) < size:
-        bare = [i for i in range(size) if i not in keyed]
-        raise TopologyError(f"{where}: there is a key for peer {keyed[0]} but none for peer {bare[0]}; give "
+        keyless = next(i for i in range(size) if i not in keyed)
+        raise TopologyError(f"{where}: there is a key for peer {keyed[0]} but none for peer {keyless}; give "
                             "the keys of all peers or of none")
     for field in ("key", "address"):
         owner: dict[str, int] = {}
@@ -309,7 +315,7 @@ def _check_entries(entries: Mapping[int, PeerEntry], graph: nx.Graph, where: str
     hidden = {i for i, entry in entries.items() if entry.address == NOWHERE}
     for i in sorted(hidden):
         if entries[i].listen is not None:
-            raise TopologyError(f"{where}: peer {i} has the address {NOWHERE}, so that nobody dials it; leave its "
+            raise TopologyError(f"{where}: peer {i} has the address {NOWHERE}, so no neighbour dials it; leave its "
                                 "'listen' out")
         if both := hidden.intersection(graph[i]):
             raise TopologyError(f"{where}: the peers {i} and {min(both)} are neighbours and neither can be dialled; "

@@ -1,4 +1,4 @@
-"""What theory says of a mixing matrix: how fast gossip forgets where it began.
+"""The eigenvalues of a mixing matrix: how fast gossip reaches consensus.
 
 With slem = max(|lambda_2|, |lambda_N|), the second largest eigenvalue modulus of W, each exchange shrinks the
 distance to consensus at least by that factor (Boyd et al. 2006, "Randomized gossip algorithms"): in the
@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 _ZERO = 1e-12
-"""Eigenvalues below this are rounding."""
+"""Eigenvalues below this are rounding errors."""
 
 
 def stationary(W: np.ndarray) -> np.ndarray:
@@ -25,8 +25,8 @@ def stationary(W: np.ndarray) -> np.ndarray:
     return solution
 
 
-def _modes(W: np.ndarray, pi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return W's eigenvalues, descending by modulus, and right eigenvectors (columns of unit pi-norm)."""
+def _moduli(W: np.ndarray, pi: np.ndarray | None) -> np.ndarray:
+    """Return the moduli of W's eigenvalues, descending."""
     W = np.asarray(W, dtype=np.float64)
     if pi is None and np.allclose(W, W.T, rtol=0, atol=1e-13):
         root = np.ones(len(W))
@@ -35,20 +35,19 @@ def _modes(W: np.ndarray, pi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray
         root = np.sqrt(share / share.sum())
     # D^(1/2) W D^(-1/2) is symmetric for a reversible chain and has W's eigenvalues.
     balanced = root[:, None] * W / root[None, :]
-    values, vectors = np.linalg.eigh((balanced + balanced.T) / 2)
-    order = np.argsort(-np.abs(values), kind="stable")
-    return values[order], (vectors / root[:, None])[:, order]
+    moduli: np.ndarray = np.sort(np.abs(np.linalg.eigh((balanced + balanced.T) / 2)[0]))[::-1]
+    return moduli
 
 
 def slem(W: np.ndarray, pi: np.ndarray | None = None) -> float:
     """Return the second largest eigenvalue modulus of an (N, N) mixing matrix; 0.0 for one peer.
 
-    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); found from W if not given.
+    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); computed from W if not given.
     """
     if len(W) < 2:
         return 0.0
     # The eigenvalue 1 of a connected graph is the largest and simple; -1 is not reached as W_ii > 0.
-    value = float(abs(_modes(W, pi)[0][1]))
+    value = float(_moduli(W, pi)[1])
     return 0.0 if value < _ZERO else value
 
 
@@ -65,19 +64,8 @@ def spectral_gap(W: np.ndarray, pi: np.ndarray | None = None) -> float:
     return 1.0 - slem(W, pi)
 
 
-def slowest_mode(W: np.ndarray, pi: np.ndarray | None = None) -> np.ndarray:
-    """Return the (N,) right eigenvector of the slem: the disagreement that gossip is slowest to forget.
-
-    Its (pi-weighted) mean is 0 and its pi-norm 1 (the Euclidean norm for a symmetric W). One peer: zeros.
-    """
-    if len(W) < 2:
-        return np.zeros(len(W))
-    mode: np.ndarray = _modes(W, pi)[1][:, 1]
-    return mode
-
-
 def rounds_to(eps: float, slem: float) -> int | None:
-    """Return after how many exchanges the distance to consensus is at most ``eps`` of what it was.
+    """Return the number of exchanges after which the distance to consensus is at most ``eps`` of the first one.
 
     The smallest k with slem^k <= eps; None where slem >= 1: never.
 

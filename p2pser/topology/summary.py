@@ -1,4 +1,4 @@
-"""A topology in numbers: what ``p2pser topology show`` prints and comparisons tabulate."""
+"""A topology in numbers, for ``p2pser topology show`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pser.topology import spectral, theory
 from p2pser.topology.spec import Topology
 
 PARAMETERS = 100_000
-"""So many parameters has the model of which the bytes of an exchange are told, unless others are asked for."""
+"""The default number of model parameters for the bytes of an exchange."""
 FLOAT32 = 4
 """Bytes of one parameter in a message."""
 
@@ -21,27 +21,27 @@ FLOAT32 = 4
 def diameter(graph: nx.Graph) -> int:
     """Return the largest number of links on a shortest path between two peers of a connected graph."""
     neighbours = {i: list(graph[i]) for i in graph}
-    everybody = sum(1 << i for i in graph)
+    peers = sum(1 << i for i in graph)
     reached = {i: 1 << i for i in graph}
     links = 0
-    while any(known != everybody for known in reached.values()):
-        # One link further for everybody at once. Bits in whole numbers: every peer process needs this, and SciPy's
-        # sparse graphs would cost each of them 30 MB.
+    while any(known != peers for known in reached.values()):
+        # One more link for all peers at once. Sets are the bits of whole numbers, as every peer process needs this and
+        # SciPy's sparse graphs would cost each of them 30 MB.
         reached = {i: reduce(or_, (reached[j] for j in near), reached[i]) for i, near in neighbours.items()}
         links += 1
     return links
 
 
 def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any]:
-    """Return what theory says of a topology, under uniform weights; plain numbers, ready for JSON.
+    """Return a topology's size, degrees and rate of convergence under uniform weights; plain values, ready for JSON.
 
     Keys: name, peers, edges (links, each counted once), directed, connected, degree {min, mean, max},
     diameter (links), slem, spectral_gap, rounds_to_1e-6 (exchanges of plain gossip; None: never), weights.
 
-    Of schedules and directed links, edges and diameter are of all links that are ever used, degree is the messages that
-    a peer sends in an exchange, slem the contraction per exchange; further keys: stochastic, period (None: random),
-    contraction over a period and what it is (see ``theory.Convergence``), finite_time_rounds (None: not within a
-    period), messages_per_exchange and bytes_per_exchange (``parameters`` float32 values a message; means).
+    For schedules and directed links, edges and diameter count all links that any exchange uses, degree is the number of
+    messages that a peer sends in an exchange, slem the contraction per exchange; further keys: stochastic, period
+    (None: random), contraction over a period and contraction_is (see ``theory.Convergence``), finite_time_rounds (None:
+    not within a period), messages_per_exchange and bytes_per_exchange (``parameters`` float32 values a message; means).
     """
     graph = topology.graph
     facts = {
@@ -62,35 +62,36 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
             "rounds_to_1e-6": spectral.rounds_to(1e-6, slem),
             "weights": topology.weights,
         }
-    sent, found = theory.messages(topology), theory.convergence(topology)
+    sent, speed = theory.messages(topology), theory.convergence(topology)
     return facts | {
         "degree": {"min": int(sent.min()), "mean": float(sent.mean()), "max": int(sent.max())},
         "diameter": diameter(graph),
-        "slem": found.per_exchange,
-        "spectral_gap": 1.0 - found.per_exchange,
-        "rounds_to_1e-6": found.rounds,
+        "slem": speed.per_exchange,
+        "spectral_gap": 1.0 - speed.per_exchange,
+        "rounds_to_1e-6": speed.rounds,
         "weights": topology.weights,
-        **_exchanges(topology, sent, found, parameters),
+        **_exchanges(topology, sent, speed, parameters),
     }
 
 
 def compare(topology: Topology, parameters: int = PARAMETERS, seed: int = 0) -> dict[str, Any]:
-    """Return a topology's line of a comparison: ``summarise`` and, for static ones too, the keys of schedules.
+    """Return a topology's row of a comparison: ``summarise`` and, for static ones too, the keys of schedules.
 
-    With ``rounds_measured``: exchanges to 1e-6 from a random start of ``seed`` (None: ``theory.PATIENCE`` are too few).
+    ``rounds_measured`` is the number of exchanges to 1e-6 from a random start of ``seed`` (None: more than
+    ``theory.PATIENCE``).
     """
     extra = _exchanges(topology, theory.messages(topology), theory.convergence(topology), parameters)
     return summarise(topology, parameters) | extra | {"rounds_measured": theory.measured(topology, 1e-6, seed)}
 
 
-def _exchanges(topology: Topology, sent: np.ndarray, found: theory.Convergence, parameters: int) -> dict[str, Any]:
+def _exchanges(topology: Topology, sent: np.ndarray, speed: theory.Convergence, parameters: int) -> dict[str, Any]:
     each = float(sent.sum(axis=1).mean())
     return {
         "stochastic": topology.stochastic,
-        "period": found.period,
-        "contraction": found.contraction,
-        "contraction_is": found.means,
-        "finite_time_rounds": found.finite_time,
+        "period": speed.period,
+        "contraction": speed.contraction,
+        "contraction_is": speed.means,
+        "finite_time_rounds": speed.finite_time,
         "messages_per_exchange": each,
         "bytes_per_exchange": each * parameters * FLOAT32,
     }

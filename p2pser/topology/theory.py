@@ -1,11 +1,11 @@
-"""What theory says of a topology's exchanges, of schedules too: how much each shrinks what the peers disagree on.
+"""Convergence of gossip on a topology, schedules included, in theory and measured from a random start.
 
-The distance to consensus of rows X is ||X - 1 mean(X)||. With doubly stochastic W_t it shrinks over exchanges
-1 … t at most by ||W_t … W_1 - 11^T/N||_2, the largest singular value on the disagreement space, which some start
-attains. Where only rows or only columns sum to 1 the limit is another mean (or, with push-sum, a ratio), and the rate
-at which it is approached in the end is the second largest eigenvalue modulus of the product over one period. Random
-schedules have a mean-square rate: the square root of the largest eigenvalue of E[W^T (I - 11^T/N) W] on the
-disagreement space (Boyd et al. 2006), estimated over draws.
+The distance to consensus of rows X is ||X - 1 mean(X)||. With doubly stochastic W_t, exchanges 1 … t reduce it at
+least to the fraction ||W_t … W_1 - 11^T/N||_2, the largest singular value on the disagreement space, which some start
+attains. Where only rows or only columns sum to 1, the limit is another mean (or, with push-sum, a ratio), and the
+asymptotic rate is the second largest eigenvalue modulus of the product over one period. Random schedules have a
+mean-square rate: the square root of the largest eigenvalue of E[W^T (I - 11^T/N) W] on the disagreement space (Boyd et
+al. 2006), estimated over draws.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from typing import Literal
 import numpy as np
 
 from p2pser.base import seeding
-from p2pser.topology import families, spectral
+from p2pser.topology import spectral
 from p2pser.topology.schedule import Alternating
+from p2pser.topology.schedules import Random
 from p2pser.topology.spec import Topology
 
 DRAWS = 100
-"""Exchanges over which random schedules are estimated, of up to 200 peers."""
+"""The number of exchanges over which the rate of a random schedule is estimated, up to 200 peers."""
 EXACT = 1e-12
-"""Consensus is exact below this distance: what remains is rounding."""
+"""Consensus is exact below this distance, which is rounding."""
 PATIENCE = 20_000
-"""After so many exchanges a measurement is given up."""
+"""A measurement stops after this number of exchanges."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """How fast gossip on a topology agrees."""
+    """How fast gossip on a topology reaches consensus."""
 
     period: int | None
-    """Exchanges after which the schedule repeats; 1: static; None: random."""
+    """The number of exchanges after which the schedule repeats; 1: static; None: random."""
     contraction: float
-    """Factor of the distance to consensus over one period (one exchange where there is none); 0: exact."""
+    """The factor of the distance to consensus over one period (one exchange where there is none); 0: exact."""
     means: Literal["exact", "asymptotic", "estimated"]
     """``exact``: the norm; ``asymptotic``: the modulus of an eigenvalue; ``estimated``: mean-square, over draws."""
     per_exchange: float
     """The geometric mean of ``contraction`` over the period's exchanges."""
     finite_time: int | None
-    """Exchanges until all agree exactly, from the first on; None where they do not within one period."""
+    """The number of exchanges to exact consensus; None where one period does not reach it."""
     rounds: int | None
-    """Exchanges to the asked-for fraction of the first distance; None: never."""
+    """The number of exchanges to ``eps`` of the first distance; None: never."""
 
 
 def distance(P: np.ndarray) -> float:
@@ -56,7 +57,7 @@ def distance(P: np.ndarray) -> float:
 
 @lru_cache(maxsize=16)
 def convergence(topology: Topology, eps: float = 1e-6) -> Convergence:
-    """Return how fast gossip on a topology agrees; ``rounds`` to ``eps`` of the first distance (0 < eps < 1)."""
+    """Return how fast gossip on a topology converges; ``rounds`` to ``eps`` of the first distance (0 < eps < 1)."""
     schedule = topology.schedule
     period = 1 if schedule is None else schedule.period
     if period is None:
@@ -78,7 +79,7 @@ def convergence(topology: Topology, eps: float = 1e-6) -> Convergence:
 
 
 def _rounds(product: np.ndarray, period: int, matrix: Callable[[int], np.ndarray], eps: float) -> int | None:
-    """Return the fewest exchanges to ``eps``, more than a period: powers of the product, then exchange by exchange."""
+    """Return the fewest exchanges to ``eps``, more than a period: by powers of the product, then single exchanges."""
     powers = [product]  # product^(2^k)
     while distance(powers[-1]) > eps:
         if len(powers) > 50 or distance(powers[-1]) >= 1 - EXACT:
@@ -100,7 +101,7 @@ def _mean_square(topology: Topology) -> float:
     schedule, size = topology.schedule, topology.size
     if size < 2:
         return 0.0
-    if isinstance(schedule, families.Random):  # all peers are alike, so all eigenvalues are equal: their mean serves
+    if isinstance(schedule, Random):  # all peers are alike, so all eigenvalues equal their mean
         squares = [float((_centred(topology.matrix(t)) ** 2).sum()) for t in range(_draws(size))]
         return float(np.sqrt(np.mean(squares) / (size - 1)))
     turn = schedule.turn if isinstance(schedule, Alternating) else 1  # a sequence with random parts: turn by turn
@@ -114,7 +115,7 @@ def _mean_square(topology: Topology) -> float:
 
 
 def _draws(size: int) -> int:
-    """Return over how many exchanges is estimated: fewer of many peers, whose matrices differ less and take longer."""
+    """Return the number of exchanges to estimate over: fewer for many peers, whose matrices vary less."""
     return max(10, min(DRAWS, 20_000 // size))
 
 
@@ -126,10 +127,10 @@ def _centred(W: np.ndarray) -> np.ndarray:
 
 
 def measured(topology: Topology, eps: float = 1e-6, seed: int = 0, columns: int = 16) -> int | None:
-    """Return after how many exchanges a normal random start (N, ``columns``) is at ``eps`` of its first distance.
+    """Return the number of exchanges from a normal random start (N, ``columns``) to ``eps`` of its first distance.
 
-    Column-stochastic topologies are measured as push-sum: rows over weights, the distance to the true mean. Row-
-    stochastic ones by the distance to the mean of the moment. None where PATIENCE ends first.
+    Column-stochastic topologies are measured as push-sum: rows divided by weights, the distance to the true mean. Row-
+    stochastic ones by the distance to the current mean. None where PATIENCE is exceeded.
     """
     start = seeding.generator(seed, "measured convergence").normal(size=(topology.size, columns))
     pushed = topology.stochastic == "column"
@@ -150,8 +151,8 @@ def measured(topology: Topology, eps: float = 1e-6, seed: int = 0, columns: int 
 
 
 def messages(topology: Topology) -> np.ndarray:
-    """Return how many messages each peer sends in each exchange of a period (random: of some exchanges): (T, N) int."""
+    """Return the messages that each peer sends in each exchange of a period (random: of some exchanges): (T, N) int."""
     schedule = topology.schedule
     period = 1 if schedule is None else schedule.period
     used = [topology.matrix(t) != 0 for t in range(_draws(topology.size) if period is None else period)]
-    return np.array([one.sum(axis=0) - one.diagonal() for one in used], dtype=np.int64)
+    return np.array([links.sum(axis=0) - links.diagonal() for links in used], dtype=np.int64)

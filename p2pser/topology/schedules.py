@@ -1,19 +1,21 @@
-"""The kinds of schedules: graphs that change at every exchange, so that few messages agree fast."""
+"""The kinds of schedules: graphs that change with each exchange, so that few messages reach consensus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import networkx as nx
 import numpy as np
 
 from p2pser.base import seeding
-from p2pser.topology import base_k as base
-from p2pser.topology.kinds import Kind, always, hops, power_of_two
+from p2pser.topology import base_k
+from p2pser.topology.graph_kinds import hops, power_of_two
+from p2pser.topology.kind import register_schedule
 from p2pser.topology.schedule import Computed, Entry, Stochastic, dense
 
 
+@register_schedule("one-peer-exponential")
 @dataclass(frozen=True)
 class OnePeerExponential(Computed):
     """At exchange t, peer i receives from i - 2^(t mod ceil(log2 N)) alone: W = 1/2, 1/2.
@@ -29,7 +31,7 @@ class OnePeerExponential(Computed):
 
     @property
     def directed(self) -> bool:
-        """From three peers on: what i sends goes to another than whom it hears."""
+        """From three peers on: a peer sends to one peer and receives from another."""
         return self.size > 2
 
     def compute(self, t: int) -> np.ndarray:
@@ -38,6 +40,7 @@ class OnePeerExponential(Computed):
         return dense(self.size, [Entry(i, (i - hop) % self.size, 0.5) for hop in reach for i in range(self.size)])
 
 
+@register_schedule("one-peer-hypercube", fits=power_of_two, needs="a power of two of peers")
 @dataclass(frozen=True)
 class OnePeerHypercube(Computed):
     """At exchange t, pairs average whose ids differ in bit t mod log2 N: consensus in log2 N exchanges.
@@ -56,26 +59,31 @@ class OnePeerHypercube(Computed):
         return dense(self.size, [Entry(i, i ^ bit, 0.5) for bit in bits for i in range(self.size)])
 
 
+def _base_fits(peers: int, k: int = 1) -> bool:
+    return peers > k
+
+
+@register_schedule("base", fits=_base_fits, needs="more peers than k")
 @dataclass(frozen=True)
 class Base(Computed):
     """The Base-(k+1) graph: consensus for any N in at most 2 log_{k+1}(N) + 2 exchanges, k neighbours at most."""
 
-    k: int
+    k: int = 1
 
     @property
     def period(self) -> int:
-        """How many exchanges to consensus."""
-        return len(base.exchanges(self.size, self.k))
+        """The number of exchanges to consensus."""
+        return len(base_k.exchanges(self.size, self.k))
 
     def compute(self, t: int) -> np.ndarray:
         """Return W_t."""
-        both = ((Entry(u, v, w), Entry(v, u, w)) for u, v, w in base.exchanges(self.size, self.k)[t])
+        both = ((Entry(u, v, w), Entry(v, u, w)) for u, v, w in base_k.exchanges(self.size, self.k)[t])
         return dense(self.size, (entry for pair in both for entry in pair))
 
 
 @dataclass(frozen=True)
 class Random(Computed):
-    """The base of schedules drawn anew for each exchange, from (seed, t)."""
+    """The base class of schedules that are drawn for each exchange, from (seed, t)."""
 
     seed: int
 
@@ -97,6 +105,19 @@ def default_receivers(peers: int) -> int:
     return s + 1 if s * peers % 2 and s + 1 < peers else s
 
 
+def _epidemic_fits(peers: int, s: int | None = None, form: str = "oracle") -> bool:
+    receivers = default_receivers(peers) if s is None else s
+    return 1 <= receivers < peers and (form == "local" or receivers * peers % 2 == 0)
+
+
+@register_schedule("epidemic", fits=_epidemic_fits,
+                   needs="more peers than s, and, in the oracle form, peers x s even")
+def epidemic(peers: int, s: int | None = None, form: Literal["oracle", "local"] = "oracle", *, seed: int) -> Random:
+    """Epidemic learning (De Vos et al. 2023): ``s`` random receivers for each peer and exchange, log2 N by default."""
+    receivers = default_receivers(peers) if s is None else s
+    return (EpidemicOracle if form == "oracle" else EpidemicLocal)(peers, seed, receivers)
+
+
 @dataclass(frozen=True)
 class EpidemicOracle(Random):
     """EL-Oracle (De Vos et al. 2023, "Epidemic Learning"): a random s-regular graph each exchange, W = 1/(s+1)."""
@@ -113,73 +134,40 @@ class EpidemicOracle(Random):
 
 @dataclass(frozen=True)
 class EpidemicLocal(Random):
-    """EL-Local (De Vos et al. 2023): each peer sends to s others of its own choice; receivers average what came.
+    """EL-Local (De Vos et al. 2023): each peer draws its own s receivers; a receiver averages the messages it gets.
 
-    Row-stochastic only: how many messages a peer gets is chance, so that the plain mean moves a little.
+    Row-stochastic only: the number of messages that a peer receives is random, so the plain mean moves a little.
     """
 
     s: int
 
     @property
     def stochastic(self) -> Stochastic:
-        """Row-stochastic, but where everybody sends to everybody."""
+        """Row-stochastic, unless every peer sends to every other."""
         return "row" if self.s < self.size - 1 else "doubly"
 
     @property
     def directed(self) -> bool:
-        """Whom a peer chooses need not choose it."""
+        """A receiver need not have drawn its sender."""
         return self.s < self.size - 1
 
     def compute(self, t: int) -> np.ndarray:
         """Return W_t."""
-        sources: list[list[int]] = [[] for _ in range(self.size)]
+        senders: list[list[int]] = [[] for _ in range(self.size)]
         for j in range(self.size):
             for place in shuffled(self.size - 1, self.seed, t, j)[:self.s]:
-                sources[int(place) + (int(place) >= j)].append(j)
-        return dense(self.size, [Entry(i, j, 1 / (len(came) + 1)) for i, came in enumerate(sources) for j in came])
+                senders[int(place) + (int(place) >= j)].append(j)
+        return dense(self.size, [Entry(i, j, 1 / (len(sources) + 1)) for i, sources in enumerate(senders)
+                                 for j in sources])
 
 
+@register_schedule("random-matching")
 @dataclass(frozen=True)
 class RandomMatching(Random):
-    """Pairs drawn at random average, W = 1/2; of an odd number one peer rests (Boyd et al. 2006, synchronous)."""
+    """Random pairs average at each exchange, W = 1/2; of an odd number one peer waits (Boyd et al. 2006)."""
 
     def compute(self, t: int) -> np.ndarray:
         """Return W_t."""
         order = shuffled(self.size, self.seed, t).tolist()
         pairs = list(zip(order[0::2], order[1::2]))
         return dense(self.size, [Entry(i, j, 0.5) for pair in pairs for i, j in (pair, pair[::-1])])
-
-
-# ---- the kinds ---------------------------------------------------------------------------------------------
-
-def _base(peers: int, k: int = 1) -> Base:
-    return Base(peers, k)
-
-
-def _base_fits(peers: int, k: int = 1) -> bool:
-    return peers > k
-
-
-def _epidemic(peers: int, s: int | None = None, form: str = "oracle", *, seed: int) -> Random:
-    receivers = default_receivers(peers) if s is None else s
-    return (EpidemicOracle if form == "oracle" else EpidemicLocal)(peers, seed, receivers)
-
-
-def _epidemic_fits(peers: int, s: int | None = None, form: str = "oracle") -> bool:
-    receivers = default_receivers(peers) if s is None else s
-    return 1 <= receivers < peers and (form == "local" or receivers * peers % 2 == 0)
-
-
-def _random_matching(peers: int, *, seed: int) -> RandomMatching:
-    return RandomMatching(peers, seed)
-
-
-SCHEDULES: Mapping[str, Kind] = {
-    "one-peer-exponential": Kind(OnePeerExponential, {}, always, "one peer or more"),
-    "one-peer-hypercube": Kind(OnePeerHypercube, {}, power_of_two, "a power of two of peers"),
-    "base": Kind(_base, {"k": int}, _base_fits, "more peers than k"),
-    "epidemic": Kind(_epidemic, {"s": int, "form": str, "seed": int}, _epidemic_fits,
-                     "more peers than s, and, in the oracle form, peers x s even", random=True),
-    "random-matching": Kind(_random_matching, {"seed": int}, always, "one peer or more", random=True),
-}
-"""The kinds of schedules that a topology file can name, with their parameters (all optional)."""
