@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
@@ -53,6 +54,18 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not os.environ.get("P2PSER_CACHE"):
             patch.setenv("P2PSER_CACHE", str(home / "p2pser"))
         yield
+
+
+@pytest.fixture(scope="session")
+def slowest_mode() -> Callable[..., np.ndarray]:
+    """A function that returns the right eigenvector of a mixing matrix's slem, with mean 0 and (pi-)norm 1."""
+    def mode(W: np.ndarray, pi: np.ndarray | None = None) -> np.ndarray:
+        root = np.sqrt(np.full(len(W), 1.0) if pi is None else pi)
+        balanced = root[:, None] * W / root[None, :]
+        values, vectors = np.linalg.eigh((balanced + balanced.T) / 2)
+        second = np.argsort(-np.abs(values), kind="stable")[1]
+        return vectors[:, second] / root
+    return mode
 
 
 def descendants() -> Iterator[int]:

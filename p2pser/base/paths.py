@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 from pathlib import Path
 
@@ -32,3 +33,8 @@ def config_folder() -> Path:
 def _xdg(variable: str) -> Path | None:
     base = os.environ.get(variable)
     return Path(base).expanduser() / APPLICATION if base else None
+
+
+def packaged(name: str) -> Path:
+    """Return the path of a file or folder that is part of p2pser, in a source tree or as installed."""
+    return Path(str(importlib.resources.files("p2pser") / name))

@@ -1,4 +1,4 @@
-"""``p2pser topology``: list, show, compare and plot who talks to whom."""
+"""``p2pser topology``: list, show, compare and plot topologies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 _parameters = click.option("--parameters", type=click.IntRange(min=1), default=100_000, show_default=True,
-                           help="Size of the model whose bytes are told.")
+                           help="Number of model parameters, for the bytes of an exchange.")
 
 
 def _graph_options(command: F) -> F:
@@ -41,7 +41,7 @@ def topology() -> None:
 @topology.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """List the topologies that come with p2pser.
+    """List the topologies that come with p2pser, and the kinds that installed packages add.
 
     Example: p2pser topology list
     """
@@ -51,7 +51,8 @@ def list_command(as_json: bool) -> None:
     for path in spec.shipped().values():
         facts = summary.summarise(spec.load(str(path)))
         comment = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
-        rows.append({**facts, "about": comment, "file": str(path)})
+        rows.append({**facts, "about": comment, "file": str(path), "from": None})
+    rows += _added_kinds()
     if as_json:
         print_json(rows)
         return
@@ -59,8 +60,25 @@ def list_command(as_json: bool) -> None:
                    "what for")
     for row in rows:
         table.add_row(row["name"], str(row["peers"]), str(row["edges"]), _degrees(row["degree"]),
-                      f"{row['slem']:.3f}", row["about"])
+                      f"{row['slem']:.3f}", row["about"] + (f" ({row['from']})" if row["from"] else ""))
     _print(table)
+
+
+def _added_kinds() -> list[dict[str, Any]]:
+    """Return a row for each graph kind and schedule of other packages, with the smallest size from 8 that exists."""
+    from p2pser.base.registries import GRAPHS, SCHEDULES
+    from p2pser.topology import spec, summary
+
+    rows = []
+    for registry in (GRAPHS, SCHEDULES):
+        for name, kind in registry.items():
+            origin = registry.origin(name)
+            if origin.builtin:
+                continue
+            peers = next((size for size in (*range(8, 65), *range(1, 8)) if kind.fits(size)), 8)
+            made = spec.parse({"graph": {"kind": name, "peers": peers}}, str(origin), name)
+            rows.append({**summary.summarise(made), "about": kind.description, "file": None, "from": str(origin)})
+    return rows
 
 
 @topology.command(short_help="Show a topology in numbers.")
@@ -68,9 +86,9 @@ def list_command(as_json: bool) -> None:
 @_parameters
 @json_option
 def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool) -> None:
-    """Show a topology in numbers: size, degrees, diameter, and how fast gossip on it agrees.
+    """Show a topology in numbers: size, degrees, diameter, and how fast gossip on it converges.
 
-    Of schedules and one-way links also: period, contraction, consensus in finite time, messages and bytes.
+    For schedules and one-way links also: period, contraction, consensus in finite time, messages and bytes.
 
     Example: p2pser topology show ring --peers 16 --json
     """
@@ -85,7 +103,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
     table = _table("", ("", "left"), title=loaded.name)
     for label, value in (
         ("peers", facts["peers"]),
-        ("links, all that are ever used" if changes else "links", facts["edges"]),
+        ("links that any exchange uses" if changes else "links", facts["edges"]),
         ("messages sent (min, mean, max)" if changes else "degree (min, mean, max)",
          f"{facts['degree']['min']}, {facts['degree']['mean']:.3g}, {facts['degree']['max']}"),
         ("diameter", f"{facts['diameter']} links"),
@@ -141,14 +159,14 @@ def _or_never(rounds: int | None) -> str:
 @json_option
 def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parameters: int, out: Path | None,
                     as_json: bool) -> None:
-    """Compare topologies: load, and how fast gossip on them agrees, predicted and measured on a random start.
+    """Compare topologies: load, and how fast gossip on them converges, predicted and measured from a random start.
 
     Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --out compared.png
     """
     from p2pser.topology import drawing, spec, summary, theory
 
     loaded = [spec.load(file, peers, seed) for file in files]
-    rows = [summary.compare(one, parameters, seed) for one in loaded]
+    rows = [summary.compare(item, parameters, seed) for item in loaded]
     if out is not None:
         drawing.draw_side_by_side(loaded, out)
     if as_json:

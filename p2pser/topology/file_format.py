@@ -132,11 +132,12 @@ def explain(error: ValidationError, where: str) -> TopologyError:
 
 def _requirement(loc: tuple[int | str, ...]) -> str:
     """Return what the innermost named field of a location must be."""
-    fields, requirement = FileForm.model_fields, ""
+    form: type[BaseModel] = FileForm
+    requirement = ""
     for part in loc:
-        if isinstance(part, str) and part in fields:
-            requirement = fields[part].description or requirement
-            fields = {"graph": GraphForm, "peers": EntryForm}.get(part, EntryForm).model_fields
+        if isinstance(part, str) and part in form.model_fields:
+            requirement = form.model_fields[part].description or requirement
+            form = GraphForm if part == "graph" else EntryForm
     return requirement
 
 

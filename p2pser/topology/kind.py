@@ -115,7 +115,7 @@ def _register(registry: Registry[Any], name: str, fits: Callable[..., bool], nee
 
 
 def _parameters(make: Callable[..., Any], limits: Mapping[str, tuple[float, float]]) -> dict[str, Parameter]:
-    """Return the parameters of a kind by the annotations of the function that makes it, the number of peers left out."""
+    """Return the parameters of a kind but the number of peers, by the annotations of the function that makes it."""
     hints = get_type_hints(make)
     return {name: _parameter(name, hints[name], limits) for name in list(inspect.signature(make).parameters)[1:]}
 

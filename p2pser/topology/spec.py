@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from p2pser.base.errors import TopologyError, nearest
-from p2pser.base.paths import package_folder
+from p2pser.base.paths import packaged
 from p2pser.topology import building, graphs, mixing
 from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain, read_yaml
 from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
@@ -154,7 +154,7 @@ class Topology:
 
 def shipped() -> dict[str, Path]:
     """Return the topology files that come with p2pser, by name."""
-    return {path.stem: path for path in sorted(package_folder("topologies").glob("*.yaml"))}
+    return {path.stem: path for path in sorted(packaged("topologies").glob("*.yaml"))}
 
 
 def find(name_or_path: str) -> Path:
@@ -291,7 +291,7 @@ def _check_hub(hub: int | None, graph: nx.Graph, schedule: Schedule | None, wher
     if size < 2 or hub >= size or set(graph.edges(hub)) != {(hub, i) for i in range(size) if i != hub} \
             or graph.number_of_edges() != size - 1 or schedule is not None:
         raise TopologyError(f"{where}: hub {hub} must be the centre of a static star of 2 peers or more, where the "
-                            "others are linked to it alone: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
+                            "others have no other link: give 'graph: {kind: star, peers: 9}' and 'hub: 0', or no hub")
 
 
 def _check_entries(entries: Mapping[int, PeerEntry], graph: nx.Graph, where: str) -> None:

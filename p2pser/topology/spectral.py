@@ -59,11 +59,6 @@ def second(W: np.ndarray) -> float:
     return 0.0 if value < _ZERO else value
 
 
-def spectral_gap(W: np.ndarray, pi: np.ndarray | None = None) -> float:
-    """Return 1 - slem."""
-    return 1.0 - slem(W, pi)
-
-
 def rounds_to(eps: float, slem: float) -> int | None:
     """Return the number of exchanges after which the distance to consensus is at most ``eps`` of the first one.
 

@@ -14,7 +14,7 @@ from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
-from p2pser.topology.spectral import slem, slowest_mode
+from p2pser.topology.spectral import slem
 from p2pser.wire.messages import SETTLE_WINDOW
 
 GRAPHS = {name: parse(document, "test") for name, document in {
@@ -49,7 +49,7 @@ def rows(size, dtype=torch.float64):
 @pytest.mark.parametrize("m", [1, 2, 3, 7])
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("chebyshev", [False, True])
-def test_a_round_contracts_as_theory_says_and_the_slowest_mode_exactly_so(graph, m, chebyshev):
+def test_a_round_contracts_as_theory_says_and_the_slowest_mode_exactly_so(slowest_mode, graph, m, chebyshev):
     where = GRAPHS[graph]
     rate = slem(where.matrix())
     bound = contraction(rate, m) if chebyshev else rate**m

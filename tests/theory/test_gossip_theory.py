@@ -12,7 +12,7 @@ from p2pser.gossip.mixer import Step
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import rounds_to, slem, slowest_mode
+from p2pser.topology.spectral import rounds_to, slem
 from p2pser.wire.messages import SETTLE_WINDOW
 
 
@@ -47,7 +47,7 @@ def test_the_mean_is_conserved(name, exact):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_slowest_mode_contracts_by_the_slem(name):
+def test_the_slowest_mode_contracts_by_the_slem(slowest_mode, name):
     W = metropolis(GRAPHS[name])
     mixer, x = SimulatedMixer(topology(GRAPHS[name])), torch.from_numpy(slowest_mode(W)[:, None].copy())
     for round in range(20):

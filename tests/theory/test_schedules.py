@@ -9,8 +9,8 @@ import pytest
 
 from p2pser.topology import base_k as base
 from p2pser.topology import theory
-from p2pser.topology.families import Base, EpidemicLocal, EpidemicOracle, OnePeerExponential, OnePeerHypercube
 from p2pser.topology.schedule import Schedule
+from p2pser.topology.schedules import Base, EpidemicLocal, EpidemicOracle, OnePeerExponential, OnePeerHypercube
 from p2pser.topology.spec import load, parse
 from p2pser.topology.spectral import rounds_to
 from p2pser.topology.theory import Convergence, convergence, distance, measured

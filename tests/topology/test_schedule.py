@@ -14,8 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology.families import SCHEDULES, default_receivers
+from p2pser.base.registries import SCHEDULES
 from p2pser.topology.schedule import Static
+from p2pser.topology.schedules import default_receivers
 from p2pser.topology.spec import Topology, load, parse
 
 NAMES = ("one-peer-exponential", "one-peer-hypercube", "base-2", "base-3", "epidemic", "epidemic-local",
@@ -286,7 +287,7 @@ def test_clip_counts_weight_static_metropolis_only(name: str) -> None:
     ({"kind": "random-matching"}, r"needs the number of peers"),
     ({"kind": "random-matching", "peers": 8, "seed": -1}, r"seed = -1 must be"),
     ({"kind": "ring", "peers": 8, "directed": True}, r"no parameter 'directed'"),
-    ({"edges": [[0, 1], [1, 2]], "directed": True}, r"not strongly connected: what peer 1 sends cannot reach peer 0;"),
+    ({"edges": [[0, 1], [1, 2]], "directed": True}, r"not strongly connected: messages of peer 1 cannot reach peer 0;"),
     ({"edges": [[0, 1]], "directed": "yes"}, r"graph.directed = 'yes'"),
 ])
 def test_refused(graph: dict[str, Any], message: str) -> None:
@@ -296,12 +297,12 @@ def test_refused(graph: dict[str, Any], message: str) -> None:
 
 
 def test_schedules_bring_their_own_weights() -> None:
-    with pytest.raises(TopologyError, match="the schedule base brings its own weights; leave the key 'weights' out"):
+    with pytest.raises(TopologyError, match="the schedule base has its own weights; leave the key 'weights' out"):
         made({"kind": "base", "peers": 8}, weights="metropolis")
 
 
 def test_graphml_says_itself_whether_it_is_directed(tmp_path: Path) -> None:
     nx.write_graphml(nx.cycle_graph(4), tmp_path / "g.graphml")
     (tmp_path / "net.yaml").write_text("graph: {graphml: g.graphml, directed: true}", encoding="utf-8")
-    with pytest.raises(TopologyError, match="directed = True, but its GraphML file says otherwise"):
+    with pytest.raises(TopologyError, match="directed = True contradicts its GraphML file"):
         load(str(tmp_path / "net.yaml"))

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from p2pser.base.errors import TopologyError
+from p2pser.base.registries import GRAPHS
 from p2pser.cli.topology import topology as command
 from p2pser.topology.drawing import draw, draw_on, positions, title
-from p2pser.topology.kinds import KINDS
 from p2pser.topology.spec import load, parse, shipped
 from p2pser.topology.summary import diameter, summarise
 
@@ -29,7 +29,7 @@ def drawn(name: str, peers: int, dead: tuple[int, ...] = ()) -> Figure:
 
 # ---- drawings ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(GRAPHS))
 @pytest.mark.parametrize("peers", [8, 16, 64])
 def test_no_two_peers_are_drawn_at_one_place(kind: str, peers: int) -> None:
     at = positions(load(kind, peers))
@@ -87,7 +87,7 @@ def test_drawings_that_cannot_be_written(tmp_path: Path, name: str) -> None:
 
 # ---- numbers -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(GRAPHS))
 def test_the_diameter_is_networkxs(kind: str) -> None:
     graph = load(kind, 16).graph
     assert diameter(graph) == nx.diameter(graph)
