@@ -1,4 +1,4 @@
-"""What the I/O thread tells the training thread: frozen, in the order in which it happened."""
+"""Events from the I/O thread to the training thread: immutable, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pser.wire.messages import Header, Progress
 
 @dataclass(frozen=True)
 class Up:
-    """A neighbour has said HELLO and fits; ``progress`` is where it was then."""
+    """A neighbour has sent a HELLO that fits ours; ``progress`` is how far it was then."""
 
     peer: int
     hello: Hello
@@ -20,14 +20,14 @@ class Up:
 
 @dataclass(frozen=True)
 class Rejoined:
-    """A neighbour that was lost, or never came, takes part from now on."""
+    """A neighbour that was lost, or had never come, takes part from now on."""
 
     peer: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """We refused a neighbour (``by_us``) or it refused us; ``reason`` is the sentence."""
+    """We refused a neighbour (``by_us``) or it refused us; ``reason`` is a sentence."""
 
     peer: int
     reason: str
@@ -36,7 +36,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A whole payload of a ROW message has come."""
+    """A complete payload of a ROW message has arrived."""
 
     peer: int
     header: Header
@@ -45,7 +45,7 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A neighbour is somewhere else than before."""
+    """A neighbour has reported new progress."""
 
     peer: int
     progress: Progress
@@ -61,14 +61,14 @@ class Suspected:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A suspected neighbour has spoken."""
+    """A suspected neighbour has sent something."""
 
     peer: int
 
 
 @dataclass(frozen=True)
 class Died:
-    """A neighbour has been silent for too long: it is left out from now on."""
+    """A neighbour has been silent for ``silence`` seconds: it is left out from now on."""
 
     peer: int
     silence: float
@@ -76,7 +76,7 @@ class Died:
 
 @dataclass(frozen=True)
 class Left:
-    """A neighbour has said BYE: ``done`` with the run, or ``interrupted``."""
+    """A neighbour has sent BYE; ``reason`` is ``done``, ``interrupted`` or another word of its own."""
 
     peer: int
     reason: str
@@ -84,7 +84,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something came that the protocol forbids, or from somebody who is no neighbour; the run goes on."""
+    """A message broke the protocol, or came from a program that is no neighbour; the run goes on."""
 
     peer: int | None
     reason: str
@@ -92,28 +92,28 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Ponged:
-    """A neighbour has answered a PING (told to whoever only checks)."""
+    """A neighbour has answered a PING (reported to a checking peer only)."""
 
     peer: int
 
 
 @dataclass(frozen=True)
 class Paused:
-    """This process did not run for ``seconds`` (stopped, suspended or starved)."""
+    """This process did not run for ``seconds`` (stopped, suspended, or without processor time)."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The I/O thread ended with an error; nothing comes after it."""
+    """The I/O thread ended with an error; this is its last event."""
 
     error: BaseException
 
 
 @dataclass(frozen=True)
 class Woken:
-    """Somebody wants the training thread to look up (a signal)."""
+    """A signal handler asks the training thread to call its ``check``."""
 
 
 Event: TypeAlias = (

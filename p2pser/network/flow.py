@@ -1,10 +1,10 @@
-"""Byte credits: how much may be on its way to a neighbour. Pure: the time is passed in.
+"""Flow control by byte credits: how much may be in flight to a neighbour. Pure: the caller passes the time in.
 
-A PING waits behind everything that was sent before it. So a sender keeps about half a second of the link's
-measured rate unacknowledged, and no more. The receiver tells the bytes that it has consumed in all; a lost
-CREDIT is made good by the next.
+A PING waits behind everything that was sent before it. So a sender keeps at most about half a second of the link's
+measured rate unacknowledged. A CREDIT carries the bytes that the receiver has consumed in all, so the next one makes
+up for one that was lost.
 
-Both ends speak of payload bytes of one connection; after a new connection both restart.
+Both ends count the payload bytes of one connection, and start again at 0 with a new connection.
 """
 
 from __future__ import annotations
@@ -14,47 +14,49 @@ from collections import deque
 from p2pser.base.errors import RemoteProtocolError
 
 HORIZON = 0.5
-"""Seconds of the link's rate that may be on their way."""
+"""Seconds of the link's rate that may be in flight."""
 WINDOW_CHUNKS = 4
-"""Least window in chunks: the receiver acknowledges every second one, so the link never runs dry."""
+"""Smallest window, in chunks: the receiver acknowledges every second chunk, so the link never runs dry."""
 MAX_WINDOW = 8 << 20
-"""Most bytes on their way."""
+"""Largest window [B]."""
 MIN_CHUNK = 4096
-"""Least chunk [B]; below it headers would cost more than the shorter queue is worth."""
+"""Smallest chunk [B]; with a smaller one headers would cost more than the shorter queue gains."""
 MEASURE = 65536
-"""A lower rate is believed after so many bytes, and HORIZON seconds."""
+"""A lower rate is believed after this many bytes, and HORIZON seconds."""
 START_RATE = 131072.0
-"""What a link is thought to carry until it has shown more [B/s]: about 1 Mbit/s."""
+"""Assumed rate of a link that has not been measured [B/s]: about 1 Mbit/s."""
 
 _HELD = 2 * MIN_CHUNK
-"""A receiver may hold back the acknowledgement of fewer bytes than this."""
+"""A receiver may leave fewer bytes than this unacknowledged [B]."""
 
 
 class Sender:
-    """Says when the next chunk may leave.
+    """The sending end: decides when the next chunk may leave.
 
-    The window is HORIZON seconds of the measured rate, between 4 chunks and 8 MiB. Chunks are cut so that
-    four of them fit: ``chunk_bytes`` is the size for the *next* row (between MIN_CHUNK and the given size);
-    all chunks of one row must be equally long. Larger ones are taken too, with a window of four of them.
+    The window is HORIZON seconds of the measured rate, between 4 chunks and 8 MiB. Chunks are cut so that four of them
+    fit: ``chunk_bytes`` is the size for the *next* row (between MIN_CHUNK and the given size); all chunks of one row
+    must have the same length. Larger chunks are accepted too, with a window of four of them.
 
-    The rate is what was acknowledged over the time of a busy stretch (from the first byte on an idle link),
-    so idle gaps do not count. A higher rate is believed at once: acknowledgements never come faster than the
-    link carries. A lower one is believed after HORIZON seconds and MEASURE bytes: a short row on a long link
-    says nothing about the rate.
+    The rate is what was acknowledged, over the time of a busy period (which begins with the first byte on an idle
+    link), so idle time does not count. A higher rate is believed at once: acknowledgements never arrive faster than the
+    link carries. A lower one is believed after HORIZON seconds and MEASURE bytes: a short row on a long link says
+    nothing about the rate.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
         self.max_chunk = chunk_bytes
         self.rate = START_RATE
         """Measured rate [B/s]."""
-        self.restart()
-
-    def restart(self) -> None:
-        """A new connection: nothing is on its way; the rate stays."""
         self.sent_total = 0
         self.consumed_total = 0
         self._largest = 0
         self._points: deque[tuple[float, int]] = deque()
+        """(time, bytes acknowledged in all) of the present busy period."""
+
+    def restart(self) -> None:
+        """Start counting for a new connection: nothing is in flight; the measured rate stays."""
+        self.sent_total = self.consumed_total = self._largest = 0
+        self._points.clear()
 
     @property
     def chunk_bytes(self) -> int:
@@ -64,34 +66,34 @@ class Sender:
 
     @property
     def window(self) -> int:
-        """Most bytes that may be on their way now [B]."""
+        """How much may be in flight now [B]."""
         least = WINDOW_CHUNKS * max(self.chunk_bytes, self._largest, MIN_CHUNK)
         return max(least, min(int(self.rate * HORIZON), MAX_WINDOW))
 
     @property
     def outstanding(self) -> int:
-        """Bytes sent and not yet acknowledged."""
+        """Bytes in flight: sent and not yet acknowledged."""
         return self.sent_total - self.consumed_total
 
     def can_send(self, n: int) -> bool:
-        """Whether ``n`` bytes may leave now: as one chunk."""
+        """Whether a chunk of ``n`` bytes may leave now."""
         outstanding = self.outstanding
         return outstanding == 0 or outstanding + n <= max(self.window, WINDOW_CHUNKS * n)
 
     def sent(self, n: int, now: float) -> None:
-        """``n`` bytes have left."""
+        """Note that a chunk of ``n`` bytes has left."""
         outstanding = self.outstanding
         if outstanding < _HELD:
-            # Idle until now (what is still open the receiver may be holding back): a stretch begins.
+            # Idle until now (the receiver may be holding back the acknowledgement of the rest): a busy period begins.
             self._points.clear()
             self._points.append((now, self.sent_total))
         self._largest = max(n, self._largest) if outstanding else n
         self.sent_total += n
 
     def credit(self, consumed_total: int, now: float) -> None:
-        """The receiver has consumed so many bytes of this connection in all; an older word changes nothing.
+        """Take a CREDIT: the receiver has consumed ``consumed_total`` bytes of this connection in all.
 
-        Raises RemoteProtocolError where that is more than was sent.
+        An older CREDIT changes nothing. Raises RemoteProtocolError where it names more bytes than were sent.
         """
         if consumed_total > self.sent_total:
             raise RemoteProtocolError(
@@ -121,30 +123,31 @@ class Sender:
 
 
 class Receiver:
-    """Says when a CREDIT is due: every second chunk, every fourth of full size, and at the end of a row (tiny rows
-    are put together).
+    """The receiving end: decides when a CREDIT is due.
+
+    One is due every second chunk, every fourth chunk of full size, and at the end of a row (tiny rows share one).
     """
 
     def __init__(self, chunk_bytes: int = MEASURE) -> None:
         self.max_chunk = chunk_bytes
-        self.restart()
-
-    def restart(self) -> None:
-        """A new connection: nothing was consumed."""
         self.total = 0
         """Bytes consumed in all."""
-        self._told = 0
+        self._acknowledged = 0
+
+    def restart(self) -> None:
+        """Start counting for a new connection: nothing was consumed."""
+        self.total = self._acknowledged = 0
 
     def consumed(self, n: int, last: bool = False) -> int | None:
-        """A chunk of ``n`` bytes was consumed, the ``last`` of its row or not.
+        """Count a consumed chunk of ``n`` bytes, the ``last`` of its row or not.
 
-        Returns the cumulative bytes to tell in a CREDIT now, or None where none is due.
+        Returns the bytes consumed in all where a CREDIT with them is due now, else None.
         """
         self.total += n
-        open_bytes = self.total - self._told
-        # Four full chunks fit any window; on a slower link, whose chunks are smaller, the queue must not run dry.
+        open_bytes = self.total - self._acknowledged
+        # Four full chunks fit any window. A slower link has smaller chunks, and its queue must not run dry.
         due = WINDOW_CHUNKS * n if n >= self.max_chunk else max(_HELD, 2 * n)
         if open_bytes >= (MIN_CHUNK if last else due):
-            self._told = self.total
+            self._acknowledged = self.total
             return self.total
         return None

@@ -1,4 +1,4 @@
-"""One neighbour, as the I/O thread sees it: what waits to be sent, what comes together, what it cost. No socket."""
+"""The link to one neighbour, as the I/O thread sees it: queues, reassembly, flow control, counters. No socket."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from p2pser.wire.hello import Hello
 from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Header, Progress, payload_length, split
 
 FRAME_OVERHEAD = 9 + 33
-"""Bytes that ZMTP framing and CURVE add to a message of ours on the wire."""
+"""Bytes that ZMTP framing and CURVE add to each of our messages."""
 
 KEPT_ROWS = 2
-"""Rows sent last that are sent again over a new connection: what the old one had not delivered."""
+"""Rows sent last, which are sent again over a new connection: the old one may not have delivered them."""
 
-BEAT = 0.25
-"""Seconds in which a neighbour's progress within a phase is told once. Patience counts in seconds."""
+PROGRESS_INTERVAL = 0.25
+"""Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
 
-MOST_UNREAD = 12
-"""Payloads of one neighbour that the training thread has not looked at; further ones are dropped."""
+MAX_UNREAD = 12
+"""Payloads of one neighbour that the training thread has not read; further ones are dropped."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Where a neighbour listens (None: it dials us) and the public key (Z85) that it must hold."""
+    """Where a neighbour listens (None: only it dials us) and the public key (Z85) that it must hold."""
 
     peer: int
     address: str | None
@@ -36,7 +36,7 @@ class Neighbour:
 
 @dataclass
 class Traffic:
-    """What a link sent, counted as it stood on the wire (TCP's own headers aside)."""
+    """What was sent over a link, as it left: with ZMTP and CURVE, without TCP's headers."""
 
     bytes_sent: int = 0
     payload_sent: int = 0
@@ -45,7 +45,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A payload for one neighbour; the buffer and its checksums are shared with the others."""
+    """A payload for one neighbour; the buffer and its checksums are shared with other neighbours."""
 
     header: Header
     payload: Buffer
@@ -53,7 +53,17 @@ class Outgoing:
 
 
 class Link:
-    """The state of one neighbour."""
+    """What is exchanged with one neighbour.
+
+    Parameters
+    ----------
+    neighbour:
+        Its id, address and key.
+    chunk_bytes:
+        Largest chunk [B].
+    max_row_bytes:
+        Largest payload that is accepted [B].
+    """
 
     def __init__(self, neighbour: Neighbour, chunk_bytes: int, max_row_bytes: int) -> None:
         self.peer = neighbour.peer
@@ -61,15 +71,19 @@ class Link:
         self.chunk_bytes = chunk_bytes
         self.hello: Hello | None = None
         self.closed = ""
-        """Why nothing is exchanged with this neighbour any more; empty while something is."""
+        """Why nothing is exchanged with this neighbour any more; empty while the link is open."""
         self.traffic = Traffic()
-        self._progress: Progress | None = None
-        self._told: tuple[Progress, float] | None = None
         self.delivered = 0
-        """Payloads handed over (counted by the I/O thread)."""
+        """Payloads given to the training thread (counted by the I/O thread)."""
         self.read = 0
-        """Payloads looked at (counted by the training thread)."""
+        """Payloads that the training thread has read (counted by the training thread)."""
         self.receiver = Receiver(chunk_bytes)
+        self.restarts = 0
+        """How often our stream to the neighbour broke. Every HELLO carries it: both ends then count the credits of the
+        same stream."""
+        self._their_restarts: int | None = None
+        self._progress: Progress | None = None
+        self._reported: tuple[Progress, float] | None = None
         self._max_row_bytes = max_row_bytes
         self._sender = Sender(chunk_bytes)
         self._assembler = Assembler(max_row_bytes)
@@ -77,33 +91,30 @@ class Link:
         self._kept: deque[Outgoing] = deque(maxlen=KEPT_ROWS)
         self._frames: Iterator[bytes] = iter(())
         self._frame: bytes | None = None
-        self._locked = False
-        self.restarts = 0
-        """How often what was under way to the neighbour was lost with a connection; in every HELLO, so that both
-        ends count credits of the same stream."""
-        self._their_restarts: int | None = None
+        self._took_part = False
+        """Whether a row of this incarnation has arrived: then a later incarnation cannot simply replace it."""
 
     @property
     def up(self) -> bool:
-        """True while rows may be exchanged."""
+        """Whether rows may be exchanged."""
         return self.hello is not None and not self.closed
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits to be sent."""
+        """Whether nothing waits to be sent."""
         return self._frame is None and not self._rows
 
     def admit(self, hello: Hello, restarts: int) -> str | None:
-        """A fitting HELLO or WELCOME has come: take it, or return why it comes too late."""
+        """Take a HELLO or WELCOME that fits ours; return None, or the reason why it comes too late."""
         if self.hello is not None and hello.incarnation != self.hello.incarnation:
             if hello.incarnation < self.hello.incarnation:
                 return f"peer {self.peer} was started again since (incarnation {self.hello.incarnation})"
-            if self._locked:
+            if self._took_part:
                 return (f"peer {self.peer} was started again while the run goes on; "
                         "a peer that was lost cannot come back before the next start of all peers")
         if self.hello is None or hello.incarnation != self.hello.incarnation:
             self._assembler = Assembler(self._max_row_bytes)
-            self._progress = self._told = None
+            self._progress = self._reported = None
             self._their_restarts = None
         if restarts != self._their_restarts:
             self.receiver.restart()
@@ -112,33 +123,34 @@ class Link:
         return None
 
     def reopen(self) -> None:
-        """The neighbour was started again: nothing that was under way to its former life is sent, and it may say HELLO.
-        """
+        """Accept a later incarnation: drop everything queued for the earlier one and wait for a new HELLO."""
         self.forget()
         self.closed = ""
-        self._locked = False
-        self.broken()
+        self._took_part = False
+        self.restart_stream()
         self._rows.clear()
 
     def forget(self) -> None:
-        """The neighbour was lost before the run began: it may come back."""
-        self.hello = self._progress = self._told = None
+        """Forget a neighbour that was lost before the run began: it may come back."""
+        self.hello = self._progress = self._reported = None
 
-    def progressed(self, progress: Progress, now: float) -> bool:
-        """A header told how far the neighbour is; True where the training thread should know.
+    def note_progress(self, progress: Progress, now: float) -> bool:
+        """Note the progress in a header; True where the training thread must be told.
 
-        Mere steps within a phase are told at most every ``BEAT`` seconds: each would wake a thread that waits.
+        Steps within a phase are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
         """
         if self._progress is not None and progress <= self._progress:
             return False
         self._progress = progress
-        if self._told is not None and progress[:3] == self._told[0][:3] and now < self._told[1] + BEAT:
-            return False
-        self._told = progress, now
+        if self._reported is not None:
+            reported, at = self._reported
+            if progress[:3] == reported[:3] and now < at + PROGRESS_INTERVAL:
+                return False
+        self._reported = progress, now
         return True
 
-    def broken(self) -> None:
-        """The connection broke: what was under way may be lost; send it again, with fresh credits."""
+    def restart_stream(self) -> None:
+        """Start anew after a broken connection: the last rows may be lost and are queued again, with fresh credits."""
         self.restarts += 1
         self._sender.restart()
         self._frames, self._frame = iter(()), None
@@ -146,19 +158,19 @@ class Link:
         self._kept.clear()
 
     def queue(self, row: Outgoing) -> None:
-        """Send a payload after those that wait; a neighbour that takes none loses the oldest."""
+        """Queue a payload; where the neighbour reads too slowly, the oldest one is dropped."""
         self._rows.append(row)
         while len(self._rows) > SETTLE_WINDOW:
             self._rows.popleft()
 
     def next_frame(self) -> bytes | None:
-        """Return the frame to send now, or None where nothing waits or the neighbour's credit is used up."""
+        """Return the frame to send now, or None where nothing waits or there is no credit."""
         if self._frame is None:
             self._frame = next(self._frames, None)
         if self._frame is None and self._rows:
             row = self._rows.popleft()
             self._kept.append(row)
-            chunk_bytes = self._sender.chunk_bytes  # smaller on a slow link, where the shared checksums do not serve
+            chunk_bytes = self._sender.chunk_bytes  # smaller on a slow link, where the shared checksums do not apply
             shared = row.checksums if chunk_bytes == self.chunk_bytes else None
             self._frames = split(row.header, row.payload, chunk_bytes, shared)
             self._frame = next(self._frames)
@@ -167,20 +179,20 @@ class Link:
         return self._frame
 
     def sent(self, frame: bytes, now: float) -> None:
-        """The frame of ``next_frame`` has left."""
+        """Note that the frame of ``next_frame`` has left."""
         payload = payload_length(frame)
         self._sender.sent(payload, now)
         self._frame = None
         self.count_sent(frame, payload)
 
     def credit(self, consumed: int, now: float) -> None:
-        """The neighbour has consumed so many bytes in all (it may still count those of a connection before)."""
+        """Take a CREDIT of ``consumed`` bytes in all (which may still be those of an earlier connection)."""
         self._sender.credit(min(consumed, self._sender.sent_total), now)
 
     def row(self, header: Header, payload: memoryview) -> tuple[memoryview | None, int | None]:
-        """A chunk has come: return the whole payload if it is complete, and the CREDIT that is due if one is.
+        """Take a chunk. Return the whole payload if it is complete, and the bytes of the CREDIT if one is due.
 
-        Raises RemoteProtocolError where it does not fit, or its incarnation is not the one that said HELLO.
+        Raises RemoteProtocolError where the chunk does not fit, or its incarnation is not the one of the last HELLO.
         """
         if self.hello is None or header.incarnation != self.hello.incarnation:
             raise RemoteProtocolError(f"peer {self.peer} sent a row before its HELLO", self.peer)
@@ -188,18 +200,18 @@ class Link:
         due = self.receiver.consumed(len(payload), last)
         whole = self._assembler.add(header, payload)
         if whole is not None:
-            self._locked = True
-            if self.delivered - self.read >= MOST_UNREAD:
+            self._took_part = True
+            if self.delivered - self.read >= MAX_UNREAD:
                 return None, due
             self.delivered += 1
         return whole, due
 
     def count_sent(self, frame: bytes, payload: int = 0) -> None:
-        """Count a frame that left."""
+        """Count a frame that has left."""
         self.traffic.bytes_sent += len(frame) + FRAME_OVERHEAD
         self.traffic.payload_sent += payload
         self.traffic.messages_sent += 1
 
     def snapshot(self) -> Traffic:
-        """Return the counts as they are now."""
+        """Return a copy of the counters."""
         return replace(self.traffic)

@@ -1,7 +1,8 @@
-"""Which neighbours are alive. Pure: the time is passed in, decisions come out.
+"""Failure detection: which neighbours are alive. Pure: the caller passes the time in, decisions come out.
 
-Any traffic is a sign of life. Silence leads to pings, then to SUSPECT, then to DEAD, which is final. Only
-neighbours that have said HELLO are watched. What this process slept itself is not counted as their silence.
+Any traffic proves that a neighbour is alive. Silence leads to PINGs, then to SUSPECT, then to DEAD, which is final.
+Only neighbours that have sent HELLO are watched. Time in which this process itself did not run is not counted as a
+neighbour's silence.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from p2pser.base.errors import ConfigError, LocalProtocolError
 
 
 class LivenessState(Enum):
-    """What is thought of a neighbour."""
+    """What the failure detector holds a neighbour for."""
 
     UNKNOWN = "unknown"
-    """It has not said HELLO: not watched."""
+    """It has not sent HELLO: not watched."""
     ALIVE = "alive"
     SUSPECT = "suspect"
     DEAD = "dead"
     LEFT = "left"
-    """It said BYE: not watched."""
+    """It sent BYE, or we closed the link: not watched."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Ping:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A neighbour has been silent for ``silence`` seconds."""
+    """A neighbour has been silent for ``silence`` seconds and is SUSPECT."""
 
     peer: int
     silence: float
@@ -43,14 +44,14 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Alive:
-    """A suspected neighbour has been heard again."""
+    """A SUSPECT neighbour has sent something and is ALIVE again."""
 
     peer: int
 
 
 @dataclass(frozen=True)
 class Dead:
-    """A neighbour has been silent for ``silence`` seconds: it is left out from now on."""
+    """A neighbour has been silent for ``silence`` seconds and is DEAD."""
 
     peer: int
     silence: float
@@ -58,18 +59,20 @@ class Dead:
 
 Event: TypeAlias = Ping | Suspect | Alive | Dead
 
-# What happens in which state; what is not here changes nothing. A neighbour that left may come back with a
-# new HELLO, one that is DEAD may not: the others have settled without it.
-_NEXT: dict[tuple[LivenessState, str], LivenessState] = {
-    (LivenessState.UNKNOWN, "watch"): LivenessState.ALIVE,
-    (LivenessState.UNKNOWN, "gone"): LivenessState.LEFT,
-    (LivenessState.ALIVE, "gone"): LivenessState.LEFT,
-    (LivenessState.ALIVE, "silent"): LivenessState.SUSPECT,
-    (LivenessState.SUSPECT, "heard"): LivenessState.ALIVE,
-    (LivenessState.SUSPECT, "watch"): LivenessState.ALIVE,
-    (LivenessState.SUSPECT, "gone"): LivenessState.LEFT,
-    (LivenessState.SUSPECT, "mute"): LivenessState.DEAD,
-    (LivenessState.LEFT, "watch"): LivenessState.ALIVE,
+HELLO, TRAFFIC, CLOSED, SUSPECTED, TIMED_OUT = "hello", "traffic", "closed", "suspected", "timed out"
+
+# (state, input) -> next state; all other pairs change nothing. A neighbour that left may return with a new HELLO. One
+# that is DEAD may not, since the other peers have agreed to go on without it; ``forget`` starts it anew.
+_TRANSITIONS: dict[tuple[LivenessState, str], LivenessState] = {
+    (LivenessState.UNKNOWN, HELLO): LivenessState.ALIVE,
+    (LivenessState.UNKNOWN, CLOSED): LivenessState.LEFT,
+    (LivenessState.ALIVE, SUSPECTED): LivenessState.SUSPECT,
+    (LivenessState.ALIVE, CLOSED): LivenessState.LEFT,
+    (LivenessState.SUSPECT, TRAFFIC): LivenessState.ALIVE,
+    (LivenessState.SUSPECT, HELLO): LivenessState.ALIVE,
+    (LivenessState.SUSPECT, TIMED_OUT): LivenessState.DEAD,
+    (LivenessState.SUSPECT, CLOSED): LivenessState.LEFT,
+    (LivenessState.LEFT, HELLO): LivenessState.ALIVE,
 }
 _WATCHED_STATES = (LivenessState.ALIVE, LivenessState.SUSPECT)
 
@@ -77,19 +80,32 @@ _WATCHED_STATES = (LivenessState.ALIVE, LivenessState.SUSPECT)
 @dataclass
 class _Watched:
     state: LivenessState = LivenessState.UNKNOWN
-    heard: float = 0.0
-    pinged: float = 0.0
+    last_traffic: float = 0.0
+    last_ping: float = 0.0
 
 
 class Liveness:
-    """Watches neighbours; all times in seconds of one monotonic clock.
+    """The failure detector for all neighbours of a peer.
 
-    ``ping_after`` of silence is answered with a Ping, again every ``ping_after``; ``suspect_after`` makes a
-    neighbour SUSPECT, ``dead_after`` DEAD. Call ``tick`` at ``next_due`` at the latest: where it comes later
-    than ``pause_after`` (at most half of ``dead_after``) after the one before, this process was stopped or
-    starved, and the gap counts as one ordinary interval only, so that nobody is buried for our own sleep.
+    The caller must call ``tick`` no later than ``next_due``. A longer gap than ``pause_after`` between two ticks means
+    that this process was stopped or got no processor time; such a gap counts as half of ``pause_after`` only, so that
+    no neighbour is declared DEAD because we slept.
 
-    Raises ConfigError unless 0 < ping_after <= suspect_after <= dead_after.
+    Parameters
+    ----------
+    neighbours:
+        Ids of the neighbours.
+    ping_after:
+        Silence after which a PING is due, and again after each further ``ping_after`` [s].
+    suspect_after, dead_after:
+        Silence after which a neighbour is SUSPECT, and DEAD [s].
+    pause_after:
+        Longest gap between ticks that counts in full [s]; at most half of ``dead_after`` is used.
+
+    Raises
+    ------
+    ConfigError
+        Unless 0 < ping_after <= suspect_after <= dead_after.
     """
 
     def __init__(
@@ -110,100 +126,100 @@ class Liveness:
         self.dead_after = dead_after
         self.pause_after = min(pause_after, dead_after / 2)
         self.paused = 0.0
-        """Seconds that this process slept, as far as they were not counted."""
-        self._peers = {peer: _Watched() for peer in sorted(neighbours)}
-        self._ticked: float | None = None
-        self._events: list[Event] = []
+        """Seconds in which this process did not run, as far as they are not counted as silence."""
+        self._neighbours = {peer: _Watched() for peer in sorted(neighbours)}
+        self._last_tick: float | None = None
+        self._recovered: list[Alive] = []
 
     def state(self, peer: int) -> LivenessState:
-        """Return what is thought of a neighbour."""
-        return self._of(peer).state
+        """Return the state of a neighbour."""
+        return self._neighbour(peer).state
 
     def silence(self, peer: int, now: float) -> float:
-        """Return for how long a neighbour has been silent [s], this process's own sleep left out."""
-        return max(0.0, now - self.paused - self._of(peer).heard)
+        """Return how long a neighbour has been silent [s], without this process's own pauses."""
+        return max(0.0, now - self.paused - self._neighbour(peer).last_traffic)
 
     def watch(self, peer: int, now: float) -> None:
-        """A neighbour's HELLO came: its silence counts from now on."""
-        self._speak(peer, "watch", now)
+        """Note a neighbour's HELLO: its silence counts from now on."""
+        self._note(peer, HELLO, now)
 
-    def heard(self, peer: int, now: float) -> None:
-        """Anything came from a neighbour."""
-        self._speak(peer, "heard", now)
+    def note_traffic(self, peer: int, now: float) -> None:
+        """Note that a message of a neighbour has arrived."""
+        self._note(peer, TRAFFIC, now)
 
-    def gone(self, peer: int) -> None:
-        """A neighbour said BYE."""
-        self._move(self._of(peer), "gone")
+    def close(self, peer: int) -> None:
+        """Stop watching a neighbour: it sent BYE, or we closed the link."""
+        self._move(self._neighbour(peer), CLOSED)
 
     def forget(self, peer: int) -> None:
-        """A neighbour was lost before anything depended on it: it may come back as if it were new."""
-        self._of(peer).state = LivenessState.UNKNOWN
+        """Make a neighbour UNKNOWN again, whatever its state: its next HELLO is as its first."""
+        self._neighbour(peer).state = LivenessState.UNKNOWN
 
     def pause(self, now: float) -> float:
-        """Return for how long this process slept before ``now`` [s], 0 if it did not (``tick`` asks too)."""
-        gap = 0.0 if self._ticked is None else now - self._ticked
-        self._ticked = now
+        """Return how long this process did not run before ``now`` [s], 0 where it ran (``tick`` calls it too)."""
+        gap = 0.0 if self._last_tick is None else now - self._last_tick
+        self._last_tick = now
         if gap <= self.pause_after:
             return 0.0
         self.paused += gap - self.pause_after / 2
-        # What was heard on waking, before this tick, must not lie in the shifted future.
+        # Traffic that was read after waking and before this tick must not lie in the future of the shifted clock.
         awake = now - self.paused
-        for one in self._peers.values():
-            one.heard = min(one.heard, awake)
-            one.pinged = min(one.pinged, awake)
+        for neighbour in self._neighbours.values():
+            neighbour.last_traffic = min(neighbour.last_traffic, awake)
+            neighbour.last_ping = min(neighbour.last_ping, awake)
         return gap
 
     def tick(self, now: float) -> list[Event]:
-        """Return what has to be done or told, in the order of the neighbours' ids."""
+        """Return what is due, ascending by neighbour; neighbours that recovered since the last tick come first."""
         self.pause(now)
-        # Who was heard again may have left since.
-        events = [event for event in self._events if self._of(event.peer).state is LivenessState.ALIVE]
-        self._events.clear()
+        # A neighbour that recovered may have left since.
+        events: list[Event] = [event for event in self._recovered if self.state(event.peer) is LivenessState.ALIVE]
+        self._recovered.clear()
         awake = now - self.paused
-        for peer, one in self._peers.items():
-            if one.state not in _WATCHED_STATES:
+        for peer, neighbour in self._neighbours.items():
+            if neighbour.state not in _WATCHED_STATES:
                 continue
-            silence = awake - one.heard
-            if silence >= self.suspect_after and self._move(one, "silent"):
+            silence = awake - neighbour.last_traffic
+            if silence >= self.suspect_after and self._move(neighbour, SUSPECTED):
                 events.append(Suspect(peer, silence))
-            if silence >= self.dead_after and self._move(one, "mute"):
+            if silence >= self.dead_after and self._move(neighbour, TIMED_OUT):
                 events.append(Dead(peer, silence))
-            elif min(silence, awake - one.pinged) >= self.ping_after:
-                one.pinged = awake
+            elif min(silence, awake - neighbour.last_ping) >= self.ping_after:
+                neighbour.last_ping = awake
                 events.append(Ping(peer))
         return events
 
     def next_due(self, now: float) -> float:
-        """Return the time by which ``tick`` wants to be called next (``now`` or later)."""
-        if self._events:
+        """Return the time by which ``tick`` must be called next (``now`` or later)."""
+        if self._recovered:
             return now
-        due = (now if self._ticked is None else self._ticked) + self.pause_after / 2
-        for one in self._peers.values():
-            if one.state in _WATCHED_STATES:
-                last = one.heard + (self.suspect_after if one.state is LivenessState.ALIVE else self.dead_after)
-                ping = max(one.heard, one.pinged) + self.ping_after
-                due = min(due, last + self.paused, ping + self.paused)
+        due = (now if self._last_tick is None else self._last_tick) + self.pause_after / 2
+        for neighbour in self._neighbours.values():
+            if neighbour.state in _WATCHED_STATES:
+                limit = self.suspect_after if neighbour.state is LivenessState.ALIVE else self.dead_after
+                ping = max(neighbour.last_traffic, neighbour.last_ping) + self.ping_after
+                due = min(due, neighbour.last_traffic + limit + self.paused, ping + self.paused)
         return max(now, due)
 
-    def _of(self, peer: int) -> _Watched:
+    def _neighbour(self, peer: int) -> _Watched:
         try:
-            return self._peers[peer]
+            return self._neighbours[peer]
         except KeyError:
             raise LocalProtocolError(f"peer {peer} is no neighbour; only neighbours are watched") from None
 
-    def _speak(self, peer: int, what: str, now: float) -> None:
-        one = self._of(peer)
-        before = one.state
-        self._move(one, what)
-        if one.state in _WATCHED_STATES:
-            one.heard = max(one.heard, now - self.paused)
+    def _note(self, peer: int, what: str, now: float) -> None:
+        neighbour = self._neighbour(peer)
+        before = neighbour.state
+        self._move(neighbour, what)
+        if neighbour.state in _WATCHED_STATES:
+            neighbour.last_traffic = max(neighbour.last_traffic, now - self.paused)
             if before is LivenessState.SUSPECT:
-                self._events.append(Alive(peer))
+                self._recovered.append(Alive(peer))
 
     @staticmethod
-    def _move(one: _Watched, what: str) -> bool:
-        after = _NEXT.get((one.state, what))
+    def _move(neighbour: _Watched, what: str) -> bool:
+        after = _TRANSITIONS.get((neighbour.state, what))
         if after is None:
             return False
-        one.state = after
+        neighbour.state = after
         return True

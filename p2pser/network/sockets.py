@@ -75,15 +75,20 @@ def endpoint(socket: zmq.Socket[bytes]) -> str:
 
 
 def prober(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
-    """Return a DEALER that dials once and without a key: it finds out whether any peer listens, not which one.
+    """Return a raw TCP socket (STREAM) that dials once: ``greeted`` tells whether any ZeroMQ listens there.
 
-    ZeroMQ does not say how far a handshake with CURVE came before it broke off. Without CURVE the greeting of a peer
-    shows as HANDSHAKE_FAILED_PROTOCOL, a connection closed before any as HANDSHAKE_FAILED_NO_DETAIL or not at all.
+    ZeroMQ does not report how far a handshake with CURVE came before it broke off. But a listener sends its greeting at
+    once, whatever the other end sends, so reading it needs no luck.
     """
-    socket = _bounded(context.socket(zmq.DEALER))
+    socket = _bounded(context.socket(zmq.STREAM))
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
     socket.setsockopt(zmq.IPV6, "[" in address)
     return socket
+
+
+def greeted(probe: zmq.Socket[bytes]) -> bool:
+    """Whether the greeting of ZMTP has arrived at a prober."""
+    return any(frames[-1].bytes[:1] == b"\xff" for frames in received(probe))
 
 
 def connect(socket: zmq.Socket[bytes], address: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
-from p2pser.network.connections import HANDSHAKE_FAILURES
+from p2pser.network.handshakes import FAILURES_REPORTED
 from p2pser.network.io import IOThread
-from p2pser.network.link import MOST_UNREAD
+from p2pser.network.link import MAX_UNREAD
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_a_key_that_is_not_admitted_is_told_on_both_sides(network: Network,
     doubt = network.find(a, events.Refused)
     assert doubt.by_us
     assert "does not hold the key of peer 1" in doubt.reason
-    network.find(b, events.Trouble, lambda event: "wrong key for this peer" in event.reason)
+    network.find(b, events.Trouble, lambda event: "wrong public key for this peer" in event.reason)
     # The third is not concerned.
     network.find(a, events.Up, lambda event: event.peer == 2)
     a.send([2], (0, 0), b"x")
@@ -134,7 +134,7 @@ def test_a_tunnel_whose_far_end_is_not_there_yet_is_no_wrong_key(network: Networ
         assert told.peer == 1
         assert tunnel.address in told.reason
         assert "start the peer" in told.reason
-        eventually(lambda: a._connections._handshake_failures[1] >= 2 * HANDSHAKE_FAILURES, "it is not dialled again")
+        eventually(lambda: a._connections._handshakes.count(1) >= 2 * FAILURES_REPORTED, "it is not dialled again")
         b = network.peer(1, (0,), dials=())
     network.wait(a, events.Up)
     network.wait(b, events.Up)
@@ -274,13 +274,13 @@ def test_a_neighbour_that_stops_reading_costs_bounded_memory(network: Network, e
 
 def test_what_the_training_thread_does_not_look_at_is_bounded(network: Network, eventually: Eventually) -> None:
     a, b = pair(network)
-    for k in range(MOST_UNREAD + 10):
+    for k in range(MAX_UNREAD + 10):
         a.send([1], (0, k), b"%d" % k)
         eventually(lambda: a._links[1].idle and not a._commands, "the queue is not sent")
-    eventually(lambda: b._links[0].receiver.total >= sum(len(b"%d" % k) for k in range(MOST_UNREAD + 10)),
+    eventually(lambda: b._links[0].receiver.total >= sum(len(b"%d" % k) for k in range(MAX_UNREAD + 10)),
                "not everything came")
     waiting = [event for event in network.so_far(b) if isinstance(event, events.Arrived)]
-    assert len(waiting) == MOST_UNREAD
+    assert len(waiting) == MAX_UNREAD
 
 
 def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network: Network) -> None:

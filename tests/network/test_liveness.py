@@ -36,7 +36,7 @@ def test_silence_is_pinged_suspected_and_buried() -> None:
 
 def test_who_has_not_said_hello_is_not_watched() -> None:
     liveness = Liveness([1, 2])
-    liveness.heard(1, 0.0)
+    liveness.note_traffic(1, 0.0)
     assert run(liveness, 30.0) == []
     assert liveness.state(1) is LivenessState.UNKNOWN
     liveness.watch(1, 30.0)
@@ -49,7 +49,7 @@ def test_any_sign_of_life_brings_a_suspect_back() -> None:
     liveness.watch(4, 0.0)
     run(liveness, 3.0)
     assert liveness.state(4) is LivenessState.SUSPECT
-    liveness.heard(4, 3.05)
+    liveness.note_traffic(4, 3.05)
     assert liveness.state(4) is LivenessState.ALIVE
     assert liveness.next_due(3.05) == 3.05
     assert liveness.tick(3.1) == [Alive(4)]
@@ -61,8 +61,8 @@ def test_a_last_word_is_no_return() -> None:
     liveness = Liveness([4])
     liveness.watch(4, 0.0)
     run(liveness, 3.0)
-    liveness.heard(4, 3.05)
-    liveness.gone(4)
+    liveness.note_traffic(4, 3.05)
+    liveness.close(4)
     assert liveness.tick(3.1) == []
 
 
@@ -70,9 +70,9 @@ def test_dead_is_final() -> None:
     liveness = Liveness([4])
     liveness.watch(4, 0.0)
     run(liveness, 9.0)
-    for again in (liveness.heard, liveness.watch):
+    for again in (liveness.note_traffic, liveness.watch):
         again(4, 9.1)
-    liveness.gone(4)
+    liveness.close(4)
     assert liveness.state(4) is LivenessState.DEAD
     assert run(liveness, 20.0, start=9.2) == []
 
@@ -80,8 +80,8 @@ def test_dead_is_final() -> None:
 def test_who_left_is_not_watched_until_it_says_hello_again() -> None:
     liveness = Liveness([4])
     liveness.watch(4, 0.0)
-    liveness.gone(4)
-    liveness.heard(4, 0.5)
+    liveness.close(4)
+    liveness.note_traffic(4, 0.5)
     assert liveness.state(4) is LivenessState.LEFT
     assert run(liveness, 20.0) == []
     liveness.watch(4, 20.0)
@@ -105,7 +105,7 @@ def test_our_own_pause_is_nobodys_silence() -> None:
         liveness.watch(peer, 0.0)
     assert run(liveness, 0.9) == []
     # Stopped for 60 s; on waking, 4's messages are read before the next tick.
-    liveness.heard(4, 61.0)
+    liveness.note_traffic(4, 61.0)
     assert liveness.pause(61.0) == pytest.approx(60.1)
     assert liveness.pause(61.0) == 0.0
     assert liveness.tick(61.0) == [Ping(5)]
@@ -124,7 +124,7 @@ def test_even_a_starved_process_ends_waiting() -> None:
 
 def test_nobody_but_neighbours_is_watched() -> None:
     with pytest.raises(LocalProtocolError, match="peer 9 is no neighbour"):
-        Liveness([1]).heard(9, 0.0)
+        Liveness([1]).note_traffic(9, 0.0)
 
 
 @pytest.mark.parametrize("times", [(0.0, 1.0, 2.0), (2.0, 1.0, 3.0), (1.0, 3.0, 2.0), (-1.0, 1.0, 2.0)])
@@ -170,7 +170,7 @@ def test_nobody_dies_early_and_the_silent_die_soon(
             # Heard when it is read: now.
             if liveness.state(peer) is not LivenessState.DEAD:
                 last[peer], lost[peer] = now, 0.0
-            liveness.heard(peer, now)
+            liveness.note_traffic(peer, now)
         before = {peer: liveness.state(peer) for peer in (1, 2)}
         for event in liveness.tick(now):
             if isinstance(event, Dead):

@@ -1,0 +1,57 @@
+"""Why handshakes with a neighbour fail: a wrong key, or a tunnel with no peer behind it. Pure.
+
+ZeroMQ's monitor shows the same for both: a handshake that broke off. So the peer also dials over plain TCP (a probe)
+and waits for ZeroMQ's greeting. The key is wrong only where the probe was greeted, and handshakes begun *after* that
+fail too.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+FAILURES_REPORTED = 3
+"""Failed handshakes until we report it: a single one may be a peer that is just ending."""
+
+
+class Verdict(Enum):
+    """What to do about a failed handshake."""
+
+    WAIT = "wait"
+    PROBE = "probe"
+    WRONG_KEY = "wrong key"
+    NO_PEER = "no peer"
+
+
+class HandshakeFailures:
+    """Failed handshakes since the last one that succeeded, by neighbour."""
+
+    def __init__(self) -> None:
+        self._failures: dict[int, int] = {}
+        self._speaks_zmtp: set[int] = set()
+
+    def count(self, peer: int) -> int:
+        """Return how many handshakes with a neighbour have failed."""
+        return self._failures.get(peer, 0)
+
+    def failed(self, peer: int, *, greeted: bool) -> Verdict:
+        """Count a failed handshake; ``greeted``: the other end had sent ZeroMQ's greeting."""
+        self._failures[peer] = self.count(peer) + 1
+        if greeted:
+            self._speaks_zmtp.add(peer)
+        known = peer in self._speaks_zmtp
+        if self._failures[peer] % FAILURES_REPORTED:
+            return Verdict.WAIT if known else Verdict.PROBE
+        if known:
+            self.forget(peer)  # another program may listen there the next time
+            return Verdict.WRONG_KEY
+        return Verdict.NO_PEER
+
+    def probe_greeted(self, peer: int) -> None:
+        """Note that a probe was greeted: something there speaks ZeroMQ's protocol."""
+        self._speaks_zmtp.add(peer)
+        self._failures[peer] = 1  # earlier failures may have met a tunnel with no peer behind it
+
+    def forget(self, peer: int) -> None:
+        """Start anew: a handshake has succeeded, or the failures were reported."""
+        self._failures.pop(peer, None)
+        self._speaks_zmtp.discard(peer)
