@@ -1,0 +1,437 @@
+"""A hook of mkdocs (``mkdocs.yml``): the pages of the documentation that are made from the source.
+
+Settings, commands, errors, the wire format and the algorithms are read from the code at build time, so that they cannot
+disagree with it. README, CONTRIBUTING, CHANGELOG and SECURITY become pages too.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TOP_LEVEL = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
+             "SECURITY.md": "security.md"}
+"""Files of the project's root -> the pages that they become."""
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the generated pages (called by mkdocs)."""
+    from mkdocs.structure.files import File
+
+    for name, page in TOP_LEVEL.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=from_root(text)))
+    for page, make in PAGES.items():
+        files.append(File.generated(config, page, content=make()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Turn links from a page to files of the project's root into links to their pages (called by mkdocs)."""
+    up = "../" * page.file.src_uri.count("/")
+    for name, target in TOP_LEVEL.items():
+        markdown = markdown.replace(f"]({up}../{name}", f"]({up}{target}")
+    return re.sub(rf"\[([^\]]+)\]\({re.escape(up)}\.\./(?!\.)[^)]*\)", r"`\1`", markdown)
+
+
+def from_root(text: str) -> str:
+    """Return a file of the project's root with links that hold inside ``docs/``."""
+    text = re.sub(r"\]\(docs/", "](", text)
+    for name, target in TOP_LEVEL.items():
+        text = text.replace(f"]({name}", f"]({target}")
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]*(?<!\.md)(?<!\.png)\)(?!\.md)", keep_pages, text)
+
+
+def keep_pages(match: re.Match[str]) -> str:
+    """Return a link as it is where it leads to a page or a heading, else its text as code."""
+    return match[0] if re.search(r"\.(md|png)(#[^)]*)?\)$", match[0]) else f"`{match[1]}`"
+
+
+def cell(text: str) -> str:
+    """Return text that may stand in a cell of a table."""
+    text = " ".join(str(text).split()).replace("|", "\\|")
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([\[\]*_])", r"\\\1", part.replace("<", "&lt;"))
+                   for part in parts)
+
+
+def code(text: str) -> str:
+    """Return text as code that may stand in a cell of a table."""
+    return "`" + " ".join(str(text).split()).replace("|", "\\|").replace("`", "'") + "`"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+UNIT = re.compile(r"\s*\[(s|ms|Hz|B|dB|dBFS|semitones|their standard deviations)\]")
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+
+
+def settings() -> str:
+    """Return the page of all settings with default, limits, unit and meaning."""
+    from p2pser.config import Config
+
+    text = ("# Settings\n\nWrite a setting as `--set section.field=value`, in a run file (`--run`) under its section, "
+            "or as `settings={\"section.field\": value}` in Python. *Shared* settings must be equal on all peers. "
+            "The default of some depends on the model family (`p2pser models NAME`).\n")
+    top = []
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if inspect.isclass(kind) and hasattr(kind, "model_fields"):
+            text += f"\n## {name}\n\n{first_paragraph(kind)}\n\n"
+            text += settings_table(f"{name}.", kind.model_fields)
+            text += parameters_of(name)
+        else:
+            top.append((name, field))
+    return text + "\n## The run itself\n\n" + settings_table("", dict(top))
+
+
+def settings_table(prefix: str, fields: Any) -> str:
+    """Return the table of one section's settings."""
+    rows = []
+    for name, field in fields.items():
+        about = field.description or ""
+        unit = UNIT.search(about)
+        limits = ", ".join(f"{sign} {getattr(rule, key)}" for rule in field.metadata for key, sign in LIMITS.items()
+                           if getattr(rule, key, None) is not None)
+        shared = "yes" if field.json_schema_extra else ""
+        default = field.get_default(call_default_factory=True)
+        rows.append((f"`{prefix}{name}`", code(written(default)), cell(limits), unit[1] if unit else "", shared,
+                     cell(UNIT.sub("", about))))
+    return table(("setting", "default", "limits", "unit", "shared", "meaning"), rows)
+
+
+def written(value: Any) -> str:
+    """Return a default as it is written in a run file."""
+    import yaml
+
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, Path):
+        value = str(value)
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+def parameters_of(section: str) -> str:
+    """Return the tables of what belongs to one family, or one kind of features, alone."""
+    import dataclasses
+
+    from p2pser.base import registries
+
+    kinds = {"model": ("FAMILIES", "model.name"), "features": ("FEATURES", "features.kind")}
+    registry, setting = kinds.get(section, ("", ""))
+    text = ""
+    for name, thing in getattr(registries, registry).items() if hasattr(registries, registry) else ():
+        own = getattr(thing, "settings", None)
+        own = own if inspect.isclass(own) else type(own)
+        if dataclasses.is_dataclass(own) and dataclasses.fields(own):
+            about = texts_below(own)
+            rows = [(f"`{section}.parameters.{field.name}`", code(written(field.default)),
+                     cell(about.get(field.name, ""))) for field in dataclasses.fields(own)]
+            text += f"\n### With `{setting}={name}`\n\n" + table(("setting", "default", "meaning"), rows)
+    return text
+
+
+def texts_below(kind: type) -> dict[str, str]:
+    """Return the text that stands below each annotated name of a class."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    body = getattr(definition, "body", [])
+    return {name.target.id: " ".join(str(below.value.value).split()) for name, below in itertools.pairwise(body)
+            if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name)
+            and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)}
+
+
+def first_paragraph(thing: Any) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Return the page of all commands with their options."""
+    import click
+
+    from p2pser.cli.main import cli
+
+    text = ("# Commands\n\nResults go to standard output, progress and notes to standard error. `--json` prints one "
+            "JSON document. [Exit codes](errors.md) are the same everywhere.\n")
+    for context, command in walk(cli, click.Context(cli, info_name="p2pser")):
+        if isinstance(command, click.Group):
+            continue
+        text += f"\n## {context.command_path}\n\n{command_help(command)}\n\n"
+        usage = " ".join(command.collect_usage_pieces(context))
+        text += f"```text\n{context.command_path} {usage}\n```\n\n"
+        records = [record for parameter in command.get_params(context)
+                   if (record := parameter.get_help_record(context))]
+        text += table(("option", "meaning"), [(code(name), cell(about)) for name, about in records])
+    return text
+
+
+def walk(command: Any, context: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (context, command) of a command and all below it."""
+    import click
+
+    yield context, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from walk(below, click.Context(below, info_name=name, parent=context))
+
+
+def command_help(command: Any) -> str:
+    """Return a command's help, its examples as code."""
+    paragraphs = []
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        line = " ".join(paragraph.replace("\b", "").split())
+        example = line.partition("Example: ")
+        paragraphs.append(f"Example: `{example[2]}`" if not example[0] and example[2] else line.replace("<", "&lt;"))
+    return "\n\n".join(paragraphs)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def errors() -> str:
+    """Return the page of exit codes, error classes and messages."""
+    from p2pser.base import errors as module
+
+    text = """# Exit codes and errors
+
+| exit code | meaning |
+|---|---|
+| 0 | Done. |
+| 1 | The run failed for a reason that p2pser names. |
+| 2 | The call, a setting, a file or a recording is wrong, or the peer was refused by all its neighbours. |
+| 130 | Interrupted by Ctrl-C. |
+
+An error is one sentence on standard error that says what is wrong, where, and what to do. In Python it is an exception;
+all have the base class `p2pser.Error`. A traceback is a bug: please report it.
+
+## Classes
+
+"""
+    classes = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
+    classes.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
+    base = {kind: " → ".join(each.__name__ for each in reversed(kind.__mro__) if each in classes) for kind in classes}
+    text += table(("class", "exit code", "meaning"), [
+        (f"`{base[kind]}`", str(kind.exit_code), cell(first_paragraph(kind))) for kind in classes])
+    text += "\n## Messages\n\nRead from the source. `…` stands for a value of the call.\n"
+    names = {kind.__name__ for kind in classes}
+    for room in sorted(path for path in (ROOT / "p2pser").iterdir() if path.is_dir() and path.name[0] != "_"):
+        rows = sorted({(name, message) for file in room.rglob("*.py") for name, message in messages(file, names)})
+        if rows:
+            text += f"\n### {room.name}\n\n" + table(("class", "message"), [
+                (f"`{name}`", cell(message)) for name, message in rows])
+    return text
+
+
+def messages(file: Path, names: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield (class, message) of the errors that a file raises with a text."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name) \
+                and node.exc.func.id in names and node.exc.args:
+            message = template(node.exc.args[0]).strip()
+            if len(message) > 10:
+                yield node.exc.func.id, message
+
+
+def template(node: ast.expr) -> str:
+    """Return the text that an expression makes, each part that is only known later as ``…``."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) for part in node.values)
+    return "…"
+
+
+# --- wire format ----------------------------------------------------------------------------------------------------
+
+
+def wire() -> str:
+    """Return the page of the wire format, its example messages made by the code that sends them."""
+    from p2pser.wire import messages as module
+
+    version = f"{module.MAJOR}.{module.MINOR}"
+    text = f"""# Wire format
+
+Protocol {version}. Peers talk over ZeroMQ (DEALER to ROUTER, CURVE); a message of p2pser is one ZeroMQ frame:
+
+```text
+u16 little-endian header length | header: a msgpack array | payload
+```
+
+The header has at most {module.MAX_HEADER} bytes and the payload at most {module.MAX_PAYLOAD}. A larger payload travels
+in several messages (chunks) whose headers differ in `chunk` and `checksum` only. A message that does not fit this page
+exactly is refused: unknown fields, other types and values out of range included. Nothing is unpickled.
+
+## Kinds of messages
+
+"""
+    kinds = next(value for name, value in vars(module).items() if name.endswith("Kind"))
+    about = {
+        "HELLO": "The first message both ways: version, settings, topology, model, labels. Body: a msgpack map.",
+        "WELCOME": "The answer to a HELLO that fits. Body: as HELLO.",
+        "REFUSED": "The answer to a HELLO that does not fit, with the reason. Body: `{reason: text}`.",
+        "ROW": "A row of parameters, or a part of one, of the exchange (`round`, `slot`).",
+        "CREDIT": "How many payload bytes the receiver has consumed in total; the sender stays within its credit.",
+        "PING": "Asks for a PONG; `slot` is a nonce.",
+        "PONG": "Answers a PING, or reports progress.",
+        "BYE": "The sender has finished; it is answered.",
+        "STATE": "What a peer needs to join a run that is going on.",
+    }
+    text += table(("number", "kind", "meaning"), [(str(int(kind)), f"`{kind.name}`", about.get(kind.name, ""))
+                                                  for kind in kinds])
+    text += "\n## Header\n\nThe array begins with the protocol's version (major, minor). Then, in this order:\n\n"
+    rows = []
+    for name, kind, least, most in module._FIELDS:
+        size = f"{least} to {most}" if kind is int else f"length {least} to {most}"
+        rows.append((f"`{name}`", kind.__name__, size))
+    text += table(("field", "type", "range"), rows)
+    text += f"\n{field_notes(module.Header)}\n{bodies()}\n## Examples\n"
+    return text + "".join(examples(module, kinds))
+
+
+def field_notes(header: type) -> str:
+    """Return what the source says below the header's fields, as a list."""
+    notes = texts_below(header)
+    return "".join(f"- `{name}`: {plain(note)}\n" for name, note in notes.items())
+
+
+def bodies() -> str:
+    """Return what the payloads of HELLO and of ROW hold."""
+    import dataclasses
+
+    from p2pser.wire.codec import WIRE_DTYPES
+    from p2pser.wire.compressed import DECODERS
+    from p2pser.wire.hello import Hello
+
+    fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(Hello))
+    dense = ", ".join(f"`{name}`" for name in WIRE_DTYPES)
+    other = ", ".join(f"`{name}`" for name in DECODERS)
+    return (f"The body of HELLO and WELCOME is a msgpack map with {fields}.\n\nThe payload of a ROW is one flat "
+            f"little-endian buffer in the form that `codec` names: dense ({dense}) or compressed ({other}).\n")
+
+
+def examples(module: Any, kinds: Any) -> Iterator[str]:
+    """Yield example messages in bytes, as the code encodes them."""
+    import torch
+
+    from p2pser.wire.codec import DENSE
+
+    progress = module.Progress(round=7, slot=0, phase=int(module.Phase.EXCHANGE), local_step=5)
+    common: dict[str, Any] = {"run": bytes.fromhex("8f3a5c10d2e4b697"), "sender": 3, "incarnation": 0,
+                              "progress": progress}
+    numbers = torch.tensor([1.0, -0.5, 0.25, 0.0])
+    row = bytes(DENSE.encode(numbers))
+    made = (
+        ("A PING", kinds.PING, {"slot": 42}, b""),
+        ("A row of four float32 numbers (1, -0.5, 0.25, 0)", kinds.ROW,
+         {"round": 7, "slot": 0, "codec": DENSE.wire_name(numbers), "schema": bytes.fromhex("8caa1aaf43f5bf05"),
+          "size": 4, "total": len(row)}, row),
+        ("A refusal", kinds.REFUSED, {}, module.encode_reason("training.lr differs: 0.05 here, 0.1 there")),
+    )
+    for title, kind, fields, payload in made:
+        frame = module.encode(module.Header(kind=kind, **common, **fields), payload)
+        header, back = module.decode(frame)
+        assert bytes(back) == payload
+        length = int.from_bytes(frame[:2], "little")
+        parts = (("header length", frame[:2]), ("header", frame[2:2 + length]), ("payload", frame[2 + length:]))
+        text = "\n".join(f"{name:14}{line}" for title_, data in parts for name, line in dump(title_, data))
+        yield f"\n### {title}\n\n{len(frame)} bytes:\n\n```text\n{text}\n```\n\nDecoded: {code(repr(header))}\n"
+
+
+def dump(title: str, data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (title or nothing, sixteen bytes in hexadecimal)."""
+    for start in range(0, len(data), 16):
+        yield (title if start == 0 else ""), data[start : start + 16].hex(" ")
+
+
+# --- API and algorithms ---------------------------------------------------------------------------------------------
+
+
+def api() -> str:
+    """Return the page of the public API: a directive for each public name."""
+    import p2pser
+
+    text = ("# Python API\n\nThis page is the public API. Everything else in the package is private and may change "
+            "between versions without notice.\n")
+    for name in p2pser.__all__:
+        if not name.startswith("__"):
+            text += f"\n::: p2pser.{name}\n"
+    return text
+
+
+def algorithms() -> str:
+    """Return the page of the algorithms: update rule, hyper-parameters and the code of a round."""
+    from p2pser.base.registries import ALGORITHMS
+    from p2pser.gossip.registry import hyper_parameters
+
+    text = ("# Algorithms beside their rules\n\nEach algorithm of `gossip.algorithm`: its update rule and assumptions "
+            "from the docstring, and the code of one round. Rows `x` have shape (B, D): B is 1 in a peer's process and "
+            "N in the simulator. `mixer.mix` replaces row i by the weighted mean of its neighbours' rows, "
+            "Σ_j W_ij x_j.\n")
+    for name, kind in ALGORITHMS.items():
+        text += f"\n## {name}\n\n{prose(inspect.getdoc(kind) or '')}\n"
+        rows = [(f"`gossip.parameters.{each['name']}`", code(each['default']), cell(each["about"]))
+                for each in hyper_parameters(kind)]
+        if rows:
+            text += "\n" + table(("hyper-parameter", "default", "meaning"), rows)
+        for method in ("round", "mixing", "rule", "start", "receive"):
+            if method in vars(kind):
+                text += f"\n```python\n{textwrap.dedent(inspect.getsource(vars(kind)[method]))}```\n"
+    return text
+
+
+def prose(docstring: str) -> str:
+    """Return a docstring as Markdown: ``code`` as `code`, and a literal block after ``::`` as a fenced one."""
+    lines: list[str] = []
+    literal = False
+    for line in docstring.splitlines():
+        if literal and line.strip() and not line.startswith(" "):
+            while not lines[-1].strip():
+                lines.pop()
+            lines += ["```", ""]
+            literal = False
+        if literal:
+            if line.strip() or lines[-1] != "```text":
+                lines.append(line)
+        elif line.endswith("::"):
+            lines += [plain(line[:-1]), "", "```text"]
+            literal = True
+        else:
+            lines.append(plain(line))
+    return "\n".join(lines + ["```"] * literal)
+
+
+def plain(text: str) -> str:
+    """Return a line of a docstring as Markdown."""
+    parts = re.split(r"``(.+?)``", text)
+    return "".join(f"`{part}`" if number % 2 else re.sub(r"([*_<])", r"\\\1", part)
+                   for number, part in enumerate(parts))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/settings.md": settings,
+    "reference/commands.md": commands,
+    "reference/errors.md": errors,
+    "reference/wire.md": wire,
+    "reference/api.md": api,
+    "reference/algorithms.md": algorithms,
+}
