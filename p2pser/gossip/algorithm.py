@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import networkx as nx
 from torch import Tensor
 
 from p2pser.config import Config
+from p2pser.gossip.agreement.consensus import Consensus, no_consensus
 from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
 from p2pser.topology.spec import Topology
-
-if TYPE_CHECKING:
-    from p2pser.gossip.agreement.consensus import Consensus
 
 
 @dataclass
@@ -84,7 +82,7 @@ class Algorithm:
     topology is derived from ``context``.
     """
 
-    context: Context = field(repr=False, compare=False)
+    context: Context = field(repr=False, compare=False, metadata={"internal": True})
 
     asynchronous: ClassVar[bool] = False
     """Whether peers exchange messages without common rounds (``p2pser.gossip.asynchronous``)."""
@@ -154,6 +152,4 @@ class Algorithm:
         """End training where ``consensus`` is False, with exchanges in ``round`` and later ones: here without any, each
         peer keeps its own model. dead: who cannot be reached.
         """
-        from p2pser.gossip.agreement.consensus import no_consensus  # it is built on this module
-
         return no_consensus(self.model(state), dead)

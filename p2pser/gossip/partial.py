@@ -20,27 +20,19 @@ Globally: Federated Learning with Local and Global Representations", 2020 (local
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError, TopologyError
-from p2pser.base.registries import ALGORITHMS
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.models.rows import Schema
-from p2pser.topology.spec import Topology
-
-if TYPE_CHECKING:
-    from p2pser.gossip.algorithm import Algorithm
 
 WORDS = ("all", "body", "upper")
 """What ``gossip.share`` can say beside patterns of names."""
-SAMPLED = 16
-"""Exchanges of a random schedule whose matrices are looked at."""
 
 
 def shared_names(schema: Schema, share: Sequence[str]) -> tuple[str, ...]:
@@ -214,38 +206,3 @@ def cut_off(groups: Sequence[frozenset[int]], living: nx.Graph, peer: int) -> li
             warnings.append(f"since peers were lost, peer {peer} reaches peers {others} only through narrower ones: "
                             "what these lack is averaged on each side by itself")
     return warnings
-
-
-def check(name: str, method: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],
-          missing: Collection[int] = ()) -> None:
-    """Refuse a run whose peers exchange parts of their rows where that has no meaning.
-
-    widths: each peer's; missing: those whose width nobody knows, taken for wide enough. Raises ConfigError for an
-    algorithm that does more than mix, or matrices that are not symmetric; TopologyError where the holders of a width
-    are not connected among themselves.
-    """
-    several = len(set(widths)) > 1
-    if not several and tuple(share) == ("all",):
-        return
-    if not method.parts:
-        what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
-        only = ", ".join(one for one, kind in ALGORITHMS.items() if kind.parts)
-        raise ConfigError(f"gossip.algorithm={name} does more with rows than mix them, and cannot have {what}: take "
-                          f"one that only mixes ({only})")
-    if not several:
-        return
-    schedule = topology.schedule
-    for t in range(1 if schedule is None else schedule.period or SAMPLED):
-        W = topology.matrix(t)
-        if not np.allclose(W, W.T, rtol=0, atol=1e-12):
-            raise ConfigError("peers of different width (model.width) need symmetric mixing matrices, and those of the "
-                              f"topology {topology.name!r} are not: take an undirected graph")
-    for width in sorted(set(widths)):
-        holders = [i for i, own in enumerate(widths) if own >= width or i in missing]
-        together = nx.connected_components(topology.graph.subgraph(holders))
-        parts = sorted(together, key=lambda part: (len(part), min(part)))
-        if len(parts) > 1:
-            apart = ", ".join(map(str, sorted(parts[0])))
-            raise TopologyError(f"peer{'s' if len(parts[0]) > 1 else ''} {apart} of the topology {topology.name!r} can "
-                                f"reach the others of model.width {width:g} or more only through narrower ones, which "
-                                "lack what they have to tell: link them, or give those between them that width")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, get_type_hints
 
 from p2pser.base.errors import ConfigError, nearest
-from p2pser.base.registries import ALGORITHMS
+from p2pser.base.registries import ALGORITHMS, COMPRESSORS
 from p2pser.config import Config
-from p2pser.gossip import partial as sharing
+from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Context
 from p2pser.models.widths import widths
 from p2pser.topology.spec import Topology
+from p2pser.wire.codec import settings_of
 
 
 def create(name: str, parameters: Mapping[str, Any], config: Config, topology: Topology) -> Algorithm:
@@ -37,14 +38,17 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     3
     """
     kind: type[Algorithm] = ALGORITHMS[name]
-    types = get_type_hints(kind)
-    known = {field.name: types[field.name] for field in _hyper_fields(kind)}
-    given = dict(parameters)
-    for key, value in given.items():
+    own = _types(kind, _hyper_fields(kind))
+    further = _compressor_types(kind, parameters)
+    known = further | own
+    given: dict[str, Any] = {}
+    for key, value in parameters.items():
         if key not in known:
             hint = nearest(key, known) if known else "; it has none"
             raise ConfigError(f"gossip.parameters: {name} has no parameter {key!r}{hint}")
         given[key] = _typed(f"gossip.parameters.{key}", value, known[key])
+    if further:
+        given["compression"] = tuple((key, given.pop(key)) for key in sorted(given.keys() - own.keys()))
     return kind(context=Context(name, config, topology), **given)
 
 
@@ -59,7 +63,23 @@ def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
 
 
 def _hyper_fields(kind: type[Algorithm]) -> list[Field[Any]]:
-    return [field for field in fields(kind) if field.name != "context"]
+    return [field for field in fields(kind) if not field.metadata.get("internal")]
+
+
+def _types(kind: type, chosen: Iterable[Field[Any]]) -> dict[str, Any]:
+    """Return {name: type} of fields of a dataclass."""
+    types = get_type_hints(kind)
+    return {field.name: types[field.name] for field in chosen}
+
+
+def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {name: type} of the settings of an algorithm's compressor; empty where it has none."""
+    default = next((field.default for field in fields(kind) if field.name == "compressor"), None)
+    name = parameters.get("compressor", default)
+    if default is None or not isinstance(name, str):
+        return {}
+    form = COMPRESSORS[name]
+    return _types(form, settings_of(form))
 
 
 def _written_below(kind: type) -> dict[str, str]:
@@ -88,7 +108,7 @@ def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[
         raise ConfigError(f"gossip.weighting=clips needs a static undirected graph with Metropolis weights, and "
                           f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
                           "which weighs by itself")
-    sharing.check(algorithm.name, algorithm, topology, widths(config.model, topology.size), config.gossip.share)
+    requirements.exchanging_parts(algorithm, topology, widths(config.model, topology.size), config.gossip.share)
     if config.training.fine_tune and algorithm.boosts:
         raise ConfigError("training.fine_tune takes steps on parameters, and trees have none: set training.fine_tune=0")
     return tuple(algorithm.validate(config, topology))

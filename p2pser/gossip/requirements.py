@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from p2pser.base.errors import ConfigError
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+
+from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.topology.spec import Topology
+
+if TYPE_CHECKING:
+    from p2pser.gossip.algorithm import Algorithm
+
+SAMPLED = 16
+"""Exchanges of a random schedule whose matrices are looked at."""
 
 
 def plain_sgd(name: str, config: Config) -> None:
@@ -61,3 +74,38 @@ def averaging(name: str, topology: Topology) -> None:
     if topology.stochastic == "column":
         raise ConfigError(f"{name} averages rows, which the column-stochastic matrices of the directed topology "
                           f"{topology.name!r} do not: use gossip.algorithm=push-sum, or an undirected graph")
+
+
+def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],
+                     missing: Collection[int] = ()) -> None:
+    """Refuse a run whose peers exchange parts of their rows where that has no meaning.
+
+    widths: each peer's; missing: those whose width nobody knows, taken for wide enough. Raises ConfigError for an
+    algorithm that does more than mix, or matrices that are not symmetric; TopologyError where the holders of a width
+    are not connected among themselves.
+    """
+    several = len(set(widths)) > 1
+    if not several and tuple(share) == ("all",):
+        return
+    if not algorithm.parts:
+        what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
+        only = ", ".join(name for name, kind in ALGORITHMS.items() if kind.parts)
+        raise ConfigError(f"gossip.algorithm={algorithm.name} does more with rows than mix them, and cannot have "
+                          f"{what}: take one that only mixes ({only})")
+    if not several:
+        return
+    schedule = topology.schedule
+    for t in range(1 if schedule is None else schedule.period or SAMPLED):
+        W = topology.matrix(t)
+        if not np.allclose(W, W.T, rtol=0, atol=1e-12):
+            raise ConfigError("peers of different width (model.width) need symmetric mixing matrices, and those of the "
+                              f"topology {topology.name!r} are not: take an undirected graph")
+    for width in sorted(set(widths)):
+        holders = [i for i, own in enumerate(widths) if own >= width or i in missing]
+        together = nx.connected_components(topology.graph.subgraph(holders))
+        parts = sorted(together, key=lambda part: (len(part), min(part)))
+        if len(parts) > 1:
+            apart = ", ".join(map(str, sorted(parts[0])))
+            raise TopologyError(f"peer{'s' if len(parts[0]) > 1 else ''} {apart} of the topology {topology.name!r} can "
+                                f"reach the others of model.width {width:g} or more only through narrower ones, which "
+                                "lack what they have to tell: link them, or give those between them that width")

@@ -21,8 +21,8 @@ from p2pser.gossip.agreement.statistics import statistics
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.partial import Parts, cut_off, parts_of
-from p2pser.gossip.partial import check as check_parts
 from p2pser.gossip.registry import create, validate
+from p2pser.gossip.requirements import exchanging_parts
 from p2pser.models.directory import save
 from p2pser.models.xgb import sized
 from p2pser.network import events
@@ -246,7 +246,7 @@ class Peer:
         """Let the mixer exchange what we share of our rows with each neighbour, now that all widths are known."""
         gossip, everybody = self.config.gossip, range(self.topology.size)
         widths = [call.widths.get(i, 1.0) for i in everybody]
-        check_parts(gossip.algorithm, self._algorithm, self.topology, widths, gossip.share,
+        exchanging_parts(self._algorithm, self.topology, widths, gossip.share,
                     [i for i in everybody if i not in call.widths])
         held = {width: network.held for width, network in self._own.networks(widths).items()}
         parts = parts_of(widths, held, self._own.whole.schema, gossip.share, compact=True)

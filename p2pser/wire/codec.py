@@ -6,13 +6,16 @@ the receiver decodes without having agreed on anything else. Whether numbers are
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from p2pser.base.registries import COMPRESSORS
 
 WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
     "f4": (torch.float32, np.dtype("<f4")),
@@ -22,6 +25,9 @@ WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
 
 
 F = TypeVar("F", bound="Form")
+T = TypeVar("T")
+MAX_NAME = 16
+"""Most characters of a wire name: the header has no room for more."""
 
 
 class Codec(Protocol):
@@ -33,6 +39,9 @@ class Codec(Protocol):
 
     def at(self, seed: int, peer: int, round: int) -> Codec:
         """Return the codec whose draws are those of (seed, peer, round); itself where nothing is drawn."""
+
+    def shaped(self, shapes: Sequence[Sequence[int]]) -> Codec:
+        """Return the codec for rows that hold tensors of these shapes; itself where the shapes do not matter."""
 
     def contraction(self, size: int) -> float:
         """Return delta in (0, 1]: |decode(encode(x)) - x|^2 <= (1 - delta) |x|^2 for rows of ``size`` numbers,
@@ -52,8 +61,20 @@ class Codec(Protocol):
         """
 
 
+def internal(default: T) -> T:
+    """Return the field of a form that is no setting, such as the key of its draws."""
+    value: T = field(default=default, metadata={"internal": True})
+    return value
+
+
+@dataclass(frozen=True)
 class Form:
-    """What most codecs have in common: they draw nothing, and their wire name is their name."""
+    """The base of all codecs: nothing is drawn, shapes do not matter, and the wire name is the form's name.
+
+    A subclass is a frozen dataclass with a default for each field, registered in ``COMPRESSORS`` under its ``name``.
+    Its fields are its settings, except those made by ``internal``. All that decoding needs is in the bytes:
+    ``decode`` of a form without settings reads what any other of its class has written.
+    """
 
     name: ClassVar[str]
 
@@ -61,11 +82,17 @@ class Form:
         """Return itself: nothing is drawn (Codec.at)."""
         return self
 
+    def shaped(self: F, shapes: Sequence[Sequence[int]]) -> F:
+        """Return itself: shapes do not matter (Codec.shaped)."""
+        return self
+
     def wire_name(self, row: Tensor) -> str:
         """Return the name (Codec.wire_name)."""
         return self.name
 
 
+@COMPRESSORS.register("dense")
+@dataclass(frozen=True)
 class Dense(Form):
     """Every number of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
 
@@ -76,13 +103,8 @@ class Dense(Form):
     ('f4', b'\\x00\\x00\\x80?')
     """
 
+    only: str | None = internal(None)
     name = "dense"
-
-    def __init__(self, only: str | None = None) -> None:
-        self.only = only
-
-    def __repr__(self) -> str:
-        return f"Dense({self.only!r})" if self.only else "DENSE"
 
     def contraction(self, size: int) -> float:
         """Return 1: nothing is lost."""
@@ -121,19 +143,38 @@ class Dense(Form):
 DENSE: Codec = Dense()
 """The default: as the row is."""
 
-_CODECS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
+_DECODERS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
 
 
 def codec(name: str) -> Codec:
     """Return the codec that decodes this wire name; RemoteProtocolError where there is none."""
-    from p2pser.wire.compressed import DECODERS  # it is built on this module
+    if name not in _DECODERS:
+        if name not in COMPRESSORS:
+            known = ", ".join((*WIRE_DTYPES, *COMPRESSORS))
+            raise RemoteProtocolError(
+                f"a row came in the form {name!r}, unknown to this version (known: {known}); use one version"
+            )
+        _DECODERS[name] = compressor(name)
+    return _DECODERS[name]
 
-    if (found := _CODECS.get(name) or DECODERS.get(name)) is None:
-        known = ", ".join((*_CODECS, *DECODERS))
-        raise RemoteProtocolError(
-            f"a row came in the form {name!r}, unknown to this version (known: {known}); use one version"
-        )
-    return found
+
+def compressor(name: str, settings: Mapping[str, object] | None = None) -> Codec:
+    """Return the form ``name`` with those of ``settings`` that it has; the rest by default.
+
+    Raises ConfigError for an unknown name, or a value out of range.
+    """
+    kind = COMPRESSORS[name]
+    if getattr(kind, "name", None) != name or len(name) > MAX_NAME:
+        raise ConfigError(f"the compressor {name!r} of {COMPRESSORS.origin(name)} must have the class attribute name = "
+                          f"{name!r}, of at most {MAX_NAME} characters")
+    known = {setting.name for setting in settings_of(kind)}
+    made: Codec = kind(**{key: value for key, value in (settings or {}).items() if key in known})
+    return made
+
+
+def settings_of(kind: type[Form]) -> list[Field[Any]]:
+    """Return the settings of a form: its fields but those made by ``internal``."""
+    return [setting for setting in fields(kind) if not setting.metadata.get("internal")]
 
 
 def flat(row: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from p2pser.base.registries import COMPRESSORS
 from p2pser.wire.bits import Buffer
-from p2pser.wire.codec import Form, flat
+from p2pser.wire.codec import Form, flat, internal
 
 _HEAD = struct.Struct("<HH")
 _SHAPE = struct.Struct("<II")
@@ -45,6 +46,7 @@ def matrices(shapes: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     return tuple(parts)
 
 
+@COMPRESSORS.register("low-rank")
 @dataclass(frozen=True)
 class LowRank(Form):
     """Each matrix M (m, n) as P Q^T of rank r, by subspace iteration from a random start; the rest as it is.
@@ -63,9 +65,9 @@ class LowRank(Form):
     Randomness", SIAM Review 2011.
     """
 
-    shapes: tuple[tuple[int, ...], ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = internal(())
     rank: int = 1
-    key: int = 0
+    key: int = internal(0)
     name = "low-rank"
 
     def __post_init__(self) -> None:
@@ -75,6 +77,10 @@ class LowRank(Form):
     def at(self, seed: int, peer: int, round: int) -> LowRank:
         """Return the codec with the start of (seed, peer, round)."""
         return replace(self, key=seeding.key(seed, "wire.low-rank", peer, round))
+
+    def shaped(self, shapes: Sequence[Sequence[int]]) -> LowRank:
+        """Return the codec for rows that hold tensors of these shapes."""
+        return replace(self, shapes=tuple(tuple(shape) for shape in shapes))
 
     def contraction(self, size: int) -> float:
         """Return a delta that holds for most matrices in the mean: r / min(m, n), the least of all matrices'."""

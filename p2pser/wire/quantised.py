@@ -11,8 +11,9 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.registries import COMPRESSORS
 from p2pser.wire.bits import Buffer, pack, packed_bytes, unpack
-from p2pser.wire.codec import Form, flat
+from p2pser.wire.codec import Form, flat, internal
 
 BLOCK = 256
 """Numbers that share a scale in the forms ``qsgd`` and ``8-bit``."""
@@ -21,6 +22,7 @@ SIGN_BLOCK = 64
 """Numbers that share a scale in the form ``sign``."""
 
 
+@COMPRESSORS.register("sign")
 @dataclass(frozen=True)
 class Sign(Form):
     """The sign of every number, and for each block of 64 the mean magnitude: 1.25 bits each. Zeros count as positive.
@@ -60,6 +62,7 @@ class Sign(Form):
         return signs.mul_(codes.view(torch.bfloat16).to(torch.float32).repeat_interleave(SIGN_BLOCK)[:size])
 
 
+@COMPRESSORS.register("qsgd")
 @dataclass(frozen=True)
 class QSGD(Form):
     """Stochastic rounding to ``levels`` steps of the norm of a block of 256: ceil(log2(2 levels + 1)) bits each.
@@ -76,7 +79,7 @@ class QSGD(Form):
     """
 
     levels: int = 7
-    key: int = 0
+    key: int = internal(0)
     name = "qsgd"
 
     def __post_init__(self) -> None:
@@ -122,6 +125,7 @@ class QSGD(Form):
         return _scaled(torch.from_numpy(steps.astype(np.float32)).sub_(levels), view[1:cut])
 
 
+@COMPRESSORS.register("8-bit")
 @dataclass(frozen=True)
 class EightBit(Form):
     """Every number in 8 bits: whole multiples of 1/127 of the largest of its block of 256.

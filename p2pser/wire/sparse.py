@@ -12,8 +12,9 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.registries import COMPRESSORS
 from p2pser.wire.bits import Buffer, index_bytes, pack_indices, unpack_indices
-from p2pser.wire.codec import Form, flat
+from p2pser.wire.codec import Form, flat, internal
 
 _TOP = struct.Struct("<BI")
 _RANDOM = struct.Struct("<BQ")
@@ -30,7 +31,7 @@ class Sparse(Form):
     """
 
     share: float = 0.01
-    count: int | None = None
+    count: int | None = internal(None)
     bits: int = 32
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class Sparse(Form):
         return delta if self.bits == 32 else delta * (1 - 1 / 254**2)
 
 
+@COMPRESSORS.register("top-k")
 @dataclass(frozen=True)
 class TopK(Sparse):
     """The k numbers of largest magnitude.
@@ -81,6 +83,7 @@ class TopK(Sparse):
         return _scatter(size, unpack_indices(view[:cut], size, k), numbers)
 
 
+@COMPRESSORS.register("random-k")
 @dataclass(frozen=True)
 class RandomK(Sparse):
     """k numbers drawn at random, one of each of k equal stretches of the row; both ends know which by a key.
@@ -90,8 +93,8 @@ class RandomK(Sparse):
     rows get the same draw.
     """
 
+    key: int = internal(0)
     name = "random-k"
-    key: int = 0
 
     def at(self, seed: int, peer: int, round: int) -> RandomK:
         """Return the codec with the draw of (seed, peer, round)."""

@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood, flood_knowledge, without
+from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, without
 from p2pser.gossip.mixer import Step
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology
+
+
+def flood(mixer, *arguments):
+    return {peer: known.heard() for peer, known in flood_knowledge(mixer, *arguments).items()}
 
 
 def random_graph(size: int, seed: int) -> nx.Graph:

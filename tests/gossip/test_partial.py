@@ -10,8 +10,9 @@ from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolEr
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import living_slem
-from p2pser.gossip.partial import Parts, check, cut_off, parts_of, shared_entries, shared_names
+from p2pser.gossip.partial import Parts, cut_off, parts_of, shared_entries, shared_names
 from p2pser.gossip.registry import create
+from p2pser.gossip.requirements import exchanging_parts
 from p2pser.models.rows import Schema
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology, load, parse
@@ -116,25 +117,25 @@ def test_algorithms_that_do_more_than_mix_are_refused():
     for name in ALGORITHMS:
         for widths, share in (((1.0, 1.0, 0.5, 0.5), ("all",)), ((1.0,) * 4, ("body",))):
             if name in only:
-                check(name, algorithm(name), ring, widths, share)
+                exchanging_parts(algorithm(name), ring, widths, share)
             else:
                 with pytest.raises(ConfigError, match=f"gossip.algorithm={name} .*dfedavg"):
-                    check(name, algorithm(name), ring, widths, share)
-        check(name, algorithm(name), ring, (0.5,) * 4, ("all",))
+                    exchanging_parts(algorithm(name), ring, widths, share)
+        exchanging_parts(algorithm(name), ring, (0.5,) * 4, ("all",))
 
 
 def test_holders_must_be_connected_and_what_is_not_known_is_not_held_against_anybody():
     ring, method = load("ring", 5), algorithm("dfedavg")
     with pytest.raises(TopologyError, match=r"peer 3 of the topology 'ring' can reach the others of model.width 1 or"):
-        check("dfedavg", method, ring, (1.0, 1.0, 0.5, 1.0, 0.5), ("all",))
-    check("dfedavg", method, ring, (1.0, 1.0, 1.0, 1.0, 0.5), ("all",), missing=[2])
-    check("dfedavg", method, ring, (1.0, 1.0, 0.5, 1.0, 1.0), ("all",))
+        exchanging_parts(method, ring, (1.0, 1.0, 0.5, 1.0, 0.5), ("all",))
+    exchanging_parts(method, ring, (1.0, 1.0, 1.0, 1.0, 0.5), ("all",), missing=[2])
+    exchanging_parts(method, ring, (1.0, 1.0, 0.5, 1.0, 1.0), ("all",))
 
 
 def test_schedules_may_change_as_long_as_they_are_symmetric():
     method, widths = algorithm("dfedavg"), (1.0, 1.0, 0.5, 0.5)
     matching = parse({"graph": {"kind": "random-matching", "peers": 4, "seed": 1}}, "t")
-    check("dfedavg", method, matching, widths, ("all",))
+    exchanging_parts(method, matching, widths, ("all",))
     for kind in ("directed-ring", "one-peer-exponential"):
         with pytest.raises(ConfigError, match="symmetric"):
-            check("dfedavg", method, parse({"graph": {"kind": kind, "peers": 4}}, "t"), widths, ("all",))
+            exchanging_parts(method, parse({"graph": {"kind": kind, "peers": 4}}, "t"), widths, ("all",))

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from p2pser.base.errors import ConfigError
-from p2pser.base.registries import ALGORITHMS
+from p2pser.base.registries import ALGORITHMS, COMPRESSORS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.algorithms.choco import Choco
 from p2pser.gossip.registry import create, hyper_parameters, validate
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.topology.spec import Topology, parse
+from p2pser.wire.codec import _DECODERS, DENSE, Form, codec, compressor
 
 RING = parse({"graph": {"kind": "ring", "peers": 16}}, "ring")
 SERVER = Topology("server", nx.star_graph(6), {}, "metropolis", {}, hub=0)
@@ -36,10 +38,36 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ALGORITHMS._registered, "tuned", Tuned)
 
 
+@dataclass(frozen=True)
+class Fronts(Form):
+    """The first numbers of a row, the others 0: a compressor of an installed package."""
+
+    part: float = 0.5
+    name = "fronts"
+
+    def contraction(self, size: int) -> float:
+        return self.part
+
+    def encode(self, row: torch.Tensor) -> bytes:
+        return bytes(DENSE.encode(row[: int(self.part * len(row))].contiguous()))
+
+    def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> torch.Tensor:
+        numbers = DENSE.decode(buffer, len(buffer) // 8).to(torch.float64)
+        return torch.cat([numbers, numbers.new_zeros(size - len(numbers))])
+
+
+@pytest.fixture
+def fronts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register ``Fronts`` as ``fronts`` for one test."""
+    monkeypatch.setitem(COMPRESSORS._registered, "fronts", Fronts)
+    monkeypatch.setattr("p2pser.wire.codec._DECODERS", dict(_DECODERS))
+
+
 class Still:
     """Local work that does nothing."""
 
     clips: tuple[int, ...] = (1,) * 16
+    shapes = ((4, 10),)
 
     def train(self, state: State, round: int, **how: Any) -> torch.Tensor:
         return state.rows["x"].clone()
@@ -145,3 +173,35 @@ def test_compressed_differences_are_drawn_from_the_runs_seed_without_validation(
 
     assert torch.equal(end(4), end(4))
     assert not torch.equal(end(4), end(5))
+
+
+@pytest.mark.usefixtures("fronts")
+def test_a_compressor_from_elsewhere_has_settings_of_its_own_and_is_decoded_by_its_name() -> None:
+    made = create("choco", {"compressor": "fronts", "part": 1, "gamma": 0.5}, Config(), RING)
+    assert isinstance(made, Choco)
+    assert made.form == Fronts(part=1.0)
+    assert made.gamma == 0.5
+    x = rows()
+    dense = create("choco", {"compressor": "dense", "gamma": 0.5}, Config(), RING)
+    ends = [run(method, State({"x": x, "copy": torch.zeros_like(x)}), Still(), SimulatedMixer(RING), 3).rows["x"]
+            for method in (made, dense)]
+    assert torch.equal(*ends)
+    sent = Fronts(part=0.25).encode(torch.arange(8.0, dtype=torch.float64))
+    assert codec("fronts").decode(sent, 8).tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("fronts")
+def test_settings_of_another_compressor_are_refused() -> None:
+    with pytest.raises(ConfigError, match="choco has no parameter 'part'"):
+        create("choco", {"compressor": "top-k", "part": 0.5}, Config(), RING)
+    with pytest.raises(ConfigError, match="part = 'half' must be float"):
+        create("choco", {"compressor": "fronts", "part": "half"}, Config(), RING)
+    with pytest.raises(ConfigError, match="no compressor 'front'; did you mean 'fronts'"):
+        create("choco", {"compressor": "front"}, Config(), RING)
+
+
+def test_a_compressor_registered_under_another_name_than_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMPRESSORS._registered, "backs", Fronts)
+    monkeypatch.setitem(COMPRESSORS._sources, "backs", "a_plugin")
+    with pytest.raises(ConfigError, match="'backs' of a_plugin must have the class attribute name = 'backs'"):
+        compressor("backs")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pser.base.errors import LocalProtocolError, P2PSERError, RefusedError
-from p2pser.gossip.agreement.flood import flood
+from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
 from p2pser.models.rows import Schema
@@ -205,7 +205,7 @@ def test_a_flood_reaches_everybody(peers: Peers) -> None:
 
     def tell(mixer: Mixer) -> Any:
         me = mixer.peers[0]
-        return flood(mixer, -3, {me: b"%d" % me}, topology.graph)[me]
+        return flood_knowledge(mixer, -3, {me: b"%d" % me}, topology.graph)[me].heard()
 
     got = peers.together(*(lambda m=m: tell(m) for m in mixers))
     assert got == [{i: b"%d" % i for i in range(4)}] * 4

@@ -42,7 +42,7 @@ def without(graph: nx.Graph, cut: Iterable[tuple[int, int]]) -> nx.Graph:
 
 
 @dataclass
-class _Knowledge:
+class Knowledge:
     """What one peer knows during a flood."""
 
     peer: int
@@ -57,6 +57,10 @@ class _Knowledge:
         if self._reachable is None:
             self._reachable = set(nx.node_connected_component(without(self.graph, self.cut), self.peer))
         return self._reachable
+
+    def heard(self) -> dict[int, bytes]:
+        """Return the values of the peers that can be reached, by peer, ascending."""
+        return {i: self.values[i] for i in sorted(self.reachable() & self.values.keys())}
 
     def ends(self) -> bool:
         return self.told or self.reachable() <= self.values.keys()
@@ -138,13 +142,27 @@ def flood_knowledge(
     graph: nx.Graph,
     on_dead: Callable[[], set[int]] | None = None,
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
-) -> dict[int, _Knowledge]:
-    """As ``flood``, but return all that each hosted peer knows at the end, the cut edges included.
+) -> dict[int, Knowledge]:
+    """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.heard``).
 
-    late: hears of rows of earlier exchanges that come only now.
+    Takes at most the living graph's diameter + 2 slots where no peer dies. Of a peer that died during the flood, some
+    peers may have the value and others not.
+
+    Parameters
+    ----------
+    mixer : carries the messages, at Step(round, 0), Step(round, 1), …
+    round : the round of the flood.
+    values : each hosted peer's value.
+    graph : the topology's graph.
+    on_dead : returns the peers known to be dead before the first slot.
+    late : is called with rows of earlier exchanges that arrive during the flood.
+
+    Raises
+    ------
+    RemoteProtocolError : for a message of another form.
     """
     dead = on_dead() if on_dead is not None else set()
-    nodes = {peer: _Knowledge(peer, graph, {peer: bytes(values[peer])}) for peer in mixer.peers}
+    nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}) for peer in mixer.peers}
     for peer, node in nodes.items():
         node.cuts(edges_of(graph, dead - {peer}))
     running = set(mixer.peers)
@@ -166,27 +184,6 @@ def flood_knowledge(
             if dst in running:
                 nodes[dst].cuts({ordered(dst, src)})
     return nodes
-
-
-def flood(
-    mixer: Mixer,
-    round: int,
-    values: Mapping[int, bytes],
-    graph: nx.Graph,
-    on_dead: Callable[[], set[int]] | None = None,
-) -> dict[int, dict[int, bytes]]:
-    """Every hosted peer learns the value of every peer that it can reach.
-
-    values: what each hosted peer says. graph: the topology's. on_dead: peers known dead before the first
-    slot. Uses Step(round, 0), Step(round, 1), …: at most the living graph's diameter + 2 slots where nobody
-    dies. Returns {hosted: {origin: value}}, of reachable origins only (of one that died during the flood,
-    some may have heard and others not). Raises RemoteProtocolError for a message of another form.
-    """
-    nodes = flood_knowledge(mixer, round, values, graph, on_dead)
-    return {
-        peer: {i: node.values[i] for i in sorted(node.reachable() & node.values.keys())}
-        for peer, node in nodes.items()
-    }
 
 
 def agree_on_cuts(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from p2pser.gossip import public_copies, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.topology.spec import Topology
-from p2pser.wire.codec import Codec
-from p2pser.wire.compressed import compressor
+from p2pser.wire.codec import Codec, compressor
 
 STEPS = {"top-k": 2.5, "random-k": 1.0, "sign": 12.0, "qsgd": 1.5, "8-bit": 1.0, "low-rank": 1.5, "dense": 1.0}
-"""Default gamma over the compressor's contraction delta: two thirds or less of where trials on rings diverged."""
+"""Default gamma over the compressor's contraction delta: two thirds or less of where trials on rings diverged. A
+compressor that is not here has 1."""
 
 
 def proven_step(W: np.ndarray, delta: float) -> float:
@@ -68,14 +69,17 @@ class Choco(Algorithm):
     gamma: float = 0.0
     """step of the consensus, in (0, 1]; 0: what works for the compressor"""
 
+    compression: tuple[tuple[str, object], ...] = field(default=(), repr=False, metadata={"internal": True})
+    """Further settings, (name, value), which the compressor has and this algorithm does not name."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"gossip.parameters.gamma = {self.gamma:g} must be in (0, 1], or 0 for the default")
-        self._form([])
+        _ = self.form  # raises for an unknown compressor and values out of range
 
     def step(self, form: Codec, size: int) -> float:
         """Return gamma, or its default for rows of ``size`` numbers in the form ``form``."""
-        return self.gamma or min(1.0, STEPS[self.compressor] * form.contraction(size))
+        return self.gamma or min(1.0, STEPS.get(self.compressor, 1.0) * form.contraction(size))
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse schedules and clip weights. Warns of a gamma beyond the theorem's."""
@@ -83,7 +87,7 @@ class Choco(Algorithm):
         requirements.uniform_weighting(self.name, config)
         if topology.size < 2 or self.compressor in ("dense", "low-rank"):
             return ()
-        form = self._form([])
+        form = self.form
         step, proven = self.step(form, 10**6), proven_step(topology.matrix(), form.contraction(10**6))
         return () if step <= proven else (
             f"choco's gamma = {step:.2g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that "
@@ -95,7 +99,7 @@ class Choco(Algorithm):
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps and mix the copies at Step(round, 0)."""
-        form = self._form(local.shapes if self.compressor == "low-rank" else [])
+        form = self.form.shaped(local.shapes)
         z = local.train(state, round)
         state.rows["x"] = public_copies.mix_copies(state, mixer, z, Step(round, 0), round, self.step(form, z.shape[1]),
                                                    lambda peer: form.at(self.context.config.seed, peer, round))
@@ -104,6 +108,8 @@ class Choco(Algorithm):
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Nothing comes late."""
 
-    def _form(self, shapes: Sequence[Sequence[int]]) -> Codec:
-        return compressor(self.compressor, share=self.share, bits=self.bits, levels=self.levels, rank=self.rank,
-                          shapes=shapes)
+    @cached_property
+    def form(self) -> Codec:
+        """The compressor with its settings."""
+        settings = {"share": self.share, "bits": self.bits, "levels": self.levels, "rank": self.rank}
+        return compressor(self.compressor, settings | dict(self.compression))
