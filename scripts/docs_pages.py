@@ -318,13 +318,13 @@ def bodies() -> str:
     """Return what the payloads of HELLO and of ROW hold."""
     import dataclasses
 
+    from p2pser.base.registries import COMPRESSORS
     from p2pser.wire.codec import WIRE_DTYPES
-    from p2pser.wire.compressed import DECODERS
     from p2pser.wire.hello import Hello
 
     fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(Hello))
     dense = ", ".join(f"`{name}`" for name in WIRE_DTYPES)
-    other = ", ".join(f"`{name}`" for name in DECODERS)
+    other = ", ".join(f"`{name}`" for name in COMPRESSORS if name != "dense")
     return (f"The body of HELLO and WELCOME is a msgpack map with {fields}.\n\nThe payload of a ROW is one flat "
             f"little-endian buffer in the form that `codec` names: dense ({dense}) or compressed ({other}).\n")
 

@@ -27,6 +27,7 @@ GRAPHS: Registry[Any] = Registry("graph kind", "p2pser.graphs", modules=("p2pser
 SCHEDULES: Registry[Any] = Registry("schedule", "p2pser.schedules", modules=("p2pser.topology.schedules",),
                                     error=TopologyError)
 """``p2pser.topology.kind.GraphKind`` of schedules, graphs that change with each exchange."""
+
 COMPRESSORS: Registry[Any] = Registry("compressor", "p2pser.compressors", modules=(
     "p2pser.wire.codec", "p2pser.wire.low_rank", "p2pser.wire.quantised", "p2pser.wire.sparse"))
 """Subclasses of ``p2pser.wire.codec.Form``, by their name on the wire."""
