@@ -30,7 +30,7 @@ from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation
 from p2pser.models.cost import cost
 from p2pser.models.inference import logits
-from p2pser.simulation.bench import Bench
+from p2pser.run.participant import Cohort
 from p2pser.simulation.engine import simulate
 from p2pser.topology.spec import Topology
 
@@ -77,7 +77,7 @@ def measure(name: str, peers: int, rounds: int) -> dict[str, Any]:
     spent = cost(module, clip_shape)
     step_ms = None
     if name != "xgb":
-        learner = Bench(run.config, federation, federation.train).local.learners[0]
+        learner = Cohort(run.config, federation, federation.train).prepare_alone(None).learners[0]
         step_ms = fastest(lambda: learner.gradient(run.row, 0))
     clip = federation.train[0].features[:1]
     return {"family": name, "features": config.features.kind, "shape": list(clip_shape),

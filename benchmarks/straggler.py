@@ -20,6 +20,7 @@ from p2pser.experiments import baselines, tuning
 from p2pser.features.federation import Federation, federate
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology import spec
 
 SCHEMES = ("dfedavg", "overlap", "ad-psgd", "stale-gossip")
@@ -32,7 +33,7 @@ NEAR = 0.95
 def run(config: Config, federation: Federation, peers: int, factor: float) -> Any:
     """Return a run over a WAN with a straggler (factor 1: none)."""
     clock = preset("wan", slow={STRAGGLER: factor} if factor != 1 else {}, seed=config.seed)
-    return simulate(config, spec.load("ring", peers), federation, each_peer=False, clock=clock)
+    return simulate(config, spec.load("ring", peers), federation, Scenario(clock=clock), Scenario(), each_peer=False)
 
 
 def rate(config: Config, federation: Federation, peers: int) -> float:

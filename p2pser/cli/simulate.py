@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,7 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     from p2pser.gossip.attacks import Attack
     from p2pser.simulation import engine
     from p2pser.simulation.clock import preset
+    from p2pser.simulation.scenario import Scenario
     from p2pser.topology import spec
 
     config = run_configuration(options)
@@ -95,7 +95,8 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     graph = spec.load(topology, peers)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
     folder = config.peer.out / config.name / "simulation"
-    run = _train(engine, config, graph, federation, exact=exact, dead=deaths, hostile=hostile, clock=clock)
+    run = _train(engine, config, graph, federation, exact=exact,
+                 scenario=Scenario(dead=deaths, hostile=hostile, clock=clock))
     document = _document(run)
     document["temperature"] = _temperature(config, graph, federation, calibrate)
     trained = _baselines(config, federation, baselines)
@@ -229,7 +230,7 @@ def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
     from p2pser.evaluation.outputs import in_short
     from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
     from p2pser.models import directory
-    from p2pser.models.widths import of_width
+    from p2pser.run.card import card
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(round.to_dict()) for round in run.history]
@@ -248,16 +249,14 @@ def _write(folder: Path, run: Any, document: dict[str, Any]) -> None:
         score=UAR if document["labels"] else MEAN_CCC,
         distance=[round.distance for round in run.history], final_distance=list(run.final_distance), slem=run.slem,
     )
-    card = directory.Card.of(run.config, run.federation, run.statistics, peers=document["peers"],
-                             topology=document["topology"], simulated=True)
     for before in (folder / "model", *folder.glob("model-*")):  # of the simulation before
         if (before / directory.CARD).is_file():
             shutil.rmtree(before)
     for name, width, row in _models(run):
         # The temperature is of the model that was measured, the widest.
         own = document["temperature"] if name == "model" else None
-        directory.save(folder / name, row, run.networks[width].schema,
-                       replace(card, model=of_width(card.model, width), temperature=own))
+        directory.save(folder / name, row, run.networks[width].schema, card(
+            run.config, run.topology, run.federation, run.statistics, width=width, temperature=own))
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -24,20 +24,19 @@ import networkx as nx
 import numpy as np
 import torch
 from scipy.special import softmax
-from torch import Tensor
 
 from p2pser.base.seeding import EVERYBODY
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
 from p2pser.features.federation import Examples, Federation, nothing
-from p2pser.features.normalisation import from_sums, sums
-from p2pser.gossip.algorithm import State
+from p2pser.features.normalisation import Statistics, from_sums, sums
 from p2pser.models.widths import of_width
 from p2pser.models.xgb import sized
-from p2pser.simulation.bench import Bench, together
+from p2pser.run.participant import Cohort, together
+from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.results import Run
+from p2pser.simulation.results import Simulation
 from p2pser.topology import graphs
 from p2pser.topology.spec import Topology
 
@@ -82,19 +81,19 @@ def pooled(config: Config, federation: Federation, progress: Progress | None = N
     training = config.training.model_copy(update={"batch_size": batch, "local_steps": steps})
     everything = together([held[i] for i in sorted(held)])
     statistics = from_sums(sums(everything.features)) if federation.normalise == "global" else None
-    bench = Bench(config, federation, {EVERYBODY: everything}, statistics, training)
-    return Baseline("pooled", _train(config, bench, progress))
+    cohort = Cohort(config, federation, {EVERYBODY: everything}, training=training)
+    return Baseline("pooled", _train(cohort, statistics, progress))
 
 
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
     config, held = sized(config, 1), _held(federation)
     if federation.normalise != "global":
-        return Baseline("local-only", _train(config, Bench(config, federation, held), progress))
+        return Baseline("local-only", _train(Cohort(config, federation, held), None, progress))
     said: list[Outputs] = []
     for i in sorted(held):
-        bench = Bench(config, federation, {i: held[i]}, from_sums(sums(held[i].features)))
-        said.extend(_train(config, bench, progress))
+        cohort = Cohort(config, federation, {i: held[i]})
+        said.extend(_train(cohort, from_sums(sums(held[i].features)), progress))
     return Baseline("local-only", tuple(said))
 
 
@@ -106,7 +105,7 @@ def voting(config: Config, federation: Federation, progress: Progress | None = N
     return Baseline("voting", (Outputs(said, None),))
 
 
-def fedavg(config: Config, federation: Federation) -> Run:
+def fedavg(config: Config, federation: Federation) -> Simulation:
     """Run federated averaging with a server; where the federation has no hub, one is added beside its peers."""
     hub = next((i for i, examples in federation.train.items() if not len(examples)), len(federation.train))
     shape = next(iter(federation.train.values())).features.shape[1:]
@@ -126,18 +125,9 @@ def _held(federation: Federation) -> dict[int, Examples]:
     return {i: examples for i, examples in federation.train.items() if len(examples)}
 
 
-def _train(config: Config, bench: Bench, progress: Progress | None) -> tuple[Outputs, ...]:
-    """What the models say after all rounds without any mixing."""
-    rows = unmixed(config, bench, progress)
+def _train(cohort: Cohort, statistics: Statistics | None, progress: Progress | None) -> tuple[Outputs, ...]:
+    """What the models answer after all rounds without any exchange; the targets' statistics are each peer's own."""
+    cohort.prepare_alone(statistics)
+    rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
     with torch.inference_mode():
-        return tuple(bench.answers(row.clone(), i) for i, row in zip(bench.peers, rows))
-
-
-def unmixed(config: Config, bench: Bench, progress: Progress | None = None) -> Tensor:
-    """Return the rows (B, D) after all rounds of the bench's local work without any mixing."""
-    state = State({"x": bench.starts()})
-    for round in range(config.training.rounds):
-        state.rows["x"] = bench.local.train(state, round)
-        if progress is not None:
-            progress(round + 1)
-    return state.rows["x"]
+        return tuple(cohort.evaluate(row.clone(), i) for i, row in zip(cohort.peers, rows))

@@ -13,14 +13,14 @@ import numpy as np
 
 from p2pser.experiments.model_evaluation import ENROLMENTS, scale
 from p2pser.features.normalisation import from_sums, sums
-from p2pser.simulation.bench import Bench
-from p2pser.simulation.results import Run
+from p2pser.run.participant import Cohort
+from p2pser.simulation.results import Simulation
 
 COUNTS: Mapping[str, int] = {**{str(count): count for count in ENROLMENTS}, "none": 0}
 """Names to the numbers of clips that give a test speaker's statistics; none: the training statistics serve."""
 
 
-def predicted(run: Run) -> dict[str, list[int]]:
+def predicted(run: Simulation) -> dict[str, list[int]]:
     """Return, for each of ``COUNTS``, the emotions that the run's model says of the held-out clips, (n,) places.
 
     Empty where the run does not scale by speaker, or learns no emotions.
@@ -34,5 +34,7 @@ def predicted(run: Run) -> dict[str, list[int]]:
     for name, count in COUNTS.items():
         features = scale(test.features, test.speakers, count, training, run.config.seed)
         ready = dataclasses.replace(federation, normalise="none", test=dataclasses.replace(test, features=features))
-        found[name] = Bench(run.config, ready, federation.train).predictions(run.row).predicted.tolist()
+        cohort = Cohort(run.config, ready, federation.train)
+        cohort.prepare_alone(None)
+        found[name] = cohort.predictions(run.row).predicted.tolist()
     return found

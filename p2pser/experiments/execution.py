@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2pser.evaluation.outputs import Outputs
     from p2pser.experiments.compare import Job
     from p2pser.features.federation import Federation
-    from p2pser.simulation.results import Run
+    from p2pser.simulation.results import Simulation
 
 
 @lru_cache(maxsize=2)
@@ -90,7 +90,7 @@ def _agrees(config: Config) -> bool:
     return whole and (method.consensus or method.served or method.boosts)
 
 
-def results(run: Run) -> Sequence[Outputs]:
+def results(run: Simulation) -> Sequence[Outputs]:
     """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
     parts of their own, or end without a consensus (robust rules).
     """

@@ -15,6 +15,7 @@ from p2pser.evaluation.metrics import uar_pooled
 from p2pser.features.federation import Federation
 from p2pser.gossip.attacks import ATTACKS, Attack
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
 
 RULES = ("dfedavg", "self-centred-clipping", "median", "trimmed-mean", "krum")
@@ -93,8 +94,8 @@ def _outcome(config: Config, topology: Topology, federation: Federation, hostile
     rule = config.gossip.algorithm
     sent = {} if attack in (NOBODY, SILENT) else dict.fromkeys(hostile, Attack(attack))
     try:
-        run = simulate(config, topology, federation, each_peer=False, hostile=sent,
-                       dead=dict.fromkeys(hostile, 0) if attack == SILENT else None)
+        dead = dict.fromkeys(hostile, 0) if attack == SILENT else {}
+        run = simulate(config, topology, federation, Scenario(dead=dead, hostile=sent), each_peer=False)
     except P2PSERError as error:
         if type(error) is not P2PSERError:  # a setting or the data: no run at all
             raise

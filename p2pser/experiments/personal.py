@@ -22,12 +22,12 @@ from p2pser.base import seeding
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.evaluation import metrics
-from p2pser.experiments.baselines import unmixed
 from p2pser.features.federation import Examples, Federation
 from p2pser.features.normalisation import by_speaker
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested
-from p2pser.simulation.bench import Bench
+from p2pser.run.participant import Cohort
+from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
 from p2pser.topology.spec import Topology
 
@@ -81,8 +81,10 @@ def measure(config: Config, topology: Topology, federation: Federation,
         found += [_result(name, run.final.rows, of, own, test),
                   _result(f"{name}, fine-tuned", run.personal, of, own, test)]
         done(name)
-    bench = Bench(config, dealt, dealt.train)
-    found.append(_result(ALONE, unmixed(config, bench), {i: bench.networks[bench.widths[i]] for i in own}, own, test))
+    cohort = Cohort(config, dealt, dealt.train)
+    cohort.prepare_alone(None)
+    networks = {one.id: one.network for one in cohort.participants}
+    found.append(_result(ALONE, train_alone(cohort, config.training.rounds), networks, own, test))
     done(ALONE)
     return [{**one, "fold": config.corpus.fold, "seed": config.seed} for one in found]
 

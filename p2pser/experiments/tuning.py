@@ -18,7 +18,7 @@ from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
 from p2pser.evaluation.metrics import Predictions
 from p2pser.features.federation import Federation
-from p2pser.simulation.bench import together
+from p2pser.run.participant import together
 from p2pser.topology.spec import Topology
 
 

@@ -20,7 +20,7 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.features.federation import Federation
 from p2pser.models.widths import widths
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.results import Run
+from p2pser.simulation.results import Simulation
 from p2pser.topology.spec import Topology
 
 TOGETHER, ALONE, WHOLE = "together", "own kind", "all whole"
@@ -39,7 +39,7 @@ def measure(config: Config, topology: Topology, federation: Federation,
                           "model.width=0.25*4,0.5*2,1*2, and a split that holds clips out")
     said: dict[str, dict[str, list[int]]] = {TOGETHER: {}, ALONE: {}, WHOLE: {}}
 
-    def run(what: str, width: Any, where: Topology, clips: Federation) -> Run:
+    def run(what: str, width: Any, where: Topology, clips: Federation) -> Simulation:
         found = simulate(config.with_settings([f"model.width={width}"]), where, clips, each_peer=False)
         done(what)
         return found
@@ -58,7 +58,7 @@ def measure(config: Config, topology: Topology, federation: Federation,
                           for width, peers in sizes.items()}}
 
 
-def _said(run: Run, peer: int) -> list[int]:
+def _said(run: Simulation, peer: int) -> list[int]:
     answers = run.final_answers[peer] if run.final_answers else run.answers
     assert answers is not None
     assert answers.predictions is not None

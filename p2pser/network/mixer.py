@@ -242,6 +242,14 @@ class NetworkMixer:
         """Go on without a neighbour, for good."""
         self._lose(peer, reason)
 
+    def close(self) -> None:
+        """Training is over: settle no more late rows."""
+        self.exchange.close()
+
+    def bytes_sent(self) -> int:
+        """Return the bytes that went to all neighbours so far, headers included."""
+        return sum(link.bytes_sent for link in self.io.traffic().values())
+
     def unreachable(self) -> set[int]:
         """The neighbours that are out for good."""
         return set(self.lost)

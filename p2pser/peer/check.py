@@ -31,7 +31,8 @@ def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
     CorpusError, …).
     """
     identity = identify(peer.config, peer.topology, peer.me)
-    ours = replace(peer.prepare().hello(NOBODY), role="check")
+    cohort, _ = peer.prepare()
+    ours = replace(peer.hello(cohort, NOBODY), role="check")
     io = IOThread(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
     io.start()
     try:

@@ -1,9 +1,9 @@
-"""A peer's own side, for which it needs no neighbour: recordings, network, local work, evaluation, the model's card."""
+"""The peers that a process hosts, before any network: their clips, networks and local work, and the held-out clips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,88 +11,192 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser import models
-from p2pser.config import Config
+from p2pser.base.errors import CorpusError, LocalProtocolError
+from p2pser.config import Config, TrainingSettings
+from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
-from p2pser.features.clip_features import settings_key
-from p2pser.features.federation import Federation, normalised, normalised_copies
+from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
-from p2pser.models.directory import Card, Origin
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
-from p2pser.models.rows import digest
-from p2pser.models.widths import of_width, widths
-from p2pser.topology.spec import Topology
-from p2pser.training.learner import LocalWork
+from p2pser.models.widths import width_of
+from p2pser.training.learner import Learner, LocalWork
 from p2pser.training.local_work import learner
-from p2pser.training.target_statistics import read_training_sums, training_sums
-from p2pser.wire.hello import Hello, normalised_settings
+from p2pser.training.subnetwork import SubnetworkLearner
+from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
 
 
-class OwnSide:
-    """What peer ``me`` of a run has in ``federation``, of which only its own part need be there."""
+@dataclass(frozen=True)
+class Participant:
+    """A hosted peer: its id, its training clips and its network."""
 
-    def __init__(self, config: Config, topology: Topology, me: int, federation: Federation) -> None:
-        self.config, self.topology, self.me, self.federation = config, topology, me, federation
-        self.examples = federation.train[me]
-        self.width = widths(config.model, topology.size)[me]
-        networks = self.networks([self.width])
-        self.whole = networks[1.0]
-        """The widest network that a run can have, of which this peer's may be a part."""
-        own = networks[self.width]
-        self.module, self.schema, self.initial = own.module, own.schema, own.start
-        self._statistics: Statistics | None = None
+    id: int
+    examples: Examples
+    width: float
+    network: Nested
+
+
+class Cohort:
+    """The participants that one process hosts: one in a peer's process, all of them in a simulation.
+
+    Parameters
+    ----------
+    config : the run's settings.
+    federation : the data. Only the hosted peers' clips and the held-out clips are used.
+    examples : the training clips by peer id, which keys a peer's random draws; a hub has none.
+    compact : rows have the entries of their peer's own network only (a process that hosts one peer). Otherwise rows
+        are those of the whole network, with zeros where a peer's network has no parameter.
+    training : the settings of local work, where they are not the run's.
+
+    Raises CorpusError or ModelError where the settings and the data do not fit.
+    """
+
+    def __init__(self, config: Config, federation: Federation, examples: Mapping[int, Examples], *,
+                 compact: bool = False, training: TrainingSettings | None = None) -> None:
+        self.config, self.federation, self.compact = config, federation, compact
+        self.training = training or config.training
+        self.classes = len(federation.labels)
+        self.peers = tuple(sorted(examples))
+        self._shape = examples[self.peers[0]].features.shape[1:]
+        widths = {i: width_of(config.model, i) for i in self.peers}
+        self.networks = self.networks_of(widths.values())
+        """The networks by width; the whole one (1.0) is always among them."""
+        self.participants = tuple(Participant(i, examples[i], widths[i], self.networks[widths[i]]) for i in self.peers)
+        self.schema = self.participants[0].network.schema if compact else self.whole.schema
+        """The layout of a row."""
+        self.statistics: Statistics | None = None
+        """The training statistics of all peers' features; None before ``prepare``, and where they are not known."""
+        self._work: LocalWork | None = None
         self._test: NDArray[np.float32] | None = None
 
-    def networks(self, widths: Iterable[float]) -> dict[float, Nested]:
-        """Return the networks of these widths, the whole one among them."""
-        outputs = models.outputs(self.config.training.task, len(self.federation.labels))
-        return nest(self.config.model, self.examples.features.shape[1:], outputs, self.config.seed, widths)
+    @property
+    def whole(self) -> Nested:
+        """The whole network, of which a participant's may be a part."""
+        return self.networks[1.0]
 
-    def hello(self, incarnation: int) -> Hello:
-        """Return what this peer says of itself to its neighbours."""
-        federation = self.federation
-        settings = {**self.config.shared(), "features.normalise": federation.normalise,
-                    "features.version": settings_key(self.config.features)}
-        return Hello(
-            run=self.config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
-            topology=self.topology.digest(), schema=self.whole.schema.digest(), initial=digest(self.whole.start),
-            labels=federation.labels, clips=len(self.examples), width=self.width)
+    @property
+    def widths(self) -> dict[int, float]:
+        """The width of each participant's network."""
+        return {participant.id: participant.width for participant in self.participants}
+
+    @property
+    def tests(self) -> bool:
+        """Whether there are held-out clips."""
+        return self.federation.test is not None
+
+    def networks_of(self, widths: Iterable[float]) -> dict[float, Nested]:
+        """Return new networks of these widths, the whole one among them, all with the run's initial parameters."""
+        outputs = models.outputs(self.config.training.task, self.classes)
+        return nest(self.config.model, self._shape, outputs, self.config.seed, widths)
+
+    def initial(self) -> Tensor:
+        """Return the initial rows (B, D) float32 of the participants."""
+        return torch.stack([one.network.start if self.compact else self.whole.start * one.network.held
+                            for one in self.participants])
+
+    # Statistics and local work ------------------------------------------------------------------------------
 
     def sums(self) -> Tensor:
-        """Return this peer's row (1, S) float64 of the sums whose totals ``local_work`` needs."""
-        return torch.from_numpy(training_sums(self.examples, self.config.training, len(self.federation.labels)))[None]
+        """Return each participant's row (B, S) float64 of sums, whose mean over all peers ``prepare`` needs."""
+        rows = [training_sums(one.examples, self.training, self.classes) for one in self.participants]
+        return torch.from_numpy(np.stack(rows))
 
-    def local_work(self, sums: Tensor, clips: int, report: Callable[[int, int], None]) -> LocalWork:
-        """Return the local work. sums: (1, S), the mean over all peers of theirs; clips: how many all have together."""
-        federation = self.federation
-        plain, target_statistics = read_training_sums(sums[0].numpy(), self.config.training, len(federation.labels),
-                                                      clips)
-        self._statistics = from_sums(plain)
-        mine = learner(self.module, self.schema, self.config, self.examples,
-                       normalised(self.examples, federation.normalise, self._statistics), federation.labels,
-                       peer=self.me, target_statistics=target_statistics,
-                       copies=normalised_copies(self.examples, federation.normalise, self._statistics))
-        self._test = None if federation.test is None else \
-            normalised(federation.test, federation.normalise, self._statistics)
-        return LocalWork([mine], report)
+    def needs_statistics(self) -> bool:
+        """Whether local work depends on other peers' clips: on their features' or their targets' statistics."""
+        return self.federation.normalise == "global" or any(columns(self.training, self.classes))
 
-    def measured(self, row: Tensor) -> dict[str, Any]:
-        """Return ``uar`` and, where dimensions are learned, ``ccc`` on the held-out clips; None without any."""
-        federation = self.federation
-        if self._test is None or federation.test is None:
-            return {"uar": None}
-        self.schema.bind(self.module, row.to(torch.float32).clone())
-        found = Outputs.of(logits(self.module, self._test), federation.test, self.config.training.task,
-                           len(federation.labels))
-        return {"uar": found.uar} if found.ratings is None else {"uar": found.uar, "ccc": found.ccc}
+    def prepare(self, sums: Tensor | None, peers: int, clips: int,
+                report: Callable[[int, int], None] | None = None) -> LocalWork:
+        """Make the local work of all participants and scale the held-out clips.
 
-    def card(self) -> Card:
-        """Return the card of a model that came out of this run."""
-        federation, config = self.federation, self.config
-        model = of_width(config.model, self.width)
-        return Card(federation.labels, self.examples.features.shape[1:], model, config.features,
-                    federation.normalise, self._statistics, Origin.of(config, federation.corpus),
-                    {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
-                     "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
-                     "peers": self.topology.size, "topology": self.topology.name, "seed": config.seed},
-                    task=config.training.task)
+        Parameters
+        ----------
+        sums : (S,) float64, the mean over all peers of the rows of ``sums``; None where no statistics are needed.
+        peers : the number of peers over which ``sums`` is the mean.
+        clips : the number of training clips of all peers.
+        report : called with (peer, k) after local step k.
+        """
+        if sums is None:
+            return self.prepare_alone(None, TargetStatistics(clips=clips), report)
+        features, targets = read_training_sums(sums.numpy() * peers, self.training, self.classes, clips)
+        return self.prepare_alone(from_sums(features), targets, report)
+
+    def prepare_alone(self, statistics: Statistics | None, targets: TargetStatistics | None = None,
+                      report: Callable[[int, int], None] | None = None) -> LocalWork:
+        """Make the local work with given statistics.
+
+        Parameters
+        ----------
+        statistics : of the features; None where they are not normalised by all peers' clips.
+        targets : of the targets; None: each participant's own, as a peer has them that trains alone.
+        report : called with (peer, k) after local step k.
+        """
+        self.statistics = statistics
+        self._work = LocalWork([self._learner(one, statistics, targets) for one in self.participants], report)
+        test = self.federation.test
+        self._test = None if test is None else normalised(test, self.federation.normalise, statistics)
+        return self._work
+
+    @property
+    def work(self) -> LocalWork:
+        """The local work; LocalProtocolError before ``prepare``."""
+        if self._work is None:
+            raise LocalProtocolError("the cohort's local work is used before it was prepared")
+        return self._work
+
+    def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> Learner:
+        how = self.federation.normalise
+        own = learner(one.network.module, one.network.schema, self.config, one.examples,
+                      normalised(one.examples, how, statistics), self.federation.labels, peer=one.id,
+                      target_statistics=targets, training=self.training,
+                      copies=normalised_copies(one.examples, how, statistics))
+        return own if self.compact or one.width == 1 else SubnetworkLearner(own, one.network, self.schema)
+
+    # Evaluation ---------------------------------------------------------------------------------------------
+
+    def evaluate(self, row: Tensor, peer: int | None = None) -> Outputs:
+        """Return the outputs for the held-out clips of the model with parameters ``row`` (D,).
+
+        peer : whose network the row is for; None: the widest participant's. Raises CorpusError where nothing is held
+        out, or before ``prepare``.
+        """
+        test = self.federation.test
+        if test is None or self._test is None:
+            raise CorpusError("no clips are held out (corpus.split is none), so there is nothing to evaluate on")
+        widths = self.widths
+        network = self.networks[max(widths.values()) if peer is None else widths[peer]]
+        parameters = row.to(torch.float32)
+        network.schema.bind(network.module, parameters.clone() if self.compact else network.own(parameters))
+        return Outputs.of(logits(network.module, self._test), test, self.config.training.task, self.classes)
+
+    def predictions(self, row: Tensor, peer: int | None = None) -> Predictions:
+        """Return the emotions predicted for the held-out clips; see ``evaluate``.
+
+        Raises CorpusError where nothing is held out, or no emotion is learned.
+        """
+        predictions = self.evaluate(row, peer).predictions
+        if predictions is None:
+            raise CorpusError("no emotions are learned (training.task is dimensions), or no held-out clip has one")
+        return predictions
+
+
+def together(examples: Sequence[Examples]) -> Examples:
+    """Return several peers' examples as one."""
+    def joined(values: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(value for part in values for value in part)
+
+    return Examples(
+        features=np.concatenate([part.features for part in examples]),
+        labels=np.concatenate([part.labels for part in examples]),
+        speakers=joined([part.speakers for part in examples]),
+        paths=joined([part.paths for part in examples]),
+        genders=joined([part.genders for part in examples]),
+        soft=_stacked([part.soft for part in examples]),
+        dimensions=_stacked([part.dimensions for part in examples]),
+        copies=_stacked([part.copies for part in examples], axis=1),
+    )
+
+
+def _stacked(parts: Sequence[NDArray[np.float32] | None], axis: int = 0) -> NDArray[np.float32] | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis) if len(known) == len(parts) else None

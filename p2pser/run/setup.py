@@ -1,4 +1,4 @@
-"""What the peers find out together before they train, by the same verbs: where all resume, and how features look."""
+"""What the peers find out together before they train: what each of them brings, and where all of them resume."""
 
 from __future__ import annotations
 
@@ -14,41 +14,53 @@ from p2pser.gossip.mixer import Mixer
 from p2pser.topology.spec import Topology
 from p2pser.topology.summary import diameter
 
-ROLL_CALL = -3
-"""The set-up round in which peers tell what they bring."""
-STATISTICS = -2
-"""The set-up round in which the features' statistics are found."""
-SAMPLED = 16
-"""Exchanges of a random schedule from which its peers' lead is taken."""
+ROLL_CALL, STATISTICS, JOIN = -3, -2, -1
+"""The set-up rounds: what each peer brings, the statistics of features and targets, the state for a peer that joins.
+
+Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
+"""
+SAMPLED_EXCHANGES = 16
+"""Exchanges of a random schedule from which the lead of its peers is estimated."""
 
 
 @dataclass(frozen=True)
 class RollCall:
-    """What every reachable peer brought."""
+    """What every reachable peer brings.
+
+    resume : the newest round of which all peers have a checkpoint; 0 where they start from the initial parameters.
+    clips : the number of training clips by peer.
+    cut : the edges to peers that did not come or do not fit.
+    widths : the width of each peer's model.
+    """
 
     resume: int
-    """The newest round of which all have a checkpoint; 0: none, all begin at the beginning."""
     clips: Mapping[int, int]
-    """How many training clips each peer has."""
     cut: frozenset[tuple[int, int]]
-    """Edges to peers that never came or do not fit."""
     widths: Mapping[int, float] = field(default_factory=dict)
-    """The width of each peer's model."""
 
 
-def roll_call(mixer: Mixer, topology: Topology, me: int, checkpoints: Iterable[int], clips: int,
+def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int,
               width: float = 1.0) -> RollCall:
-    """Tell all reachable peers of our checkpoints, clip count and width, and hear theirs.
+    """Send this peer's checkpoints, clip count and width to all reachable peers, and return what all of them bring.
 
-    Raises RemoteProtocolError where a peer's answer has another form.
+    Parameters
+    ----------
+    mixer : carries the flood, in round ``ROLL_CALL``.
+    topology : the run's topology.
+    peer : the hosted peer.
+    checkpoints : the rounds of which it has a checkpoint.
+    clips : the number of its training clips.
+    width : the width of its model.
+
+    Raises RemoteProtocolError for an answer of another form.
     """
-    ours = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
-    knowledge = flood_knowledge(mixer, ROLL_CALL, {me: ours}, topology.graph)[me]
-    heard = sorted(knowledge.reachable() & knowledge.values.keys())
-    answers = {peer: _parse(knowledge.values[peer], peer) for peer in heard}
+    answer = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
+    knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: answer}, topology.graph)[peer]
+    known = sorted(knowledge.reachable() & knowledge.values.keys())
+    answers = {other: _parse(knowledge.values[other], other) for other in known}
     common = set.intersection(*(rounds for rounds, _, _ in answers.values()))
-    return RollCall(max(common), {peer: count for peer, (_, count, _) in answers.items()}, frozenset(knowledge.cut),
-                    {peer: its for peer, (_, _, its) in answers.items()})
+    return RollCall(max(common), {other: count for other, (_, count, _) in answers.items()}, frozenset(knowledge.cut),
+                    {other: its_width for other, (_, _, its_width) in answers.items()})
 
 
 def _parse(value: bytes, peer: int) -> tuple[set[int], int, float]:
@@ -65,10 +77,9 @@ def _parse(value: bytes, peer: int) -> tuple[set[int], int, float]:
 
 
 def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
-    """Return the clip counts by which W is weighted, or None for uniform weights.
+    """Return the clip counts by which W is weighted; None for uniform weights, and where a hub weighs by clips itself.
 
-    None too where a hub averages: it weighs by clips itself.
-    A peer that never came counts as one with a single clip: its edges are cut, so its count only fills its place.
+    A peer that did not come counts as one clip: its edges are cut, so its count only fills its place.
     """
     if weighting != "clips" or topology.hub is not None:
         return None
@@ -76,30 +87,31 @@ def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> 
 
 
 def lead(topology: Topology) -> int:
-    """Return how many exchanges a peer may be ahead of another while nobody is DEAD.
+    """Return how many exchanges a peer can be ahead of another while no peer is DEAD.
 
-    Who has ended exchange e knows that its sources of e and its receivers of e - 1 have ended e - 1 (network.exchange),
-    and so on back: on a static undirected graph the diameter. Of a random schedule, twice the most of ``SAMPLED``.
+    A peer that has ended exchange e knows that its sources of e and its receivers of e - 1 have ended e - 1
+    (network.exchange), and so on back: on a static undirected graph the lead is the diameter. For a random schedule,
+    twice the largest lead of ``SAMPLED_EXCHANGES``.
     """
     if topology.schedule is None:
         return diameter(topology.graph)
-    period, most = topology.schedule.period or SAMPLED, 0
+    period, most = topology.schedule.period or SAMPLED_EXCHANGES, 0
     for end in range(period):
         known = np.eye(topology.size, dtype=np.float32)
         back = 0
         while not known.all() and back < 2 * period + 2 * topology.size:
-            # A multiple of the period before: exchanges count from 0.
+            # Shifted by a multiple of the period, since exchanges count from 0.
             t = end + (2 * topology.size + 3) * period - back
-            heard, read = topology.matrix(t) != 0, topology.matrix(t - 1).T != 0
-            known = (known @ (np.eye(topology.size) + heard + read) > 0).astype(np.float32)
+            sources, receivers = topology.matrix(t) != 0, topology.matrix(t - 1).T != 0
+            known = (known @ (np.eye(topology.size) + sources + receivers) > 0).astype(np.float32)
             back += 1
         most = max(most, back)
     return most if topology.schedule.period is not None else 2 * most
 
 
 def kept_checkpoints(lead: int, every: int) -> int:
-    """Return how many checkpoints must be kept so that peers killed at different instants have one in common.
+    """Return how many checkpoints to keep so that peers killed at different instants have one in common.
 
-    lead: the most rounds that a peer may be ahead of the one that stopped first.
+    lead : the most rounds that a peer can be ahead of another. every : rounds between two checkpoints.
     """
     return -(-(lead + 1) // every) + 1

@@ -1,9 +1,9 @@
-"""A whole run in one process: the same algorithms and local work as the network's, over the simulated mixer."""
+"""A whole run in one process: the session of the network's peers, over the simulated mixer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,267 +11,205 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
+from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Federation
-from p2pser.features.normalisation import Statistics, from_sums
-from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem, no_consensus
-from p2pser.gossip.agreement.flood import agree_on_cuts
-from p2pser.gossip.agreement.statistics import statistics as gossip_statistics
+from p2pser.gossip.agreement.consensus import Consensus, consensus, no_consensus
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
-from p2pser.gossip.attacks import Attack, Hostile
-from p2pser.gossip.mixer import Step
-from p2pser.gossip.partial import parts_of
+from p2pser.gossip.attacks import Hostile
+from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.registry import create, validate
 from p2pser.models.xgb import sized
-from p2pser.run.rounds import run
-from p2pser.simulation.bench import Bench
-from p2pser.simulation.clock import Clock, synchronous
-from p2pser.simulation.events import Events, total
-from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.simulation.results import History, Round, Run, distance
+from p2pser.run.participant import Cohort
+from p2pser.run.session import Driver, End, Hooks, LockStep, Session
+from p2pser.run.setup import RollCall, counts_for
+from p2pser.simulation.clock import synchronous
+from p2pser.simulation.events import EventDriver
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.simulation.results import Course, Round, Simulation
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
 from p2pser.training.fine_tuning import fine_tuned
-from p2pser.training.learner import LocalWork
-from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
-
-SETUP = -1
-"""The round of the statistics; the cut edges are flooded in round R, the final consensus is in round R + 1."""
 
 
-def simulate(
-    config: Config,
-    topology: Topology,
-    federation: Federation,
-    *,
-    exact: bool = False,
-    each_peer: bool = True,
-    card: bool = False,
-    dead: Mapping[int, int] | None = None,
-    faults: Faults | None = None,
-    clock: Clock | None = None,
-    hostile: Mapping[int, Attack] | None = None,
-    observe: Callable[[Round], None] | None = None,
-) -> Run:
+def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
+             exact: bool = False, each_peer: bool = True, card: bool = False,
+             observe: Callable[[Round], None] | None = None) -> Simulation:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
 
-    exact: mix and agree bit for bit as the network does; without it, mixing is one product and the final
-    consensus works on coordinates in the rows' own span (an isometry: the same norms, to rounding).
-    each_peer: evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
-    dead: {peer: round} in which a peer falls silent. clock: what steps and messages cost in simulated seconds; then
-    each round has its ``seconds`` (deaths aside), and asynchronous algorithms run by it (default: a LAN, all peers
-    alike). hostile: {peer: what it sends}; in the rounds only: it takes an honest part in the set-up, and there is no
-    final consensus, which one hostile peer could move anywhere. observe: called after each round; of synchronous
-    algorithms it sees no seconds.
+    Parameters
+    ----------
+    config, topology, federation : the run's; the federation has the clips of all peers.
+    scenario : what goes wrong, and what steps and messages cost; default: nothing goes wrong.
+    exact : mix and agree bit for bit as the network does. Without it, mixing is one matrix product and the final
+        consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
+    each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
+    card : find the training statistics, which the card of a model holds, also where training needs none.
+    observe : called after each round; for synchronous algorithms before the simulated seconds are known.
 
-    Raises ConfigError where the topology and the federation are of different sizes, nobody honest would be left, or
-    the algorithm sends no rows that hostile peers could replace; P2PSERError where the living cannot go on without
-    the dead (clients without their hub).
+    Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, or the
+    algorithm sends no rows that hostile peers could replace; P2PSERError where the living peers cannot go on without
+    the dead ones (clients without their hub).
     """
-    began = time.monotonic()
-    peers = topology.size
-    deaths = {peer: Step(round, 0) for peer, round in (dead or {}).items()}
-    attacks = dict(hostile or {})
-    living = _living(topology, federation, deaths, attacks)
-    config = sized(config, peers)
-    method = create(config.gossip.algorithm, config.gossip.parameters, config, topology)
-    notes = validate(method, config, topology)
-    if attacks:
-        _check_hostile(config, method)
-    clips = {i: len(federation.train[i]) for i in range(peers)}
-    counts = clips if config.gossip.weighting == "clips" and topology.hub is None else None
-    mixer = SimulatedMixer(topology, counts=counts, exact=exact, faults=faults, dead=deaths, slots=method.slots,
-                           rounds=config.training.rounds, own_weights=method.own_weights)
-    wanted = federation.normalise == "global" or (card and federation.normalise != "none")
-    statistics, target_statistics = _statistics(config, topology, federation, wanted)
-    bench = Bench(config, federation, federation.train, statistics, target_statistics=target_statistics)
-    parts = parts_of([bench.widths[i] for i in range(peers)], {w: one.held for w, one in bench.networks.items()},
-                     bench.schema, config.gossip.share, compact=False)
-    mixer.parts = parts
-    weights = torch.tensor([float(clips[i]) if counts else 1.0 for i in living], dtype=torch.float64)
-    history = History(config, bench, method, living, share=(weights / weights.sum()).to(torch.float32),
-                      mixed=None if parts is None else parts.mixed()[list(living)],
-                      one_model=parts is None or parts.all_shared, each_peer=each_peer, observe=observe)
-    state = State({"x": bench.starts()})
-    before, messages_before = mixer.bytes_sent.copy(), mixer.messages_sent.copy()
-    accounts: Mapping[str, Any] | None = None
-    if is_asynchronous(method):
-        works = [LocalWork([one]) for one in bench.local.learners]
-        events = Events(method, state.rows["x"], works, topology, clock or Clock(), config.training.rounds,
-                        seed=config.seed, faults=faults, dead=dead)
-        _in_flow(events, works, history)
-        mixer.bytes_sent, mixer.messages_sent = before + events.bytes_sent, messages_before + events.messages_sent
-        state = State({"x": events.rows})
-        accounts = total([events.nodes[i].report() for i in living])
-    else:
-        state = _in_lock_step(state, mixer, attacks, history, before)
-        if clock is not None:
-            sizes = [int(mixer.bytes_sent.sum() / max(1, mixer.messages_sent.sum()))] * method.slots
-            ends = synchronous(clock, topology, config.training.rounds, config.training.local_steps, sizes,
-                               overlap=method.overlaps).max(axis=1)
-            history.rounds[:] = [replace(one, seconds=float(end)) for one, end in zip(history.rounds, ends)]
-    trained, messages = mixer.bytes_sent.copy(), mixer.messages_sent - messages_before
-    # Misses are the training's: over TCP the end loses nothing but the dead.
-    faults, mixer.faults = mixer.faults, None
-    cut = agree_on_cuts(mixer, config.training.rounds, topology.graph,
-                        late=lambda flows: method.settle(state, flows, mixer.peers))[living[0]]
-    mixer.close()
-    rows = method.model(state)
-    slem = living_slem(topology, counts, cut, living[0], () if parts is None else parts.groups())
-    seen: tuple[float, ...] = ()
-    if attacks:
-        final = no_consensus(rows)
-    elif not method.consensus:
-        final = method.finish(state, mixer, config.training.rounds + 1, topology.graph, tuple(sorted(deaths)))
-    else:
-        final, seen = _finish(mixer, rows, history, exact, cut, slem)
-    mixer.faults = faults
-    peer_answers = tuple(bench.answers(rows[i], i) for i in living) if bench.tests else ()
-    widest = max(living, key=lambda i: (bench.widths[i], -i))
-    network = bench.networks[bench.widths[widest]]
-    ended = final.rows[list(living)]
-    answers = bench.answers(final.rows[widest], widest) if bench.tests and history.one_model else None
-    personal = None
-    if config.training.fine_tune:
-        personal = torch.stack([fine_tuned(bench.local.learners[i], final.rows[i].to(torch.float32)) for i in living])
-    return Run(
-        config=config,
-        topology=topology,
-        federation=federation,
-        schema=network.schema,
-        history=tuple(history.rounds),
-        rows=rows,
-        row=network.own(final.rows[widest].to(torch.float32)),
-        statistics=statistics,
-        final=final,
-        final_distance=seen,
-        consensus_distance=distance(ended, history.mean(ended), history.mixed),
-        predictions=answers.predictions if answers else None,
-        peer_predictions=tuple(one.predictions for one in peer_answers if one.predictions is not None),
-        answers=answers,
-        peer_answers=peer_answers,
-        living=living,
-        slem=slem,
-        bytes_training=trained - before,
-        messages_training=messages,
-        bytes_final=mixer.bytes_sent - trained,
-        messages_late=mixer.late,
-        wall_s=time.monotonic() - began,
-        notes=notes,
-        asynchronous=accounts,
-        hostile=tuple(sorted(attacks)),
-        widths=tuple(bench.widths[i] for i in range(peers)),
-        networks=bench.networks,
-        final_answers=tuple(bench.answers(final.rows[i], i) for i in living) if bench.tests and parts else (),
-        personal=personal,
-        personal_answers=() if personal is None or not bench.tests
-        else tuple(bench.answers(own, i) for i, own in zip(living, personal)),
-    )
+    config = sized(config, topology.size)
+    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe).run(card)
 
 
-def _living(topology: Topology, federation: Federation, deaths: Collection[int],
-            attacks: Collection[int]) -> tuple[int, ...]:
-    """Who is honest and never falls silent; ConfigError where the topology does not fit the federation or those."""
-    peers = topology.size
-    if sorted(federation.train) != list(range(peers)):
-        raise ConfigError(
-            f"the topology {topology.name!r} has {peers} peers and the corpus was dealt over {len(federation.train)}"
-        )
-    if topology.hub is not None and len(federation.train[topology.hub]):
-        raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and was dealt clips: federate with hub")
-    living = tuple(i for i in range(peers) if i not in deaths and i not in attacks)
-    if not living or not all(0 <= i < peers for i in {*deaths, *attacks}):
-        said = f", {sorted(attacks)} be hostile" if attacks else ""
-        raise ConfigError(f"of the {peers} peers, {sorted(deaths)} cannot be silenced{said}: they must exist, and an "
-                          "honest one must remain")
-    return living
+class _Simulator(Hooks):
+    """One simulated run: the session, and what is measured of it."""
 
+    def __init__(self, config: Config, topology: Topology, federation: Federation, scenario: Scenario, exact: bool,
+                 each_peer: bool, observe: Callable[[Round], None] | None) -> None:
+        self.config, self.topology, self.federation, self.scenario = config, topology, federation, scenario
+        self.began = time.monotonic()
+        self.living = scenario.living(topology)
+        gossip = config.gossip
+        self.algorithm: Algorithm = create(gossip.algorithm, gossip.parameters, config, topology)
+        warnings = validate(self.algorithm, config, topology)
+        scenario.validate(config, topology, federation, self.algorithm)
+        clips = {i: len(federation.train[i]) for i in range(topology.size)}
+        self.cohort = Cohort(config, federation, federation.train)
+        self.call = RollCall(0, clips, frozenset(), self.cohort.widths)
+        counts = counts_for(gossip.weighting, topology, clips)
+        self.mixer = SimulatedMixer(
+            topology, counts=counts, exact=exact,
+            faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},
+            slots=self.algorithm.slots, rounds=config.training.rounds, own_weights=self.algorithm.own_weights)
+        self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
+            if is_asynchronous(self.algorithm) else None
+        self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
+                               hooks=self, living=self.living, agree=self._agree)
+        self.session.share(self.call)
+        self.course = Course(config, self.cohort, self.algorithm, self.living, self.session.parts, counts,
+                             each_peer=each_peer, observe=observe)
+        self.notes = list(warnings)
+        self.distances: list[float] = []
+        """The consensus distance before each exchange of the final consensus."""
+        self.bytes_training, self.messages_training = self._counted()
 
-def _check_hostile(config: Config, method: Algorithm) -> None:
-    """Raise ConfigError where there are no whole rows that hostile peers could replace."""
-    if method.asynchronous or method.served or method.boosts:
-        raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
-                          "replace: take one that mixes rows, such as dfedavg or median")
-    if len(set(config.model.width)) > 1 or config.gossip.share != ("all",):
-        raise ConfigError("hostile peers are simulated among peers that exchange whole rows: set model.width=1 and "
-                          "gossip.share=all")
+    def run(self, card: bool) -> Simulation:
+        """Run the session and return what was measured; card: find the training statistics in any case."""
+        wanted = self.cohort.needs_statistics() or (card and self.federation.normalise != "none")
+        # Carried apart from the run's messages, and without its faults.
+        sums = self.session.statistics(mixer=SimulatedMixer(self.topology)) if wanted else None
+        return self._result(self.session.run(self.call, sums))
 
+    def _driver(self) -> Driver:
+        if self.events is not None:
+            return self.events
+        if self.scenario.hostile:
+            return LockStep(self.algorithm, Hostile(self.mixer, self.scenario.hostile, self.config.seed),
+                            self.config.training.rounds)
+        return LockStep(self.algorithm, self.mixer, self.config.training.rounds)
 
-def _in_flow(events: Events, works: Sequence[LocalWork], history: History) -> None:
-    """Train without lock-step, by the clock; a round is over when the peers have done so many on average."""
-    def after_average_round(round: int) -> None:
-        losses = [work.losses[0] if work.losses else float("nan") for work in works]
-        history.after_round(round, State({"x": events.rows}), float(events.bytes_sent.mean()), losses, events.now)
+    # Hooks of the session -----------------------------------------------------------------------------------
 
-    events.each_round(after_average_round)
+    def warn(self, sentence: str) -> None:
+        self.notes.append(sentence)
 
+    def before_round(self, round: int, state: State) -> None:
+        """Raise P2PSERError where a living peer cannot go on without the dead ones."""
+        lost = self.mixer.dead_at(Step(round, 0))
+        for i in self.living if lost and round < self.config.training.rounds else ():
+            reason = self.algorithm.ends(i, lost & set(self.topology.neighbours(i)))
+            if reason is not None:
+                raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}")
 
-def _in_lock_step(state: State, mixer: SimulatedMixer, attacks: Mapping[int, Attack], history: History,
-                  before: np.ndarray) -> State:
-    """Train round by round and return the state after the last. before: bytes that each peer had sent, (N,)."""
-    config, method, local, topology = history.config, history.method, history.bench.local, mixer.topology
+    def after_round(self, round: int, state: State) -> None:
+        if self.events is not None:
+            self.course.after_round(round, state, float(self.events.bytes_sent.mean()), self.events.losses,
+                                    self.events.now)
+        else:
+            self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses)
 
-    def before_round(round: int, state: State) -> None:
-        lost = mixer.dead_at(Step(round, 0))
-        for i in history.living if lost else ():
-            if (reason := method.ends(i, lost & set(topology.neighbours(i)))) is not None:
-                raise P2PSERError(f"{reason}: training ends before round {round} of {config.training.rounds}")
+    def rounds_done(self, state: State) -> None:
+        """Note what the rounds cost. From now on no message is lost: over TCP the end loses only what is dead."""
+        self.bytes_training, self.messages_training = self._counted()
+        self.mixer.faults = None
+        if self.scenario.clock is not None and self.events is None:
+            sizes = [int(self.bytes_training.sum() / max(1, self.messages_training.sum()))] * self.algorithm.slots
+            self.course.set_seconds(synchronous(
+                self.scenario.clock, self.topology, self.config.training.rounds, self.config.training.local_steps,
+                sizes, overlap=self.algorithm.overlaps).max(axis=1))
 
-    def after_round(round: int, state: State) -> None:
-        history.after_round(round, state, float((mixer.bytes_sent - before).mean()), local.losses)
+    def consensus(self, exchange: int, rows: Tensor) -> None:
+        living = rows[list(self.living)]
+        self.distances.append(self.course.distance(living, self.course.mean(living)))
 
-    return run(method, state, local, Hostile(mixer, attacks, config.seed) if attacks else mixer,
-               config.training.rounds, before_round=before_round, after_round=after_round)
+    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bytes and messages that each peer has sent, (N,)."""
+        sent = (self.mixer.bytes_sent.copy(), self.mixer.messages_sent.copy())
+        return sent if self.events is None else (sent[0] + self.events.bytes_sent, sent[1] + self.events.messages_sent)
 
-
-def _statistics(config: Config, topology: Topology, federation: Federation,
-                wanted: bool) -> tuple[Statistics | None, TargetStatistics]:
-    """The training statistics, where wanted, and the target statistics by gossip, as peer 0 finds them (all find the
-    same to 1e-12).
-    """
-    training, classes, clips = config.training, len(federation.labels), sum(map(len, federation.train.values()))
-    if not wanted and not any(columns(training, classes)):
-        return None, TargetStatistics(clips=clips)
-    rows = np.stack([training_sums(federation.train[i], training, classes) for i in range(topology.size)])
-    mixer = SimulatedMixer(topology)
-    found = gossip_statistics(mixer, torch.from_numpy(rows), SETUP, topology, slem=living_slem(topology, None, (), 0))
-    plain, target_statistics = read_training_sums(found.rows[0].numpy() * topology.size, training, classes, clips)
-    return from_sums(plain) if wanted else None, target_statistics
-
-
-def _finish(mixer: SimulatedMixer, rows: Tensor, history: History, exact: bool, cut: frozenset[tuple[int, int]],
-            slem: float) -> tuple[Consensus, tuple[float, ...]]:
-    """The final consensus: (its end, the consensus distance before each exchange)."""
-    topology, settings, living = mixer.topology, history.config.gossip, list(history.living)
-    basis: Tensor | None = None
-    start = rows
-    overhead = mixer.bytes_sent.copy()
-    parts = mixer.parts
-    if not exact and parts is None:
+    def _agree(self, mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, **how: Any
+               ) -> Consensus:
+        """The final consensus; without ``exact``, on coordinates in the span of the rows."""
+        if self.scenario.hostile:
+            return no_consensus(rows)
+        if self.mixer.exact or self.mixer.parts is not None:
+            return consensus(mixer, rows, round, topology, tolerance, **how)
         basis = torch.linalg.qr(rows.to(torch.float64).T)[0]
-        start = rows.to(torch.float64) @ basis
-    seen: list[float] = []
-
-    def observe(_: int, y: Tensor) -> None:
-        seen.append(distance(y[living], history.mean(y[living]), history.mixed))
-
-    final = consensus(
-        mixer,
-        start,
-        history.config.training.rounds + 1,
-        topology,
-        settings.consensus_tolerance,
-        slem=slem,
-        max_exchanges=settings.max_consensus_exchanges,
-        cut=cut,
-        observe=observe,
-        parts=parts,
-    )
-    if basis is not None:
+        before = self.mixer.bytes_sent.copy()
+        final = consensus(mixer, rows.to(torch.float64) @ basis, round, topology, tolerance, **how)
         # The messages carried coordinates: count the rows that the network would have sent instead.
-        degree = np.array([len(topology.neighbours(i)) for i in range(mixer.size)])
-        degree[[i for i in range(mixer.size) if i not in history.living]] = 0
-        mixer.bytes_sent = overhead + degree * final.exchanges * 8 * rows.shape[1]
-        final = Consensus(final.rows @ basis.T, final.distance, final.exchanges, final.dead, final.converged)
-    return final, tuple(seen)
+        degree = np.array([len(topology.neighbours(i)) for i in range(topology.size)])
+        degree[[i for i in range(topology.size) if i not in self.living]] = 0
+        self.mixer.bytes_sent = before + degree * final.exchanges * 8 * rows.shape[1]
+        return replace(final, rows=final.rows @ basis.T)
+
+    # At the end ---------------------------------------------------------------------------------------------
+
+    def _result(self, end: End) -> Simulation:
+        cohort, course, living, final = self.cohort, self.course, self.living, end.final
+        rows, scored = self.algorithm.model(end.state), cohort.tests
+        widths = cohort.widths
+        widest = max(living, key=lambda i: (widths[i], -i))
+        network = cohort.networks[widths[widest]]
+        peers = tuple(cohort.evaluate(rows[i], i) for i in living) if scored else ()
+        personal, ended = self._personal(final.rows), final.rows[list(living)]
+        bytes_sent, _ = self._counted()
+        return Simulation(
+            config=self.config,
+            topology=self.topology,
+            federation=self.federation,
+            schema=network.schema,
+            history=tuple(course.rounds),
+            rows=rows,
+            row=network.own(final.rows[widest].to(torch.float32)),
+            statistics=cohort.statistics,
+            final=final,
+            final_distance=tuple(self.distances),
+            consensus_distance=course.distance(ended, course.mean(ended)),
+            answers=cohort.evaluate(final.rows[widest], widest) if scored and course.one_model else None,
+            peer_answers=peers,
+            living=living,
+            slem=end.slem,
+            bytes_training=self.bytes_training,
+            messages_training=self.messages_training,
+            bytes_final=bytes_sent - self.bytes_training,
+            messages_late=self.mixer.late,
+            wall_s=time.monotonic() - self.began,
+            notes=tuple(self.notes),
+            asynchronous=None if self.events is None else self.events.report(self.living),
+            hostile=tuple(sorted(self.scenario.hostile)),
+            widths=tuple(widths[i] for i in range(self.topology.size)),
+            networks=cohort.networks,
+            final_answers=tuple(cohort.evaluate(final.rows[i], i) for i in living)
+            if scored and self.session.parts is not None else (),
+            personal=personal,
+            personal_answers=self._personal_answers(personal),
+        )
+
+    def _personal(self, rows: Tensor) -> Tensor | None:
+        """Each living peer's own model, trained on from its row of ``rows``; None where none is asked for."""
+        if not self.config.training.fine_tune:
+            return None
+        learners = self.cohort.work.learners
+        return torch.stack([fine_tuned(learners[i], rows[i].to(torch.float32)) for i in self.living])
+
+    def _personal_answers(self, personal: Tensor | None) -> tuple[Outputs, ...]:
+        if personal is None or not self.cohort.tests:
+            return ()
+        return tuple(self.cohort.evaluate(row, i) for i, row in zip(self.living, personal))

@@ -18,11 +18,16 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
+from p2pser.config import Config
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, Staleness
+from p2pser.run.participant import Cohort
+from p2pser.run.rounds import Hook
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.mixer import Faults
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
+from p2pser.training.learner import LocalWork
 
 DEAD_AFTER = 8.0
 """Simulated seconds after which neighbours know that a peer is dead, as ``network.dead_after`` is by default."""
@@ -225,3 +230,52 @@ class Events:
         copies = (0 if lost else 1) + int(twice)
         ordinary = faults.longest * self.clock.step_s * self._local[i].steps
         return [float(drawn.random() * ordinary) if drawn.random() < faults.delay else 0.0 for _ in range(copies)]
+
+
+class EventDriver:
+    """The driver of asynchronous algorithms in a session that hosts all peers (``run.session.Driver``)."""
+
+    def __init__(self, algorithm: Asynchronous, topology: Topology, scenario: Scenario, config: Config,
+                 cohort: Cohort) -> None:
+        self._algorithm, self._topology, self._scenario = algorithm, topology, scenario
+        self._config, self._cohort = config, cohort
+        self._events: Events | None = None
+        self._works: list[LocalWork] = []
+
+    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+        """Run all rounds by the clock; round r is over when the peers have done r + 1 rounds each on average."""
+        self._works = [LocalWork([learner]) for learner in self._cohort.work.learners]
+        events = self._events = Events(
+            self._algorithm, state.rows["x"], self._works, self._topology, self._scenario.clock or Clock(),
+            self._config.training.rounds, seed=self._config.seed, faults=self._scenario.faults,
+            dead=self._scenario.dead)
+        events.each_round(lambda round: after_round(round, State({"x": events.rows})))
+        return State({"x": events.rows})
+
+    def close(self) -> None:
+        """Every event has happened when ``run`` returns."""
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the start."""
+        return 0.0 if self._events is None else self._events.now
+
+    @property
+    def bytes_sent(self) -> np.ndarray:
+        """Payload bytes that each peer sent, (N,)."""
+        return np.zeros(self._topology.size, dtype=np.int64) if self._events is None else self._events.bytes_sent
+
+    @property
+    def messages_sent(self) -> np.ndarray:
+        """Messages that each peer sent, (N,)."""
+        return np.zeros(self._topology.size, dtype=np.int64) if self._events is None else self._events.messages_sent
+
+    @property
+    def losses(self) -> list[float]:
+        """The mean loss of each peer's last round; NaN before its first."""
+        return [work.losses[0] if work.losses else math.nan for work in self._works]
+
+    def report(self, living: Sequence[int]) -> dict[str, Any]:
+        """Return the staleness, refusals and drift of the living peers together (``total``)."""
+        nodes = [] if self._events is None else self._events.nodes
+        return total([nodes[i].report() for i in living])

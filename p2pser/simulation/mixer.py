@@ -22,7 +22,7 @@ from p2pser.gossip.timetable import Timetable
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
-from p2pser.wire.messages import SETTLE_WINDOW
+from p2pser.wire.messages import SETTLE_WINDOW, Phase
 
 DENSE_UP_TO = 64
 """Peers up to which W is kept as a dense matrix: for few peers that product is faster than a sparse one."""
@@ -220,8 +220,23 @@ class SimulatedMixer:
         self._exchange += 1
         return inbox_of(graph.edges, values, late)
 
+    def enter(self, phase: Phase, round: int) -> None:
+        """All peers are in one process: no peer needs to know where another is."""
+
+    def share(self, parts: Parts) -> None:
+        """Exchange these parts of rows from now on."""
+        self.parts = parts
+
+    def unreachable(self) -> set[int]:
+        """Return nothing: peers find out that another is dead when its message is missing."""
+        return set()
+
+    def next_round(self, round: int) -> int:
+        """Return ``round + 1``: no peer falls behind."""
+        return round + 1
+
     def close(self) -> None:
-        """No late row is settled any more: what is still on its way is lost."""
+        """Settle no more late rows: those still on their way are lost."""
         self.lost += len(self._way)
         self._way.clear()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.partial import Parts
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
-from p2pser.simulation.bench import Bench
+from p2pser.run.participant import Cohort
 from p2pser.topology.spec import Topology
 
 
@@ -49,8 +50,8 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run. rows: (N, D) float32 after the last round; row: (d,) float32, the consensus model.
+class Simulation:
+    """A finished simulated run. rows: (N, D) float32 after the last round; row: (d,) float32, the consensus model.
 
     Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where peers
     have models of different width, ``rows`` are the whole network's, 0 where a peer has nothing, and ``row`` (of
@@ -71,10 +72,6 @@ class Run:
     """Consensus distance before each exchange of the final consensus."""
     consensus_distance: float
     """Of the rows that the peers adopted."""
-    predictions: Predictions | None
-    """The consensus model's, on the held-out clips."""
-    peer_predictions: tuple[Predictions, ...]
-    """Each living peer's after the last round, before the final consensus."""
     answers: Outputs | None
     """The consensus model's, of emotions and dimensions; None where nothing is held out."""
     peer_answers: tuple[Outputs, ...]
@@ -103,6 +100,16 @@ class Run:
     """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
     personal_answers: tuple[Outputs, ...] = ()
 
+    @property
+    def predictions(self) -> Predictions | None:
+        """The consensus model's predictions of the held-out clips' emotions; None where there is none."""
+        return None if self.answers is None else self.answers.predictions
+
+    @property
+    def peer_predictions(self) -> tuple[Predictions, ...]:
+        """Each living peer's predictions after the last round, before the final consensus."""
+        return tuple(one.predictions for one in self.peer_answers if one.predictions is not None)
+
 
 def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
     """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
@@ -122,64 +129,81 @@ def mean_of(rows: Tensor, share: Tensor, mixed: Tensor) -> Tensor:
     return (share @ (rows * whose)) / (share @ whose).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
-@dataclass
-class History:
-    """What was measured after each round so far.
+class Course:
+    """What was measured after each round of a simulated run so far.
 
-    share: (B,) of each living peer in the mean, summing to 1. mixed: (B, D) which entries of whom are exchanged (None:
-    all). one_model: whether there is a model of all peers. each_peer: evaluate the peers' own models, not only in the
-    end. observe: called with each round.
+    Parameters
+    ----------
+    config, cohort, algorithm : the run's.
+    living : the honest peers that never die: what is measured is measured over them.
+    parts : what of a row crosses each edge; None: all of it.
+    counts : the clips of each peer where they weigh the mean; None: all peers weigh the same.
+    each_peer : evaluate the peers' own models after every round, not only in the end.
+    observe : called with each round.
     """
 
-    config: Config
-    bench: Bench
-    method: Algorithm
-    living: tuple[int, ...]
-    share: Tensor
-    mixed: Tensor | None
-    one_model: bool
-    each_peer: bool
-    observe: Callable[[Round], None] | None
-    rounds: list[Round] = field(default_factory=list)
+    def __init__(self, config: Config, cohort: Cohort, algorithm: Algorithm, living: tuple[int, ...],
+                 parts: Parts | None, counts: Mapping[int, int] | None, *, each_peer: bool,
+                 observe: Callable[[Round], None] | None) -> None:
+        self.living = living
+        self.one_model = parts is None or parts.all_shared
+        """Whether there is a model of all peers."""
+        self.rounds: list[Round] = []
+        self._config, self._cohort, self._algorithm = config, cohort, algorithm
+        self._each_peer, self._observe = each_peer, observe
+        self._mixed = None if parts is None else parts.mixed()[list(living)]
+        weights = torch.tensor([float(counts[i]) if counts else 1.0 for i in living], dtype=torch.float64)
+        self._share = (weights / weights.sum()).to(torch.float32)
 
     def mean(self, rows: Tensor) -> Tensor:
         """Return the mean (D,) of the living peers' rows (B, D): the model that the consensus would be."""
-        share = self.share.to(rows.dtype)
-        return self.method.mean(rows, share) if self.mixed is None else mean_of(rows, share, self.mixed)
+        share = self._share.to(rows.dtype)
+        return self._algorithm.mean(rows, share) if self._mixed is None else mean_of(rows, share, self._mixed)
 
-    def after_round(self, round: int, state: State, sent: float, losses: list[float],
+    def distance(self, rows: Tensor, mean: Tensor) -> float:
+        """Return the consensus distance of the living peers' rows (B, D) to their mean, where they are exchanged."""
+        return distance(rows, mean, self._mixed)
+
+    def after_round(self, round: int, state: State, sent: float, losses: Sequence[float],
                     seconds: float | None = None) -> None:
-        """Measure the state after a round. sent: bytes so far, mean over peers. losses: of all peers."""
-        rows, bench = self.method.model(state)[list(self.living)], self.bench
+        """Measure the state after a round.
+
+        Parameters
+        ----------
+        round, state : the round that is over, and the state after it.
+        sent : payload bytes so far, mean over the peers.
+        losses : of all peers.
+        seconds : simulated seconds since the start; None where they are not known.
+        """
+        rows, cohort = self._algorithm.model(state)[list(self.living)], self._cohort
         mean = self.mean(rows)
-        last = round == self.config.training.rounds - 1
-        due = bench.tests and ((round + 1) % self.config.peer.evaluate_every == 0 or last)
-        answers = [bench.answers(row, i) for i, row in zip(self.living, rows)] \
-            if due and (self.each_peer or last) else []
+        last = round == self._config.training.rounds - 1
+        due = cohort.tests and ((round + 1) % self._config.peer.evaluate_every == 0 or last)
+        answers = [cohort.evaluate(row, i) for i, row in zip(self.living, rows)] \
+            if due and (self._each_peer or last) else []
         uars = [one.uar for one in answers if one.uar is not None]
-        agreed = bench.answers(mean) if due and self.one_model else None
+        agreed = cohort.evaluate(mean) if due and self.one_model else None
         ccc = None if agreed is None or agreed.ccc is None else {
             **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in answers]))), "consensus": agreed.ccc}
-        self.rounds.append(
-            Round(
-                round=round + 1,
-                loss=_mean_known([losses[i] for i in self.living]),
-                uar={
-                    "mean": float(np.mean(uars)) if uars else None,
-                    "worst": min(uars) if uars else None,
-                    "consensus": None if agreed is None else agreed.uar,
-                },
-                distance=distance(rows, mean, self.mixed),
-                bytes=sent,
-                seconds=seconds,
-                ccc=ccc,
-            )
-        )
-        if self.observe is not None:
-            self.observe(self.rounds[-1])
+        self.rounds.append(Round(
+            round=round + 1,
+            loss=_mean_known([losses[i] for i in self.living]),
+            uar={"mean": float(np.mean(uars)) if uars else None, "worst": min(uars) if uars else None,
+                 "consensus": None if agreed is None else agreed.uar},
+            distance=self.distance(rows, mean),
+            bytes=sent,
+            seconds=seconds,
+            ccc=ccc,
+        ))
+        if self._observe is not None:
+            self._observe(self.rounds[-1])
+
+    def set_seconds(self, ends: np.ndarray) -> None:
+        """Set the simulated second at which all peers had done each round, (R,)."""
+        self.rounds[:] = [replace(one, seconds=float(end)) for one, end in zip(self.rounds, ends)]
 
 
 def _mean_known(values: list[float]) -> float:
-    """The mean of those that are not NaN; NaN where all are."""
+    """Return the mean of the values that are not NaN; NaN where all are."""
     known = [value for value in values if value == value]
     return float(np.mean(known)) if known else float("nan")

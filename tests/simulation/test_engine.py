@@ -13,6 +13,7 @@ from p2pser.features.normalisation import from_sums, sums
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.results import distance
+from p2pser.simulation.scenario import Scenario
 
 
 def test_a_run_learns_and_ends_with_one_model(made_up):
@@ -62,7 +63,7 @@ def test_clip_weights_give_the_clip_weighted_mean(made_up):
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_death_leaves_the_others_running(made_up, exact):
     config, topology, federation = made_up(6)
-    run = simulate(config, topology, federation, dead={2: 5}, exact=exact)
+    run = simulate(config, topology, federation, Scenario(dead={2: 5}), exact=exact)
     assert run.living == (0, 1, 3, 4, 5)
     assert run.final.dead == (2,)
     assert run.final.converged
@@ -73,7 +74,7 @@ def test_a_death_leaves_the_others_running(made_up, exact):
 
 def test_late_rows_are_settled_and_counted(made_up):
     clean = simulate(*made_up(), exact=True)
-    faulty = simulate(*made_up(), faults=Faults(delay=0.1, longest=3))
+    faulty = simulate(*made_up(), Scenario(faults=Faults(delay=0.1, longest=3)))
     assert faulty.messages_late > 0
     assert clean.messages_late == 0
     assert float((faulty.row - clean.row).norm() / clean.row.norm()) < 0.2
@@ -90,10 +91,10 @@ def test_global_statistics_are_found_by_gossip(made_up):
 
 def test_a_federation_of_another_size_is_refused(made_up):
     config, topology, _ = made_up(5)
-    with pytest.raises(ConfigError, match="dealt over 4"):
+    with pytest.raises(ConfigError, match="partitioned over 4"):
         simulate(config, topology, made_up(4)[2])
     with pytest.raises(ConfigError, match="silenced"):
-        simulate(config, topology, made_up(5)[2], dead=dict.fromkeys(range(5), 0))
+        simulate(config, topology, made_up(5)[2], Scenario(dead=dict.fromkeys(range(5), 0)))
 
 
 def test_the_consensus_distance_by_hand():

@@ -19,6 +19,7 @@ from p2pser.simulation.clock import Clock, preset, synchronous
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
 
 STEPS = 5
@@ -227,7 +228,7 @@ def test_with_a_straggler_asynchronous_rounds_take_a_fraction_of_the_seconds(mad
     clock = preset("wan", slow={0: 5.0})
 
     def seconds(name: str) -> float:
-        run = simulate(config.with_settings([f"gossip.algorithm={name}"]), ring, federation, clock=clock)
+        run = simulate(config.with_settings([f"gossip.algorithm={name}"]), ring, federation, Scenario(clock=clock))
         ends = [round.seconds for round in run.history]
         assert ends == sorted(ends)
         return ends[-4]
@@ -240,7 +241,7 @@ def test_with_a_straggler_asynchronous_rounds_take_a_fraction_of_the_seconds(mad
 
 def test_a_whole_run_goes_on_without_the_dead(made_up):
     config, ring, federation = made_up(peers=5, **{"gossip.algorithm": "ad-psgd"})
-    run = simulate(config, ring, federation, dead={2: 4})
+    run = simulate(config, ring, federation, Scenario(dead={2: 4}))
     assert run.living == (0, 1, 3, 4)
     assert len(run.history) == 12
     assert run.final.converged

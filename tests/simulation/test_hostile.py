@@ -11,6 +11,7 @@ import torch
 from p2pser.base.errors import ConfigError
 from p2pser.gossip.attacks import ATTACKS, Attack
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
 
 COMPLETE = Topology("complete", nx.complete_graph(7), {}, "metropolis", {})
@@ -18,7 +19,7 @@ COMPLETE = Topology("complete", nx.complete_graph(7), {}, "metropolis", {})
 
 def with_hostile(made_up, algorithm, attack, strength=None, **settings):
     config, _, federation = made_up(7, **{"gossip.algorithm": algorithm, **settings})
-    return simulate(config, COMPLETE, federation, hostile={5: Attack(attack, strength)})
+    return simulate(config, COMPLETE, federation, Scenario(hostile={5: Attack(attack, strength)}))
 
 
 def test_what_is_measured_is_measured_over_the_honest(made_up):
@@ -82,7 +83,7 @@ def test_algorithms_without_rows_to_replace_are_refused(made_up, algorithm, said
 def test_an_honest_peer_must_remain(made_up):
     config, _, federation = made_up(7)
     with pytest.raises(ConfigError, match="an honest one must remain"):
-        simulate(config, COMPLETE, federation, dead={0: 1},
-                 hostile=dict.fromkeys(range(1, 7), Attack("sign-flip")))
+        simulate(config, COMPLETE, federation,
+                 Scenario(dead={0: 1}, hostile=dict.fromkeys(range(1, 7), Attack("sign-flip"))))
     with pytest.raises(ConfigError, match=r"\[9\] be hostile"):
-        simulate(config, COMPLETE, federation, hostile={9: Attack("sign-flip")})
+        simulate(config, COMPLETE, federation, Scenario(hostile={9: Attack("sign-flip")}))

@@ -14,6 +14,7 @@ from p2pser.experiments.widths import ALONE, TOGETHER, WHOLE, among, measure, ta
 from p2pser.gossip.attacks import Attack
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology, load
 
 WIDTHS = "0.25*2,0.5,1*2"
@@ -67,10 +68,10 @@ def test_what_is_not_shared_stays_each_peers_own(made_up, share, local):
 
 def test_faults_and_deaths_leave_each_entrys_mean_where_it_was(made_up):
     config, topology, federation = made_up(**{"model.width": WIDTHS, "gossip.share": "upper"})
-    late = simulate(config, topology, federation, faults=Faults(delay=0.3, longest=3))
+    late = simulate(config, topology, federation, Scenario(faults=Faults(delay=0.3, longest=3)))
     assert late.messages_late > 0
     assert late.final.converged
-    dead = simulate(config, topology, federation, dead={1: 6})
+    dead = simulate(config, topology, federation, Scenario(dead={1: 6}))
     assert dead.final.dead == (1,)
     assert dead.final.converged
     assert dead.living == (0, 2, 3, 4)
@@ -125,7 +126,7 @@ def test_runs_whose_widths_cannot_learn_from_each_other_are_refused(made_up):
     with pytest.raises(ConfigError, match="3 peers, and there are 5"):
         simulate(config.with_settings(["model.width=0.25,0.5,1"]), topology, federation)
     with pytest.raises(ConfigError, match="hostile"):
-        simulate(config, topology, federation, hostile={0: Attack("sign-flip")})
+        simulate(config, topology, federation, Scenario(hostile={0: Attack("sign-flip")}))
     with pytest.raises(ConfigError, match="is the name of no parameter"):
         simulate(config.with_settings(["gossip.share=tail.*"]), topology, federation)
     with pytest.raises(ConfigError, match="leaves nothing to share"):

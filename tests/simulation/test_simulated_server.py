@@ -13,9 +13,10 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.federation import nothing
 from p2pser.gossip.algorithm import State
-from p2pser.simulation.bench import Bench
+from p2pser.run.participant import Cohort
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
 
 
@@ -62,13 +63,14 @@ def test_baselines_do_not_see_the_hub(served, made_up) -> None:
 @pytest.mark.parametrize("weighting", ["uniform", "clips"])
 def test_the_server_weighs_as_it_is_told(served, weighting) -> None:
     config, topology, federation = served(**{"gossip.weighting": weighting, "training.rounds": 1})
-    bench = Bench(config, federation, federation.train)
-    trained = bench.local.train(State({"x": bench.start.repeat(6, 1)}), 0, only=range(1, 6)).double()
+    cohort = Cohort(config, federation, federation.train)
+    work, initial = cohort.prepare_alone(None), cohort.initial()
+    trained = work.train(State({"x": initial}), 0, only=range(1, 6)).double()
     n = [0.0, *(len(federation.train[i]) if weighting == "clips" else 1.0 for i in range(1, 6))]
     expected = (torch.tensor(n, dtype=torch.float64)[:, None] * trained).sum(0) / sum(n)
     assert torch.allclose(simulate(config, topology, federation).row.double(), expected, atol=1e-7)
-    assert torch.equal(trained[0], bench.start.double())
-    assert np.isnan(bench.local.losses[0])
+    assert torch.equal(trained[0], initial[0].double())
+    assert np.isnan(work.losses[0])
 
 
 def test_fedprox_is_fedavg_with_a_proximal_term(served) -> None:
@@ -77,7 +79,7 @@ def test_fedprox_is_fedavg_with_a_proximal_term(served) -> None:
     for mu in (0.0, 1.0, 10.0):
         settings = {"training.proximal": mu, "training.momentum": 0, "training.local_steps": 20, "training.rounds": 1}
         config, topology, federation = served(**settings)
-        start = Bench(config, federation, federation.train).start
+        start = Cohort(config, federation, federation.train).initial()[0]
         moved.append(float((simulate(config, topology, federation).row - start).norm()))
     assert moved[0] > 1.2 * moved[1] > 1.2 * 1.2 * moved[2] > 0
 
@@ -103,19 +105,19 @@ def test_exact_and_fast_are_one_here(served) -> None:
 def test_the_clock_counts_the_clients_steps_and_one_way_at_a_time(served) -> None:
     config, topology, federation = served(**{"training.local_steps": 3, "training.rounds": 2})
     clock = Clock(step_s=1.0, slow={0: 50.0, 2: 2.0}, jitter=0.0, latency_s=0.25, bandwidth=1e12)
-    run = simulate(config, topology, federation, clock=clock)
+    run = simulate(config, topology, federation, Scenario(clock=clock))
     # The hub waits for its slowest client, then all wait for it: two latencies a round, and no steps of the hub's.
     assert [one.seconds for one in run.history] == pytest.approx([6.5, 13.0], abs=1e-3)
 
 
 def test_all_end_with_their_hub_and_go_on_without_a_client(served) -> None:
     with pytest.raises(P2PSERError, match=r"the hub, peer 0, is gone, and nobody else .* round 3 of 12"):
-        simulate(*served(), dead={0: 3})
-    run = simulate(*served(), dead={2: 3})
+        simulate(*served(), Scenario(dead={0: 3}))
+    run = simulate(*served(), Scenario(dead={2: 3}))
     assert run.living == (0, 1, 3, 4, 5)
     assert torch.equal(run.rows[0], run.rows[5])
     with pytest.raises(P2PSERError, match="no client is left"):
-        simulate(*served(), dead=dict.fromkeys(range(1, 6), 3))
+        simulate(*served(), Scenario(dead=dict.fromkeys(range(1, 6), 3)))
 
 
 def test_a_hub_that_was_dealt_clips_is_refused(served, made_up) -> None:

@@ -11,6 +11,7 @@ from p2pser.experiments.baselines import fedavg, local_only, pooled, voting
 from p2pser.gossip.attacks import Attack
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
+from p2pser.simulation.scenario import Scenario
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
@@ -58,7 +59,7 @@ def test_each_normalisation(made_up, normalise):
 
 def test_the_dead_leave_their_trees(made_up):
     config, topology, federation = made_up(**TREES)
-    run = simulate(config, topology, federation, dead={2: 3})
+    run = simulate(config, topology, federation, Scenario(dead={2: 3}))
     assert run.living == (0, 1, 3, 4)
     grown = (run.row.view(6, 5, -1) != 0).any(2)
     assert grown[:, 2].tolist() == [True] * 3 + [False] * 3
@@ -71,7 +72,7 @@ def test_the_dead_leave_their_trees(made_up):
 
 def test_losses_are_made_good(made_up):
     config, topology, federation = made_up(**TREES)
-    run = simulate(config, topology, federation, faults=Faults(loss=0.3))
+    run = simulate(config, topology, federation, Scenario(faults=Faults(loss=0.3)))
     assert bool((run.row.view(30, -1) != 0).any(1).all())
     assert run.final.converged
     assert torch.equal(run.final.rows, run.row.expand_as(run.final.rows))
@@ -82,4 +83,4 @@ def test_what_has_no_meaning_is_refused(made_up):
     with pytest.raises(ConfigError, match="averages parameters"):
         fedavg(config, federation)
     with pytest.raises(ConfigError, match="no rows that hostile peers could replace"):
-        simulate(config, topology, federation, hostile={1: Attack("sign-flip")})
+        simulate(config, topology, federation, Scenario(hostile={1: Attack("sign-flip")}))

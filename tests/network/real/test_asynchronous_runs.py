@@ -20,6 +20,7 @@ from p2pser.peer.telemetry import read
 from p2pser.run.checkpoint import available
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import load
 
 RING = load("ring", peers=4)
@@ -69,7 +70,7 @@ def test_all_end_with_one_model_as_the_simulators_are_distributed(real: Any, fur
     federation = federate(config, 6, workers=1)
     clocks = [preset(links, jitter=jitter, seed=seed)
               for links, jitter in (("lan", 0.1), ("lan", 0.5), ("wan", 0.3)) for seed in range(4)]
-    simulated = torch.stack([simulate(config, topology, federation, clock=clock).row for clock in clocks])
+    simulated = torch.stack([simulate(config, topology, federation, Scenario(clock=clock)).row for clock in clocks])
     other = simulate(config.with_settings(["training.local_steps=1"]), topology, federation).row
 
     def away(rows: list[torch.Tensor]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from p2pser.inference.predictor import load as load_predictor
 from p2pser.models.directory import load as load_model
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.results import Run
+from p2pser.simulation.results import Simulation
 from p2pser.topology.spec import Topology, load
 
 WIDTHS = (0.25, 0.25, 0.5, 0.5, 1.0, 1.0)
@@ -36,11 +36,11 @@ def settings(real: Any, out: str, name: str) -> Config:
     return config
 
 
-def simulated(config: Config, topology: Topology) -> Run:
+def simulated(config: Config, topology: Topology) -> Simulation:
     return simulate(config, topology, federate(config, PEERS), exact=True, card=True)
 
 
-def held(run: Run, i: int) -> torch.Tensor:
+def held(run: Simulation, i: int) -> torch.Tensor:
     return run.networks[run.widths[i]].held
 
 

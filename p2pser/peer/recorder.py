@@ -1,0 +1,213 @@
+"""What a peer does at the rounds of its session: checkpoints, metrics, and the state that a joining peer needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p2pser.base.errors import P2PSERError
+from p2pser.config import Config
+from p2pser.gossip.agreement.consensus import Consensus
+from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.partial import Parts
+from p2pser.network.asynchronous import AsynchronousDriver
+from p2pser.network.mixer import NetworkMixer
+from p2pser.peer import join_state
+from p2pser.peer.folder import PeerFolder
+from p2pser.peer.reporter import Reporter
+from p2pser.peer.sketch import Sketch
+from p2pser.run import checkpoint
+from p2pser.run.participant import Cohort
+from p2pser.run.session import Hooks
+from p2pser.run.setup import RollCall, kept_checkpoints, lead
+from p2pser.topology.spec import Topology
+from p2pser.wire.messages import Phase
+
+SUMS = "setup.sums"
+"""The row of the statistics' sums in a checkpoint, beside the algorithm's rows."""
+
+Sink = Callable[[dict[str, Any]], None]
+
+
+class Checkpoints:
+    """The checkpoints of a peer: taken at the start of a round, the newest few kept.
+
+    Parameters
+    ----------
+    config, topology, me : the run's, and the peer's id.
+    folder : where the peer writes.
+    asynchronous : whether peers run without lock-step: then one can be any number of rounds ahead of another, and all
+        checkpoints are kept.
+    schema : the digest of the rows' layout.
+    """
+
+    def __init__(self, config: Config, topology: Topology, me: int, folder: PeerFolder, schema: str, *,
+                 asynchronous: bool) -> None:
+        self._config, self._me, self._folder, self._schema = config, me, folder.checkpoints, schema
+        every = config.peer.checkpoint_every
+        self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
+        self._pinned: list[int] | None = None
+        self._start: tuple[int, State] | None = None
+
+    @property
+    def round(self) -> int | None:
+        """The round that began last; None before the first."""
+        return None if self._start is None else self._start[0]
+
+    def available(self) -> list[int]:
+        """Return the rounds of which there is a whole checkpoint."""
+        return checkpoint.available(self._folder)
+
+    def discard_after(self, round: int) -> None:
+        """Remove the checkpoints of later rounds: they belong to a course in which other peers were left out."""
+        checkpoint.discard(self._folder, [other for other in self.available() if other > round])
+
+    def load(self, round: int) -> tuple[State, Tensor]:
+        """Return the state of a round's start and the statistics' sums (S,)."""
+        rows, edges, _ = checkpoint.load(self._folder, round)
+        sums = rows.pop(SUMS)
+        return State(rows, edges), sums.reshape(-1)
+
+    def round_begins(self, round: int, state: State) -> None:
+        """Keep the state in memory: training changes the optimiser's rows in place, an interruption needs them."""
+        self._start = round, State({name: rows.clone() for name, rows in state.rows.items()},
+                                   {edge: dict(kept) for edge, kept in state.edges.items()})
+
+    def save(self, sums: Tensor, *, prune: bool = True) -> None:
+        """Write the checkpoint of the round that began last. Raises CheckpointError where it cannot be written.
+
+        sums : (S,) of the statistics. prune : remove those that are no longer needed.
+        """
+        if self._start is None:
+            return
+        round, state = self._start
+        meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema}
+        checkpoint.save(self._folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
+        if prune:
+            checkpoint.prune(self._folder, self._keep, self._pinned or ())
+
+    def due(self, round: int) -> bool:
+        """Whether a checkpoint is to be written at the start of a round."""
+        last = round == self._config.training.rounds
+        return round > 0 and (round % self._config.peer.checkpoint_every == 0 or last)
+
+    def pin(self) -> None:
+        """Keep the checkpoints from before the first loss: all peers have these in common at the next start."""
+        if self._pinned is None:
+            self._pinned = self.available()
+
+
+class Recorder(Hooks):
+    """The hooks of a peer's session.
+
+    Parameters
+    ----------
+    config, me, cohort, algorithm, mixer : the session's.
+    checkpoints, reporter : where it writes.
+    driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
+    sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
+    look_up : called between exchanges; may raise, which ends the run.
+    """
+
+    def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
+                 checkpoints: Checkpoints, reporter: Reporter, driver: AsynchronousDriver | None, sink: Sink | None,
+                 look_up: Callable[[], None]) -> None:
+        self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
+        self.checkpoints, self.reporter, self.driver = checkpoints, reporter, driver
+        self.call = RollCall(0, {}, frozenset())
+        self.sums = torch.zeros(0, dtype=torch.float64)
+        self.joined = False
+        self.training_bytes = 0
+        """Payload bytes posted until the last round was over."""
+        self._sink, self._look_up = sink, look_up
+        self._sketch: Sketch | None = None
+        self._round_began = 0.0
+
+    def known(self, call: RollCall, sums: Tensor, parts: Parts | None, *, joined: bool) -> None:
+        """Take what the set-up found out: what checkpoints and joining peers need.
+
+        Parameters
+        ----------
+        call : what every peer brings.
+        sums : (S,) of the statistics.
+        parts : what of a row crosses each edge; None: all of it.
+        joined : whether this peer joined a run under way.
+        """
+        self.call, self.sums, self.joined = call, sums, joined
+        if self._sink is not None:
+            shared = None if parts is None else parts.everywhere(self.me)
+            self._sketch = Sketch(self.cohort.schema.size, self.config.seed, shared)
+
+    def save_checkpoint(self, *, prune: bool = True) -> None:
+        """Write a checkpoint. A full disk does not end a run on which the neighbours depend: the one before stays."""
+        try:
+            self.checkpoints.save(self.sums, prune=prune)
+        except P2PSERError as error:
+            self.reporter.tell("checkpoint_failed", str(error), round=self.checkpoints.round, reason=str(error))
+
+    # Hooks --------------------------------------------------------------------------------------------------
+
+    def warn(self, sentence: str) -> None:
+        self.reporter.say(sentence)
+
+    def statistics(self, found: Consensus) -> None:
+        self.reporter.event("statistics", exchanges=found.exchanges, distance=found.distance)
+
+    def training(self, start: int) -> None:
+        begins = "joins the run in" if self.joined else "resumes at" if start else "starts with"
+        clips, size = sum(self.cohort.work.clips), self.cohort.schema.size
+        self.reporter.say(f"peer {self.me} {begins} round {start}: {clips} clips, {size} parameters, "
+                          f"{len(self.mixer.neighbours)} neighbours")
+
+    def before_round(self, round: int, state: State) -> None:
+        self._look_up()
+        self._round_began = time.monotonic()
+        self.checkpoints.round_begins(round, state)
+        reason = self.algorithm.ends(self.me, self.mixer.unreachable())
+        if reason is not None:
+            self.save_checkpoint(prune=False)
+            raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
+                              "they resume from the newest checkpoint that all have")
+        if self.checkpoints.due(round):
+            self.save_checkpoint()
+        if round < self.config.training.rounds:
+            self.mixer.enter(Phase.TRAIN, round)
+            for peer in self.mixer.exchange.returning:
+                join_state.send(self.mixer, peer, round, self.call, self.sums, state.rows["x"][0])
+
+    def after_round(self, round: int, state: State) -> None:
+        row = self.algorithm.model(state)[0]
+        record = {"peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
+                  "distance": self.mixer.exchange.spread, "seconds": time.monotonic() - self._round_began,
+                  "bytes_sent": self.mixer.bytes_sent(), "messages_late": self.mixer.exchange.messages_late,
+                  "links": self.mixer.io.states()}
+        if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
+            record |= self.scores(row)
+        if self.driver is not None:
+            record |= {"distance": None, "asynchronous": self.driver.report()}
+        self.reporter.telemetry.metrics(**record)
+        self._show(row, round=round)
+
+    def rounds_done(self, state: State) -> None:
+        self.training_bytes = self.mixer.payload_posted
+
+    def consensus(self, exchange: int, rows: Tensor) -> None:
+        self._look_up()
+        self._show(rows[0], exchange=exchange)
+
+    def scores(self, row: Tensor) -> dict[str, Any]:
+        """Return ``uar`` and, where dimensions are learned, ``ccc`` on the held-out clips; None without any."""
+        if not self.cohort.tests:
+            return {"uar": None}
+        outputs = self.cohort.evaluate(row)
+        return {"uar": outputs.uar} if outputs.ratings is None else {"uar": outputs.uar, "ccc": outputs.ccc}
+
+    def _show(self, row: Tensor, **where: int) -> None:
+        if self._sink is not None and self._sketch is not None:
+            self._sink({"kind": "sketch", "peer": self.me, **where, "sketch": self._sketch.of(row)})
+
+

@@ -1,0 +1,69 @@
+"""What a peer reports: events in ``events.jsonl``, and sentences for the person who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from p2pser.network import events
+from p2pser.peer.telemetry import Telemetry
+
+
+class Reporter:
+    """Writes a peer's events and says sentences.
+
+    Parameters
+    ----------
+    me : the peer's id.
+    telemetry : the files.
+    say : receives the sentences.
+    on_loss : called when a neighbour is lost before it has finished.
+    """
+
+    def __init__(self, me: int, telemetry: Telemetry, say: Callable[[str], None],
+                 on_loss: Callable[[], None]) -> None:
+        self.me, self.telemetry, self.say = me, telemetry, say
+        self._on_loss = on_loss
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Write an event."""
+        self.telemetry.event(kind, **fields)
+
+    def tell(self, kind: str, sentence: str, **fields: Any) -> None:
+        """Write an event and say its sentence."""
+        self.event(kind, **fields)
+        self.say(sentence)
+
+    def waiting(self, sentence: str) -> None:
+        """The peer waits for neighbours."""
+        self.event("waiting", sentence=sentence)
+        self.say(f"peer {self.me} is {sentence}")
+
+    def observe(self, event: events.Event) -> None:
+        """Report an event of the network."""
+        match event:
+            case events.Refused(peer, reason, by_us):
+                who = f"peer {self.me} refused peer {peer}" if by_us else f"peer {peer} refused peer {self.me}"
+                self.tell("refused", f"{who}: {reason}", peer=peer, reason=reason, by_us=by_us)
+            case events.Suspected(peer, silence):
+                self.tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
+            case events.Recovered(peer):
+                self.tell("alive", f"peer {peer} is back", peer=peer)
+            case events.Died(peer, silence):
+                self._on_loss()
+                self.tell("dead", f"peer {peer} is DEAD after {silence:.1f} s of silence; the others go on",
+                          peer=peer, silence=silence)
+            case events.Left(peer, reason):
+                if reason != "done":
+                    self._on_loss()
+                self.tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
+            case events.Rejoined(peer):
+                self.tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
+            case events.Up(peer, hello):
+                self.event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
+            case events.Trouble(peer, reason):
+                self.tell("trouble", reason, peer=peer, reason=reason)
+            case events.Paused(seconds):
+                self.event("paused", seconds=seconds)
+            case _:
+                pass

@@ -1,0 +1,33 @@
+"""The card of a model that came out of a run."""
+
+from __future__ import annotations
+
+from p2pser.config import Config
+from p2pser.features.federation import Federation
+from p2pser.features.normalisation import Statistics
+from p2pser.models.directory import Card, Origin
+from p2pser.models.widths import of_width
+from p2pser.topology.spec import Topology
+
+CONSENSUS = "none: the consensus after the last round"
+
+
+def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
+         width: float = 1.0, selection: str = CONSENSUS, temperature: float | None = None) -> Card:
+    """Return the card of a model trained between processes or simulated: equal for the same run.
+
+    Parameters
+    ----------
+    config, topology, federation : the run's.
+    statistics : the training statistics of all peers' features.
+    width : that of the model.
+    selection : how this model was chosen among others.
+    temperature : what its logits are divided by; None: it was not fitted.
+    """
+    how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
+           "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
+           "peers": topology.size, "topology": topology.name, "seed": config.seed}
+    shape = next(iter(federation.train.values())).features.shape[1:]
+    return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
+                normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),
+                training=how, selection=selection, temperature=temperature, task=config.training.task)

@@ -1,0 +1,231 @@
+"""The life of a run, once, over any mixer: statistics, rounds, cut edges, final consensus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import networkx as nx
+from torch import Tensor
+
+from p2pser.config import Config
+from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
+from p2pser.gossip.agreement.flood import agree_on_cuts, without
+from p2pser.gossip.agreement.statistics import statistics
+from p2pser.gossip.algorithm import Algorithm, Local, State
+from p2pser.gossip.mixer import Mixer
+from p2pser.gossip.partial import Parts, cut_off, parts_of
+from p2pser.gossip.requirements import exchanging_parts
+from p2pser.run.participant import Cohort
+from p2pser.run.rounds import Hook, run
+from p2pser.run.setup import STATISTICS, RollCall, counts_for
+from p2pser.topology.mixing import metropolis, slow_weights
+from p2pser.topology.spec import Topology
+from p2pser.wire.messages import Phase
+
+
+class SessionMixer(Mixer, Protocol):
+    """What a session needs of a mixer beside the verbs."""
+
+    def enter(self, phase: Phase, round: int) -> None:
+        """The hosted peers enter a phase of the run, at the start of ``round``."""
+
+    def share(self, parts: Parts) -> None:
+        """Exchange these parts of rows from now on."""
+
+    def unreachable(self) -> set[int]:
+        """Return the peers that are known to be lost."""
+
+    def next_round(self, round: int) -> int:
+        """Return the round that follows ``round``: a later one where the neighbours went on without this peer."""
+
+    def close(self) -> None:
+        """Training is over: settle no more late rows."""
+
+
+class Driver(Protocol):
+    """Runs the rounds of an algorithm."""
+
+    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+        """Run rounds ``start`` .. R-1 and return the state after the last."""
+
+    def close(self) -> None:
+        """All reachable peers have ended their rounds."""
+
+
+class LockStep:
+    """The driver of synchronous algorithms: round after round, each ending with its exchanges."""
+
+    def __init__(self, algorithm: Algorithm, mixer: Mixer, rounds: int,
+                 next_round: Callable[[int], int] | None = None) -> None:
+        self._algorithm, self._mixer, self._rounds, self._next_round = algorithm, mixer, rounds, next_round
+
+    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+        """Run rounds ``start`` .. R-1 and return the state after the last."""
+        return run(self._algorithm, state, local, self._mixer, self._rounds, start, before_round=before_round,
+                   after_round=after_round, next_round=self._next_round)
+
+    def close(self) -> None:
+        """Nothing is open after the last round."""
+
+
+class Hooks:
+    """What a session tells its caller. Each hook does nothing; subclasses override those that they need."""
+
+    def warn(self, sentence: str) -> None:
+        """A person should know this."""
+
+    def statistics(self, found: Consensus) -> None:
+        """The statistics of features and targets are known."""
+
+    def training(self, start: int) -> None:
+        """The local work is prepared; round ``start`` is next."""
+
+    def before_round(self, round: int, state: State) -> None:
+        """A round begins; also called once after the last round, with R."""
+
+    def after_round(self, round: int, state: State) -> None:
+        """A round is over."""
+
+    def rounds_done(self, state: State) -> None:
+        """All rounds are done; the cut edges are agreed on next."""
+
+    def consensus(self, exchange: int, rows: Tensor) -> None:
+        """The final consensus begins an exchange with these rows (B, D) float64."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a session ended.
+
+    state : after the last round. final : the final consensus, or each peer's own model where there is none.
+    cut : the edges over which the first living hosted peer could not exchange. slem : that of the matrix among the
+    peers that it could reach.
+    """
+
+    state: State
+    final: Consensus
+    cut: frozenset[tuple[int, int]]
+    slem: float
+
+
+class Session:
+    """A run of the hosted peers.
+
+    Parameters
+    ----------
+    config, topology : the run's.
+    cohort : the hosted peers.
+    algorithm : made for this run (``gossip.registry.create``).
+    mixer : carries rows along the topology.
+    driver : runs the rounds; default: in lock-step.
+    hooks : hears of the run's progress.
+    living : the hosted peers that take part until the end; default: all.
+    agree : the final consensus; default ``gossip.agreement.consensus.consensus``.
+    """
+
+    def __init__(self, config: Config, topology: Topology, cohort: Cohort, algorithm: Algorithm, mixer: SessionMixer,
+                 *, driver: Driver | None = None, hooks: Hooks | None = None, living: tuple[int, ...] | None = None,
+                 agree: Callable[..., Consensus] = consensus) -> None:
+        self.config, self.topology, self.cohort = config, topology, cohort
+        self.algorithm, self.mixer = algorithm, mixer
+        self.driver: Driver = driver or LockStep(algorithm, mixer, config.training.rounds, mixer.next_round)
+        self.hooks = hooks or Hooks()
+        self.living = living or mixer.peers
+        self.parts: Parts | None = None
+        """What of a row crosses each edge; None: all of it."""
+        self._agree = agree
+
+    # Before the rounds --------------------------------------------------------------------------------------
+
+    def share(self, call: RollCall) -> None:
+        """Choose what of their rows the peers exchange, now that all widths are known.
+
+        Raises ConfigError or TopologyError where the algorithm or the topology cannot exchange parts of rows.
+        """
+        gossip, everyone = self.config.gossip, range(self.topology.size)
+        widths = [call.widths.get(i, 1.0) for i in everyone]
+        exchanging_parts(self.algorithm, self.topology, widths, gossip.share,
+                    [i for i in everyone if i not in call.widths])
+        held = {width: network.held for width, network in self.cohort.networks_of(widths).items()}
+        self.parts = parts_of(widths, held, self.cohort.whole.schema, gossip.share, compact=self.cohort.compact)
+        if self.parts is not None:
+            self.mixer.share(self.parts)
+
+    def statistics(self, cut: frozenset[tuple[int, int]] = frozenset(), mixer: Mixer | None = None) -> Tensor:
+        """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip.
+
+        mixer : carries it where the session's should not (one with faults).
+        """
+        slem = living_slem(self.topology, None, cut, self.living[0])
+        found = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
+        self.hooks.statistics(found)
+        return found.rows[0]
+
+    # The run ------------------------------------------------------------------------------------------------
+
+    def run(self, call: RollCall, sums: Tensor | None, *, state: State | None = None, start: int = 0,
+            report: Callable[[int, int], None] | None = None) -> End:
+        """Train from round ``start`` on, agree, and return how it ended. ``share`` comes first.
+
+        Parameters
+        ----------
+        call : what every peer brings.
+        sums : from ``statistics``; None where the local work needs none.
+        state : what to start from; default: the initial parameters.
+        start : the first round.
+        report : called with (peer, k) after local step k.
+        """
+        rounds, hooks = self.config.training.rounds, self.hooks
+        counts = counts_for(self.config.gossip.weighting, self.topology, call.clips)
+        graph = self.topology.graph
+        if counts and (warning := slow_weights(metropolis(graph), metropolis(graph, counts))):
+            hooks.warn(warning)
+        local = self.cohort.prepare(sums, self.topology.size, sum(call.clips.values()), report)
+        state = state or State({"x": self.cohort.initial()})
+        self.mixer.enter(Phase.TRAIN, start)
+        hooks.training(start)
+        state = self.driver.run(state, local, start, before_round=hooks.before_round, after_round=hooks.after_round)
+        hooks.before_round(rounds, state)
+        self.mixer.enter(Phase.CONSENSUS, rounds)
+        hooks.rounds_done(state)
+        return self._finish(state, counts)
+
+    def _finish(self, state: State, counts: dict[int, int] | None) -> End:
+        """Agree on the cut edges, then on one model."""
+        mixer, algorithm, topology, rounds = self.mixer, self.algorithm, self.topology, self.config.training.rounds
+        first = self.living[0]
+        cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable,
+                            lambda late: algorithm.settle(state, late, mixer.peers))[first]
+        mixer.close()
+        self.driver.close()
+        groups = () if self.parts is None else self.parts.groups()
+        slem = living_slem(topology, counts, cut, first, groups)
+        mixer.enter(Phase.CONSENSUS, rounds + 1)
+        if algorithm.consensus:
+            for warning in cut_off(groups, without(topology.graph, cut), first):
+                self.hooks.warn(warning)
+            final = self._agree(
+                mixer, algorithm.model(state), rounds + 1, topology, self.config.gossip.consensus_tolerance, cut=cut,
+                slem=slem, observe=self.hooks.consensus, parts=self.parts,
+                max_exchanges=self.config.gossip.max_consensus_exchanges)
+        else:
+            # A neighbour that finished first has left, which does not make it dead.
+            living = without(topology.graph, cut)
+            reached: set[int] = set().union(*(nx.node_connected_component(living, peer) for peer in self.living))
+            final = algorithm.finish(state, mixer, rounds + 1, topology.graph, tuple(sorted(set(living) - reached)))
+        mixer.enter(Phase.END, rounds + 1)
+        return End(state, final, cut, slem)
+
+
+def train_alone(cohort: Cohort, rounds: int, after_round: Callable[[int], None] = lambda done: None) -> Tensor:
+    """Return the rows (B, D) of a prepared cohort after ``rounds`` rounds of local work without any exchange.
+
+    after_round : called with the number of rounds done.
+    """
+    state = State({"x": cohort.initial()})
+    for round in range(rounds):
+        state.rows["x"] = cohort.work.train(state, round)
+        after_round(round + 1)
+    return state.rows["x"]

@@ -1,0 +1,63 @@
+"""What goes wrong in a simulated run, and what it would cost in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.features.federation import Federation
+from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.attacks import Attack
+from p2pser.simulation.clock import Clock
+from p2pser.simulation.mixer import Faults
+from p2pser.topology.spec import Topology
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The conditions of a simulated run; by default nothing goes wrong and no time is counted.
+
+    dead : {peer: round}: from the start of that round on the peer neither sends nor receives.
+    faults : what becomes of single messages.
+    hostile : {peer: attack}: what it sends instead of its rows, in the rounds only. A hostile peer takes an honest
+        part in the set-up, and there is no final consensus, which one hostile row could move anywhere.
+    clock : what local steps and messages cost in simulated seconds; asynchronous algorithms run by it (default there:
+        a LAN, all peers alike).
+    """
+
+    dead: Mapping[int, int] = field(default_factory=dict)
+    faults: Faults | None = None
+    hostile: Mapping[int, Attack] = field(default_factory=dict)
+    clock: Clock | None = None
+
+    def living(self, topology: Topology) -> tuple[int, ...]:
+        """Return the honest peers that never die, ascending.
+
+        Raises ConfigError for a peer that does not exist, and where no honest peer remains.
+        """
+        peers = topology.size
+        living = tuple(i for i in range(peers) if i not in self.dead and i not in self.hostile)
+        if not living or not all(0 <= i < peers for i in {*self.dead, *self.hostile}):
+            hostile = f", {sorted(self.hostile)} be hostile" if self.hostile else ""
+            raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot be silenced{hostile}: they must "
+                              "exist, and an honest one must remain")
+        return living
+
+    def validate(self, config: Config, topology: Topology, federation: Federation, algorithm: Algorithm) -> None:
+        """Raise ConfigError where the topology does not fit the federation, or hostile peers have no rows to replace.
+        """
+        if sorted(federation.train) != list(range(topology.size)):
+            raise ConfigError(f"the topology {topology.name!r} has {topology.size} peers and the corpus was "
+                              f"partitioned over {len(federation.train)}")
+        if topology.hub is not None and len(federation.train[topology.hub]):
+            raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and has clips: federate with hub")
+        if not self.hostile:
+            return
+        if algorithm.asynchronous or algorithm.served or algorithm.boosts:
+            raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} exchanges no rows that hostile peers could "
+                              "replace: take one that mixes rows, such as dfedavg or median")
+        if len(set(config.model.width)) > 1 or config.gossip.share != ("all",):
+            raise ConfigError("hostile peers are simulated among peers that exchange whole rows: set model.width=1 and "
+                              "gossip.share=all")
