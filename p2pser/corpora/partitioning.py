@@ -50,7 +50,7 @@ def deal(config: Config, peers: int, *, hub: int | None = None) -> Dealt:
     normalise = resolve(config, corpus)
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
     notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),
-             *_notes(corpus, held, split, normalise, overlap, settings.partition))
+             *notes_of(corpus, held, split, normalise, overlap, settings.partition))
     return Dealt(corpus, labels, split, held, normalise, overlap, notes)
 
 
@@ -118,7 +118,7 @@ def resolve(config: Config, corpus: Corpus) -> str:
     return how
 
 
-def _notes(
+def notes_of(
     corpus: Corpus,
     held: Sequence[Sequence[int]],
     split: Split,
@@ -126,6 +126,7 @@ def _notes(
     overlap: int,
     how: str,
 ) -> tuple[str, ...]:
+    """Return what a reader of results on this partitioning ``how`` of a corpus needs to know, as sentences."""
     notes = []
     made = [part.name for part in corpus.parts if part.synthetic]
     if made and not corpus.synthetic:

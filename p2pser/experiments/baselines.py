@@ -29,7 +29,7 @@ from p2pser.base.seeding import EVERYBODY
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
-from p2pser.features.federation import Examples, Federation, nothing
+from p2pser.features.federation import Examples, Federation, no_examples
 from p2pser.features.normalisation import Statistics, from_sums, sums
 from p2pser.models.widths import of_width
 from p2pser.models.xgb import sized
@@ -109,7 +109,7 @@ def fedavg(config: Config, federation: Federation) -> Simulation:
     """Run federated averaging with a server; where the federation has no hub, one is added beside its peers."""
     hub = next((i for i, examples in federation.train.items() if not len(examples)), len(federation.train))
     shape = next(iter(federation.train.values())).features.shape[1:]
-    train = {**federation.train, hub: nothing(shape)}
+    train = {**federation.train, hub: no_examples(shape)}
     graph = graphs.build("star", len(train))
     # A star's centre is 0; the peers keep their ids, which key their draws.
     graph = nx.relabel_nodes(graph, {0: hub, hub: 0})

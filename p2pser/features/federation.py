@@ -1,4 +1,4 @@
-"""Who holds what: from a corpus to the features and labels of each peer and of the held-out speakers."""
+"""From a corpus to the features and labels of each peer and of the held-out clips."""
 
 from __future__ import annotations
 
@@ -24,10 +24,19 @@ from p2pser.features.normalisation import Statistics, by_speaker
 
 @dataclass(frozen=True)
 class Examples:
-    """n clips: features ``(n, D)`` or ``(n, bands, frames)`` float32, not normalised; labels ``(n,)`` int64.
+    """The features and targets of n clips.
 
-    Labels are places in ``Federation.labels``, -1 where unknown; ``paths`` are relative to the corpus; ``genders`` are
-    ``"f"``, ``"m"`` or ``""``, and () where nobody gave them.
+    Attributes
+    ----------
+    features : (n, D) or (n, bands, frames) float32, not scaled.
+    labels : (n,) int64, indices into ``Federation.labels``, -1 where a clip has none.
+    speakers : the speaker of each clip.
+    paths : the path of each clip, relative to its corpus.
+    genders : ``"f"``, ``"m"`` or ``""`` for each clip; () where the corpus names none.
+    soft : (n, C) float32, the share of each label, each row summing to 1; None where the labels are the target.
+    dimensions : (n, 3) float32, arousal, valence and dominance from -1 to 1, NaN where unknown; None where they are
+        not a target.
+    copies : (copies, n, …) float32, the features of varied copies of each clip; None where there are none.
     """
 
     features: NDArray[np.float32]
@@ -36,35 +45,39 @@ class Examples:
     paths: tuple[str, ...]
     genders: tuple[str, ...] = ()
     soft: NDArray[np.float32] | None = None
-    """Shares of each label ``(n, C)``, each row summing to 1; None where the labels are all that is learned."""
     dimensions: NDArray[np.float32] | None = None
-    """``(n, 3)`` arousal, valence, dominance from -1 to 1, NaN where unknown; None where they are not learned."""
     copies: NDArray[np.float32] | None = None
-    """Features of varied copies of each clip, ``(copies, n, …)``; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, places: NDArray[np.int64]) -> Examples:
-        """Return the clips at these places, (k,), in their order."""
+    def take(self, indices: NDArray[np.int64]) -> Examples:
+        """Return the clips with these indices (k,), in their order."""
         def chosen(values: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(values[place] for place in places) if values else ()
+            return tuple(values[index] for index in indices) if values else ()
 
-        return Examples(self.features[places], self.labels[places], chosen(self.speakers), chosen(self.paths),
-                        chosen(self.genders), None if self.soft is None else self.soft[places],
-                        None if self.dimensions is None else self.dimensions[places],
-                        None if self.copies is None else self.copies[:, places])
+        return Examples(self.features[indices], self.labels[indices], chosen(self.speakers), chosen(self.paths),
+                        chosen(self.genders), None if self.soft is None else self.soft[indices],
+                        None if self.dimensions is None else self.dimensions[indices],
+                        None if self.copies is None else self.copies[:, indices])
 
 
 @dataclass(frozen=True)
 class Federation:
-    """A fold, dealt over peers.
+    """The clips of each peer and the held-out clips, of one fold of a corpus.
 
-    ``train`` holds the peers asked for (a hub with no clips); ``held[i]`` are all peers' training clips as indices into
-    ``corpus.clips`` (of usable labels, the unreadable ones included), ``test`` the held-out clips (None where
-    nothing is held out). ``normalise`` is resolved: none, global or speaker. ``left_out`` says which clips
-    serve nothing, and why; ``notes`` what a reader of the results should know; ``speaker_overlap`` how many
-    speakers are on both sides.
+    Attributes
+    ----------
+    labels : the emotions, in the order of the model's outputs.
+    train : the training clips of each of the peers asked for; a hub holds none.
+    test : the held-out clips; None where none are held out.
+    split : the fold, as indices into ``corpus.clips``.
+    corpus : the corpus, with the clips that can serve as examples.
+    normalise : none, global or speaker.
+    left_out : (path, reason) of the clips that are not used.
+    speaker_overlap : number of speakers with clips both in training and in the test set.
+    held : for each peer, its training clips as indices into ``corpus.clips``, unusable ones included.
+    notes : sentences that a reader of the results needs.
     """
 
     labels: tuple[str, ...]
@@ -88,16 +101,30 @@ def federate(
     workers: int | None = None,
     progress: bool = False,
 ) -> Federation:
-    """Return fold ``config.corpus.fold`` of the corpus, dealt over ``peers`` peers, with its features.
+    """Return one fold of the run's corpus, partitioned over peers, with its features.
 
-    ``only=i`` computes the features of peer i's clips and of the test clips, no others: what a peer's process
-    needs. ``hub`` is a peer that holds no clips: the corpus is dealt over the others, and where each has its own
-    (partition ``own``) the hub needs none, but to be told what it cannot see in them. ``workers`` and ``progress`` as
-    in ``features.extract``.
+    Parameters
+    ----------
+    config : the settings; ``config.corpus`` names the corpus, the split, the fold and the partition.
+    peers : number of peers.
+    only : compute the features of this peer's clips and of the test clips alone, as a peer's process needs them.
+    hub : a peer that holds no clips; the corpus is partitioned over the others. Where each peer has recordings of
+        its own (partition ``own``), the hub needs no corpus, but its settings must name the labels and the
+        normalisation.
+    workers : number of processes that compute features, as in ``extract``.
+    progress : whether to show a bar on standard error.
 
-    Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are
-    left, the fold does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and
-    speakers are not named.
+    Raises
+    ------
+    CorpusError
+        Where the corpus, the split or the partition does not fit, fewer than 2 labels are left, the fold does not
+        exist, a peer has no usable clip, or ``speaker`` statistics are asked for and speakers are not named.
+
+    Example
+    -------
+    >>> federation = federate(Config().with_settings(["corpus.name=synthetic"]), peers=4)    # doctest: +SKIP
+    >>> federation.train[0].features.shape                                                   # doctest: +SKIP
+    (60, 554)
     """
     if only is not None and not 0 <= only < peers:
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
@@ -112,50 +139,52 @@ def federate(
     by_index, unusable = dict(zip(wanted, extraction.features)), extraction.left_out
     train = {}
     for peer in hosted:
-        if peer == hub:
-            train[peer] = nothing(clip_features.shape(config.features))
-            continue
         examples = _examples(config, corpus, labels, held[peer], by_index)
-        if examples is None:
-            what = f"peer {peer} has no usable training clip"
-            raise CorpusError(_no_clips(what, held[peer], corpus, unusable))
-        train[peer] = examples
-    if config.augment.copies:
-        for peer in hosted:
+        if examples is None and peer != hub:
+            raise CorpusError(_no_clips(f"peer {peer} has no usable training clip", held[peer], corpus, unusable))
+        train[peer] = no_examples(clip_features.shape(config.features)) if examples is None else examples
+        if config.augment.copies:
             paths = [corpus.clips[index].path for index in held[peer] if by_index[index] is not None]
             train[peer] = _with_copies(config, train[peer], paths, workers, progress)
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
-        what = f"the test set {split.name} has no usable clip"
-        raise CorpusError(_no_clips(what, split.test, corpus, unusable))
-    return Federation(
-        labels=labels, train=train, test=test, split=split, corpus=corpus, normalise=dealt.normalise,
-        left_out=[*corpus.left_out, *unusable], speaker_overlap=dealt.speaker_overlap, held=held, notes=dealt.notes,
-    )
+        raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
+    return Federation(labels, train, test, split, corpus, dealt.normalise, [*corpus.left_out, *unusable],
+                      dealt.speaker_overlap, held, dealt.notes)
 
 
 def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
-    """Return what a hub has whose clients train on recordings of their own."""
+    """Return the federation of a hub whose clients train on recordings of their own."""
     labels, normalise = config.corpus.labels, config.features.normalise
     if labels is None or normalise == "auto":
-        raise CorpusError("a hub sees no recordings, so it must be told what is in its clients': set corpus.labels and "
-                          "features.normalise (none, global or speaker), equal at the hub and at all clients")
+        raise CorpusError("a hub sees no recordings, so its settings must describe those of its clients: set "
+                          "corpus.labels and features.normalise (none, global or speaker), equal at the hub and at "
+                          "all clients")
     return Federation(
-        labels=labels, train={hub: nothing(clip_features.shape(config.features))}, test=None,
+        labels=labels, train={hub: no_examples(clip_features.shape(config.features))}, test=None,
         split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
         speaker_overlap=0, held=((),) * peers,
     )
 
 
-def nothing(shape: tuple[int, ...]) -> Examples:
-    """Return the examples of a peer that holds no clips, a hub's; ``shape`` is of one clip's features."""
+def no_examples(shape: tuple[int, ...]) -> Examples:
+    """Return the examples of a hub, which holds no clips; ``shape`` is the shape of one clip's features."""
     return Examples(np.zeros((0, *shape), dtype=np.float32), np.zeros(0, dtype=np.int64), (), ())
 
 
 def normalised(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32]:
-    """Return the examples' features scaled: ``none``, ``global`` (by ``training``) or ``speaker``.
+    """Return the features of examples, scaled.
 
-    Raises CorpusError for another word, or ``global`` without statistics.
+    Parameters
+    ----------
+    examples : the clips.
+    how : ``none``, ``global`` (by the statistics of all training clips) or ``speaker`` (by each speaker's own).
+    training : the statistics of all peers' training clips, for ``global``.
+
+    Raises
+    ------
+    CorpusError
+        For another value of ``how``, or ``global`` without statistics.
     """
     if how == "none":
         return examples.features
@@ -169,7 +198,7 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
 
 
 def normalised_copies(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32] | None:
-    """Return the copies (copies, n, …) scaled as ``normalised`` scales the clips, by the clips' statistics; or None."""
+    """Return the copies (copies, n, …), scaled by the same statistics as their clips in ``normalised``; or None."""
     if examples.copies is None or how == "none":
         return examples.copies
     if how == "speaker":
@@ -181,9 +210,9 @@ def normalised_copies(examples: Examples, how: str, training: Statistics | None)
 def _with_copies(
     config: Config, examples: Examples, paths: Sequence[Path], workers: int | None, progress: bool
 ) -> Examples:
-    """Return the examples, whose recordings lie at ``paths``, with the varied copies that ``augment`` asks for.
+    """Return the examples of the recordings ``paths`` with the varied copies that ``augment`` asks for.
 
-    A copy that cannot be used is its clip.
+    A copy that cannot be used is replaced by its clip.
     """
     if not paths:
         return examples
@@ -202,12 +231,12 @@ def _examples(
     indices: Sequence[int],
     by_index: Mapping[int, NDArray[np.float32] | None],
 ) -> Examples | None:
-    """Return the usable ones of these clips, or None."""
-    usable = [(corpus.clips[index], found) for index in indices if (found := by_index[index]) is not None]
+    """Return the usable clips among these, or None."""
+    usable = [(corpus.clips[index], values) for index in indices if (values := by_index[index]) is not None]
     if not usable:
         return None
     return Examples(
-        features=np.stack([found for _, found in usable]),
+        features=np.stack([values for _, values in usable]),
         labels=np.array([labels.index(clip.emotion) if clip.emotion in labels else -1 for clip, _ in usable],
                         dtype=np.int64),
         speakers=tuple(clip.speaker for clip, _ in usable),
@@ -220,6 +249,6 @@ def _examples(
 
 
 def _no_clips(what: str, indices: Sequence[int], corpus: Corpus, unusable: Sequence[tuple[Path, str]]) -> str:
-    ours = {corpus.clips[index].path for index in indices}
-    first = next(((path, why) for path, why in unusable if path in ours), None)
-    return what + (f": all {len(ours)} are left out, the first, {first[0]}: {first[1]}" if first else "")
+    wanted = {corpus.clips[index].path for index in indices}
+    first = next(((path, why) for path, why in unusable if path in wanted), None)
+    return what + (f": all {len(wanted)} are left out, the first, {first[0]}: {first[1]}" if first else "")

@@ -11,7 +11,7 @@ import torch
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
-from p2pser.features.federation import nothing
+from p2pser.features.federation import no_examples
 from p2pser.gossip.algorithm import State
 from p2pser.run.participant import Cohort
 from p2pser.simulation.clock import Clock
@@ -26,7 +26,7 @@ def served(made_up):
 
     def make(algorithm: str = "fedavg", normalise: str = "none", **settings: object):
         config, _, federation = made_up(5, normalise, **{"gossip.algorithm": algorithm, **settings})
-        train = {0: nothing((12,)), **{i + 1: examples for i, examples in federation.train.items()}}
+        train = {0: no_examples((12,)), **{i + 1: examples for i, examples in federation.train.items()}}
         topology = Topology("server", nx.star_graph(5), {}, "metropolis", {}, hub=0)
         return config, topology, dataclasses.replace(federation, train=train)
 
