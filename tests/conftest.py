@@ -25,7 +25,7 @@ SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parent
 LEFT_BEHIND_WAIT = 15.0
 """How long what a test started may take to end after the test, on a busy machine [s]."""
 
-NO_LEAKS = ("/dev/", "/proc/", "/sys/", sys.prefix, sys.base_prefix)
+NO_LEAKS = ("/dev/", "/proc/", "/sys/", *map(os.path.realpath, (sys.prefix, sys.base_prefix)))
 """Folders whose files may stay open: devices, and the libraries' own files (matplotlib keeps fonts open)."""
 
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")

@@ -6,21 +6,24 @@ they differ. Paths, addresses, limits and local means of speed are each peer's o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from p2pser.base.documents import read_yaml
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.config.augment import AugmentSettings
+from p2pser.config.constraints import takes_mapping
 from p2pser.config.corpus import CorpusSettings
 from p2pser.config.features import FeatureSettings
 from p2pser.config.gossip import GossipSettings
 from p2pser.config.model import BY_MODEL, ModelSettings, family_defaults
 from p2pser.config.network import NetworkSettings
 from p2pser.config.peer import PeerSettings
+from p2pser.config.problems import sentence, settings_of
 from p2pser.config.section import SHARED, Section, shared
 from p2pser.config.training import TrainingSettings
 
@@ -31,8 +34,7 @@ __all__ = ["BY_MODEL", "AugmentSettings", "Config", "CorpusSettings", "FeatureSe
 class Config(Section):
     """A whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = Field(
-        "run", description="name of the run: its folder, and part of its identity on the network")
+    name: str = Field("run", description="name of the run: its folder, and part of its identity on the network")
     seed: int = shared(0, "seed of everything random", ge=0, lt=2**63)
     corpus: CorpusSettings = CorpusSettings()
     features: FeatureSettings = FeatureSettings()
@@ -42,6 +44,14 @@ class Config(Section):
     gossip: GossipSettings = GossipSettings()
     network: NetworkSettings = NetworkSettings()
     peer: PeerSettings = PeerSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError("must be 1 to 64 letters, digits, dots, dashes and underscores that begin with a letter "
+                             "or digit")
+        return name
 
     @model_validator(mode="after")
     def _by_family(self) -> Config:
@@ -68,7 +78,7 @@ class Config(Section):
             path, equals, text = setting.partition("=")
             if not equals:
                 raise ConfigError(f"--set {setting!r}: write it as section.field=value")
-            _assign(tree, path.strip(), yaml.safe_load(text), self)
+            _assign(tree, path.strip(), read_yaml(text, f"the value of --set {setting}", ConfigError))
         return parse(tree, "--set")
 
 
@@ -81,22 +91,17 @@ def _shared_fields(section: BaseModel, prefix: str) -> Iterable[tuple[str, Any]]
             yield prefix + name, list(value) if isinstance(value, tuple) else value
 
 
-def _names(section: BaseModel, prefix: str = "") -> Iterable[str]:
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            yield from _names(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _assign(tree: dict[str, Any], path: str, value: Any, config: Config) -> None:
-    known = list(_names(config))
+def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set ``section.field``, or an entry of a mapping: ``gossip.parameters.beta``."""
+    known = dict(settings_of(Config))
     *sections, name = path.split(".")
-    if path not in known and ".".join(sections) != "gossip.parameters":
+    mapping = known.get(".".join(sections))
+    if path not in known and (mapping is None or not takes_mapping(mapping)):
         raise ConfigError(f"there is no setting {path!r}{nearest(path, known)}")
     for section in sections:
-        tree = tree.setdefault(section, {})
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
     tree[name] = value
 
 
@@ -105,12 +110,7 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}: there is no setting {path!r}{nearest(path, _names(Config()))}") from None
-        why = first["msg"].removeprefix("Value error, ")  # pydantic's words before our own sentences
-        raise ConfigError(f"{where}: {path} = {first['input']!r}: {why}") from None
+        raise ConfigError(f"{where}: {sentence(error, Config, tree)}") from None
 
 
 def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
@@ -121,12 +121,13 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
     config = Config()
     if path is not None:
         try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot read the run file {path}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{path} must hold a mapping of sections, not a {type(tree).__name__}")
-        config = parse(tree, str(path))
+        except UnicodeDecodeError:
+            raise ConfigError(f"the run file {path} is not YAML: it is not UTF-8 text") from None
+        tree = read_yaml(text, f"the run file {path}", ConfigError)
+        if not isinstance(tree, dict | None):
+            raise ConfigError(f"the run file {path} must hold a mapping of sections, not a {type(tree).__name__}")
+        config = parse(tree or {}, str(path))
     return config.with_settings(settings)

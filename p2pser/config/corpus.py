@@ -46,13 +46,19 @@ class CorpusSettings(Section):
     @field_validator("map", mode="before")
     @classmethod
     def _merges(cls, merges: Any) -> Any:
-        """Read ``calm=neutral,excitement=happiness`` too; refuse what would depend on the order."""
-        if isinstance(merges, str):
-            pairs = [pair.partition("=") for pair in merges.split(",") if pair.strip()]
-            if not all(equals and a.strip() and b.strip() for a, equals, b in pairs):
-                raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
-            merges = {a.strip(): b.strip() for a, _, b in pairs}
-        if isinstance(merges, dict) and (both := sorted(merges.keys() & set(merges.values()))):
+        """Read ``calm=neutral,excitement=happiness`` too."""
+        if not isinstance(merges, str):
+            return merges
+        pairs = [pair.partition("=") for pair in merges.split(",") if pair.strip()]
+        if not all(equals and a.strip() and b.strip() for a, equals, b in pairs):
+            raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
+        return {a.strip(): b.strip() for a, _, b in pairs}
+
+    @field_validator("map")
+    @classmethod
+    def _no_chains(cls, merges: dict[str, str]) -> dict[str, str]:
+        """Refuse a map whose result depends on the order of its entries."""
+        if both := sorted(merges.keys() & set(merges.values())):
             raise ValueError(f"{both[0]!r} is merged into another emotion and another into it: name the chain's end")
         return merges
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import field_validator
+from typing import Literal
 
 from p2pser.config.section import Section, shared
 
@@ -22,9 +20,3 @@ class GossipSettings(Section):
         "upper: all but the first layer; or patterns of their names, such as hidden.0.*,head.*", min_length=1)
     consensus_tolerance: float = shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
     max_consensus_exchanges: int = shared(2000, "exchanges after which the final consensus is given up", ge=1)
-
-    @field_validator("share", mode="before")
-    @classmethod
-    def _patterns(cls, share: Any) -> Any:
-        """Read one word, or patterns with commas between them."""
-        return tuple(part.strip() for part in share.split(",")) if isinstance(share, str) else share

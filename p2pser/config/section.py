@@ -1,10 +1,12 @@
-"""What a group of settings is, and which of its fields all peers must have equal."""
+"""A group of settings, and the mark of those that all peers must have equal."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from p2pser.config.constraints import expected, holds_list, takes_none, takes_truth
 
 SHARED: dict[str, Any] = {"shared": True}
 """Marks a field that all peers must have equal (``json_schema_extra``)."""
@@ -18,4 +20,20 @@ def shared(default: Any, description: str, **limits: Any) -> Any:
 class Section(BaseModel):
     """A group of settings: unknown names are refused, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read ``a,b`` as the list [a, b], one value as a list of one, and ``none`` as no value."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and not takes_truth(field):
+            raise ValueError(f"must be {expected(field)}")  # True would count as 1
+        if value == "none" and takes_none(field):
+            return None
+        if holds_list(field):
+            if isinstance(value, str):
+                return tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, (int, float)):
+                return (value,)
+        return value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -139,35 +138,3 @@ def _requirement(loc: tuple[int | str, ...]) -> str:
             requirement = form.model_fields[part].description or requirement
             form = GraphForm if part == "graph" else EntryForm
     return requirement
-
-
-class Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice: a peer's second entry would replace its first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise TopologyError(f"the key {key!r} is given twice, the second time in line "
-                                        f"{key_node.start_mark.line + 1}; keep one")
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """Return the document of a YAML file; TopologyError, naming ``where`` and the line, where it is not YAML."""
-    try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except TopologyError as error:
-        raise TopologyError(f"{where}: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f": line {mark.line + 1}, column {mark.column + 1} cannot be read" if mark else ""
-        raise TopologyError(f"{where} is not a YAML file{line}; check indentation, quotes and brackets") from None
-    except yaml.reader.ReaderError as error:
-        raise TopologyError(f"{where} is not a YAML file: character {error.position + 1} cannot be printed; save it "
-                            "as plain text") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise TopologyError(f"{where} is not a YAML file; check indentation, quotes and brackets") from None

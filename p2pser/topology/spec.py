@@ -29,10 +29,11 @@ import networkx as nx
 import numpy as np
 from pydantic import ValidationError
 
+from p2pser.base.documents import read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
 from p2pser.topology import building, graphs, mixing
-from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain, read_yaml
+from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
 from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 
@@ -199,8 +200,9 @@ def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Top
     except OSError as error:
         raise TopologyError(f"cannot read the topology file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise TopologyError(f"{path} is not a YAML file: it is not UTF-8 text") from None
-    return _parse(read_yaml(text, str(path)), str(path), path.stem, path.parent, peers, seed, nested)
+        raise TopologyError(f"the topology file {path} is not YAML: it is not UTF-8 text") from None
+    document = read_yaml(text, f"the topology file {path}", TopologyError)
+    return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
 
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,

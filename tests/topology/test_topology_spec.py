@@ -225,7 +225,7 @@ RING = "graph: {kind: ring, peers: 4}\n"
 @pytest.mark.parametrize(("text", "message"), [
     ("", "must hold a mapping with the key 'graph', not nothing"),
     ("- 1", "not a list"),
-    ("graph: [", "is not a YAML file: .*line 1"),
+    ("graph: [", "is not YAML: .*line 1"),
     (RING + "graph: {kind: star, peers: 4}", "the key 'graph' is given twice"),
     (RING + "peers:\n  1: {address: 'tcp://a:1'}\n  1: {address: 'tcp://b:1'}", "the key 1 is given twice"),
     ("name: x", "the key 'graph' is missing; add for example"),
@@ -307,12 +307,12 @@ def test_unknown_names(name: str, message: str) -> None:
 def test_binary_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_bytes(b"\xff\xfe\x00RIFF\x00")
-    with pytest.raises(TopologyError, match="is not a YAML file"):
+    with pytest.raises(TopologyError, match="is not YAML"):
         load(str(path))
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TopologyError, match="is not a YAML file"):
+    with pytest.raises(TopologyError, match="is not YAML"):
         load(written(tmp_path, "graph: !!python/object/apply:os.system ['true']"))
 
 

@@ -1,0 +1,78 @@
+"""Wrong settings in one sentence of ours: never the validator's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from p2pser.base.errors import nearest
+from p2pser.config.constraints import expected
+
+
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting of a model: its name with its sections (``training.lr``), and its field."""
+    for name, field in model.model_fields.items():
+        section = _section_of(field)
+        if section is None:
+            yield prefix + name, field
+        else:
+            yield from settings_of(section, f"{prefix}{name}.")
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the section that a field holds; None for a setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
+    """Return what is wrong first: ``"training.lr = -1: must be a number above 0"``.
+
+    Parameters
+    ----------
+    error : what validating ``tree`` raised.
+    model : the model that ``tree`` was validated against.
+    tree : the wrong settings.
+    """
+    first = error.errors()[0]
+    place = _place(model, tree, first["loc"])
+    path = ".".join(place.path)
+    if first["type"] in ("extra_forbidden", "invalid_key"):
+        unknown = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        return f"there is no setting {unknown!r}{nearest(unknown, dict(settings_of(model)))}"
+    if first["type"] == "value_error":  # a sentence of our own
+        own = str(first.get("ctx", {}).get("error") or first["msg"].removeprefix("Value error, "))
+        return f"{path} = {place.value!r}: {own}" if place.field else f"{path}: {own}" if path else own
+    if place.field is None:
+        what = "a mapping of settings" if path else "a mapping of sections"
+        return f"{path or 'the document'} = {place.value!r}: must be {what}"
+    hint = ""
+    if first["type"] == "string_type" and not isinstance(place.value, (Mapping, list, tuple, type(None))):
+        hint = "; quote it in YAML"
+    return f"{path} = {place.value!r}: must be {expected(place.field)}{hint}"
+
+
+class _Place(NamedTuple):
+    path: tuple[str, ...]
+    field: FieldInfo | None
+    """None: the place is a section."""
+    value: Any
+
+
+def _place(model: type[BaseModel], tree: Any, location: tuple[int | str, ...]) -> _Place:
+    """Return the setting, or the section, in which an error lies."""
+    path: list[str] = []
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            break
+        path.append(str(part))
+        tree = tree.get(part) if isinstance(tree, Mapping) else getattr(tree, str(part), None)
+        section = _section_of(field)
+        if section is None:
+            return _Place(tuple(path), field, tree)
+        model = section
+    return _Place(tuple(path), None, tree)
