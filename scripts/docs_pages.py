@@ -108,9 +108,10 @@ def settings_table(prefix: str, fields: Any) -> str:
                            if getattr(rule, key, None) is not None)
         shared = "yes" if field.json_schema_extra else ""
         default = field.get_default(call_default_factory=True)
-        rows.append((f"`{prefix}{name}`", code(written(default)), cell(limits), unit[1] if unit else "", shared,
+        measure = f" {unit[1]}" if unit else ""
+        rows.append((f"`{prefix}{name}`", code(written(default)) + measure, cell(limits), shared,
                      cell(UNIT.sub("", about))))
-    return table(("setting", "default", "limits", "unit", "shared", "meaning"), rows)
+    return table(("setting", "default", "limits", "shared", "meaning"), rows)
 
 
 def written(value: Any) -> str:
@@ -368,6 +369,8 @@ def dump(title: str, data: bytes) -> Iterator[tuple[str, str]]:
 
 def api() -> str:
     """Return the page of the public API: a directive for each public name."""
+    import importlib.util
+
     import p2pser
 
     text = ("# Python API\n\nThis page is the public API. Everything else in the package is private and may change "
@@ -375,7 +378,18 @@ def api() -> str:
     for name in p2pser.__all__:
         if not name.startswith("__"):
             text += f"\n::: p2pser.{name}\n"
+    text += "\n## Base classes of plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"
+    for name in BASE_CLASSES:
+        module, _, kind = name.rpartition(".")
+        if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), kind):
+            text += f"\n::: {name}\n"
     return text
+
+
+BASE_CLASSES = ("p2pser.features.kind.FeatureKind", "p2pser.models.family.Family", "p2pser.corpora.adapter.Adapter",
+                "p2pser.corpora.adapter.NamedClips", "p2pser.corpora.adapter.About", "p2pser.corpora.manifest.Clip",
+                "p2pser.topology.schedule.Schedule", "p2pser.wire.codec.Form")
+"""What plug-ins derive their classes from, beside ``p2pser.Algorithm``."""
 
 
 def algorithms() -> str:
@@ -411,7 +425,7 @@ def prose(docstring: str) -> str:
             literal = False
         if literal:
             if line.strip() or lines[-1] != "```text":
-                lines.append(line)
+                lines.append(line.replace("``", ""))
         elif line.endswith("::"):
             lines += [plain(line[:-1]), "", "```text"]
             literal = True
