@@ -395,6 +395,7 @@ BASE_CLASSES = ("p2pser.features.kind.FeatureKind", "p2pser.models.family.Family
 def algorithms() -> str:
     """Return the page of the algorithms: update rule, hyper-parameters and the code of a round."""
     from p2pser.base.registries import ALGORITHMS
+    from p2pser.gossip.algorithm import Algorithm
     from p2pser.gossip.registry import hyper_parameters
 
     text = ("# Algorithms beside their rules\n\nEach algorithm of `gossip.algorithm`: its update rule and assumptions "
@@ -407,10 +408,15 @@ def algorithms() -> str:
                 for each in hyper_parameters(kind)]
         if rows:
             text += "\n" + table(("hyper-parameter", "default", "meaning"), rows)
-        for method in ("round", "mixing", "rule", "start", "receive"):
-            if method in vars(kind):
-                text += f"\n```python\n{textwrap.dedent(inspect.getsource(vars(kind)[method]))}```\n"
+        for method in METHODS:
+            owner = next((base for base in kind.__mro__ if method in vars(base)), Algorithm)
+            if owner.__name__ not in ("Algorithm", "Asynchronous"):
+                text += f"\n```python\n{textwrap.dedent(inspect.getsource(vars(owner)[method]))}```\n"
     return text
+
+
+METHODS = ("round", "combine", "train", "merge", "adopt", "trained", "ready", "open", "receive")
+"""What of an algorithm is shown: its rounds; a robust rule; a server's and its clients' part; messages."""
 
 
 def prose(docstring: str) -> str:

@@ -75,6 +75,8 @@ def test_algorithms_show_rule_and_code(pages: ModuleType) -> None:
     gossip = text[text.index("## k-gt\n"):]
     assert "c_i <-  c_i - z_i + sum_j W_ij z_j" in gossip
     assert "def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:" in gossip
+    without = [section.partition("\n")[0] for section in text.split("\n## ")[1:] if "```python" not in section]
+    assert without == []
 
 
 def test_root_links_become_pages(pages: ModuleType) -> None:
