@@ -104,6 +104,17 @@ def test_the_draws_are_the_seeds_and_the_rounds(waves):
     assert not torch.equal(end(1), end(2))
 
 
+@pytest.mark.parametrize("compressor", ["random-k", "qsgd", "low-rank"])
+def test_peers_with_equal_rows_draw_apart_from_each_other(compressor, waves):
+    """Equal noise at all peers would not average out."""
+    x = start(1).expand(5, WIDTH).clone()
+    state, mixer = State({"x": x, "copy": torch.zeros_like(x)}), Watched(RING)
+    run(algorithm("choco", {"compressor": compressor, "share": 0.1}), state, waves([0] * 5, SHAPES), mixer, 2)
+    for round in range(2):
+        by_sender = {src: message for (src, _), message in mixer.sent[round].items()}
+        assert len(set(by_sender.values())) == 5
+
+
 def test_a_lost_exchange_costs_one_whole_copy_and_then_the_edge_counts_again(waves):
     mixer = Watched(RING, faults=Faults(loss=1.0, until=1))
     state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), mixer, 8)

@@ -47,6 +47,28 @@ def test_uniform_whatever_the_mixers_weighting():
     assert np.allclose(gossiped(counts)[0], gossiped(None)[0], rtol=1e-11, atol=0)
 
 
+def test_it_goes_on_until_a_small_feature_agrees_though_a_large_one_does_at_once():
+    # [count, sum a, sum b, sum a^2, sum b^2]: feature a is small and differs, b is large and the same everywhere.
+    rows = torch.tensor([[8.0, 1e-6 * i, 8e6, 1e-8 * (1 + i), 8e12] for i in range(9)], dtype=torch.float64)
+    slem = living_slem(TOPOLOGY, None, (), 0)
+    found = statistics(SimulatedMixer(TOPOLOGY), rows, -1, TOPOLOGY, slem=slem)
+    assert found.converged
+    expected = torch.tensor([8.0, 4e-6, 8e6, 5e-8, 8e12], dtype=torch.float64)
+    assert float(((found.rows - expected).abs() / expected).max()) <= 1e-10
+
+
+@pytest.mark.parametrize(("place", "difference", "expected"), [
+    (0, 1.0, 0.1),  # a count of 10
+    (1, 1e-6, 1e-6 / (10 * 4e-10) ** 0.5), (2, 1e5, 1e5 / (10 * 9e12) ** 0.5),  # sums: sqrt(count * sum of squares)
+    (4, 1e-10, 0.25), (5, 9e11, 0.1),  # sums of squares
+])
+def test_each_element_is_measured_by_its_own_scale(place, difference, expected):
+    a = torch.tensor([10.0, 1e-6, 1e6, 0.0, 4e-10, 9e12, 0.0], dtype=torch.float64)
+    b = a.clone()
+    b[place] += difference
+    assert relative_sums(a, b) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_measure_sees_the_smallest_feature_and_survives_zeros():
     a = torch.tensor([10.0, 1e-6, 1e6, 0.0, 1e-10, 1e12, 0.0], dtype=torch.float64)
     b = a.clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -222,6 +223,32 @@ def test_trees_of_rounds_to_come_are_refused():
     with pytest.raises(RemoteProtocolError, match="peer 4 sent trees of rounds that have not begun"):
         forest.take(message, 4, until=11)
     assert not forest.held.any()
+
+
+@pytest.mark.parametrize(("round", "place", "refused"), [
+    (0, PEERS - 1, False), (0, PEERS, True), (2, 3 * PEERS - 1, False), (2, 3 * PEERS, True),
+])
+def test_a_round_takes_trees_of_rounds_that_have_begun_and_no_others(round, place, refused):
+    class Early(SimulatedMixer):
+        """Peer 1's neighbour claims the tree set at ``place``."""
+
+        def collect(self, at):
+            inbox = super().collect(at)
+            held = np.zeros(PLACES, dtype=np.uint8)
+            held[place] = 1
+            claim = Forest(held, np.ones((PLACES, CLASSES, NUMBERS), dtype=np.float32), DEPTH).message(held == 1)
+            return replace(inbox, values=[claim if (dst, src) == (1, 0) else value for dst, src, value in
+                                          zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values)])
+
+    one = method()
+    state = State({"x": start()})
+    one.begin(state, SimulatedMixer(RING))
+    mixer = Early(RING, slots=one.slots, rounds=ROUNDS)
+    if refused:
+        with pytest.raises(RemoteProtocolError, match="peer 0 sent trees of rounds that have not begun"):
+            one.round(state, Growing(), mixer, round)
+    else:
+        assert one.round(state, Growing(), mixer, round).rows["held"][1, place] == 1
 
 
 def test_the_mean_of_ensembles_is_their_union():

@@ -226,6 +226,15 @@ def test_random_k_draws_every_number_equally_often_and_by_its_key_only():
     assert not torch.equal(first.decode(first.encode(x), SIZE) == 0, other.decode(other.encode(x), SIZE) == 0)
 
 
+@pytest.mark.parametrize("form", [RandomK(0.05), QSGD(3), LowRank(SHAPES, 1)], ids=lambda form: form.name)
+def test_draws_differ_between_seeds_peers_and_rounds_and_are_repeated_for_the_same(form):
+    x = row(SIZE)
+    draws = {(seed, peer, round): bytes(form.at(seed, peer, round).encode(x))
+             for seed in (0, 5) for peer in (0, 1, 2) for round in (0, 1)}
+    assert len(set(draws.values())) == 12
+    assert all(bytes(form.at(*which).encode(x)) == sent for which, sent in draws.items())
+
+
 def test_random_k_draws_the_same_in_every_version():
     one = RandomK(count=4, key=12345)
     assert one.decode(one.encode(torch.ones(40)), 40).nonzero().flatten().tolist() == [6, 17, 27, 31]

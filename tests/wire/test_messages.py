@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.wire import messages
-from p2pser.wire.messages import Header, Kind, Phase, Progress
+from p2pser.wire.messages import SETTLE_WINDOW, Header, Kind, Phase, Progress
 
 ROW = Header(
     kind=Kind.ROW, run=b"run-0001", sender=3, incarnation=2, progress=Progress(12, 0, Phase.EXCHANGE, 5), round=12,
@@ -336,3 +336,7 @@ def test_reasons_are_safe_to_print() -> None:
 def test_other_refusals_are_refused(body: dict[str, object]) -> None:
     with pytest.raises(RemoteProtocolError, match="reason"):
         messages.decode_reason(messages.encode_body(body))
+
+
+def test_the_settle_window_is_part_of_the_wire_format() -> None:
+    assert SETTLE_WINDOW == 8
