@@ -14,6 +14,15 @@ from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.topology.spec import Topology
 
+TICKS = 10**9
+"""Ticks of simulated time a second. Events are ordered by whole ticks: floating-point functions differ in their last
+bits between processors, and the order of events must not."""
+
+
+def ticks(seconds: float) -> int:
+    """Return a time in whole ticks."""
+    return round(seconds * TICKS)
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -41,10 +50,14 @@ class Clock:
         if self.jitter < 0 or self.latency_s < 0:
             raise ConfigError("the simulated clock's jitter and latency_s cannot be negative")
 
+    def step(self, peer: int, round: int) -> int:
+        """Return the ticks of one local step in a round, at least 1."""
+        drawn = seeding.generator(self.seed, "clock", peer, round).normal() if self.jitter else 0.0
+        return max(1, ticks(self.step_s * self.slow.get(peer, 1.0) * float(np.exp(self.jitter * drawn))))
+
     def compute(self, peer: int, round: int, steps: int) -> float:
         """Return the seconds of a round's ``steps`` local steps."""
-        drawn = seeding.generator(self.seed, "clock", peer, round).normal() if self.jitter else 0.0
-        return steps * self.step_s * self.slow.get(peer, 1.0) * float(np.exp(self.jitter * drawn))
+        return steps * self.step(peer, round) / TICKS
 
     def sending(self, size: int) -> float:
         """Return the seconds for which a message of ``size`` bytes keeps its sender's line busy."""

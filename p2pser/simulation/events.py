@@ -1,7 +1,7 @@
 """Asynchronous algorithms in one process: an event heap in simulated time drives all peers and their messages.
 
-Deterministic: events of one instant happen in the order in which they were planned, and every draw (how long a round
-takes, what becomes of a message) is a function of (seed, peer, count).
+Deterministic, on every processor: time is counted in whole ticks, events of one tick happen in the order in which they
+were planned, and every draw (how long a round takes, what becomes of a message) is a function of (seed, peer, count).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, Staleness
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Hook
-from p2pser.simulation.clock import Clock
+from p2pser.simulation.clock import TICKS, Clock, ticks
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
 from p2pser.topology.spec import Topology
@@ -35,11 +35,11 @@ DEAD_AFTER = 8.0
 
 @dataclass
 class _Training:
-    """A round of local steps under way."""
+    """A round of local steps under way, in ticks."""
 
-    began: float
-    step_s: float
-    ends: float
+    began: int
+    step: int
+    ends: int
 
 
 def total(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -65,8 +65,7 @@ class Events:
                  dead: Mapping[int, int] | None = None) -> None:
         self.topology, self.clock, self.rounds = topology, clock, rounds
         self.faults, self.dead = faults, dict(dead or {})
-        self.now = 0.0
-        """Simulated seconds since the start."""
+        self._now = 0
         self.finished: dict[int, float] = {}
         """When each peer had finished its last round and all its exchanges."""
         self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
@@ -77,12 +76,17 @@ class Events:
         self.nodes = [Node(algorithm, State({"x": x[i : i + 1].clone()}), Place(i, topology.neighbours(i), seed))
                       for i in range(topology.size)]
         self._local = list(local)
-        self._heap: list[tuple[float, int, Callable[..., int | None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[int, int, Callable[..., int | None], tuple[Any, ...]]] = []
         self._planned = 0
         self._training: dict[int, _Training] = {}
         self._reminding: set[int] = set()
-        self._held_since: dict[int, float] = {}
-        self._free = np.zeros(topology.size)
+        self._held_since: dict[int, int] = {}
+        self._free = [0] * topology.size
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the start."""
+        return self._now / TICKS
 
     @property
     def rows(self) -> Tensor:
@@ -103,8 +107,8 @@ class Events:
         if not self._planned:
             for i in range(len(self.nodes)):
                 self._go_on(i)
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, act, arguments = heapq.heappop(self._heap)
+        while self._heap and self._heap[0][0] <= until * TICKS:
+            self._now, _, act, arguments = heapq.heappop(self._heap)
             peer = act(*arguments)
             if peer is not None:
                 after_round(peer)
@@ -118,7 +122,7 @@ class Events:
         for i in self.living:
             self._post(self.nodes[i].remind())
         while self._heap:
-            self.now, _, act, arguments = heapq.heappop(self._heap)
+            self._now, _, act, arguments = heapq.heappop(self._heap)
             act(*arguments)
         for i in self.living:
             self.nodes[i].close()
@@ -137,7 +141,7 @@ class Events:
 
     # Events -------------------------------------------------------------------------------------------------
 
-    def _plan(self, at: float, act: Callable[..., int | None], *arguments: Any) -> None:
+    def _plan(self, at: int, act: Callable[..., int | None], *arguments: Any) -> None:
         self._planned += 1
         heapq.heappush(self._heap, (at, self._planned, act, arguments))
 
@@ -151,20 +155,20 @@ class Events:
             return
         if self._silent(i, node.clock):
             for j in self.topology.neighbours(i):
-                self._plan(self.now + DEAD_AFTER, self._gone, j, i)
+                self._plan(self._now + ticks(DEAD_AFTER), self._gone, j, i)
             self.finished[i] = self.now
         elif node.clock >= self.rounds:
             if not node.open:
                 self.finished[i] = self.now
         elif node.held:
-            self._held_since.setdefault(i, self.now)
+            self._held_since.setdefault(i, self._now)
         else:
-            self.idle_s[i] += self.now - self._held_since.pop(i, self.now)
+            self.idle_s[i] += (self._now - self._held_since.pop(i, self._now)) / TICKS
             node.begin()
-            steps = self._local[i].steps
-            seconds = self.clock.compute(i, node.clock, steps)
-            self._training[i] = _Training(self.now, seconds / steps, self.now + seconds)
-            self._plan(self.now + seconds, self._trained, i)
+            step = self.clock.step(i, node.clock)
+            ends = self._now + self._local[i].steps * step
+            self._training[i] = _Training(self._now, step, ends)
+            self._plan(ends, self._trained, i)
 
     def _trained(self, i: int) -> int:
         node = self.nodes[i]
@@ -179,8 +183,8 @@ class Events:
         if training is None:
             self._received(message)
             return
-        steps = math.ceil((self.now - training.began) / training.step_s)
-        self._plan(min(max(self.now, training.began + steps * training.step_s), training.ends), self._received, message)
+        steps = -((training.began - self._now) // training.step)  # rounded up
+        self._plan(min(training.began + steps * training.step, training.ends), self._received, message)
 
     def _received(self, message: Message) -> None:
         node = self.nodes[message.dst]
@@ -207,9 +211,9 @@ class Events:
             i, size = message.src, len(message.payload)
             self.bytes_sent[i] += size
             self.messages_sent[i] += 1
-            self._free[i] = max(self._free[i], self.now) + self.clock.sending(size)
+            self._free[i] = max(self._free[i], self._now) + ticks(self.clock.sending(size))
             for late in self._fates(i):
-                self._plan(self._free[i] + self.clock.latency_s + late, self._arrived, message)
+                self._plan(self._free[i] + ticks(self.clock.latency_s) + late, self._arrived, message)
             self._watch(i, size)
 
     def _watch(self, i: int, size: int) -> None:
@@ -218,18 +222,18 @@ class Events:
             self._reminding.add(i)
             slowest = max(self.clock.slow.values(), default=1.0) * self.clock.step_s
             answer = 2 * (self.clock.latency_s + len(self.nodes) * self.clock.sending(size)) + slowest
-            self._plan(max(self._free[i], self.now) + 4 * answer, self._remind, i)
+            self._plan(max(self._free[i], self._now) + ticks(4 * answer), self._remind, i)
 
-    def _fates(self, i: int) -> list[float]:
-        """How much later than it should a message of ``i`` comes, once for each copy that comes."""
+    def _fates(self, i: int) -> list[int]:
+        """How many ticks later than it should a message of ``i`` comes, once for each copy that comes."""
         faults, count = self.faults, int(self.messages_sent[i])
         if faults is None or (faults.until is not None and count > faults.until):
-            return [0.0]
+            return [0]
         drawn = seeding.generator(faults.seed, "faults", i, count)
         lost, twice = drawn.random(2) < (faults.loss, faults.duplication)
         copies = (0 if lost else 1) + int(twice)
         ordinary = faults.longest * self.clock.step_s * self._local[i].steps
-        return [float(drawn.random() * ordinary) if drawn.random() < faults.delay else 0.0 for _ in range(copies)]
+        return [ticks(drawn.random() * ordinary) if drawn.random() < faults.delay else 0 for _ in range(copies)]
 
 
 class EventDriver:

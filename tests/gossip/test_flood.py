@@ -7,13 +7,14 @@ import contextlib
 import msgpack
 import networkx as nx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, without
-from p2pser.gossip.mixer import Step
-from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.gossip.mixer import Step, add_late
+from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import Topology
 
 
@@ -121,3 +122,18 @@ def test_any_bytes_are_read_or_refused(message):
         knowledge.merge(message, 1)
     assert knowledge.values.keys() <= {0, 1, 2, 3}
     assert knowledge.cut <= set(knowledge.graph.edges)
+
+
+def test_late_rows_of_training_that_arrive_during_the_flood_of_cuts_are_handed_on_once():
+    where = topology(nx.cycle_graph(5))
+    mixer = SimulatedMixer(where, faults=Faults(delay=1.0, longest=1, until=2), rounds=2)
+    x = torch.arange(5.0, dtype=torch.float64)[:, None]
+    for round in range(2):
+        x = mixer.mix(x, Step(round, 0))
+    assert mixer.late == 10
+    flows = []
+    agree_on_cuts(mixer, 2, where.graph, late=flows.extend)
+    assert len(flows) == 10
+    assert mixer.late == 20
+    assert float(add_late(x, flows, mixer.peers).mean()) == pytest.approx(2.0, abs=1e-14)
+    assert abs(float(x.mean()) - 2.0) > 1e-6

@@ -245,3 +245,21 @@ def test_a_whole_run_goes_on_without_the_dead(made_up):
     assert run.living == (0, 1, 3, 4)
     assert len(run.history) == 12
     assert run.final.converged
+
+
+@pytest.mark.parametrize("network", ["lan", "phone"])
+def test_last_bits_of_the_exponential_do_not_change_the_order_of_events(network, monkeypatch):
+    """numpy computes exp by other instructions on other processors, to other last bits."""
+    faults = Faults(loss=0.1, delay=0.3)
+
+    def end() -> tuple[torch.Tensor, list[float]]:
+        run = events(ad_psgd(), preset(network, slow={1: 5.0}), rounds=60, faults=faults)
+        run.run()
+        return run.rows, list(run.finished.values())
+
+    (rows, finished), exp = end(), np.exp
+    for direction in (-np.inf, np.inf):
+        monkeypatch.setattr(np, "exp", lambda x, towards=direction: np.nextafter(exp(x), towards))
+        other_rows, other_finished = end()
+        assert torch.equal(other_rows, rows)
+        assert other_finished == finished
