@@ -75,85 +75,39 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 # --- settings -------------------------------------------------------------------------------------------------------
 
-UNIT = re.compile(r"\s*\[(s|ms|Hz|B|dB|dBFS|semitones|their standard deviations)\]")
-LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
-
-
 def settings() -> str:
-    """Return the page of all settings with default, limits, unit and meaning."""
-    from p2pser.config import Config
+    """Return the page of all settings with default, allowed values, unit and meaning."""
+    from p2pser.config import Config, describe
 
     text = ("# Settings\n\nWrite a setting as `--set section.field=value`, in a run file (`--run`) under its section, "
-            "or as `settings={\"section.field\": value}` in Python. *Shared* settings must be equal on all peers. "
-            "The default of some depends on the model family (`p2pser models NAME`).\n")
-    top = []
-    for name, field in Config.model_fields.items():
-        kind = field.annotation
-        if inspect.isclass(kind) and hasattr(kind, "model_fields"):
-            text += f"\n## {name}\n\n{first_paragraph(kind)}\n\n"
-            text += settings_table(f"{name}.", kind.model_fields)
-            text += parameters_of(name)
-        else:
-            top.append((name, field))
-    return text + "\n## The run itself\n\n" + settings_table("", dict(top))
+            "or as `settings={\"section.field\": value}` in Python; a list as `a,b` or `[a, b]`. *Shared* settings "
+            "must be equal on all peers. The default of some depends on the model family (`p2pser models NAME`). "
+            "`p2pser settings` prints the same.\n")
+    entries = describe()
+    for section in [field for field in Config.model_fields if any(entry["section"] == field for entry in entries)]:
+        about = first_paragraph(Config.model_fields[section].annotation)
+        text += f"\n## {section}\n\n{about}\n\n" + settings_table([entry for entry in entries
+                                                                   if entry["section"] == section])
+    return text + "\n## The run itself\n\n" + settings_table([entry for entry in entries if not entry["section"]])
 
 
-def settings_table(prefix: str, fields: Any) -> str:
-    """Return the table of one section's settings."""
-    rows = []
-    for name, field in fields.items():
-        about = field.description or ""
-        unit = UNIT.search(about)
-        limits = ", ".join(f"{sign} {getattr(rule, key)}" for rule in field.metadata for key, sign in LIMITS.items()
-                           if getattr(rule, key, None) is not None)
-        shared = "yes" if field.json_schema_extra else ""
-        default = field.get_default(call_default_factory=True)
-        measure = f" {unit[1]}" if unit else ""
-        rows.append((f"`{prefix}{name}`", code(written(default)) + measure, cell(limits), shared,
-                     cell(UNIT.sub("", about))))
-    return table(("setting", "default", "limits", "shared", "meaning"), rows)
+def settings_table(entries: list[dict[str, Any]]) -> str:
+    """Return the table of one section's settings, and one of each algorithm's, family's or kind's own."""
+    text = ""
+    for owner, group in itertools.groupby(entries, lambda entry: entry["only_with"]):
+        rows = [(f"`{entry['name']}`", f"{code(written(entry['default']))} {entry['unit']}".strip(), cell(entry["takes"]),
+                 "yes" if entry["shared"] else "", cell(entry["meaning"])) for entry in group]
+        text += f"\n### With `{owner}`\n\n" if owner else ""
+        text += table(("setting", "default", "values", "shared", "meaning"), rows)
+    return text
 
 
 def written(value: Any) -> str:
     """Return a default as it is written in a run file."""
     import yaml
 
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, Path):
-        value = str(value)
-    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
-
-
-def parameters_of(section: str) -> str:
-    """Return the tables of what belongs to one family, or one kind of features, alone."""
-    import dataclasses
-
-    from p2pser.base import registries
-
-    kinds = {"model": ("FAMILIES", "model.name"), "features": ("FEATURES", "features.kind")}
-    registry, setting = kinds.get(section, ("", ""))
-    text = ""
-    for name, thing in getattr(registries, registry).items() if hasattr(registries, registry) else ():
-        own = getattr(thing, "settings", None)
-        own = own if inspect.isclass(own) else type(own)
-        if dataclasses.is_dataclass(own) and dataclasses.fields(own):
-            about = texts_below(own)
-            rows = [(f"`{section}.parameters.{field.name}`", code(written(field.default)),
-                     cell(about.get(field.name, ""))) for field in dataclasses.fields(own)]
-            text += f"\n### With `{setting}={name}`\n\n" + table(("setting", "default", "meaning"), rows)
-    return text
-
-
-def texts_below(kind: type) -> dict[str, str]:
-    """Return the text that stands below each annotated name of a class."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    body = getattr(definition, "body", [])
-    return {name.target.id: " ".join(str(below.value.value).split()) for name, below in itertools.pairwise(body)
-            if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name)
-            and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)}
+    return "none" if value is None else yaml.safe_dump(value, default_flow_style=True).strip().removesuffix(
+        "...").strip()
 
 
 def first_paragraph(thing: Any) -> str:
@@ -311,6 +265,8 @@ exactly is refused: unknown fields, other types and values out of range included
 
 def field_notes(header: type) -> str:
     """Return what the source says below the header's fields, as a list."""
+    from p2pser.base.parameters import texts_below
+
     notes = texts_below(header)
     return "".join(f"- `{name}`: {plain(note)}\n" for name, note in notes.items())
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from types import MappingProxyType, NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from p2pser.base.errors import ConfigError, nearest
 
@@ -16,6 +20,37 @@ def parameter_types(cls: Any) -> Mapping[str, Any]:
     """Return name -> type of the fields of a dataclass."""
     types = get_type_hints(cls)
     return MappingProxyType({field.name: types[field.name] for field in fields(cls)})
+
+
+class Parameter(NamedTuple):
+    """One hyper-parameter; ``about`` is the text below its field in the source."""
+
+    name: str
+    default: Any
+    type: Any
+    about: str
+
+
+def described(cls: type) -> list[Parameter]:
+    """Return the hyper-parameters of a dataclass, without fields whose metadata say ``internal``."""
+    about: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        about |= texts_below(base)
+    types = parameter_types(cls)
+    return [Parameter(field.name, None if field.default is MISSING else field.default, types[field.name],
+                      about.get(field.name, "")) for field in fields(cls) if not field.metadata.get("internal")]
+
+
+def texts_below(cls: type) -> dict[str, str]:
+    """Return the text below each annotated name of a class, on one line; nothing where there is no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):  # a class of C, of a notebook, of an interactive session
+        return {}
+    pairs = itertools.pairwise(tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else ())
+    return {name.target.id: " ".join(str(below.value.value).split()) for name, below in pairs
+            if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name)
+            and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)}
 
 
 def typed(values: Mapping[str, Any], types: Mapping[str, Any], setting: str, what: str) -> dict[str, Any]:

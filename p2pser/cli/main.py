@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "Predict the emotion of recordings.",
     "listen": "Predict the emotion of speech while it is spoken.",
     "export": "Write a model as ONNX.",
+    "settings": "List the settings of a run with default, unit and meaning.",
     "keys": "Make the keys that peers know each other by.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""

@@ -28,7 +28,7 @@ from p2pser.config.section import SHARED, Section, shared
 from p2pser.config.training import TrainingSettings
 
 __all__ = ["BY_MODEL", "AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings",
-           "ModelSettings", "NetworkSettings", "PeerSettings", "TrainingSettings", "load", "parse"]
+           "ModelSettings", "NetworkSettings", "PeerSettings", "TrainingSettings", "describe", "load", "parse"]
 
 
 class Config(Section):
@@ -111,6 +111,13 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentence(error, Config, tree)}") from None
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return every setting and registered hyper-parameter with default, unit and meaning (``config.reference``)."""
+    from p2pser.config.reference import reference  # imports all algorithms: only where asked for
+
+    return reference(Config)
 
 
 def load(path: Path | None, settings: Iterable[str] = ()) -> Config:

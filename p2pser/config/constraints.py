@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 def expected(field: FieldInfo) -> str:
     """Return what a field takes: ``"a number above 0"``, ``"a list of whole numbers of 1 or more (a,b)"``."""
-    return _words(field.annotation, field.metadata)
+    return words(field.annotation, field.metadata)
 
 
 def holds_list(field: FieldInfo) -> bool:
@@ -45,17 +45,17 @@ def _alternatives(annotation: Any) -> Sequence[Any]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-def _words(annotation: Any, limits: Sequence[Any] = (), *, plural: bool = False) -> str:
-    """Return the words for one type; ``plural`` for the entries of a list."""
+def words(annotation: Any, limits: Sequence[Any] = (), *, plural: bool = False) -> str:
+    """Return the words for a type with these limits; ``plural`` for the entries of a list."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _words(arguments[0], arguments[1:], plural=plural)
+        return words(arguments[0], arguments[1:], plural=plural)
     if origin is tuple:
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
         some = ", at least one" if any(getattr(limit, "min_length", None) for limit in limits) else ""
-        return f"a list of {count}{_words(arguments[0], plural=True)} (a,b){some}"
+        return f"a list of {count}{words(arguments[0], plural=True)} (a,b){some}"
     if origin is dict:
-        return f"a mapping of names to {_words(arguments[1], plural=True)}"
+        return f"a mapping of names to {words(arguments[1], plural=True)}"
     if origin is Literal:
         return _either([str(value) for value in arguments])
     if origin in (Union, types.UnionType):
@@ -63,7 +63,7 @@ def _words(annotation: Any, limits: Sequence[Any] = (), *, plural: bool = False)
         if type(None) in kinds:
             kinds.remove(type(None))
             kinds += [] if plural else [type(None)]
-        return _either([_words(kind, limits, plural=plural) for kind in kinds])
+        return _either([words(kind, limits, plural=plural) for kind in kinds])
     if annotation in (int, float):
         noun = "whole number" if annotation is int else "number"
         return " ".join(filter(None, (f"{noun}s" if plural else f"a {noun}", _range(limits))))

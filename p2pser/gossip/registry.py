@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, get_type_hints
 
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.parameters import described
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -54,12 +52,7 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
 
 def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
     """Return name, default and description of each of an algorithm's hyper-parameters."""
-    about: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if issubclass(base, Algorithm):
-            about |= _written_below(base)
-    return [{"name": field.name, "default": field.default, "about": about.get(field.name, "")}
-            for field in _hyper_fields(kind)]
+    return [{"name": each.name, "default": each.default, "about": each.about} for each in described(kind)]
 
 
 def _hyper_fields(kind: type[Algorithm]) -> list[Field[Any]]:
@@ -80,16 +73,6 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
         return {}
     form = COMPRESSORS[name]
     return _types(form, settings_of(form))
-
-
-def _written_below(kind: type) -> dict[str, str]:
-    """The texts below the annotated names of a class."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(definition, ast.ClassDef)
-    return {name.target.id: " ".join(str(ast.literal_eval(below.value)).split())
-            for name, below in zip(definition.body, definition.body[1:])
-            if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name) and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)}
 
 
 def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ class LowRank(Form):
 
     shapes: tuple[tuple[int, ...], ...] = internal(())
     rank: int = 1
+    """rank of each matrix"""
     key: int = internal(0)
     name = "low-rank"
 

@@ -79,6 +79,7 @@ class QSGD(Form):
     """
 
     levels: int = 7
+    """levels of the magnitudes, 1 to 127"""
     key: int = internal(0)
     name = "qsgd"
 

@@ -33,6 +33,7 @@ class Sparse(Form):
     share: float = 0.01
     count: int | None = internal(None)
     bits: int = 32
+    """bits of each number that is sent: 8, or 32 (unchanged)"""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

@@ -37,9 +37,10 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
 def test_settings_name_default_limits_unit_and_meaning(pages: ModuleType) -> None:
     lines = pages.settings().splitlines()
     (line,) = [line for line in lines if line.startswith("| `network.dead_after`")]
-    assert line == "| `network.dead_after` | `8.0` s | > 0 |  | silence after which a neighbour is DEAD and left out |"
+    assert line == ("| `network.dead_after` | `8.0` s | a number above 0 |  | silence after which a neighbour is "
+                    "DEAD and left out |")
     (line,) = [line for line in lines if line.startswith("| `training.local_steps`")]
-    assert line.split(" | ")[1:4] == ["`5`", "≥ 1", "yes"]
+    assert line.split(" | ")[1:4] == ["`5`", "a whole number of 1 or more", "yes"]
 
 
 def test_every_command_has_its_options(pages: ModuleType) -> None:
