@@ -95,8 +95,8 @@ def settings_table(entries: list[dict[str, Any]]) -> str:
     """Return the table of one section's settings, and one of each algorithm's, family's or kind's own."""
     text = ""
     for owner, group in itertools.groupby(entries, lambda entry: entry["only_with"]):
-        rows = [(f"`{entry['name']}`", f"{code(written(entry['default']))} {entry['unit']}".strip(), cell(entry["takes"]),
-                 "yes" if entry["shared"] else "", cell(entry["meaning"])) for entry in group]
+        rows = [(f"`{entry['name']}`", f"{code(written(entry['default']))} {entry['unit']}".strip(),
+                 cell(entry["takes"]), "yes" if entry["shared"] else "", cell(entry["meaning"])) for entry in group]
         text += f"\n### With `{owner}`\n\n" if owner else ""
         text += table(("setting", "default", "values", "shared", "meaning"), rows)
     return text
