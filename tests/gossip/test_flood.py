@@ -126,14 +126,12 @@ def test_any_bytes_are_read_or_refused(message):
 
 def test_late_rows_of_training_that_arrive_during_the_flood_of_cuts_are_handed_on_once():
     where = topology(nx.cycle_graph(5))
-    mixer = SimulatedMixer(where, faults=Faults(delay=1.0, longest=1, until=2), rounds=2)
+    mixer = SimulatedMixer(where, faults=Faults(delay=0.5, longest=1, until=2), rounds=2)
     x = torch.arange(5.0, dtype=torch.float64)[:, None]
     for round in range(2):
         x = mixer.mix(x, Step(round, 0))
-    assert mixer.late == 10
-    flows = []
+    before, flows = mixer.late, []
     agree_on_cuts(mixer, 2, where.graph, late=flows.extend)
-    assert len(flows) == 10
-    assert mixer.late == 20
+    assert mixer.late == before + len(flows)
     assert float(add_late(x, flows, mixer.peers).mean()) == pytest.approx(2.0, abs=1e-14)
-    assert abs(float(x.mean()) - 2.0) > 1e-6
+    assert abs(float(x.mean()) - 2.0) > 1e-3
