@@ -42,10 +42,10 @@ class Scripted:
     def collect(self, at: Step) -> Inbox:
         nobody = torch.zeros(0, dtype=torch.int64)
         if self._value is None:
-            return Inbox(nobody, nobody, nobody.double(), torch.ones(1), [], ((0, 1),))
+            return Inbox(nobody, nobody, nobody.double(), [], ((0, 1),))
         final = at.slot > 0
         message = msgpack.packb([final, [[1, self._value]], []])
-        return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), torch.tensor([0.5]), [message])
+        return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), [message])
 
 
 def answer(rounds: Sequence[int], clips: int) -> bytes:

@@ -10,6 +10,8 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation import metrics
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.normalisation import from_sums, sums
+from p2pser.run.participant import Cohort
+from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.results import distance
@@ -109,3 +111,12 @@ def test_baselines_stand_in_their_order(made_up, normalise):
     assert (len(together.predictions), len(alone.predictions)) == (1, 5)
     assert together.uar > alone.uar
     assert fedavg(config, federation).predictions is not None
+
+
+def test_rows_late_in_the_last_round_are_settled_before_the_consensus(made_up):
+    config, topology, federation = made_up(**{"training.rounds": 1})
+    run = simulate(config, topology, federation, Scenario(faults=Faults(delay=0.4, longest=1)), exact=True)
+    cohort = Cohort(config, federation, federation.train)
+    cohort.prepare(None, topology.size, 0)
+    assert run.messages_late > 0
+    assert torch.allclose(run.row, train_alone(cohort, 1).mean(0), rtol=0, atol=1e-6)

@@ -1,0 +1,27 @@
+"""A model's card tells the same of a run between processes and of the same run simulated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from p2pser.features.federation import federate
+from p2pser.models.directory import save
+from p2pser.run.card import card
+from p2pser.simulation.engine import simulate
+from p2pser.topology.spec import load
+
+
+def test_a_simulated_and_a_networked_card_are_equal(real: Any) -> None:
+    config = real.config("out", "gossip.algorithm=k-gt", "gossip.parameters.communication_rate=0.7", "training.momentum=0",
+                         "features.normalise=global", "augment.noise=0.1", "training.rounds=3")
+    topology = load("ring", peers=6)
+    story = real.run(config, topology)
+    assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
+    run = simulate(config, topology, federate(config, 6, workers=1), exact=True, card=True)
+    folder = real.folder / "simulated"
+    save(folder, run.row, run.schema, card(run.config, topology, run.federation, run.statistics))
+    networked = json.loads((real.peer_folder(config, 0) / "model" / "card.json").read_text(encoding="utf-8"))
+    assert json.loads((folder / "card.json").read_text(encoding="utf-8")) == networked
+    assert networked["training"]["parameters"] == {"communication_rate": 0.7}
+    assert networked["training"]["peers"] == 6

@@ -1,0 +1,106 @@
+"""The participants of a process: whose statistics scale what, and in which layout their rows are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from p2pser.base.errors import CorpusError, LocalProtocolError
+from p2pser.config import Config
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Corpus
+from p2pser.features.federation import Examples, Federation
+from p2pser.run.participant import Cohort, together
+
+FEATURES = {0: [[0.0, 1.0], [2.0, 5.0], [4.0, 3.0]], 1: [[10.0, -1.0], [14.0, 1.0]]}
+TEST = [[5.0, 2.0], [7.0, 0.0], [-3.0, 8.0]]
+
+
+def examples(features: list[list[float]], speaker: str) -> Examples:
+    labels = np.arange(len(features)) % 2
+    return Examples(np.array(features, dtype=np.float32), labels.astype(np.int64), (speaker,) * len(features),
+                    tuple(f"{speaker}{k}" for k in range(len(features))))
+
+
+def cohort(normalise: str, test: bool = True, **options: object) -> Cohort:
+    train = {i: examples(features, f"s{i}") for i, features in FEATURES.items()}
+    federation = Federation(("joy", "anger"), train, examples(TEST, "t") if test else None,
+                            Split("none", (), (), ("t",), True), Corpus("numbers", "1", ()), normalise, [], 0, ())
+    config = Config().with_settings(["model.hidden=[]", "training.batch_size=2",
+                                     *[f"{name}={value}" for name, value in options.items()]])
+    return Cohort(config, federation, train)
+
+
+def scaled(cohort: Cohort) -> np.ndarray:
+    """What the model sees of the held-out clips: the logits of a model that copies its two inputs."""
+    row = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    return cohort.predictions(row).logits
+
+
+def test_global_normalisation_scales_held_out_clips_by_all_training_clips() -> None:
+    team = cohort("global")
+    team.prepare(team.sums().mean(0), 2, 5)
+    # Of the five training clips: means 6 and 1.8, population variances 27.2 and 4.16.
+    expected = (np.array(TEST) - [6.0, 1.8]) / np.sqrt([27.2, 4.16])
+    np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
+    np.testing.assert_allclose(team.work.learners[1].features.numpy(),
+                               (np.array(FEATURES[1]) - [6.0, 1.8]) / np.sqrt([27.2, 4.16]), rtol=1e-5)
+
+
+def test_speaker_normalisation_scales_held_out_clips_by_their_own_speaker() -> None:
+    team = cohort("speaker")
+    team.prepare(None, 2, 5)
+    # Of the three held-out clips: means 3 and 10/3, population variances 56/3 and 104/9.
+    expected = (np.array(TEST) - [3.0, 10 / 3]) / np.sqrt([56 / 3, 104 / 9])
+    np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
+
+
+def test_without_normalisation_clips_stay_as_they_are() -> None:
+    team = cohort("none")
+    team.prepare(None, 2, 5)
+    np.testing.assert_array_equal(scaled(team), np.array(TEST, dtype=np.float32))
+
+
+def test_only_what_depends_on_other_peers_needs_statistics() -> None:
+    assert [cohort(how).needs_statistics() for how in ("none", "speaker", "global")] == [False, False, True]
+    assert cohort("none", **{"training.balance": "weights"}).needs_statistics()
+
+
+def test_the_class_weights_come_from_all_peers_clips() -> None:
+    team = cohort("none", **{"training.balance": "weights"})
+    team.prepare(team.sums().mean(0), 2, 5)
+    # Three clips of joy and two of anger: weights 5/6 and 5/4.
+    weights = [learner.objective.weights.tolist() for learner in team.work.learners]
+    assert weights == [pytest.approx([5 / 6, 5 / 4])] * 2
+    alone = cohort("none", **{"training.balance": "weights"})
+    alone.prepare_alone(None)
+    assert alone.work.learners[0].objective.weights.tolist() == pytest.approx([3 / 4, 3 / 2])
+
+
+def test_rows_are_whole_in_a_simulation_and_compact_in_a_peers_process() -> None:
+    team = cohort("none", **{"model.hidden": "[4]", "model.width": "0.5,1"})
+    assert team.initial().shape == (2, team.whole.schema.size) == (2, 2 * 4 + 4 + 4 * 2 + 2)
+    narrow = team.participants[0]
+    assert int(narrow.network.held.sum()) == 2 * 2 + 2 + 2 * 2 + 2
+    assert torch.equal(team.initial()[0], team.whole.start * narrow.network.held)
+    compact = Cohort(team.config, team.federation, {0: team.federation.train[0]}, compact=True)
+    assert torch.equal(compact.initial()[0], team.whole.start[narrow.network.held])
+    assert compact.schema.size == 12
+
+
+def test_use_before_preparation_and_without_held_out_clips_is_refused() -> None:
+    with pytest.raises(LocalProtocolError, match="before it was prepared"):
+        cohort("none").work  # noqa: B018
+    without = cohort("none", test=False)
+    without.prepare(None, 2, 5)
+    with pytest.raises(CorpusError, match="no clips are held out"):
+        without.evaluate(torch.zeros(6))
+
+
+def test_together_keeps_order_and_drops_what_not_all_have() -> None:
+    both = together([examples(FEATURES[1], "b"), examples(FEATURES[0], "a")])
+    assert both.speakers == ("b", "b", "a", "a", "a")
+    assert both.features[:, 0].tolist() == [10.0, 14.0, 0.0, 2.0, 4.0]
+    assert both.genders == ()
+    assert both.soft is None
