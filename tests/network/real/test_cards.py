@@ -13,8 +13,8 @@ from p2pser.topology.spec import load
 
 
 def test_a_simulated_and_a_networked_card_are_equal(real: Any) -> None:
-    config = real.config("out", "gossip.algorithm=k-gt", "gossip.parameters.communication_rate=0.7", "training.momentum=0",
-                         "features.normalise=global", "augment.noise=0.1", "training.rounds=3")
+    config = real.config("out", "gossip.algorithm=k-gt", "gossip.parameters.communication_rate=0.7",
+                         "training.momentum=0", "features.normalise=global", "augment.noise=0.1", "training.rounds=3")
     topology = load("ring", peers=6)
     story = real.run(config, topology)
     assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
