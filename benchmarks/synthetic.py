@@ -25,8 +25,9 @@ from sklearn.svm import SVC
 
 from p2pser.config import FeatureSettings
 from p2pser.corpora import synthetic
-from p2pser.corpora.folds import Split, folds, partition
+from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.partitions import partition
 from p2pser.corpora.prosody import DIMENSIONS
 from p2pser.features import audio, clip_features
 from p2pser.features.extraction import extract

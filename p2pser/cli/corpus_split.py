@@ -42,13 +42,13 @@ def split(corpus: str, peers: int, partition: str | None, split_name: str | None
     """
     import json
 
-    from p2pser.corpora.partitioning import deal
+    from p2pser.corpora.partitioning import partition_corpus
     from p2pser.corpora.sites import write_sites
 
     given = {"corpus.partition": partition, "corpus.split": split_name}
     more = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
     config = run_configuration({**dict.fromkeys(("rounds", "name", "out")), **options, "corpus": corpus}, more=more)
-    document = write_sites(config, deal(config, peers), out, copy=copy)
+    document = write_sites(config, partition_corpus(config, peers), out, copy=copy)
     if as_json:
         print_json(document)
         return

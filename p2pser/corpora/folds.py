@@ -1,13 +1,10 @@
-"""Which clips are held out, and which peer holds which of the others."""
+"""Splits: the clips that are held out for testing, fold by fold."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
@@ -21,15 +18,13 @@ EMOBOX = (("01", "11", "20", "21"), ("04", "10", "12", "14"), ("08", "09", "19",
 
 SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "each", "corpus", "corpus:NAME", "language",
           "language:NAME", "clips:K", "none")
-PARTITIONS = ("auto", "speaker", "iid", "dirichlet:ALPHA", "dirichlet:ALPHA:LEAST", "corpus", "corpus:even", "language",
-              "language:even", "own")
 
 
 @dataclass(frozen=True)
 class Split:
     """A fold: indices into ``corpus.clips``, ascending.
 
-    ``disjoint`` is found from the clips: no speaker is on both sides, and every speaker is named.
+    ``disjoint``: every speaker is named, and none is in both the training and the test set.
     """
 
     name: str
@@ -44,14 +39,14 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
 
     ``auto`` (the corpus's default); ``loso`` (leave one speaker out); ``emobox`` (RAVDESS); ``group:K`` (K
     groups of speakers, the same on every machine, balanced over gender and language where they are known);
-    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). Of several corpora: ``each``, the
-    corpora's own default splits side by side, as many folds as the longest has, where one with fewer begins again;
-    ``corpus:NAME`` tests that one and trains on the others, ``corpus`` each in turn; ``language`` likewise. All of
-    these are speaker-disjoint. ``clips:K`` deals clips over K folds by label and shares speakers: it has to be asked
-    for.
+    ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). For several corpora: ``each`` combines
+    the default splits of all corpora; it has as many folds as the longest of them, and shorter ones repeat;
+    ``corpus:NAME`` tests on that corpus and trains on the others, ``corpus`` on each in turn; ``language`` likewise.
+    All of these are speaker-disjoint. ``clips:K`` distributes clips over K folds by label and shares speakers; it is
+    never a default.
 
-    Raises CorpusError for a split that is not known or does not fit the corpus: a disjoint one where there is
-    one speaker or where speakers are not named, more groups than speakers, speakers that are not there.
+    Raises CorpusError for an unknown split, or one that does not fit the corpus: a disjoint split with one speaker or
+    unnamed speakers, more groups than speakers, speakers that do not exist.
     """
     if split == "auto":
         split = corpus.default_split
@@ -78,33 +73,36 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
 
 
 def _each(corpus: Corpus) -> list[Split]:
-    """Fold k of every corpus together; a corpus with fewer folds than the longest begins again."""
+    """Return the union of fold k of every corpus; a corpus with fewer folds than the longest repeats them."""
     if not corpus.parts:
-        raise CorpusError(f"the split each is of several corpora; {corpus.name} is one: use auto")
-    own: list[list[tuple[str, list[int]]]] = []
+        raise CorpusError(f"the split each is for several corpora; {corpus.name} is one: use auto")
+    by_corpus: list[list[tuple[str, list[int]]]] = []
     for part in corpus.parts:
-        sub, places = alone(corpus, part)
-        if sub.clips:
-            own.append([(f"{part.name} {fold.name}", [places[index] for index in fold.test])
-                        for fold in folds(sub, "auto")])
-    together = ([ours[number % len(ours)] for ours in own] for number in range(max(map(len, own))))
+        single, places = alone(corpus, part)
+        if single.clips:
+            by_corpus.append([(f"{part.name} {fold.name}", [places[index] for index in fold.test])
+                              for fold in folds(single, "auto")])
+    combined = ([tests[number % len(tests)] for tests in by_corpus] for number in range(max(map(len, by_corpus))))
     return [_fold(corpus, " + ".join(name for name, _ in parts), [index for _, test in parts for index in test])
-            for parts in together]
+            for parts in combined]
 
 
 def _held_out(corpus: Corpus, what: str, name: str) -> list[Split]:
     """Test on one corpus or language and train on the others; without a name, on each in turn."""
-    groups = _groups_of(corpus.clips, what, f"the split {what}")
+    groups = groups_of(corpus.clips, what, f"the split {what}")
     if name and name not in groups:
         raise CorpusError(f"{corpus.name} has no {what} {name!r}{nearest(name, groups)}")
     if len(groups) < 2:
         raise CorpusError(f"the split {what} holds out one {what} of several, and all clips of {corpus.name} are of "
                           f"{next(iter(groups))}")
-    return [_fold(corpus, f"{what}:{one}", groups[one]) for one in ([name] if name else groups)]
+    return [_fold(corpus, f"{what}:{group}", groups[group]) for group in ([name] if name else groups)]
 
 
-def _groups_of(clips: Sequence[Clip], what: str, who: str) -> dict[str, list[int]]:
-    """Return the clips of each corpus or language, sorted by its name. Raises CorpusError where a clip names none."""
+def groups_of(clips: Sequence[Clip], what: str, who: str) -> dict[str, list[int]]:
+    """Return the clips of each corpus or language (``what``), sorted by name.
+
+    Raises CorpusError, in which ``who`` is the subject, where a clip has none.
+    """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
         groups[clip.corpus if what == "corpus" else clip.language].append(index)
@@ -171,14 +169,14 @@ def _named(corpus: Corpus, argument: str) -> list[str]:
 
 
 def _groups(corpus: Corpus, split: str, count: int) -> list[list[str]]:
-    """Deal the speakers over groups, shuffled within gender and language, one stratum after the other."""
+    """Distribute the speakers over groups in turn, shuffled within gender and language."""
     if count > len(corpus.speakers):
         has = len(corpus.speakers)
         raise CorpusError(f"the split {split} needs {count} speakers; {corpus.name} has {has}")
     strata: dict[tuple[str, str], list[str]] = defaultdict(list)
-    of = {clip.speaker: (clip.gender, clip.language) for clip in reversed(corpus.clips)}
+    traits = {clip.speaker: (clip.gender, clip.language) for clip in reversed(corpus.clips)}
     for speaker in corpus.speakers:
-        strata[of[speaker]].append(speaker)
+        strata[traits[speaker]].append(speaker)
     random = seeding.generator(0, "groups of speakers")
     order: list[str] = []
     for _, stratum in sorted(strata.items()):
@@ -193,133 +191,3 @@ def _by_clips(corpus: Corpus, split: str, count: int) -> list[Split]:
     shuffled = [int(index) for index in random.permutation(len(corpus.clips))]
     order = sorted(shuffled, key=lambda index: corpus.clips[index].emotion or "")
     return [_fold(corpus, f"{split}/{number}", order[number::count]) for number in range(count)]
-
-
-def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[list[int]]:
-    """Return which clips each peer holds: one ascending list of indices into ``clips`` a peer, none empty.
-
-    ``auto``: ``corpus`` where the clips are of several corpora and there are as many peers, else ``speaker``.
-    ``speaker``: whole speakers, the numbers of clips as equal as a greedy deal makes them; peers are in the order of
-    their first speaker. With more peers than speakers, the largest speakers are cut into shares that each have as many
-    labels as possible. ``corpus``: each peer's clips are of one corpus, dealt by speaker there; the peers are in the
-    order of the corpora's names, and each corpus has one and then as many as make the most loaded peer lightest
-    (``corpus:even``: all equally many). ``language``, ``language:even``: likewise by language. ``iid``: at random,
-    sizes equal. ``dirichlet:ALPHA``: for each label, peers' shares are drawn from Dirichlet(ALPHA) (Hsu et al.,
-    arXiv:1909.06335); small ALPHA, few labels a peer. ``dirichlet:ALPHA:LEAST``: with at least so many clips a peer,
-    the rest taken from whoever has most (default 1). ``own``: every peer has all of them (they are its own, not dealt).
-
-    Raises CorpusError for a partition that is not known or more peers than clips.
-    """
-    kind, _, argument = how.partition(":")
-    if how == "own":
-        return [list(range(len(clips))) for _ in range(peers)]
-    if how == "auto":
-        kind = how = "corpus" if 1 < len({clip.corpus for clip in clips} - {""}) <= peers else "speaker"
-    by_group = kind in ("corpus", "language") and argument in ("", "even")
-    if how not in ("speaker", "iid") and kind != "dirichlet" and not by_group:
-        raise CorpusError(f"there is no partition {how!r}{nearest(how, PARTITIONS)}")
-    if peers < 1:
-        raise CorpusError(f"clips cannot be dealt over {peers} peers")
-    if peers > len(clips):
-        raise CorpusError(
-            f"{len(clips)} training clips are too few for {peers} peers: use fewer peers or more recordings"
-        )
-    if how == "iid":
-        order = seeding.generator(seed, "partition iid").permutation(len(clips))
-        return [sorted(int(index) for index in share) for share in np.array_split(order, peers)]
-    if kind == "dirichlet":
-        text, _, least = argument.partition(":")
-        return _dirichlet(clips, _alpha(how, text), peers, seed, _least(how, least or "1", len(clips), peers))
-    return _by_group(clips, how, peers) if by_group else _by_speaker(clips, peers)
-
-
-def _by_group(clips: Sequence[Clip], how: str, peers: int) -> list[list[int]]:
-    what, _, even = how.partition(":")
-    groups = _groups_of(clips, what, f"the partition {how}")
-    if peers < len(groups):
-        raise CorpusError(f"the partition {how} needs a peer for each {what} ({', '.join(groups)}), and there are "
-                          f"{peers}: take more peers, or the partition speaker")
-    count = dict.fromkeys(groups, 1)
-    for number in range(peers - len(groups)):
-        most: Callable[[str], float] = lambda name: len(groups[name]) / count[name]  # noqa: E731
-        count[list(groups)[number % len(groups)] if even else max(groups, key=most)] += 1
-    for name, indices in groups.items():
-        if count[name] > len(indices):
-            raise CorpusError(f"{len(indices)} training clips of {name} are too few for {count[name]} peers: use fewer "
-                              f"peers, or the partition {what}")
-    return [[indices[place] for place in share] for name, indices in groups.items()
-            for share in _by_speaker([clips[index] for index in indices], count[name])]
-
-
-def _alpha(how: str, argument: str) -> float:
-    try:
-        alpha = float(argument)
-    except ValueError:
-        alpha = math.nan
-    if not 0 < alpha < math.inf:
-        raise CorpusError(f"the partition {how!r} needs a positive number, e.g. dirichlet:0.5")
-    return alpha
-
-
-def _least(how: str, argument: str, clips: int, peers: int) -> int:
-    if not argument.isdecimal() or not 1 <= int(argument) <= clips // peers:
-        raise CorpusError(f"the partition {how!r} needs a number of clips after its second colon, at most "
-                          f"{clips // peers}: there are {clips} training clips for {peers} peers")
-    return int(argument)
-
-
-def _by_label(clips: Sequence[Clip], indices: Sequence[int]) -> list[int]:
-    return sorted(indices, key=lambda index: (clips[index].emotion or "", index))
-
-
-def _by_speaker(clips: Sequence[Clip], peers: int) -> list[list[int]]:
-    of: dict[str, list[int]] = defaultdict(list)
-    for index, clip in enumerate(clips):
-        of[clip.speaker].append(index)
-    if peers > len(of):
-        return _shares(clips, of, peers)
-    loads: list[list[str]] = [[] for _ in range(peers)]
-    sizes = [0] * peers
-    for speaker in sorted(of, key=lambda speaker: (-len(of[speaker]), speaker)):
-        least = min(range(peers), key=lambda peer: (sizes[peer], peer))
-        loads[least].append(speaker)
-        sizes[least] += len(of[speaker])
-    return [sorted(index for speaker in load for index in of[speaker]) for load in sorted(loads, key=min)]
-
-
-def _shares(clips: Sequence[Clip], of: dict[str, list[int]], peers: int) -> list[list[int]]:
-    """Cut speakers into shares, always the one whose shares are largest, and deal their clips by label."""
-    count = dict.fromkeys(sorted(of), 1)
-    for _ in range(peers - len(of)):
-        largest: Callable[[str], float] = lambda speaker: len(of[speaker]) / count[speaker]  # noqa: E731
-        count[max(count, key=largest)] += 1
-    return [sorted(_by_label(clips, of[speaker])[share::number])
-            for speaker, number in count.items() for share in range(number)]
-
-
-def _dirichlet(clips: Sequence[Clip], alpha: float, peers: int, seed: int, least: int) -> list[list[int]]:
-    random = seeding.generator(seed, "partition dirichlet")
-    held: list[list[int]] = [[] for _ in range(peers)]
-    for label in sorted({clip.emotion or "" for clip in clips}):
-        ours = [index for index, clip in enumerate(clips) if (clip.emotion or "") == label]
-        order = random.permutation(ours)
-        shares = _proportions(random, alpha, peers)
-        cuts = np.round(np.cumsum(shares)[:-1] * len(ours)).astype(int)
-        for peer, share in enumerate(np.split(order, cuts)):
-            held[peer] += [int(index) for index in share]
-    for peer in range(peers):  # a peer with too few takes from who has most then
-        while len(held[peer]) < least:
-            most = max(range(peers), key=lambda other: (len(held[other]), -other))
-            held[peer].append(held[most].pop())
-    return [sorted(share) for share in held]
-
-
-def _proportions(random: np.random.Generator, alpha: float, peers: int) -> np.ndarray:
-    """Draw from Dirichlet(alpha); in the limit of tiny alpha, where the draw underflows, one peer has all."""
-    gammas = random.standard_gamma(alpha, peers)
-    total = gammas.sum()
-    if total > 0 and np.isfinite(total):
-        return np.asarray(gammas / total)
-    shares = np.zeros(peers)
-    shares[random.integers(peers)] = 1.0
-    return shares

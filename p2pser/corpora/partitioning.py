@@ -1,4 +1,4 @@
-"""From a run's settings to who holds which clips: labels, fold, each peer's share. No recording is opened."""
+"""From a run's settings to labels, fold and each peer's clips. No recording is opened."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora import targets
-from p2pser.corpora.folds import Split, folds, partition
+from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.partitions import partition
 
 
 @dataclass(frozen=True)
-class Dealt:
-    """A fold, dealt over peers; fields as of ``federation.Federation``. ``corpus`` holds the clips that can teach."""
+class Partitioning:
+    """A fold, partitioned over peers; fields as in ``federation.Federation``. ``corpus`` holds the usable clips."""
 
     corpus: Corpus
     labels: tuple[str, ...]
@@ -29,8 +30,8 @@ class Dealt:
     notes: tuple[str, ...]
 
 
-def deal(config: Config, peers: int, *, hub: int | None = None) -> Dealt:
-    """Return fold ``config.corpus.fold`` of the run's corpus or corpora, dealt over ``peers`` peers; ``hub`` gets none.
+def partition_corpus(config: Config, peers: int, *, hub: int | None = None) -> Partitioning:
+    """Return fold ``config.corpus.fold`` of the run's corpora, partitioned over ``peers`` peers; ``hub`` has no clips.
 
     Raises CorpusError where the corpus, the split or the partition does not fit, too few labels are left, or the fold
     does not exist.
@@ -51,17 +52,17 @@ def deal(config: Config, peers: int, *, hub: int | None = None) -> Dealt:
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
     notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),
              *notes_of(corpus, held, split, normalise, overlap, settings.partition))
-    return Dealt(corpus, labels, split, held, normalise, overlap, notes)
+    return Partitioning(corpus, labels, split, held, normalise, overlap, notes)
 
 
 def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:
-    """Say which of several corpora begin again before the longest is through its folds."""
+    """Return a note that names the corpora with fewer folds than the longest, whose folds repeat."""
     if not corpus.parts or split not in ("auto", "each"):
         return ()
     counts = {part.name: len(folds(several.alone(corpus, part)[0], "auto")) for part in corpus.parts}
     most = max(counts.values())
     again = ", ".join(f"{name} {count}" for name, count in counts.items() if count < most)
-    return (f"of the {most} folds, corpora with fewer ({again}) begin theirs again",) if again else ()
+    return (f"of the {most} folds, corpora with fewer ({again}) repeat theirs",) if again else ()
 
 
 def splits(config: Config) -> list[Split]:
@@ -76,23 +77,23 @@ def _trained_on(corpus: Corpus, split: Split, names: Sequence[str] | None) -> Sp
     known = [part.name for part in corpus.parts]
     for name in names:
         if name not in known:
-            there = ", ".join(known) or f"there is only {corpus.name}"
-            raise CorpusError(f"corpus.train names {name!r}, which is none of several corpora ({there})"
+            given = ", ".join(known) or f"there is only {corpus.name}"
+            raise CorpusError(f"corpus.train names {name!r}, which is none of several corpora ({given})"
                               f"{nearest(name, known)}")
     return dataclasses.replace(split, train=tuple(i for i in split.train if corpus.clips[i].corpus in names))
 
 
 def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
-    """Return the emotions to learn (none where only dimensions are), and the corpus with the clips that can teach what
-    ``training.task`` says; the others go to ``left_out``.
+    """Return the emotions to learn (none where only dimensions are learnt), and the corpus with the clips that have a
+    target of ``training.task``; the others go to ``left_out``.
 
-    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do, and where ``training.soft_labels`` are
-    wanted of a corpus without votes (a peer's own clips may have none where others' do).
+    Raises CorpusError as ``choose_labels`` and ``targets.with_dimensions`` do, and where ``training.soft_labels`` is
+    set for a corpus without votes (a peer's own clips may have none while other peers' have them).
     """
     task = config.training.task
-    dealt = config.corpus.partition != "own"
-    if config.training.soft_labels and dealt and not any(clip.votes for clip in whole.clips):
-        raise CorpusError(f"{whole.name} does not tell how its listeners voted, which training.soft_labels learns: "
+    whole_corpus = config.corpus.partition != "own"
+    if config.training.soft_labels and whole_corpus and not any(clip.votes for clip in whole.clips):
+        raise CorpusError(f"{whole.name} has no listeners' votes, which training.soft_labels learns: "
                           "take crema-d with its table of votes, emodb with its table of judgements, or a manifest "
                           "with columns votes.EMOTION, or set training.soft_labels=false")
     labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
@@ -102,10 +103,10 @@ def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
 
 
 def resolve(config: Config, corpus: Corpus) -> str:
-    """Return what ``features.normalise`` means here: none, global or speaker.
+    """Return the meaning of ``features.normalise`` for this run: none, global or speaker.
 
-    ``auto`` is the corpus's default for vectors, global for matrices and where the partition deals single clips:
-    a peer with a few clips of a speaker, perhaps of one emotion, would take that emotion for the speaker. Raises
+    ``auto`` is the corpus's default for vectors; it is global for matrices, and where the partition assigns single
+    clips: the statistics of a few clips of a speaker, perhaps of one emotion, would be those of the emotion. Raises
     CorpusError for ``speaker`` where speakers are not named.
     """
     how = config.features.normalise
@@ -114,7 +115,7 @@ def resolve(config: Config, corpus: Corpus) -> str:
         return corpus.default_normalise if config.features.vector and whole else "global"
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
-                          "name them: name them in a manifest, or set features.normalise to global")
+                          "name all: name them in a manifest, or set features.normalise to global")
     return how
 
 
@@ -128,25 +129,25 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return what a reader of results on this partitioning ``how`` of a corpus needs to know, as sentences."""
     notes = []
-    made = [part.name for part in corpus.parts if part.synthetic]
-    if made and not corpus.synthetic:
-        notes.append(f"{', '.join(made)} is synthetic: for trying the system only")
+    synthetic = [part.name for part in corpus.parts if part.synthetic]
+    if synthetic and not corpus.synthetic:
+        notes.append(f"{', '.join(synthetic)} is synthetic: for trying the system only")
     if overlap:
         notes.append(f"{overlap} speaker{'s are' if overlap > 1 else ' is'} in training and in the test set: "
-                     "the figures say nothing about new speakers")
+                     "the results do not hold for new speakers")
     elif split.test and not split.disjoint:
-        notes.append("not every clip has a named speaker: whether test speakers are new is not known")
+        notes.append("not every clip has a named speaker: test speakers may be in the training set")
     if normalise == "speaker":
         per_peer = ({corpus.clips[index].speaker for index in share} for share in held)
         holders = Counter(speaker for speakers in per_peer for speaker in speakers)
         cut = [speaker for speaker, count in holders.items() if count > 1]
         if cut and how != "own":
-            notes.append(f"{len(cut)} of {len(holders)} training speakers are cut into shares of several "
-                         "peers: speaker statistics are those of a peer's share")
+            notes.append(f"{len(cut)} of {len(holders)} training speakers are divided over several peers: speaker "
+                         "statistics are those of a peer's share")
         if split.test:
             notes.append("each test speaker's statistics are those of all their test clips, without labels "
                          "(transductive)")
     if normalise == "global" and corpus.parts:
-        notes.append("the training statistics are those of all corpora together, so how each was recorded stays in the "
-                     "features: features.normalise=speaker takes it out")
+        notes.append("the training statistics are those of all corpora together, so the features keep each corpus's "
+                     "recording conditions: features.normalise=speaker removes them")
     return tuple(notes)

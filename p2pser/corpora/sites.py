@@ -1,4 +1,4 @@
-"""A dealt corpus on disk, a folder a peer, to be carried to real sites: a run on these folders is the dealt run."""
+"""A partitioned corpus on disk, one folder for each peer, to be copied to real sites."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.combined import scaled
 from p2pser.corpora.manifest import Corpus, write_manifest
-from p2pser.corpora.partitioning import Dealt
+from p2pser.corpora.partitioning import Partitioning
 
 RUN = "run.yaml"
 TEST = "test"
 MANIFEST = "manifest.csv"
 
 
-def write_sites(config: Config, dealt: Dealt, out: Path, *, copy: bool = False) -> dict[str, Any]:
+def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: bool = False) -> dict[str, Any]:
     """Write ``peer-I/manifest.csv`` for each peer, ``test/manifest.csv`` with the held-out clips, and ``run.yaml`` with
-    the settings that all sites must have equal; return what each holds, as plain data.
+    the settings that all sites share; return the contents of each folder, as plain data.
 
-    Emotions are the merged ones and only those that are learnt. Where ``copy``, each folder holds its recordings and is
-    complete by itself; else the manifests name them where they lie on this machine. A peer of such a folder,
-    ``p2pser peer --id I --run run.yaml --data peer-I/``, does bit for bit what it would in the dealt run, but for the
-    held-out clips, which it does not see.
+    The manifests hold the merged emotions that are learnt. With ``copy``, each folder holds its recordings too and is
+    complete; else the manifests refer to the recordings on this machine. A peer with such a folder,
+    ``p2pser peer --id I --run run.yaml --data peer-I/``, trains bit for bit as in the run that partitions the corpus
+    itself; it only lacks the held-out clips.
 
-    Raises CorpusError where ``out`` is there and not an empty folder, or cannot be written.
+    Raises CorpusError where ``out`` exists and is not an empty folder, or cannot be written.
     """
-    corpus = dealt.corpus
+    corpus = partitioning.corpus
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CorpusError(f"{out} is not an empty folder: choose another --out")
-        shares = {f"peer-{peer}": share for peer, share in enumerate(dealt.held) if share}
-        held_out = {TEST: dealt.split.test} if dealt.split.test else {}
+        shares = {f"peer-{peer}": share for peer, share in enumerate(partitioning.held) if share}
+        held_out = {TEST: partitioning.split.test} if partitioning.split.test else {}
         names = _file_names(corpus)
         for folder, share in {**shares, **held_out}.items():
             _write(corpus, share, out / folder, names if copy else None)
-        (out / RUN).write_text(yaml.safe_dump(_settings(config, dealt), sort_keys=False, allow_unicode=True),
+        (out / RUN).write_text(yaml.safe_dump(_settings(config, partitioning), sort_keys=False, allow_unicode=True),
                                encoding="utf-8")
     except OSError as error:
         raise CorpusError(f"cannot write to {out}: {error.strerror or error}") from None
     return {
         "out": str(out), "corpus": corpus.name, "version": corpus.version, "synthetic": corpus.synthetic,
-        "split": dealt.split.name, "partition": config.corpus.partition, "labels": list(dealt.labels),
-        "normalise": dealt.normalise, "speaker_overlap": dealt.speaker_overlap, "copied": copy,
+        "split": partitioning.split.name, "partition": config.corpus.partition, "labels": list(partitioning.labels),
+        "normalise": partitioning.normalise, "speaker_overlap": partitioning.speaker_overlap, "copied": copy,
         "peers": {folder: _contents(corpus, share) for folder, share in shares.items()},
-        "test": _contents(corpus, dealt.split.test), "notes": list(dealt.notes),
+        "test": _contents(corpus, partitioning.split.test), "notes": list(partitioning.notes),
     }
 
 
-def _settings(config: Config, dealt: Dealt) -> dict[str, Any]:
-    """What all sites must have equal, beside what is so by default."""
+def _settings(config: Config, partitioning: Partitioning) -> dict[str, Any]:
+    """Return the settings that all sites share and that are not defaults."""
     tree = config.model_dump(mode="json", exclude_defaults=True, exclude={"corpus", "network", "peer"})
     corpus: dict[str, Any] = {"split": "none", "partition": "own"}
-    if dealt.labels:
-        corpus["labels"] = list(dealt.labels)
+    if partitioning.labels:
+        corpus["labels"] = list(partitioning.labels)
     tree["corpus"] = corpus
-    tree["features"] = {**tree.get("features", {}), "normalise": dealt.normalise}
+    tree["features"] = {**tree.get("features", {}), "normalise": partitioning.normalise}
     return tree
 
 
 def _file_names(corpus: Corpus) -> dict[Path, str]:
-    """Where each clip lies below a folder of copies, in the order that the clips have."""
+    """Return each clip's path below a folder of copies, in the order of the clips."""
     names = [corpus.relative(clip) for clip in corpus.clips]
     if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
         digits = len(str(len(names)))
         names = [f"{number:0{digits}d}-{clip.path.name}" for number, clip in enumerate(corpus.clips)]
-    # A colon (synthetic:es) is no letter of a file's name everywhere that a folder may be carried.
+    # Some file systems allow no colon (synthetic:es) in names.
     return {clip.path: name.replace(":", "-") for clip, name in zip(corpus.clips, names)}
 
 

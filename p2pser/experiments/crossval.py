@@ -21,7 +21,7 @@ import numpy as np
 
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.config import BY_MODEL, Config, FeatureSettings
-from p2pser.corpora.partitioning import deal, splits
+from p2pser.corpora.partitioning import partition_corpus, splits
 from p2pser.evaluation import calibration, metrics
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions
@@ -133,10 +133,10 @@ def _training(config: Config, folds: Sequence[int]) -> tuple[str, int]:
     """Return the split's name, and how many training speakers there are in the fold that has fewest."""
     counts = []
     for number in folds:
-        dealt = deal(config.with_settings([f"corpus.fold={number}", "corpus.partition=iid"]), 1)
-        counts.append(len({dealt.corpus.clips[index].speaker for index in dealt.split.train}))
+        partitioning = partition_corpus(config.with_settings([f"corpus.fold={number}", "corpus.partition=iid"]), 1)
+        counts.append(len({partitioning.corpus.clips[index].speaker for index in partitioning.split.train}))
     split = config.corpus.split
-    return dealt.corpus.default_split if split == "auto" else split, min(counts)
+    return partitioning.corpus.default_split if split == "auto" else split, min(counts)
 
 
 def _configured(config: Config, text: str, kinds: Sequence[str]) -> tuple[Config, str]:

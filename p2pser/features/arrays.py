@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pser.base.errors import CorpusError, nearest
-from p2pser.corpora import folds
+from p2pser.corpora import partitions
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitioning import notes_of
@@ -187,7 +187,7 @@ def _held(
         raise CorpusError(f"{peers} peers cannot hold clips: use 1 or more")
     holders = [peer for peer in range(peers) if peer != hub]
     if owners is None:
-        shares = folds.partition([clips[index] for index in training], partition, len(holders), seed)
+        shares = partitions.partition([clips[index] for index in training], partition, len(holders), seed)
         by_peer = {peer: tuple(training[place] for place in share) for peer, share in zip(holders, shares)}
         return tuple(by_peer.get(peer, ()) for peer in range(peers))
     owner: NDArray[Any] = np.asarray(owners)

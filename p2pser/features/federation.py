@@ -15,7 +15,7 @@ from p2pser.config import Config
 from p2pser.corpora import targets
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
-from p2pser.corpora.partitioning import deal
+from p2pser.corpora.partitioning import partition_corpus
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
 from p2pser.features.extraction import extract
@@ -130,8 +130,8 @@ def federate(
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
     if only is not None and only == hub and config.corpus.partition == "own":
         return _without_recordings(config, peers, only)
-    dealt = deal(config, peers, hub=hub)
-    corpus, labels, split, held = dealt.corpus, dealt.labels, dealt.split, dealt.held
+    partitioning = partition_corpus(config, peers, hub=hub)
+    corpus, labels, split, held = partitioning.corpus, partitioning.labels, partitioning.split, partitioning.held
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
     extraction = extract([corpus.clips[index].path for index in wanted], config.features, workers=workers,
@@ -149,8 +149,8 @@ def federate(
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
-    return Federation(labels, train, test, split, corpus, dealt.normalise, [*corpus.left_out, *unusable],
-                      dealt.speaker_overlap, held, dealt.notes)
+    return Federation(labels, train, test, split, corpus, partitioning.normalise, [*corpus.left_out, *unusable],
+                      partitioning.speaker_overlap, held, partitioning.notes)
 
 
 def _without_recordings(config: Config, peers: int, hub: int) -> Federation:

@@ -32,9 +32,9 @@ def test_split_writes_folders_and_says_what_they_hold(clips: Path, tmp_path: Pat
     assert "peer-2" in done.stdout
     assert "2 clips of 1 speaker, clips" in done.stdout
     assert "--data peer-0/" in done.stdout
-    told = json.loads(CliRunner().invoke(corpus, [*arguments, "--out", str(tmp_path / "two"), "--json"]).stdout)
-    assert sorted(told["peers"]) == ["peer-0", "peer-1", "peer-2"]
-    assert told["test"]["clips"] == 2
+    document = json.loads(CliRunner().invoke(corpus, [*arguments, "--out", str(tmp_path / "two"), "--json"]).stdout)
+    assert sorted(document["peers"]) == ["peer-0", "peer-1", "peer-2"]
+    assert document["test"]["clips"] == 2
     for folder in ("one", "two"):
         assert len(list((tmp_path / folder).glob("*/*/*/1.wav"))) == 8
     with pytest.raises(CorpusError, match="is not an empty folder"):

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from p2pser.base.errors import ConfigError, CorpusError
 from p2pser.config import Config, CorpusSettings
 from p2pser.corpora import combined as several
-from p2pser.corpora import partitioning as dealing
 from p2pser.corpora.adapters.ravdess import ACTORS
-from p2pser.corpora.folds import EMOBOX, folds, partition
+from p2pser.corpora.folds import EMOBOX, folds
 from p2pser.corpora.labels import choose_labels, label_notes, merged
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble, read_manifest, write_manifest
+from p2pser.corpora.partitioning import partition_corpus, splits
+from p2pser.corpora.partitions import partition
 
 EMOTIONS = ("anger", "fear", "neutral")
 
@@ -113,7 +114,7 @@ def test_each_corpus_is_split_its_own_way(three: Corpus) -> None:
         assert tested["a"] == {f"s{number % 3 + 1}"}
         assert len(tested["b"]) == 1
         assert {s.split("/")[1] for s in fold.test_speakers if s.startswith("ravdess/")} == set(EMOBOX[number])
-    with pytest.raises(CorpusError, match="the split each is of several corpora"):
+    with pytest.raises(CorpusError, match="the split each is for several corpora"):
         folds(corpus_of("a", ["x", "y"]), "each")
 
 
@@ -121,10 +122,10 @@ def test_shorter_corpora_are_noted(data: Path) -> None:
     (data / "x" / "fear" / "r").mkdir()
     (data / "x" / "fear" / "r" / "1.wav").touch()
     settings = ["corpus.name=folder+folder", f"corpus.data=[{data / 'x'}, {data / 'y'}]"]
-    assert "of the 3 folds, corpora with fewer (y 2) begin theirs again" in \
-        dealing.deal(Config().with_settings(settings), 2).notes
+    assert "of the 3 folds, corpora with fewer (y 2) repeat theirs" in \
+        partition_corpus(Config().with_settings(settings), 2).notes
     assert not any("begin" in note for note in
-                   dealing.deal(Config().with_settings([*settings, "corpus.split=loso"]), 2).notes)
+                   partition_corpus(Config().with_settings([*settings, "corpus.split=loso"]), 2).notes)
 
 
 def test_one_corpus_or_language_is_left_out(three: Corpus) -> None:
@@ -171,7 +172,7 @@ def test_a_peer_holds_clips_of_one_group(speakers: list[int], peers: int, how: s
                 assert max(loads.values()) <= 6 * speakers[int(name[1:])] / (count - 1) + 1e-9
 
 
-def test_by_default_several_corpora_are_dealt_by_corpus(three: Corpus) -> None:
+def test_by_default_several_corpora_are_partitioned_by_corpus(three: Corpus) -> None:
     held = partition(three.clips, "auto", 8, 0)
     assert all(len({three.clips[index].corpus for index in share}) == 1 for share in held)
     assert held == partition(three.clips, "corpus", 8, 0)
@@ -250,12 +251,13 @@ def test_what_is_merged_is_a_setting(data: Path) -> None:
     assert config.corpus.map == {"calm": "sadness"}
     assert config.shared()["corpus.map"] == {"calm": "sadness"}
     assert Config.model_validate_json(config.model_dump_json()) == config
-    dealt = dealing.deal(config, 2)
-    assert dealt.labels == ("anger", "fear", "sadness")
-    assert "calm counts as sadness (2 clips)" in dealt.notes
-    assert not any("begin theirs again" in note for note in dealt.notes)
-    assert [{dealt.corpus.clips[index].corpus for index in share} for share in dealt.held] == [{"x"}, {"y"}]
-    assert dealing.deal(Config().with_settings(settings), 2).labels == ("anger", "fear")
+    partitioning = partition_corpus(config, 2)
+    assert partitioning.labels == ("anger", "fear", "sadness")
+    assert "calm counts as sadness (2 clips)" in partitioning.notes
+    assert not any("repeat theirs" in note for note in partitioning.notes)
+    clips = partitioning.corpus.clips
+    assert [{clips[index].corpus for index in share} for share in partitioning.held] == [{"x"}, {"y"}]
+    assert partition_corpus(Config().with_settings(settings), 2).labels == ("anger", "fear")
     for wrong, why in (("calm=neutral,neutral=fear", "name the chain's end"), ("calm", "EMOTION=EMOTION")):
         with pytest.raises(ConfigError, match=why):
             Config().with_settings([f"corpus.map={wrong}"])
@@ -264,20 +266,20 @@ def test_what_is_merged_is_a_setting(data: Path) -> None:
 def test_only_some_are_trained_on(data: Path) -> None:
     settings = ["corpus.name=folder+folder", f"corpus.data=[{data / 'x'}, {data / 'y'}]"]
     config = Config().with_settings([*settings, "corpus.train=[y]"])
-    dealt, whole = dealing.deal(config, 1), dealing.deal(Config().with_settings(settings), 1)
-    assert {dealt.corpus.clips[index].corpus for index in dealt.split.train} == {"y"}
-    assert dealt.split.test == whole.split.test
-    assert {dealt.corpus.clips[index].corpus for index in dealt.split.test} == {"x", "y"}
-    assert dealt.held == (dealt.split.train,)
+    partitioning, whole = (partition_corpus(chosen, 1) for chosen in (config, Config().with_settings(settings)))
+    assert {partitioning.corpus.clips[index].corpus for index in partitioning.split.train} == {"y"}
+    assert partitioning.split.test == whole.split.test
+    assert {partitioning.corpus.clips[index].corpus for index in partitioning.split.test} == {"x", "y"}
+    assert partitioning.held == (partitioning.split.train,)
     with pytest.raises(CorpusError, match=r"corpus\.train names 'w'"):
-        dealing.deal(config.with_settings(["corpus.train=[w]"]), 1)
-    assert len(dealing.splits(config)) == 2
+        partition_corpus(config.with_settings(["corpus.train=[w]"]), 1)
+    assert len(splits(config)) == 2
 
 
 def test_statistics_of_corpora_together_are_noted(data: Path) -> None:
     settings = ["corpus.name=folder+folder", f"corpus.data=[{data / 'x'}, {data / 'y'}]"]
-    spoken = dealing.deal(Config().with_settings(settings), 2)
+    spoken = partition_corpus(Config().with_settings(settings), 2)
     assert spoken.normalise == "speaker"
-    together = dealing.deal(Config().with_settings([*settings, "features.normalise=global"]), 2)
+    together = partition_corpus(Config().with_settings([*settings, "features.normalise=global"]), 2)
     assert any("all corpora together" in note for note in together.notes)
     assert not any("all corpora together" in note for note in spoken.notes)

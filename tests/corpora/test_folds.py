@@ -11,9 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.adapters import load
-from p2pser.corpora.folds import EMOBOX, folds, partition
+from p2pser.corpora.folds import EMOBOX, folds
+from p2pser.corpora.loading import load
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble
+from p2pser.corpora.partitions import partition
 
 EMOTIONS = ("anger", "fear", "neutral")
 

@@ -1,4 +1,4 @@
-"""Folders for sites: what was dealt comes back in its order, merged and complete."""
+"""Folders for sites: the partitioned clips come back in their order, merged and complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora.manifest import Corpus, read_manifest
-from p2pser.corpora.partitioning import deal
+from p2pser.corpora.partitioning import partition_corpus
 from p2pser.corpora.sites import write_sites
 
 
@@ -36,25 +36,26 @@ def contents(corpus: Corpus) -> list[tuple[str, str, str | None, str]]:
 
 @pytest.mark.parametrize("copy", [True, False])
 @pytest.mark.parametrize("partition", ["corpus", "iid", "speaker"])
-def test_a_peer_finds_what_it_was_dealt(config: Config, tmp_path: Path, copy: bool, partition: str) -> None:
+def test_a_folder_holds_the_clips_of_its_peer(config: Config, tmp_path: Path, copy: bool, partition: str) -> None:
     config = config.with_settings([f"corpus.partition={partition}", "corpus.fold=1"])
-    dealt, out = deal(config, 3), tmp_path / "out"
-    told = write_sites(config, dealt, out, copy=copy)
-    for folder, share in [*((f"peer-{i}", share) for i, share in enumerate(dealt.held)), ("test", dealt.split.test)]:
+    partitioning, out = partition_corpus(config, 3), tmp_path / "out"
+    written = write_sites(config, partitioning, out, copy=copy)
+    shares = {f"peer-{i}": share for i, share in enumerate(partitioning.held)}
+    for folder, share in [*shares.items(), ("test", partitioning.split.test)]:
         back = read_manifest(out / folder / "manifest.csv")
-        chosen = [dealt.corpus.clips[index] for index in share]
+        chosen = [partitioning.corpus.clips[index] for index in share]
         # In the same order: local steps draw clips by their places.
         assert contents(back) == [(c.path.read_text(), c.speaker, c.emotion, c.corpus) for c in chosen]
         inside = [clip.path.is_relative_to(out / folder) for clip in back.clips]
         assert all(inside) if copy else not any(inside)
-    assert (told["labels"], told["normalise"]) == (["anger", "fear", "neutral"], "global" if partition == "iid" else
-                                                   "speaker")
-    assert "calm counts as neutral (6 clips)" in told["notes"]
-    assert sum(holds["clips"] for holds in told["peers"].values()) + told["test"]["clips"] == 36
+    normalise = "global" if partition == "iid" else "speaker"
+    assert (written["labels"], written["normalise"]) == (["anger", "fear", "neutral"], normalise)
+    assert "calm counts as neutral (6 clips)" in written["notes"]
+    assert sum(holds["clips"] for holds in written["peers"].values()) + written["test"]["clips"] == 36
 
 
 def test_the_run_file_holds_what_all_must_share(config: Config, tmp_path: Path) -> None:
-    write_sites(config, deal(config, 3), tmp_path / "out")
+    write_sites(config, partition_corpus(config, 3), tmp_path / "out")
     run = tmp_path / "out" / "run.yaml"
     tree = yaml.safe_load(run.read_text())
     assert str(tmp_path) not in run.read_text()
@@ -62,7 +63,7 @@ def test_the_run_file_holds_what_all_must_share(config: Config, tmp_path: Path) 
     site = settings.load(run, ["corpus.name=auto", f"corpus.data={tmp_path / 'out' / 'peer-2'}"])
     differing = {name for name, value in site.shared().items() if value != config.shared()[name]}
     assert differing == {"corpus.labels", "corpus.map", "features.normalise"}
-    own = deal(site, 3)
+    own = partition_corpus(site, 3)
     assert (own.labels, own.normalise) == (("anger", "fear", "neutral"), "speaker")
     assert len(own.held[2]) == len(several.load(site.corpus).clips)
 
@@ -74,7 +75,7 @@ def test_dimensions_are_written_from_minus_one_to_one(tmp_path: Path) -> None:
         (tmp_path / f"{i}.wav").touch()
     config = Config().with_settings(["corpus.name=manifest", f"corpus.data={tmp_path / 'own.csv'}", "corpus.split=none",
                                      "training.task=both", "corpus.scale=[1, 5]"])
-    write_sites(config, deal(config, 1), tmp_path / "out")
+    write_sites(config, partition_corpus(config, 1), tmp_path / "out")
     back = read_manifest(tmp_path / "out" / "peer-0" / "manifest.csv")
     assert [clip.arousal for clip in back.clips] == [-1.0, -0.5, 0.0, 0.5, 1.0]
 
@@ -83,7 +84,7 @@ def test_nothing_is_overwritten(config: Config, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(CorpusError, match="is not an empty folder"):
-        write_sites(config, deal(config, 3), tmp_path / "out")
+        write_sites(config, partition_corpus(config, 3), tmp_path / "out")
 
 
 def test_clips_outside_of_the_corpus_s_folder_are_copied_in_order(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_clips_outside_of_the_corpus_s_folder_are_copied_in_order(tmp_path: Path
         (tmp_path / f"{name}.wav").write_text(name)
     config = Config().with_settings(["corpus.name=manifest", f"corpus.data={tmp_path / 'lists' / 'own.csv'}",
                                      "corpus.split=none"])
-    write_sites(config, deal(config, 1), tmp_path / "out", copy=True)
+    write_sites(config, partition_corpus(config, 1), tmp_path / "out", copy=True)
     back = read_manifest(tmp_path / "out" / "peer-0" / "manifest.csv")
     assert [clip.path.read_text() for clip in back.clips] == ["a", "b", "c"]
     assert all(clip.path.resolve().is_relative_to(tmp_path / "out") for clip in back.clips)

@@ -81,7 +81,7 @@ def test_what_is_learned_follows_the_task() -> None:
 def test_soft_labels_need_votes() -> None:
     silent = Corpus("made-up", "1", (clip("a", "anger"), clip("b", "fear")))
     wanted = Config().with_settings(["training.soft_labels=true"])
-    with pytest.raises(CorpusError, match="made-up does not tell how its listeners voted"):
+    with pytest.raises(CorpusError, match="made-up has no listeners' votes"):
         to_learn(wanted, silent)
     to_learn(wanted.with_settings(["corpus.partition=own"]), silent)
     to_learn(wanted, Corpus("made-up", "1", (clip("a", votes={"anger": 0.7}), clip("b", "fear"))))

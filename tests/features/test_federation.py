@@ -168,8 +168,8 @@ def test_more_peers_than_speakers_cut_speakers_and_it_is_noted(run: Callable[...
     found = federate(run("corpus.split=speakers:ann"), 8, workers=1)
     assert len(found.train) == 8
     assert all(len(examples) > 0 for examples in found.train.values())
-    assert any("cut into shares" in note for note in found.notes)
-    assert not any("cut into shares" in note for note in federate(run("corpus.split=speakers:ann"), 5).notes)
+    assert any("divided over several peers" in note for note in found.notes)
+    assert not any("divided over several peers" in note for note in federate(run("corpus.split=speakers:ann"), 5).notes)
 
 
 def test_shared_speakers_are_counted_and_noted(run: Callable[..., Config]) -> None:
@@ -178,7 +178,7 @@ def test_shared_speakers_are_counted_and_noted(run: Callable[..., Config]) -> No
     trained = {speaker for examples in found.train.values() for speaker in examples.speakers}
     assert found.speaker_overlap == len(trained & set(found.test.speakers)) > 1
     assert not found.split.disjoint
-    assert any("nothing about new speakers" in note for note in found.notes)
+    assert any("do not hold for new speakers" in note for note in found.notes)
 
 
 def test_own_clips_are_not_dealt(run: Callable[..., Config]) -> None:

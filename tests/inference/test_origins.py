@@ -16,7 +16,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.corpora import combined as several
 from p2pser.corpora.manifest import Clip, Corpus, assemble
-from p2pser.corpora.partitioning import deal
+from p2pser.corpora.partitioning import partition_corpus
 from p2pser.experiments.model_evaluation import choose
 from p2pser.features import clip_features
 from p2pser.models import directory
@@ -122,7 +122,7 @@ def test_synthetic_speech_among_others_is_warned_of(corpora: dict[str, str], syn
     assert bool(said) == bool(warning)
 
 
-def test_dealt_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
+def test_partitioned_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
     for name, emotions in (("a", ("anger", "fear")), ("b", ("anger", "calm", "fear"))):
         for emotion in emotions:
             for speaker in "pqr":
@@ -131,8 +131,8 @@ def test_dealt_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
                 path.touch()
     settings = Config().with_settings(["corpus.name=folder+folder", "corpus.fold=1",
                                        f"corpus.data=[{tmp_path / 'a'}, {tmp_path / 'b'}]"])
-    dealt = deal(settings, 2)
-    made = dataclasses.replace(card(), labels=dealt.labels, corpus=Origin.of(settings, dealt.corpus))
+    partitioning = partition_corpus(settings, 2)
+    made = dataclasses.replace(card(), labels=partitioning.labels, corpus=Origin.of(settings, partitioning.corpus))
     trial = choose(made, several.load(settings.corpus))
-    assert np.array_equal(trial.folds[0], dealt.split.test)
-    assert trial.corpus.clips == dealt.corpus.clips
+    assert np.array_equal(trial.folds[0], partitioning.split.test)
+    assert trial.corpus.clips == partitioning.corpus.clips

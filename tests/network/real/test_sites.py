@@ -1,4 +1,4 @@
-"""What ``corpus split`` wrote, carried to sites of their own: the run there is the dealt run, bit for bit."""
+"""Folders of ``corpus split`` at sites of their own: the run equals the one that partitions the corpus itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from p2pser import config as settings
-from p2pser.corpora.partitioning import deal
+from p2pser.corpora.partitioning import partition_corpus
 from p2pser.corpora.sites import write_sites
 from p2pser.features.federation import federate
 from p2pser.simulation.engine import simulate
@@ -21,12 +21,12 @@ RING = Topology("ring", nx.cycle_graph(PEERS), {}, "metropolis", {})
 
 
 @pytest.mark.parametrize(("partition", "copy"), [("speaker", True), ("dirichlet:0.5:4", False)])
-def test_sites_with_folders_of_their_own_train_what_was_dealt(
+def test_sites_with_folders_of_their_own_train_as_partitioned(
     real: Any, tmp_path: Path, partition: str, copy: bool
 ) -> None:
-    config = real.config("dealt", f"corpus.partition={partition}", "training.rounds=4", peers=PEERS)
-    told = write_sites(config, deal(config, PEERS), tmp_path / "sites", copy=copy)
-    assert sorted(told["peers"]) == [f"peer-{i}" for i in range(PEERS)]
+    config = real.config("partitioned", f"corpus.partition={partition}", "training.rounds=4", peers=PEERS)
+    written = write_sites(config, partition_corpus(config, PEERS), tmp_path / "sites", copy=copy)
+    assert sorted(written["peers"]) == [f"peer-{i}" for i in range(PEERS)]
     port = config.network.base_port
     sites = {i: settings.load(tmp_path / "sites" / "run.yaml", [
         "corpus.name=auto", f"corpus.data={tmp_path / 'sites' / f'peer-{i}'}", f"peer.out={tmp_path / 'out'}",
