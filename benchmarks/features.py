@@ -27,7 +27,7 @@ import numpy as np
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import FeatureSettings
-from p2pser.corpora import adapters as corpora
+from p2pser.corpora import loading as corpora
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.manifest import Corpus
 from p2pser.features import audio, clip_features

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+import numpy as np
+
 # The same examples in every run, however slow the machine: a test must not need luck.
 settings.register_profile("p2pser", derandomize=True, deadline=None)
 settings.load_profile("p2pser")

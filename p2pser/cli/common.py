@@ -63,13 +63,13 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any
     Raises ConfigError where paths are given both ways.
     """
     from p2pser.base.errors import ConfigError
-    from p2pser.corpora.adapters import NAMES
+    from p2pser.corpora.loading import names as corpus_names
 
     if corpus is None:
         return (None if data is None else "auto"), data
 
     def one(text: str) -> tuple[str, str | None]:
-        if text.partition(":")[0] not in NAMES and Path(text).exists():
+        if text.partition(":")[0] not in corpus_names() and Path(text).exists():
             return "auto", text
         name, _, path = text.partition("=")
         return name.strip(), path.strip() or None

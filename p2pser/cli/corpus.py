@@ -1,4 +1,4 @@
-"""``p2pser corpus``: what corpora there are, how to get them, what lies in a folder, and what is wrong with it."""
+"""``p2pser corpus``: list, download, scan and describe corpora, and copy out the synthetic one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import click
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
+from p2pser.base.registries import CORPORA
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
-from p2pser.corpora.adapters import ADAPTERS, NAMES, load
+from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.features import audio
 
 _DATA = click.Path(path_type=Path)
 _SHOWN = 10  # files, or reasons, that are listed without --json
-_EACH = 30  # speakers that are counted one by one
+_EACH = 30  # speakers that are listed one by one
 
 
 @click.group()
 def corpus() -> None:
-    """List, get, scan and describe corpora.
+    """List, download, scan and describe corpora.
 
     Example: p2pser corpus scan my-clips/
     """
@@ -38,16 +39,16 @@ corpus.add_command(split)
 @corpus.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the corpora that p2pser knows: language, speakers, licence, how to get them.
+    """List the known corpora: language, speakers, licence, how to get them; those of other packages too.
 
     Example: p2pser corpus list
     """
-    entries = [_entry(name) for name in NAMES]
+    entries = [_entry(name) for name in names()]
     if as_json:
         print_json(entries)
         return
     for entry in entries:
-        click.echo(f"{entry['name']:10s} {entry['about']}")
+        click.echo(f"{entry['name']:10s} {entry['about']}" + (f" ({entry['from']})" if entry["from"] else ""))
         if "licence" in entry:
             _print_how(entry)
 
@@ -55,37 +56,37 @@ def list_(as_json: bool) -> None:
 @corpus.command()
 @click.argument("data", type=_DATA)
 @click.option("--corpus", "name", default="auto", show_default=True,
-              help="Corpus whose file names these are (crema-d:voted: a variant).")
+              help="Corpus that the files are named after (crema-d:voted: a variant).")
 @click.option("--manifest", type=_DATA, default=None,
-              help="Write what was found as a manifest (CSV; several corpora: a folder for one of each).")
+              help="Write the clips as a manifest (CSV; several corpora: a folder, with one for each).")
 @json_option
 def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
-    """Say which corpora lie in a folder (or manifest), and look at the head of every file.
+    """Name the corpora in a folder (or manifest), and check the header of every file.
 
-    What is left out is named with the reason: a file that cannot be used (a text or git-LFS pointer named .wav, too
-    short a clip), and one whose name says nothing.
+    Files that are left out are listed with the reason: those that cannot be used (a text or git-LFS pointer named .wav,
+    a clip that is too short), and those whose names no corpus has.
 
     Example: p2pser corpus scan my-clips/
     """
     if name == "auto":
-        from p2pser.corpora.adapters.survey import survey
+        from p2pser.corpora.survey import survey
 
-        found, nobodys = survey(data)
+        corpora, others = survey(data)
     else:
-        found, nobodys = [load(name, data)], []
-    looked_at = [_looked_at(one) for one in found]
+        corpora, others = [load(name, data)], []
+    checked = [_checked(corpus) for corpus in corpora]
     if manifest is not None:
-        _write_manifests([one for one, _ in looked_at], manifest)
-    documents = [_document(*one) for one in looked_at]
-    left_out = [{"path": str(path), "reason": "named as in none of these corpora"} for path in nobodys]
+        _write_manifests([corpus for corpus, _ in checked], manifest)
+    documents = [_document(corpus, seconds) for corpus, seconds in checked]
+    left_out = [{"path": str(path), "reason": "named as in none of these corpora"} for path in others]
     if as_json:
         print_json({"corpora": documents, "left_out": left_out} if len(documents) > 1 else documents[0])
     else:
         for document in documents:
             _print_text(document)
         _note_left_out(left_out)
-    for one, _ in looked_at:
-        _need_clips(one)
+    for corpus, _ in checked:
+        _need_clips(corpus)
 
 
 @corpus.command()
@@ -105,7 +106,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
 
     chosen, where = which_corpus(name, data)
     base = (chosen or name).partition(":")[0]
-    entry = _entry(base) if base in ADAPTERS else {}
+    entry = _entry(base) if base in CORPORA else {}
     if where is None and entry:
         if as_json:
             print_json(entry)
@@ -113,21 +114,21 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
             click.echo(entry["about"])
             _print_how(entry)
         return
-    found, seconds = _looked_at(several.load(CorpusSettings(name=chosen or name, data=where, seed=seed)))
-    document = {**_document(found, seconds), **({"corpus": entry} if entry else {})}
+    loaded, seconds = _checked(several.load(CorpusSettings(name=chosen or name, data=where, seed=seed)))
+    document = {**_document(loaded, seconds), **({"corpus": entry} if entry else {})}
     if as_json:
         print_json(document)
     else:
         _print_text(document)
         if entry:
             _print_how(entry)
-    _need_clips(found)
+    _need_clips(loaded)
 
 
 @corpus.command()
 @click.argument("name")
 @click.option("--out", type=_DATA, default=None, help="Folder to fetch it into (default corpora/NAME).")
-@click.option("--edition", default="", help="Which edition, where there are several (emodb: 2.0; audb: its versions).")
+@click.option("--edition", default="", help="Edition, where there are several (emodb: 2.0; audb: its versions).")
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--via", type=click.Choice(["publisher", "audb"]), default="publisher", show_default=True,
               help="From the corpus's publisher, or through audb (extra audb).")
@@ -137,9 +138,10 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
 def fetch(
     name: str, out: Path | None, edition: str, yes: bool, via: str, mirror: str, keep: bool, as_json: bool
 ) -> None:
-    """Download a corpus that may be downloaded freely, then scan it; for another one say whom to ask.
+    """Download a corpus that is free to download, then scan it; for others, name the place to ask.
 
-    The licence is shown first. What was cut off goes on with the same command; what is whole is not fetched again.
+    The licence is shown first. The same command continues an interrupted download; complete files are not downloaded
+    again.
 
     Example: p2pser corpus fetch ravdess --out ~/corpora/ravdess
     """
@@ -165,14 +167,14 @@ def fetch(
         for file in files[:_SHOWN] if not as_json else ():
             compared = f"{file.published} as published" if file.published else "no checksum was published"
             click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256} ({compared})")
-    found, seconds = _looked_at(load(name, folder))
-    document = {**_document(found, seconds), "fetched": fetched}
+    loaded, seconds = _checked(load(name, folder))
+    document = {**_document(loaded, seconds), "fetched": fetched}
     if as_json:
         print_json(document)
     else:
         _print_text(document)
         click.echo(f"  in {folder}: --corpus {name} --data {folder}")
-    _need_clips(found)
+    _need_clips(loaded)
 
 
 @corpus.command()
@@ -204,7 +206,7 @@ def make(out: Path, seed: int, as_json: bool) -> None:
 
 def _accept(base: str, size: str, yes: bool) -> None:
     """Show the licence, and ask unless ``yes``; raises CorpusError where it is not accepted."""
-    about = ADAPTERS[base].ABOUT if base in ADAPTERS else None
+    about = adapter(base).about if base in CORPORA else None
     if about is None:
         return
     note(f"{about.title}{size}; licence: {about.licence}; cite: {about.reference}")
@@ -219,17 +221,19 @@ def _accept(base: str, size: str, yes: bool) -> None:
 
 
 def _entry(name: str) -> dict[str, Any]:
-    """Return what ``list`` says of a corpus."""
+    """Return the facts about a corpus for ``list``; ``from`` names the package that adds it, None for p2pser."""
     from p2pser.corpora.fetch.sources import SOURCES
 
-    entry: dict[str, Any] = {"name": name, "about": NAMES[name]}
-    if name in ADAPTERS:
-        about = ADAPTERS[name].ABOUT
-        entry |= {"title": about.title, "languages": about.languages, "speakers": about.speakers, "clips": about.clips,
-                  "emotions": about.emotions, "licence": about.licence, "source": about.source,
-                  "reference": about.reference, "tables": about.tables, "fetch": name in SOURCES,
-                  "variants": {f"{name}:{variant}": what for variant, what in about.variants.items()}}
-    return entry
+    if name not in CORPORA:
+        return {"name": name, "about": {**SYNTHETIC, **GENERAL}[name], "from": None}
+    about, origin = adapter(name).about, CORPORA.origin(name)
+    return {
+        "name": name, "about": about.line, "from": None if origin.builtin else str(origin), "title": about.title,
+        "languages": about.languages, "speakers": about.speakers, "clips": about.clips, "emotions": about.emotions,
+        "licence": about.licence, "source": about.source, "reference": about.reference, "tables": about.tables,
+        "fetch": name in SOURCES,
+        "variants": {f"{name}:{variant}": what for variant, what in about.variants.items()},
+    }
 
 
 def _print_how(entry: dict[str, Any]) -> None:
@@ -241,23 +245,23 @@ def _print_how(entry: dict[str, Any]) -> None:
         click.echo(f"{'':10s}   {name}: {what}")
 
 
-def _write_manifests(found: Sequence[Corpus], target: Path) -> None:
-    """Write one manifest to ``target``, or one of each corpus into the folder ``target``."""
-    if len(found) == 1:
-        write_manifest(found[0], target / "manifest.csv" if target.is_dir() else target)
+def _write_manifests(corpora: Sequence[Corpus], target: Path) -> None:
+    """Write one manifest to ``target``, or one for each corpus into the folder ``target``."""
+    if len(corpora) == 1:
+        write_manifest(corpora[0], target / "manifest.csv" if target.is_dir() else target)
         return
     if target.suffix.lower() in (".csv", ".tsv", ".txt") or target.is_file():
-        names = ", ".join(one.name for one in found)
-        raise CorpusError(f"there are several corpora ({names}) for the one manifest {target}: give a folder, or one "
+        each = ", ".join(corpus.name for corpus in corpora)
+        raise CorpusError(f"there are several corpora ({each}) for the one manifest {target}: give a folder, or one "
                           "corpus with --corpus")
-    for one in found:
-        write_manifest(one, target / f"{one.name}.csv")
+    for corpus in corpora:
+        write_manifest(corpus, target / f"{corpus.name}.csv")
 
 
-def _looked_at(found: Corpus) -> tuple[Corpus, float]:
-    """Return the corpus without the files whose head says that they cannot be used, and its seconds."""
-    good, bad, seconds = [], list(found.left_out), 0.0
-    for clip in found.clips:
+def _checked(loaded: Corpus) -> tuple[Corpus, float]:
+    """Return the corpus without the files whose header shows that they cannot be used, and its length [s]."""
+    good, bad, seconds = [], list(loaded.left_out), 0.0
+    for clip in loaded.clips:
         wrong = audio.reason(clip.path)
         if wrong is None:
             good.append(clip)
@@ -265,35 +269,34 @@ def _looked_at(found: Corpus) -> tuple[Corpus, float]:
         else:
             bad.append((clip.path, wrong))
     bad.sort(key=lambda item: str(item[0]))
-    return replace(found, clips=tuple(good), left_out=tuple(bad)), seconds
+    return replace(loaded, clips=tuple(good), left_out=tuple(bad)), seconds
 
 
-def _document(found: Corpus, seconds: float) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "name": found.name,
-        "version": found.version,
-        "synthetic": found.synthetic,
-        "clips": len(found.clips),
+def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
+    return {
+        "name": loaded.name,
+        "version": loaded.version,
+        "synthetic": loaded.synthetic,
+        "clips": len(loaded.clips),
         "seconds": round(seconds, 3),
-        "speakers": _counts(clip.speaker for clip in found.clips),
-        "emotions": _counts(clip.emotion or "" for clip in found.clips),
-        "genders": _counts(clip.gender for clip in found.clips),
-        "languages": _counts(clip.language for clip in found.clips),
+        "speakers": _counts(clip.speaker for clip in loaded.clips),
+        "emotions": _counts(clip.emotion or "" for clip in loaded.clips),
+        "genders": _counts(clip.gender for clip in loaded.clips),
+        "languages": _counts(clip.language for clip in loaded.clips),
         "dimensions": sum(clip.arousal is not None or clip.valence is not None or clip.dominance is not None
-                          for clip in found.clips),
-        "votes": sum(bool(clip.votes) for clip in found.clips),
-        "default_split": found.default_split,
-        "default_normalise": found.default_normalise,
-        "notes": list(found.notes),
-        "left_out": [{"path": str(path), "reason": reason} for path, reason in found.left_out],
+                          for clip in loaded.clips),
+        "votes": sum(bool(clip.votes) for clip in loaded.clips),
+        "default_split": loaded.default_split,
+        "default_normalise": loaded.default_normalise,
+        "notes": list(loaded.notes),
+        "left_out": [{"path": str(path), "reason": reason} for path, reason in loaded.left_out],
     }
-    return document
 
 
-def _need_clips(found: Corpus) -> None:
-    if not found.clips:
-        first, reason = found.left_out[0]
-        raise CorpusError(f"no file of {found.name} can be used; the first, {first}: {reason}")
+def _need_clips(loaded: Corpus) -> None:
+    if not loaded.clips:
+        first, reason = loaded.left_out[0]
+        raise CorpusError(f"no file of {loaded.name} can be used; the first, {first}: {reason}")
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
@@ -308,12 +311,12 @@ def _print_text(document: dict[str, Any]) -> None:
     for what in ("emotions", "genders", "languages", "speakers"):
         counts = document[what]
         if set(counts) != {""} and counts:
-            each = ", ".join(f"{name or 'not said'} {count}" for name, count in counts.items())
+            each = ", ".join(f"{name or 'unknown'} {count}" for name, count in counts.items())
             many = f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} clips each (--json lists all)"
             click.echo(f"  {what:10s} {each if len(counts) <= _EACH else many}")
-    for what, said in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
+    for what, meaning in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
-            click.echo(f"  {what:10s} {said} for {document[what]} clips")
+            click.echo(f"  {what:10s} {meaning} for {document[what]} clips")
     click.echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
     for sentence in document["notes"]:
         note(f"note: {sentence}")
@@ -321,7 +324,7 @@ def _print_text(document: dict[str, Any]) -> None:
 
 
 def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
-    """Name the files that are left out, with the reason; where they are many, one for each reason."""
+    """List the files that are left out, with the reason; where they are many, one for each reason."""
     if not left_out:
         return
     note(f"left out: {len(left_out)} files")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from p2pser.base.errors import CorpusError
 from p2pser.config import CorpusSettings
-from p2pser.corpora import adapters as corpora
+from p2pser.corpora import loading
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.labels import merged
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, Part
@@ -20,7 +20,7 @@ def load(settings: CorpusSettings) -> Corpus:
 
     Raises CorpusError, ConfigError where a corpus cannot be read, two have the same name, or the settings do not fit.
     """
-    found = [corpora.load(name, data, seed=settings.seed) for name, data in settings.parts()]
+    found = [loading.load(name, data, seed=settings.seed) for name, data in settings.parts()]
     whole = found[0] if len(found) == 1 else combine(found)
     return merged(whole, settings.map, all_known=settings.partition != "own")
 

@@ -217,7 +217,7 @@ def files(paths: Paths) -> list[Path]:
 
     Raises CorpusError where a folder holds none, a list cannot be read or nothing is named.
     """
-    from p2pser.corpora.adapters.files import recordings
+    from p2pser.corpora.files import recordings
     from p2pser.corpora.manifest import read_manifest
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)

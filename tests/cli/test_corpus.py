@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from p2pser.base.errors import CorpusError
 from p2pser.cli.corpus import corpus
 from p2pser.corpora import synthetic
-from p2pser.corpora.adapters import NAMES
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.fetch.download import Item
 from p2pser.corpora.fetch.sources import Zenodo
+from p2pser.corpora.loading import names
 from p2pser.corpora.manifest import Corpus, read_manifest
 
 
@@ -41,8 +41,8 @@ def clips(tmp_path: Path) -> Path:
 
 
 def test_list_names_every_corpus() -> None:
-    assert [item["name"] for item in json.loads(run("list", "--json").stdout)] == list(NAMES)
-    assert all(name in run("list").stdout for name in NAMES)
+    assert [item["name"] for item in json.loads(run("list", "--json").stdout)] == names()
+    assert all(name in run("list").stdout for name in names())
 
 
 def test_scan_counts_what_is_good_and_names_what_is_not(clips: Path) -> None:

@@ -16,7 +16,7 @@ from p2pser import models
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.cli.evaluate import evaluate
 from p2pser.config import FeatureSettings, ModelSettings
-from p2pser.corpora import adapters as corpora
+from p2pser.corpora import loading as corpora
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.report import Report
 from p2pser.experiments.model_evaluation import calibrate

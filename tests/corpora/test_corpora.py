@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.adapters import ADAPTERS, NAMES, load, recognise
+from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapters.emodb import EMOTIONS, GENDERS, TEXTS
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import folds
+from p2pser.corpora.loading import load, names, recognise
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus
 
 
@@ -179,7 +180,7 @@ def test_missing_and_empty_folders(tmp_path: Path, name: str) -> None:
 
 def test_what_is_not_recognised_says_what_to_do(tmp_path: Path) -> None:
     touch(tmp_path, "1.wav", "2.wav")
-    with pytest.raises(CorpusError, match=r"one folder an emotion, or list them in a manifest\.csv"):
+    with pytest.raises(CorpusError, match=r"one folder for each emotion, or list them in a manifest\.csv"):
         load("auto", tmp_path)
     with pytest.raises(CorpusError, match="none of the 2 recordings"):
         load("emodb", tmp_path)
@@ -198,7 +199,7 @@ def test_unknown_corpus_names_the_nearest() -> None:
         load("crema-d:vote", Path("x"))
     with pytest.raises(CorpusError, match="no variant 'song': write tess alone"):
         load("tess:song", Path("x"))
-    assert list(NAMES) == ["synthetic", *ADAPTERS, "folder", "manifest", "auto"]
+    assert names() == ["synthetic", *CORPORA, "folder", "manifest", "auto"]
 
 
 def test_several_corpora_in_one_folder_are_not_mistaken_for_one(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.adapters import ADAPTERS, load, recognise
+from p2pser.base.registries import CORPORA
+from p2pser.corpora.loading import adapter, load, recognise
 from p2pser.corpora.manifest import Corpus, read_manifest, write_manifest
 
 
@@ -50,21 +51,21 @@ ONE_OF_EACH = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", list(CORPORA))
 def test_each_is_recognised_by_its_names_and_by_no_other_corpus(tmp_path: Path, name: str) -> None:
     touch(tmp_path, ONE_OF_EACH[name])
-    assert [other for other, adapter in ADAPTERS.items() if adapter.matches(tmp_path / ONE_OF_EACH[name])] == [name]
+    assert [other for other in CORPORA if adapter(other).matches(tmp_path / ONE_OF_EACH[name])] == [name]
     assert recognise(tmp_path) == name
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", list(CORPORA))
 def test_each_says_what_it_is_and_how_to_get_it(name: str) -> None:
-    about = ADAPTERS[name].ABOUT
+    about = adapter(name).about
     assert about.title in about.line
     assert all((about.languages, about.licence, about.source, about.reference, about.clips > 0, about.emotions > 1))
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", list(CORPORA))
 def test_a_folder_of_something_else_says_what_was_expected(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "hello.wav")
     with pytest.raises(CorpusError, match=r"none of the 1 recordings|labels are in") as error:
@@ -92,7 +93,7 @@ def test_savee_has_codes_of_one_and_two_letters(tmp_path: Path) -> None:
     assert rows(corpus) == [("DC/a01.wav", "DC", "m", "en", "anger"), ("DC/sa01.wav", "DC", "m", "en", "sadness"),
                             ("DC/su02.wav", "DC", "m", "en", "surprise"), ("JE/n30.wav", "JE", "m", "en", "neutral"),
                             ("KL/f04.wav", "KL", "m", "en", "fear")]
-    assert "names no speaker" in reasons(corpus)["XX/a01.wav"]
+    assert "names a speaker of SAVEE" in reasons(corpus)["XX/a01.wav"]
     assert reasons(corpus)["KL_f04.wav"] == "a second copy of KL/f04.wav"
     assert "not named as in SAVEE" in reasons(corpus)["DC/s01.wav"]
 
@@ -219,7 +220,7 @@ def test_cremad_as_voted_by_either_table(cremad: Path, table: str) -> None:
         ("1001_DFA_ANG_XX.wav", "anger", "anger"), ("1002_IEO_HAP_LO.wav", "neutral", "happiness")]
     why = {path.name: reason for path, reason in corpus.left_out}
     assert why["1002_IEO_SAD_HI.wav"] == "the listeners were divided between fear and sadness"
-    assert why["1076_TSI_NEU_XX.wav"] == "nobody voted on it"
+    assert why["1076_TSI_NEU_XX.wav"] == "no listener voted on it"
 
 
 def test_cremad_without_its_tables(cremad: Path) -> None:
@@ -335,7 +336,7 @@ def test_meld_repeats_ids_across_its_parts(meld: Path) -> None:
     assert [(c.extra["part"], c.extra["dialogue"]) for c in corpus.clips] == [("test", "test 0"), ("train", "train 0")]
     assert corpus.clips[1].transcript == "Well, no."
     assert reasons(corpus) == {
-        "dia0_utt0.wav": "no folder above it says train, dev or test, and ids repeat across them",
+        "dia0_utt0.wav": "no folder above it is named train, dev or test, and ids repeat across them",
         "test/dia0_utt1.wav": "several speak at once (Joey and Chandler)",
         "test/dia9_utt9.wav": "test_sent_emo.csv does not name it",
         "dev/dia0_utt0.wav": "dev_sent_emo.csv is missing"}
@@ -394,4 +395,4 @@ def test_any_table_gives_a_corpus_or_a_sentence(tmp_path: Path, name: str, data:
 @given(st.from_regex(r"[\w -]{0,6}[a-zA-Z]{0,4}[-_0-9]{0,8}[A-Za-z]{0,3}", fullmatch=True))
 def test_any_name_is_some_corpus_or_none(stem: str) -> None:
     path = Path("any") / f"{stem}.wav"
-    assert all(isinstance(adapter.matches(path), bool) for adapter in ADAPTERS.values())
+    assert all(isinstance(adapter(name).matches(path), bool) for name in CORPORA)

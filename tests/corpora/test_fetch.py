@@ -24,11 +24,12 @@ from socketserver import ThreadingMixIn
 import pytest
 
 from p2pser.base.errors import ConfigError, CorpusError
-from p2pser.corpora.adapters import ADAPTERS, load
+from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch import RECORD, fetch, source_of, via_audb
 from p2pser.corpora.fetch.archives import unpack
 from p2pser.corpora.fetch.download import Item, download, read_json
 from p2pser.corpora.fetch.sources import SOURCES, Dataverse, GitHub, Zenodo
+from p2pser.corpora.loading import load
 
 NOW = (0.0,)
 """One further try, at once."""
@@ -207,7 +208,7 @@ def test_a_part_that_is_too_long_is_dropped(server: Server, tmp_path: Path) -> N
 def test_what_was_not_published_is_removed(
     server: Server, tmp_path: Path, fields: dict[str, object], why: str
 ) -> None:
-    with pytest.raises(CorpusError, match=rf"is not the file that was published: .*{why}"):
+    with pytest.raises(CorpusError, match=rf"is not the published file: .*{why}"):
         download(item(server, **fields), tmp_path / "file", waits=())
     assert list(tmp_path.iterdir()) == []
 
@@ -225,10 +226,11 @@ def test_no_network_and_no_address_are_sentences(server: Server, tmp_path: Path)
     closed = f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
-    with pytest.raises(CorpusError, match=r"cannot get .* \(Connection refused\): is the network there\?") as error:
+    refused = r"cannot get .* \(Connection refused\): is there a network connection\?"
+    with pytest.raises(CorpusError, match=refused) as error:
         download(Item(f"{closed}/file", "file"), tmp_path / "file", waits=NOW)
     assert "\n" not in str(error.value)
-    with pytest.raises(CorpusError, match="is the network there"):
+    with pytest.raises(CorpusError, match="is there a network connection"):
         read_json(closed, waits=())
     with pytest.raises(CorpusError, match="begins with http"):
         download(Item("file:///etc/hostname", "file"), tmp_path / "file", waits=())
@@ -276,7 +278,7 @@ def test_an_interrupted_corpus_goes_on(server: Server, tmp_path: Path) -> None:
 
 def test_a_wrong_checksum_leaves_nothing(server: Server, tmp_path: Path) -> None:
     publish(server, 7447302, {"emodb.zip": zipped({"wav/03a01Fa.wav": b"a"})}, emodb="md5:" + "0" * 32)
-    with pytest.raises(CorpusError, match="not the file that was published"):
+    with pytest.raises(CorpusError, match="not the published file"):
         fetch(SOURCES["emodb"], tmp_path, mirror=server.url, waits=())
     assert not list(tmp_path.rglob("*.wav"))
     assert not list(tmp_path.rglob("*.zip*"))
@@ -342,7 +344,7 @@ def test_a_recording_that_is_not_its_pointers_goes_on_later(
 ) -> None:
     path = "/media/CheyneyComputerScience/CREMA-D/master/AudioWAV/1002_IEO_HAP_LO.wav"
     right, server.files[path] = server.files[path], b"RIFF bad"
-    with pytest.raises(CorpusError, match=r"1002_IEO_HAP_LO\.wav is not the file that was published: its sha256"):
+    with pytest.raises(CorpusError, match=r"1002_IEO_HAP_LO\.wav is not the published file: its sha256"):
         fetch(SOURCES["crema-d"], tmp_path, mirror=server.url, waits=())
     server.files[path] = right
     fetch(SOURCES["crema-d"], tmp_path, mirror=server.url, waits=())
@@ -379,7 +381,7 @@ def test_what_a_publisher_may_answer_instead(server: Server, answer: bytes, tmp_
 @pytest.mark.parametrize("name", ["../evil.wav", "/evil.wav", "a/../../evil.wav", "C:/evil.wav", "a\\..\\..\\evil.wav"])
 def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"good.wav": b"a", name: b"b"}))
-    with pytest.raises(CorpusError, match="outside the folder: it is not to be trusted"):
+    with pytest.raises(CorpusError, match="outside the folder: do not trust it"):
         unpack(tmp_path / "a.zip", tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("*.wav"))
 
@@ -407,7 +409,7 @@ def test_archives_that_do_not_fit_or_are_damaged(tmp_path: Path, monkeypatch: py
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 10))
     (tmp_path / "a.zip").write_bytes(whole)
-    with pytest.raises(CorpusError, match="make room"):
+    with pytest.raises(CorpusError, match="free some space"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -421,9 +423,9 @@ def test_unpacking_again_writes_only_what_is_missing(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
 
 
-@pytest.mark.parametrize("name", sorted(set(ADAPTERS) - {key.partition(":")[0] for key in SOURCES}))
+@pytest.mark.parametrize("name", sorted(set(CORPORA) - {key.partition(":")[0] for key in SOURCES}))
 def test_for_the_others_it_says_whom_to_ask(name: str) -> None:
-    with pytest.raises(CorpusError, match=re.escape(ADAPTERS[name].ABOUT.source)):
+    with pytest.raises(CorpusError, match=re.escape(CORPORA[name].about.source)):
         source_of(name)
 
 
@@ -438,7 +440,7 @@ def test_editions_and_variants_have_their_own_sources() -> None:
 
 def test_a_spoilt_record_says_what_to_do(server: Server, tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text("{")
-    with pytest.raises(CorpusError, match="remove it, and all is fetched again"):
+    with pytest.raises(CorpusError, match="all files are downloaded again"):
         fetch(SOURCES["emodb"], tmp_path, items=[], waits=())
 
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora import adapters as corpora
+from p2pser.corpora import loading as corpora
 from p2pser.corpora import prosody, synthetic
 from p2pser.corpora.manifest import Corpus, read_manifest, write_manifest
 from p2pser.corpora.prosody import DIMENSIONS, EMOTIONS

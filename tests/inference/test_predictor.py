@@ -19,7 +19,7 @@ from p2pser.base.errors import CorpusError, ModelError
 from p2pser.cli.evaluate import evaluate
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings
-from p2pser.corpora import adapters as corpora
+from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics

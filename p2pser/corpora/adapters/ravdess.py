@@ -11,23 +11,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from p2pser.corpora.adapters.about import About
-from p2pser.corpora.adapters.files import by_names, counted
+from p2pser.base.registries import CORPORA
+from p2pser.corpora.adapter import About, Adapter
+from p2pser.corpora.files import by_names, counted
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
-ABOUT = About(
-    title="RAVDESS",
-    languages=("en",),
-    speakers="24 (12 f, 12 m)",
-    clips=1440,
-    emotions=8,
-    names="03-01-05-02-01-02-16.wav",
-    licence="CC BY-NC-SA 4.0",
-    source="Zenodo 1188976",
-    reference="Livingstone and Russo, The Ryerson audio-visual database of emotional speech and song, PLoS ONE 13(5), "
-              "2018",
-    variants={"song": "the songs: 1012 clips of 23 actors, 6 emotions", "all": "speech and song"},
-)
 EMOTIONS = {"01": "neutral", "02": "calm", "03": "happiness", "04": "sadness", "05": "anger", "06": "fear",
             "07": "disgust", "08": "surprise"}
 INTENSITIES = {"01": "normal", "02": "strong"}
@@ -38,18 +26,13 @@ _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 _CHANNELS = {"01": "speech", "02": "song"}
 _WHOLE = {"": 1440, "song": 1012, "all": 2452}
 _SAME = {"03-01-03-01-02-02-07": "03-01-03-01-02-01-07"}
-"""Clips whose audio is that of another one."""
-
-
-def matches(path: Path) -> bool:
-    """Return whether a file is named as in RAVDESS (songs too)."""
-    return _NAME.fullmatch(path.stem) is not None
+"""Clips with the same audio as another clip."""
 
 
 def parse(path: Path, variant: str = "") -> Clip | str:
-    """Return the clip that a file name describes, or why it describes none.
+    """Return the clip that a file name describes, or the reason why it describes none.
 
-    ``extra``: intensity, text, repetition, channel (but for speech alone), and ``same_audio_as`` where another clip
+    ``extra``: intensity, text, repetition, channel (not for speech alone), and ``same_audio_as`` where another clip
     holds the same recording.
     """
     parts = _NAME.fullmatch(path.stem)
@@ -80,17 +63,40 @@ def parse(path: Path, variant: str = "") -> Clip | str:
     )
 
 
-def load(data: Path, variant: str = "") -> Corpus:
-    """Return the corpus in the folder ``data`` (sub-folders included): speech, ``song``, or ``all``.
+@CORPORA.register("ravdess")
+class Ravdess(Adapter):
+    """Reads RAVDESS."""
 
-    Its default split is EmoBox's six folds where it is the speech of all 24 actors, else groups of speakers. Raises
-    CorpusError where the folder is missing, empty or holds no clip of RAVDESS.
-    """
-    clips, left_out = by_names(data, partial(parse, variant=variant), "named as in RAVDESS (03-01-05-02-01-02-16.wav)")
-    whole = not variant and {clip.speaker for clip in clips} == set(ACTORS)
-    size = _WHOLE[variant]
-    version = "1.0.0" if len(clips) == size else f"1.0.0, {counted(len(clips), size)}"
-    stems = {clip.path.stem for clip in clips}
-    notes = [f"{one} is the same recording as {other}" for one, other in _SAME.items() if {one, other} <= stems]
-    return assemble(f"ravdess:{variant}" if variant else "ravdess", version, clips, left_out, data,
-                    split="emobox" if whole else None, notes=notes)
+    name = "ravdess"
+    about = About(
+        title="RAVDESS",
+        languages=("en",),
+        speakers="24 (12 f, 12 m)",
+        clips=1440,
+        emotions=8,
+        names="03-01-05-02-01-02-16.wav",
+        licence="CC BY-NC-SA 4.0",
+        source="Zenodo 1188976",
+        reference="Livingstone and Russo, The Ryerson audio-visual database of emotional speech and song, PLoS ONE "
+                  "13(5), 2018",
+        variants={"song": "the songs: 1012 clips of 23 actors, 6 emotions", "all": "speech and song"},
+    )
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a file is named as in RAVDESS (songs too)."""
+        return _NAME.fullmatch(path.stem) is not None
+
+    def load(self, data: Path, variant: str = "") -> Corpus:
+        """Return the corpus: speech, ``song``, or ``all``.
+
+        Its default split is EmoBox's six folds for the speech of all 24 actors, else groups of speakers.
+        """
+        clips, left_out = by_names(data, partial(parse, variant=variant),
+                                   "named as in RAVDESS (03-01-05-02-01-02-16.wav)")
+        whole = not variant and {clip.speaker for clip in clips} == set(ACTORS)
+        size = _WHOLE[variant]
+        version = "1.0.0" if len(clips) == size else f"1.0.0, {counted(len(clips), size)}"
+        stems = {clip.path.stem for clip in clips}
+        notes = [f"{copy} is the same recording as {first}" for copy, first in _SAME.items() if {copy, first} <= stems]
+        return assemble(self.full_name(variant), version, clips, left_out, data,
+                        split="emobox" if whole else None, notes=notes)

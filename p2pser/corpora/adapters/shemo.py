@@ -9,53 +9,40 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from p2pser.corpora.adapters.about import About
-from p2pser.corpora.adapters.files import by_names, counted
-from p2pser.corpora.manifest import Clip, Corpus, assemble
+from p2pser.base.registries import CORPORA
+from p2pser.corpora.adapter import About, NamedClips
+from p2pser.corpora.manifest import Clip
 
-ABOUT = About(
-    title="ShEMO, Sharif emotional speech database",
-    languages=("fa",),
-    speakers="87 (31 f, 56 m)",
-    clips=3000,
-    emotions=6,
-    names="F07W05.wav",
-    licence="for research; see the publisher's page",
-    source="GitHub mansourehk/ShEMO, or pariajm/sharif-emotional-speech-dataset",
-    reference="Mohamad Nezami et al., ShEMO: a large-scale validated database for Persian speech emotion detection, "
-              "Language Resources and Evaluation 53, 2019",
-)
 EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise", "F": "fear"}
 
-_NAME = re.compile(r"([FM])(\d\d)([A-Z])(\d\d+)")
 
+@CORPORA.register("shemo")
+class Shemo(NamedClips):
+    """Reads ShEMO."""
 
-def matches(path: Path) -> bool:
-    """Return whether a file is named as in ShEMO."""
-    return isinstance(parse(path), Clip)
-
-
-def parse(path: Path) -> Clip | str:
-    """Return the clip that a file name describes, or why it describes none."""
-    parts = _NAME.fullmatch(path.stem.upper())
-    if not parts:
-        return "not named as in ShEMO (e.g. F07W05.wav)"
-    if parts[3] not in EMOTIONS:
-        return f"ShEMO has no emotion {parts[3]!r}"
-    return Clip(
-        path=path,
-        speaker=parts[1] + parts[2],
-        emotion=EMOTIONS[parts[3]],
-        gender=parts[1].lower(),
-        language="fa",
+    name = "shemo"
+    about = About(
+        title="ShEMO, Sharif emotional speech database",
+        languages=("fa",),
+        speakers="87 (31 f, 56 m)",
+        clips=3000,
+        emotions=6,
+        names="F07W05.wav",
+        licence="for research; see the publisher's page",
+        source="GitHub mansourehk/ShEMO, or pariajm/sharif-emotional-speech-dataset",
+        reference="Mohamad Nezami et al., ShEMO: a large-scale validated database for Persian speech emotion "
+                  "detection, Language Resources and Evaluation 53, 2019",
     )
+    pattern = re.compile(r"(?P<speaker>[FM]\d\d)(?P<emotion>[A-Z])\d\d+")
+    emotions = EMOTIONS
+    fields = "F07W05.wav: speaker, emotion, number"
 
+    def stem(self, path: Path) -> str:
+        """Return the stem in upper case."""
+        return path.stem.upper()
 
-def load(data: Path, variant: str = "") -> Corpus:
-    """Return the corpus in the folder ``data`` (sub-folders included).
-
-    Raises CorpusError where the folder is missing, empty or holds no clip of ShEMO.
-    """
-    clips, left_out = by_names(data, parse, "named as in ShEMO (F07W05.wav: speaker, emotion, number)",
-                               key=lambda clip: clip.path.stem.upper())
-    return assemble("shemo", counted(len(clips), ABOUT.clips), clips, left_out, data)
+    def clip(self, path: Path, parts: re.Match[str]) -> Clip:
+        """Return the clip."""
+        speaker = parts["speaker"]
+        return Clip(path=path, speaker=speaker, emotion=EMOTIONS[parts["emotion"]], gender=speaker[0].lower(),
+                    language="fa")

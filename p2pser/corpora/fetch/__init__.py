@@ -1,4 +1,4 @@
-"""Corpora from the network: what may be downloaded freely, whole, unpacked, and noted where it came from."""
+"""Downloads of corpora that are free to download: complete, unpacked, with a record of their sources."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.adapters import ADAPTERS
-from p2pser.corpora.adapters.files import EXTENSIONS, files_below
+from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch.archives import unpack
 from p2pser.corpora.fetch.download import WAITS, Item, download
 from p2pser.corpora.fetch.sources import SOURCES, GitHub, Source
+from p2pser.corpora.files import EXTENSIONS, files_below
+from p2pser.corpora.loading import adapter
 
 RECORD = "fetched.json"
-"""The file in a corpus's folder that says which files it was made of, with their digests."""
+"""The file in a corpus's folder that lists the downloaded files with their digests."""
 
 AT_ONCE = 8
-"""How many small files are on their way at a time."""
+"""The number of simultaneous downloads."""
 
-_ARCHIVES = ".archives"  # hidden: what looks for recordings does not look there
+_ARCHIVES = ".archives"  # hidden, so it is not searched for recordings
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was fetched: where from, its name, its size [B], its SHA-256, and the checksum that its publisher
-    says and that it was found to have ("": none was published)."""
+    """A downloaded file: address, name, size [B], SHA-256, and the published checksum that it was verified against
+    ("": none was published)."""
 
     url: str
     name: str
@@ -39,21 +40,21 @@ class Fetched:
 
 
 def source_of(name: str, edition: str = "") -> Source:
-    """Return where a corpus, or its ``edition`` (EMO-DB's 2.0), is to be had.
+    """Return the source of a corpus, or of its ``edition`` (EMO-DB's 2.0).
 
-    Raises CorpusError where it is not to be downloaded freely, saying whom to ask.
+    Raises CorpusError where it is not free to download, with the place to ask.
     """
     wanted = f"{name}:{edition}" if edition else name
     if wanted in SOURCES:
         return SOURCES[wanted]
     base = name.partition(":")[0]
-    if base not in ADAPTERS:
+    if base not in CORPORA:
         free = ", ".join(key for key in SOURCES if ":" not in key)
         raise CorpusError(f"there is no corpus {name!r} to fetch; these can be fetched: {free}")
-    about = ADAPTERS[base].ABOUT
     if base in SOURCES:
         others = ", ".join(key for key in SOURCES if key.partition(":")[0] == base)
         raise CorpusError(f"there is no {wanted} to fetch: {others} can be fetched")
+    about = adapter(base).about
     raise CorpusError(f"{about.title} is not downloaded from here (licence: {about.licence}): get it from "
                       f"{about.source}, then look at it with p2pser corpus scan FOLDER --corpus {base}")
 
@@ -68,14 +69,25 @@ def fetch(
     progress: Callable[[int], None] = lambda count: None,
     waits: tuple[float, ...] = WAITS,
 ) -> list[Fetched]:
-    """Fetch a corpus into ``folder`` and return its files.
+    """Download a corpus into ``folder`` and return its files.
 
-    What has been fetched before, by ``RECORD``, is not fetched again; what was cut off goes on. Archives are unpacked
-    and removed (``keep``: not), git-LFS pointers replaced by what they stand for. ``items`` are the source's, where
-    the caller has listed them. ``mirror`` is an address that has the publisher's paths. ``progress`` is told the bytes
-    as they come, from several threads.
+    Files that ``RECORD`` lists are not downloaded again; an interrupted download continues. Archives are unpacked and
+    removed, git-LFS pointers replaced by the files that they stand for.
 
-    Raises CorpusError, one sentence, where something cannot be had or is not what was published.
+    Parameters
+    ----------
+    source : where the corpus is published.
+    folder : where it is written; made if it is missing.
+    items : the source's files, if the caller has listed them.
+    mirror : another address with the publisher's paths.
+    keep : whether to keep the archives.
+    progress : called from several threads with the number of bytes received.
+    waits : the seconds before each further try.
+
+    Raises
+    ------
+    CorpusError
+        Where a file cannot be downloaded or is not what was published.
     """
     items = source.items(mirror, waits) if items is None else items
     before = _record(folder)
@@ -84,15 +96,15 @@ def fetch(
     unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
     lock = threading.Lock()
 
-    def told(count: int) -> None:
+    def advance(count: int) -> None:
         if stopped.is_set():
-            raise CorpusError("stopped, as another file failed or the user wished")
+            raise CorpusError("stopped, as another file failed or the user interrupted")
         progress(count)
 
     def get(item: Item, target: Path) -> str:
-        return download(item, target, progress=told, waits=waits, pause=stopped.wait)
+        return download(item, target, progress=advance, waits=waits, pause=stopped.wait)
 
-    def one(item: Item) -> None:
+    def get_and_unpack(item: Item) -> None:
         archive = item.name.lower().endswith(".zip")
         target = folder / _ARCHIVES / item.name if archive else folder / item.name
         known = before.get(item.name)
@@ -110,7 +122,7 @@ def fetch(
             done[item.name] = Fetched(item.url, item.name, size, sha256, item.checksum)
 
     try:
-        _all(one, items, stopped)
+        _all(get_and_unpack, items, stopped)
         if isinstance(source, GitHub):
             _all(lambda item: get(item, folder / item.name), _pointed(source, folder, mirror), stopped)
     finally:
@@ -122,16 +134,16 @@ def fetch(
 
 
 def _all(work: Callable[[Item], object], items: Iterable[Item], stopped: threading.Event) -> None:
-    """Do the work on all items, several at a time; after a failure (or Ctrl-C) the others stop where they are."""
+    """Do the work on all items, several at a time; after a failure (or Ctrl-C) the others stop."""
 
-    def one(item: Item) -> None:
+    def unless_stopped(item: Item) -> None:
         if not stopped.is_set():
             work(item)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(one, item) for item in items]
+        futures = [pool.submit(unless_stopped, item) for item in items]
         try:
-            for future in as_completed(waiting):
+            for future in as_completed(futures):
                 future.result()
         except BaseException:
             stopped.set()
@@ -139,7 +151,7 @@ def _all(work: Callable[[Item], object], items: Iterable[Item], stopped: threadi
 
 
 def _pointed(source: GitHub, folder: Path, mirror: str) -> list[Item]:
-    """Return what the git-LFS pointers below ``folder`` stand for: their digests are in the repository."""
+    """Return the files that the git-LFS pointers below ``folder`` stand for, with the digests in the pointers."""
     items = []
     for path in files_below(folder, EXTENSIONS):
         with path.open("rb") as file:
@@ -150,7 +162,7 @@ def _pointed(source: GitHub, folder: Path, mirror: str) -> list[Item]:
 
 
 def _same(item: Item, known: Fetched) -> bool:
-    """Return whether what was fetched is still what is listed; an archive without checksum is taken for the same."""
+    """Return whether a downloaded file is still the listed one; an archive without checksum counts as the same."""
     if item.checksum.startswith("sha256:"):
         return item.checksum == f"sha256:{known.sha256}"
     return item.url == known.url and item.size in (None, known.size)
@@ -163,8 +175,8 @@ def _record(folder: Path) -> dict[str, Fetched]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
-        raise CorpusError(f"{folder / RECORD} is not the record of what was fetched: remove it, and all is fetched "
-                          "again") from None
+        raise CorpusError(f"{folder / RECORD} is not a record of downloaded files: remove it, and all files are "
+                          "downloaded again") from None
 
 
 def _write_record(folder: Path, files: Iterable[Fetched]) -> None:

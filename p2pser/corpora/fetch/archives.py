@@ -1,4 +1,4 @@
-"""Archives unpacked into a folder, never outside it; a member that is there already is not written again."""
+"""Archives unpacked into a folder, never outside it; existing members are not written again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ _SKIPPED = re.compile(r"(^|/)(__MACOSX(/|$)|\.)")
 
 
 def unpack(archive: Path, folder: Path, *, members: str = "", strip: int = 0) -> int:
-    """Unpack a ZIP into ``folder`` and return how many files it has there.
+    """Unpack a ZIP into ``folder`` and return the number of its files there. Hidden files are not unpacked.
 
-    ``members`` is a regular expression that names must contain, ``strip`` how many of their first folders to leave
-    away. Hidden files are not unpacked.
+    Parameters
+    ----------
+    archive : the ZIP file.
+    folder : where it is unpacked; made if it is missing.
+    members : a regular expression; members whose names do not contain a match are skipped.
+    strip : the number of leading folders to remove from the names.
 
-    Raises CorpusError where it is no ZIP or damaged, does not fit on the disk, or a member would land outside the
-    folder or is a link: then nothing is unpacked.
+    Raises
+    ------
+    CorpusError
+        Where it is no ZIP or damaged, does not fit on the disk, or a member would be written outside the folder or is a
+        link: then nothing is unpacked.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -33,10 +40,10 @@ def unpack(archive: Path, folder: Path, *, members: str = "", strip: int = 0) ->
             needed, free = sum(member.file_size for member in missing.values()), shutil.disk_usage(folder).free
             if needed > free:
                 raise CorpusError(f"{archive.name} needs {needed >> 20} MiB unpacked, and {folder} has {free >> 20} "
-                                  "MiB left: make room, or choose another folder")
+                                  "MiB left: free some space, or choose another folder")
             for target, member in missing.items():
                 _write(zipped, member, target)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:  # RuntimeError: encrypted, or unheard of
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:  # RuntimeError: encrypted
         raise CorpusError(f"{archive} is not a ZIP that can be unpacked ({error}): remove it and fetch again") from None
     except OSError as error:
         raise CorpusError(f"cannot unpack into {folder}: {error.strerror or error}") from None
@@ -51,10 +58,10 @@ def _chosen(
         name = member.filename.replace("\\", "/")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-            raise CorpusError(f"{archive} holds {member.filename!r}, which would be unpacked outside the folder: it is "
-                              "not to be trusted")
+            raise CorpusError(f"{archive} holds {member.filename!r}, which would be unpacked outside the folder: do "
+                              "not trust it")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise CorpusError(f"{archive} holds a link, {member.filename!r}: it is not to be trusted")
+            raise CorpusError(f"{archive} holds a link, {member.filename!r}: do not trust it")
         inner = PurePosixPath(*path.parts[strip:])
         if not member.is_dir() and inner.parts and not _SKIPPED.search(inner.as_posix()) and members.search(name):
             chosen.append((member, inner))

@@ -1,4 +1,4 @@
-"""One file from the network: resumed where it was cut off, compared with its checksum, whole or not there at all."""
+"""Download of one file: resumed after an interruption, verified by its checksum, complete or absent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from p2pser.base.errors import CorpusError
 from p2pser.base.version import __version__
 
 TIMEOUT = 60.0
-"""How long a server may be silent [s]."""
+"""The longest silence of a server [s]."""
 
 WAITS = (1.0, 3.0, 10.0, 30.0)
-"""How long to wait before each further try, after a cut or while the server is busy [s]."""
+"""Waits before each further try, after an interruption or while the server is busy [s]."""
 
 _BLOCK = 1 << 18
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -31,7 +31,7 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Item:
-    """A file to fetch: its address, its name below the corpus's folder, its size [B] and checksum where known.
+    """A file to download: address, name below the corpus's folder, size [B] and checksum where they are known.
 
     ``checksum`` is ``algorithm:digest`` in hexadecimal, as Zenodo writes it (``md5:…``).
     """
@@ -63,15 +63,25 @@ def download(
     waits: tuple[float, ...] = WAITS,
     pause: Callable[[float], object] = time.sleep,
 ) -> str:
-    """Fetch a file to ``target`` and return its SHA-256 in hexadecimal.
+    """Download a file to ``target`` and return its SHA-256 in hexadecimal.
 
-    What has come lies in ``target`` + ``.part`` until the file is whole and its checksum right; a later call goes on
-    from there (HTTP Range; where the server cannot, or nothing says that it is still the same file, from the start).
-    ``progress`` is told the bytes that came, those that were there already included, and less than 0 where they have
-    to come again; what it raises ends the call, and the part stays. ``waits`` are the seconds before each further try,
-    ``pause`` waits so long.
+    The received bytes are kept in ``target`` + ``.part`` until the file is complete and its checksum correct; a later
+    call continues from there (HTTP Range), or starts again where the server does not support it or nothing tells that
+    the file is still the same.
 
-    Raises CorpusError, one sentence, where the address does not answer or the file is not what it should be.
+    Parameters
+    ----------
+    item : the file.
+    target : where it is written.
+    progress : called with the number of bytes received, those of an earlier call included; with a negative number where
+        they must be received again. An exception that it raises ends the call, and the part is kept.
+    waits : the seconds before each further try.
+    pause : waits for that long.
+
+    Raises
+    ------
+    CorpusError
+        Where the address does not answer or the file is not the published one.
     """
     part = target.with_name(target.name + ".part")
     try:
@@ -106,7 +116,7 @@ def _tag(part: Path) -> Path:
 
 
 def _resumable(item: Item, part: Path) -> int:
-    """Return how many bytes of the part serve; a part of which nothing could say that it fits is removed."""
+    """Return the number of usable bytes of the part; a part that nothing could verify later is removed."""
     if not part.exists():
         return 0
     if not item.checksum and not _tag(part).exists():
@@ -116,7 +126,7 @@ def _resumable(item: Item, part: Path) -> int:
 
 
 def _transfer(item: Item, part: Path, progress: Callable[[int], None]) -> None:
-    """Bring the part to its whole length, or raise what cut it off."""
+    """Complete the part, or raise the error that interrupted the transfer."""
     had = part.stat().st_size if part.exists() else 0
     if item.size is not None and had == item.size:
         return None
@@ -130,7 +140,7 @@ def _transfer(item: Item, part: Path, progress: Callable[[int], None]) -> None:
         if error.code != 416 or not had:
             raise
         error.close()
-        part.unlink()  # longer than the file that is there now: from the start
+        part.unlink()  # longer than the file that the server has now: start again
         progress(-had)
         return _transfer(item, part, progress)
     with answer:
@@ -142,30 +152,30 @@ def _transfer(item: Item, part: Path, progress: Callable[[int], None]) -> None:
             _tag(part).write_text(tag, encoding="ascii")
         with part.open("ab" if goes_on else "wb") as file:
             length = answer.headers.get("Content-Length")
-            came = 0
+            received = 0
             while block := answer.read(_BLOCK):
                 file.write(block)
-                came += len(block)
+                received += len(block)
                 progress(len(block))
-        if length is not None and came < int(length):
-            raise ConnectionError(f"the connection ended after {came} of {length} bytes")
+        if length is not None and received < int(length):
+            raise ConnectionError(f"the connection ended after {received} of {length} bytes")
     return None
 
 
 def _verified(item: Item, part: Path) -> str:
-    """Return the SHA-256 of a part that is what it should be; one that is not is removed."""
+    """Return the SHA-256 of a part with the right size and checksum; a wrong part is removed."""
     size = part.stat().st_size
     algorithm, _, expected = item.checksum.partition(":")
     wrong = None
     if item.size is not None and size != item.size:
         wrong = f"it has {size} bytes instead of {item.size}"
-    elif expected and (found := digest_of(part, algorithm)) != expected.lower():
-        wrong = f"its {algorithm} is {found} instead of {expected}"
+    elif expected and (digest := digest_of(part, algorithm)) != expected.lower():
+        wrong = f"its {algorithm} is {digest} instead of {expected}"
     if wrong:
         part.unlink()
         _tag(part).unlink(missing_ok=True)
-        raise CorpusError(f"{item.url} is not the file that was published: {wrong}; it was removed, so try again, and "
-                          "if it is wrong again ask its publisher")
+        raise CorpusError(f"{item.url} is not the published file: {wrong}; it was removed, so try again, and if it is "
+                          "wrong again ask its publisher")
     return digest_of(part)
 
 
@@ -179,16 +189,16 @@ def _open(url: str, headers: dict[str, str]) -> Any:
 def _wait_or_raise(
     url: str, error: Exception, wait: float | None, pause: Callable[[float], object], had: int = 0
 ) -> None:
-    """Wait for the next try, or raise what a user can do something with: refusals at once, the rest at the end."""
-    kept = f"; {had} bytes are kept, and the same command goes on from there" if had else ""
+    """Wait for the next try, or raise a CorpusError: for refusals at once, for other errors after the last try."""
+    kept = f"; {had} bytes are kept, and the same command continues from there" if had else ""
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code not in _BUSY or wait is None:
-            raise CorpusError(f"{url} answers {error.code} {error.reason}: it has moved, or wants something else"
+            raise CorpusError(f"{url} answers {error.code} {error.reason}: it has moved, or access is refused"
                               f"{kept}") from None
     elif wait is None:
         reason = getattr(error, "reason", error)
         why = getattr(reason, "strerror", None) or reason
         host = urllib.parse.urlsplit(url).netloc
-        raise CorpusError(f"cannot get {url} from {host} ({why}): is the network there?{kept}") from None
+        raise CorpusError(f"cannot get {url} from {host} ({why}): is there a network connection?{kept}") from None
     pause(wait or 0.0)

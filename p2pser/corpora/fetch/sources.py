@@ -1,7 +1,7 @@
-"""Where the corpora that may be downloaded freely are: as the publishers' own interfaces list them.
+"""Sources of the corpora that are free to download, through the publishers' own interfaces.
 
-A record of Zenodo or Dataverse lists its files with sizes and checksums. A GitHub archive has no checksum; recordings
-that a repository keeps in git-LFS are pointers in it, which hold their SHA-256.
+A record of Zenodo or Dataverse lists its files with sizes and checksums. A GitHub archive has no checksum; it holds
+pointers, with the SHA-256, to recordings that the repository keeps in git-LFS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from p2pser.corpora.fetch.download import WAITS, Item, read_json
 
 @dataclass(frozen=True)
 class Zenodo:
-    """A record of Zenodo, of which the files count whose names contain the regular expression ``files``."""
+    """A record of Zenodo: its files whose names contain a match of the regular expression ``files``."""
 
     record: int
     files: str = ""
@@ -31,13 +31,13 @@ class Zenodo:
             items = [Item(f"{base}/files/{urllib.parse.quote(file['key'])}/content", file["key"], int(file["size"]),
                           file["checksum"]) for file in listed]
         except (KeyError, TypeError, ValueError):
-            raise CorpusError(f"{base} does not list its files as Zenodo did: download it by hand") from None
+            raise CorpusError(f"{base} lists its files in an unknown format: download it by hand") from None
         return _wanted(items, self.files, base)
 
 
 @dataclass(frozen=True)
 class Dataverse:
-    """A data set of a Dataverse, of which the files count whose names contain the regular expression ``files``."""
+    """A data set of a Dataverse: its files whose names contain a match of the regular expression ``files``."""
 
     doi: str
     host: str
@@ -51,13 +51,13 @@ class Dataverse:
         try:
             items = [_dataverse_item(base, file) for file in listed]
         except (KeyError, TypeError, ValueError):
-            raise CorpusError(f"{url} does not list its files as Dataverse did: download it by hand") from None
+            raise CorpusError(f"{url} lists its files in an unknown format: download it by hand") from None
         return _wanted(items, self.files, url)
 
 
 @dataclass(frozen=True)
 class GitHub:
-    """A branch of a repository on GitHub, of which the paths count that contain the regular expression ``files``."""
+    """A branch of a GitHub repository: its paths that contain a match of the regular expression ``files``."""
 
     repository: str
     branch: str = "master"
@@ -71,12 +71,12 @@ class GitHub:
         return [Item(url, f"{self.repository.rpartition('/')[2]}-{self.branch}.zip")]
 
     def lfs_item(self, path: str, pointer: str, mirror: str = "") -> Item:
-        """Return what a git-LFS pointer at ``path`` stands for; raises CorpusError where it is none."""
-        said = re.search(r"^oid sha256:([0-9a-f]{64})\nsize (\d+)$", pointer, re.MULTILINE)
-        if not said:
-            raise CorpusError(f"{path} is a git-LFS pointer that says no SHA-256 and size: fetch again")
+        """Return the file that a git-LFS pointer at ``path`` stands for; raises CorpusError where it is none."""
+        fields = re.search(r"^oid sha256:([0-9a-f]{64})\nsize (\d+)$", pointer, re.MULTILINE)
+        if not fields:
+            raise CorpusError(f"{path} is a git-LFS pointer without SHA-256 and size: fetch again")
         url = f"{mirror or self.media}/media/{self.repository}/{self.branch}/{urllib.parse.quote(path)}"
-        return Item(url, path, int(said[2]), f"sha256:{said[1]}")
+        return Item(url, path, int(fields[2]), f"sha256:{fields[1]}")
 
 
 Source = Zenodo | Dataverse | GitHub
@@ -93,16 +93,16 @@ SOURCES: dict[str, Source] = {
     "tess": Dataverse("10.5683/SP2/E8H2MF", "https://borealisdata.ca", r"\.(wav|zip)$"),
     "urdu": GitHub("siddiquelatif/URDU-Dataset"),
 }
-"""What is fetched under which name; ``emodb:2.0`` is an edition of emodb, the others are corpora and their variants."""
+"""Sources by name; ``emodb:2.0`` is an edition of emodb, the other names are corpora and their variants."""
 
 
 def _dataverse_item(base: str, file: Any) -> Item:
-    found = file["dataFile"]
-    checksum = found.get("checksum") or {"type": "MD5", "value": found.get("md5", "")}
+    entry = file["dataFile"]
+    checksum = entry.get("checksum") or {"type": "MD5", "value": entry.get("md5", "")}
     algorithm = str(checksum["type"]).lower().replace("-", "")
     folder = file.get("directoryLabel", "")
-    name = f"{folder}/{found['filename']}" if folder else str(found["filename"])
-    return Item(f"{base}/api/access/datafile/{int(found['id'])}", name, int(found["filesize"]),
+    name = f"{folder}/{entry['filename']}" if folder else str(entry["filename"])
+    return Item(f"{base}/api/access/datafile/{int(entry['id'])}", name, int(entry["filesize"]),
                 f"{algorithm}:{checksum['value']}" if checksum["value"] else "")
 
 
@@ -115,11 +115,11 @@ def _listed(document: Any, path: tuple[str, ...], url: str) -> list[Any]:
 
 
 def _wanted(items: list[Item], files: str, url: str) -> list[Item]:
-    """Return the items with such names; a name that leads out of the corpus's folder is refused."""
-    found = [item for item in items if re.search(files, item.name)]
-    if not found:
+    """Return the items whose names match; a name that leads out of the corpus's folder is refused."""
+    wanted = [item for item in items if re.search(files, item.name)]
+    if not wanted:
         raise CorpusError(f"{url} has no file like {files!r} any more: download the corpus by hand")
-    for item in found:
+    for item in wanted:
         if item.name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", item.name):
             raise CorpusError(f"{url} lists {item.name!r}, which would be written outside the corpus's folder")
-    return found
+    return wanted

@@ -1,4 +1,4 @@
-"""Corpora through audb (extra ``audb``), where audEERING has published them: the same recordings, with its tables."""
+"""Downloads through audb (extra ``audb``), where audEERING publishes corpora: the same recordings, other tables."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from p2pser.base.errors import ConfigError, CorpusError
 
 DATABASES = {"emodb": "emodb", "crema-d": "crema-d", "ravdess": "ravdess", "nemo": "nemo"}
-"""What audb calls the corpora that adapters read as it keeps them."""
+"""audb's names of the corpora whose format there the adapters read."""
 
 
 def fetch(name: str, folder: Path, edition: str = "") -> str:
-    """Load a corpus with audb into ``folder`` and return the version that came; ``edition`` asks for one.
+    """Load a corpus with audb into ``folder`` and return its version; ``edition`` selects one.
 
-    Tables are written as CSV, which adapters read. Raises ConfigError where audb is not installed, CorpusError where it
-    does not have the corpus or cannot load it.
+    Tables are written as CSV, which the adapters read. Raises ConfigError where audb is not installed, CorpusError
+    where audb does not have the corpus or cannot load it.
     """
     if name not in DATABASES:
-        raise CorpusError(f"audb is not asked for {name!r}: it is for {', '.join(DATABASES)}")
+        raise CorpusError(f"{name!r} cannot be fetched through audb, only {', '.join(DATABASES)}")
     try:
         import audb
     except ImportError:
@@ -26,6 +26,6 @@ def fetch(name: str, folder: Path, edition: str = "") -> str:
         version = edition or str(audb.latest_version(DATABASES[name]))
         database = audb.load_to(str(folder), DATABASES[name], version=version, verbose=False)
         database.save(str(folder), storage_format="csv")
-    except Exception as error:  # audb, its back ends and their network libraries each have errors of their own
+    except Exception as error:  # audb, its back ends and their network libraries raise errors of many types
         raise CorpusError(f"audb cannot load {name} {edition}: {' '.join(str(error).split())}".rstrip(" :")) from error
     return version

@@ -1,4 +1,4 @@
-"""Which files of a folder are taken for recordings, the tables beside them, and adapters' common end."""
+"""The recordings and tables in a corpus's folder, and clips from file names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EXTENSIONS = frozenset({
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
     ".sph", ".nist", ".voc",
 })
-"""Extensions of files that are taken for recordings (in lower case)."""
+"""Extensions of recordings (in lower case)."""
 
 LOSSY = frozenset({".mp3", ".ogg", ".oga", ".opus"})
-"""Extensions of recordings that give way to another copy of the same clip."""
+"""Extensions of lossily compressed recordings: another copy of the same clip is preferred."""
 
 
 def recordings(data: Path) -> list[Path]:
@@ -27,10 +27,10 @@ def recordings(data: Path) -> list[Path]:
     Hidden files and folders and ``__MACOSX`` are skipped; links to folders are followed, each folder once.
     Raises CorpusError where the folder is missing, cannot be read or holds no recording.
     """
-    found = files_below(data, EXTENSIONS)
-    if not found:
+    files = files_below(data, EXTENSIONS)
+    if not files:
         raise CorpusError(f"the folder {data} holds no recordings (.wav, .flac, .mp3, ...)")
-    return found
+    return files
 
 
 def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
@@ -40,7 +40,7 @@ def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
     """
     if not data.is_dir():
         raise CorpusError(f"there is no folder {data}" if not data.exists() else f"{data} is not a folder")
-    found: list[Path] = []
+    paths: list[Path] = []
     visited: set[str] = set()
 
     def refuse(error: OSError) -> None:
@@ -53,9 +53,9 @@ def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
             folders.clear()
             continue
         visited.add(real)
-        found += [Path(place, name) for name in files
+        paths += [Path(place, name) for name in files
                   if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions]
-    return sorted(found, key=lambda path: relative(path, data))
+    return sorted(paths, key=lambda path: relative(path, data))
 
 
 def by_names(
@@ -64,11 +64,22 @@ def by_names(
     what: str,
     key: Callable[[Clip], Hashable] = lambda clip: clip.path.stem,
 ) -> tuple[list[Clip], list[tuple[Path, str]]]:
-    """Return the clips whose file names ``parse`` understands, and the others with its reason.
+    """Return the clips of a folder, and the recordings that are none, each with the reason.
 
-    Some archives hold every clip twice: a second one with the same ``key`` (by default the stem, which names a clip of
-    most corpora) is left out, one that is lossily compressed rather than one that is not. Raises CorpusError where no
-    name is understood; ``what`` names the corpus and its pattern.
+    Some archives hold every clip twice: of several recordings with the same ``key`` one is kept, preferably one that is
+    not lossily compressed.
+
+    Parameters
+    ----------
+    data : the folder.
+    parse : returns the clip of a path, or the reason why it is none.
+    what : the corpus and its pattern of names, for the error where no recording is a clip: "named as in …".
+    key : a value that is the same for two copies of a clip; default: the stem.
+
+    Raises
+    ------
+    CorpusError
+        Where the folder is missing or empty, or no recording is a clip.
     """
     clips: dict[Hashable, Clip] = {}
     left_out: list[tuple[Path, str]] = []
@@ -89,17 +100,14 @@ def _only_reason(reasons: list[str]) -> str:
 
 
 def counted(clips: int, whole: int) -> str:
-    """Return how much of a corpus is there: ``"2800 clips"``, or ``"12 of 2800 clips"``.
-
-    It is the version of corpora that have no other.
-    """
+    """Return ``"2800 clips"``, or ``"12 of 2800 clips"``: the version of a corpus that has no other."""
     return f"{clips} clips" if clips == whole else f"{clips} of {whole} clips"
 
 
 def beside(data: Path, name: str) -> Path | None:
-    """Return the file ``name`` (with forward slashes where it has folders) in ``data``, below it or next to it.
+    """Return the file ``name`` (with forward slashes where it has folders) in ``data``, next to it or below it.
 
-    A user's folder may be the corpus's, or the one inside it that holds the recordings.
+    The user's folder may be the corpus's, or the one inside it that holds the recordings.
     """
     for place in (data / name, data.parent / name):
         if place.is_file():
@@ -144,8 +152,8 @@ def read_table(path: Path, needed: tuple[str, ...], delimiter: str = ",") -> lis
 
 
 def audformat_genders(data: Path) -> dict[str, str]:
-    """Return each speaker's gender (f, m) from the table that corpora published with audformat have; else nothing."""
+    """Return each speaker's gender (f, m) from the table of corpora published with audformat; {} without it."""
     table = beside(data, "db.speaker.csv")
     rows = read_table(table, ("speaker",)) if table else []
-    said = {row["speaker"]: row.get("gender", row.get("sex", "")).lower()[:1] for row in rows}
-    return {speaker: gender for speaker, gender in said.items() if gender in ("f", "m")}
+    genders = {row["speaker"]: row.get("gender", row.get("sex", "")).lower()[:1] for row in rows}
+    return {speaker: gender for speaker, gender in genders.items() if gender in ("f", "m")}

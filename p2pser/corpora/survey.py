@@ -1,0 +1,43 @@
+"""The corpora in a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from p2pser.corpora.adapter import Adapter
+from p2pser.corpora.files import recordings
+from p2pser.corpora.loading import adapter, counts, load, noticed
+from p2pser.corpora.manifest import Corpus
+
+
+def survey(data: Path) -> tuple[list[Corpus], list[Path]]:
+    """Return the corpora at ``data``, and the recordings that belong to none of several.
+
+    A single corpus (or manifest, or folder of emotions) is loaded as ``load("auto", data)`` does. Each of several is
+    loaded from the folder directly below ``data`` that holds all its recordings, where there is such a folder; its
+    ``left_out`` omits the files of the other corpora.
+
+    Raises CorpusError where nothing is recognised.
+    """
+    data = data.expanduser()
+    if not data.is_dir() or (data / "manifest.csv").is_file():
+        return [load("auto", data)], []
+    names = noticed(*counts(data))
+    if len(names) < 2:
+        return [load("auto", data)], []
+    corpora = []
+    for name in names:
+        reader = adapter(name)
+        corpus = load(name, _place(data, reader))
+        left_out = tuple((path, why) for path, why in corpus.left_out if reader.matches(path))
+        corpora.append(dataclasses.replace(corpus, left_out=left_out))
+    claimed = {clip.path for corpus in corpora for clip in corpus.clips}
+    claimed |= {path for corpus in corpora for path, _ in corpus.left_out}
+    return corpora, [path for path in recordings(data) if path not in claimed]
+
+
+def _place(data: Path, reader: Adapter) -> Path:
+    below = {path.relative_to(data).parts[0] for path in recordings(data) if reader.matches(path)}
+    only = data / below.pop()
+    return only if not below and only.is_dir() else data
