@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from p2pser.base.errors import ConfigError, P2PSERError, nearest
@@ -79,7 +80,7 @@ class Registry(Generic[T]):
         self._import_modules()
         if name not in self._registered and name in self._builtin:
             importlib.import_module(self._builtin[name])
-        if name not in self._registered and name in self._entries:
+        if name not in self._registered and name in self._entries and name not in self._broken:
             self._load(name)
         if name not in self._registered:
             raise self._error(f"there is no {self.what} {name!r}{nearest(name, self.names())}")
@@ -138,7 +139,9 @@ class Registry(Generic[T]):
         entry = self._entries[name]
         try:
             thing: Any = entry.load()
-        except Exception as error:  # somebody else's code
+            if isinstance(thing, ModuleType) and name not in self._registered:
+                raise LookupError(f"the module {thing.__name__} registers no {self.what} of this name")
+        except Exception as error:  # the code of another package may raise anything
             self._broken.add(name)
             warnings.warn(f"the {self.what} {name!r} of {self.origin(name)} cannot be loaded and is left out "
                           f"({type(error).__name__}: {error})", stacklevel=3)
