@@ -87,13 +87,14 @@ def test_an_entry_point_names_the_object_or_a_module_that_registers_it(lamps: Re
     ("mute", "the module lamps_mute registers no lamp of this name"),
 ])
 def test_a_broken_entry_point_is_named_once_and_left_out(lamps: Registry[type], name: str, reason: str) -> None:
-    with pytest.warns(UserWarning, match="is left out") as warned, pytest.raises(ConfigError, match=f"there is no lamp '{name}'"):
+    unknown = f"there is no lamp '{name}'"
+    with pytest.warns(UserWarning, match="is left out") as warned, pytest.raises(ConfigError, match=unknown):
         lamps[name]
     assert [str(warning.message).startswith(f"the lamp {name!r} of lamps 1.2 cannot be loaded and is left out")
             for warning in warned] == [True]
     assert reason in str(warned[0].message)
     assert name not in lamps.names()
-    with pytest.raises(ConfigError, match=f"there is no lamp '{name}'"):  # without another warning
+    with pytest.raises(ConfigError, match=unknown):  # without another warning
         lamps[name]
 
 
