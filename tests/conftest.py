@@ -14,6 +14,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+# Before numpy is imported: the last bits of its sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 

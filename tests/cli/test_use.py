@@ -76,6 +76,22 @@ def test_a_timeline_is_printed_written_and_drawn(model: Path, talk: Path, tmp_pa
     assert f"written to {table}" in err
 
 
+@pytest.mark.parametrize(("options", "starts", "length"), [
+    (("--window", 0.5), [0.5 * k for k in range(8)], 0.5),  # a hop is never longer than its window
+    (("--window", 2), [0.0, 1.0, 2.0], 2.0),
+    (("--hop", 0.5), [0.0, 0.5, 1.0], 3.0),
+    (("--silence", -70), [0.0, 1.0], 3.0),
+])
+def test_a_timeline_with_one_of_its_lengths(
+    model: Path, talk: Path, options: tuple[object, ...], starts: list[float], length: float
+) -> None:
+    code, out, err = said(model, talk, *options, "--json")
+    assert code == 0, err
+    windows = json.loads(out)["windows"]
+    assert [window["start"] for window in windows] == starts
+    assert [window["end"] - window["start"] for window in windows] == [length] * len(starts)
+
+
 def test_top_k_and_json(model: Path, talk: Path, tmp_path: Path) -> None:
     code, out, _ = said(model, talk, "--top-k", 2, "--json")
     assert code == 0

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import FEATURES
 from p2pser.config import FeatureSettings, load
 from p2pser.features import clip_features, levels, opensmile_sets
 from p2pser.features.extraction import extract
@@ -122,19 +123,68 @@ def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.
     ("trim=0", "trim"),
     ("layer_weights=[1,-1]", "weights of layers"),
     ("layer_weights=[0,0]", "weights of layers"),
-    ("layer_weights=[.nan,1]", "weights of layers"),
+    ("layer_weights=[.nan,1]", "list of numbers"),
+    ("layer_weights=1,two", "list of numbers"),
 ])
 def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(None, [f"features.{setting}"])
 
 
+@pytest.mark.parametrize("text", ["[1, 0.5, 2]", "1,0.5,2", "1, 0.5, 2"])
+def test_lists_are_written_with_or_without_brackets(text: str) -> None:
+    assert load(None, [f"features.layer_weights={text}"]).features.layer_weights == (1.0, 0.5, 2.0)
+
+
 # -- keys --------------------------------------------------------------------------------------------------------
 
 
-def test_keys_from_before_there_were_more_settings_are_the_same() -> None:
-    known = {"logmel": "logmel-d48af80774077fc8", "mfcc": "mfcc-d7b91e1ef2ef786c", "chroma": "chroma-24882ca47608976b"}
-    assert {kind: clip_features.settings_key(FeatureSettings(kind=kind)) for kind in known} == known
+@pytest.mark.parametrize(("settings", "key"), [
+    ({"kind": "functionals"}, "functionals-80cafc69333fd463"),
+    ({"kind": "functionals", "n_mels": 32}, "functionals-daf431c126685201"),
+    ({"kind": "functionals", "level": -26}, "functionals-58d4e64ce73c3df5"),
+    ({"kind": "functionals", "trim": 40}, "functionals-d49db399431c75fe"),
+    ({"kind": "functionals", "seconds": 1.5, "hop": 0.02, "deltas": 1}, "functionals-80cafc69333fd463"),
+    ({"kind": "dynamics"}, "dynamics-f54600768f48c12a"),
+    ({"kind": "dynamics", "n_mfcc": 13}, "dynamics-5686d3b2d9a77759"),
+    ({"kind": "egemaps"}, "egemaps-c45105066b02c522"),
+    ({"kind": "egemaps", "sample_rate": 8000}, "egemaps-b7f04a920632a7f4"),
+    ({"kind": "compare", "n_mels": 32, "level": "peak"}, "compare-b6456384688089bf"),
+    ({"kind": "logmel"}, "logmel-d48af80774077fc8"),
+    ({"kind": "logmel", "hop": 0.02}, "logmel-ca10209abe5175df"),
+    ({"kind": "logmel", "n_mfcc": 13, "deltas": 1}, "logmel-d48af80774077fc8"),
+    ({"kind": "mfcc"}, "mfcc-d7b91e1ef2ef786c"),
+    ({"kind": "mfcc", "deltas": 1}, "mfcc-38722c9a7b12092f"),
+    ({"kind": "mfcc", "seconds": 1.5}, "mfcc-c3fdb305b3f76e4c"),
+    ({"kind": "chroma"}, "chroma-24882ca47608976b"),
+    ({"kind": "chroma", "sample_rate": 8000}, "chroma-dff04069d39b5829"),
+    ({"kind": "mfcc+chroma"}, "mfcc-d7b91e1ef2ef786c+chroma-24882ca47608976b"),
+])
+def test_keys_stay_so_that_caches_stay_valid(settings: dict[str, Any], key: str,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.0")
+    assert clip_features.settings_key(FeatureSettings(**settings)) == key
+
+
+def test_the_kinds_of_features_and_their_form() -> None:
+    vectors = {name: FeatureSettings(kind=name).vector for name in FEATURES}
+    assert vectors == {"chroma": False, "compare": True, "dynamics": True, "egemaps": True, "functionals": True,
+                       "logmel": False, "mfcc": False, "ssl": True}
+    assert all(FEATURES.origin(name).builtin for name in vectors)
+
+
+@pytest.mark.parametrize(("kind", "names"), [
+    ("functionals", {0: "mfcc.0.mean", 1: "mfcc.1.mean", 20: "mfcc.0.std", 120: "mfcc_delta.0.absmean",
+                     180: "mel.0.mean", 690: "tempo.energy_first_half.value"}),
+    ("dynamics", {0: "dynamics.rms.above25", 1: "dynamics.loudness.above25", 2: "dynamics.centroid.above25",
+                  33: "dynamics.rms.above50", 296: "dynamics.mfcc13.late"}),
+    ("mfcc", {0: "mfcc.0", 20: "mfcc_delta.0", 59: "mfcc_delta2.19"}),
+    ("chroma+logmel", {0: "chroma.0", 11: "chroma.11", 12: "logmel.0", 75: "logmel.63"}),
+])
+def test_the_order_of_features_is_that_of_saved_models(kind: str, names: dict[int, str]) -> None:
+    found = clip_features.names(FeatureSettings(kind=kind))
+    assert {place: found[place] for place in names} == names
+    assert len(found) == max(names) + 1
 
 
 @pytest.mark.parametrize("change", [{"level": "peak"}, {"level": -26.0}, {"trim": 40.0}, {"hop": 0.02}, {"deltas": 1}])

@@ -13,7 +13,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
-from p2pser.features.federation import Examples, federate, normalised
+from p2pser.features.federation import Examples, federate, normalised, normalised_copies
 
 RATE = 16000
 SPEAKERS, EMOTIONS, TAKES = ("ann", "bob", "cy", "dee", "eve", "fay"), ("anger", "happiness", "neutral"), 2
@@ -214,6 +214,20 @@ def test_by_default_speakers_are_normalised_where_peers_hold_whole_ones(
     partition: str, expected: str, run: Callable[..., Config]
 ) -> None:
     assert federate(run("features.normalise=auto", f"corpus.partition={partition}"), 2).normalise == expected
+
+
+def test_each_normalisation_uses_its_own_statistics() -> None:
+    features = np.array([[1.0], [3.0], [10.0], [30.0]], dtype=np.float32)
+    examples = Examples(features, np.zeros(4, dtype=np.int64), ("a", "a", "b", "b"), ("0", "1", "2", "3"),
+                        copies=features[None] + 1)
+    training = normalise.Statistics(9.0, np.array([5.0]), np.array([2.0]))
+    expected = {"none": [1, 3, 10, 30], "speaker": [-1, 1, -1, 1], "global": [-2, -1, 2.5, 8]}
+    copies = {"none": [2, 4, 11, 31], "speaker": [0, 2, -0.9, 1.1], "global": [-1.5, -0.5, 3, 8]}
+    for how, values in expected.items():
+        np.testing.assert_allclose(normalised(examples, how, training)[:, 0], values, rtol=1e-6)
+        scaled = normalised_copies(examples, how, training)
+        assert scaled is not None
+        np.testing.assert_allclose(scaled[0, :, 0], copies[how], rtol=1e-6, atol=1e-6)
 
 
 def test_normalised_refuses_what_it_lacks() -> None:

@@ -63,7 +63,34 @@ def test_a_constant_feature_is_0_also_for_clips_that_differ() -> None:
     np.testing.assert_array_equal(from_sums(sums(np.full((5, 2), 1e6 + 0.1))).std, [0, 0])
 
 
+def test_the_deviation_is_the_population_s() -> None:
+    # 1, 2 and 6: mean 3, squared deviations 4, 1 and 9, their mean 14 / 3 (their sum over n - 1 is 7).
+    column = np.array([[1.0], [2.0], [6.0]])
+    for found in (statistics(column), from_sums(sums(column)), from_sums(sums(column[:1]) + sums(column[1:]))):
+        assert (found.count, found.mean[0]) == (3, 3)
+        assert found.std[0] == pytest.approx(2.160246899469287, rel=1e-12)
+    matrices = np.array([[[1.0, 2.0]], [[6.0, 3.0]]])  # two clips of one band, two frames
+    for found in (statistics(matrices), from_sums(sums(matrices))):
+        assert (found.count, found.mean[0]) == (4, 3)
+        assert found.std[0] == pytest.approx(1.8708286933869707, rel=1e-12)
+    np.testing.assert_allclose(by_speaker(column, ["a", "a", "a"])[:, 0],
+                               [-0.9258201, -0.46291005, 1.38873015], rtol=1e-6)
+
+
+def test_a_sum_row_holds_count_sums_and_squares() -> None:
+    np.testing.assert_array_equal(sums(np.array([[1.0, -2.0], [3.0, 5.0]])), [2, 4, 3, 10, 29])
+
+
+def test_what_counts_as_constant() -> None:
+    # A deviation of less than a millionth of the mean is the rounding of float32, more is a feature that varies.
+    for spread, std in ((2e-4, 0.0), (2e-2, 1e-2)):
+        values = np.array([[1000.0], [1000.0 + spread]])
+        assert statistics(values).std[0] == pytest.approx(std, rel=1e-4)
+        assert from_sums(sums(values)).std[0] == pytest.approx(std, rel=1e-4)
+
+
 def test_outliers_are_cut() -> None:
+    assert LIMIT == 8.0
     training = Statistics(2.0, np.array([0.0]), np.array([1e-3]))
     scaled = training.apply(np.array([[5.0], [-5.0], [1e-3]]))
     np.testing.assert_array_equal(scaled, np.float32([[LIMIT], [-LIMIT], [1]]))

@@ -21,9 +21,10 @@ from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings
 from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
+from p2pser.features import clip_features
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics
-from p2pser.inference.predictor import Predictor, enrolled
+from p2pser.inference.predictor import Answer, Predictor, enrolled
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
@@ -159,6 +160,37 @@ def test_enrolled_statistics_go_from_the_training_speakers_to_the_speaker() -> N
     np.testing.assert_allclose(many.mean, 3.0, atol=0.1)
     np.testing.assert_allclose(many.std, 0.5, atol=0.15)
     assert np.array_equal(enrolled(clips, None).std, statistics(clips).std)
+
+
+def test_the_training_speakers_count_as_one_clip_of_the_mean_and_five_of_the_variance() -> None:
+    clips = np.array([[2.0], [6.0], [7.0]])  # mean 5, variance 14 / 3
+    known = enrolled(clips, Statistics(50.0, np.array([1.0]), np.array([3.0])))
+    assert known.count == 3
+    assert known.mean[0] == pytest.approx((3 * 5 + 1) / 4)
+    assert known.std[0] ** 2 == pytest.approx((3 * 14 / 3 + 5 * 9) / 8)
+
+
+def test_a_saved_model_takes_its_features_in_the_order_of_its_card(tmp_path: Path) -> None:
+    settings = FeatureSettings(kind="mfcc+chroma", n_mfcc=8, n_mels=16, deltas=0, seconds=0.5)
+    model = ModelSettings(name="cnn1d", hidden=(4,))
+    shape = (8 + 12, 50)
+    module = models.build(model, shape, 2, seed=0)
+    statistics = Statistics(10.0, np.arange(20.0), np.arange(1.0, 21.0))
+    card = Card(labels=("sadness", "anger"), shape=shape, model=model, features=settings, normalise="global",
+                statistics=statistics, corpus=Origin("tones", "1"))
+    directory.save(tmp_path / "model", Schema.of(module).flatten(module), Schema.of(module), card)
+    loaded = p2pser.load(tmp_path / "model")
+    assert loaded.labels == ("sadness", "anger")
+    signal = np.float32(0.3) * np.sin(np.arange(8000, dtype=np.float32) / 5)
+    parts = [clip_features.compute(signal, settings.model_copy(update={"kind": kind})) for kind in ("mfcc", "chroma")]
+    np.testing.assert_array_equal(loaded.features(signal), np.concatenate(parts))
+    expected = Predictor(module, card).predict_signal(signal, 16000)
+    assert loaded.predict_signal(signal, 16000) == expected
+
+
+def test_the_most_probable_emotions_come_first() -> None:
+    answer = Answer("fear", {"anger": 0.2, "fear": 0.5, "joy": 0.3}, {})
+    assert answer.top(2) == [("fear", 0.5), ("joy", 0.3)]
 
 
 def test_no_statistics_is_a_sentence(folder: Path) -> None:

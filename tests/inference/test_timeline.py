@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics
 from p2pser.inference import timeline
-from p2pser.inference.predictor import Predictor, files
+from p2pser.inference.predictor import Answer, Predictor, enrolled, files
 from p2pser.inference.windows import Window
 from p2pser.models.directory import Card, Origin
 
@@ -104,6 +105,47 @@ def test_a_listener_gets_to_know_the_speaker_from_windows_that_share_nothing() -
     stays = timeline.Listener(model, own=known, adapt=False)
     stays.hear(Window(0.0, RATE, tone(4000, 0.5)))
     assert stays.own is known
+
+
+class Levels(Predictor):
+    """A predictor whose features of a window are its first sample, twice."""
+
+    def __init__(self) -> None:
+        super().__init__(Pitch(), dataclasses.replace(
+            predictor("speaker").card, shape=(2,), statistics=Statistics(10, np.zeros(2), np.ones(2))))
+
+    def features(self, signal: np.ndarray) -> np.ndarray:
+        return signal[:1].repeat(2)
+
+    def answers(self, features: np.ndarray, own: Statistics | None = None) -> list[Answer]:
+        return [Answer("", {}, {}) for _ in features]
+
+
+def test_the_speaker_s_statistics_are_those_of_the_latest_200_windows() -> None:
+    model = Levels()
+    listener = timeline.Listener(model)
+    levels = np.arange(1, 206, dtype=np.float32) ** 2
+    for number, level in enumerate(levels):
+        listener.hear(Window(float(number), RATE, np.full(RATE, level, np.float32)))
+        if number + 1 in (200, 201, 205):
+            latest = levels[max(0, number - 199) : number + 1, None].repeat(2, axis=1)
+            expected = enrolled(latest, model.card.statistics)
+            assert listener.own is not None
+            assert listener.own.count == 200
+            np.testing.assert_array_equal(listener.own.mean, expected.mean)
+            np.testing.assert_array_equal(listener.own.std, expected.std)
+
+
+def test_windows_last_three_seconds_and_begin_each_second_unless_told_otherwise(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "talk.wav", tone(150, 5.0), RATE)
+    segments = list(timeline.timeline(predictor(), tmp_path / "talk.wav"))
+    assert [(segment.start, segment.end) for segment in segments] == [(0, 3), (1, 4), (2, 5)]
+    levels = {-54.0: "sadness", -56.0: None}
+    for level, label in levels.items():
+        amplitude = np.sqrt(2) * 10 ** (level / 20)
+        soundfile.write(tmp_path / "soft.wav", tone(150, 3.0, amplitude), RATE, subtype="FLOAT")
+        (segment,) = timeline.timeline(predictor(), tmp_path / "soft.wav")
+        assert (segment.answer.label if segment.answer else None) == label
 
 
 def test_lists_name_recordings(tmp_path: Path) -> None:
