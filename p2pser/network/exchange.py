@@ -1,19 +1,20 @@
-"""The exchange: who is waited for, what is mixed, what is settled late. Pure: time and messages are passed in.
+"""One peer's exchanges: which neighbours it waits for, what it mixes, which late rows it settles. Pure.
 
-An exchange is keyed by (step, sender). It ends when each neighbour has delivered, is lost (DEAD or left), has
-skipped it (it sent a later step: a link keeps its order), or has reported no progress for ``round_timeout``.
-Deadlines on arrivals alone would cascade along the graph and make results depend on timing.
+The caller passes time and messages in. A message belongs to a step, (round, slot). An exchange ends when each neighbour
+has delivered its message, is lost (DEAD or left), has skipped the step (it sent a later one, and a link keeps its
+order), or has reported no progress for ``round_timeout``. Deadlines on arrivals alone would cascade along the graph and
+make results depend on timing.
 
-**The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it
-holds the other's row; nobody waits for an acknowledgement. An end that left a flow out keeps its own row of that
-exchange and applies its half when the late row comes, within the edge's last ``SETTLE_WINDOW`` exchanges; headers carry
-which of these the sender has not mixed, so that a row that a broken connection lost is sent again. The last header
-that names an exchange is its sender's last word on it: later it settles nothing, so that both ends know. What stays
-open after that is lost, and its size is reported as drift (of links that go both ways: else no end knows it).
+**The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it holds
+the other's row; neither waits for an acknowledgement. An end that left a flow out keeps its own row of that exchange and
+applies its half when the late row arrives, within the edge's last SETTLE_WINDOW exchanges. Headers list which of these
+the sender has not mixed, so that a row lost with a broken connection is sent again. The last header that can list an
+exchange is final: the sender settles it no more, and the receiver knows that. What is open then is lost, and its size
+is reported as drift (on links that carry both ways; on a one-way link neither end can know).
 
-**The window.** Where W changes or links go one way, a neighbour that waits for others than us could run ahead of us as
-far as it likes. So no exchange ends before those who were sent the one before it have gone past that, or are lost, or
-have stopped: nobody starts exchange e before its receivers of e - 2 have read it.
+**The window.** Where W changes or links go one way, a neighbour that waits for other peers than us could run ahead of us
+without limit. So an exchange ends only when the receivers of the one before have gone past that one, are lost, or have
+stopped: no peer begins exchange e before its receivers of e - 2 have read it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from p2pser.gossip.mixer import Late, Step, in_order
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 AHEAD = 2
-"""Steps ahead of ours that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
+"""Messages for later steps that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
 
 Value: TypeAlias = "Tensor | bytes"
 
 
 class DeliveryStatus(Enum):
-    """What became of a neighbour in one exchange."""
+    """What has become of a neighbour's message in one exchange."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -48,7 +49,7 @@ class DeliveryStatus(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """An exchange that is over: messages in ascending order of sender, who delivered nothing, and what came late."""
+    """A finished exchange: messages by sender, ascending; senders that delivered none; late rows to settle."""
 
     step: Step
     values: tuple[tuple[int, Value], ...]
@@ -58,21 +59,32 @@ class Outcome:
 
 @dataclass
 class _Past:
-    """A row exchange that is over: our row in it, and the flows that we left out or that the other end may have."""
+    """A finished row exchange that can still be settled."""
 
     own: Tensor
+    """Our row in it."""
     weights: Mapping[int, float]
     receivers: frozenset[int]
     unmixed: set[int]
+    """Sources whose flow we have not applied."""
     flows: dict[int, float]
+    """Norm of each flow that we have applied, by source."""
     resent: set[int] = field(default_factory=set)
     open_there: set[int] = field(default_factory=set)
+    """Receivers that have not applied the flow of our row."""
 
 
 class Exchange:
-    """The state machine of one peer's exchanges with its neighbours, or with some of them in each.
+    """The state machine of one peer's exchanges with its neighbours.
 
-    round_timeout: seconds without progress after which a neighbour is left out of an exchange.
+    Parameters
+    ----------
+    me:
+        The peer's id.
+    neighbours:
+        Ids of its neighbours.
+    round_timeout:
+        Seconds without progress after which a neighbour is left out of an exchange.
     """
 
     def __init__(self, me: int, neighbours: Iterable[int], round_timeout: float) -> None:
@@ -80,15 +92,19 @@ class Exchange:
         self.neighbours = tuple(sorted(neighbours))
         self.round_timeout = round_timeout
         self.drift = 0.0
-        """Sum of the norms of the flows that only one end has applied for good."""
+        """Sum of the norms of the flows that only one end has applied, for good."""
         self.messages_late = 0
+        """Late rows that were settled."""
         self.spread = 0.0
         """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
         self.fit: Callable[[int, Tensor, Tensor], Tensor] = lambda sender, own, value: value
-        """(sender, our row, what came) -> what came, as a row like ours: where rows are exchanged in part."""
+        """(sender, our row, received row) -> a row like ours; set where parts of rows are exchanged."""
         self._step: Step | None = None
+        """The step that we wait for."""
         self._posted: Step | None = None
+        """The step that we sent last."""
         self._own: Tensor | None = None
+        """Our row of that step; None where we sent messages of another kind."""
         self._weights: Mapping[int, float] = {}
         self._receivers: frozenset[int] = frozenset()
         self._sources = self.neighbours
@@ -96,19 +112,35 @@ class Exchange:
         self._read: Step | None = None
         self._arrived: dict[int, OrderedDict[Step, Value]] = {j: OrderedDict() for j in self.neighbours}
         self._newest: dict[int, Step] = {}
+        """The latest step that each neighbour has sent."""
         self._progress: dict[int, tuple[Progress, float]] = {}
+        """The progress of each neighbour, and when it was last known to go on."""
         self._lost: set[int] = set()
         self._returning: set[int] = set()
         self._past: OrderedDict[Step, _Past] = OrderedDict()
         self._late: list[Late] = []
 
-    # What happens -------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------------------
 
     def post(self, step: Step, own: Tensor | None, weights: Mapping[int, float],
              receivers: Iterable[int] | None = None) -> None:
-        """We send our message of ``step``; ``own`` is our row where it is a row that all ``receivers`` mix.
+        """Note that we send our messages of a step.
 
-        weights: those of the rows that we mix, by source. receivers: default the sources.
+        Parameters
+        ----------
+        step:
+            Later than any step posted before.
+        own:
+            Our row, where all receivers are sent this row to mix; else None.
+        weights:
+            The weights of the rows that we mix, by source.
+        receivers:
+            The receivers; by default the sources.
+
+        Raises
+        ------
+        LocalProtocolError
+            Where the step is not later than the last one.
         """
         if self._posted is not None and step <= self._posted:
             raise LocalProtocolError(f"step {step} posted after {self._posted}")
@@ -117,24 +149,42 @@ class Exchange:
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
               read: Step | None = None) -> None:
-        """We wait for the messages of ``step`` from now on; earlier ones that come later are late.
+        """Wait for the messages of a step from now on; messages of earlier steps are late.
 
-        sources: who sends to us in this step, default all neighbours. readers: who must have gone past ``read``
-        before this exchange ends.
+        Parameters
+        ----------
+        step:
+            The step.
+        sources:
+            The neighbours that send to us in this step; by default all.
+        readers, read:
+            The neighbours that must have gone past the step ``read`` before this exchange ends.
         """
         self._step = step
         self._sources = self.neighbours if sources is None else tuple(sorted(sources))
         self._readers, self._read = tuple(sorted(readers)), read
         for arrived in self._arrived.values():
-            for old in [other for other in arrived if other < step]:
-                del arrived[old]
+            for earlier in [other for other in arrived if other < step]:
+                del arrived[earlier]
 
     def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> None:
-        """A complete message of a neighbour has come, new or again."""
+        """Take a complete message of a neighbour.
+
+        Parameters
+        ----------
+        sender, step:
+            Whose message it is, and of which step; a second copy changes nothing.
+        value:
+            A row, or bytes.
+        unmixed:
+            The steps, of the edge's last ones, that the sender has not mixed.
+        now:
+            The time [s].
+        """
         if sender not in self._arrived:
             return
         self._returning.discard(sender)
-        self._touch(sender, now)
+        self._restart_timeout(sender, now)
         self._note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
         if (self._step is not None and step < self._step) or step in self._past:
@@ -143,28 +193,28 @@ class Exchange:
         arrived = self._arrived[sender]
         arrived.setdefault(step, value)
         if len(arrived) > AHEAD + 1:
-            # They went on without us: what we wait for now is still mixed, and from the newest we go on.
+            # The sender went on without us: the step that we wait for is still mixed, then we jump to the newest.
             del arrived[min(other for other in arrived if other != self._step)]
 
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
-        """A header of a neighbour told how far it is; True where that is news."""
+        """Note a neighbour's progress; True where it is new."""
         known = self._progress.get(sender)
-        # Chunks carry the progress of when their row was posted: an older one is no news.
+        # Chunks carry the progress of the time when their row was posted: it may be older than what we know.
         if known is not None and progress <= known[0]:
             return False
         self._progress[sender] = (progress, now)
         return True
 
     def lost(self, sender: int) -> None:
-        """A neighbour is DEAD or has left: it is not waited for again, unless it comes back (``returned``)."""
+        """Wait no more for a neighbour that is DEAD or has left, until it returns."""
         self._lost.add(sender)
         self._returning.discard(sender)
 
     def returned(self, sender: int) -> None:
-        """A neighbour that was lost is back, and knows nothing of what was.
+        """Include a lost neighbour again, which has restarted and remembers nothing.
 
-        It is sent to, but not waited for before ``expect`` or its first message. What was open with its former life
-        stays open.
+        It is sent to at once, but waited for only after ``expect`` or its first message. What its earlier incarnation
+        left open stays open.
         """
         self._lost.discard(sender)
         self._returning.add(sender)
@@ -178,61 +228,63 @@ class Exchange:
             past.open_there.discard(sender)
 
     def expect(self, sender: int) -> None:
-        """One that is back has been told where we are: from the next exchange on it is waited for."""
+        """Wait for a returned neighbour from the next exchange on: it knows now where the run is."""
         self._returning.discard(sender)
 
     @property
     def returning(self) -> tuple[int, ...]:
-        """Who has come back, was told nothing and has sent nothing."""
+        """The neighbours that have returned, and do not know yet where the run is."""
         return tuple(sorted(self._returning))
 
     def resume_waiting(self, now: float) -> None:
-        """This process was paused: nobody is blamed for the time in which we did not listen."""
+        """Restart all timeouts: this process did not run, so it could not see any progress."""
         self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
 
-    # What follows -------------------------------------------------------------------------------------------
+    # Outputs --------------------------------------------------------------------------------------------------
 
     def statuses(self, now: float) -> dict[int, DeliveryStatus]:
-        """What has become of each source in the present exchange."""
+        """Return the status of each source in the present exchange."""
         return {j: self._status(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
-        """The neighbours that the present exchange still waits for: for their message, or to read ours."""
+        """Return the neighbours that the present exchange waits for: to deliver, or to read our last message."""
         silent = {j for j in self._sources if self._status(j, now) is DeliveryStatus.WAITING}
-        return tuple(sorted(silent.union(j for j in self._readers if self._unread(j, now))))
+        return tuple(sorted(silent.union(j for j in self._readers if self._may_still_read(j, now))))
 
     def finish(self, now: float) -> Outcome | None:
-        """Return the exchange's outcome if it is over, else None."""
+        """Return the outcome of the present exchange, None while it is not over.
+
+        Raises LocalProtocolError where the step that we wait for is not the one that we posted last.
+        """
         step = self._step
         if step is None or step != self._posted:
             raise LocalProtocolError(f"step {step} collected but {self._posted} was posted last")
         statuses = self.statuses(now)
-        if DeliveryStatus.WAITING in statuses.values() or any(self._unread(j, now) for j in self._readers):
+        if DeliveryStatus.WAITING in statuses.values() or any(self._may_still_read(j, now) for j in self._readers):
             return None
-        values = tuple((j, self._fitted(j, self._arrived[j].pop(step), self._own))
+        values = tuple((j, self._fitted(j, self._arrived[j].pop(step)))
                        for j, status in statuses.items() if status is DeliveryStatus.DELIVERED)
         if self._own is not None:
-            self._remember(step, dict(values))
+            self._remember(step, self._own, dict(values))
         late, self._late = in_order(self._late), []
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, values, missing, late)
 
     def deadline(self, now: float) -> float | None:
-        """When the next neighbour is given up unless it reports progress [s]; None where nobody can be."""
+        """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
         due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
         return min(due, default=None)
 
     def stuck(self, now: float) -> tuple[int, ...]:
-        """The neighbours that live and have reported no progress for ``round_timeout``."""
-        return tuple(j for j in self.neighbours if j not in self._lost and self._can_give_up(j)
-                     and now - self._progress[j][1] >= self.round_timeout)
+        """Return the living neighbours that have made no progress for ``round_timeout``."""
+        return tuple(j for j in self.neighbours if j not in self._lost and self._stopped(j, now))
 
     def unmixed(self, neighbour: int) -> tuple[Step, ...]:
-        """The steps among the last exchanges whose flow with ``neighbour`` we have not applied."""
+        """Return the steps, of the last exchanges, whose flow from a neighbour we have not applied."""
         return tuple(step for step, past in self._past.items() if neighbour in past.unmixed)
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
-        """Rows that a neighbour said it has not mixed and that we have: to be sent once more, once."""
+        """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
         due = []
         for step, past in self._past.items():
             for j in sorted(past.open_there - past.resent - past.unmixed):
@@ -241,59 +293,60 @@ class Exchange:
         return due
 
     def close(self) -> None:
-        """No flow is settled any more; what is open now on one side only counts as drift."""
+        """Settle nothing from now on; flows that are applied at one end only become drift."""
         for past in self._past.values():
             self._forget(past)
         self._past.clear()
         self._late.clear()
 
     def ahead(self) -> Step | None:
-        """The newest step that a live neighbour has sent, to which a peer that was left behind jumps."""
+        """Return the newest step of any living neighbour, to which a peer that was left behind jumps."""
         return max((step for j, step in self._newest.items() if j not in self._lost), default=None)
 
-    # Inside -------------------------------------------------------------------------------------------------
+    # Inside ---------------------------------------------------------------------------------------------------
 
     def _status(self, j: int, now: float) -> DeliveryStatus:
-        assert self._step is not None
-        # Who has come back since our row went out without it: neither end mixes.
-        without = self._own is not None and j not in self._weights
-        if self._step in self._arrived[j] and not without:
+        # A neighbour that returned after our row had left was not sent it: then neither end mixes.
+        not_sent = self._own is not None and j not in self._weights
+        if self._step in self._arrived[j] and not not_sent:
             return DeliveryStatus.DELIVERED
-        if j in self._lost or without:
+        if j in self._lost or not_sent:
             return DeliveryStatus.LOST
-        if self._newest.get(j, self._step) > self._step:
+        if self._step is not None and self._newest.get(j, self._step) > self._step:
             return DeliveryStatus.SKIPPED
-        return DeliveryStatus.GIVEN_UP if j in self._returning or self._stopped(j, now) else DeliveryStatus.WAITING
+        given_up = j in self._returning or self._stopped(j, now)
+        return DeliveryStatus.GIVEN_UP if given_up else DeliveryStatus.WAITING
 
-    def _unread(self, j: int, now: float) -> bool:
-        """Whether a reader may still be going to read what it was sent."""
-        if j in self._lost or self._stopped(j, now):
+    def _may_still_read(self, j: int, now: float) -> bool:
+        """Whether a reader has not gone past the step ``read``, and may still do so."""
+        if self._read is None or j in self._lost or self._stopped(j, now):
             return False
-        return self._read is not None and (j not in self._progress or self._progress[j][0][:2] <= self._read)
+        return j not in self._progress or self._progress[j][0][:2] <= self._read
 
     def _stopped(self, j: int, now: float) -> bool:
         return self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:
-        # Before training a neighbour may wait for an operator to start somebody; only death ends that.
+        # Before training a neighbour may wait for an operator to start another peer; only death ends that.
         return j in self._progress and self._progress[j][0].phase > Phase.SETUP
 
-    def _touch(self, sender: int, now: float) -> None:
+    def _restart_timeout(self, sender: int, now: float) -> None:
         if sender in self._progress:
             self._progress[sender] = (self._progress[sender][0], now)
 
-    def _note_unmixed(self, sender: int, told_at: Step, unmixed: Iterable[Step]) -> None:
+    def _note_unmixed(self, sender: int, at: Step, unmixed: Iterable[Step]) -> None:
+        """Note which of our rows a neighbour had not mixed when it sent its message of the step ``at``."""
         unmixed = set(unmixed)
         if not unmixed and not any(sender in past.open_there for past in self._past.values()):
             return
         for step, past in self._past.items():
-            # A sender that has had SETTLE_WINDOW exchanges since has forgotten this one: its silence means nothing.
-            forgotten = self._since(step, told_at) >= SETTLE_WINDOW
+            # After SETTLE_WINDOW further exchanges the sender has forgotten this one: its silence means nothing.
+            forgotten = self._since(step, at) >= SETTLE_WINDOW
             if sender in past.receivers and not forgotten:
                 (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
 
     def _since(self, step: Step, before: Step | None = None) -> int:
-        """How many row exchanges we have posted after ``step`` (and before another one)."""
+        """Return how many row exchanges we have posted after a step (and before another one)."""
         known = {*self._past, *([self._posted] if self._own is not None and self._posted else [])}
         return sum(step < other and (before is None or other < before) for other in known)
 
@@ -307,15 +360,13 @@ class Exchange:
         self.messages_late += 1
         self._late.append(Late((self.me, sender), step, past.weights[sender], past.own, value))
 
-    def _fitted(self, sender: int, value: Value, own: Tensor | None) -> Value:
-        return value if own is None or not isinstance(value, Tensor) else self.fit(sender, own, value)
+    def _fitted(self, sender: int, value: Value) -> Value:
+        return value if self._own is None or isinstance(value, bytes) else self.fit(sender, self._own, value)
 
     def _forget(self, past: _Past) -> None:
         self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
 
-    def _remember(self, step: Step, values: Mapping[int, Value]) -> None:
-        own = self._own
-        assert own is not None
+    def _remember(self, step: Step, own: Tensor, values: Mapping[int, Value]) -> None:
         rows = {j: value.to(own.dtype) for j, value in values.items() if isinstance(value, Tensor)}
         gaps = {j: float((row - own).norm()) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
@@ -323,4 +374,3 @@ class Exchange:
         self._past[step] = _Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
         while len(self._past) > SETTLE_WINDOW:
             self._forget(self._past.popitem(last=False)[1])
-
