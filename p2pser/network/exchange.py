@@ -6,14 +6,14 @@ order), or has reported no progress for ``round_timeout``. Deadlines on arrivals
 make results depend on timing.
 
 **The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it holds
-the other's row; neither waits for an acknowledgement. An end that left a flow out keeps its own row of that exchange and
-applies its half when the late row arrives, within the edge's last SETTLE_WINDOW exchanges. Headers list which of these
-the sender has not mixed, so that a row lost with a broken connection is sent again. The last header that can list an
-exchange is final: the sender settles it no more, and the receiver knows that. What is open then is lost, and its size
-is reported as drift (on links that carry both ways; on a one-way link neither end can know).
+the other's row; neither waits for an acknowledgement. An end that left a flow out keeps its own row of that exchange
+and applies its half when the late row arrives, within the edge's last SETTLE_WINDOW exchanges. Headers list which of
+these the sender has not mixed, so that a row lost with a broken connection is sent again. The last header that can list
+an exchange is final: the sender settles it no more, and the receiver knows that. What is open then is lost, and its
+size is reported as drift (on links that carry both ways; on a one-way link neither end can know).
 
-**The window.** Where W changes or links go one way, a neighbour that waits for other peers than us could run ahead of us
-without limit. So an exchange ends only when the receivers of the one before have gone past that one, are lost, or have
+**The window.** Where W changes or links go one way, a neighbour that waits for other peers than us could run ahead of
+us without limit. So an exchange ends only when the receivers of the one before have gone past it, are lost, or have
 stopped: no peer begins exchange e before its receivers of e - 2 have read it.
 """
 

@@ -41,6 +41,7 @@ class Peers:
         self.network = network
         self.seen: dict[int, list[events.Event]] = {}
         self.pool = ThreadPoolExecutor(8)
+        self.over = threading.Event()
 
     def make(self, topology: Topology, me: int, *, clips: int | None = None, round_timeout: float = 30.0,
              check: Callable[[], None] = lambda: None, slots: int = 1, rounds: int | None = None,
@@ -48,8 +49,14 @@ class Peers:
         hello = {"schema": SCHEMA.digest(), **options.pop("hello", {})}
         io = self.network.peer(me, topology.neighbours(me), hello=hello, **options)
         seen = self.seen.setdefault(me, [])
+
+        def check_or_end() -> None:
+            if self.over.is_set():
+                raise TestIsOver
+            check()
+
         return NetworkMixer(io, topology, me, SCHEMA, clips=clips, round_timeout=round_timeout,
-                            observe=seen.append, check=check, slots=slots, rounds=rounds)
+                            observe=seen.append, check=check_or_end, slots=slots, rounds=rounds)
 
     def all(self, topology: Topology, **options: Any) -> list[NetworkMixer]:
         return [self.make(topology, i, **options) for i in range(topology.size)]
@@ -63,11 +70,20 @@ class Peers:
         return [event for event in self.seen[me] if isinstance(event, kind)]
 
 
+class TestIsOver(Exception):
+    """Ends threads that still wait when their test has failed: pytest could not end before them."""
+
+    __test__ = False
+
+
 @pytest.fixture
 def peers(network: Network) -> Iterator[Peers]:
-    one = Peers(network)
-    yield one
-    one.pool.shutdown(wait=False, cancel_futures=True)
+    peers = Peers(network)
+    yield peers
+    peers.over.set()
+    for io in network.io:
+        io.wake()
+    peers.pool.shutdown(cancel_futures=True)
 
 
 def connect(mixer: NetworkMixer, start_timeout: float | None = None, refused_wait: float = 0.0,
