@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from p2pser import models
+from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
@@ -39,7 +40,7 @@ CLASSES, CLIPS, REPEATS = 7, 60, 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default=",".join(models.FAMILIES), help="names, joined by commas")
+    parser.add_argument("--families", default=",".join(FAMILIES), help="names, joined by commas")
     parser.add_argument("--peers", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
@@ -76,7 +77,7 @@ def measure(name: str, peers: int, rounds: int) -> dict[str, Any]:
     run.schema.bind(module, run.row.contiguous())
     spent = cost(module, clip_shape)
     step_ms = None
-    if name != "xgb":
+    if not FAMILIES[name].boosts:
         learner = Cohort(run.config, federation, federation.train).prepare_alone(None).learners[0]
         step_ms = fastest(lambda: learner.gradient(run.row, 0))
     clip = federation.train[0].features[:1]

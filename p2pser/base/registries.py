@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pser.base.errors import CorpusError, TopologyError
+from p2pser.base.errors import CorpusError, ModelError, TopologyError
 from p2pser.base.registry import Registry
 
 ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p2pser.gossip.algorithms")
@@ -16,6 +16,9 @@ ALGORITHMS: Registry[Any] = Registry("gossip algorithm", "p2pser.algorithms", "p
 
 FEATURES: Registry[Any] = Registry("feature kind", "p2pser.features", "p2pser.features.kinds")
 """Subclasses of ``p2pser.features.kind.FeatureKind``, by the value of ``features.kind``."""
+
+FAMILIES: Registry[Any] = Registry("model family", "p2pser.families", "p2pser.models.families", error=ModelError)
+"""Subclasses of ``p2pser.models.family.Family``, by the value of ``model.name``."""
 
 CORPORA: Registry[Any] = Registry("corpus", "p2pser.corpora", "p2pser.corpora.adapters", error=CorpusError)
 """Subclasses of ``p2pser.corpora.adapter.Adapter``, by the value of ``corpus.name``."""

@@ -29,26 +29,26 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
            as_json: bool) -> None:
     """List the families of models with their parameters and operations, or say what NAME is made of.
 
-    A run takes one with --set model.name=NAME. What it is not told (features, sizes, training) follows the family.
+    A run uses one with --set model.name=NAME. Settings that are not set (features, sizes, training) follow the family.
 
     Example: p2pser models gru --features mfcc+chroma --set model.hidden=[96]
     """
     from p2pser import config
     from p2pser.base.errors import ModelError
-    from p2pser.models import FAMILIES, family
+    from p2pser.base.registries import FAMILIES
 
     if name is not None:
-        family(name)
+        FAMILIES[name]  # refuses an unknown name
     more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]
     facts = []
-    for one in FAMILIES if name is None else (name,):
-        chosen = config.load(run_file, [*more, *settings, f"model.name={one}"])
+    for family in [known for known, _ in FAMILIES.items()] if name is None else (name,):
+        chosen = config.load(run_file, [*more, *settings, f"model.name={family}"])
         try:
-            facts.append(_facts(one, chosen, classes))
+            facts.append(_facts(family, chosen, classes))
         except ModelError:
             if name is not None:
                 raise
-            facts.append(_facts(one, chosen, None))
+            facts.append(_facts(family, chosen, None))
     if as_json:
         print_json(facts[0] if name is not None else facts)
     elif name is not None:
@@ -58,42 +58,45 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
 
 
 def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
-    """What there is to say of a family; without ``classes``, of one that cannot take these features."""
-    from p2pser import models as families
-    from p2pser.config import BY_MODEL
-    from p2pser.features import clip_features
+    """Return the facts about a family; without ``classes`` those about one that does not take these features."""
+    from p2pser.base.parameters import described
+    from p2pser.base.registries import FAMILIES
+    from p2pser.config import ModelSettings
+    from p2pser.features.clip_features import shape as shape_of
+    from p2pser.models import build
     from p2pser.models.cost import BYTES, cost
 
-    family = families.family(name)
-    shape = clip_features.shape(config.features)
+    family = FAMILIES[name]
+    shape = shape_of(config.features)
     text = (inspect.getdoc(family) or "").replace("``", "")
+    about = {field: ModelSettings.model_fields[field].description for field in family.uses} | {
+        f"parameters.{parameter.name}": parameter.about for parameter in described(family)}
     facts: dict[str, Any] = {
-        "name": name, "about": _about(text), "description": text,
+        "name": name, "from": str(FAMILIES.origin(name)), "about": _about(text), "description": text,
         "features": config.features.kind, "shape": list(shape), "classes": classes, "parameters": None,
         "message_bytes": None, "operations": None, "layers": [],
-        "settings": {field: getattr(config.model, field) for field in family.SETTINGS},
-        "defaults": dict(BY_MODEL.get(name, {})),
+        "settings": {field: getattr(config.model, field) for field in family.uses}
+        | {f"parameters.{parameter}": value for parameter, value in config.model.parameters.items()},
+        "settings_about": about, "defaults": dict(family.defaults),
     }
     if classes is None:
         return facts
-    module = families.build(config.model, shape, classes, config.seed)
-    layers = [{"name": path, "shape": list(one.shape), "parameters": one.numel()}
-              for path, one in module.named_parameters()]
-    found = cost(module, shape)
-    return {**facts, "parameters": found.parameters, "message_bytes": BYTES * found.parameters,
-            "operations": found.operations, "layers": layers}
+    module = build(config.model, shape, classes, config.seed)
+    layers = [{"name": path, "shape": list(parameter.shape), "parameters": parameter.numel()}
+              for path, parameter in module.named_parameters()]
+    costs = cost(module, shape)
+    return {**facts, "parameters": costs.parameters, "message_bytes": BYTES * costs.parameters,
+            "operations": costs.operations, "layers": layers}
 
 
 def _about(text: str) -> str:
-    """The first words of a module's docstring, up to what it says in detail."""
+    """Return the first words of a docstring, up to the details."""
     first = text.partition("\n")[0].rstrip(".")
     return re.split(r"[:,]| \(", first, maxsplit=1)[0]
 
 
 def _explain(facts: dict[str, Any]) -> None:
-    from p2pser.config import ModelSettings
-
-    click.echo(f"{facts['name']}: {facts['description']}\n")
+    click.echo(f"{facts['name']} ({facts['from']}): {facts['description']}\n")
     size = " by ".join(map(str, facts["shape"]))
     click.echo(f"for {facts['features']}, {size} a clip, and {facts['classes']} emotions:")
     if facts["parameters"]:
@@ -107,8 +110,7 @@ def _explain(facts: dict[str, Any]) -> None:
     else:
         click.echo("  parameters grow with peers and rounds\n")
     for field, value in facts["settings"].items():
-        about = ModelSettings.model_fields[field].description
-        click.echo(f"model.{field} = {_plain(value)}: {about}")
+        click.echo(f"model.{field} = {_plain(value)}: {facts['settings_about'][field]}")
     others = {path: value for path, value in facts["defaults"].items() if not path.startswith("model.")}
     if others:
         click.echo("defaults with this family: " + ", ".join(f"{path}={_plain(value)}"
@@ -125,13 +127,14 @@ def _list(facts: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("model", "features", "parameters", "multiply-adds", "what it is"):
-        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
-    for one in facts:
-        kind = " ".join([one["features"], "x".join(map(str, one["shape"]))])
-        parameters = f"{one['parameters']:,}" if one["parameters"] else "grow with rounds"
-        if one["parameters"] is None:
-            table.add_row(one["name"], f"not {one['features']}", "-", "-", one["about"])
-        else:
-            table.add_row(one["name"], kind, parameters, f"{one['operations']:,}", one["about"])
+    for column in ("model", "features", "parameters", "multiply-adds", "what it is", "from"):
+        numbers = column in ("parameters", "multiply-adds")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=column == "model")
+    for family in facts:
+        size = (f"not {family['features']}", "-", "-")
+        if family["parameters"] is not None:
+            size = (" ".join([family["features"], "x".join(map(str, family["shape"]))]),
+                    f"{family['parameters']:,}" if family["parameters"] else "grow with rounds",
+                    f"{family['operations']:,}")
+        table.add_row(family["name"], *size, family["about"], family["from"])
     Console(highlight=False, emoji=False, markup=False).print(table)

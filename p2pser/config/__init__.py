@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from p2pser.base.documents import read_yaml
 from p2pser.base.errors import ConfigError, nearest
@@ -20,14 +20,14 @@ from p2pser.config.constraints import takes_mapping
 from p2pser.config.corpus import CorpusSettings
 from p2pser.config.features import FeatureSettings
 from p2pser.config.gossip import GossipSettings
-from p2pser.config.model import BY_MODEL, ModelSettings, family_defaults
+from p2pser.config.model import MOVED, ModelSettings, family_defaults, moved
 from p2pser.config.network import NetworkSettings
 from p2pser.config.peer import PeerSettings
 from p2pser.config.problems import sentence, settings_of
-from p2pser.config.section import SHARED, Section, shared
+from p2pser.config.section import SHARED, Section, shared, with_defaults
 from p2pser.config.training import TrainingSettings
 
-__all__ = ["BY_MODEL", "AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings",
+__all__ = ["AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings",
            "ModelSettings", "NetworkSettings", "PeerSettings", "TrainingSettings", "describe", "load", "parse"]
 
 
@@ -37,9 +37,9 @@ class Config(Section):
     name: str = Field("run", description="name of the run: its folder, and part of its identity on the network")
     seed: int = shared(0, "seed of everything random", ge=0, lt=2**63)
     corpus: CorpusSettings = CorpusSettings()
+    model: ModelSettings = Field(default_factory=ModelSettings)  # before the sections whose defaults follow it
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
-    model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     gossip: GossipSettings = GossipSettings()
     network: NetworkSettings = NetworkSettings()
@@ -53,20 +53,23 @@ class Config(Section):
                              "or digit")
         return name
 
-    @model_validator(mode="after")
-    def _by_family(self) -> Config:
+    @field_validator("features", "training", "gossip", mode="after")
+    @classmethod
+    def _by_family(cls, section: Section, info: ValidationInfo) -> Section:
         """Give what was not set as the model's family needs it; it stays unset, so that another family may differ."""
-        for section in ("features", "training", "gossip"):
-            given: Section = getattr(self, section)
-            if own := family_defaults(self.model.name, section, given):
-                resolved = given.model_copy()
-                resolved.__dict__.update(own)
-                self.__dict__[section] = resolved
-        return self
+        if "model" not in info.data:  # a wrong model has its own message
+            return section
+        family = info.data["model"].name
+        return with_defaults(section, family_defaults(family, str(info.field_name), section))
 
     def shared(self) -> dict[str, Any]:
         """Return the settings that all peers must have equal, flat: ``{"training.lr": 0.05, …}``."""
         return dict(sorted(_shared_fields(self, "")))
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Config:
+        """Return a copy whose model has these hyper-parameters of its family (``model.parameters``)."""
+        model = ModelSettings.model_validate({**self.model.model_dump(exclude_unset=True), "parameters": parameters})
+        return self.model_copy(update={"model": model})
 
     def with_settings(self, settings: Iterable[str]) -> Config:
         """Return a copy with each ``section.field=value`` applied; values are read as YAML.
@@ -95,6 +98,8 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
     """Set ``section.field``, or an entry of a mapping: ``gossip.parameters.beta``."""
     known = dict(settings_of(Config))
     *sections, name = path.split(".")
+    if sections == ["model"] and name in MOVED:
+        raise ConfigError(moved(name))
     mapping = known.get(".".join(sections))
     if path not in known and (mapping is None or not takes_mapping(mapping)):
         raise ConfigError(f"there is no setting {path!r}{nearest(path, known)}")

@@ -22,7 +22,7 @@ UNIT = re.compile(r"\s*\[(s|ms|Hz|B|dB|dBFS[^\]]*|semitones|their standard devia
 
 OWNERS: tuple[tuple[str, str, Registry[Any]], ...] = (
     ("gossip", "algorithm", registries.ALGORITHMS), ("gossip", "parameters.compressor", registries.COMPRESSORS),
-    ("features", "kind", registries.FEATURES))
+    ("features", "kind", registries.FEATURES), ("model", "name", registries.FAMILIES))
 """Settings that name a thing with hyper-parameters of its own: section, field, and the registry of the things."""
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from p2pser.config.constraints import expected, holds_list, takes_none, takes_truth
+
+S = TypeVar("S", bound="Section")
 
 SHARED: dict[str, Any] = {"shared": True}
 """Marks a field that all peers must have equal (``json_schema_extra``)."""
 
 
 def shared(default: Any, description: str, **limits: Any) -> Any:
-    """Return a field that all peers must have equal."""
+    """Return a field that all peers must have equal.
+
+    default: a value, or a function that makes it from the fields before this one.
+    """
+    if callable(default):
+        return Field(default_factory=default, description=description, json_schema_extra=SHARED, **limits)
     return Field(default, description=description, json_schema_extra=SHARED, **limits)
 
 
@@ -37,3 +45,14 @@ class Section(BaseModel):
             if isinstance(value, (int, float)):
                 return (value,)
         return value
+
+
+def with_defaults(section: S, defaults: Mapping[str, Any]) -> S:
+    """Return the section with other defaults for fields that were not set. They stay unset.
+
+    Raises ValidationError where a default does not fit its field.
+    """
+    if not defaults:
+        return section
+    complete = type(section).model_validate({**defaults, **section.model_dump(exclude_unset=True)})
+    return cast(S, type(section).model_construct(section.model_fields_set, **dict(complete)))

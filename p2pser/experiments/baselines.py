@@ -31,8 +31,8 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
 from p2pser.features.federation import Examples, Federation, no_examples
 from p2pser.features.normalisation import Statistics, from_sums, sums
+from p2pser.models import for_run
 from p2pser.models.widths import of_width
-from p2pser.models.xgb import sized
 from p2pser.run.participant import Cohort, together
 from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
@@ -74,7 +74,7 @@ Progress = Callable[[int], None]
 
 def pooled(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train one model on all peers' clips (see the module's docstring)."""
-    config, held = sized(config, 1), _held(federation)
+    config, held = for_run(config, 1), _held(federation)
     batches = [min(config.training.batch_size, len(examples)) for examples in held.values()]
     batch = min(POOLED_BATCH, sum(batches))
     steps = math.ceil(config.training.local_steps * sum(batches) / batch)
@@ -87,7 +87,7 @@ def pooled(config: Config, federation: Federation, progress: Progress | None = N
 
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
-    config, held = sized(config, 1), _held(federation)
+    config, held = for_run(config, 1), _held(federation)
     if federation.normalise != "global":
         return Baseline("local-only", _train(Cohort(config, federation, held), None, progress))
     said: list[Outputs] = []

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pser.base.atomic import write_json
 from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.registries import FAMILIES
 from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.experiments.execution import execute
@@ -172,7 +173,7 @@ class Comparison:
 
 def baselines_of(config: Config) -> tuple[str, ...]:
     """Return the baselines that have a meaning for the run's model: a server averages, which trees do not allow."""
-    without = "server" if config.model.name == "xgb" else "voting"
+    without = "server" if FAMILIES[config.model.name].boosts else "voting"
     return tuple(kind for kind in BASELINES if kind != without)
 
 

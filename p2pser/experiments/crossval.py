@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from p2pser.base.errors import ConfigError, nearest
-from p2pser.config import BY_MODEL, Config, FeatureSettings
+from p2pser.base.registries import FAMILIES
+from p2pser.config import Config, FeatureSettings
 from p2pser.corpora.partitioning import partition_corpus, splits
 from p2pser.evaluation import calibration, metrics
 from p2pser.evaluation.concordance import Ratings
@@ -30,7 +31,6 @@ from p2pser.experiments import compare
 from p2pser.experiments.by_corpus import mean_uar
 from p2pser.experiments.compare import Comparison, Job
 from p2pser.experiments.report import comparison as tables
-from p2pser.models import family
 from p2pser.topology import spec
 
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
@@ -142,9 +142,9 @@ def _training(config: Config, folds: Sequence[int]) -> tuple[str, int]:
 def _configured(config: Config, text: str, kinds: Sequence[str]) -> tuple[Config, str]:
     """Return the settings of a model's runs, and a note where none of the kinds of features fits it."""
     name, *settings = text.split(":")
-    family(name)  # refuse a name that there is not before anything runs
-    usual = BY_MODEL.get(name, {}).get("features.kind", "functionals")
-    fitting = [kind for kind in kinds if FeatureSettings(kind=kind).vector == FeatureSettings(kind=usual).vector]
+    family = FAMILIES[name]  # refuses an unknown name before anything runs
+    usual = family.defaults.get("features.kind", "functionals")
+    fitting = [kind for kind in kinds if FeatureSettings(kind=kind).vector == (family.takes == "vector")]
     own = any(setting.startswith("features.kind=") for setting in settings)
     note = ""
     if kinds and not fitting and not own:
@@ -252,7 +252,7 @@ def _model(model: str, comparison: Comparison, results: tables.Results) -> dict[
         "rounds": rounds, "local_steps": config.training.local_steps,
         "algorithm": config.gossip.algorithm,
         # Trees are grown on all clips of a peer at once.
-        "clips_drawn": None if config.model.name == "xgb" else
+        "clips_drawn": None if FAMILIES[config.model.name].boosts else
         comparison.peers * rounds * config.training.local_steps * config.training.batch_size,
         "selection": _selection(comparison),
         "schemes": {scheme: _scheme(comparison, results, scheme, said, first["labels"]) for scheme in said},

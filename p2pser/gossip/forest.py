@@ -14,7 +14,7 @@ from torch import Tensor
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer
-from p2pser.models.xgb import numbers
+from p2pser.models.networks.trees import numbers
 from p2pser.wire import tree_sets
 
 DIGEST = 8

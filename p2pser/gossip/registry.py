@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.base.parameters import described
-from p2pser.base.registries import ALGORITHMS, COMPRESSORS
+from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Context
@@ -77,8 +77,9 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
 
 def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[str, ...]:
     """Return the algorithm's warnings about a run. Raises ConfigError where it does not fit the run."""
-    if algorithm.boosts != (config.model.name == "xgb"):
-        one, other = ("averages parameters", "trees") if config.model.name == "xgb" else ("spreads trees", "dfedavg")
+    boosts = FAMILIES[config.model.name].boosts
+    if algorithm.boosts != boosts:
+        one, other = ("averages parameters", "trees") if boosts else ("spreads trees", "dfedavg")
         raise ConfigError(f"gossip.algorithm={algorithm.name} {one}, and model.name={config.model.name} has "
                           f"none: set gossip.algorithm={other}, or another model")
     if topology.hub is not None and not algorithm.served:

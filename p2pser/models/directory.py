@@ -19,8 +19,10 @@ from pydantic import ValidationError
 
 from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError, ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
+from p2pser.config.model import without_moved
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.folds import folds
 from p2pser.features import clip_features
@@ -187,7 +189,7 @@ class Card:
             stored = document["statistics"]
             card = cls(
                 labels=tuple(map(str, document["labels"])), shape=tuple(map(int, document["shape"])),
-                model=ModelSettings.model_validate(document["model"]),
+                model=_model(document["model"], where),
                 features=FeatureSettings.model_validate(document["features"]),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
@@ -203,6 +205,15 @@ class Card:
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
         return card
+
+
+def _model(document: Mapping[str, Any], where: str) -> ModelSettings:
+    """Return the stored settings of a model. Raises ModelError where its family is not installed."""
+    name = document.get("name", "mlp")
+    if name not in FAMILIES:
+        raise ModelError(f"{where} is a model of the family {name!r}, which is not installed "
+                         f"(known: {', '.join(FAMILIES)}): install the package that defines it")
+    return ModelSettings.model_validate(without_moved(document))
 
 
 def _task(document: Mapping[str, Any]) -> str:

@@ -18,14 +18,11 @@ import math
 from typing import TYPE_CHECKING
 
 from p2pser.base.errors import ConfigError, ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.config import ModelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-NARROWED = ("mlp", "cnn2d", "gru", "lstm")
-"""Families that can be narrowed."""
-
 
 def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
     """Return the width of each of ``peers`` peers. Raises ConfigError where the setting is of another number."""
@@ -56,9 +53,10 @@ def only(settings: ModelSettings) -> float:
     """
     if len(settings.width) != 1:
         raise ModelError(f"model.width gives {len(settings.width)} widths where one network is built: give one")
-    if settings.width[0] != 1 and settings.name not in NARROWED:
+    if settings.width[0] != 1 and not FAMILIES[settings.name].narrows:
+        narrowing = ", ".join(name for name, family in FAMILIES.items() if family.narrows)
         raise ModelError(f"model {settings.name!r} comes in one width: leave model.width at 1, or set model.name to "
-                         f"one of {', '.join(NARROWED)}")
+                         f"one of {narrowing}")
     return settings.width[0]
 
 

@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.topology.spec import Topology
 
@@ -58,7 +59,7 @@ class LocalPeers:
         os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: else each thread of each peer has a heap of its own
         context = multiprocessing.get_context("forkserver")
         # Before our own, which freezes what there is; where it is not installed, a peer says so.
-        context.set_forkserver_preload([*(["xgboost"] if self._config.model.name == "xgb" else []), PRELOAD])
+        context.set_forkserver_preload([*FAMILIES[self._config.model.name].preload, PRELOAD])
         for peer in self._ids:
             here, there = context.Pipe(duplex=False)
             process = context.Process(target=_child, args=(self._config, self._topology, peer, self._fresh, there),

@@ -21,15 +21,21 @@ import p2pser.features.kinds.dynamics
 import p2pser.features.kinds.functionals
 import p2pser.features.kinds.logmel
 import p2pser.features.kinds.mfcc
-import p2pser.models.cnn1d
-import p2pser.models.cnn1d_shallow
-import p2pser.models.cnn2d
-import p2pser.models.crnn
-import p2pser.models.gru
-import p2pser.models.lstm
-import p2pser.models.mlp
+import p2pser.models.families.cnn1d
+import p2pser.models.families.cnn1d_shallow
+import p2pser.models.families.cnn2d
+import p2pser.models.families.crnn
+import p2pser.models.families.gru
+import p2pser.models.families.lstm
+import p2pser.models.families.mlp
+import p2pser.models.networks.cnn1d
+import p2pser.models.networks.cnn2d
+import p2pser.models.networks.crnn
+import p2pser.models.networks.mlp
+import p2pser.models.networks.recurrent
 import p2pser.peer.process
 import p2pser.topology.spec
+import p2pser.training.learner
 
 __all__ = ["encodings", "msgpack", "numpy", "p2pser", "safetensors", "torch", "zmq"]
 

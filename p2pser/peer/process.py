@@ -20,9 +20,9 @@ from p2pser.features.federation import Federation, federate
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.registry import create, validate
+from p2pser.models import for_run
 from p2pser.models.directory import save
 from p2pser.models.rows import digest
-from p2pser.models.xgb import sized
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
@@ -70,7 +70,7 @@ class Peer:
 
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
                  say: Callable[[str], None] = lambda sentence: None, federation: Federation | None = None) -> None:
-        self.config, self.topology, self.me = sized(config, topology.size), topology, me
+        self.config, self.topology, self.me = for_run(config, topology.size), topology, me
         self.folder = PeerFolder(config, topology, me)
         self._fresh, self._sink, self._say, self._federation = fresh, sink, say, federation
         self._stop = False

@@ -20,7 +20,7 @@ from p2pser.features.normalisation import Statistics, from_sums
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
 from p2pser.models.widths import width_of
-from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.learner import LocalWork, RowLearner
 from p2pser.training.local_work import learner
 from p2pser.training.subnetwork import SubnetworkLearner
 from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
@@ -144,7 +144,7 @@ class Cohort:
             raise LocalProtocolError("the cohort's local work is used before it was prepared")
         return self._work
 
-    def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> Learner:
+    def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
         how = self.federation.normalise
         own = learner(one.network.module, one.network.schema, self.config, one.examples,
                       normalised(one.examples, how, statistics), self.federation.labels, peer=one.id,

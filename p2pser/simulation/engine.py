@@ -21,7 +21,7 @@ from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.registry import create, validate
-from p2pser.models.xgb import sized
+from p2pser.models import for_run
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for
@@ -53,7 +53,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     algorithm sends no rows that hostile peers could replace; P2PSERError where the living peers cannot go on without
     the dead ones (clients without their hub).
     """
-    config = sized(config, topology.size)
+    config = for_run(config, topology.size)
     return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe).run(card)
 
 

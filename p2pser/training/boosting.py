@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, ModelError
-from p2pser.models.xgb import TreeEnsemble, numbers
+from p2pser.models.networks.trees import TreeEnsemble, numbers
 from p2pser.training.learner import Learner
 from p2pser.training.losses import Targets, as_shares
 from p2pser.training.optimisers import Optimizer
@@ -52,9 +52,8 @@ class TreeLearner(Learner):
     and what varies clips: a round's trees see all copies, and each clip as it is varied in that round.
     """
 
-    def __init__(self, module: nn.Module, *arguments: Any, **options: Any) -> None:
+    def __init__(self, module: TreeEnsemble, *arguments: Any, **options: Any) -> None:
         super().__init__(module, *arguments, **options)
-        assert isinstance(module, TreeEnsemble)
         self.ensemble = module
         self.peers = max(1, len(module.trees) // max(1, self.training.rounds))
         # All that boosting remembers are the trees.
@@ -68,7 +67,7 @@ class TreeLearner(Learner):
 
         Returns the mean cross entropy of the clips before it.
         """
-        settings, classes = self.ensemble.settings, self.ensemble.trees.shape[1]
+        growth, depth, classes = self.ensemble.growth, self.ensemble.depth, self.ensemble.trees.shape[1]
         seen = self._look(round, classes)
         self.schema.bind(self.ensemble, row.clone())
         with torch.inference_mode():
@@ -77,12 +76,12 @@ class TreeLearner(Learner):
         seen.matrix.set_base_margin(margins[seen.places].numpy())
         booster = self._xgboost.train({
             "objective": "multi:softprob", "num_class": classes, "base_score": 0.5, "tree_method": "hist",
-            "eta": settings.trees_eta * min(1.0, settings.trees_gain / self.peers), "max_depth": settings.trees_depth,
-            "reg_lambda": settings.trees_lambda, "subsample": settings.trees_subsample,
-            "colsample_bynode": settings.trees_columns, "nthread": self.training.threads, "verbosity": 0,
+            "eta": growth.eta * min(1.0, growth.gain / self.peers), "max_depth": depth,
+            "reg_lambda": growth.reg_lambda, "subsample": growth.subsample,
+            "colsample_bynode": growth.columns, "nthread": self.training.threads, "verbosity": 0,
             "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, seen.matrix, 1)
         place = round * self.peers + (self.peer if self.peers > 1 else 0)
-        dict(self.schema.views(row))["trees"][place] = torch.from_numpy(arrays(booster, classes, settings.trees_depth))
+        dict(self.schema.views(row))["trees"][place] = torch.from_numpy(arrays(booster, classes, depth))
         if report is not None:
             report(1)
         return loss
@@ -117,7 +116,7 @@ class TreeLearner(Learner):
 
 
 def arrays(booster: Any, classes: int, depth: int) -> NDArray[np.float32]:
-    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``models.xgb``).
+    """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``networks.trees``).
 
     Leaves are cut to ``LARGEST_LEAF``.
 

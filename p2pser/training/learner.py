@@ -8,6 +8,7 @@ steps.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,27 +65,35 @@ def _epoch(draws: np.random.Generator, clips: int, often: NDArray[np.floating] |
 class Learner:
     """One peer's local work on its own clips.
 
-    module: the network, whose parameters are bound to the row being trained (several learners may share one
-    module). features: (n, ...) float32, normalised. targets: what they should give, or their labels (n,) int64 alone.
-    objective: what is lowered; default: what ``training`` says, of this peer's clips alone. often: (n,) how often each
-    clip is drawn in proportion to others. idle: this peer never trains and needs no clip (a hub). copies: varied ones
-    of the clips, (copies, n, …) float32, of which each draw takes one or the clip itself. augmentation: what is done to
-    batches. forward: what gives the outputs of a batch, where ``features`` are not what the network itself takes.
-    Raises CorpusError where there is no clip or the counts differ.
+    Parameters
+    ----------
+    module : the network, whose parameters are bound to the row being trained; several learners may share one module.
+    schema : of the module.
+    training : the settings of the local work.
+    features : (n, ...) float32, normalised.
+    targets : what the network should give for them, or the labels (n,) int64 alone.
+    objective : what is minimised; default: what ``training`` says, of this peer's clips alone.
+    seed, peer : key all draws, with the round.
+    often : (n,) how often each clip is drawn in proportion to others; default: all equally often.
+    idle : this peer never trains and needs no clip (a hub).
+    copies : varied copies of the clips, (copies, n, …) float32; each draw takes one of them or the clip itself.
+    augmentation : what is done to batches.
+
+    Raises
+    ------
+    CorpusError : where there is no clip or the counts differ.
     """
 
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
                  targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
                  often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
-                 augmentation: Augmentation | None = None,
-                 forward: Callable[[Tensor], Tensor] | None = None) -> None:
+                 augmentation: Augmentation | None = None) -> None:
         if isinstance(targets, Tensor):
             targets = Targets(targets.to(torch.int64))
         if (len(features) == 0 and not idle) or len(features) != len(targets):
             raise CorpusError(f"peer {peer} has {len(features)} clips and {len(targets)} labels to train on; "
                               "it needs at least one clip, and a label for each")
         self.module = module
-        self._forward = forward or module
         self.schema = schema
         self.training = training
         self.features = features.to(torch.float32).contiguous()
@@ -103,6 +112,16 @@ class Learner:
     def clips(self) -> int:
         """How many clips this peer trains on."""
         return len(self.features)
+
+    def outputs(self, batch: Tensor) -> Tensor:
+        """Return the outputs of the network for a batch of clips, as ``features`` holds them."""
+        return self.module(batch)  # type: ignore[no-any-return]
+
+    def with_training(self, training: TrainingSettings) -> Learner:
+        """Return a copy with other settings of the local work."""
+        again = copy.copy(self)
+        again.training, again.optimizer = training, Optimizer(training)
+        return again
 
     def memory(self) -> dict[str, Tensor]:
         """Return fresh rows of the optimiser, each (D,) or (1,)."""
@@ -176,7 +195,7 @@ class Learner:
             if self.augmentation is not None:
                 batch, targets = self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round,
                                                    step=first + k)
-            loss = self.objective(self._forward(batch), targets)
+            loss = self.objective(self.outputs(batch), targets)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_(gradient, settings.clip_norm)
             yield gradient, loss.item()
@@ -193,6 +212,32 @@ class Learner:
             generator.set_state(found)
 
 
+class RowLearner(Protocol):
+    """What ``LocalWork`` asks of the learner of one hosted row."""
+
+    schema: Schema
+    training: TrainingSettings
+    optimizer: Optimizer
+    peer: int
+
+    @property
+    def clips(self) -> int:
+        """How many clips this peer trains on."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return fresh rows of the optimiser."""
+
+    def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
+               report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
+        """Take the round's local steps in place; see ``Learner.train_``."""
+
+    def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
+        """Return the gradient and the loss of one local step; see ``Learner.gradient``."""
+
+    def with_training(self, training: TrainingSettings) -> RowLearner:
+        """Return a copy with other settings of the local work."""
+
+
 class RowState(Protocol):
     """What local work sees of a gossip algorithm's state (gossip.algorithm.State): its rows by name."""
 
@@ -206,7 +251,7 @@ class LocalWork:
     (peer, k) after each local step.
     """
 
-    def __init__(self, learners: Sequence[Learner], report: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, learners: Sequence[RowLearner], report: Callable[[int, int], None] | None = None) -> None:
         self.learners = tuple(learners)
         self.report = report
         self.losses: list[float] = []

@@ -132,21 +132,20 @@ def classes_of(targets: Tensor) -> Tensor:
     return found
 
 
-def loss_of_classes(training: TrainingSettings, model: str) -> str:
-    """Return what ``training.loss`` means for a family of models: cross-entropy or squared-hinge."""
-    if training.loss != "auto":
-        return training.loss
-    return "squared-hinge" if model == "svm" else "cross-entropy"
-
-
 @dataclass(frozen=True)
 class Objective:
-    """What local work lowers, as ``training`` says.
+    """What local work minimises, as ``training`` says.
 
-    loss: of the classes, resolved: cross-entropy or squared-hinge. weights: (C,) of each class, or None. moments: of
-    all peers' dimensions, or None for each batch's own. present: (k,) the classes that count, ascending, None for all:
-    the others are left out of the softmax, so that no clip speaks against them (Diao et al. 2021, "HeteroFL", who leave
-    out what a peer has no clip of). The targets must be of these.
+    Parameters
+    ----------
+    training : the settings of the local work.
+    loss : of the classes: cross-entropy or squared-hinge.
+    weights : (C,) of each class, or None.
+    moments : of the dimensions' targets of all peers, or None for each batch's own.
+    present : (k,) the classes that count, ascending, None for all. The others are left out of the softmax, so that no
+        clip counts against them (Diao et al. 2021, "HeteroFL", leave out the classes of which a peer has no clip). The
+        targets must be of these.
+    clips : number of training clips of all peers together.
     """
 
     training: TrainingSettings
@@ -154,6 +153,7 @@ class Objective:
     weights: Tensor | None = None
     moments: Moments | None = None
     present: Tensor | None = None
+    clips: int = 0
 
     def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""

@@ -1,4 +1,4 @@
-"""Local work on a network that is a part of the whole one, whose row a simulator keeps."""
+"""Local work on a narrow network, a part of the whole one whose rows a simulator keeps."""
 
 from __future__ import annotations
 
@@ -7,40 +7,59 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from p2pser.config import TrainingSettings
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
-from p2pser.training.learner import Learner
+from p2pser.training.learner import RowLearner
 
 
-class SubnetworkLearner(Learner):
-    """A learner of a narrow network that takes and gives rows (D,) of the whole one, its other entries untouched.
+class SubnetworkLearner:
+    """The learner of a narrow network on rows (D,) of the whole one, whose other entries it leaves as they are.
 
-    It takes the very steps that the narrow learner takes on its own row.
+    Its steps are those of the narrow learner on the narrow network's own row.
+
+    Parameters
+    ----------
+    narrow : the learner of the narrow network.
+    network : the narrow network, and where its parameters lie in the whole row.
+    whole : the schema of the whole network.
     """
 
-    def __init__(self, narrow: Learner, network: Nested, whole: Schema) -> None:
-        vars(self).update(vars(narrow))
-        self.schema = whole
-        self.narrow = narrow
-        self._own = network.held.nonzero()[:, 0]
+    def __init__(self, narrow: RowLearner, network: Nested, whole: Schema) -> None:
+        self.narrow, self.network, self.schema = narrow, network, whole
+        self.training, self.optimizer, self.peer = narrow.training, narrow.optimizer, narrow.peer
+        self._places = network.held.nonzero()[:, 0]
+
+    @property
+    def clips(self) -> int:
+        """How many clips this peer trains on."""
+        return self.narrow.clips
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return fresh rows of the optimiser, each (D,) or (1,)."""
+        return self.optimizer.init(torch.zeros(self.schema.size))
+
+    def with_training(self, training: TrainingSettings) -> SubnetworkLearner:
+        """Return a copy with other settings of the local work."""
+        return SubnetworkLearner(self.narrow.with_training(training), self.network, self.schema)
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
         """Train the narrow network's entries of ``row`` (D,) in place; see ``Learner.train_``."""
-        own, kept = row[self._own], {name: self._part(value) for name, value in memory.items()}
-        loss = self.narrow.train_(own, kept, round, report, None if correction is None else correction[self._own])
-        row[self._own] = own
+        part, kept = row[self._places], {name: self._part(value) for name, value in memory.items()}
+        loss = self.narrow.train_(part, kept, round, report, None if correction is None else correction[self._places])
+        row[self._places] = part
         for name, value in kept.items():
-            memory[name][self._own if len(memory[name]) == self.schema.size else slice(None)] = value
+            memory[name][self._places if len(memory[name]) == self.schema.size else slice(None)] = value
         return loss
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,), 0 where the narrow network has no parameter; see ``Learner.gradient``."""
-        found, loss = self.narrow.gradient(row[self._own], round, step)
+        part, loss = self.narrow.gradient(row[self._places], round, step)
         gradient = torch.zeros_like(row)
-        gradient[self._own] = found
+        gradient[self._places] = part
         return gradient, loss
 
     def _part(self, value: Tensor) -> Tensor:
-        """What a narrow optimiser remembers of a whole one's (D,); what has another length, it has whole."""
-        return value[self._own] if len(value) == self.schema.size else value.clone()
+        """Return the narrow network's entries of an optimiser's row (D,); a row of another length as a whole."""
+        return value[self._places] if len(value) == self.schema.size else value.clone()

@@ -45,7 +45,8 @@ class TargetStatistics:
 
     def objective(self, training: TrainingSettings, loss: str) -> Objective:
         """Return what local work lowers; ``loss`` of the classes, resolved."""
-        return Objective(training, loss, self.weights if training.balance == "weights" else None, self.moments)
+        weights = self.weights if training.balance == "weights" else None
+        return Objective(training, loss, weights, self.moments, clips=self.clips)
 
 
 def columns(training: TrainingSettings, classes: int) -> tuple[int, int]:

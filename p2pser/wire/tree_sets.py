@@ -5,7 +5,7 @@ A message is four parts, all little-endian::
     u4 a, u4 n      a: the places below a are all held; n: bytes of the next part
     n bytes         a bit for each place from a on, the lowest first, 1 where it is held; none after the last held
     u4 k, k u4      the places of the tree sets that follow, ascending
-    k sets          of each class's tree: features u2, thresholds f4, leaves f4 (``models.xgb``)
+    k sets          of each class's tree: features u2, thresholds f4, leaves f4 (``models.networks.trees``)
 
 Every length is known before anything is read, and what does not fit is refused: no number in it is believed.
 """

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.base.errors import ConfigError, ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.cli.models import models
-from p2pser.models import FAMILIES
 
 
 def told(*arguments: str) -> Any:

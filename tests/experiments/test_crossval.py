@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.base.errors import ConfigError, ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.cli.crossval import crossval as command
-from p2pser.config import BY_MODEL, Config
+from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
 from p2pser.experiments import compare, crossval
 from p2pser.experiments.report import comparison as tables
@@ -149,7 +150,7 @@ def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
     assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
     assert chosen.peer.evaluate_every == 2
     chosen, note = crossval._configured(config, "gru", ["functionals"])
-    usual = BY_MODEL["gru"]["features.kind"]
+    usual = FAMILIES["gru"].defaults["features.kind"]
     assert chosen.features.kind == usual
     assert note == f"gru takes {usual}: it cannot be trained on functionals"
     assert crossval._configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
@@ -212,7 +213,7 @@ def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Pat
 
 
 def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model 'mpl'; did you mean 'mlp'"):
+    with pytest.raises(ModelError, match="no model family 'mpl'; did you mean 'mlp'"):
         crossval.prepare(config, tmp_path, models=["mlp", "mpl"])
 
 

@@ -26,7 +26,7 @@ from p2pser.topology.spec import load, parse
 PEERS, ROUNDS, CLASSES, DEPTH = 7, 9, 2, 2
 NUMBERS = 3 * 2**DEPTH - 2
 PLACES = PEERS * ROUNDS
-CONFIG = Config().with_settings(["model.name=xgb", f"training.rounds={ROUNDS}", f"model.trees_depth={DEPTH}"])
+CONFIG = Config().with_settings(["model.name=xgb", f"training.rounds={ROUNDS}", f"model.parameters.depth={DEPTH}"])
 RING = parse({"graph": {"kind": "ring", "peers": PEERS}}, "ring")
 TREE = parse({"graph": {"kind": "tree", "peers": PEERS}}, "tree")
 
@@ -265,7 +265,7 @@ def test_the_mean_of_ensembles_is_their_union():
     (("gossip.algorithm=dfedavg",), "averages parameters, and model.name=xgb has none: set gossip.algorithm=trees"),
     (("gossip.algorithm=ad-psgd",), "averages parameters"),
     (("gossip.algorithm=choco",), "averages parameters"),
-    (("model.name=mlp", "gossip.algorithm=trees"), "spreads trees, and model.name=mlp has none"),
+    (("model.name=mlp", "model.parameters={}", "gossip.algorithm=trees"), "spreads trees, and model.name=mlp has none"),
     (("gossip.weighting=clips",), "gossip.weighting=uniform"),
     (("gossip.parameters.exchanges=-1",), "exchanges = -1 must be 0 or more"),
     (("gossip.share=body",), "gossip.share"),

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from p2pser import models
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
+from p2pser.base.errors import ConfigError, ModelError
+from p2pser.base.registries import FAMILIES
+from p2pser.config import Config, ModelSettings
 from p2pser.models.rows import Schema
 
 
@@ -80,7 +81,6 @@ def test_one_clip_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize(("name", "shape", "classes", "says"), [
-    ("mpl", (30,), 4, "did you mean 'mlp'"),
     ("mlp", (64, 188), 4, "set features.kind=functionals"),
     ("cnn2d", (684,), 4, "set features.kind=logmel"),
     ("mlp", (30,), 1, "at least 2 emotions"),
@@ -88,6 +88,11 @@ def test_one_clip_does_not_depend_on_its_batch() -> None:
 def test_refused_with_what_to_do(name: str, shape: tuple[int, ...], classes: int, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         models.build(ModelSettings(name=name), shape, classes, seed=0)
+
+
+def test_an_unknown_family_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name = 'mpl': there is no model family 'mpl'; did you mean 'mlp'"):
+        Config().with_settings(["model.name=mpl"])
 
 
 def test_cnn_without_blocks_is_refused() -> None:
@@ -102,4 +107,4 @@ def test_mlp_without_hidden_layer_is_linear() -> None:
 
 
 def test_names() -> None:
-    assert {"mlp", "cnn2d", "gru", "lstm"} <= set(models.names())
+    assert {"mlp", "cnn2d", "gru", "lstm"} <= set(FAMILIES)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
 
-LABELS = ("anger", "neutral", "Überraschung")
+LABELS = ("neutral", "anger", "Überraschung")
+"""Not in the order of the alphabet, which must not take the place of the order of the outputs."""
 CARD = Card(
     labels=LABELS, shape=(6,), model=ModelSettings(hidden=(4,)), features=FeatureSettings(), normalise="global",
     statistics=Statistics(17.0, np.linspace(-1, 1, 6), np.full(6, 1 / 3)),
@@ -59,10 +61,44 @@ def test_round_trip(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["model"]
 
 
+OLD = {"hidden": [128], "dropout": 0.3, "kernel_size": 5, "stride": 3, "bidirectional": True, "width": [1.0],
+       "rescale": False, "kernel": "linear", "svm_c": 0.5, "gamma": 0.25, "random_features": 8192, "trees_depth": 2,
+       "trees_eta": 0.1, "trees_gain": 3.0, "trees_lambda": 2.0, "trees_subsample": 0.8, "trees_columns": 0.1,
+       "trees_held": 4}
+"""The settings of models as cards held them before those of one family moved to ``parameters``."""
+
+
+@pytest.mark.parametrize(("name", "parameters"), [
+    ("svm", {"kernel": "linear", "c": 0.5, "gamma": 0.25, "random_features": 8192}),
+    ("xgb", {"depth": 2, "eta": 0.1, "gain": 3.0, "reg_lambda": 2.0, "subsample": 0.8, "columns": 0.1, "held": 4}),
+])
+def test_cards_written_before_the_move_are_read(tmp_path: Path, name: str, parameters: dict[str, Any]) -> None:
+    card = dataclasses.replace(CARD, model=ModelSettings(name=name, parameters=parameters))
+    write(tmp_path / "m", card)
+    edit(tmp_path / "m", model={"name": name, **OLD})
+    module, found = directory.load(tmp_path / "m")
+    assert found.model.parameters == parameters
+    assert found.model == ModelSettings.model_validate({"name": name, "parameters": parameters, "hidden": [128]})
+    assert Schema.of(module).size > 0
+
+
+def test_a_card_of_before_with_a_network(tmp_path: Path) -> None:
+    write(tmp_path / "m")
+    edit(tmp_path / "m", model={"name": "mlp", **OLD, "hidden": [4]})
+    assert directory.load(tmp_path / "m")[1].model == ModelSettings(hidden=(4,))
+
+
+def test_a_model_of_a_family_that_is_not_installed_says_so(saved: Path) -> None:
+    edit(saved, model={"name": "elsewhere", "parameters": {"a": 1}})
+    with pytest.raises(ModelError, match="the family 'elsewhere', which is not installed"):
+        directory.load(saved)
+
+
 def test_card_is_readable_by_others(saved: Path) -> None:
     document = json.loads((saved / "card.json").read_text(encoding="utf-8"))
-    assert document["id2label"] == {"0": "anger", "1": "neutral", "2": "Überraschung"}
-    assert document["label2id"]["neutral"] == 1
+    assert document["id2label"] == {"0": "neutral", "1": "anger", "2": "Überraschung"}
+    assert document["label2id"] == {"neutral": 0, "anger": 1, "Überraschung": 2}
+    assert document["labels"] == ["neutral", "anger", "Überraschung"]
     assert document["format"] == directory.FORMAT
     assert document["warning"] == ""
 

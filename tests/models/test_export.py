@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from p2pser import models
 from p2pser.base.errors import ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.cli.export import export as command
 from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
@@ -53,7 +54,7 @@ def answered(path: Path, values: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(None, {session.get_inputs()[0].name: values})))
 
 
-@pytest.mark.parametrize("name", sorted(set(models.names()) - {"xgb"}))
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"xgb"}))
 def test_every_family_answers_the_same(name: str, tmp_path: Path) -> None:
     network, card = made(name, VECTOR if name in ("mlp", "svm") else MATRIX, temperature=1.7)
     export(network, card, tmp_path / "m.onnx")
@@ -67,7 +68,7 @@ def test_every_family_answers_the_same(name: str, tmp_path: Path) -> None:
 
 
 def test_trees_answer_the_same(tmp_path: Path) -> None:
-    model = ModelSettings(name="xgb", trees_held=6, trees_depth=2)
+    model = ModelSettings(name="xgb", parameters={"held": 6, "depth": 2})
     network, draws = models.build(model, (5,), len(LABELS), 0).eval(), np.random.default_rng(4)
     grown = draws.normal(size=(3, len(LABELS), 10)).astype(np.float32)
     grown[..., :3] = draws.integers(0, 5, (3, len(LABELS), 3))

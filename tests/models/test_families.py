@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,12 @@ import torch
 
 from p2pser import models
 from p2pser.base.errors import ModelError
+from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, FeatureSettings, ModelSettings, TrainingSettings
 from p2pser.features import clip_features
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
-from p2pser.models.recurrent import Attention, padding, steps
+from p2pser.models.networks.recurrent import Attention, padding, steps
 from p2pser.models.rows import Schema
 from p2pser.training.learner import Learner, LocalWork
 
@@ -41,14 +41,13 @@ def clips(name: str, count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_every_network_is_here() -> None:
-    assert set(SIZES) == set(models.FAMILIES) - {"svm", "xgb"}
+    assert set(SIZES) == set(FAMILIES) - {"svm", "xgb"}
 
 
-@pytest.mark.parametrize("name", models.FAMILIES)
+@pytest.mark.parametrize("name", list(FAMILIES))
 def test_the_settings_that_count_are_settings(name: str) -> None:
-    named = importlib.import_module(models.FAMILIES[name]).SETTINGS
-    assert named
-    assert set(named) <= set(ModelSettings.model_fields)
+    assert set(FAMILIES[name].uses) <= set(ModelSettings.model_fields) - {"name", "parameters"}
+    assert FAMILIES[name].uses or ModelSettings(name=name).parameters
 
 
 @pytest.mark.parametrize("name", SIZES)

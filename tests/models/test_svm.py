@@ -13,14 +13,15 @@ from p2pser import models
 from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import Config, ModelSettings
 from p2pser.features.federation import Examples
+from p2pser.models.networks.svm import SVM
 from p2pser.models.rows import Schema
-from p2pser.models.svm import SVM
 from p2pser.training.local_work import learner
 from p2pser.training.target_statistics import TargetStatistics
 
 
 def machine(inputs: int = 20, classes: int = 3, seed: int = 0, **settings: object) -> SVM:
-    module = models.build(ModelSettings.model_validate({"name": "svm", **settings}), (inputs,), classes, seed)
+    chosen = ModelSettings.model_validate({"name": "svm", "parameters": settings})
+    module = models.build(chosen, (inputs,), classes, seed)
     assert isinstance(module, SVM)
     return module
 
@@ -68,9 +69,6 @@ def test_random_features_stand_for_the_kernel() -> None:
 
 def test_directions_are_orthogonal_in_blocks_and_keyed() -> None:
     one, same, other = machine().directions, machine().directions, machine(seed=1).directions
-    assert one is not None
-    assert same is not None
-    assert other is not None
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     block = one[:, :20]
@@ -78,7 +76,6 @@ def test_directions_are_orthogonal_in_blocks_and_keyed() -> None:
     assert float((gram - torch.diag(gram.diagonal())).abs().max()) < 1e-5
     assert float((one**2).sum(0).mean()) == pytest.approx(2.0, rel=0.05)  # 2 gamma D, gamma = 1 / D
     few = machine(inputs=50, random_features=20).directions
-    assert few is not None
     assert few.shape == (50, 10)
 
 
@@ -92,7 +89,7 @@ def test_nothing_but_hyperplanes_is_in_the_row() -> None:
 def test_linear_machines_come_to_linear_svc(c: float) -> None:
     held = examples()
     gamma = 1 / 20
-    scores = trained(machine(kernel="linear", svm_c=c), held)
+    scores = trained(machine(kernel="linear", c=c), held)
     reference = LinearSVC(C=c, tol=1e-8, max_iter=100000, dual=True).fit(held.features * math.sqrt(gamma), held.labels)
     np.testing.assert_allclose(scores, reference.decision_function(held.features * math.sqrt(gamma)), atol=0.05)
 

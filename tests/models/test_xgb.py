@@ -15,8 +15,8 @@ from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import AugmentSettings, Config, FeatureSettings, ModelSettings
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
+from p2pser.models.networks.trees import TreeEnsemble, numbers
 from p2pser.models.rows import Schema
-from p2pser.models.xgb import TreeEnsemble, numbers, sized
 from p2pser.training.augmentation import Augmentation
 from p2pser.training.boosting import TreeLearner, arrays
 from p2pser.training.losses import Objective, Targets
@@ -24,14 +24,20 @@ from p2pser.training.losses import Objective, Targets
 xgboost = pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
 CLASSES, INPUTS, CLIPS, ROUNDS = 3, 8, 80, 6
+NAMES = {"depth": "max_depth", "eta": "eta", "reg_lambda": "reg_lambda"}
+"""Our names of XGBoost's parameters."""
 DRAW = np.random.default_rng(0)
 LABELS = DRAW.integers(0, CLASSES, CLIPS)
 FEATURES = (DRAW.normal(size=(CLASSES, INPUTS))[LABELS] + DRAW.normal(size=(CLIPS, INPUTS))).astype(np.float32)
-SETTINGS = {"name": "xgb", "trees_subsample": 1.0, "trees_columns": 1.0}
+SETTINGS = {"subsample": 1.0, "columns": 1.0}
+
+
+def chosen(held: int = ROUNDS, **settings: Any) -> ModelSettings:
+    return ModelSettings(name="xgb", parameters={**SETTINGS, "held": held, **settings})
 
 
 def ensemble(held: int = ROUNDS, **settings: Any) -> TreeEnsemble:
-    module = models.build(ModelSettings(**{**SETTINGS, "trees_held": held, **settings}), (INPUTS,), CLASSES, seed=0)
+    module = models.build(chosen(held, **settings), (INPUTS,), CLASSES, seed=0)
     assert isinstance(module, TreeEnsemble)
     return module
 
@@ -56,14 +62,13 @@ def margins(module: TreeEnsemble, row: torch.Tensor) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("settings", [{}, {"trees_depth": 1}, {"trees_depth": 5, "trees_eta": 0.7, "trees_lambda": 0}])
+@pytest.mark.parametrize("settings", [{}, {"depth": 1}, {"depth": 5, "eta": 0.7, "reg_lambda": 0}])
 def test_one_peer_is_plain_xgboost(settings: dict[str, Any]) -> None:
     module = ensemble(**settings)
     row = grow(module, grower(module))
-    chosen = module.settings
     plain = xgboost.train(
         {"objective": "multi:softprob", "num_class": CLASSES, "base_score": 0.5, "tree_method": "hist", "nthread": 1,
-         "eta": chosen.trees_eta, "max_depth": chosen.trees_depth, "reg_lambda": chosen.trees_lambda},
+         "eta": 0.3, "max_depth": 3, "reg_lambda": 1.0, **{NAMES[name]: value for name, value in settings.items()}},
         xgboost.DMatrix(FEATURES, label=LABELS), ROUNDS)
     # XGBoost adds its base score to every class's margin alike.
     expected = plain.predict(xgboost.DMatrix(FEATURES), output_margin=True) - 0.5
@@ -73,7 +78,7 @@ def test_one_peer_is_plain_xgboost(settings: dict[str, Any]) -> None:
 def test_trees_answer_as_xgboost_does_at_their_thresholds() -> None:
     booster = xgboost.train({"objective": "multi:softprob", "num_class": CLASSES, "base_score": 0.5, "max_depth": 4,
                              "min_child_weight": 3}, xgboost.DMatrix(FEATURES, label=LABELS), 1)
-    module = ensemble(held=1, trees_depth=4)
+    module = ensemble(held=1, depth=4)
     found = arrays(booster, CLASSES, 4)
     thresholds = found[:, 15:30]
     clips = np.repeat(thresholds.reshape(-1, 1), INPUTS, axis=1)  # every feature right at some threshold
@@ -86,19 +91,19 @@ def test_trees_answer_as_xgboost_does_at_their_thresholds() -> None:
 
 
 def test_each_of_several_peers_takes_its_share_of_the_step_at_its_own_place() -> None:
-    alone, shared = ensemble(held=1), ensemble(held=4, trees_gain=1.5)
+    alone, shared = ensemble(held=1), ensemble(held=4, gain=1.5)
     one = grow(alone, grower(alone, rounds=1), 1)
     row = torch.zeros(Schema.of(shared).size)
     grower(shared, peer=2, rounds=1).train_(row, {}, 0)
     sets = row.view(4, CLASSES, -1)
     assert [bool(part.any()) for part in sets] == [False, False, True, False]
     np.testing.assert_allclose(margins(shared, row), margins(alone, one) * 1.5 / 4, atol=1e-6)
-    two = ensemble(held=2, trees_gain=3)  # no tree counts more than all of its step
+    two = ensemble(held=2, gain=3)  # no tree counts more than all of its step
     assert grow(two, grower(two, rounds=1), 1)[: len(one)].equal(one)
 
 
 def test_draws_depend_on_seed_peer_and_round_alone() -> None:
-    module = ensemble(held=2 * ROUNDS, trees_subsample=0.5, trees_columns=0.3)
+    module = ensemble(held=2 * ROUNDS, subsample=0.5, columns=0.3)
     row = grow(module, grower(module, peer=1))
     again = torch.zeros_like(row)
     for round in range(ROUNDS):  # another learner for each round, as after a restart
@@ -151,7 +156,7 @@ def test_varied_clips_are_seen_by_the_trees_of_their_round() -> None:
 def test_a_directory_keeps_the_trees_and_needs_no_xgboost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ensemble()
     row = grow(module, grower(module))
-    card = Card(labels=("a", "b", "c"), shape=(INPUTS,), model=module.settings, features=FeatureSettings(),
+    card = Card(labels=("a", "b", "c"), shape=(INPUTS,), model=chosen(), features=FeatureSettings(),
                 normalise="none", statistics=None, corpus=Origin("emodb", "1"))
     for name in ("one", "two"):
         directory.save(tmp_path / name, row, Schema.of(module), card)
@@ -160,7 +165,7 @@ def test_a_directory_keeps_the_trees_and_needs_no_xgboost(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "xgboost", None)
     found, read = directory.load(tmp_path / "one")
     assert isinstance(found, TreeEnsemble)
-    assert read.model == module.settings
+    assert read.model == chosen()
     with torch.inference_mode():
         assert np.array_equal(found(torch.from_numpy(FEATURES)).numpy(), margins(module, row))
 
@@ -188,11 +193,11 @@ def test_an_empty_ensemble_guesses() -> None:
 @pytest.mark.parametrize(("settings", "shape", "says"), [
     ({}, (64, 188), "takes functionals"),
     ({}, (1 << 17,), "up to 65536 numbers"),
-    ({"trees_held": 10**6, "trees_depth": 8}, (INPUTS,), "lower training.rounds or model.trees_depth"),
+    ({"held": 10**6, "depth": 8}, (INPUTS,), "lower training.rounds or model.parameters.depth"),
 ])
 def test_what_cannot_be_built(settings: dict[str, Any], shape: tuple[int, ...], says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        models.build(ModelSettings(name="xgb", **settings), shape, CLASSES, seed=0)
+        models.build(ModelSettings(name="xgb", parameters=settings), shape, CLASSES, seed=0)
 
 
 def test_a_deeper_tree_or_more_of_them_are_refused() -> None:
@@ -207,10 +212,10 @@ def test_a_deeper_tree_or_more_of_them_are_refused() -> None:
 def test_a_run_makes_room_for_its_trees() -> None:
     config = Config().with_settings(["model.name=xgb", "training.rounds=7"])
     assert config.gossip.algorithm == "trees"
-    assert sized(config, 5).model.trees_held == 35
-    assert sized(sized(config, 5), 1).model.trees_held == 7
-    assert sized(Config(), 5) == Config()
+    assert models.for_run(config, 5).model.parameters["held"] == 35
+    assert models.for_run(models.for_run(config, 5), 1).model.parameters["held"] == 7
+    assert models.for_run(Config(), 5) == Config()
     with pytest.raises(ConfigError, match=r"training\.rounds is 0"):
-        sized(config.with_settings(["training.rounds=0"]), 5)
+        models.for_run(config.with_settings(["training.rounds=0"]), 5)
     with pytest.raises(ConfigError, match=r"training\.task is both"):
-        sized(config.with_settings(["training.task=both"]), 5)
+        models.for_run(config.with_settings(["training.task=both"]), 5)

@@ -15,7 +15,7 @@ from p2pser.simulation.scenario import Scenario
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
-TREES = {"model.name": "xgb", "training.rounds": 6, "model.trees_columns": 0.5}
+TREES = {"model.name": "xgb", "training.rounds": 6, "model.parameters.columns": 0.5}
 
 
 def test_all_peers_hold_one_ensemble_after_every_round(made_up):
@@ -23,7 +23,7 @@ def test_all_peers_hold_one_ensemble_after_every_round(made_up):
     run = simulate(config, topology, federation)
     assert [one.distance for one in run.history] == [0.0] * 6
     assert torch.equal(run.rows, run.row.expand_as(run.rows))
-    assert run.config.model.trees_held == 6 * 5
+    assert run.config.model.parameters["held"] == 6 * 5
     assert run.schema.entries[0][1] == (30, 3, 22)
     assert run.final.converged
     assert run.consensus_distance == run.final.distance == 0.0

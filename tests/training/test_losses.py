@@ -16,7 +16,6 @@ from p2pser.training.losses import (
     as_shares,
     concordance_loss,
     cross_entropy,
-    loss_of_classes,
     squared_hinge,
 )
 
@@ -146,10 +145,3 @@ def test_the_objective_follows_the_task() -> None:
     assert loss(slice(4, 7), task="dimensions") == pytest.approx(dimensions)
     assert loss(slice(7), task="both", dimension_weight=0.5) == pytest.approx(classes + 0.5 * dimensions)
     assert loss(slice(4), loss="squared-hinge") == pytest.approx(squared_hinge(outputs[:, :4], LABELS).item())
-
-
-def test_auto_is_hinge_for_svm_only() -> None:
-    training = TrainingSettings()
-    assert loss_of_classes(training, "svm") == "squared-hinge"
-    assert loss_of_classes(training, "mlp") == "cross-entropy"
-    assert loss_of_classes(TrainingSettings(loss="squared-hinge"), "mlp") == "squared-hinge"

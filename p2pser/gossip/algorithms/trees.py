@@ -19,6 +19,7 @@ from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.forest import Forest, reconcile
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.models.families.xgb import BoostedTrees
 from p2pser.topology.spec import Topology
 from p2pser.topology.summary import diameter
 
@@ -120,5 +121,5 @@ class Trees(Algorithm):
 
     def _forests(self, state: State, mixer: Mixer) -> dict[int, Forest]:
         """Views of the hosted peers' rows."""
-        depth = self.context.config.model.trees_depth
+        depth = BoostedTrees.of(self.context.config.model.parameters).depth
         return {i: Forest.of(state.rows["held"][b], state.rows["x"][b], depth) for b, i in enumerate(mixer.peers)}

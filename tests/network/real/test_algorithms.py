@@ -61,7 +61,7 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "median": ("ring", ()),
     "trimmed-mean": ("ring", ()),
     "krum": (REGULAR, ()),
-    "trees": ("ring", ("model.name=xgb", "model.trees_depth=2")),
+    "trees": ("ring", ("model.name=xgb", "model.parameters.depth=2")),
 }
 """The topology (shipped, or a document) and what is set: whatever has a memory, a draw or weights of its own is in."""
 KILLED = [name for name in CASES if name not in (

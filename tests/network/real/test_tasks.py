@@ -40,7 +40,7 @@ def rated(tones: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("settings", [
     ("training.task=both", "training.balance=sampling", "features.normalise=global"),
-    ("training.balance=weights", "model.name=svm", "model.random_features=64"),
+    ("training.balance=weights", "model.name=svm", "model.parameters.random_features=64"),
 ])
 def test_peers_end_with_the_simulators_model(real: Any, rated: Path, settings: tuple[str, ...]) -> None:
     config = real.config("out", f"corpus.data={rated}", "corpus.scale=[1,5]", "training.rounds=6", *settings,

@@ -16,7 +16,7 @@ PEERS, ROUNDS, VICTIM = 4, 9, 2
 
 def test_the_living_end_with_the_same_bytes(real: Any) -> None:
     # A small step, so that there is something to learn to the end: for next to nothing XGBoost grows trees of zeros.
-    config = real.config("out", "model.name=xgb", "model.trees_depth=2", "model.trees_eta=0.1",
+    config = real.config("out", "model.name=xgb", "model.parameters.depth=2", "model.parameters.eta=0.1",
                          f"training.rounds={ROUNDS}", "network.ping_after=0.3", "network.suspect_after=1.0",
                          "network.dead_after=3.0", peers=PEERS)
 

@@ -1,18 +1,4 @@
-"""Support vector machines in the primal, one a class against the rest, so that they mix like any other row.
-
-f(x) = R (w . phi(x) + b) for each class, where phi(x) . phi(y) is the kernel:
-
-* linear: gamma x . y. So C means what it means in scikit-learn's LinearSVC on features times sqrt(gamma).
-* rbf: exp(-gamma |x - y|^2), by orthogonal random features (F. X. Yu, A. T. Suresh, K. Choromanski, D. Holtmann-Rice,
-  S. Kumar, "Orthogonal Random Features", NeurIPS 2016): cosine and sine of W x over sqrt(m), the m rows of W blocks of
-  random orthogonal directions, as long as rows of Gaussian numbers would be. Independent directions (Rahimi and Recht
-  2007) need several times as many. W is drawn from the run's seed, equal at all peers, and neither learned nor sent.
-
-Training lowers C sum_clips (squared hinge) + |w|^2 / 2 over all peers' clips, the bias counted in w as LinearSVC does:
-per clip, an L2 penalty of 1 / (C n) that takes the place of ``training.weight_decay``. Features are normalised, so
-gamma = 1 / D is scikit-learn's ``scale``. R is no setting of the machine: w is held as w / R, with which the steps that
-suit networks suit it.
-"""
+"""Support vector machines as a module: the network of the family ``svm``, whose docstring has the formulas."""
 
 from __future__ import annotations
 
@@ -24,12 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pser.base import seeding
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Linear
-
-SETTINGS = ("kernel", "svm_c", "gamma", "random_features")
-"""The fields of ``model`` that count."""
+from p2pser.models.networks.layers import Linear
 
 SCALE = 3.0
 """R: the stronger, the faster the slow directions are learned, and the sooner steps of 0.05 overshoot."""
@@ -49,7 +30,8 @@ class SVM(nn.Module):
         self.kernel, self.c, self.gamma = kernel, c, gamma
         self.inputs, self.frequencies = inputs, features // 2
         self.machines = Machine(inputs if kernel == "linear" else 2 * self.frequencies, classes)
-        self.directions: Tensor | None = None  # no parameter and no buffer: it is not mixed, and a function of the seed
+        # Neither a parameter nor a buffer: it is a function of the seed, and is not mixed.
+        self.directions = torch.empty(inputs, 0)
 
     def seeded_(self, seed: int) -> None:
         """Draw the random features of this seed."""
@@ -71,7 +53,6 @@ class SVM(nn.Module):
         """Return phi (n, ·) of features (n, D)."""
         if self.kernel == "linear":
             return features * math.sqrt(self.gamma)
-        assert self.directions is not None
         angles = features @ self.directions
         return torch.cat([angles.cos(), angles.sin()], dim=-1) * (1.0 / math.sqrt(self.frequencies))
 
@@ -87,14 +68,3 @@ def _directions(seed: int, inputs: int, count: int) -> Tensor:
         left -= inputs
     lengths = np.sqrt(draws.chisquare(inputs, count))
     return torch.from_numpy((np.concatenate(blocks, axis=1) * lengths).astype(np.float32))
-
-
-def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return the machines with parameters and random features yet to be drawn. Raises ModelError where the features are
-    not a vector.
-    """
-    if len(shape) != 1:
-        raise ModelError(f"model 'svm' takes functionals, one vector a clip, not features of shape {shape}; "
-                         "set features.kind=functionals or take a network")
-    return SVM(shape[0], classes, settings.kernel, settings.svm_c, settings.gamma or 1.0 / shape[0],
-               settings.random_features)

@@ -6,20 +6,9 @@ does not depend on what else is in the batch, which differs between peers.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, cat, nn
 
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Conv2d, Linear, dropped
-from p2pser.models.widths import only, scale, units
-
-SETTINGS = ("hidden", "dropout", "width", "rescale")
-"""The fields of ``model`` that count."""
-
-CHANNELS = (16, 32, 64, 128)
-"""The channels where ``model.hidden`` is left at its default: about 100 thousand parameters."""
+from p2pser.models.networks.layers import Conv2d, Linear, dropped
 
 
 class CNN2d(nn.Module):
@@ -57,21 +46,3 @@ class CNN2d(nn.Module):
         if self.scale != 1:
             pooled = pooled * self.scale
         return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
-
-
-def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
-    matrix or no block is asked.
-    """
-    if len(shape) != 2:
-        raise ModelError(f"model 'cnn2d' takes a matrix, bands by frames, not features of shape {shape}; "
-                         "set features.kind=logmel or model.name=mlp")
-    default = ModelSettings.model_fields["hidden"].default
-    channels = CHANNELS if settings.hidden == default else settings.hidden
-    if not channels:
-        raise ModelError("model 'cnn2d' needs at least one block of channels; set model.hidden=[16, 32, 64]")
-    # Of any width a group has as many channels: what a channel is scaled by depends on its group alone.
-    per_group = [whole // math.gcd(whole, 8) for whole in channels]
-    kept = tuple(units(whole, only(settings), size) for whole, size in zip(channels, per_group))
-    groups = tuple(count // size for count, size in zip(kept, per_group))
-    return CNN2d(kept, groups, classes, settings.dropout, scale(settings, channels[-1], kept[-1]))

@@ -6,13 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Linear, dropped
-from p2pser.models.widths import only, scale, units
-
-SETTINGS = ("hidden", "dropout", "width", "rescale")
-"""The fields of ``model`` that count."""
+from p2pser.models.networks.layers import Linear, dropped
 
 
 class MLP(nn.Module):
@@ -37,16 +31,3 @@ class MLP(nn.Module):
                 features = features * factor
             features = dropped(features, self.dropout, self.training)
         return self.head(features)  # type: ignore[no-any-return]
-
-
-def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
-    vector.
-    """
-    if len(shape) != 1:
-        raise ModelError(f"model 'mlp' takes functionals, one vector a clip, not features of shape {shape}; "
-                         "set features.kind=functionals or model.name=cnn2d")
-    width = only(settings)
-    hidden = tuple(units(whole, width) for whole in settings.hidden)
-    scales = tuple(scale(settings, whole, kept) for whole, kept in zip(settings.hidden, hidden))
-    return MLP(shape[0], hidden, classes, settings.dropout, scales)

@@ -10,16 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Linear, dropped
-from p2pser.models.widths import only, scale, units
+from p2pser.models.networks.layers import Linear, dropped
 
 ALIKE = 1e-3
 """Frames whose features differ by less, in standard deviations, are taken for the same silence."""
-
-SETTINGS = ("hidden", "dropout", "stride", "bidirectional", "width", "rescale")
-"""The fields of ``model`` that count."""
 
 
 class GRU(nn.GRU):
@@ -134,18 +128,3 @@ def steps(features: Tensor, stride: int) -> Tensor:
     if stride > 1:
         features = nn.functional.avg_pool1d(features, stride)
     return features.permute(2, 0, 1).contiguous()
-
-
-def make(layer: type[GRU | LSTM], settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return a network of such layers, parameters yet to be drawn. Raises ModelError where the features are not a
-    matrix or no layer is asked.
-    """
-    if len(shape) != 2:
-        raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
-                         "set features.kind=mfcc or model.name=mlp")
-    if not settings.hidden:
-        raise ModelError(f"model {settings.name!r} needs at least one recurrent layer; set model.hidden=[64]")
-    hidden = tuple(units(whole, only(settings)) for whole in settings.hidden)
-    scales = tuple(scale(settings, whole, kept) for whole, kept in zip(settings.hidden, hidden))
-    return Recurrent(layer, shape[0], hidden, classes, stride=settings.stride, bidirectional=settings.bidirectional,
-                     dropout=settings.dropout, scales=scales)

@@ -9,16 +9,11 @@ import math
 
 from torch import Tensor, nn
 
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Conv2d, Linear, dropped
-from p2pser.models.recurrent import GRU, Attention, padding, steps
+from p2pser.models.networks.layers import Conv2d, Linear, dropped
+from p2pser.models.networks.recurrent import GRU, Attention, padding, steps
 
 POOL = 4
 """Bands whose largest is kept after each block."""
-
-SETTINGS = ("hidden", "dropout", "stride", "bidirectional")
-"""The fields of ``model`` that count."""
 
 
 class CRNN(nn.Module):
@@ -56,18 +51,3 @@ class CRNN(nn.Module):
         states = self.layer(dropped(maps.flatten(1, 2).permute(2, 0, 1).contiguous(), self.dropout, self.training))
         pooled = self.attention(states, padding(frames))
         return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
-
-
-def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
-    matrix or a block or the recurrent layer is missing.
-    """
-    if len(shape) != 2:
-        raise ModelError(f"model 'crnn' takes a matrix, bands by frames, not features of shape {shape}; "
-                         "set features.kind=logmel or model.name=mlp")
-    if len(settings.hidden) < 2:
-        raise ModelError("model 'crnn' needs channels of at least one block, then the width of its recurrent layer; "
-                         "set model.hidden=[16, 32, 48]")
-    *channels, units = settings.hidden
-    return CRNN(shape[0], tuple(channels), units, classes, stride=settings.stride,
-                bidirectional=settings.bidirectional, dropout=settings.dropout)

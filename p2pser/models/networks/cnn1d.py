@@ -9,12 +9,7 @@ import math
 
 from torch import Tensor, cat, nn
 
-from p2pser.base.errors import ModelError
-from p2pser.config import ModelSettings
-from p2pser.models.layers import Conv1d, Linear, dropped
-
-SETTINGS = ("hidden", "dropout", "stride", "kernel_size")
-"""The fields of ``model`` that count."""
+from p2pser.models.networks.layers import Conv1d, Linear, dropped
 
 
 class CNN1d(nn.Module):
@@ -43,16 +38,3 @@ class CNN1d(nn.Module):
             maps = norm(convolution(maps)).relu_()
         pooled = cat((maps.mean(2), maps.amax(2)), 1)
         return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
-
-
-def make(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return the network with parameters yet to be drawn. Raises ModelError where the features are not a
-    matrix or no block is asked.
-    """
-    if len(shape) != 2:
-        raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
-                         "set features.kind=mfcc or model.name=mlp")
-    if not settings.hidden:
-        raise ModelError(f"model {settings.name!r} needs at least one block of channels; set model.hidden=[128]")
-    return CNN1d(shape[0], settings.hidden, classes, kernel_size=settings.kernel_size, stride=settings.stride,
-                 dropout=settings.dropout)

@@ -1,0 +1,45 @@
+"""The family ``gru``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from p2pser.base.errors import ModelError
+from p2pser.base.registries import FAMILIES
+from p2pser.models.family import OVER_TIME, Family
+from p2pser.models.widths import only, scale, units
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from p2pser.config import ModelSettings
+    from p2pser.models.networks.recurrent import GRU, LSTM
+
+
+@FAMILIES.register("gru")
+@dataclass(frozen=True, kw_only=True)
+class GatedRecurrentUnits(Family):
+    """Gated recurrent units over frames, with attention (Cho et al. 2014; Mirsamadi et al. 2017)."""
+
+    takes = "matrix"
+    uses = ("hidden", "dropout", "stride", "bidirectional", "width", "rescale")
+    defaults: ClassVar[Mapping[str, Any]] = {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008}
+    narrows = True
+
+    def layer(self) -> type[GRU | LSTM]:
+        """Return the class of the recurrent layers."""
+        from p2pser.models.networks.recurrent import GRU
+
+        return GRU
+
+    def build(self, model: ModelSettings, shape: tuple[int, ...], outputs: int) -> nn.Module:
+        from p2pser.models.networks.recurrent import Recurrent
+
+        if not model.hidden:
+            raise ModelError(f"model {model.name!r} needs at least one recurrent layer; set model.hidden=[64]")
+        hidden = tuple(units(whole, only(model)) for whole in model.hidden)
+        scales = tuple(scale(model, whole, kept) for whole, kept in zip(model.hidden, hidden))
+        return Recurrent(self.layer(), shape[0], hidden, outputs, stride=model.stride,
+                         bidirectional=model.bidirectional, dropout=model.dropout, scales=scales)
