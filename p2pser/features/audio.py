@@ -1,4 +1,4 @@
-"""Recordings to samples, and why a file is not a usable recording."""
+"""Read recordings, and say why a file is not a usable recording."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORTEST = 0.1
 """The shortest usable clip [s]."""
 
 SILENCE = 1e-4
-"""A clip whose samples nowhere leave their mean by more is silent (full scale is 1: -80 dB)."""
+"""A clip whose samples nowhere differ from their mean by more is silent (full scale is 1: -80 dB)."""
 
 NOT_FINITE = "it holds samples that are not finite numbers; export it again"
 
@@ -24,8 +24,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
-    """Return a recording's samples: float32, shape (samples,), channels averaged, resampled (full scale is
-    1).
+    """Return a recording's samples (samples,), float32, full scale 1: channels averaged, resampled.
 
     ``sample_rate`` in Hz. Raises CorpusError where the file is missing, is a git-LFS pointer, text or in a
     format that libsndfile does not read, shorter than 0.1 s, silent, or holds samples that are not finite.
@@ -44,7 +43,7 @@ def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
 
 
 def usable(samples: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
-    """Return samples (n,) or (n, channels) float32 at ``rate`` [Hz] as ``read`` returns a recording's.
+    """Return samples (n,) or (n, channels) float32 at ``rate`` [Hz] as ``read`` returns those of a recording.
 
     Raises CorpusError where they are shorter than 0.1 s, silent, or not finite.
     """
@@ -68,7 +67,7 @@ def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def reason(path: Path | str) -> str | None:
-    """Return why a file is no usable recording, or None; reads its head only, so silence is not found."""
+    """Return why a file is not a usable recording, or None; only its header is read, so silence is not detected."""
     import soundfile
 
     path = Path(path)
@@ -83,7 +82,7 @@ def reason(path: Path | str) -> str | None:
 
 
 def seconds(path: Path | str) -> float:
-    """Return a recording's length [s], from its header; raises CorpusError where it is not readable."""
+    """Return a recording's length [s], from its header. Raises CorpusError where it cannot be read."""
     import soundfile
 
     try:
@@ -104,13 +103,13 @@ def _too_short(duration: float) -> str:
 
 
 def _sentence(error: Any) -> str:
-    """Return what libsndfile says, without the path that it repeats."""
-    said = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
-    return f"it is not a recording that can be read ({said})"
+    """Return libsndfile's message, without the path that it repeats."""
+    message = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+    return f"it is not a recording that can be read ({message})"
 
 
 def _unreadable(path: Path) -> str | None:
-    """Return what the first bytes of a file say against it."""
+    """Return why the first bytes of a file are not those of a recording, or None."""
     try:
         with path.open("rb") as file:
             head = file.read(512)

@@ -1,11 +1,10 @@
 """Contours of a signal over time: pitch, voice, resonances and the shape of the spectrum.
 
-One short-time spectrum (40 ms Hann windows, 10 ms hop) is computed and shared: power for mel bands, cepstrum,
-chroma and spectral shape; its inverse transform is each frame's autocorrelation, which gives pitch and
-voicing (Boersma 1993, Proc. IFA 17: divided by the window's own autocorrelation); that of its lower part
-gives, by Levinson's recursion, the resonances of the vocal tract. Pitch takes two passes (De Looze & Hirst
-2008, Speech Prosody): the second searches around the clip's own range, which removes octave errors without a
-path search.
+All contours come from one short-time power spectrum (40 ms Hann windows, 10 ms hop). Its inverse transform is each
+frame's autocorrelation, which gives pitch and voicing (Boersma 1993, Proc. IFA 17: divided by the window's
+autocorrelation); the inverse transform of its lower part gives, by Levinson's recursion, the resonances of the vocal
+tract. Pitch takes two passes (De Looze & Hirst 2008, Speech Prosody): the second searches around the clip's own range,
+which removes octave errors without a path search.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ Array = NDArray[np.float32]
 WINDOW = 0.040
 """Length of a frame [s]: two periods of a voice at 50 Hz."""
 HOP = 0.010
-"""Distance between two frames [s]."""
+"""Time from one frame to the next [s]."""
 F0_MIN, F0_MAX = 60.0, 600.0
-"""Where pitch is looked for [Hz]."""
+"""Range of pitch [Hz]."""
 FLOOR = 1e-9
-"""Power below which a logarithm is cut, of a signal whose mean power is 1."""
+"""Floor of the power under a logarithm, of a signal whose mean power is 1."""
 LPC_ORDER = 12
-"""Poles of the all-pole model that resonances are read from (at 16 kHz and above: of the band to 5.5 kHz)."""
+"""Poles of the all-pole model of resonances (at 16 kHz and above: of the band to 5.5 kHz)."""
 
 SHAPE = ("centroid", "bandwidth", "skewness", "rolloff25", "rolloff50", "rolloff85", "rolloff95", "flatness",
          "entropy", "flux", "zero_crossings", "slope_low", "slope_high", "alpha", "hammarberg", "band250_650",
@@ -44,7 +43,7 @@ CONTRAST_BANDS = 6
 
 @dataclass(frozen=True)
 class Filters:
-    """What depends on the settings only: window, filter banks, the window's autocorrelation."""
+    """Window, filter banks and the window's autocorrelation: they depend on the settings only."""
 
     window: Array
     n_fft: int
@@ -91,14 +90,14 @@ def power_spectra(signal: Array, filters: Filters) -> tuple[Array, Array]:
 
 
 def delta(contours: Array) -> Array:
-    """Return the regression slope over five frames of each contour (last axis), edges held, per frame."""
+    """Return the slope of each contour (last axis), by regression over five frames; the edges are repeated."""
     padded = np.concatenate([contours[..., :1]] * 2 + [contours] + [contours[..., -1:]] * 2, axis=-1)
     slope = (padded[..., 3:-1] - padded[..., 1:-3] + 2 * (padded[..., 4:] - padded[..., :-4])) / 10
     return np.asarray(slope, dtype=np.float32)
 
 
 def pitch(power: Array, filters: Filters, sample_rate: int) -> tuple[Array, Array]:
-    """Return pitch [Hz] and voicing (0 to 1: the height of the normalised autocorrelation's peak) a frame."""
+    """Return pitch [Hz] and voicing (from 0 to 1, the peak of the normalised autocorrelation) of each frame."""
     shortest, longest = filters.lags
     correlation = np.fft.irfft(power, filters.n_fft)[:, : longest + 1].astype(np.float32, copy=False)
     zero = np.maximum(correlation[:, :1], FLOOR)
@@ -109,7 +108,7 @@ def pitch(power: Array, filters: Filters, sample_rate: int) -> tuple[Array, Arra
     peak = np.zeros(normal.shape, dtype=bool)
     peak[:, 1:-1] = (inner >= raw[:, :-2]) & (inner > raw[:, 2:])
     peak[:, :shortest] = False
-    # Heights between the samples (a parabola's): a period of a whole number of samples has no advantage.
+    # Peaks of parabolas between the samples: a period of a whole number of samples has no advantage.
     curved = np.minimum(raw[:, :-2] - 2 * inner + raw[:, 2:], -1e-6)
     normal[:, 1:-1] -= np.where(peak[:, 1:-1], (raw[:, :-2] - raw[:, 2:]) ** 2 / (8 * curved), 0)
     # A small cost per octave prefers the shorter of two equally good periods (Boersma 1993, eq. 24).
@@ -137,8 +136,8 @@ def pitch(power: Array, filters: Filters, sample_rate: int) -> tuple[Array, Arra
 def resonances(power: Array, filters: Filters, sample_rate: int) -> Array:
     """Return (6, T): frequencies [Hz] of three resonances and their levels [dB] above the mean envelope.
 
-    The all-pole model of the band to 5.5 kHz (pre-emphasised), whose envelope's highest points are sought in
-    the usual ranges of the first three formants: coarse, but it never fails.
+    The highest points of the envelope of an all-pole model of the band to 5.5 kHz (pre-emphasised) in the usual ranges
+    of the first three formants: coarse, but it never fails.
     """
     top = int(np.searchsorted(filters.frequencies, min(5500.0, sample_rate / 2)))
     emphasis = (filters.frequencies[:top] / 1000) ** 1.2 + 0.01
@@ -223,7 +222,7 @@ def spectral_shape(frames: Array, power: Array, filters: Filters) -> tuple[Array
 
 
 def perturbation(contour: Array, relative: bool) -> Array:
-    """Return the size of a contour's second difference between frames: how unsteady the voice is."""
+    """Return the absolute second difference of a contour between frames, relative to the contour where asked for."""
     second = np.zeros(contour.shape, dtype=np.float32)
     second[1:-1] = np.abs(contour[1:-1] - (contour[:-2] + contour[2:]) / 2)
     return np.asarray(second / np.maximum(contour, 1e-6)) if relative else second

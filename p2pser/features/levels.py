@@ -1,4 +1,4 @@
-"""What is done to every recording before its features: silence cut off both ends, and its level."""
+"""Trimming of silence and scaling to a level, before features are computed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from p2pser.config import FeatureSettings
 Array = NDArray[np.float32]
 
 FRAME, HOP = 0.040, 0.010
-"""Frame and hop in which loudness is looked at [s]."""
+"""Frame and hop of the loudness that trimming compares [s]."""
 
-LEAST = 0.1
-"""What is left of a clip at least [s], around its loudest frame."""
+SHORTEST = 0.1
+"""Shortest result of trimming [s], around the clip's loudest frame."""
 
 
 def trimmed(signal: Array, sample_rate: int, below: float) -> Array:
@@ -25,17 +25,17 @@ def trimmed(signal: Array, sample_rate: int, below: float) -> Array:
     power = np.einsum("tn,tn->t", frames, frames)
     loud = np.flatnonzero(power >= power.max() * 10 ** (-below / 10))
     start, stop = int(loud[0]) * hop, min(signal.size, (int(loud[-1]) + 1) * hop)
-    missing = round(LEAST * sample_rate) - (stop - start)
+    missing = round(SHORTEST * sample_rate) - (stop - start)
     if missing > 0:
-        start = max(0, min(start - missing // 2, signal.size - round(LEAST * sample_rate)))
-        stop = start + round(LEAST * sample_rate)
+        start = max(0, min(start - missing // 2, signal.size - round(SHORTEST * sample_rate)))
+        stop = start + round(SHORTEST * sample_rate)
     return signal[start:stop]
 
 
 def prepared(signal: Array, settings: FeatureSettings) -> Array:
-    """Return the signal (samples,) trimmed by ``settings.trim`` and brought to ``settings.level``; full scale is 1.
+    """Return the signal (samples,), full scale 1, trimmed by ``settings.trim`` and scaled to ``settings.level``.
 
-    An RMS level is of what trimming leaves; peaks may then exceed full scale, which no feature minds.
+    An RMS level is that of the trimmed signal; its peaks may exceed full scale, which changes no feature.
     """
     if settings.trim is not None:
         signal = trimmed(signal, settings.sample_rate, settings.trim)

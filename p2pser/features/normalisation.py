@@ -1,7 +1,8 @@
-"""Scaling features: by all peers' training statistics, found by averaging sums, or by each speaker's own.
+"""Scaling of features by the statistics of all peers' training clips or of each speaker's own clips.
 
-Features are vectors ``(n, F)`` or matrices ``(n, F, frames)``; statistics are per feature (vectors) or per
-band (matrices). A feature that does not vary becomes 0, and nothing leaves ``LIMIT`` standard deviations.
+Features are vectors ``(n, F)`` or matrices ``(n, F, frames)``; statistics are those of each feature (vectors) or band
+(matrices). A constant feature becomes 0, and scaled features are cut at ``LIMIT`` standard deviations. The statistics
+of all peers come from sums, which gossip averages.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from p2pser.base.errors import CorpusError
 
 LIMIT = 8.0
-"""Largest size of a scaled feature [standard deviations]: an outlier of a test speaker stays one, but a
-feature that hardly varied in training cannot outweigh all others."""
+"""Largest absolute value of a scaled feature [standard deviations]: an outlier of a test speaker stays an outlier, but
+a feature that hardly varied in training cannot outweigh all others."""
 
 CONSTANT = 1e-6
-"""A standard deviation below this share of the mean's size is a feature that does not vary."""
+"""A feature whose standard deviation is below this share of its absolute mean is constant."""
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -28,14 +29,14 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation a feature or band, each ``(F,)`` float64, of ``count`` clips or frames."""
+    """Mean and standard deviation of each feature or band, ``(F,)`` float64, over ``count`` clips or frames."""
 
     count: float
     mean: Float64
     std: Float64
 
     def apply(self, features: NDArray[np.floating]) -> Float32:
-        """Return ``(x - mean) / std``, float32; 0 where std is 0, cut at ``LIMIT``.
+        """Return ``(x - mean) / std``, float32, cut at ``LIMIT``; 0 where std is 0.
 
         ``features`` is ``(n, F)`` or ``(n, F, frames)``. Raises CorpusError where F differs.
         """
@@ -49,7 +50,7 @@ class Statistics:
         return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``from_dict`` reads: plain numbers and lists, exact."""
+        """Return the statistics as plain numbers and lists, for ``from_dict``; nothing is rounded."""
         return {"count": self.count, "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
@@ -70,8 +71,8 @@ class Statistics:
 def sums(features: NDArray[np.floating]) -> Float64:
     """Return the row ``[count, sum of x, sum of x²]``, float64, of length 1 + 2 F.
 
-    Rows add: ``from_sums`` of the sum, or of the average, of all peers' rows is what pooled features give.
-    ``features`` is ``(n, F)`` or ``(n, F, frames)``; n may be 0. count is n, or n times frames.
+    ``features`` is ``(n, F)`` or ``(n, F, frames)``; n may be 0. count is n, or n times frames. ``from_sums`` of the
+    sum or of the average of all peers' rows gives the statistics of their pooled features.
     """
     values = np.asarray(features, dtype=np.float64)
     over = (0, *range(2, values.ndim))
@@ -80,9 +81,9 @@ def sums(features: NDArray[np.floating]) -> Float64:
 
 
 def from_sums(row: NDArray[np.floating]) -> Statistics:
-    """Return the statistics of a row of ``sums``, or of any positive multiple of one, such as peers' average.
+    """Return the statistics of a row of ``sums``, or of a positive multiple of one, such as the average over peers.
 
-    Raises CorpusError where the row counts nothing or is not of odd length.
+    Raises CorpusError where the row's count is 0 or its length is even.
     """
     values = np.asarray(row, dtype=np.float64)
     if values.ndim != 1 or values.size % 2 == 0 or not np.isfinite(values).all() or values[0] <= 0:
@@ -96,7 +97,7 @@ def from_sums(row: NDArray[np.floating]) -> Statistics:
 
 
 def statistics(features: NDArray[np.floating]) -> Statistics:
-    """Return the statistics of features, ``(n, F)`` or ``(n, F, frames)``, found in two passes; n >= 1."""
+    """Return the statistics of features, ``(n, F)`` or ``(n, F, frames)``, in two passes; n is at least 1."""
     values = np.asarray(features, dtype=np.float64)
     if values.shape[0] == 0:
         raise CorpusError("feature statistics need at least one clip")
@@ -111,9 +112,9 @@ def by_speaker(
 ) -> Float32:
     """Return the features, each clip scaled by the statistics of its own speaker's clips among these.
 
-    ``of``: the clips whose statistics are taken, where they are others of the same speakers in the same order (those
-    that varied copies were made of). Transductive: a speaker's result depends on which of his clips are given; a single
-    vector becomes 0. Raises CorpusError where there is not one speaker a clip.
+    ``of``: other clips of the same speakers in the same order, whose statistics are used instead (the originals of
+    varied copies). Transductive: a speaker's result depends on which of their clips are given; a single vector becomes
+    0. Raises CorpusError where there is not one speaker for each clip.
     """
     of = features if of is None else of
     if len(speakers) != len(features):
@@ -121,6 +122,6 @@ def by_speaker(
     out = np.zeros(features.shape, dtype=np.float32)
     named = np.asarray(speakers, dtype=str)
     for speaker in np.unique(named):
-        own = named == speaker
-        out[own] = statistics(of[own]).apply(features[own])
+        theirs = named == speaker
+        out[theirs] = statistics(of[theirs]).apply(features[theirs])
     return out

@@ -31,16 +31,19 @@ if TYPE_CHECKING:
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 PRIOR_MEAN, PRIOR_VARIANCE = 1.0, 5.0
-"""How many clips' worth of trust the training statistics keep beside a speaker's own mean and variance."""
+"""Weight of the training mean and variance beside a speaker's own [clips]."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of some speech.
+    """The emotion of some speech, as a model rates it.
 
-    label: the most probable emotion; of a model that rates dimensions only, the emotion whose usual place is nearest
-    (for display). probabilities: of each emotion, sum 1, in the model's order; empty where it knows none. dimensions:
-    arousal, valence and dominance, from -1 to 1; empty where it does not rate them.
+    Attributes
+    ----------
+    label : the most probable emotion; of a model that rates dimensions only, the emotion with the nearest dimensions
+        (for display).
+    probabilities : of each emotion, sum 1, in the model's order; empty where the model has no emotions.
+    dimensions : arousal, valence and dominance, from -1 to 1; empty where the model does not rate them.
     """
 
     label: str
@@ -54,13 +57,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction(Answer):
-    """An answer for one recording."""
+    """The answer for one recording."""
 
     path: Path
 
 
 class Predictor:
-    """A trained model that hears recordings. Make one with ``load``."""
+    """A trained model that rates recordings. ``load`` makes one from a model directory."""
 
     def __init__(self, module: nn.Module, card: Card) -> None:
         self.module = module
@@ -69,26 +72,36 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The emotions that it tells apart, in the order of its outputs."""
+        """The emotions, in the order of the model's outputs."""
         return self.card.labels
 
     def note(self, enrolled: bool = False) -> str:
-        """Return what the user of a prediction must know of this model, as sentences; ``""`` where nothing.
-        """
+        """Return the model's limits that the user of a prediction must know, as sentences; ``""`` if there are none."""
         notes = [f"the model was {self.card.warning}"] if self.card.warning else []
         if self.card.normalise == "speaker" and not enrolled:
-            notes.append("the model expects each speaker's own feature statistics; without recordings to "
-                         "enrol the speaker the training speakers' serve, and it errs more often")
+            notes.append("the model expects each speaker's own feature statistics; without recordings to enrol the "
+                         "speaker it uses those of the training speakers, and it errs more often")
         return "; ".join(notes)
 
     def predict(self, paths: Paths, enrol: Paths | None = None,
                 errors: list[tuple[Path, str]] | None = None) -> list[Prediction]:
-        """Return a prediction for each recording: a path, several, or folders (all recordings below them).
+        """Return a prediction for each recording.
 
-        enrol: recordings of the same speaker (a few clips, of any emotion, better of all), which give the
-        speaker's statistics for models trained with speaker normalisation. errors: where given, a clip that
-        cannot be used is added as (path, reason) and the others go on; else it raises CorpusError. Warns once
-        (UserWarning) where the model's answers are worth less than usual: see ``note``.
+        Warns once (UserWarning) where the model has limits that the user must know (``note``).
+
+        Parameters
+        ----------
+        paths : a path, several, or folders (all recordings below them).
+        enrol : recordings of the same speaker (a few clips, of any emotion, better of all), which give the speaker's
+            statistics to models trained with speaker normalisation.
+        errors : a list to which (path, reason) of each clip that cannot be used is added; without it, the first such
+            clip raises CorpusError.
+
+        Example
+        -------
+        >>> model = load("model/")                                                          # doctest: +SKIP
+        >>> model.predict(["a.wav", "b.wav"], enrol="speaker/")[0].probabilities            # doctest: +SKIP
+        {'anger': 0.83, 'sadness': 0.17}
         """
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
@@ -96,17 +109,33 @@ class Predictor:
 
     def each(self, paths: Iterable[Path], own: Statistics | None = None,
              errors: list[tuple[Path, str]] | None = None) -> Iterator[Prediction]:
-        """Yield the predictions one by one, as they are found; ``own``: the speaker's statistics (``enrol``)."""
+        """Yield the predictions one by one.
+
+        Parameters
+        ----------
+        paths : the recordings.
+        own : the speaker's statistics (``enrol``).
+        errors : as in ``predict``.
+        """
         for path in paths:
-            values = self._one(path, errors)
+            values = self._features_of(path, errors)
             if values is not None:
                 answer = self.answers(values[None], own)[0]
                 yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
 
     def predict_signal(self, samples: NDArray[np.floating], rate: int, own: Statistics | None = None) -> Answer:
-        """Return the answer for samples (n,) or (n, channels) at ``rate`` [Hz], full scale 1.
+        """Return the answer for samples.
 
-        own: the speaker's statistics. Raises CorpusError where they are too short, silent or not finite.
+        Parameters
+        ----------
+        samples : (n,) or (n, channels), full scale 1.
+        rate : samples per second [Hz].
+        own : the speaker's statistics (``enrol``).
+
+        Raises
+        ------
+        CorpusError
+            Where the samples are too short, silent or not finite.
         """
         from p2pser.features import audio
 
@@ -115,25 +144,26 @@ class Predictor:
         return self.answers(self.features(signal)[None], own)[0]
 
     def warn(self, enrolled: bool) -> None:
-        """Warn (UserWarning), the first time, of what ``note`` says."""
+        """Warn (UserWarning) of the limits in ``note``, the first time."""
         note = self.note(enrolled)
         if note and not self._warned:
             self._warned = True
             warnings.warn(note, stacklevel=3)
 
     def enrol(self, paths: Paths) -> Statistics | None:
-        """Return a speaker's statistics from recordings of theirs; None where the model does not use any.
+        """Return a speaker's statistics from their recordings; None where the model does not use any.
 
         Raises CorpusError where a recording cannot be used.
         """
         if self.card.normalise != "speaker":
             return None
-        known = [values for path in files(paths) if (values := self._one(path, None)) is not None]
+        known = [values for path in files(paths) if (values := self._features_of(path, None)) is not None]
         return enrolled(np.stack(known), self.card.statistics)
 
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
-        """Return an answer for each of n clips: features (n, ...) as computed, not normalised; ``own``: the speaker's
-        statistics.
+        """Return an answer for each of n clips.
+
+        ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics.
         """
         from scipy.special import softmax
 
@@ -141,32 +171,30 @@ class Predictor:
         chances = softmax(outputs[:, : len(self.labels)] / (self.card.temperature or 1.0), axis=1) if self.labels \
             else None
         names = self.card.dimensions
-        found = []
-        for place, row in enumerate(outputs):
+        answers = []
+        for index, row in enumerate(outputs):
             ratings = dict(zip(names, map(float, np.clip(row[len(row) - len(names) :], -1, 1))))
             if chances is None:
-                found.append(Answer(nearest_emotion(*ratings.values()), {}, ratings))
+                answers.append(Answer(nearest_emotion(*ratings.values()), {}, ratings))
             else:
-                own_chances = dict(zip(self.labels, map(float, chances[place])))
-                found.append(Answer(self.labels[int(chances[place].argmax())], own_chances, ratings))
-        return found
+                probabilities = dict(zip(self.labels, map(float, chances[index])))
+                answers.append(Answer(self.labels[int(chances[index].argmax())], probabilities, ratings))
+        return answers
 
     def outputs(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
-        """Return what the model puts out for features (n, ...) as computed: (n, ·), logits, then dimensions."""
+        """Return the model's outputs (n, ·), logits, then dimensions, for features (n, …) that are not scaled."""
         from p2pser.models.inference import logits
 
         return logits(self.module, self.scale(features, own))
 
     def scale(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
-        """Return features scaled as the model expects: by ``own`` statistics, the training ones, or not at
-        all.
-        """
+        """Return features scaled as the model expects: by ``own`` or the training statistics, or not at all."""
         if self.card.normalise == "none":
             return features.astype(np.float32, copy=False)
-        chosen = own or self.card.statistics
-        if chosen is None:
+        statistics = own or self.card.statistics
+        if statistics is None:
             raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
-        return chosen.apply(features)
+        return statistics.apply(features)
 
     def features(self, signal: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of samples (n,) at the card's rate. Raises ModelError where they do not fit the model."""
@@ -178,7 +206,7 @@ class Predictor:
                              "use the version of p2pser that trained it")
         return values
 
-    def _one(self, path: Path, errors: list[tuple[Path, str]] | None) -> NDArray[np.float32] | None:
+    def _features_of(self, path: Path, errors: list[tuple[Path, str]] | None) -> NDArray[np.float32] | None:
         from p2pser.features import audio
 
         try:
@@ -191,12 +219,10 @@ class Predictor:
 
 
 def enrolled(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
-    """Return a speaker's statistics from k of their clips, features (k, ...), steadied by the training
-    statistics.
+    """Return a speaker's statistics from k of their clips, features (k, …), combined with the training statistics.
 
-    With few clips a speaker's own variance is next to nothing (and 0 for one clip), so the training mean and
-    variance count as ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate
-    priors).
+    Few clips underestimate a speaker's variance (one clip has none), so the training mean and variance count as
+    ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors).
     """
     own = statistics(features)
     if training is None:
@@ -208,42 +234,43 @@ def enrolled(features: NDArray[np.floating], training: Statistics | None) -> Sta
 
 
 LISTS = (".txt", ".lst", ".csv", ".tsv")
-"""Endings of files that name recordings: a path a line, or a manifest."""
+"""Suffixes of files that list recordings: a path on each line, or a manifest."""
 
 
 def files(paths: Paths) -> list[Path]:
-    """Return the recordings that ``paths`` name, in order: folders stand for the recordings below them, lists (a text
-    file with a path a line, relative to it, or a manifest CSV) for what they name.
+    """Return the recordings that ``paths`` name, in order.
 
-    Raises CorpusError where a folder holds none, a list cannot be read or nothing is named.
+    A folder stands for the recordings below it, a list (a text file with a path on each line, relative to its folder,
+    or a manifest CSV) for the recordings in it. Raises CorpusError where a folder holds none, a list cannot be read or
+    no recording is named.
     """
     from p2pser.corpora.files import recordings
     from p2pser.corpora.manifest import read_manifest
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    found: list[Path] = []
+    result: list[Path] = []
     for path in map(Path, several):
         if path.is_dir():
-            found += recordings(path)
+            result += recordings(path)
         elif path.suffix.lower() in (".csv", ".tsv"):
             listed = read_manifest(path)
-            # Those that are left out too: whoever reads them says why.
-            found += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
+            # Left-out clips too: the caller reads them and reports the reason.
+            result += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
         elif path.suffix.lower() in LISTS:
-            found += _listed(path)
+            result += _listed(path)
         else:
-            found.append(path)
-    if not found:
+            result.append(path)
+    if not result:
         raise CorpusError("no recording is named; give files, folders or lists of recordings")
-    return found
+    return result
 
 
 def _listed(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
-        raise CorpusError(f"cannot read the list of recordings {path}: {said}") from None
+        reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
+        raise CorpusError(f"cannot read the list of recordings {path}: {reason}") from None
     return [path.parent / line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 

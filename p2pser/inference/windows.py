@@ -1,4 +1,4 @@
-"""A stream of samples as overlapping windows: of a recording that is longer than memory, or of a microphone."""
+"""A stream of samples as overlapping windows, from a recording longer than memory or from a microphone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from p2pser.features import audio
 Array = NDArray[np.float32]
 
 BLOCK = 1.0
-"""How much of a recording is read at once [s]."""
+"""Length of the blocks in which a recording is read [s]."""
 
 FRAME = 0.05
-"""Length of the stretches whose level is measured [s]."""
+"""Length of the frames whose level is measured [s]."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Samples (n,) float32 at ``rate`` [Hz], full scale 1; ``start``: seconds since the stream began."""
+    """Samples (n,) float32 at ``rate`` [Hz], full scale 1, from ``start`` [s] of the stream."""
 
     start: float
     rate: int
@@ -32,7 +32,7 @@ class Window:
 
     @property
     def end(self) -> float:
-        """Seconds from the stream's beginning to the window's end."""
+        """End of the window [s of the stream]."""
         return self.start + len(self.samples) / self.rate
 
     @property
@@ -45,34 +45,35 @@ class Window:
 
 
 class Windower:
-    """Cuts a stream at ``rate`` [Hz] into windows of ``window`` seconds, one each ``hop`` seconds.
+    """Cuts a stream at ``rate`` [Hz] into windows of ``window`` seconds, one every ``hop`` seconds.
 
-    Memory: one window and what is pushed. Raises CorpusError for lengths that make no window.
+    It holds one window and the samples that are pushed. Raises CorpusError where ``window`` is shorter than 0.1 s or
+    ``hop`` is longer than ``window``.
     """
 
     def __init__(self, rate: int, window: float, hop: float) -> None:
         if not (window >= audio.SHORTEST and 0 < hop <= window):
-            raise CorpusError(f"windows of {window:g} s each {hop:g} s cannot be: a window lasts {audio.SHORTEST:g} s "
-                              "or more, and the next begins later and before it ends")
+            raise CorpusError(f"windows of {window:g} s every {hop:g} s are not possible: a window lasts "
+                              f"{audio.SHORTEST:g} s or more, and the hop is above 0 and not longer than the window")
         self.rate = rate
         self.size, self.step = round(window * rate), max(1, round(hop * rate))
         self._held: Array = np.zeros(0, dtype=np.float32)
-        self._start = 0  # place of the first held sample in the stream
+        self._start = 0  # index of the first held sample in the stream
         self._windows = 0
 
     def push(self, samples: Array) -> list[Window]:
-        """Add samples (n,) and return the windows that are whole now, in order."""
+        """Add samples (n,) and return the windows that are complete now, in order."""
         self._held = np.concatenate([self._held, samples])
-        whole = []
+        complete = []
         while len(self._held) >= self.size:
-            whole.append(self._window(self.size))
+            complete.append(self._window(self.size))
             self._held = self._held[self.step :].copy()
             self._start += self.step
             self._windows += 1
-        return whole
+        return complete
 
     def rest(self) -> Window | None:
-        """Return the shorter window at the stream's end, where it holds anything usable that no window before held."""
+        """Return the shorter window at the stream's end, or None where it holds nothing usable that is new."""
         seen = self.size - self.step if self._windows else 0
         if len(self._held) <= seen or len(self._held) < audio.SHORTEST * self.rate:
             return None
@@ -83,7 +84,7 @@ class Windower:
 
 
 class Resampler:
-    """A stream's samples at another rate [Hz], block by block."""
+    """Resamples a stream block by block, from ``rate`` to ``target`` [Hz]."""
 
     def __init__(self, rate: int, target: int) -> None:
         self._stream: Any = None
@@ -93,7 +94,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: Array, *, last: bool = False) -> Array:
-        """Return what ``samples`` (n,) give at the other rate; ``last``: the stream ends with them."""
+        """Return the resampled samples that are ready after ``samples`` (n,); ``last``: the stream ends with them."""
         if self._stream is None:
             return samples
         out: Array = self._stream.resample_chunk(samples, last=last)
@@ -101,9 +102,19 @@ class Resampler:
 
 
 def windows(path: Path, rate: int, window: float, hop: float) -> Iterator[Window]:
-    """Yield a recording's windows at ``rate`` [Hz], the last one shorter; it is read block by block.
+    """Yield the windows of a recording, which is read block by block.
 
-    Raises CorpusError where the file is no usable recording, or ends before what its header says.
+    Parameters
+    ----------
+    path : the recording.
+    rate : samples per second of the windows [Hz].
+    window : length of a window [s]; the last one may be shorter.
+    hop : time from the beginning of one window to that of the next [s].
+
+    Raises
+    ------
+    CorpusError
+        Where the file is not a usable recording, or ends before the length in its header.
     """
     import soundfile
 

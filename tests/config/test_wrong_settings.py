@@ -107,7 +107,7 @@ def test_anything_else_is_refused_in_our_words(path: str, value: Any) -> None:
     ({"features": {"level": 3}},
      "features.level = 3: a level is none, peak, or an RMS level from -100 up to 0 dBFS, such as -26"),
     ({"augment": {"copies": 3}},
-     "augment: copies that nothing is done to: set augment.snr, gain, speed or pitch too"),
+     "augment: the copies would equal their recordings: set augment.snr, gain, speed or pitch too"),
     ({"training": {"lrr": 1}}, "there is no setting 'training.lrr'; did you mean 'training.lr'?"),
     ({"training": {3: 4}}, "there is no setting 'training.3'; did you mean 'training.lr'?"),
     ({"trainng": {}}, "there is no setting 'trainng'; did you mean 'training.lr'?"),

@@ -85,7 +85,7 @@ def test_a_copy_is_a_function_of_seed_clip_and_number() -> None:
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    (["augment.copies=2"], "nothing is done to"), (["augment.snr=0"], "set augment.copies"),
+    (["augment.copies=2"], "would equal their recordings"), (["augment.snr=0"], "set augment.copies"),
     (["augment.pitch=99"], "pitch"), (["augment.mixup=-1"], "mixup"),
 ])
 def test_settings_that_make_no_sense_are_refused(settings: list[str], said: str) -> None:

@@ -43,7 +43,7 @@ def test_windows_depend_on_the_stream_alone_and_cover_it(length: int, cuts: list
 
 @pytest.mark.parametrize(("window", "hop"), [(0.05, 0.05), (1.0, 0.0), (1.0, -1.0), (1.0, 1.5), (float("nan"), 1.0)])
 def test_lengths_that_make_no_window_are_refused(window: float, hop: float) -> None:
-    with pytest.raises(CorpusError, match="cannot be"):
+    with pytest.raises(CorpusError, match="are not possible"):
         Windower(RATE, window, hop)
 
 
