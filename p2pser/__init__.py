@@ -1,23 +1,197 @@
-"""p2pser: decentralised, peer-to-peer gossip federated learning for speech emotion recognition."""
+"""p2pser: decentralised, peer-to-peer gossip federated learning for speech emotion recognition.
+
+The names of this module are the public API; everything else may change.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from p2pser.base.errors import P2PSERError as Error
+from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES, GRAPHS, SCHEDULES
 from p2pser.base.version import __version__
 
 if TYPE_CHECKING:
-    from p2pser.inference.predictor import Predictor
+    from numpy.typing import ArrayLike
 
-__all__ = ["__version__", "load"]
+    from p2pser.features.federation import Federation
+    from p2pser.gossip.algorithm import Algorithm
+    from p2pser.inference.predictor import Predictor
+    from p2pser.peer.launch import Launch
+    from p2pser.simulation.results import Round, Simulation
+    from p2pser.topology.spec import Topology
+
+__all__ = ["Algorithm", "Error", "__version__", "federate", "launch", "load", "register_algorithm",
+           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph", "register_schedule",
+           "simulate", "topology"]
+
+T = TypeVar("T")
+Settings = Mapping[str, Any]
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:
-    """Return the predictor of a model directory: ``p2pser.load("model/").predict("clip.wav")``.
+    """Return the predictor of a model directory.
 
-    Raises p2pser.base.errors.ModelError where the directory cannot be used.
+    Raises Error where the directory cannot be used.
+
+    >>> p2pser.load("model/").predict("clip.wav")  # doctest: +SKIP
     """
     from p2pser.inference.predictor import load as load_predictor
 
     return load_predictor(path)
+
+
+def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> Topology:
+    """Return a topology.
+
+    Parameters
+    ----------
+    name_or_path : a shipped topology (``"ring"``, ``"exponential.yaml"``, …) or the path of a topology file.
+    peers : number of peers, instead of the file's.
+
+    Raises Error where there is no such topology, the file is wrong, or the number of peers does not fit.
+
+    >>> topology("ring", peers=5).neighbours(0)
+    (1, 4)
+    """
+    return _topology(name_or_path, peers)
+
+
+def federate(*, peers: int, settings: Settings | None = None, features: ArrayLike | None = None,
+             labels: Sequence[str] | None = None, speakers: Sequence[str] | None = None,
+             test: ArrayLike | None = None, owners: ArrayLike | None = None, genders: Sequence[str] | None = None,
+             hub: int | None = None) -> Federation:
+    """Return the data of a run: the training clips of each peer, and the held-out clips.
+
+    Without ``features`` they come from the corpus that the settings name (default: the synthetic one), whose features
+    are computed. With ``features`` they are the given arrays, and no recordings are needed.
+
+    Parameters
+    ----------
+    peers : number of peers.
+    settings : settings that differ from the defaults, ``{"corpus.name": "emodb", "corpus.data": "emodb/"}``.
+    features : (n, D) or (n, bands, frames), not scaled.
+    labels : (n,), the emotion of each clip.
+    speakers : (n,), the speaker of each clip, ``""`` where unknown; default: all unknown.
+    test : (n,) bool, the held-out clips; default: none.
+    owners : (n,) int, the peer that holds each training clip; default: as ``corpus.partition`` says.
+    genders : (n,), ``"f"``, ``"m"`` or ``""``; default: unknown.
+    hub : a peer that holds no clips, where the topology has one.
+
+    Raises Error where the corpus, the arrays or the settings do not fit together.
+    """
+    from p2pser.config import configured
+    from p2pser.features.arrays import from_arrays
+    from p2pser.features.federation import federate as federate_corpus
+
+    config = configured(settings or {})
+    if features is None:
+        return federate_corpus(config, peers, hub=hub)
+    if labels is None:
+        raise Error("features need their labels: give labels, one for each clip")
+    return from_arrays(features, labels, speakers if speakers is not None else ("",) * len(labels), peers=peers,
+                       test=test, owners=owners, genders=genders, hub=hub, label_order=config.corpus.labels,
+                       normalise=config.features.normalise, partition=config.corpus.partition, seed=config.seed)
+
+
+def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
+             data: Federation | None = None, settings: Settings | None = None, exact: bool = False,
+             observe: Callable[[Round], None] | None = None) -> Simulation:
+    """Run all peers of a topology in this process and return what was measured.
+
+    Parameters
+    ----------
+    topology : a topology, or its name or path.
+    peers : number of peers, instead of the file's.
+    data : from ``federate``; default: from the settings.
+    settings : settings that differ from the defaults, ``{"gossip.algorithm": "k-gt", "training.rounds": 10}``.
+    exact : mix bit for bit as peers in processes of their own do (slower).
+    observe : called after each round.
+
+    Raises Error where the settings, the topology and the data do not fit together.
+
+    Example
+    -------
+    >>> run = p2pser.simulate("ring", peers=4, settings={"training.rounds": 5})  # doctest: +SKIP
+    >>> run.answers.uar, run.to_frame()  # doctest: +SKIP
+    """
+    from p2pser.config import configured
+    from p2pser.simulation.engine import simulate as simulate_run
+
+    config, graph = configured(settings or {}), _topology(topology, peers)
+    federation = data or federate(peers=graph.size, settings=settings, hub=graph.hub)
+    return simulate_run(config, graph, federation, exact=exact, card=True, observe=observe)
+
+
+def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
+           data: Federation | None = None, settings: Settings | None = None,
+           observe: Callable[[dict[str, Any]], None] | None = None) -> Launch:
+    """Run all peers of a topology as processes of this machine, over ZeroMQ, and return how they ended.
+
+    Call it under ``if __name__ == "__main__":``, since each process imports the script that calls it.
+
+    Parameters
+    ----------
+    topology : a topology, or its name or path.
+    peers : number of peers, instead of the file's.
+    data : from ``federate``; default: each peer reads its own share of the corpus in the settings.
+    settings : settings that differ from the defaults. ``peer.out`` is the folder of the runs.
+    observe : called with each record that a peer tells, such as ``{"peer": 0, "round": 3, "loss": 1.2, …}``.
+
+    Raises Error where a peer fails.
+    """
+    from p2pser.config import configured
+    from p2pser.peer.launch import run_all
+
+    return run_all(configured(settings or {}), _topology(topology, peers), observe, data)
+
+
+def _topology(given: str | os.PathLike[str] | Topology, peers: int | None) -> Topology:
+    from p2pser.topology.spec import load as load_topology
+
+    return load_topology(os.fspath(given), peers) if isinstance(given, (str, os.PathLike)) else given
+
+
+def register_algorithm(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a subclass of ``Algorithm`` for ``gossip.algorithm=NAME``."""
+    return ALGORITHMS.register(name)
+
+
+def register_compressor(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a compressor for the ``compressor`` of algorithms that take one."""
+    return COMPRESSORS.register(name)
+
+
+def register_features(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a feature kind for ``features.kind=NAME``."""
+    return FEATURES.register(name)
+
+
+def register_family(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a family of models for ``model.name=NAME``."""
+    return FAMILIES.register(name)
+
+
+def register_corpus(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers the adapter of a corpus for ``corpus.name=NAME``."""
+    return CORPORA.register(name)
+
+
+def register_graph(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a kind of graph for topology files."""
+    return GRAPHS.register(name)
+
+
+def register_schedule(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a schedule for topology files."""
+    return SCHEDULES.register(name)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Algorithm":  # imports torch: only where it is used
+        from p2pser.gossip.algorithm import Algorithm
+
+        return Algorithm
+    raise AttributeError(f"module 'p2pser' has no attribute {name!r}")

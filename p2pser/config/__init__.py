@@ -27,8 +27,8 @@ from p2pser.config.problems import sentence, settings_of
 from p2pser.config.section import SHARED, Section, shared, with_defaults
 from p2pser.config.training import TrainingSettings
 
-__all__ = ["AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings",
-           "ModelSettings", "NetworkSettings", "PeerSettings", "TrainingSettings", "describe", "load", "parse"]
+__all__ = ["AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings", "ModelSettings",
+           "NetworkSettings", "PeerSettings", "TrainingSettings", "configured", "describe", "load", "parse"]
 
 
 class Config(Section):
@@ -116,6 +116,17 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentence(error, Config, tree)}") from None
+
+
+def configured(settings: Mapping[str, Any]) -> Config:
+    """Return the default settings with some replaced: ``{"training.rounds": 10, "gossip.algorithm": "k-gt"}``.
+
+    Raises ConfigError for a name that does not exist (naming the nearest) or a value that does not fit.
+    """
+    tree: dict[str, Any] = {}
+    for path, value in settings.items():
+        _assign(tree, path, value)
+    return parse(tree, "settings")
 
 
 def describe() -> list[dict[str, Any]]:

@@ -15,17 +15,23 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.frames import frame
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.topology.spec import Topology
+
+if TYPE_CHECKING:
+    import pandas
+
+    from p2pser.features.federation import Federation
 
 PRELOAD = "p2pser.peer.preload"
 PORTS = range(20000, 32000)
@@ -45,15 +51,24 @@ class Child:
 class LocalPeers:
     """Peers ``ids`` of a topology as processes of this machine.
 
-    Use as a context manager: whatever is still running at its end is killed. ``fresh`` as for ``Peer``.
+    A context manager, which kills the processes that are still running at its end.
+
+    Parameters
+    ----------
+    config, topology : the run's.
+    ids : the peers to start; default: all of the topology.
+    fresh : forget an earlier run in the peers' folders.
+    federation : the data of all these peers; default: each reads its own.
     """
 
-    def __init__(self, config: Config, topology: Topology, ids: Sequence[int] | None = None, *, fresh: bool = False):
+    def __init__(self, config: Config, topology: Topology, ids: Sequence[int] | None = None, *, fresh: bool = False,
+                 federation: Federation | None = None):
         self.children: dict[int, Child] = {}
-        self._config, self._topology, self._fresh = config, topology, fresh
+        self._config, self._topology, self._fresh, self._federation = config, topology, fresh, federation
         self._ids = tuple(range(topology.size)) if ids is None else tuple(ids)
 
     def __enter__(self) -> LocalPeers:
+        refuse_unguarded_script()
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._config.training.threads))
         os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: else each thread of each peer has a heap of its own
@@ -62,8 +77,10 @@ class LocalPeers:
         context.set_forkserver_preload([*FAMILIES[self._config.model.name].preload, PRELOAD])
         for peer in self._ids:
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(self._config, self._topology, peer, self._fresh, there),
-                                      name=f"p2pser-peer-{peer}", daemon=True)
+            own = None if self._federation is None else replace(
+                self._federation, train={peer: self._federation.train[peer]})
+            arguments = (self._config, self._topology, peer, self._fresh, there, own)
+            process = context.Process(target=_child, args=arguments, name=f"p2pser-peer-{peer}", daemon=True)
             process.start()
             there.close()
             self.children[peer] = Child(peer, process, here)
@@ -110,6 +127,61 @@ class LocalPeers:
                            "reporter": child.peer}
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How the peers of a launched run ended: the summary of each, in the order of their ids, as plain data."""
+
+    summaries: tuple[dict[str, Any], ...]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas frame with a line per peer. Raises ConfigError where pandas is not installed."""
+        return frame(self.summaries)
+
+
+def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any]], None] | None = None,
+            federation: Federation | None = None) -> Launch:
+    """Run all peers of a topology as processes of this machine, anew, and return how they ended.
+
+    Parameters
+    ----------
+    config, topology : the run's. Without a ``network.base_port`` of its own it listens on free ports.
+    observe : called with every record of every peer.
+    federation : the data of all peers; default: each reads its own.
+
+    Raises P2PSERError where a peer fails.
+    """
+    if "base_port" not in config.network.model_fields_set:
+        config = config.with_settings([f"network.base_port={free_base_port(topology.size)}"])
+    summaries: dict[int, dict[str, Any]] = {}
+    failures: dict[int, str] = {}
+    with LocalPeers(config, topology, fresh=True, federation=federation) as peers:
+        for record in peers.records():
+            peer, kind = record["reporter"], record.get("kind")
+            if observe is not None:
+                observe(record)
+            if kind == "ended":
+                summaries[peer] = record["summary"]
+            elif kind == "failed":
+                failures[peer] = record["reason"]
+            elif kind == "gone" and peer not in summaries:
+                failures.setdefault(peer, f"its process ended with exit code {record['exit_code']}")
+    if failures:
+        raise P2PSERError("; ".join(f"peer {peer} failed: {reason}" for peer, reason in sorted(failures.items())))
+    return Launch(tuple(summaries[peer] for peer in sorted(summaries)))
+
+
+def refuse_unguarded_script() -> None:
+    """End this process where it is a child that imports the script which starts processes.
+
+    A child process of multiprocessing imports the main script, which without a guard would start processes again.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        script = getattr(sys.modules.get("__mp_main__"), "__file__", None) or sys.argv[0]
+        sys.stderr.write(f"p2pser: {script} starts processes when it is imported, and each process imports it: put "
+                         'what starts them under `if __name__ == "__main__":`\n')
+        sys.exit(2)
+
+
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:
     """Return a port p such that p .. p + count - 1 can be listened on now. Raises ConfigError where there is none."""
     first = PORTS.start + os.getpid() * 64 % (len(PORTS) - count)
@@ -130,7 +202,8 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection) -> None:
+def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
+           federation: Federation | None) -> None:
     """A child process's work."""
     _die_with_parent()
     threading.Thread(target=_die_with_launcher, args=(pipe.fileno(),), name="p2pser-lifeline", daemon=True).start()
@@ -142,7 +215,7 @@ def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Conne
         except BrokenPipeError:
             os._exit(1)  # the launcher is gone
 
-    peer = Peer(config, topology, me, fresh=fresh, sink=tell,
+    peer = Peer(config, topology, me, fresh=fresh, sink=tell, federation=federation,
                 say=lambda sentence: tell({"kind": "say", "sentence": sentence}))
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -145,10 +145,13 @@ class Peer:
 
 
 def _plugins(config: Config) -> dict[str, str]:
-    """Return where the things of other packages come from that this run uses, with their versions, for HELLO."""
-    used = {"algorithm": (registries.ALGORITHMS, config.gossip.algorithm)}
-    origins = {kind: registry.origin(name) for kind, (registry, name) in used.items()}
-    return {f"plugin.{kind}": str(origin) for kind, origin in origins.items() if not origin.builtin}
+    """Return the package and version of everything that this run uses of other packages, for HELLO."""
+    compressor = config.gossip.parameters.get("compressor")
+    used = [(registries.ALGORITHMS, config.gossip.algorithm), (registries.FAMILIES, config.model.name),
+            *((registries.FEATURES, kind) for kind in config.features.kinds),
+            *([(registries.COMPRESSORS, compressor)] if compressor else [])]
+    origins = {f"plugin.{registry.what}.{name}": registry.origin(str(name)) for registry, name in used}
+    return {what: str(origin) for what, origin in origins.items() if not origin.builtin}
 
 
 class _Attendance:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from p2pser.base.frames import frame
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
@@ -22,6 +23,9 @@ from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.run.participant import Cohort
 from p2pser.topology.spec import Topology
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Simulation:
     personal: Tensor | None = None
     """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
     personal_answers: tuple[Outputs, ...] = ()
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""
+        return frame([round.to_dict() for round in self.history])
 
     @property
     def predictions(self) -> Predictions | None:

@@ -1,0 +1,104 @@
+"""The public API: runs from Python, with data and algorithms of the caller's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import p2pser
+
+SETTINGS = {"training.rounds": 3, "training.local_steps": 2, "model.hidden": [6], "training.batch_size": 4}
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = '''
+import json, sys
+from dataclasses import dataclass
+import numpy as np
+import p2pser
+from p2pser.gossip.mixer import Step
+
+@p2pser.register_algorithm("half-way")
+@dataclass(frozen=True, kw_only=True)
+class HalfWay(p2pser.Algorithm):
+    """Mix half of the way."""
+
+    def round(self, state, local, mixer, round):
+        rows = local.train(state, round)
+        state.rows["x"] = (rows + mixer.mix(rows, Step(round, 0))) / 2
+        return state
+
+def main():
+    draw = np.random.default_rng(0)
+    labels = [("joy", "anger")[k % 2] for k in range(24)]
+    features = draw.normal(size=(24, 5)) + np.array([[k % 2] for k in range(24)])
+    data = p2pser.federate(peers=3, features=features, labels=labels, speakers=[f"s{k // 6}" for k in range(24)],
+                           test=np.arange(24) >= 18)
+    settings = {"gossip.algorithm": "half-way", "training.rounds": 2, "model.hidden": [4], "peer.out": sys.argv[1]}
+    simulated = p2pser.simulate("ring", peers=3, data=data, settings=settings, exact=True)
+    launched = p2pser.launch("ring", peers=3, data=data, settings=settings)
+    print(json.dumps([simulated.answers.uar, [one["uar"] for one in launched.summaries],
+                      [one["consensus"] for one in launched.summaries]]))
+
+GUARD
+    main()
+'''
+
+
+def arrays() -> dict[str, object]:
+    draw = np.random.default_rng(3)
+    classes = np.arange(40) % 2
+    return {"features": draw.normal(size=(40, 5)) + 2 * classes[:, None], "labels": np.array(["joy", "anger"])[classes],
+            "speakers": [f"s{k // 8}" for k in range(40)], "test": np.arange(40) >= 32}
+
+
+def run_script(folder: Path, guard: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "own_algorithm.py"
+    script.write_text(SCRIPT.replace("GUARD", guard), encoding="utf-8")
+    return subprocess.run([sys.executable, str(script), str(folder / "runs")], capture_output=True, text=True,
+                          timeout=50, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_a_simulation_of_own_arrays_has_a_frame_of_its_rounds() -> None:
+    rounds: list[int] = []
+    data = p2pser.federate(peers=4, **arrays())
+    run = p2pser.simulate("ring", peers=4, data=data, settings=SETTINGS, observe=lambda one: rounds.append(one.round))
+    assert rounds == [1, 2, 3]
+    assert run.answers is not None
+    assert run.answers.uar is not None
+    assert run.answers.uar > 0.8
+    frame = run.to_frame()
+    assert frame["round"].tolist() == [1, 2, 3]
+    assert frame["uar.consensus"].tolist() == [one.uar["consensus"] for one in run.history]
+
+
+def test_own_owners_decide_who_holds_what() -> None:
+    owners = np.arange(40) % 3
+    data = p2pser.federate(peers=3, owners=owners, **arrays())
+    assert [len(data.train[i]) for i in range(3)] == [11, 11, 10]
+
+
+def test_an_unknown_setting_is_named_with_the_nearest() -> None:
+    with pytest.raises(p2pser.Error, match=r"there is no setting 'training\.round'; did you mean 'training\.rounds'"):
+        p2pser.simulate(settings={"training.round": 3})
+    with pytest.raises(p2pser.Error, match="give labels"):
+        p2pser.federate(peers=2, features=np.zeros((4, 2)))
+
+
+def test_an_algorithm_of_the_callers_script_runs_simulated_and_between_processes(tmp_path: Path) -> None:
+    done = run_script(tmp_path, 'if __name__ == "__main__":')
+    assert done.returncode == 0, done.stderr
+    simulated, launched, agreed = json.loads(done.stdout)
+    assert launched == [simulated] * 3
+    assert agreed == [True] * 3
+
+
+def test_a_script_without_the_guard_ends_with_a_sentence(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "if True:")
+    assert done.returncode != 0
+    assert 'put what starts them under `if __name__ == "__main__":`' in done.stderr
