@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from p2pser.topology.spec import Topology
 
 __all__ = ["Algorithm", "Error", "__version__", "federate", "launch", "load", "register_algorithm",
-           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph", "register_schedule",
-           "simulate", "topology"]
+           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
+           "register_schedule", "simulate", "topology"]
 
 T = TypeVar("T")
 Settings = Mapping[str, Any]
