@@ -178,7 +178,7 @@ def fetch(
 
 
 @corpus.command()
-@click.option("--out", type=_DATA, required=True, help="Folder to make; it must not hold anything yet.")
+@click.option("--out", type=_DATA, required=True, help="Folder to make; it must be new or empty.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic corpus.")
 @json_option
 def make(out: Path, seed: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``p2pser corpus split``: a corpus dealt over peers, as folders that can be carried to real sites."""
+"""``p2pser corpus split``: a corpus partitioned over peers, as folders to be copied to real sites."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration
 @click.command()
 @click.argument("corpus", metavar="CORPUS")
 @click.option("--data", type=click.Path(path_type=Path),
-              help="Folder or manifest of the recordings; of several corpora a folder with a folder for each.")
+              help="Folder or manifest of the recordings; for several corpora a folder with a sub-folder for each.")
 @click.option("--peers", type=click.IntRange(min=1), required=True, help="Number of peers.")
 @click.option("--partition", help="speaker, iid, dirichlet:ALPHA, corpus, corpus:even, language or language:even.  "
                                   "[default: corpus for several corpora, else speaker]")
 @click.option("--split", "split_name", help="How clips are held out: loso, emobox, group:K, speakers:A+B, each, "
                                             "corpus:NAME, none.  [default: the corpus's own]")
 @click.option("--fold", type=click.IntRange(min=0), help="Which fold is held out.  [default: 0]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of the run, by which iid and dirichlet deal.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the run, used by iid and dirichlet.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True,
-              help="Folder to make; it must not hold anything yet.")
+              help="Folder to make; it must be new or empty.")
 @click.option("--copy", is_flag=True, help="Copy the recordings too, so that each folder is complete.")
 @click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Run file (YAML) with the settings of the run.")
@@ -31,8 +31,8 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration
 @json_option
 def split(corpus: str, peers: int, partition: str | None, split_name: str | None, out: Path, copy: bool, as_json: bool,
           **options: Any) -> None:
-    """Deal a corpus over peers and write what each would hold: OUT/peer-0/manifest.csv and so on, OUT/test/manifest.csv
-    with the held-out clips, and OUT/run.yaml with the settings that all sites must share.
+    """Partition a corpus over peers and write the clips of each: OUT/peer-0/manifest.csv and so on,
+    OUT/test/manifest.csv with the held-out clips, and OUT/run.yaml with the settings that all sites share.
 
     A site then runs: p2pser peer --id 0 --topology ring.yaml --run run.yaml --data peer-0/
 
@@ -56,11 +56,11 @@ def split(corpus: str, peers: int, partition: str | None, split_name: str | None
         note(sentence)
     click.echo(f"{document['corpus']} {document['version']}, {document['split']}: {len(document['labels'])} emotions "
                f"({', '.join(document['labels'])}), normalisation {document['normalise']}")
-    for folder, holds in [*document["peers"].items(), ("test", document["test"])]:
-        if holds["clips"]:
-            speakers = f"{len(holds['speakers'])} speaker{'s' * (len(holds['speakers']) != 1)}"
-            click.echo(f"  {folder:8s} {holds['clips']:5d} clips of {speakers}, "
-                       f"{'+'.join(holds['corpora'])} {'/'.join(holds['languages'])}".rstrip())
+    for folder, contents in [*document["peers"].items(), ("test", document["test"])]:
+        if contents["clips"]:
+            speakers = f"{len(contents['speakers'])} speaker{'s' * (len(contents['speakers']) != 1)}"
+            click.echo(f"  {folder:8s} {contents['clips']:5d} clips of {speakers}, "
+                       f"{'+'.join(contents['corpora'])} {'/'.join(contents['languages'])}".rstrip())
     where = "manifests and recordings" if copy else "manifests (the recordings stay where they are; --copy takes them)"
     click.echo(f"written to {out}: {where}, run.yaml; at a site: p2pser peer --id 0 --topology ring.yaml "
                f"--run run.yaml --data peer-0/")

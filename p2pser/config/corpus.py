@@ -1,4 +1,4 @@
-"""The settings of recordings: which corpus, which labels, which fold, and which peer holds what."""
+"""The settings of recordings: corpus, labels, folds, and the partition over the peers."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from p2pser.config.section import Section, shared
 
 
 class CorpusSettings(Section):
-    """Which recordings, and who holds which of them."""
+    """The recordings, and their partition over the peers."""
 
     name: str = Field(
-        "synthetic", description="a corpus (p2pser corpus list), auto (by what lies in data), synthetic:LANGUAGE (de, "
-                                 "en or es), or several joined by +, such as emodb+ravdess+synthetic:es")
+        "synthetic", description="a corpus (p2pser corpus list), auto (recognised by the files in data), "
+                                 "synthetic:LANGUAGE (de, en or es), or several joined by +, such as "
+                                 "emodb+ravdess+synthetic:es")
     data: Path | tuple[Path | None, ...] | dict[str, Path | None] | None = Field(
-        None, description="folder or manifest CSV of the recordings; none needed for synthetic. Of several corpora: a "
-                          "mapping by their names, a list in the order of the names, or one folder that holds a folder "
-                          "for each, of its name")
+        None, description="folder or manifest (CSV) of the recordings; none for synthetic. For several corpora: a "
+                          "mapping by their names, a list in the order of the names, or one folder with a sub-folder "
+                          "for each, named after it")
     train: tuple[str, ...] | None = Field(
-        None, description="of several corpora those that are trained on, the others are only tested; default: all")
+        None, description="for several corpora those to train on; the others are only tested; default: all")
     labels: tuple[str, ...] | None = shared(None,
-        "emotions to learn, in order; default: all that the corpus has, sorted; of several corpora those that all have")
+        "emotions to learn, in order; default: all of the corpus, sorted; for several corpora those in all")
     map: dict[str, str] = shared({},
-        "emotions that count as another: {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
+        "emotions to merge into another: {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
     split: str = Field(
-        "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (each of several corpora by its "
-                            "own), corpus:NAME or language:NAME (that one is tested, the others trained on; without "
-                            "a name, each in turn); auto: loso for emodb, emobox for ravdess, each for several "
-                            "corpora, group:4 for the rest")
+        "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (several corpora, each by its own "
+                            "default), corpus:NAME or language:NAME (test on that one, train on the others; without a "
+                            "name, on each in turn); auto: loso for emodb, emobox for ravdess, each for several "
+                            "corpora, group:4 for most others")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
-        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least so many clips a peer), corpus or "
-                            "language (each peer's clips are of one, speakers whole; as many peers for each as its "
-                            "clips ask for, or corpus:even, equally many), or own (all clips are this peer's); auto: "
-                            "corpus for several corpora, else speaker")
+        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least LEAST clips a peer), corpus or "
+                            "language (each peer's clips are of one, with whole speakers; the number of peers for each "
+                            "follows its number of clips, or is equal with corpus:even), or own (all clips are this "
+                            "peer's); auto: corpus for several corpora, else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
     scale: tuple[float, float] | None = shared(None,
         "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; "
-        "default: what the corpus says (iemocap: 1 and 5), else -1 and 1")
+        "default: the corpus's own (iemocap: 1 and 5), else -1 and 1")
 
     @field_validator("map", mode="before")
     @classmethod
@@ -63,7 +64,7 @@ class CorpusSettings(Section):
         return merges
 
     def parts(self) -> tuple[tuple[str, Path | None], ...]:
-        """Return (name, data) of each corpus, in the order in which they are named.
+        """Return (name, data) of each corpus, in the given order.
 
         Raises ConfigError where names and data do not fit together.
         """
@@ -76,7 +77,7 @@ class CorpusSettings(Section):
             return tuple((name, data.get(name, data.get(bases[name]))) for name in names)
         if isinstance(data, tuple):
             if len(data) != len(names):
-                raise ConfigError(f"corpus.data lists {len(data)} places for the {len(names)} corpora of {self.name}: "
+                raise ConfigError(f"corpus.data lists {len(data)} paths for the {len(names)} corpora of {self.name}: "
                                   "give one for each, null for synthetic")
             return tuple(zip(names, data))
         if len(names) == 1 or data is None:

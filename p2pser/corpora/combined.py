@@ -1,5 +1,6 @@
-"""Several corpora in one, so that peers with different ones train together: speakers and paths are told apart by the
-corpus's name, emotions that mean the same are merged where that was asked for.
+"""Several corpora as one, so that peers with different corpora train together.
+
+The corpus's name makes speakers and paths unique; emotions with the same meaning are merged by ``corpus.map``.
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, Part
 
 
 def load(settings: CorpusSettings) -> Corpus:
-    """Return all recordings of a run: its corpus, or its corpora in one, with emotions merged by ``corpus.map``.
+    """Return all recordings of a run: its corpus or corpora, with emotions merged by ``corpus.map``.
 
-    Raises CorpusError, ConfigError where a corpus cannot be read, two have the same name, or the settings do not fit.
+    Raises CorpusError or ConfigError where a corpus cannot be read, two have the same name, or the settings do not fit.
     """
-    found = [loading.load(name, data, seed=settings.seed) for name, data in settings.parts()]
-    whole = found[0] if len(found) == 1 else combine(found)
+    corpora = [loading.load(name, data, seed=settings.seed) for name, data in settings.parts()]
+    whole = corpora[0] if len(corpora) == 1 else combine(corpora)
     return merged(whole, settings.map, all_known=settings.partition != "own")
 
 
-def combine(found: Sequence[Corpus]) -> Corpus:
-    """Return several corpora as one: ``A+B``, sorted by name, in whatever order they are given.
+def combine(corpora: Sequence[Corpus]) -> Corpus:
+    """Return several corpora as one: ``A+B``, sorted by name; the given order does not matter.
 
     A clip's ``corpus`` is its corpus's name, and its speaker is ``CORPUS/SPEAKER``, so that speakers never collide; an
-    unknown speaker stays unknown. Dimensions are brought to -1 to 1 from each corpus's own scale. By default each is
-    split its own way, and all are scaled by speakers' statistics where all name their speakers. It is synthetic where
-    all are. Raises CorpusError where two have the same name.
+    unknown speaker stays unknown. Dimensions are mapped from each corpus's scale to -1 to 1. The default split is that
+    of each corpus; the default normalisation is by speaker where all corpora name their speakers. It is synthetic where
+    all corpora are. Raises CorpusError where two have the same name.
     """
-    ordered = sorted(found, key=lambda corpus: corpus.name)
+    ordered = sorted(corpora, key=lambda corpus: corpus.name)
     names = [corpus.name for corpus in ordered]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise CorpusError(f"two of the corpora are called {twice!r}, so that their speakers would be mixed up: give "
-                          "their folders or manifests different names")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise CorpusError(f"two of the corpora are called {duplicate!r}, so their speakers could not be told apart: "
+                          "give their folders or manifests different names")
     named = all(corpus.default_normalise == "speaker" for corpus in ordered)
     return Corpus(
         name="+".join(names),
@@ -60,7 +61,7 @@ def _of(corpus: Corpus, clip: Clip) -> Clip:
 
 
 def scaled(clip: Clip, scale: tuple[float, float]) -> Clip:
-    """Return the clip with its dimensions brought from ``scale`` (lowest, highest) to -1 to 1."""
+    """Return the clip with its dimensions mapped from ``scale`` (lowest, highest) to -1 to 1."""
     if scale == (-1.0, 1.0):
         return clip
     low, high = scale
@@ -70,10 +71,10 @@ def scaled(clip: Clip, scale: tuple[float, float]) -> Clip:
 
 
 def alone(corpus: Corpus, part: Part) -> tuple[Corpus, list[int]]:
-    """Return one of several corpora by itself, its speakers called as there, and its clips' places in the whole."""
+    """Return one of several corpora, with its own names of speakers, and the indices of its clips in ``corpus``."""
     places = [place for place, clip in enumerate(corpus.clips) if clip.corpus == part.name]
     clips = (corpus.clips[place] for place in places)
-    own = tuple(dataclasses.replace(clip, speaker=clip.speaker.removeprefix(f"{part.name}/"), corpus="")
-                for clip in clips)
-    return Corpus(part.name, part.version, own, synthetic=part.synthetic, default_split=part.default_split,
+    original = tuple(dataclasses.replace(clip, speaker=clip.speaker.removeprefix(f"{part.name}/"), corpus="")
+                     for clip in clips)
+    return Corpus(part.name, part.version, original, synthetic=part.synthetic, default_split=part.default_split,
                   root=part.root), places

@@ -1,6 +1,4 @@
-"""One name for one emotion, whatever a corpus or a folder calls it; and where emotions lie in the cube of valence,
-arousal and dominance.
-"""
+"""The usual names of emotions, and their places in the cube of arousal, valence and dominance."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ _NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases
 
 
 def canonical(label: str) -> str:
-    """Return the usual name of an emotion; a label that is not known is only stripped and put in lower case.
+    """Return the usual name of an emotion; an unknown label is only stripped and put in lower case.
 
     >>> canonical("Angry"), canonical("joy"), canonical("Irony ")
     ('anger', 'happiness', 'irony')
@@ -54,8 +52,8 @@ def canonical(label: str) -> str:
 def nearest_emotion(arousal: float, valence: float, dominance: float, *, among: Iterable[str] = PROTOTYPES) -> str:
     """Return the emotion whose prototype is nearest (Euclidean) in the cube; each dimension from -1 to 1.
 
-    For display: an emotion that was not asked for is more often wrong than right where several lie close together
-    (anger, disgust and frustration). among: which of ``PROTOTYPES`` may be said. Raises ValueError where there is none.
+    For display only: where several prototypes lie close together (anger, disgust and frustration) the nearest one is
+    more often wrong than right. among: the emotions to choose from; raises ValueError where none has a prototype.
 
     >>> nearest_emotion(0.5, 0.8, 0.4), nearest_emotion(-0.4, -0.6, -0.3, among=("neutral", "sadness"))
     ('happiness', 'sadness')

@@ -1,14 +1,14 @@
-"""Speak with espeak-ng, in a process of its own: run as a script, never imported by p2pser.
+"""Speech of espeak-ng, from a separate process: run as a script, never imported by p2pser.
 
-espeak-ng is under the GPL, so p2pser neither links nor loads it: it starts this script, which reads one JSON
-document from standard input and writes samples to standard output. The script stands alone: it imports nothing
-but the standard library. espeak-ng keeps state from one clip to the next, so the bytes of a clip are the same
-only when the clips before it in the same process are the same.
+espeak-ng is under the GPL, so p2pser neither links nor loads it: p2pser starts this script, which reads one JSON
+document from standard input and writes samples to standard output. The script imports only the standard library.
+espeak-ng keeps state from one clip to the next, so the bytes of a clip are equal only if the clips before it in the
+same process are.
 
 Request: ``{"library": PATH, "data": FOLDER, "voice": NAME, "clips": [{"text", "rate", "pitch", "range", "gap"}]}``
 with rate in words per minute, pitch and range 0 .. 99 (50: the voice's own), gap in units of 10 ms at normal rate.
 Answer: the sample rate [Hz], then for each clip its length [bytes] and its samples (int16 mono); numbers are
-uint32; all little-endian. What goes wrong is one line on standard error, with exit code 1.
+uint32; all little-endian. An error is one line on standard error, with exit code 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which emotions are learnt: merges into others, the ones that several corpora have in common, clips without any."""
+"""The emotions to learn: merged ones, those that several corpora have in common, clips without an emotion."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from p2pser.corpora.manifest import Clip, Corpus
 
 
 def merged(corpus: Corpus, merges: Mapping[str, str], *, all_known: bool = True) -> Corpus:
-    """Return the corpus with each emotion that ``merges`` names called by the other's name, votes too.
+    """Return the corpus with each emotion in ``merges`` replaced by its target, in votes too.
 
-    Names may be any that ``canonical`` knows (``excited`` is ``excitement``). What was merged, and how many clips it
-    changed, is said in the corpus's notes. Raises CorpusError for an emotion that no clip has; not with
-    ``all_known=False``, for a peer whose own clips need not have what others' have.
+    All names that ``canonical`` knows are accepted (``excited`` is ``excitement``). The corpus's notes list the merges
+    with the number of clips. Raises CorpusError for an emotion that no clip has, unless ``all_known`` is False: a
+    peer's own clips need not have every emotion of the other peers.
     """
     if not merges:
         return corpus
@@ -44,11 +44,11 @@ def _renamed(clip: Clip, into: Mapping[str, str]) -> Clip:
 
 
 def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted; of several corpora
+    """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted; for several corpora
     those that all of them have.
 
-    Raises CorpusError for one that the corpus does not have (naming the nearest), twice the same, or fewer
-    than 2.
+    Raises CorpusError for an emotion that the corpus does not have (naming the nearest), one that is given twice, or
+    fewer than 2.
     """
     known = corpus.labels
     labels = tuple(_common(corpus) if wanted is None else wanted)
@@ -62,18 +62,18 @@ def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ..
         raise CorpusError(f"the corpora have {', '.join(labels) or 'no emotion'} in common, and a model needs 2 or "
                           f"more ({have}): merge some with corpus.map, or name the emotions with corpus.labels")
     if len(labels) < 2:
-        said = f"only {labels[0]!r}" if labels else "none"
-        raise CorpusError(f"{corpus.name} gives {said} to tell apart: a model needs 2 emotions or more")
+        given = f"only {labels[0]!r}" if labels else "no emotion"
+        raise CorpusError(f"{corpus.name} has {given} to learn: a model needs 2 emotions or more")
     return labels
 
 
 def by_corpus(corpus: Corpus) -> dict[str, dict[str, int]]:
-    """Return how many clips of each emotion each of several corpora has; of a single corpus, under its name."""
+    """Return the number of clips by corpus and emotion; a single corpus is under its name."""
     counts: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts} or {corpus.name: {}}
     for clip in corpus.clips:
         if clip.emotion is not None:
-            one = counts[clip.corpus if corpus.parts else corpus.name]
-            one[clip.emotion] = one.get(clip.emotion, 0) + 1
+            of_corpus = counts[clip.corpus if corpus.parts else corpus.name]
+            of_corpus[clip.emotion] = of_corpus.get(clip.emotion, 0) + 1
     return counts
 
 
@@ -82,22 +82,26 @@ def _common(corpus: Corpus) -> list[str]:
 
 
 def label_notes(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return what a reader should know of these labels of several corpora: what was left out, and who lacks which.
+    """Return notes on the labels of several corpora: the emotions left out, and the labels that a corpus lacks.
 
-    Nothing for a single corpus.
+    None for a single corpus.
     """
     if not corpus.parts:
         return ()
     counts = by_corpus(corpus)
-    dropped = [f"{name} ({', '.join(f'{counts[one][name]} clips of {one}' for one in counts if name in counts[one])})"
-               for name in corpus.labels if name not in labels]
-    lacking = [f"{one} has no {label}" for label in labels for one in counts if label not in counts[one]]
+    dropped = [f"{emotion} ({', '.join(_holders(counts, emotion))})" for emotion in corpus.labels
+               if emotion not in labels]
+    lacking = [f"{name} has no {label}" for label in labels for name, has in counts.items() if label not in has]
     left_out = f"emotions that were left out, as they are not among the {len(labels)} labels: {', '.join(dropped)}"
     return (*([left_out] if dropped else ()), *(["; ".join(lacking)] if lacking else ()))
 
 
+def _holders(counts: Mapping[str, Mapping[str, int]], emotion: str) -> list[str]:
+    return [f"{has[emotion]} clips of {name}" for name, has in counts.items() if emotion in has]
+
+
 def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
-    """Return the corpus with the clips of these emotions only; the others go to ``left_out``."""
+    """Return the corpus with the clips of these emotions only; the other clips go to ``left_out``."""
     chosen = set(labels)
     kept = tuple(clip for clip in corpus.clips if clip.emotion in chosen)
     dropped = tuple((clip.path, f"its emotion {clip.emotion} is not among the labels" if clip.emotion

@@ -1,4 +1,4 @@
-"""A corpus in memory, and as a manifest: a CSV with a line a clip."""
+"""A corpus in memory, and as a manifest: a CSV with one line for each clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 
 UNKNOWN = "unknown"
-"""The speaker of a clip of which nobody said who speaks: no split can be speaker-disjoint with it."""
+"""The speaker of a clip whose speaker is not known: no split can be speaker-disjoint with it."""
 
 COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance",
            "transcript")
@@ -25,20 +25,20 @@ CORPUS = "corpus"
 """The column that names each clip's corpus, in a manifest of several."""
 
 VOTES = "votes."
-"""How the names of the columns begin that hold the share of listeners who named an emotion."""
+"""The prefix of columns with the share of listeners who named an emotion."""
 
 _DIMENSIONS = ("arousal", "valence", "dominance")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording and what is known of it.
+    """One recording with its labels.
 
     ``path`` can be opened as it is. ``gender`` is ``"f"``, ``"m"`` or ``""``; ``language`` an ISO 639-1 code
-    or ``""``; the dimensions are in the corpus's own scale. ``extra`` holds what else the corpus says of a
-    clip. ``votes`` is what its listeners heard: the share, above 0, that named an emotion. The shares add up to at
-    most 1; what is missing named something that the corpus does not tell (EMO-DB: only who agreed is told).
-    ``corpus`` names which of several corpora the clip is of, ``""`` where there is one.
+    or ``""``; the dimensions are in the corpus's own scale. ``extra`` holds further facts of the corpus. ``votes`` are
+    the shares, above 0, of listeners by the emotion that they named. Their sum is at most 1; the rest named emotions
+    that the corpus does not publish (EMO-DB publishes only the share that agreed). ``corpus`` names the clip's corpus
+    where there are several, else ``""``.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Part:
-    """One of several corpora in one, as it is by itself: its clips are those whose ``corpus`` is its name."""
+    """One of several corpora in a combined one: its clips are those whose ``corpus`` is its name."""
 
     name: str
     version: str
@@ -70,9 +70,9 @@ class Part:
 class Corpus:
     """Clips, sorted by corpus and path below ``root``, and the files that were left out, each with the reason.
 
-    ``default_split`` and ``default_normalise`` are what ``auto`` means for this corpus; ``notes`` are sentences that
-    its user should know. ``parts`` are the corpora of which it is made, sorted, where it is made of several
-    (``p2pser.corpora.combined``). ``scale`` holds the lowest and the highest value of its dimensions.
+    ``default_split`` and ``default_normalise`` are the meaning of ``auto`` for this corpus; ``notes`` are sentences for
+    its user. ``parts`` are the corpora that it combines, sorted, if any (``p2pser.corpora.combined``). ``scale`` holds
+    the lowest and the highest value of its dimensions.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Corpus:
     def relative(self, clip: Clip) -> str:
         """Return the clip's path below the corpus's root, with forward slashes: equal on every machine.
 
-        Of several corpora the path begins with the name of the clip's own.
+        In a combined corpus it begins with the name of the clip's corpus.
         """
         for part in self.parts:
             if part.name == clip.corpus:
@@ -114,7 +114,7 @@ class Corpus:
 
 
 def relative(path: Path, root: Path) -> str:
-    """Return ``path`` below ``root`` with forward slashes; a path that lies elsewhere stays as it is."""
+    """Return ``path`` below ``root`` with forward slashes; a path elsewhere is returned unchanged."""
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
@@ -135,8 +135,18 @@ def assemble(
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
-    The default split is ``split``, else ``group:4`` (``group:K`` with the K speakers where they are fewer);
-    the default normalisation is ``speaker`` where all speakers are named, else ``global``.
+    The default normalisation is ``speaker`` where all speakers are named, else ``global``.
+
+    Parameters
+    ----------
+    name, version : the corpus's.
+    clips : the clips, in any order.
+    left_out : the files that were left out, each with the reason.
+    root : the folder that the paths of clips are relative to.
+    split : the default split; None: ``group:4`` (``group:K`` with K speakers where they are fewer).
+    synthetic : whether it is synthetic speech.
+    notes : sentences for the corpus's user.
+    scale : the lowest and highest value of the dimensions.
     """
     ordered = tuple(sorted(clips, key=lambda clip: (clip.corpus, relative(clip.path, root))))
     speakers = {clip.speaker for clip in ordered}
@@ -159,13 +169,12 @@ def read_manifest(path: Path | str) -> Corpus:
     """Return the corpus that a manifest describes.
 
     A CSV (comma or semicolon; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
-    ``path`` and one of emotion, arousal, valence and dominance are needed; other columns go to
-    ``Clip.extra``, but ``votes.EMOTION``, a share between 0 and 1, to ``Clip.votes``. Paths are relative to the
-    manifest's folder. A row whose file is missing, that repeats a path or has no label is left out, with the reason.
-    A column ``synthetic`` that says anything for every clip marks the corpus as synthetic; a column ``corpus`` says
-    which of several corpora a clip is of.
+    ``path`` and one of emotion, arousal, valence and dominance are required. ``votes.EMOTION``, a share between 0 and
+    1, goes to ``Clip.votes``, ``corpus`` names a clip's corpus, other columns go to ``Clip.extra``. Paths are relative
+    to the manifest's folder. A row whose file is missing, that repeats a path or has no label is left out, with the
+    reason. A column ``synthetic`` with a value for every clip marks the corpus as synthetic.
 
-    Raises CorpusError where the file cannot be read, a needed column is missing, a row does not fit the
+    Raises CorpusError where the file cannot be read, a required column is missing, a row does not fit the
     header, a dimension or a share is not a number, or no clip is left.
     """
     path = Path(path)
@@ -221,9 +230,9 @@ def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
         raise CorpusError(
             f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance"
         )
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise CorpusError(f"the manifest {path} has the column {min(twice)!r} twice: rename one")
+    repeated = {name for name in header if header.count(name) > 1}
+    if repeated:
+        raise CorpusError(f"the manifest {path} has the column {min(repeated)!r} twice: rename one")
     for line, row in rows:
         if len(row) != len(header):
             raise CorpusError(
@@ -273,9 +282,9 @@ def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip
 
 
 def write_manifest(corpus: Corpus, path: Path | str) -> None:
-    """Write a corpus as a manifest, whose paths are relative to its folder where the clips lie below it.
+    """Write a corpus as a manifest, with paths relative to its folder where the clips lie below it.
 
-    ``read_manifest`` gives the same clips back, but for blanks at the ends of values. The file appears whole
+    ``read_manifest`` returns the same clips, with blanks at the ends of values removed. The file is written completely
     or not at all. Raises CorpusError where it cannot be written.
     """
     path = Path(path)
@@ -299,7 +308,7 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
 def _fields(clip: Clip, folder: Path) -> Sequence[str]:
     where = relative(clip.path, folder)
     if where == clip.path.as_posix():
-        # Links are not followed: their names are what the clips are sorted by.
+        # Links are not followed, as clips are sorted by the links' names.
         where = relative(Path(os.path.abspath(clip.path)), Path(os.path.abspath(folder)))
     values = (clip.arousal, clip.valence, clip.dominance)
     dimensions = ("" if value is None else repr(value) for value in values)

@@ -1,4 +1,4 @@
-"""What the synthetic speakers say: sentences written for p2pser, of neutral content, some short, some long."""
+"""The sentences of the synthetic corpus: written for p2pser, of neutral content, some short, some long."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "Las llaves están debajo del mapa.",
     ),
 }
-"""Ten sentences a language; a sentence's place is its text code."""
+"""Ten sentences for each language; the index of a sentence is its text code."""

@@ -14,7 +14,7 @@ import yaml
 from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.combined import scaled
-from p2pser.corpora.manifest import Corpus, write_manifest
+from p2pser.corpora.manifest import Clip, Corpus, write_manifest
 from p2pser.corpora.partitioning import Partitioning
 
 RUN = "run.yaml"
@@ -79,13 +79,15 @@ def _file_names(corpus: Corpus) -> dict[Path, str]:
 def _write(corpus: Corpus, share: Sequence[int], folder: Path, names: dict[Path, str] | None) -> None:
     folder.mkdir(parents=True)
     clips = [scaled(corpus.clips[index], corpus.scale) for index in share]
-    for number, clip in enumerate(clips if names is not None else ()):
-        assert names is not None
-        target = folder / names[clip.path]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(clip.path, target)
-        clips[number] = dataclasses.replace(clip, path=target)
+    if names is not None:
+        clips = [_copied(clip, folder / names[clip.path]) for clip in clips]
     write_manifest(dataclasses.replace(corpus, clips=tuple(clips)), folder / MANIFEST)
+
+
+def _copied(clip: Clip, target: Path) -> Clip:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(clip.path, target)
+    return dataclasses.replace(clip, path=target)
 
 
 def _contents(corpus: Corpus, share: Sequence[int]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The synthetic corpus: emotional speech made with espeak-ng on first use. For trying the system only.
 
 24 speakers (12 female, 12 male; voices of espeak-ng in German, English and Spanish), five emotions as prosody,
-600 clips of 16 kHz mono, the same bytes for the same seed (``prosody.py`` holds the plan). espeak-ng (GPL) runs
-in helper processes, one a speaker; its library and voices come with the package ``espeakng-loader``.
+600 clips of 16 kHz mono, the same bytes for the same seed (``prosody.py`` holds the plan). espeak-ng (GPL) runs in a
+helper process for each speaker; the package ``espeakng-loader`` contains its library and voices.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION = "1"
-"""Counted up whenever the clips of a seed change."""
+"""Changes whenever the clips of a seed change."""
 
 SAMPLE_RATE = 16000
-"""Of the clips [Hz]."""
+"""The sample rate of the clips [Hz]."""
 
 _LEVEL = -27.0  # RMS of a clip of level 0 [dB of full scale]
 _HELPER = Path(__file__).with_name("espeak_helper.py")
@@ -49,9 +49,9 @@ _LONGEST_PATH = 120  # espeak-ng keeps the path of its data in a short buffer
 def corpus(seed: int = 0, language: str | None = None) -> Corpus:
     """Return the synthetic corpus of a seed, made on first use and kept in the cache folder.
 
-    All in one ``language`` (``de``, ``en`` or ``es``) it is called ``synthetic:LANGUAGE``; the default has all three.
-    Several processes may ask at once: one makes it, the others wait. Raises CorpusError where it has to be made
-    and ``espeakng-loader`` is not installed, espeak-ng fails, or the cache folder cannot be written.
+    In one ``language`` (``de``, ``en`` or ``es``) it is called ``synthetic:LANGUAGE``; the default has all three.
+    Several processes may call it at once: one makes the corpus, the others wait. Raises CorpusError where it has to be
+    made and ``espeakng-loader`` is not installed, espeak-ng fails, or the cache folder cannot be written.
     """
     name = "synthetic" if language is None else f"synthetic:{language}"
     folder = cache_folder() / "synthetic" / f"v{VERSION}-{_recipe()}-seed{seed}{f'-{language}' if language else ''}"
@@ -62,7 +62,7 @@ def corpus(seed: int = 0, language: str | None = None) -> Corpus:
 
 
 def _recipe() -> str:
-    """Return a digest of the code that makes the clips: what another version of it made is not taken."""
+    """Return a digest of the code that makes the clips, so that clips of another version are not used."""
     digest = hashlib.blake2b(digest_size=4)
     for source in (_HELPER, Path(__file__), Path(prosody.__file__), Path(sentences.__file__)):
         digest.update(source.read_bytes())
@@ -78,7 +78,7 @@ def _make_once(folder: Path, seed: int, language: str | None) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _say("waiting for the synthetic corpus, which another process makes")
+            _report("waiting for the synthetic corpus, which another process makes")
             lock.acquire()
         try:
             if not (folder / "manifest.csv").is_file():
@@ -91,10 +91,10 @@ def _make_once(folder: Path, seed: int, language: str | None) -> None:
 
 
 def _into(folder: Path, seed: int, language: str | None) -> None:
-    """Make the corpus in ``folder``, whole or not at all."""
+    """Make the corpus in ``folder``, completely or not at all."""
     with new_folder(folder, durable=False) as partial:
         generate(partial, seed, language=language, progress=True)
-        if folder.exists():  # without its manifest: not whole
+        if folder.exists():  # without its manifest: incomplete
             shutil.rmtree(folder)
 
 
@@ -109,10 +109,21 @@ def generate(
 ) -> Corpus:
     """Make the corpus of a seed in ``folder`` (``SPEAKER/EMOTION-TAKE.wav`` and ``manifest.csv``); return it.
 
-    All in one ``language`` where that is given. Only the first ``speakers`` where that is given: their clips are the
-    same as in the whole corpus. ``workers`` helper processes run at once (default: as many as there are usable
-    processors). The manifest's extra columns hold the prosody that was asked for. Raises CorpusError as ``corpus``
-    does.
+    The manifest's extra columns hold the requested prosody.
+
+    Parameters
+    ----------
+    folder : where the clips are written.
+    seed : the seed of all draws.
+    language : the one language of all speakers; None: three languages.
+    speakers : the number of speakers; their clips are the same as in the whole corpus, which is the default.
+    workers : the number of simultaneous helper processes; None: one for each usable processor.
+    progress : whether to report progress on standard error.
+
+    Raises
+    ------
+    CorpusError
+        Where ``espeakng-loader`` is not installed or espeak-ng fails.
     """
     folder = Path(folder)
     library, data = _espeak()
@@ -164,7 +175,7 @@ def _make_speaker(folder: Path, seed: int, speaker: Speaker, library: str, data:
 
 
 def _clip(path: Path, speaker: Speaker, take: Take) -> Clip:
-    true = {name: repr(value) for name, value in zip(DIMENSIONS, take.prosody)}
+    requested = {name: repr(value) for name, value in zip(DIMENSIONS, take.prosody)}
     arousal, valence, dominance = take.affect
     return Clip(
         path=path,
@@ -176,7 +187,7 @@ def _clip(path: Path, speaker: Speaker, take: Take) -> Clip:
         valence=valence,
         dominance=dominance,
         transcript=SENTENCES[speaker.language][take.text],
-        extra={"text": f"{take.text:02d}", "synthetic": "espeak-ng", **true},
+        extra={"text": f"{take.text:02d}", "synthetic": "espeak-ng", **requested},
     )
 
 
@@ -192,14 +203,14 @@ def _request(take: Take, language: str) -> dict[str, Any]:
 
 
 def _speak(speaker: Speaker, library: str, data: str) -> tuple[int, list[NDArray[np.int16]]]:
-    """Let a helper process speak a speaker's takes, in order; return the sample rate [Hz] and the samples."""
+    """Return the sample rate [Hz] and the samples of a speaker's takes, from a helper process."""
     request = {"library": library, "data": data, "voice": speaker.voice,
                "clips": [_request(take, speaker.language) for take in speaker.takes]}
     helper = subprocess.run([sys.executable, "-I", str(_HELPER)], input=json.dumps(request).encode(),
                             capture_output=True, check=False)
     if helper.returncode:
-        said = helper.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CorpusError(f"espeak-ng could not speak for {speaker.name}: {said or f'exit {helper.returncode}'}")
+        reason = helper.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise CorpusError(f"espeak-ng could not speak for {speaker.name}: {reason or f'exit {helper.returncode}'}")
     answer = memoryview(helper.stdout)
     (rate,) = struct.unpack_from("<I", answer)
     spoken: list[NDArray[np.int16]] = []
@@ -216,7 +227,7 @@ def _speak(speaker: Speaker, library: str, data: str) -> tuple[int, list[NDArray
 class _Stretch:
     """Resample to 16 kHz and, played ``tract`` times as fast, to a shorter vocal tract.
 
-    By scipy's polyphase filter: plain loops, so the same bits on every processor.
+    By scipy's polyphase filter, whose plain loops give the same bits on every processor.
     """
 
     def __init__(self, rate: int, tract: float) -> None:
@@ -235,7 +246,7 @@ class _Stretch:
 
 
 def _record(signal: NDArray[np.float64], take: Take, random: np.random.Generator) -> NDArray[np.int16]:
-    """Return the samples as the session's microphone takes them: level, vocal effort, response, background."""
+    """Return the samples as recorded in the session: level, vocal effort, frequency response, background."""
     level = take.prosody[DIMENSIONS.index("level")]
     spectrum = np.fft.rfft(signal, _even(len(signal)))
     octaves = np.log2(np.maximum(np.linspace(0, SAMPLE_RATE / 2, len(spectrum)), 60) / 1000)
@@ -251,7 +262,7 @@ def _record(signal: NDArray[np.float64], take: Take, random: np.random.Generator
 
 
 def _even(length: int) -> int:
-    """Return the next multiple of 4096: the transform is quick there."""
+    """Return the next multiple of 4096, for a fast transform."""
     return -(-length // 4096) * 4096
 
 
@@ -263,14 +274,14 @@ def _write(path: Path, samples: NDArray[np.int16]) -> None:
         file.writeframes(samples.tobytes())
 
 
-def _say(line: str, end: str = "\n") -> None:
+def _report(line: str, end: str = "\n") -> None:
     print(f"p2pser: {line}", end=end, file=sys.stderr, flush=True)
 
 
 def _reporter(total: int) -> Callable[[int], None]:
-    """Return what tells of progress: a line that grows on a terminal, else one line."""
+    """Return a function that reports the number of finished speakers: one line, which a terminal updates."""
     what = "making the synthetic corpus with espeak-ng (once)"
     if not sys.stderr.isatty():
-        _say(what)
+        _report(what)
         return lambda done: None
-    return lambda done: _say(f"{what}: {done}/{total} speakers", "\r" if done < total else "\n")
+    return lambda done: _report(f"{what}: {done}/{total} speakers", "\r" if done < total else "\n")

@@ -1,4 +1,4 @@
-"""What a clip teaches beside its emotion: how its listeners' votes fell, and its arousal, valence and dominance."""
+"""Targets beside the emotion: shares of listeners' votes, and arousal, valence and dominance."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from p2pser.corpora.manifest import Clip, Corpus
 def with_dimensions(corpus: Corpus, labels: Sequence[str], scale: tuple[float, float] | None = None) -> Corpus:
     """Return the corpus with the clips that have a dimension or one of these emotions, the dimensions from -1 to 1.
 
-    scale: the lowest and highest value of the corpus's dimensions; default: what it says itself. The other clips go to
-    ``left_out``. Raises CorpusError where no clip has a dimension, a value lies outside of the scale, or the scale is
-    empty.
+    scale: the lowest and highest value of the corpus's dimensions; default: the corpus's own. The other clips go to
+    ``left_out``. Raises CorpusError where no clip has a dimension, a value is outside the scale, or the scale is empty.
     """
     low, high = scale or corpus.scale
     if not low < high:
@@ -29,7 +28,7 @@ def with_dimensions(corpus: Corpus, labels: Sequence[str], scale: tuple[float, f
         values = {name: getattr(clip, name) for name in DIMENSIONS if getattr(clip, name) is not None}
         for name, value in values.items():
             if not low <= value <= high:
-                raise CorpusError(f"{clip.path} has {name} {value:g}, outside of {low:g} to {high:g}: set corpus.scale "
+                raise CorpusError(f"{clip.path} has {name} {value:g}, outside {low:g} to {high:g}: set corpus.scale "
                                   "to the lowest and highest value of the corpus's dimensions")
         known += bool(values)
         if values or clip.emotion in labels:
@@ -49,11 +48,11 @@ def dimensions(clips: Sequence[Clip]) -> NDArray[np.float32]:
 
 
 def shares(clips: Sequence[Clip], labels: Sequence[str]) -> NDArray[np.float32]:
-    """Return what share of its listeners heard each emotion, (n, C) float32, each row summing to 1; a clip without
-    votes is wholly of its own emotion, and one whose emotion is not among the labels is NaN.
+    """Return the share of listeners who heard each emotion, (n, C) float32, each row summing to 1.
 
-    Votes for other emotions than ``labels`` do not count. Votes that nobody can place (what is missing to 1) are spread
-    evenly over the labels without a vote of their own; where all have one, nothing is missing but what is left out.
+    A clip without votes has share 1 for its own emotion; the row of a clip whose emotion is not among the labels is
+    NaN. Votes for emotions outside ``labels`` do not count. Unspecified votes (1 less the sum of all votes) are divided
+    evenly over the labels without a vote.
     """
     table = np.full((len(clips), len(labels)), np.nan, dtype=np.float64)
     for row, clip in zip(table, clips):

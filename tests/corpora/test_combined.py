@@ -236,7 +236,7 @@ def test_one_folder_holds_a_folder_for_each(data: Path) -> None:
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [
-    ({"name": "folder+folder", "data": [Path("x")]}, "lists 1 places for the 2 corpora"),
+    ({"name": "folder+folder", "data": [Path("x")]}, "lists 1 paths for the 2 corpora"),
     ({"name": "emodb+ravdess", "data": {"emobd": Path("x")}}, "names 'emobd'.*did you mean 'emodb'"),
     ({"name": "emodb+ravdess"}, "the corpus emodb needs its recordings"),
 ])

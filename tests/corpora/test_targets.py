@@ -58,7 +58,7 @@ def test_dimensions_are_brought_to_one_scale() -> None:
 
 def test_one_sentence_for_what_does_not_fit() -> None:
     rated = Corpus("made-up", "1", (clip("a", arousal=3.0),))
-    with pytest.raises(CorpusError, match=r"a\.wav has arousal 3, outside of -1 to 1: set corpus\.scale"):
+    with pytest.raises(CorpusError, match=r"a\.wav has arousal 3, outside -1 to 1: set corpus\.scale"):
         with_dimensions(rated, LABELS)
     with pytest.raises(CorpusError, match="lowest value first"):
         with_dimensions(rated, LABELS, (5.0, 1.0))

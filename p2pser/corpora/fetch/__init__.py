@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch.archives import unpack
@@ -181,10 +182,8 @@ def _record(folder: Path) -> dict[str, Fetched]:
 
 def _write_record(folder: Path, files: Iterable[Fetched]) -> None:
     document = {"files": [vars(file) for file in sorted(files, key=lambda file: file.name)]}
-    part = folder / f".{RECORD}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(document, indent=1), encoding="utf-8")
-        part.replace(folder / RECORD)
+        with new_file(folder / RECORD) as file:
+            file.write(json.dumps(document, indent=1).encode())
     except OSError as error:
         raise CorpusError(f"cannot write {folder / RECORD}: {error.strerror}") from None
