@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pser.base import seeding
 from p2pser.corpora.emotions import DIMENSIONS
-from p2pser.evaluation.metrics import RESAMPLES, Interval
+from p2pser.evaluation.metrics import RESAMPLES, Interval, interval, speaker_counts
 
 
 def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
@@ -107,12 +106,11 @@ def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESA
     names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
     if len(names) < 2:
         return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
-    draws = seeding.generator(seed, "bootstrap").multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    draws = speaker_counts(len(names), resamples, seed)
     found = {}
     for k, name in enumerate(DIMENSIONS):
         known = ~np.isnan(several[0].targets[:, k])
-        counts = draws[:, who[known]].astype(np.float64)
+        counts = draws[:, who[known]]
         values = np.mean([_ccc(one.targets[known, k], one.predicted[known, k], counts) for one in several], axis=0)
-        low, high = np.nanquantile(values, (0.025, 0.975)) if np.isfinite(values).any() else (np.nan, np.nan)
-        found[name] = Interval(float(low), float(high))
+        found[name] = interval(values[~np.isnan(values)])
     return found

@@ -20,6 +20,9 @@ from p2pser.base import seeding
 Statistic: TypeAlias = Literal["folds", "pooled"]
 RESAMPLES = 2000
 
+TAILS = (0.025, 0.975)
+"""The quantiles of resampled values between which a 95 % interval lies."""
+
 
 class Interval(NamedTuple):
     """A 95 % percentile interval."""
@@ -170,7 +173,7 @@ def bootstrap(predictions: Predictions | Sequence[Predictions], statistic: Stati
 
 def interval(draws: NDArray[np.float64]) -> Interval:
     """Return the 95 % percentile interval of resampled values; (NaN, NaN) where there are none."""
-    low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (np.nan, np.nan)
+    low, high = np.quantile(draws, TAILS) if len(draws) else (np.nan, np.nan)
     return Interval(float(low), float(high))
 
 
@@ -185,7 +188,7 @@ def resampled(predictions: Predictions | Sequence[Predictions], statistic: Stati
     speakers = tables[0][1]
     if speakers < 2:
         return np.zeros(0)
-    draws = _resample(speakers, resamples, seed, purpose)
+    draws = speaker_counts(speakers, resamples, seed, purpose)
     result: NDArray[np.float64] = np.mean([_statistic(table, draws) for table, _ in tables], axis=0)
     return result
 
@@ -205,15 +208,15 @@ def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statis
             raise ValueError("paired predictions must be of the same clips, in the same order")
     speakers = len(set(a[0].speakers))
     once = np.ones((1, speakers))
-    draws = _resample(speakers, resamples, seed)
+    draws = speaker_counts(speakers, resamples, seed)
     means, differences = [], []
     for one, other in zip(a, b):
         ours, theirs = _tables(one, statistic)[0], _tables(other, statistic)[0]
         means.append(float(_statistic(ours, once)[0] - _statistic(theirs, once)[0]))
         differences.append(_statistic(ours, draws) - _statistic(theirs, draws))
     spread = np.mean(differences, axis=0)
-    low, high = np.quantile(spread, (0.025, 0.975)) if speakers > 1 else (np.nan, np.nan)
-    return Difference(float(np.mean(means)), float(low), float(high), float(np.mean(spread > 0)))
+    return Difference(float(np.mean(means)), *interval(spread if speakers > 1 else spread[:0]),
+                      float(np.mean(spread > 0)))
 
 
 def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -238,7 +241,7 @@ def _tables(predictions: Predictions, statistic: Statistic) -> tuple[NDArray[np.
     return counts.reshape(folds, speakers, size, size).astype(np.float64), speakers
 
 
-def _resample(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
+def speaker_counts(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
     """Return (resamples, speakers): how often each speaker is drawn, with replacement."""
     generator = seeding.generator(seed, purpose)
     return generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples).astype(np.float64)

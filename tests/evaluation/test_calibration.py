@@ -38,6 +38,22 @@ def test_the_expected_calibration_error_by_hand() -> None:
     assert calibration.ece([[1.0, 0.0]] * 3, [1, 1, 1]) == 1.0
 
 
+def test_there_are_15_intervals_of_confidence() -> None:
+    """10 / 15 = 0.6667 divides 0.66 from 0.68."""
+    chances, targets = [[0.64, 0.36], [0.66, 0.34], [0.68, 0.32]], [0, 0, 1]
+    np.testing.assert_allclose(calibration.reliability(chances, targets).confidence, [0.65, 0.68])
+    assert calibration.ece(chances, targets) == pytest.approx((2 * 0.35 + 0.68) / 3)
+
+
+def test_brier_and_likelihood_by_hand() -> None:
+    chances = [[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]
+    assert calibration.brier(chances, [0, 2]) == pytest.approx(((0.09 + 0.04 + 0.01) + (0.25 + 0.0625 + 0.5625)) / 2)
+    logits = np.log([[0.5, 0.5], [0.8, 0.2]])
+    assert calibration.nll(logits, [0, 1]) == pytest.approx((np.log(2) + np.log(5)) / 2)
+    # Temperature 2: square roots of the chances, normalised: 0.8 and 0.2 become 2 / 3 and 1 / 3.
+    assert calibration.nll(logits, [0, 1], 2.0) == pytest.approx((np.log(2) + np.log(3)) / 2)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
 def test_the_brier_score_of_two_classes_is_twice_scikit_learns(pairs: list[tuple[float, int]]) -> None:
     chances = [[1 - chance, chance] for chance, _ in pairs]

@@ -43,3 +43,21 @@ def test_several_ratings_have_the_interval_of_their_mean() -> None:
     found, alone = ccc_bootstrap([one, other])["arousal"], [ccc_bootstrap(each)["arousal"] for each in (one, other)]
     assert min(each.low for each in alone) < found.low < found.high < max(each.high for each in alone)
     assert ccc_bootstrap([one, one])["arousal"] == pytest.approx(ccc_bootstrap(one)["arousal"])
+
+
+def test_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions are the targets (first speaker) or 0 (second): with share w of the first the covariance is w, the
+    variances are 1 and w, the means 0.
+    """
+    share = np.arange(1001) / 1000
+    monkeypatch.setattr(concordance, "speaker_counts",
+                        lambda speakers, resamples, seed: 2 * np.stack([share, 1 - share], axis=1))
+    targets = np.array([[-1.0], [1.0], [-1.0], [1.0]]).repeat(3, axis=1)
+    kept = np.array([[1.0], [1.0], [0.0], [0.0]])
+    found = ccc_bootstrap(Ratings.of(targets, targets * kept, ["a", "a", "b", "b"]))
+
+    def expected(w: float) -> float:
+        return 2 * w / (1 + w)
+
+    for dimension in ("arousal", "valence", "dominance"):
+        assert found[dimension] == (pytest.approx(expected(0.025)), pytest.approx(expected(0.975)))

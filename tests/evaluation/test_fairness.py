@@ -82,3 +82,25 @@ def test_the_worst_speaker_over_the_emotions_that_they_have() -> None:
     assert (found.speaker, found.uar, found.clips) == ("b", pytest.approx(0.5), 4)
     # Class 2 has a clip right and one wrong; the others have one each, which always comes back.
     assert found.interval == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Predictions.of([0, 0, 0], [0, 1, 1], list("abc"), 2, genders="fmm")
+    sizes = {"bootstrap f": 1000, "bootstrap m": 2000}
+    monkeypatch.setattr(metrics, "resampled", lambda *_, purpose, **__: np.arange(1001) / sizes[purpose])
+    found = fairness.by_gender([said])
+    assert found is not None
+    assert found.groups["f"].interval == (pytest.approx(0.025), pytest.approx(0.975))
+    assert found.groups["m"].interval == (pytest.approx(0.0125), pytest.approx(0.4875))
+    assert found.gap_interval == (pytest.approx(0.0125), pytest.approx(0.4875))
+    assert found.gap == 1.0
+
+
+def test_the_worst_speakers_interval_is_over_their_clips() -> None:
+    """Four clips of one emotion, two right: the mean of four draws has five values, binomially distributed."""
+    said = Predictions.of([0, 0, 0, 0, 0], [1, 0, 1, 0, 0], list("bbbba"), 2)
+    found = fairness.worst([said])
+    assert (found.speaker, found.uar, found.clips) == ("b", 0.5, 4)
+    assert found.interval == (0.0, 1.0)  # each of the ends has probability 1 / 16, more than 1 / 40
+    eight = Predictions.of([0] * 9, [1, 0] * 4 + [0], list("bbbbbbbba"), 2)
+    assert fairness.worst([eight]).interval == (pytest.approx(1 / 8), pytest.approx(7 / 8))  # 0: 1 / 256

@@ -92,6 +92,40 @@ def test_bootstrap_covers(statistic: metrics.Statistic) -> None:
     assert 86 <= inside <= 100
 
 
+def graded(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> np.ndarray:
+    """Instead of draws: resample k counts the first of two speakers k / 1000 times, and the second the rest."""
+    share = np.arange(1001) / 1000
+    return np.stack([share, 1 - share], axis=1)
+
+
+FIRST_RIGHT = Predictions.of([0, 0], [0, 1], ["a", "b"], 2)
+"""Two speakers of one clip each: the first is predicted rightly, the second wrongly."""
+
+
+def test_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert metrics.interval(np.arange(1001) / 1000) == (pytest.approx(0.025), pytest.approx(0.975))
+    monkeypatch.setattr(metrics, "speaker_counts", graded)
+    for statistic in ("folds", "pooled"):
+        assert metrics.bootstrap(FIRST_RIGHT, statistic) == (pytest.approx(0.025), pytest.approx(0.975))
+
+
+def test_paired_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "speaker_counts", graded)
+    wrong = Predictions.of([0, 0], [1, 1], ["a", "b"], 2)
+    difference = metrics.paired([FIRST_RIGHT], [wrong])
+    assert difference == (pytest.approx(0.5), pytest.approx(0.025), pytest.approx(0.975), pytest.approx(1000 / 1001))
+    assert metrics.paired([wrong], [FIRST_RIGHT])[:3] == (
+        pytest.approx(-0.5), pytest.approx(-0.975), pytest.approx(-0.025))
+
+
+def test_speakers_are_drawn_2000_times_with_replacement() -> None:
+    counts = metrics.speaker_counts(5, metrics.RESAMPLES, 0)
+    assert counts.shape == (2000, 5)
+    assert (counts.sum(1) == 5).all()
+    np.testing.assert_allclose(counts.mean(0), 1.0, atol=0.08)
+    np.testing.assert_allclose(counts.var(0), 4 / 5, atol=0.08)  # multinomial: n p (1 - p)
+
+
 def test_bootstrap_is_keyed() -> None:
     said = made()
     assert metrics.bootstrap(said) == metrics.bootstrap(said)

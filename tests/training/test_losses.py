@@ -95,6 +95,22 @@ def test_moments_of_all_make_small_batches_mean_the_same() -> None:
     assert (one.grad * (predicted[:1] - targets[:1]) > 0).all()
 
 
+def test_moments_are_of_the_population() -> None:
+    moments = Moments.of(torch.tensor([[0.0, -1.0, NAN], [1.0, 3.0, NAN], [NAN, 1.0, 0.5]]))
+    torch.testing.assert_close(moments.mean, torch.tensor([0.5, 1.0, 0.5]))
+    torch.testing.assert_close(moments.variance, torch.tensor([0.25, 8 / 3, 0.0]))
+
+
+def test_label_smoothing_by_hand() -> None:
+    """Logits log 3 and 0: probabilities 3/4 and 1/4; smoothing 0.2 aims at 0.9 and 0.1."""
+    logits = torch.tensor([[np.log(3.0), 0.0]], dtype=torch.float32)
+    expected = -0.9 * np.log(0.75) - 0.1 * np.log(0.25)
+    assert cross_entropy(logits, torch.tensor([0]), 0.2).item() == pytest.approx(expected)
+    assert cross_entropy(logits, torch.tensor([[1.0, 0.0]]), 0.2).item() == pytest.approx(expected)
+    settings = TrainingSettings(label_smoothing=0.2)
+    assert Objective(settings)(logits, Targets(torch.tensor([0]))).item() == pytest.approx(expected)
+
+
 def test_unknown_dimensions_count_nothing() -> None:
     targets, predicted = drawn(20, 3), drawn(20, 3, seed=1).requires_grad_()
     moments = Moments.of(targets)
