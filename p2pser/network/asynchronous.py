@@ -1,6 +1,6 @@
-"""An asynchronous algorithm between processes: messages are answered between local steps, nobody waits for a round.
+"""An asynchronous algorithm between processes: a peer answers messages between its local steps, there are no rounds.
 
-The I/O thread receives and sends while training holds the processor; the training thread looks at what has come after
+The I/O thread receives and sends while training holds the processor; the training thread handles the messages after
 each local step.
 """
 
@@ -20,18 +20,30 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.run.rounds import Hook
 from p2pser.wire.messages import Header
 
-PATIENCE = 5.0
-"""Seconds after which an open exchange is asked for again; then twice as long, and so on. Links lose nothing but what
-their bounded queues drop, so this is rare."""
-EARLY = 8
+REMIND_AFTER = 5.0
+"""Seconds until a reminder for the answer to an open exchange; they double with each one. Links lose only what their
+bounded queues drop, so this is rare."""
+MAX_EARLY = 8
 """Messages of a neighbour that are kept until this peer trains too."""
 
 
 class AsynchronousDriver:
-    """Drives one peer's Node over the network's io.
+    """Drives one peer of an asynchronous algorithm over the mixer's links.
 
-    seed: the run's. rounds: R; messages of rounds 0 .. R-1 are the node's, others (set-up, the end) the mixer's. To be
-    made before the set-up: neighbours may train already while this peer does not.
+    Create it before the set-up: neighbours may train already while this peer does not.
+
+    Parameters
+    ----------
+    mixer:
+        The peer's mixer. Messages of rounds 0 .. R-1 are the driver's, the others (set-up, the end) the mixer's.
+    algorithm:
+        The algorithm.
+    seed:
+        The run's seed.
+    rounds:
+        R, the rounds of training.
+    clock:
+        Returns the time [s].
     """
 
     def __init__(self, mixer: NetworkMixer, algorithm: Asynchronous, *, seed: int, rounds: int,
@@ -40,17 +52,33 @@ class AsynchronousDriver:
         self._algorithm, self._seed = algorithm, seed
         self.node: Node | None = None
         self.waited_s = 0.0
-        """Seconds in which no local step was taken because an exchange stood at the bound, or at the end was open."""
-        self._early: dict[int, deque[Message]] = {j: deque(maxlen=EARLY) for j in mixer.neighbours}
-        self._due = math.inf
-        self._patience = PATIENCE
+        """Seconds without a local step, because an exchange had reached the bound, or was still open at the end."""
+        self._early: dict[int, deque[Message]] = {j: deque(maxlen=MAX_EARLY) for j in mixer.neighbours}
+        self._remind_at = math.inf
+        self._remind_after = REMIND_AFTER
         mixer.interceptor = self._arrived
 
     def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
-        """Train rounds ``start`` .. R-1, then close what is open; return the state.
+        """Train rounds ``start`` .. R-1, then wait until no exchange is open.
 
-        Hooks as in ``gossip.run.run``. Local work must call ``local_step`` after each local step. A neighbour for
-        whose answer this peer waits at the bound, and that reports no progress for ``network.round_timeout``, is lost.
+        A neighbour that reports no progress for ``network.round_timeout`` while this peer must wait for its answer is
+        lost.
+
+        Parameters
+        ----------
+        state:
+            The peer's state at the beginning of round ``start``.
+        local:
+            The local work; it must call ``local_step`` after each step.
+        start:
+            The first round.
+        before_round, after_round:
+            Called with the round and the state, as in ``run.rounds.run``.
+
+        Returns
+        -------
+        State
+            The state after the last round.
         """
         place = Place(self.mixer.me, self.mixer.neighbours, self._seed)
         self.node = node = Node(self._algorithm, state, place, start)
@@ -69,17 +97,17 @@ class AsynchronousDriver:
         return node.state
 
     def local_step(self, peer: int, step: int) -> None:
-        """A local step is done: tell it, and answer what has come."""
+        """Report a finished local step, and answer the messages that have arrived."""
         self.mixer.local_step(peer, step)
         self._look()
 
     def close(self) -> None:
-        """All reachable peers have ended their rounds: nothing comes any more."""
+        """End, when all reachable peers have ended their rounds: no message can arrive any more."""
         self.mixer.interceptor = None
         self._node().close()
 
     def report(self) -> dict[str, Any]:
-        """Return the node's accounting and the seconds waited, as plain data."""
+        """Return the algorithm's counters and the seconds waited, as plain data."""
         return {**self._node().report(), "waited_s": self.waited_s}
 
     # Inside -------------------------------------------------------------------------------------------------
@@ -90,33 +118,33 @@ class AsynchronousDriver:
         return self.node
 
     def _wait(self, unfinished: Callable[[], bool]) -> None:
-        """Answer others for as long as an exchange of ours must have its answer first."""
+        """Answer neighbours until ``unfinished`` is False."""
         began = self.clock()
         while unfinished():
             now = self.clock()
             for j in set(self.mixer.exchange.stuck(now)) & self._node().open.keys():
                 self.mixer.drop(j, f"peer {j} reported no progress for {self.mixer.exchange.round_timeout:g} s while "
                                     "an exchange waited for its answer")
-            self._look(min(max(0.0, self._due - now), 1.0))
+            self._look(min(max(0.0, self._remind_at - now), 1.0))
         self.waited_s += self.clock() - began
 
     def _look(self, timeout: float = 0.0) -> None:
-        """Take what has come, waiting at most so long; forget the lost; ask again where it is time."""
+        """Handle messages, waiting at most ``timeout`` seconds for one; drop the lost; send reminders that are due."""
         self.mixer.listen(timeout)
         node = self._node()
         for j in self.mixer.lost:
             node.gone(j)
         if not node.open:
-            self._due, self._patience = math.inf, PATIENCE
-        elif self._due == math.inf:
-            self._due = self.clock() + self._patience
-        elif self.clock() >= self._due:
-            self._patience *= 2
-            self._due = self.clock() + self._patience
+            self._remind_at, self._remind_after = math.inf, REMIND_AFTER
+        elif self._remind_at == math.inf:
+            self._remind_at = self.clock() + self._remind_after
+        elif self.clock() >= self._remind_at:
+            self._remind_after *= 2
+            self._remind_at = self.clock() + self._remind_after
             self._send(node.remind())
 
     def _arrived(self, peer: int, header: Header, payload: memoryview) -> bool:
-        """A message has come: True where it is the node's. Raises RemoteProtocolError where it does not fit."""
+        """Handle a message of a training round; False for others. Raises RemoteProtocolError where it does not fit."""
         if not 0 <= header.round < self.rounds:
             return False
         message = received(peer, self.mixer.me, Step(header.round, header.slot), payload, header.codec, header.size)
@@ -130,6 +158,6 @@ class AsynchronousDriver:
         self._send(self._node().receive(message))
 
     def _send(self, messages: list[Message]) -> None:
-        for one in messages:
-            if one.dst not in self.mixer.lost:
-                self.mixer.send(one.dst, one.step, one.payload, one.codec, one.size)
+        for message in messages:
+            if message.dst not in self.mixer.lost:
+                self.mixer.send(message.dst, message.step, message.payload, message.codec, message.size)

@@ -1,4 +1,4 @@
-"""Who is speaking: CURVE key pairs, and which public keys are admitted (ZAP, without its socket).
+"""CURVE key pairs, and which public keys are admitted (ZAP, without its socket).
 
 Keys are Z85 text of 40 characters (RFC 32 of ZeroMQ), as topology files hold them.
 """
@@ -24,7 +24,7 @@ from p2pser.base.paths import config_folder
 SECRET_BYTES = 32
 """Size of the user's secret, and of a raw key."""
 MAX_REFUSALS = 256
-"""Most refused keys that are remembered."""
+"""Refused keys that are counted; further ones are not."""
 
 _PERSON = b"p2pser-curve-v1"
 _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
@@ -50,12 +50,13 @@ def make() -> KeyPair:
 
 
 def derive(secret: bytes, run: str, peer: int) -> KeyPair:
-    """Return the key pair of a peer of a run: a keyed hash of both, equal wherever the user's secret is.
+    """Return the key pair of a peer in a run, derived from the user's secret (SECRET_BYTES bytes).
 
-    For peers of one user, whose topology file gives no keys. secret: SECRET_BYTES bytes.
+    It is a keyed hash of run and id, so all machines that have the secret derive the same keys. For topology files that
+    give no keys.
     """
     name = run.encode()
-    # The length first, so that no two (run, peer) read the same.
+    # The length first, so that no two pairs (run, peer) give the same bytes.
     data = len(name).to_bytes(4, "little") + name + peer.to_bytes(8, "little")
     return KeyPair.of(hashlib.blake2b(data, digest_size=32, key=secret, person=_PERSON).digest())
 
@@ -66,15 +67,15 @@ def default_secret_path() -> Path:
 
 
 def load_or_make_secret(path: Path | None = None) -> bytes:
-    """Return the user's secret (32 bytes), made on first use (mode 0600, its new folder 0700).
+    """Return the user's secret (32 bytes); create it on first use (mode 0600, a new folder 0700).
 
-    Several processes may ask at once: all get the same. Raises ConfigError where the file is not 32 bytes,
-    others may read it, or it cannot be read or written.
+    Processes that call this at once get the same secret. Raises ConfigError where the file has not 32 bytes, other
+    users may read it, or it cannot be read or written.
     """
     path = path or default_secret_path()
     try:
         if not path.exists():
-            # Another process may be first: its secret is ours too.
+            # Another process may create it first: then its secret is ours too.
             with contextlib.suppress(FileExistsError):
                 _write_new(path, secrets.token_bytes(SECRET_BYTES))
         secret = _read_private(path)
@@ -88,7 +89,7 @@ def load_or_make_secret(path: Path | None = None) -> bytes:
 
 
 def write_key_pair(path: Path, pair: KeyPair) -> None:
-    """Write a key pair to a new file, mode 0600. Raises ConfigError where there is a file already."""
+    """Write a key pair to a new file, mode 0600. Raises ConfigError where the file exists."""
     text = f'{_HEAD}public: "{pair.public}"\nsecret: "{pair.secret}"\n'
     try:
         _write_new(path, text.encode())
@@ -99,9 +100,9 @@ def write_key_pair(path: Path, pair: KeyPair) -> None:
 
 
 def read_secret_key(path: Path) -> KeyPair:
-    """Return the key pair of a file of ``write_key_pair``, or of one that holds a Z85 secret key alone.
+    """Return the key pair in a file that ``write_key_pair`` wrote, or that holds only a secret key (Z85).
 
-    Raises ConfigError where others may read the file or it holds no such key.
+    Raises ConfigError where other users may read the file or it holds no secret key.
     """
     try:
         text = _read_private(path).decode("ascii", errors="replace")
@@ -116,15 +117,15 @@ def read_secret_key(path: Path) -> KeyPair:
     except (KeyError, IndexError, ValueError):
         raise ConfigError(f"{path} holds no secret key; make one with p2pser keys") from None
     if fields.get("public", pair.public) != pair.public:
-        raise ConfigError(f"the two keys in {path} are no pair; make one with p2pser keys")
+        raise ConfigError(f"the two keys in {path} are not a pair; make one with p2pser keys")
     return pair
 
 
 class Zap:
-    """Which public keys are admitted, and as whom: the answers to libzmq's questions (ZAP, RFC 27).
+    """Answers libzmq's authentication requests (ZAP, RFC 27).
 
-    ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as
-    its User-Id, which every frame then carries.
+    ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as its User-Id,
+    which every frame then carries.
     """
 
     def __init__(self, admitted: Mapping[str, int]) -> None:
@@ -134,9 +135,9 @@ class Zap:
         """How often each key (or mechanism) was refused."""
 
     def reply(self, frames: Sequence[bytes]) -> list[bytes] | None:
-        """Return the reply to a request, or None where it is none (it gets no answer).
+        """Return the reply to a request, or None where the frames are no request.
 
-        frames: as a REP socket gives them, or a ROUTER's with the envelope, which the reply then begins with.
+        frames: those that a REP socket receives, or a ROUTER with the envelope, with which the reply then begins.
         """
         at = 0 if frames and frames[0] == b"1.0" else _after_envelope(frames)
         request = frames[at:]
@@ -155,7 +156,7 @@ class Zap:
         return [*frames[:at], b"1.0", request_id, status, text, user, b""]
 
     def refusals(self) -> list[str]:
-        """Return the sentences of refusals since the last call: one for each key, however often it tries."""
+        """Return a sentence for each key that was refused for the first time since the last call."""
         new, self._new = self._new, []
         return new
 
@@ -178,7 +179,7 @@ def _after_envelope(frames: Sequence[bytes]) -> int:
 
 
 def _raw(key: str) -> bytes:
-    """Return the 32 bytes of a Z85 key; ValueError where it is none."""
+    """Return the 32 bytes of a Z85 key. Raises ValueError where it is no such key."""
     if len(key) != 40:
         raise ValueError("a key has 40 characters")
     try:
@@ -193,12 +194,12 @@ def _raw(key: str) -> bytes:
 def _read_private(path: Path) -> bytes:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise ConfigError(f"others may read {path}; run: chmod 600 {path}")
+            raise ConfigError(f"other users may read {path}; run: chmod 600 {path}")
         return file.read(4096)
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """Write a new file of mode 0600, whole or not at all; FileExistsError where there is one."""
+    """Write a new file of mode 0600, whole or not at all. Raises FileExistsError where it exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with new_file(path, mode=0o600, replace=False) as file:
         file.write(data)

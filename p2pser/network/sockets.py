@@ -1,6 +1,6 @@
-"""ZeroMQ sockets with the options that the protocol relies on, all of them bounded.
+"""ZeroMQ sockets with the options that the protocol relies on; all queues and messages are bounded.
 
-Never ROUTING_ID, never ROUTER_HANDOVER: an authenticated peer could take another's replies.
+ROUTING_ID and ROUTER_HANDOVER are never set: with them an authenticated peer could receive another peer's replies.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from p2pser.wire.messages import MAX_FRAME
 HIGH_WATER = 192
 """Messages that a socket may hold: the largest credit window in chunks, and room for control messages."""
 SEND_BUFFER = 128 * 1024
-"""Bytes of kernel buffer: what waits there cannot be overtaken by a PING."""
+"""Kernel buffer [B]: a PING cannot overtake what waits there."""
 HEARTBEAT_MS = 30_000
-"""ZMTP heartbeats, against half-open connections only; liveness is ours (see liveness.py)."""
+"""ZMTP heartbeats, against half-open connections only; failure detection is our own (liveness.py)."""
 
 _DIALLING = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | \
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED | \
@@ -29,7 +29,7 @@ _LISTENING = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO
 
 
 def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return the one ROUTER, bound. Raises ConfigError where the address cannot be listened on."""
+    """Return a bound ROUTER. Raises ConfigError where the address cannot be listened on."""
     socket = _bounded(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
@@ -37,7 +37,7 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
     socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
     socket.setsockopt(zmq.IPV6, "[" in address)
     try:
-        # ZeroMQ resolves names of hosts where it dials, not where it listens.
+        # ZeroMQ resolves host names where it dials, not where it listens.
         socket.bind(address.replace("//localhost:", "//127.0.0.1:"))
     except zmq.ZMQError as error:
         socket.close(0)
@@ -49,8 +49,23 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
 
 
 def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return a DEALER that dials a neighbour for as long as it lives, unless what answers breaks ZeroMQ's protocol;
-    ``server`` is the neighbour's public key.
+    """Return a DEALER for a neighbour. It dials again and again, unless the answer breaks ZeroMQ's protocol.
+
+    Parameters
+    ----------
+    context:
+        ZeroMQ's context.
+    address:
+        The neighbour's address.
+    server:
+        The neighbour's public key.
+    keys:
+        Our key pair.
+
+    Raises
+    ------
+    ConfigError
+        Where ``server`` is no public key.
     """
     socket = _bounded(context.socket(zmq.DEALER))
     socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -60,7 +75,7 @@ def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, 
     try:
         socket.curve_serverkey = server.encode()
     except zmq.ZMQError:
-        socket.close(0)  # else its context could never end
+        socket.close(0)  # else its context could not end
         raise ConfigError(f"the key {server!r} of the neighbour at {address} is no public key; p2pser keys makes one "
                           "and prints it") from None
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
@@ -68,10 +83,8 @@ def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, 
 
 
 def endpoint(socket: zmq.Socket[bytes]) -> str:
-    """Return where a listener listens."""
-    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
-    assert isinstance(bound, bytes)
-    return bound.rstrip(b"\0").decode()
+    """Return the endpoint that a listener is bound to."""
+    return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
 def prober(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
@@ -92,7 +105,7 @@ def greeted(probe: zmq.Socket[bytes]) -> bool:
 
 
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
-    """Dial. Raises ConfigError where the address is none."""
+    """Dial. Raises ConfigError where it is no address."""
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
@@ -105,14 +118,14 @@ def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
 
 
 def happened(monitor: zmq.Socket[bytes]) -> Iterator[tuple[zmq.Event, int]]:
-    """Yield what has happened to a monitored socket since the last look, each with ZeroMQ's value (an error code)."""
+    """Yield the events of a monitored socket since the last call, each with ZeroMQ's value (an error code)."""
     for message in received(monitor):
         parsed = parse_monitor_message([frame.bytes for frame in message])
         yield zmq.Event(parsed["event"]), int(parsed["value"])
 
 
 def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
-    """Yield the messages that wait at a socket, until there is none."""
+    """Yield the messages that wait at a socket."""
     while True:
         try:
             yield socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -121,7 +134,7 @@ def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
 
 
 def close(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None, linger: float) -> None:
-    """Close a socket and its monitor; what it still holds may take ``linger`` seconds to leave."""
+    """Close a socket and its monitor; the socket may take ``linger`` seconds to send what it holds."""
     if monitor is not None:
         socket.disable_monitor()
         monitor.close(0)

@@ -1,4 +1,4 @@
-"""Payloads put together again from the chunks of one sender."""
+"""Reassembly of payloads from the chunks of one sender."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TypeAlias
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.messages import Header
 
-When: TypeAlias = tuple[int, int]
+StepKey: TypeAlias = tuple[int, int]
 """(round, slot) of an exchange."""
 
 MAX_ROWS = 4
-"""Most rows of one sender in assembly at once: a neighbour leads by an exchange, and rows may come twice."""
+"""Rows of one sender in assembly at once: a neighbour may lead by an exchange, and a row may arrive twice."""
 MAX_DONE = 256
-"""Most complete steps remembered, so that a second copy is not given out again."""
+"""Complete steps that are remembered, so that a second copy is not returned again."""
 
 
 class _Partial:
@@ -25,11 +25,11 @@ class _Partial:
 
 
 class Assembler:
-    """The ROW messages of one sender, whole payloads out. Pure: no socket, no clock.
+    """Takes the ROW messages of one sender and returns whole payloads. Pure.
 
-    A row may come over two connections, twice, and out of order: chunks are told apart by (incarnation, step,
-    chunk), and each payload is given out once. The second copy may be cut otherwise, as the sender has learnt
-    the link's rate: each cut is put together by itself. A larger incarnation makes older chunks void.
+    A row may arrive over two connections, twice, and out of order. Chunks are identified by (incarnation, step, chunk),
+    and each payload is returned once. The second copy may have chunks of another size, since the sender has measured
+    the link's rate meanwhile: copies are assembled apart. A larger incarnation discards the chunks of smaller ones.
 
     >>> assembler = Assembler(max_bytes=1 << 20)
     >>> for frame in split(header, payload):
@@ -40,26 +40,26 @@ class Assembler:
         self.max_bytes = max_bytes
         self.max_rows = max_rows
         self.duplicates = 0
-        """Chunks that had come before."""
+        """Chunks that had arrived before."""
         self.dropped = 0
-        """Unfinished rows thrown away because newer ones needed their place."""
+        """Unfinished rows that were discarded to make room for newer ones."""
         self._incarnation = -1
-        self._partial: dict[tuple[When, int], _Partial] = {}
-        self._done: dict[When, None] = {}
+        self._partial: dict[tuple[StepKey, int], _Partial] = {}
+        self._done: dict[StepKey, None] = {}
 
     def __len__(self) -> int:
-        """How many rows are in assembly."""
+        """Return how many rows are in assembly."""
         return len(self._partial)
 
     def add(self, header: Header, payload: memoryview) -> memoryview | None:
-        """Take a chunk; return the read-only payload when it was the last one missing.
+        """Take a chunk; return the payload, read-only, when it was the last one missing.
 
-        Raises RemoteProtocolError where the chunk does not fit the others of its row, or the row is larger
-        than ``max_bytes``. The payload of a single chunk is returned as it came, others in their own buffer.
+        The payload of a single chunk is returned as it is, others in a buffer of their own. Raises RemoteProtocolError
+        where the chunk does not fit the others of its row, or the row is larger than ``max_bytes``.
         """
         if header.total > self.max_bytes:
             raise RemoteProtocolError(
-                f"peer {header.sender} sends a row of {header.total} bytes; at most {self.max_bytes} may be",
+                f"peer {header.sender} sends a row of {header.total} bytes; at most {self.max_bytes} are allowed",
                 header.sender,
             )
         if header.incarnation > self._incarnation:
@@ -69,7 +69,7 @@ class Assembler:
             self.duplicates += 1
             return None
         identity = (header.codec, header.schema, header.size, header.total, header.epoch)
-        if any(row.identity != identity for (when, _), row in self._partial.items() if when == step):
+        if any(row.identity != identity for (other, _), row in self._partial.items() if other == step):
             raise _inconsistent(header)
         if header.chunks == 1:
             self._finish(step)
@@ -95,25 +95,26 @@ class Assembler:
         self._partial.clear()
         self._done.clear()
 
-    def _begin(self, step: When, chunk_bytes: int, row: _Partial) -> _Partial:
+    def _begin(self, step: StepKey, chunk_bytes: int, row: _Partial) -> _Partial:
         while len(self._partial) >= self.max_rows:
-            # The oldest is what a broken connection left unfinished: the sender has gone on since.
+            # The oldest one was left unfinished by a broken connection: the sender has gone on since.
             del self._partial[min(self._partial)]
             self.dropped += 1
         self._partial[step, chunk_bytes] = row
         return row
 
-    def _finish(self, step: When) -> None:
-        self._partial = {when: row for when, row in self._partial.items() if when[0] != step}
+    def _finish(self, step: StepKey) -> None:
+        self._partial = {key: row for key, row in self._partial.items() if key[0] != step}
         self._done[step] = None
         while len(self._done) > MAX_DONE:
             del self._done[next(iter(self._done))]
 
 
 def _chunk_bytes(header: Header, length: int) -> int:
-    """Return how long all chunks of this one's row but the last are; RemoteProtocolError where it cannot be.
+    """Return the length of all chunks of a row but the last, from any one of them.
 
-    Any one chunk tells: it is as long as they are, or it is the last and the others share the rest.
+    A chunk has this length itself, or it is the last one and the others share the rest. Raises RemoteProtocolError
+    where no length fits.
     """
     last = header.chunk == header.chunks - 1
     chunk_bytes = (header.total - length) // (header.chunks - 1) if last else length

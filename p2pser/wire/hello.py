@@ -1,7 +1,7 @@
-"""HELLO: what two neighbours tell each other first, and how they find that they do not fit. Pure.
+"""HELLO, the first message between two neighbours, and the comparison of theirs with ours. Pure.
 
-A peer compares the other's HELLO with its own and, where they differ, refuses with a sentence that names the field
-and both values; the sentence goes to the other side too.
+Where the two do not fit, a peer refuses with a sentence that names the difference and both values, and sends the
+sentence to the other peer too.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.messages import MAJOR, MINOR, printable
 
 ROLES = ("peer", "check")
-"""peer: takes part in the run; check: only asks whether everything fits (``p2pser peer --check``)."""
+"""peer: takes part in the run; check: only compares (``p2pser peer --check``)."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What a peer says of itself. All digests are hexadecimal."""
+    """What a peer announces about itself. All digests are hexadecimal."""
 
     run: str
     peer: int
@@ -37,11 +37,11 @@ class Hello:
     major: int = MAJOR
     minor: int = MINOR
     width: float = 1.0
-    """Share of the whole model's hidden units that the peer has: neighbours may differ in it. Schema and initial
-    parameters are the whole model's."""
+    """Share of the whole model's hidden units that the peer has; neighbours may differ in it. ``schema`` and
+    ``initial`` are those of the whole model."""
 
     def body(self) -> dict[str, Any]:
-        """The message's body; without the width where it is 1, as peers that know none expect it."""
+        """Return the message's body, without the width where it is 1: peers of earlier versions know no width."""
         body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
         if self.width == 1:
             del body["width"]
@@ -55,35 +55,35 @@ _TYPES: dict[str, type] = {
 
 
 def parse(body: Mapping[str, Any], sender: int) -> Hello:
-    """Return the HELLO of a body that neighbour ``sender`` sent.
+    """Return the HELLO in a body that neighbour ``sender`` sent.
 
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
     body = {"width": 1.0, **body}
     if set(body) != set(_TYPES):
-        odd = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
-        raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {odd}",
+        names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",
                                   sender)
     for field, kind in _TYPES.items():
         if type(body[field]) is not kind:
             raise RemoteProtocolError(f"the HELLO of peer {sender} has {field} of type {type(body[field]).__name__}",
                                       sender)
     if not all(isinstance(label, str) for label in body["labels"]):
-        raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are no text", sender)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are not text", sender)
     if body["peer"] != sender:
-        raise RemoteProtocolError(f"peer {sender} says that it is peer {body['peer']}", sender)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} names peer {body['peer']} as its sender", sender)
     if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
     return Hello(**{**body, "labels": tuple(body["labels"])})
 
 
 def difference(ours: Hello, theirs: Hello) -> str | None:
-    """Return the sentence that says why these two do not fit together, or None where they do.
+    """Return a sentence on why two peers do not fit together, or None where they do.
 
-    The first difference counts, the most basic first.
+    Only the first difference is named, the most basic first.
     """
     def differ(what: str, here: Any, there: Any) -> str:
-        # The other peer's words go to this one's terminal and logs.
+        # The other peer's text goes to this peer's terminal and logs.
         here, there = printable(str(here), 300), printable(str(there), 300)
         return f"{printable(what, 100)} differ: {here} at peer {ours.peer}, {there} at peer {theirs.peer}"
 
@@ -112,11 +112,11 @@ def _short(value: Any) -> str:
 
 
 def run_id(name: str) -> bytes:
-    """Return the 8 bytes that stand for a run's name in every header."""
+    """Return the 8 bytes that stand for a run's name in headers."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 def normalised_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they come out of the wire (tuples as lists), so that equal settings compare equal."""
+    """Return settings as they arrive after a trip over the wire (tuples as lists), so that equal ones compare equal."""
     plain: dict[str, Any] = msgpack.unpackb(msgpack.packb(dict(settings)))
     return plain

@@ -1,11 +1,11 @@
 """One message, one frame: ``u16 little-endian header length | msgpack header | payload``.
 
-The header is a msgpack array of fixed length, so unknown fields are refused; the protocol's version comes
-first. Everything that arrives is checked against one table of types and ranges before anybody looks at it,
-and whatever is wrong with it is a RemoteProtocolError, never another exception. Nothing is ever unpickled.
+The header is a msgpack array of fixed length, so unknown fields are refused; the protocol's version comes first. Each
+header that arrives is checked against one table of types and ranges before it is used. Whatever is wrong with it raises
+RemoteProtocolError, never another exception. Nothing is ever unpickled.
 
-A payload larger than a chunk travels in several messages with the same header but for ``chunk`` and
-``checksum`` (``split``, and ``assembly.Assembler`` at the other end).
+A payload larger than a chunk travels in several messages, whose headers differ only in ``chunk`` and ``checksum``
+(``split``; ``assembly.Assembler`` puts them together).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ import msgpack
 from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
 MAJOR = 1
-"""Version of the protocol: peers with another one are refused."""
+"""Major version of the protocol: peers with another one are refused."""
 MINOR = 0
-"""Version that HELLO negotiates: the lower of the two is spoken."""
+"""Minor version, for changes that peers with the same major version understand."""
 
 MAX_HEADER = 1024
-"""Most bytes of a packed header."""
+"""Largest packed header [B]."""
 MAX_PAYLOAD = 65536
-"""Most bytes of payload in one message (one chunk)."""
+"""Largest payload of one message, that is, of one chunk [B]."""
 MAX_FRAME = 2 + MAX_HEADER + MAX_PAYLOAD
-"""Most bytes of a frame: what sockets refuse beyond (MAXMSGSIZE)."""
+"""Largest frame [B]; sockets refuse larger ones (MAXMSGSIZE)."""
 MAX_BODY = 262144
-"""Most bytes of a body (HELLO, WELCOME, REFUSED)."""
+"""Largest body of HELLO, WELCOME and REFUSED [B]."""
 MAX_DEPTH = 6
-"""Most levels of maps and lists in a body, the outermost included."""
+"""Deepest nesting of maps and lists in a body, the outermost included."""
 SETTLE_WINDOW = 8
 """Exchanges of an edge in which a late row can still be settled, its own included: ``Header.unmixed`` names at most so
 many."""
@@ -45,7 +45,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The kind of a message."""
 
     HELLO = 1
     WELCOME = 2
@@ -58,7 +58,7 @@ class Kind(IntEnum):
 
 
 class Phase(IntEnum):
-    """Where in a run a peer is."""
+    """A peer's phase in a run."""
 
     START = 0
     SETUP = 1
@@ -69,7 +69,7 @@ class Phase(IntEnum):
 
 
 class Progress(NamedTuple):
-    """How far a peer is; in every header, so that a slow neighbour is told from a stuck one."""
+    """How far a peer is. Every header carries it, so that neighbours can tell a slow peer from a stuck one."""
 
     round: int
     slot: int
@@ -79,39 +79,42 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Everything about a message but its payload. ``encode`` checks it.
+    """The header of a message; ``encode`` checks it.
 
-    CREDIT carries the receiver's cumulative consumed bytes in ``total``; PING, PONG and BYE a nonce in ``slot``.
+    CREDIT carries in ``total`` the bytes that the receiver has consumed in all. PING, PONG and BYE carry a nonce in
+    ``slot``, HELLO and WELCOME the number of restarts of the sender's stream.
     """
 
     kind: Kind
     run: bytes
-    """8 bytes: which run."""
+    """8 bytes that stand for the run's name (``hello.run_id``)."""
     sender: int
     incarnation: int
-    """How many times the sender was started before; a larger one replaces the smaller."""
+    """How often the sender was started before; a larger one replaces a smaller one."""
     progress: Progress
     round: int = 0
-    """ROW: the round of the step that it belongs to (below 0: set-up)."""
+    """ROW: the round of its step (below 0: set-up)."""
     slot: int = 0
-    """ROW: the exchange in that round. PING, PONG: nonce."""
+    """ROW: the exchange in that round. PING, PONG, BYE: nonce. HELLO, WELCOME: restarts."""
     epoch: int = 0
+    """Reserved for the version of the topology, which a running network may change some day. Always 0 today; chunks of
+    one row must agree in it. It stays so that this change will need no other header."""
     unmixed: tuple[tuple[int, int], ...] = ()
-    """ROW: those (round, slot) of the edge's last 8 exchanges that the sender did not mix."""
+    """ROW: the steps, of the edge's last SETTLE_WINDOW exchanges, that the sender has not mixed."""
     codec: str = ""
-    """ROW: wire name of the row's form; empty for plain bytes."""
+    """ROW: wire name of the row's codec; empty for plain bytes."""
     schema: bytes = b""
-    """ROW: first 8 bytes of the schema's hash; empty where the row is not the model's."""
+    """ROW: first 8 bytes of the model schema's digest; empty where it is no whole row of the model."""
     size: int = 0
     """ROW: number of elements D of the row; 0 for plain bytes."""
     chunk: int = 0
-    """Index of this chunk."""
+    """Index of this chunk, from 0."""
     chunks: int = 1
     """Number of chunks of the payload."""
     total: int = 0
-    """ROW: bytes of the whole payload. CREDIT: cumulative bytes consumed."""
+    """ROW: bytes of the whole payload. CREDIT: bytes consumed in all."""
     checksum: int = 0
-    """CRC-32 of this message's payload; ``encode`` fills it in."""
+    """CRC-32 of this message's payload; ``encode`` computes it."""
 
 
 _Range: TypeAlias = tuple[type, int, int]
@@ -119,7 +122,7 @@ _ROUND: _Range = (int, -(2**31), 2**31 - 1)
 _U32: _Range = (int, 0, 2**32 - 1)
 _BYTES: _Range = (int, 0, 2**53)
 
-# (field, type, least, most) in wire order: the range of an integer, the length of anything else.
+# (field, type, least, most) in the order on the wire; least and most bound an integer, or the length of other types.
 _FIELDS: tuple[tuple[str, type, int, int], ...] = (
     ("kind", int, min(Kind), max(Kind)),
     ("run", bytes, 8, 8),
@@ -148,7 +151,7 @@ _LENGTH = struct.Struct("<H")
 
 
 def encode(header: Header, payload: Buffer = b"") -> bytes:
-    """Return the frame of a message, the checksum filled in.
+    """Return the frame of a message, with its checksum.
 
     Raises LocalProtocolError where a field has a wrong type or is out of range, or the payload is too large.
     """
@@ -156,9 +159,9 @@ def encode(header: Header, payload: Buffer = b"") -> bytes:
 
 
 def decode(frame: Buffer) -> tuple[Header, memoryview]:
-    """Return header and payload of a frame; the payload views the frame.
+    """Return header and payload of a frame; the payload is a view of the frame.
 
-    Raises RemoteProtocolError for anything that ``encode`` could not have made.
+    Raises RemoteProtocolError for every frame that ``encode`` cannot produce.
     """
     view = memoryview(frame).cast("B") if len(frame) else memoryview(b"")
     if len(view) < _LENGTH.size or len(view) > MAX_FRAME:
@@ -178,28 +181,34 @@ def decode(frame: Buffer) -> tuple[Header, memoryview]:
 
 
 def payload_length(frame: bytes) -> int:
-    """Return how many of the bytes of a frame that ``encode`` made are payload."""
+    """Return how many bytes of a frame of ``encode`` are payload."""
     return len(frame) - _LENGTH.size - int(_LENGTH.unpack_from(frame)[0])
 
 
 def split(
     header: Header, payload: Buffer, chunk_bytes: int = MAX_PAYLOAD, checksums: Sequence[int] | None = None
 ) -> Iterator[bytes]:
-    """Yield the frames of a whole payload, ``chunk_bytes`` in each but the last.
+    """Yield the frames of a whole payload, one at a time: the payload must not change until the last.
 
-    Fills in ``chunk``, ``chunks``, ``total`` and ``checksum``; the header's other fields are the same in all.
-
-    ``checksums`` (of ``checksums(payload, chunk_bytes)``) saves computing them again for every neighbour.
-    Frames are made one by one, as they are asked for: the payload must not change until the last.
+    Parameters
+    ----------
+    header:
+        The header of all frames but for ``chunk``, ``chunks``, ``total`` and ``checksum``.
+    payload:
+        The bytes.
+    chunk_bytes:
+        Bytes of each frame's payload but the last's.
+    checksums:
+        What ``checksums(payload, chunk_bytes)`` returns, to compute them once for several neighbours.
     """
     view = _bytes_view(payload)
     chunks = chunk_count(len(view), chunk_bytes)
-    # Checked and packed once: among a row's headers only the chunk's number and the checksum differ.
+    # Checked and packed once: the headers of a row differ only in the chunk's number and the checksum.
     length = len(view) if chunks == 1 else chunk_bytes
     whole = _packed(replace(header, chunk=0, chunks=chunks, total=len(view)), 0, length)
     pack: Callable[[object], bytes] = msgpack.packb
     middle = pack(chunks) + pack(len(view))
-    before = whole[: -len(middle) - 2]  # chunk 0 and checksum 0 are a byte each
+    before = whole[: -len(middle) - 2]  # chunk 0 and checksum 0 take a byte each
     for index in range(chunks):
         piece = view[index * chunk_bytes : (index + 1) * chunk_bytes]
         checksum = zlib.crc32(piece) if checksums is None else checksums[index]
@@ -208,7 +217,7 @@ def split(
 
 
 def chunk_count(total: int, chunk_bytes: int) -> int:
-    """Return in how many chunks ``total`` bytes travel: at least one."""
+    """Return the number of chunks of ``total`` bytes: at least one."""
     if not 1 <= chunk_bytes <= MAX_PAYLOAD:
         raise LocalProtocolError(f"chunks of {chunk_bytes} bytes: use 1 to {MAX_PAYLOAD}")
     return max(1, -(-total // chunk_bytes))
@@ -226,8 +235,8 @@ def checksums(payload: Buffer, chunk_bytes: int = MAX_PAYLOAD) -> tuple[int, ...
 def encode_body(mapping: Mapping[str, Any]) -> bytes:
     """Return the msgpack map of a HELLO, WELCOME or REFUSED body.
 
-    Values: None, bool, int, float, str, bytes, lists (tuples become lists) and maps of them with str keys, at
-    most MAX_DEPTH levels. Raises LocalProtocolError where it holds anything else or is larger than MAX_BODY.
+    Values are None, bool, int, float, str, bytes, lists (tuples become lists) and maps of them with str keys, nested at
+    most MAX_DEPTH deep. Raises LocalProtocolError where it holds another value or is larger than MAX_BODY.
     """
     _check_body(mapping, LocalProtocolError)
     try:
@@ -240,22 +249,21 @@ def encode_body(mapping: Mapping[str, Any]) -> bytes:
 
 
 def decode_body(payload: Buffer) -> dict[str, Any]:
-    """Return the map of a body; RemoteProtocolError for anything that ``encode_body`` could not have made."""
+    """Return the map of a body. Raises RemoteProtocolError for every body that ``encode_body`` cannot produce."""
     if len(payload) > MAX_BODY:
         raise RemoteProtocolError(f"a body of {len(payload)} bytes is too large (at most {MAX_BODY})")
-    body = _unpackb(payload, "body")
+    body: dict[str, Any] = _unpackb(payload, "body")
     _check_body(body, RemoteProtocolError)
-    assert isinstance(body, dict)
     return body
 
 
 def encode_reason(reason: str) -> bytes:
-    """Return the body of REFUSED, cut to 1000 characters."""
+    """Return the body of REFUSED or BYE, with at most 1000 characters."""
     return encode_body({"reason": printable(reason)})
 
 
 def decode_reason(payload: Buffer) -> str:
-    """Return the reason of a REFUSED body, safe to print; RemoteProtocolError where it is not such a body."""
+    """Return the reason in a body of REFUSED or BYE, safe to print. Raises RemoteProtocolError for any other body."""
     body = decode_body(payload)
     reason = body.get("reason")
     if set(body) != {"reason"} or not isinstance(reason, str):
@@ -264,7 +272,7 @@ def decode_reason(payload: Buffer) -> str:
 
 
 def printable(text: str, most: int = 1000) -> str:
-    """Return another peer's text, safe for terminals and logs: printable characters, at most ``most``."""
+    """Return another peer's text with printable characters only, at most ``most``: safe for terminals and logs."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
@@ -280,7 +288,7 @@ def _frame(header: Header, payload: Buffer, checksum: int) -> bytes:
 
 
 def _packed(header: Header, checksum: int, length: int) -> bytes:
-    """Return the packed header of a message whose payload has ``length`` bytes, all fields checked."""
+    """Return the checked and packed header of a message whose payload has ``length`` bytes."""
     _check_chunk(header, length, LocalProtocolError)
     values: list[Any] = [
         int(header.kind), header.run, header.sender, header.incarnation, *map(int, header.progress),
@@ -311,8 +319,8 @@ def _unpack(fields: Any) -> Header:
 
 
 def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
-    """Check the flat fields of a header against the table."""
-    # One look at the whole decides for all but wrong headers, of which the loop below says what is wrong.
+    """Check the fields of a header, in wire order, against the table."""
+    # Fast path for correct headers; for others the loop below finds what is wrong.
     if [*map(type, values)] == _KINDS and not values[11]:
         measures = [value if type(value) is int else len(value) for value in values]
         if all(map(le, _LEAST, measures)) and all(map(le, measures, _MOST)):
@@ -320,9 +328,9 @@ def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
     if len(values) != len(_FIELDS):
         raise error(f"a header has {len(values)} fields, not {len(_FIELDS)}")
     for value, (name, kind, least, most) in zip(values, _FIELDS):
-        found = type(value)
-        if found is not kind:  # exact types: True is no integer here
-            raise error(f"the header's field {name} is a {found.__name__}, not a {kind.__name__}")
+        actual = type(value)
+        if actual is not kind:  # exact types: True is no integer here
+            raise error(f"the header's field {name} is a {actual.__name__}, not a {kind.__name__}")
         measure: int = value if kind is int else len(value)
         if not least <= measure <= most:
             what = "is" if kind is int else "has a length"
@@ -330,13 +338,13 @@ def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
     for at, number in enumerate(values[11]):
         _, least, most = _U32 if at % 2 else _ROUND
         if type(number) is not int or not least <= number <= most:
-            raise error("the header's field unmixed holds something that is no step")
+            raise error("the header's field unmixed holds a value that is no step")
     if len(values[11]) % 2:
         raise error("the header's field unmixed holds half a step")
 
 
 def _check_chunk(header: Header, length: int, error: type[ProtocolError]) -> None:
-    """Check what the table cannot: the chunk's place, and its length against the whole."""
+    """Check what the table cannot: the chunk's index, and its length against the total."""
     if length > MAX_PAYLOAD:
         raise error(f"a payload of {length} bytes is too large for one message (at most {MAX_PAYLOAD})")
     if header.chunk >= header.chunks:
@@ -360,7 +368,7 @@ def _unpackb(data: Buffer, what: str) -> Any:
 def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     mapping = {key: value for key, value in pairs if type(key) is str}
     if len(mapping) != len(pairs):
-        raise RemoteProtocolError("a map has a key that is no text, or one twice")
+        raise RemoteProtocolError("a map has a key that is no text, or the same key twice")
     return mapping
 
 

@@ -1,13 +1,13 @@
-"""Tree sets in bytes: which of an ensemble's places a peer holds, and the tree sets of some of them.
+"""Tree sets in bytes: which places of an ensemble a peer holds, and the tree sets of some of them.
 
-A message is four parts, all little-endian::
+A message has four parts, all little-endian::
 
-    u4 a, u4 n      a: the places below a are all held; n: bytes of the next part
+    u4 a, u4 n      a: all places below a are held; n: bytes of the next part
     n bytes         a bit for each place from a on, the lowest first, 1 where it is held; none after the last held
     u4 k, k u4      the places of the tree sets that follow, ascending
     k sets          of each class's tree: features u2, thresholds f4, leaves f4 (``models.networks.trees``)
 
-Every length is known before anything is read, and what does not fit is refused: no number in it is believed.
+Every length is computed before a part is read, and a message with another length is refused: no count in it is trusted.
 """
 
 from __future__ import annotations
@@ -22,11 +22,23 @@ from p2pser.base.errors import RemoteProtocolError
 Bits = NDArray[np.bool_]
 
 LARGEST_LEAF = 1e4
-"""Largest number in a leaf, by size: a thousand times what boosting comes to, and sums of them stay finite."""
+"""Largest absolute value of a leaf: a thousand times what boosting produces, and sums of them stay finite."""
 
 
 def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], depth: int) -> bytes:
-    """Return the message of a peer that holds ``held`` (S,) and sends the tree sets (k, C, W) of ``places`` (k,)."""
+    """Return the message of a peer.
+
+    Parameters
+    ----------
+    held:
+        (S,) which places the peer holds.
+    places:
+        (k,) the places whose tree sets it sends, ascending.
+    sets:
+        (k, C, W) their tree sets, one tree a class.
+    depth:
+        The trees' depth.
+    """
     first = len(held) if held.all() else int(held.argmin())
     bits = np.packbits(held[first:], bitorder="little").tobytes().rstrip(b"\0")
     return b"".join((struct.pack("<II", first, len(bits)), bits, struct.pack("<I", len(places)),
@@ -36,10 +48,24 @@ def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], dep
 
 def decode(message: object, held: int, classes: int, depth: int, sender: int,
            ) -> tuple[Bits, NDArray[np.int64], NDArray[np.float32]]:
-    """Return held (S,), places (k,) and tree sets (k, classes, W) of a message about an ensemble of ``held`` places.
+    """Return held (S,), places (k,) and tree sets (k, classes, W) of a message.
 
-    Raises RemoteProtocolError where it has another form, names places that there are not, or holds a number that is not
-    finite, or a leaf beyond ``LARGEST_LEAF``.
+    Parameters
+    ----------
+    message:
+        The bytes.
+    held:
+        S, the places of the ensemble.
+    classes, depth:
+        Trees in a set, and their depth.
+    sender:
+        The peer that errors name.
+
+    Raises
+    ------
+    RemoteProtocolError
+        Where it has another form, names places that do not exist, or holds a number that is not finite or a leaf beyond
+        ``LARGEST_LEAF``.
     """
     if not isinstance(message, (bytes, bytearray, memoryview)):
         raise RemoteProtocolError(f"peer {sender} sent a row where tree sets are due", sender)
@@ -49,7 +75,7 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
         first, size = struct.unpack_from("<II", view)
         (count,) = struct.unpack_from("<I", view, 8 + size)
     except struct.error:
-        raise RemoteProtocolError(f"peer {sender} sent tree sets in {len(view)} bytes, which end too early",
+        raise RemoteProtocolError(f"peer {sender} sent tree sets in {len(view)} bytes, which are too few",
                                   sender) from None
     at = 12 + size
     if first + 8 * size > held + 7 or count > held or len(view) != at + count * (4 + classes * kind.itemsize):
@@ -70,7 +96,7 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
 
 
 def _kind(depth: int) -> np.dtype[np.void]:
-    """One tree."""
+    """Return the layout of one tree."""
     inner = 2**depth - 1
     return np.dtype([("features", "<u2", (inner,)), ("thresholds", "<f4", (inner,)), ("leaves", "<f4", (inner + 1,))])
 

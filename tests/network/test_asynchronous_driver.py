@@ -22,7 +22,7 @@ from p2pser.gossip.mixer import Outbox, Step
 from p2pser.gossip.registry import create
 from p2pser.models.rows import Schema
 from p2pser.network import events
-from p2pser.network.asynchronous import EARLY, PATIENCE, AsynchronousDriver
+from p2pser.network.asynchronous import MAX_EARLY, REMIND_AFTER, AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.topology.spec import Topology
 from p2pser.wire import messages
@@ -135,12 +135,12 @@ def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it
 
 def test_what_comes_before_this_peer_trains_is_kept_and_the_oldest_goes_first():
     bench = Bench(ad_psgd(), 20)
-    for number in range(1, EARLY + 3):
+    for number in range(1, MAX_EARLY + 3):
         bench.wire.arrive(request(number, 8.0))
     bench.mixer.listen()
     assert bench.wire.sent == []
     bench.run(start=20)
-    assert [one.number for one in bench.wire.sent] == list(range(3, EARLY + 3))
+    assert [one.number for one in bench.wire.sent] == list(range(3, MAX_EARLY + 3))
 
 
 def test_messages_of_other_rounds_are_the_mixers():
@@ -164,7 +164,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
     bench.run()
     gaps = [after - before for before, after in pairwise(asked[1:])]
     assert [one.kind for one in bench.wire.sent] == [Kind.REQUEST, *[Kind.WITHDRAW] * 3]
-    assert gaps == [2 * PATIENCE, 4 * PATIENCE]
+    assert gaps == [2 * REMIND_AFTER, 4 * REMIND_AFTER]
     assert len({one.step for one in bench.wire.sent}) == 4  # links drop copies of a step
     assert bench.driver.waited_s == pytest.approx(bench.now)
 

@@ -120,7 +120,7 @@ def test_any_key_survives_its_file(number: int, tmp_path: Path) -> None:
         ('secret: "short"\n', "no secret key"),
         (f'secret: "{"~" * 40}"\n', "no secret key"),
         (f'public: "{"0" * 40}"\n', "no secret key"),
-        (f'public: "{"0" * 40}"\nsecret: "{z85.encode(SECRET).decode()}"\n', "no pair"),
+        (f'public: "{"0" * 40}"\nsecret: "{z85.encode(SECRET).decode()}"\n', "not a pair"),
         ("\xff" * 40, "no secret key"),
         ("#" * 40, "no secret key"),
     ],

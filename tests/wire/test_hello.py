@@ -81,8 +81,8 @@ def test_a_hello_survives_the_wire() -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "word"), [
-    ("peer", 4, "says that it is peer 4"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
-    ("role", "king", "out of range"), ("labels", ["a", 1], "labels that are no text"), ("clips", True, "type bool"),
+    ("peer", 4, "names peer 4 as its sender"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
+    ("role", "king", "out of range"), ("labels", ["a", 1], "labels that are not text"), ("clips", True, "type bool"),
     ("settings", [], "type list"), ("run", None, "type NoneType"), ("major", 1.0, "type float"),
 ])
 def test_a_wrong_field_is_named(field: str, value: Any, word: str) -> None:
