@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2pser.base.errors import P2PSERError as Error
-from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES, GRAPHS, SCHEDULES
+from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES
 from p2pser.base.version import __version__
 
 if TYPE_CHECKING:
@@ -179,14 +179,31 @@ def register_corpus(name: str) -> Callable[[T], T]:
     return CORPORA.register(name)
 
 
-def register_graph(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a kind of graph for topology files."""
-    return GRAPHS.register(name)
+def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs: str = "one peer or more",
+                   limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[T], T]:
+    """Return a decorator that registers a function that makes a kind of graph, for ``kind: NAME`` in topology files.
+
+    The function is ``make(peers, parameter=default, …)`` and returns a connected networkx graph on the nodes
+    0 … ``peers`` - 1, a DiGraph for one-way links.
+
+    Parameters
+    ----------
+    name : the value of ``kind``.
+    fits : ``fits(peers, **parameters)``, whether the graph exists with that many peers; default: always.
+    needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
+    limits : the smallest and largest value of numeric parameters.
+    """
+    from p2pser.topology import kind
+
+    return kind.register_graph(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
 
 
-def register_schedule(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a schedule for topology files."""
-    return SCHEDULES.register(name)
+def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, needs: str = "one peer or more",
+                      limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[T], T]:
+    """Return a decorator that registers a function that makes a schedule, as ``register_graph`` does for graphs."""
+    from p2pser.topology import kind
+
+    return kind.register_schedule(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
 
 
 def __getattr__(name: str) -> Any:

@@ -334,7 +334,7 @@ def api() -> str:
     for name in p2pser.__all__:
         if not name.startswith("__"):
             text += f"\n::: p2pser.{name}\n"
-    text += "\n## Base classes of plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"
+    text += "\n## For plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"
     for name in BASE_CLASSES:
         module, _, kind = name.rpartition(".")
         if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), kind):
@@ -342,10 +342,13 @@ def api() -> str:
     return text
 
 
-BASE_CLASSES = ("p2pser.features.kind.FeatureKind", "p2pser.models.family.Family", "p2pser.corpora.adapter.Adapter",
-                "p2pser.corpora.adapter.NamedClips", "p2pser.corpora.adapter.About", "p2pser.corpora.manifest.Clip",
-                "p2pser.topology.schedule.Schedule", "p2pser.wire.codec.Form")
-"""What plug-ins derive their classes from, beside ``p2pser.Algorithm``."""
+BASE_CLASSES = (
+    "p2pser.gossip.mixer.Step", "p2pser.gossip.mixer.Mixer", "p2pser.gossip.mixer.Outbox", "p2pser.gossip.mixer.Inbox",
+    "p2pser.gossip.algorithm.State", "p2pser.gossip.algorithm.Local", "p2pser.features.kind.FeatureKind",
+    "p2pser.models.family.Family", "p2pser.corpora.adapter.Adapter", "p2pser.corpora.adapter.NamedClips",
+    "p2pser.corpora.adapter.About", "p2pser.corpora.manifest.Clip", "p2pser.topology.schedule.Schedule",
+    "p2pser.wire.codec.Form")
+"""What plug-ins use or derive their classes from, beside ``p2pser.Algorithm``."""
 
 
 def algorithms() -> str:
