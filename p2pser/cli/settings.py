@@ -40,9 +40,13 @@ def settings(section: str | None, as_json: bool) -> None:
 
 
 def _text(entry: dict[str, Any]) -> str:
-    default = "none" if entry["default"] is None else json.dumps(entry["default"], ensure_ascii=False).strip('"')
     unit = f" {entry['unit']}" if entry["unit"] else ""
+    families = ", ".join(f"{_value(default)} for {name}" for name, default in entry["families"].items())
     facts = [entry["takes"], f"with {entry['only_with']}" if entry["only_with"] else "",
-             "equal at all peers" if entry["shared"] else ""]
+             f"default {families}" if families else "", "equal at all peers" if entry["shared"] else ""]
     meaning = textwrap.indent(textwrap.fill(f"{entry['meaning'].rstrip('.')}.", 96), "    ")
-    return f"{entry['name']} = {default}{unit}\n{meaning}\n    ({'; '.join(filter(None, facts))})"
+    return f"{entry['name']} = {_value(entry['default'])}{unit}\n{meaning}\n    ({'; '.join(filter(None, facts))})"
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')

@@ -22,7 +22,7 @@ UNIT = re.compile(r"\s*\[(s|ms|Hz|B|dB|dBFS[^\]]*|semitones|their standard devia
 
 OWNERS: tuple[tuple[str, str, Registry[Any]], ...] = (
     ("gossip", "algorithm", registries.ALGORITHMS), ("gossip", "parameters.compressor", registries.COMPRESSORS),
-    ("features", "kind", registries.FEATURES), ("model", "name", registries.FAMILIES))
+    ("model", "name", registries.FAMILIES), ("features", "kind", registries.FEATURES))
 """Settings that name a thing with hyper-parameters of its own: section, field, and the registry of the things."""
 
 
@@ -31,10 +31,13 @@ def reference(model: type[BaseModel]) -> list[dict[str, Any]]:
 
     Returns
     -------
-    A list of mappings with the keys ``name`` (``training.lr``), ``section`` (``training``; ``""`` for settings of the
-    run itself), ``only_with`` (``""``, or the setting that a hyper-parameter belongs to: ``gossip.algorithm=fedopt``),
-    ``default``, ``takes`` (the values that are allowed, in words), ``unit`` (``""`` where there is none), ``meaning``
-    and ``shared`` (whether all peers must have it equal). All are plain data.
+    A list of mappings, all plain data, with the keys
+
+    * ``name``: ``training.lr``; ``section``: ``training``, or ``""`` for settings of the run itself;
+    * ``only_with``: the setting that a hyper-parameter belongs to (``gossip.algorithm=fedopt``), or ``""``;
+    * ``default``; ``families``: the defaults of families of models that have another;
+    * ``takes``: the allowed values in words; ``unit``: ``""`` where there is none; ``meaning``;
+    * ``shared``: whether all peers must have it equal.
     """
     entries = [_setting(path, field) for path, field in settings_of(model)]
     sections: dict[str, list[dict[str, Any]]] = {}
@@ -65,7 +68,9 @@ def _own(thing: Any) -> list[Parameter]:
 def _entry(path: str, only_with: str, default: Any, takes: str, about: str, shared: bool) -> dict[str, Any]:
     unit = UNIT.search(about)
     section = path.partition(".")[0] if "." in path else ""
-    return {"name": path, "section": section, "only_with": only_with, "default": _plain(default), "takes": takes,
+    return {"name": path, "section": section, "only_with": only_with, "default": _plain(default),
+            "families": {name: _plain(family.defaults[path]) for name, family in registries.FAMILIES.items()
+                         if path in family.defaults}, "takes": takes,
             "unit": unit[1] if unit else "", "meaning": UNIT.sub("", about), "shared": shared}
 
 

@@ -23,17 +23,22 @@ def entry(name: str, only_with: str = "") -> dict[str, object]:
 
 def test_entries() -> None:
     assert entry("training.lr") == {
-        "name": "training.lr", "section": "training", "only_with": "", "default": 0.05, "takes": "a number above 0",
+        "name": "training.lr", "section": "training", "only_with": "", "default": 0.05, "families": {
+            "cnn1d": 0.004, "cnn1d-shallow": 0.004, "crnn": 0.004, "gru": 0.008, "lstm": 0.008, "svm": 0.1},
+        "takes": "a number above 0",
         "unit": "", "meaning": "learning rate; some families have another default for their own optimiser",
         "shared": True}
     silence = entry("network.dead_after")
     assert (silence["default"], silence["unit"], silence["shared"]) == (8.0, "s", False)
     assert silence["meaning"] == "silence after which a neighbour is DEAD and left out"
     assert entry("seed")["section"] == ""
+    assert entry("model.hidden")["default"] == [128]
+    assert entry("model.hidden")["families"]["cnn1d"] == [64, 64, 96]  # type: ignore[index]
     assert entry("peer.out")["default"] == "runs"
     assert entry("gossip.share")["default"] == ["all"]
     assert "[:LEAST]" in str(entry("corpus.partition")["meaning"])  # no unit
     rate = entry("gossip.parameters.beta2", "gossip.algorithm=fedopt")
+    assert entry("model.parameters.c", "model.name=svm")["default"] == 1.0
     assert (rate["default"], rate["takes"], rate["section"]) == (0.99, "a number", "gossip")
 
 
