@@ -24,35 +24,35 @@ if TYPE_CHECKING:
     from p2pser.inference.predictor import Answer
 
 BLOCK = 0.05
-"""How much is read at once [s]: what a window waits for beyond its end at most."""
+"""Length of the blocks that are read [s]: the longest delay of a window beyond its end."""
 
 BEHIND = 64
-"""Blocks that may wait for the network; beyond, the source waits."""
+"""Number of blocks that may wait for the model; when there are more, the source waits."""
 
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
 @click.option("--raw", is_flag=True, help="Read raw PCM (s16le, mono) from standard input instead of a microphone.")
 @click.option("--rate", type=click.IntRange(min=4000, max=192000), default=16000, show_default=True, metavar="HZ",
-              help="Samples per second of --raw, or asked of the microphone.")
+              help="Samples per second of --raw or of the microphone.")
 @click.option("--device", default=None, metavar="NAME|NUMBER", help="Microphone.  [default: the system's]")
 @click.option("--window", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, metavar="S",
-              help="Seconds of speech that a label is for.")
+              help="Length of the speech that a label is for [s].")
 @click.option("--hop", type=click.FloatRange(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
-              metavar="S", help="Seconds from one label to the next.")
+              metavar="S", help="Time from one label to the next [s].")
 @click.option("--silence", type=float, default=-55.0, show_default=True, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].")
 @click.option("--enrol", type=click.Path(path_type=Path), default=None, metavar="DIR",
               help="Recordings of the speaker, whose statistics scale the features.")
 @click.option("--adapt/--no-adapt", default=True, show_default=True,
-              help="Get to know one speaker's statistics as they speak (models with speaker statistics only).")
-@click.option("--verbose", is_flag=True, help="Say the delay of each label, on standard error.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line, one for each label.")
+              help="Adapt to the statistics of one speaker as they speak (models with speaker statistics only).")
+@click.option("--verbose", is_flag=True, help="Print the delay of each label on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document for each label, on a line of its own.")
 def listen(model: Path, raw: bool, rate: int, device: str | None, window: float, hop: float, silence: float,
            enrol: Path | None, adapt: bool, verbose: bool, as_json: bool) -> None:
-    """Print the emotion of speech while it is spoken, at least once a second; Ctrl-C or the stream's end ends it.
+    """Print the emotion of speech while it is spoken, at least once a second, until Ctrl-C or the stream's end.
 
-    One speaker is assumed. A label that would come late, because the machine was busy, is skipped and counted.
+    One speaker is assumed. A label that would be late because the machine was busy is skipped and counted.
 
     Example: p2pser listen runs/ring/peer-3/model
 
@@ -63,61 +63,61 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
     from p2pser.inference.windows import Resampler, Window, Windower
 
     predictor = load(model)
-    own_rate = predictor.card.features.sample_rate
-    cutter, resampler = Windower(own_rate, window, hop), Resampler(rate, own_rate)
+    model_rate = predictor.card.features.sample_rate
+    windower, resampler = Windower(model_rate, window, hop), Resampler(rate, model_rate)
     own = None if enrol is None else predictor.enrol(enrol)
     if remark := predictor.note(own is not None):
         note(f"p2pser: {remark}")
     listener = Listener(predictor, silence, own, adapt and own is None)
-    _warm(predictor, round(window * own_rate))
+    _warm(predictor, round(window * model_rate))
     source = _standard_input(rate) if raw else _microphone(rate, device)
     note("p2pser: listening")
     delays: list[float] = []
 
-    def say(heard: Window, arrived: float) -> None:
-        segment = listener.hear(heard)
+    def answer(window: Window, arrived: float) -> None:
+        segment = listener.hear(window)
         if as_json:
             click.echo(json.dumps(segment.to_dict(), allow_nan=False))
         else:
-            said = "(silence)" if segment.answer is None else _sentence(segment.answer)
-            click.echo(f"{segment.start:8.2f} {segment.end:8.2f}  {said}")
+            text = "(silence)" if segment.answer is None else _text(segment.answer)
+            click.echo(f"{segment.start:8.2f} {segment.end:8.2f}  {text}")
         sys.stdout.flush()
         delays.append(time.monotonic() - arrived)
         if verbose:
-            note(f"p2pser: {segment.end:.2f} s: said {1000 * delays[-1]:.0f} ms after it was heard")
+            note(f"p2pser: {segment.end:.2f} s: answered after {1000 * delays[-1]:.0f} ms")
 
     skipped, arrived = 0, time.monotonic()
     for samples, arrived, behind in source:
-        whole = cutter.push(resampler.push(samples))
-        if behind and whole:
-            skipped += len(whole)
+        complete = windower.push(resampler.push(samples))
+        if behind and complete:
+            skipped += len(complete)
             continue
-        for heard in whole:
-            say(heard, arrived)
-    for heard in cutter.push(resampler.push(_samples(b""), last=True)):
-        say(heard, arrived)
-    rest = cutter.rest()
+        for part in complete:
+            answer(part, arrived)
+    for part in windower.push(resampler.push(_samples(b""), last=True)):
+        answer(part, arrived)
+    rest = windower.rest()
     if rest is not None and not delays:  # a stream shorter than one window
-        say(rest, arrived)
+        answer(rest, arrived)
     _close(delays, skipped)
 
 
-def _sentence(answer: Answer) -> str:
+def _text(answer: Answer) -> str:
     best = answer.top(1)
-    chance = f" {best[0][1]:.2f}" if best else ""
-    return answer.label + chance + "".join(f"  {name} {value:+.2f}" for name, value in answer.dimensions.items())
+    probability = f" {best[0][1]:.2f}" if best else ""
+    return answer.label + probability + "".join(f"  {name} {value:+.2f}" for name, value in answer.dimensions.items())
 
 
 def _close(delays: list[float], skipped: int) -> None:
     if not delays:
-        raise P2PSERError("the stream held no tenth of a second of speech, so nothing was said of it")
+        raise P2PSERError("the stream is shorter than a tenth of a second, so there is no answer")
     ordered = sorted(delays)
-    note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms in the middle, at most "
+    note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms (median), at most "
          f"{1000 * ordered[-1]:.0f} ms; {skipped} windows skipped")
 
 
 def _warm(predictor: Any, size: int) -> None:
-    """Answer noise once: the first clip pays for imports and tables, which a listener should not wait for."""
+    """Answer for noise once: the first clip imports libraries and makes filter banks, which delays its answer."""
     import numpy as np
 
     from p2pser.base import seeding
@@ -133,13 +133,14 @@ def _samples(block: bytes) -> NDArray[np.float32]:
 
 
 Blocks: TypeAlias = "Iterator[tuple[NDArray[np.float32], float, bool]]"
-"""Samples, when they arrived [s, monotonic], and whether so much has arrived since that windows must be skipped."""
+"""Samples, the time when they arrived [s, monotonic], and whether windows must be skipped because many have arrived
+since."""
 
 
 def _standard_input(rate: int) -> Blocks:
-    """Yield what comes through the pipe, until it ends. A source that is too fast waits, so nothing is skipped."""
+    """Yield the samples of the pipe until it ends. A source that is too fast waits, so nothing is skipped."""
     def read(put: Callable[[bytes], None]) -> None:
-        # Not sys.stdin: its lock would be held by a thread that waits while the interpreter ends.
+        # Not sys.stdin: a waiting thread would hold its lock while the interpreter ends.
         while block := os.read(0, 2 * round(BLOCK * rate)):
             put(block)
 
@@ -152,7 +153,7 @@ def _standard_input(rate: int) -> Blocks:
 
 
 def _microphone(rate: int, device: str | None) -> Blocks:
-    """Yield what the microphone hears, until somebody interrupts. Raises P2PSERError where there is none."""
+    """Yield the samples of the microphone until Ctrl-C. Raises P2PSERError where there is none."""
     try:
         import sounddevice
     except ImportError:
@@ -173,22 +174,22 @@ def _microphone(rate: int, device: str | None) -> Blocks:
             yield _samples(block), arrived, waiting * BLOCK > 1
     except sounddevice.PortAudioError as error:
         raise P2PSERError(f"the microphone {device or 'of the system'} cannot be used: {error}; python -m sounddevice "
-                          "lists those that there are") from None
+                          "lists the devices") from None
 
 
 def _from_thread(read: Callable[[Callable[[bytes], None]], None]) -> Iterator[tuple[bytes, float, int]]:
-    """Yield (block, when it arrived, how many have arrived since) of a source that a thread of its own reads."""
+    """Yield (block, time of its arrival, number of blocks that wait) of a source that a thread of its own reads."""
     blocks: queue.Queue[tuple[bytes, float] | Exception | None] = queue.Queue(BEHIND)
 
     def work() -> None:
         try:
             read(lambda block: blocks.put((block, time.monotonic())))
-        except Exception as error:  # raised again where the blocks are taken
+        except Exception as error:  # raised again in the thread that takes the blocks
             blocks.put(error)
         blocks.put(None)
 
     threading.Thread(target=work, name="listen", daemon=True).start()
-    while (held := blocks.get()) is not None:
-        if isinstance(held, Exception):
-            raise held
-        yield (*held, blocks.qsize())
+    while (block := blocks.get()) is not None:
+        if isinstance(block, Exception):
+            raise block
+        yield (*block, blocks.qsize())

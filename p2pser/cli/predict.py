@@ -28,13 +28,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--top-k", type=click.IntRange(min=1), default=None, metavar="K",
               help="Print the K most probable emotions only.")
 @click.option("--window", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
-              help="Answer windows of so many seconds: a timeline.  [default: 3, with --hop or --plot]")
+              help="Answer for windows of this length, a timeline [s].  [default: 3, with --hop or --plot]")
 @click.option("--hop", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
-              help="Seconds from one window to the next.  [default: 1, with --window]")
+              help="Time from one window to the next [s].  [default: 1 or the window, where it is shorter]")
 @click.option("--silence", type=float, default=None, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="OUT",
-              help="Write a row a recording, or a window, to a CSV file.")
+              help="Write a row for each recording, or window, to a CSV file.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
               help="Draw the timeline of one recording.")
 @json_option
@@ -42,8 +42,8 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
             hop: float | None, silence: float | None, table: Path | None, plot: Path | None, as_json: bool) -> None:
     """Predict the emotion of recordings: a label and the probability of each.
 
-    DIR stands for all recordings below it, LIST (a text file with a path a line, or a manifest CSV) for those that it
-    names. Exit code 2 where one could not be used; the others are predicted all the same.
+    DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
+    recordings in it. The exit code is 2 where a recording could not be used; the others are predicted all the same.
 
     Example: p2pser predict runs/ring/peer-3/model clip.wav
 
@@ -61,21 +61,21 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
     timed = not (window is None and hop is None and plot is None and silence is None)
     if plot is not None and len(paths) != 1:
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
-    found = _timelines(predictor, paths, own, window, hop, silence, errors) if timed \
+    answers = _timelines(predictor, paths, own, window, hop, silence, errors) if timed \
         else _whole(predictor, paths, own, errors)
     rows = []
     width = max(len(str(path)) for path in paths)
-    for row, answer in found:
+    for row, answer in answers:
         rows.append(row)
         if not as_json:
             when = f"  {row['start']:8.2f} {row['end']:8.2f}" if timed else ""
-            click.echo(f"{row['path']:<{width}}{when}  {_said(answer, top_k)}")
+            click.echo(f"{row['path']:<{width}}{when}  {_text(answer, top_k)}")
     for path, reason in errors:
         note(f"p2pser: {path}: {reason}")
     _write(table, plot, rows, predictor, paths)
     if as_json:
         print_json({"model": str(model), "labels": list(predictor.labels), "note": remark,
-                    "windows" if timed else "predictions": [_cut(row, top_k) for row in rows],
+                    "windows" if timed else "predictions": [_most_probable(row, top_k) for row in rows],
                     "errors": [{"path": str(path), "reason": reason} for path, reason in errors]})
     if errors:
         sys.exit(2)
@@ -85,9 +85,9 @@ def _whole(predictor: Predictor, paths: list[Path], own: Statistics | None,
            errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each recording."""
     for path in _shown(paths):
-        for one in predictor.each([path], own, errors):
-            yield {"path": str(one.path), "label": one.label, "probabilities": one.probabilities,
-                   "dimensions": one.dimensions}, one
+        for answer in predictor.each([path], own, errors):
+            yield {"path": str(answer.path), "label": answer.label, "probabilities": answer.probabilities,
+                   "dimensions": answer.dimensions}, answer
 
 
 def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, window: float | None,
@@ -100,11 +100,11 @@ def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, 
     window = timeline.WINDOW if window is None else window
     hop = min(timeline.HOP, window) if hop is None else hop
     silence = timeline.SILENCE if silence is None else silence
-    Windower(predictor.card.features.sample_rate, window, hop)  # lengths that cannot be are said before any work
+    Windower(predictor.card.features.sample_rate, window, hop)  # refuses wrong lengths before any work is done
     for path in _shown(paths):
         try:
-            for one in timeline.timeline(predictor, path, window=window, hop=hop, silence=silence, own=own):
-                yield {"path": str(path), **one.to_dict()}, one.answer
+            for segment in timeline.timeline(predictor, path, window=window, hop=hop, silence=silence, own=own):
+                yield {"path": str(path), **segment.to_dict()}, segment.answer
         except CorpusError as error:
             errors.append((path, str(error).removeprefix(f"{path}: ")))
 
@@ -117,16 +117,17 @@ def _shown(paths: list[Path]) -> Iterator[Path]:
             bar.advance()
 
 
-def _said(answer: Answer | None, top_k: int | None) -> str:
+def _text(answer: Answer | None, top_k: int | None) -> str:
     if answer is None:
         return "(silence)"
-    chances = "  ".join(f"{label} {chance:.2f}" for label, chance in answer.top(top_k or len(answer.probabilities)))
+    most_probable = answer.top(top_k or len(answer.probabilities))
+    probabilities = "  ".join(f"{label} {probability:.2f}" for label, probability in most_probable)
     ratings = "  ".join(f"{name} {value:+.2f}" for name, value in answer.dimensions.items())
-    return f"{answer.label}  ({', '.join(filter(None, [chances, ratings]))})"
+    return f"{answer.label}  ({', '.join(filter(None, [probabilities, ratings]))})"
 
 
-def _cut(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
-    """The row with its ``top_k`` most probable emotions, in order of probability; whole without it."""
+def _most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """Return the row with its ``top_k`` most probable emotions, in order of probability; with all where it is None."""
     if top_k is None:
         return row
     ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:top_k]

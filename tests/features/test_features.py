@@ -297,3 +297,18 @@ def test_the_command(clips: list[Path]) -> None:
     assert "0 computed, 9 found in the cache" in again.stdout
     assert f"left out: {clips[9]}" in again.stderr
     assert [Path(one).is_dir() for one in document["caches"]] == [True]
+
+
+def test_the_kinds_are_listed() -> None:
+    from p2pser.cli.features import features as command
+
+    rows = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
+    assert [row["kind"] for row in rows] == [
+        "chroma", "compare", "dynamics", "egemaps", "functionals", "logmel", "mfcc", "ssl"]
+    mfcc = rows[6]
+    assert (mfcc["form"], mfcc["version"], mfcc["parameters"]) == ("matrix", 2, {})
+    assert mfcc["settings"] == ["sample_rate", "seconds", "hop", "n_mels", "n_mfcc", "deltas"]
+    assert mfcc["from"].startswith("p2pser ")
+    lines = CliRunner().invoke(command, ["--list"]).stdout.splitlines()
+    assert lines[0].startswith("chroma       matrix  Chroma: the power in 12 pitch classes,")
+    assert len(lines) == 8
