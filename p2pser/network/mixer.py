@@ -329,7 +329,10 @@ class NetworkMixer:
         now = self._clock()
         match event:
             case events.Arrived():
-                event = self._arrived(event, now) or event
+                trouble = self._arrived(event, now)
+                if trouble is None:
+                    return  # the hot path: no observer needs each message
+                event = trouble
             case events.Progressed(peer, progress):
                 if self.exchange.progress(peer, progress, now) and self._begun:
                     # A peer that waits for one that makes progress reports progress itself: else its own neighbours
