@@ -1,4 +1,4 @@
-"""What an algorithm is, what it remembers, and what it asks of the local work."""
+"""The base class of gossip algorithms, their memory, and their interface to the local work."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from p2pser.topology.spec import Topology
 
 @dataclass
 class State:
-    """All that an algorithm remembers: checkpointed, resumed and handed over by the same code.
+    """The whole memory of an algorithm: what checkpoints contain and joining peers receive.
 
-    ``rows["x"]`` are the parameters (B, D); the other rows (B, ·) are the algorithm's and the optimiser's own.
-    ``edges`` is what it keeps for each edge (hosted peer, neighbour): tensors that are replaced, not changed in place.
+    ``rows["x"]`` are the parameters (B, D); the other rows (B, ·) belong to the algorithm and the optimiser.
+    ``edges`` has tensors for each edge (hosted peer, neighbour), which are replaced, never changed in place.
     """
 
     rows: dict[str, Tensor]
@@ -28,22 +28,22 @@ class State:
 
 
 class Local(Protocol):
-    """The local work of the hosted peers. What it draws depends on (seed, peer, round) alone."""
+    """The local work of the hosted peers. Its random draws depend on (seed, peer, round) alone."""
 
     @property
     def clips(self) -> Sequence[int]:
-        """How many clips each hosted peer has, in row order."""
+        """The number of clips of each hosted peer, in row order."""
 
     @property
     def shapes(self) -> Sequence[tuple[int, ...]]:
-        """The shapes of the tensors that a row holds, one after the other."""
+        """The shapes of the tensors that are concatenated in a row."""
 
     @property
     def steps(self) -> int:
-        """K: optimiser steps per round."""
+        """K, the optimiser steps of a round."""
 
     def lr(self, round: int) -> float:
-        """The learning rate of a round."""
+        """Return the learning rate of a round."""
 
     def train(
         self,
@@ -57,7 +57,7 @@ class Local(Protocol):
         """Take the round's K local steps from ``rows`` (B, D), default ``state.rows["x"]``; return the new (B, D).
 
         The optimiser's rows in ``state`` are updated in place. ``correction`` (B, D) is added to every gradient.
-        ``only``: the places of the rows that train (default: all); nothing changes for the others.
+        ``only``: indices of the rows that train (default: all); the other rows do not change.
         """
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
@@ -66,7 +66,7 @@ class Local(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The run that an algorithm is made for. name: of the algorithm, as in ``gossip.algorithm``."""
+    """The run for which an algorithm is made. name: the algorithm's, as in ``gossip.algorithm``."""
 
     name: str
     config: Config
@@ -75,11 +75,11 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """A gossip algorithm, one communication round at a time; immutable, what it remembers is in a ``State``.
+    """A gossip algorithm: one communication round at a time. It is immutable; its memory is a ``State``.
 
     A subclass is a frozen dataclass. Its fields are its hyper-parameters (``gossip.parameters``), each with a default
-    and a text below it. ``p2pser.gossip.registry.create`` makes one for a run; what depends on the run's settings and
-    topology is derived from ``context``.
+    and a description below it. ``p2pser.gossip.registry.create`` makes the algorithm of a run; values that depend on
+    the run's settings and topology are derived from ``context``.
     """
 
     context: Context = field(repr=False, compare=False, metadata={"internal": True})
@@ -87,25 +87,24 @@ class Algorithm:
     asynchronous: ClassVar[bool] = False
     """Whether peers exchange messages without common rounds (``p2pser.gossip.asynchronous``)."""
     overlaps: ClassVar[bool] = False
-    """Whether the exchange of a round runs beside its local steps, so that the longer of the two takes the time."""
+    """Whether the exchange of a round runs during its local steps: a round takes as long as the longer of the two."""
     own_weights: ClassVar[bool] = False
-    """Whether it weighs by clips itself where ``gossip.weighting=clips``: then W does not."""
+    """Whether the algorithm itself weights peers by clips where ``gossip.weighting=clips``; then W does not."""
     served: ClassVar[bool] = False
-    """Whether a hub averages for all (server federated learning): then the topology must have one, else must not."""
+    """Whether a hub averages (server federated learning): the topology must have a hub, for others it must not."""
     parts: ClassVar[bool] = False
-    """Whether it does nothing with rows but mix them, so that peers may exchange a part of theirs
-    (``p2pser.gossip.partial``)."""
+    """Whether the algorithm only mixes rows, so that peers may exchange parts of rows (``p2pser.gossip.partial``)."""
     joins: ClassVar[bool] = False
-    """Whether a peer may come into a run that goes on, with another's parameters and nothing else: no row of the
-    algorithm carries mass, and no edge remembers what went over it."""
+    """Whether a peer may join a run in progress with another peer's parameters alone: no row of the algorithm carries
+    mass, and no edge has memory."""
     consensus: ClassVar[bool] = True
-    """Whether the models are averaged plainly when training ends; False: ``finish`` says how it ends."""
+    """Whether a final consensus averages the models; False: ``finish`` ends the run."""
     boosts: ClassVar[bool] = False
-    """Whether its models are ensembles of trees (``model.name=xgb``), and no parameters that have a mean."""
+    """Whether the models are ensembles of trees (``model.name=xgb``) instead of parameters that have a mean."""
 
     @property
     def name(self) -> str:
-        """The name by which it was chosen (``gossip.algorithm``)."""
+        """The algorithm's name, as in ``gossip.algorithm``."""
         return self.context.name
 
     @property
@@ -115,21 +114,21 @@ class Algorithm:
 
     @property
     def weighs_clips(self) -> bool:
-        """Whether peers count in proportion to their clips (``gossip.weighting=clips``)."""
+        """Whether peers are weighted by their numbers of clips (``gossip.weighting=clips``)."""
         return self.context.config.gossip.weighting == "clips"
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Return warnings about a run; it changes nothing.
+        """Return warnings about a run, without any effect on the algorithm.
 
-        Raises ConfigError where the algorithm provably diverges or has no meaning, naming the condition.
+        Raises ConfigError, naming the condition, where the algorithm provably diverges or has no meaning.
         """
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Add to ``state`` what is missing of the algorithm's own rows and edges (nothing after a resume)."""
+        """Add the algorithm's rows and edges that ``state`` lacks (none after a resume)."""
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
-        """Run round ``round``: local work and exchanges."""
+        """Run round ``round``, local work and exchanges, and return the state after it."""
         raise TypeError(f"{type(self).__name__} has no round")
 
     def model(self, state: State) -> Tensor:
@@ -137,19 +136,19 @@ class Algorithm:
         return state.rows["x"]
 
     def mean(self, rows: Tensor, share: Tensor) -> Tensor:
-        """Return the model (D,) that rows (B, D) would come to if all agreed now: their mean by ``share`` (B,)."""
+        """Return the model (D,) on which rows (B, D) would agree now: their mean weighted by ``share`` (B,)."""
         return share @ rows
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Add the flows of rows that came after the last round; ``peers`` are the hosted ones, in row order."""
+        """Add the flows of rows that arrived after the last round; ``peers``: the hosted peers, in row order."""
         state.rows["x"] = add_late(state.rows["x"], late, peers)
 
     def ends(self, peer: int, lost: Collection[int]) -> str | None:
-        """Return why ``peer`` cannot go on without the neighbours ``lost``; None: gossip goes on with who is left."""
+        """Return why ``peer`` cannot go on without the neighbours ``lost``; None where gossip goes on."""
         return None
 
     def finish(self, state: State, mixer: Mixer, round: int, graph: nx.Graph, dead: tuple[int, ...] = ()) -> Consensus:
-        """End training where ``consensus`` is False, with exchanges in ``round`` and later ones: here without any, each
-        peer keeps its own model. dead: who cannot be reached.
+        """End training where ``consensus`` is False, with exchanges from ``round`` on; by default each peer keeps its
+        own model without an exchange. dead: the unreachable peers.
         """
         return no_consensus(self.model(state), dead)

@@ -1,8 +1,8 @@
-"""What hostile peers send: for tests and experiments, never part of an honest run.
+"""Attacks of hostile peers, for tests and experiments; never part of an honest run.
 
-A hostile peer follows the algorithm and its timing, and sends to all its neighbours another row than its own. It may
-know every honest row of the same exchange (the simulator hosts them), or only what its neighbours sent the last time
-(a process of its own). Wrong labels are not here: they are data.
+A hostile peer follows the algorithm and its timing, and sends all its neighbours a row that is not its own. It knows
+all honest rows of the same exchange (in the simulator, which hosts them) or the rows that its neighbours sent in the
+previous exchange (in a process of its own). Wrong labels are no attack of this module: they are data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pser.wire.codec import DENSE, Codec
 
 
 class Scene(NamedTuple):
-    """What a hostile peer sees. own (D,): what it would send were it honest. known (M, D): honest rows, M >= 1."""
+    """The knowledge of a hostile peer. own (D,): the row of an honest peer in its place. known (M, D): honest rows."""
 
     own: Tensor
     known: Tensor
@@ -35,7 +35,7 @@ def sign_flip(scene: Scene, strength: float) -> Tensor:
 
 
 def large_norm(scene: Scene, strength: float) -> Tensor:
-    """A row of norm ``strength`` in a direction that is drawn anew in every exchange, the same for all."""
+    """A row of norm ``strength`` in a direction drawn in every exchange, the same for all hostile peers."""
     draw = seeding.torch_generator(scene.seed, f"attack.{scene.at.slot}", round=scene.at.round)
     direction = torch.randn(len(scene.own), generator=draw, dtype=torch.float64)
     return direction * (strength / float(torch.linalg.vector_norm(direction)))
@@ -47,7 +47,7 @@ def same_value(scene: Scene, strength: float) -> Tensor:
 
 
 def a_little_is_enough(scene: Scene, strength: float) -> Tensor:
-    """mean - strength * standard deviation of the honest rows, coordinate by coordinate: it hides in their spread.
+    """mean - strength * standard deviation of the honest rows, by coordinate: it hides in their spread.
 
     M. Baruch, G. Baruch, Y. Goldberg, "A Little Is Enough: Circumventing Defenses for Distributed Learning",
     NeurIPS 2019.
@@ -72,12 +72,12 @@ ATTACKS: dict[str, tuple[Callable[[Scene, float], Tensor], float]] = {
     "a-little-is-enough": (a_little_is_enough, 1.5),
     "inner-product": (inner_product, 0.1),
 }
-"""By name: what is sent, and the strength by default."""
+"""By name: the function that returns the row, and the default strength."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One of ``ATTACKS``, and how strong (None: its default). Raises ConfigError for an unknown name."""
+    """An attack of ``ATTACKS`` with its strength (None: the default). Raises ConfigError for an unknown name."""
 
     name: str
     strength: float | None = None
@@ -93,60 +93,59 @@ class Attack:
 
 
 class Hostile:
-    """A ``gossip.mixer.Mixer`` over another one, some of whose hosted peers are hostile: what they post is replaced.
+    """A ``gossip.mixer.Mixer`` over another mixer that replaces the rows posted by hostile peers.
 
-    attacks: by peer. seed: of what is drawn. What hostile peers of processes of their own have heard is not
+    attacks: by peer. seed: of random attacks. The rows known to a hostile peer in a process of its own are not
     checkpointed: only honest peers resume bit for bit.
     """
 
     def __init__(self, mixer: Mixer, attacks: Mapping[int, Attack], seed: int = 0) -> None:
         self._mixer, self._attacks, self._seed = mixer, dict(attacks), seed
-        self._heard: dict[int, list[Tensor]] = {}
+        self._received: dict[int, list[Tensor]] = {}
 
     @property
     def peers(self) -> tuple[int, ...]:
-        """As the mixer beneath."""
+        """As in the other mixer."""
         return self._mixer.peers
 
     @property
     def size(self) -> int:
-        """As the mixer beneath."""
+        """As in the other mixer."""
         return self._mixer.size
 
     def edges(self, at: Step) -> Edges:
-        """As the mixer beneath."""
+        """As in the other mixer."""
         return self._mixer.edges(at)
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
-        """As the mixer beneath."""
+        """As in the other mixer."""
         return self._mixer.receivers(peer, at)
 
     def post(self, at: Step, out: Outbox) -> None:
-        """Post, the hostile peers' rows replaced. Raises ConfigError for a message an edge: no attack is made for it.
-        """
+        """Post with the rows of hostile peers replaced. Raises ConfigError for messages by edge: no attack has any."""
         if out.rows is None:
-            raise ConfigError("attacks replace rows that go to all neighbours alike, and this algorithm sends a "
-                              "message of its own over each edge: take one that mixes rows, such as dfedavg")
+            raise ConfigError("attacks replace rows that are sent to all neighbours, and this algorithm sends a "
+                              "different message over each edge: take one that mixes rows, such as dfedavg")
         rows = out.rows.clone()
         honest = [b for b, peer in enumerate(self.peers) if peer not in self._attacks]
         for b, peer in enumerate(self.peers):
             if peer in self._attacks:
                 own = out.rows[b]
-                heard = self._heard.get(peer)
-                known = out.rows[honest] if honest else torch.stack(heard) if heard else own[None]
+                received = self._received.get(peer)
+                known = out.rows[honest] if honest else torch.stack(received) if received else own[None]
                 rows[b] = self._attacks[peer].row(Scene(own, known, self._seed, at))
         self._mixer.post(at, Outbox(rows=rows, codec=out.codec))
 
     def collect(self, at: Step) -> Inbox:
-        """Collect; hostile peers remember what they were sent."""
+        """Collect; hostile peers remember the received rows."""
         inbox = self._mixer.collect(at)
-        self._heard = {}
+        self._received = {}
         for peer, value in zip(inbox.dst.tolist(), inbox.values):
             if peer in self._attacks and isinstance(value, Tensor):
-                self._heard.setdefault(peer, []).append(value)
+                self._received.setdefault(peer, []).append(value)
         return inbox
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """post, collect and add the flows; a hostile peer mixes into its own row, not into what it sent."""
+        """Post, collect and add the flows; a hostile peer mixes into its own row, not into the row that it sent."""
         self.post(at, Outbox(rows=rows, codec=codec))
         return add_flows(rows, self.collect(at), self.peers)

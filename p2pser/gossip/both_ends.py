@@ -1,8 +1,8 @@
-"""Edges over which both ends apply an exchange's flow, or neither: for messages that the mixer does not settle late.
+"""Edges over which both ends apply an exchange's flow, or neither, for messages that the mixer cannot settle late.
 
-Where each end applies flows that are opposite to the other's, the sum of the rows is kept. A message that comes one
-way only would break that. So each end tells in its next message which flow it applied last, and takes back its own
-last one where the other end did not apply it. No flow is left one-sided but in a run's last exchange.
+The sum of the rows is conserved where the two ends of an edge apply opposite flows. A message that arrives in one
+direction only would break that. So the next message of each end states which flow it applied last, and an end takes
+its last flow back where the other end did not apply it. Only in a run's last exchange can a flow stay one-sided.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.codec import Codec
 
 START = -1
-"""The exchange before the first: what both ends know without a message."""
+"""The exchange before the first, whose values both ends know without a message."""
 LOST = -2
-"""What the other end has is no longer known here, or it no longer fits."""
+"""This end no longer knows the other end's value, or it no longer fits."""
 
 _LAYOUT = struct.Struct("<4i")
 _WHOLE, _MARKED = 1, 2
@@ -27,10 +27,10 @@ _WHOLE, _MARKED = 1, 2
 
 @dataclass
 class Marks:
-    """What one end of an edge knows, as exchange indices t = round * slots + slot.
+    """The knowledge of one end of an edge, as exchange indices t = round * slots + slot.
 
-    have: up to which exchange it knows what the other end keeps (an estimate, a vector). pending: the last exchange
-    whose flow it applied. confirmed: the last one applied at both ends.
+    have: the last exchange of which this end knows the other end's value (a copy, a vector). pending: the last
+    exchange whose flow this end applied. confirmed: the last exchange whose flow both ends applied.
     """
 
     have: int = START
@@ -47,11 +47,11 @@ class Marks:
         return torch.tensor([self.have, self.pending, self.confirmed])
 
     def lost(self) -> Tensor:
-        """Return the marks as edge state after a gap: what is pending is still to be settled."""
+        """Return the marks as edge state after a gap; the pending flow is still to be settled."""
         return Marks(LOST, self.pending, self.confirmed).tensor()
 
     def settle(self, theirs: Marks) -> bool:
-        """Learn from a message whether the other end applied the pending flow; True: it did not, take it back."""
+        """Read from a message whether the other end applied the pending flow; True: it did not, take the flow back."""
         if self.pending == self.confirmed or self.pending in (theirs.pending, theirs.confirmed):
             self.confirmed = self.pending
             return False
@@ -61,10 +61,10 @@ class Marks:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands before a message's payload.
+    """The head of a message, before its payload.
 
-    marks: the sender's, before this exchange. base: the sender's exchange before this one. whole: the payload is all
-    that the sender keeps, not what changed since ``base``.
+    marks: the sender's, before this exchange. base: the sender's previous exchange. whole: the payload is the sender's
+    whole value, not its change since ``base``.
     """
 
     marks: Marks
@@ -72,7 +72,7 @@ class Head:
     whole: bool = False
 
     def encode(self, t: int) -> bytes:
-        """Return the bytes at exchange ``t``: one where the exchanges before went well, else 17."""
+        """Return the bytes at exchange ``t``: one if the previous exchanges succeeded, else 17."""
         flags = _WHOLE if self.whole else 0
         if (self.marks, self.base) == _usual(t):
             return bytes([flags])
@@ -81,10 +81,10 @@ class Head:
 
 
 def decode(message: Tensor | bytes, t: int, peer: int) -> tuple[Head, memoryview]:
-    """Return (head, payload) of a message of ``peer`` at exchange ``t``; RemoteProtocolError where there is none."""
+    """Return (head, payload) of a message of ``peer`` at exchange ``t``; RemoteProtocolError for another form."""
     view = memoryview(b"" if isinstance(message, Tensor) else message)
     if not view.nbytes or view[0] > _WHOLE | _MARKED or (view[0] & _MARKED and view.nbytes < 1 + _LAYOUT.size):
-        raise RemoteProtocolError(f"peer {peer} sent no message of this algorithm in exchange {t}", peer)
+        raise RemoteProtocolError(f"peer {peer} sent a message of another form in exchange {t}", peer)
     whole = bool(view[0] & _WHOLE)
     if not view[0] & _MARKED:
         marks, base = _usual(t)
@@ -94,7 +94,7 @@ def decode(message: Tensor | bytes, t: int, peer: int) -> tuple[Head, memoryview
 
 
 def numbers(form: Codec, payload: memoryview, size: int, t: int, peer: int) -> Tensor:
-    """Return the row (size,) that ``peer`` sent at exchange ``t``; RemoteProtocolError names both where it is none."""
+    """Return the row (size,) that ``peer`` sent at exchange ``t``; RemoteProtocolError for another form."""
     try:
         return form.decode(payload, size)
     except RemoteProtocolError as error:

@@ -1,4 +1,4 @@
-"""One peer's tree sets by place, what it tells of them, and how the living end with all that anybody holds."""
+"""The tree sets of one peer by place, their messages, and the exchange of all tree sets at the end of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGEST = 8
 
 @dataclass
 class Forest:
-    """A grow-only set of tree sets. All arrays are views of a gossip state's rows: adding to it changes them.
+    """A grow-only set of tree sets. All arrays are views of a gossip state's rows, which change with the set.
 
     held: (S,) uint8, 1 where a place is filled. sets: (S, C, W) float32, zeros where it is not.
     """
@@ -38,15 +38,15 @@ class Forest:
         return cls(held.numpy(), row.numpy().reshape(len(held), -1, numbers(depth)), depth)
 
     def message(self, places: NDArray[np.bool_]) -> bytes:
-        """Return a message that names all held places and brings the tree sets of ``places`` (S,)."""
+        """Return a message with the names of all held places and the tree sets of ``places`` (S,)."""
         chosen = np.flatnonzero(places)
         return tree_sets.encode(self.held.astype(bool), chosen, self.sets[chosen], self.depth)
 
     def take(self, message: object, sender: int, until: int | None = None) -> NDArray[np.bool_]:
-        """Add what a message brings to places that are empty; return what its sender has told that it holds, (S,).
+        """Add a message's tree sets to places that are empty; return the places that its sender holds, (S,).
 
-        until: the first place that nobody can have filled yet. Whichever tree set came first to a place stays.
-        Raises RemoteProtocolError for a message of another form, or of places that are not due.
+        until: the first place that no peer can have filled yet. A place keeps its first tree set. Raises
+        RemoteProtocolError for a message of another form, or with places that are not due.
         """
         known, places, sets = tree_sets.decode(message, len(self.held), self.sets.shape[1], self.depth, sender)
         known[places] = True
@@ -64,11 +64,12 @@ class Forest:
 
 def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx.Graph, dead: Collection[int],
               ) -> tuple[int, bool]:
-    """Give every hosted peer's forest all tree sets that anybody reachable holds: floods in ``round`` and the next.
+    """Give every hosted peer's forest all tree sets of the reachable peers, by floods in ``round`` and the next round.
 
-    The first tells who holds which places; in the second each tree set that somebody lacks comes from the first peer
-    that holds it. Returns how many exchanges it took, and whether what all held before was equal to the last bit (it is
-    not where somebody sent different trees under one name). Raises RemoteProtocolError for messages of another form.
+    The first flood carries which peer holds which places; in the second the first peer that holds a tree set sends it,
+    if another peer lacks it. Returns the number of exchanges, and whether the tree sets that all held before were equal
+    to the last bit (they are not where a peer sent different trees for one place). Raises RemoteProtocolError for
+    messages of another form. dead: the unreachable peers.
     """
     exchanges: list[object] = []
     nothing = {i: np.zeros(len(forest.held), dtype=bool) for i, forest in forests.items()}
@@ -77,18 +78,18 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
         nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append)
         return {i: node.heard() for i, node in nodes.items()}
 
-    heard = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()})
+    messages = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()})
     values = {}
     for i, forest in forests.items():
-        holds = {j: forest.take(message, j) for j, message in heard[i].items()}
-        table = np.stack(list(holds.values()))
-        common = np.logical_and.reduce(table, axis=0)
-        first = np.array(list(holds))[table.argmax(axis=0)]
-        mine = table.any(axis=0) & ~common & (first == i)
+        holds = {j: forest.take(message, j) for j, message in messages[i].items()}
+        held = np.stack(list(holds.values()))
+        common = np.logical_and.reduce(held, axis=0)
+        first = np.array(list(holds))[held.argmax(axis=0)]
+        mine = held.any(axis=0) & ~common & (first == i)
         values[i] = forest.digest(common) + forest.message(mine)
     equal = True
-    for i, told in flood(round + 1, values).items():
-        for j, value in told.items():
-            equal &= value[:DIGEST] == told[i][:DIGEST]
+    for i, answers in flood(round + 1, values).items():
+        for j, value in answers.items():
+            equal &= value[:DIGEST] == answers[i][:DIGEST]
             forests[i].take(value[DIGEST:], j)
     return len(exchanges), equal

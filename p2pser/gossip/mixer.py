@@ -1,12 +1,12 @@
-"""The verbs by which a gossip algorithm exchanges rows, whoever carries them.
+"""The interface through which a gossip algorithm exchanges rows: the network and the simulator implement it.
 
 Stack the parameters of all peers as the rows of X, shape (N, D). A process hosts B of these rows: a real peer
-one, the simulator all N. An algorithm is something local to each row and an exchange along the graph; only the
-Mixer differs between the network and the simulator.
+one, the simulator all N. An algorithm consists of local work on each row and of exchanges along the graph; only the
+``Mixer`` differs between the network and the simulator.
 
 Mixing is a sum of flows, x_i += sum_j W_ij (x_j - x_i), in ascending order of j and in the dtype of the rows,
-so that every carrier computes the same bits, a missing edge is a missing flow (its weight goes home), and a late
-row can be settled later.
+so that every mixer computes the same bits. Over a missing edge there is no flow (its weight stays with the receiver),
+and a late row can be settled later.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from p2pser.wire.codec import DENSE, Codec
 
 
 class Step(NamedTuple):
-    """When: the round and the exchange in it. Algorithms declare their slots and never read a clock.
+    """The time of an exchange: the round and the slot in it. Algorithms declare their slots and never read a clock.
 
-    Rounds below 0 are set-up (see ``Phase``); training is 0 .. R-1; the final consensus is round R.
+    Rounds below 0 are set-up (see ``Phase``), 0 .. R-1 are training, rounds from R on end the run.
     """
 
     round: int
@@ -49,7 +49,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Outbox:
-    """What hosted peers send at one step: ``rows`` (B, D), the same to all neighbours, or ``edges``, a message each."""
+    """What hosted peers send at one step: either ``rows`` (B, D), each to all neighbours, or a message an edge."""
 
     rows: Tensor | None = None
     edges: Mapping[Edge, Tensor | bytes] | None = None
@@ -58,7 +58,10 @@ class Outbox:
 
 @dataclass(frozen=True)
 class Late:
-    """A row that came after its exchange was over: the flow ``weight * (value - own)`` is still owed to ``edge[0]``."""
+    """A row that arrived after the end of its exchange.
+
+    The flow ``weight * (value - own)`` is still to be added to the row of ``edge[0]``; ``own`` is its row at ``step``.
+    """
 
     edge: Edge
     step: Step
@@ -71,7 +74,8 @@ class Late:
 class Inbox:
     """What hosted peers received at one step: E messages, ascending by (dst, src).
 
-    ``missing`` names the edges (dst, src) that delivered nothing: the source is dead, has left or was given up.
+    ``missing`` are the edges (dst, src) without a message: the source is dead, has left or has timed out. ``late`` are
+    rows of earlier steps.
     """
 
     src: Tensor
@@ -106,7 +110,7 @@ def in_order(late: Iterable[Late]) -> tuple[Late, ...]:
 
 
 class Mixer(Protocol):
-    """Carries rows along the graph."""
+    """Exchanges rows along the graph."""
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -114,29 +118,29 @@ class Mixer(Protocol):
 
     @property
     def size(self) -> int:
-        """N: how many peers the topology has."""
+        """N, the number of peers in the topology."""
 
     def edges(self, at: Step) -> Edges:
-        """The edges into hosted peers at a step: pure in (seed, step)."""
+        """Return the edges into hosted peers at a step: a function of (seed, step)."""
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
-        """To whom a hosted peer sends at a step, ascending, the dead left out.
+        """Return the living peers to which a hosted peer sends at a step, ascending.
 
-        With ``Outbox.edges`` each of them must get a message, an empty one if need be: they wait for it.
+        With ``Outbox.edges`` each of them must get a message, if only an empty one: they wait for it.
         """
 
     def post(self, at: Step, out: Outbox) -> None:
-        """Send; never blocks."""
+        """Send the messages of a step; never blocks."""
 
     def collect(self, at: Step) -> Inbox:
-        """Wait until each neighbour delivered, died, left or was given up."""
+        """Return the messages of a step, when each neighbour has delivered, died, left or timed out."""
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """post, collect and add the flows: row i becomes sum_j W_ij x_j. The input is not changed."""
+        """Post, collect and add the flows: row i becomes sum_j W_ij x_j. The input is not changed."""
 
 
 def mix_by_flows(mixer: Mixer, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-    """The reference form of ``mix``: every mixer must equal it (bit for bit in exact mode).
+    """The reference form of ``mix``, which every mixer must equal (bit for bit in exact mode).
 
     rows: (B, D), any floating dtype. Returns a new (B, D).
     """
@@ -146,7 +150,7 @@ def mix_by_flows(mixer: Mixer, rows: Tensor, at: Step, codec: Codec = DENSE) -> 
 
 
 def add_flows(rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
-    """Return rows + sum_j W_ij (x_j - x_i), then the late flows: x_i += W_ij (late x_j - x_i as it was)."""
+    """Return x_i + sum_j W_ij (x_j - x_i) for each row, plus the late flows."""
     mixed = rows.clone()
     at = {peer: b for b, peer in enumerate(peers)}
     for dst, weight, value in zip(inbox.dst.tolist(), inbox.weight.tolist(), inbox.values):
@@ -157,7 +161,7 @@ def add_flows(rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
 
 
 def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor:
-    """Return rows with the flows that are still owed to them: x_i += W_ij (late x_j - x_i as it was)."""
+    """Return rows plus late flows, W_ij (x_j - x_i), of both rows as they were at the flow's step."""
     if not late:
         return rows
     settled = rows.clone()

@@ -1,4 +1,4 @@
-"""Public copies of rows: what a peer's neighbours know of its row, kept up by compressed differences."""
+"""Public copies of rows: the value of a peer's row that its neighbours know, updated by compressed differences."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode, numbers
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
 from p2pser.wire.codec import DENSE, Codec, codec
 
-# Rows: "copy" (B, D), own copies; "last" (B, 1), the exchange in which they changed last. Edges (i, j): "copy" (D,),
-# j's copy as i knows it; "marks", see both_ends; "deaf", where j is known not to have i's copy; "open" (D,), the
-# pending flow, kept only where the exchange after it was missed (else it follows from the copies).
+# Rows: "copy" (B, D), the hosted peers' own copies; "last" (B, 1), the exchange of their last change. Edges (i, j):
+# "copy" (D,), the copy of j that i knows; "marks", see both_ends; "deaf", where j does not have i's copy; "open" (D,),
+# the pending flow, stored only where the exchange after it was missed (else it follows from the copies).
 
 
 def begin(state: State, mixer: Mixer) -> None:
-    """Take each hosted row, which must be equal everywhere, as everybody's copy, where there is none yet."""
+    """Take the hosted rows, which must be equal at all peers, as the initial copies that are missing."""
     x = state.rows["x"]
     state.rows.setdefault("copy", x.clone())
     state.rows.setdefault("last", torch.full((len(x), 1), START))
@@ -31,30 +31,44 @@ def begin(state: State, mixer: Mixer) -> None:
 def mix_copies(
     state: State, mixer: Mixer, z: Tensor, at: Step, t: int, gamma: float, form: Callable[[int], Codec]
 ) -> Tensor:
-    """Send the compressed differences of rows z (B, D) to their copies in exchange ``t`` at the step ``at``; return
-    z_i + gamma sum_j W_ij (c_j - c_i) over the neighbours j whose message came and who know c_i.
+    """Exchange compressed differences of rows to their copies, and mix the copies.
 
-    form: the codec of a hosted peer. Raises RemoteProtocolError for a message of another form.
+    Parameters
+    ----------
+    state : its copies and edges are replaced.
+    mixer : carries the messages.
+    z : (B, D), the rows; they are not changed.
+    at, t : the step of the exchange, and its index.
+    gamma : the step of the consensus.
+    form : returns the codec of a hosted peer.
+
+    Returns
+    -------
+    Tensor : z_i + gamma sum_j W_ij (c_j - c_i), over the neighbours j whose message arrived and that know c_i.
+
+    Raises
+    ------
+    RemoteProtocolError : for a message of another form.
     """
     place = {peer: b for b, peer in enumerate(mixer.peers)}
     before, last = state.rows["copy"], state.rows["last"].flatten().tolist()
     payloads = [bytes(form(i).encode(z[b] - before[b])) for b, i in enumerate(mixer.peers)]
     changes = [form(i).decode(payload, z.shape[1]).to(z.dtype) for i, payload in zip(mixer.peers, payloads)]
     copy = before + torch.stack(changes)
-    decoded = dict(zip(payloads, changes))  # what hosted neighbours sent need not be decoded again
+    decoded = dict(zip(payloads, changes))  # messages of hosted peers are decoded already
     state.rows["copy"], state.rows["last"] = copy, torch.full_like(state.rows["last"], t)
 
     heads: dict[Edge, Head] = {}
     messages: dict[Edge, Tensor | bytes] = {}
     for b, i in enumerate(mixer.peers):
-        made: dict[bytes, bytes] = {}  # one message for all neighbours that get the same
+        messages_by_head: dict[bytes, bytes] = {}  # equal messages are made once
         for j in mixer.receivers(i, at):
             kept = state.edges[i, j]
             heads[i, j] = Head(Marks.of(kept["marks"]), last[b], "deaf" in kept)
             head = heads[i, j].encode(t)
-            if head not in made:
-                made[head] = head + (bytes(DENSE.encode(copy[b])) if "deaf" in kept else payloads[b])
-            messages[i, j] = made[head]
+            if head not in messages_by_head:
+                messages_by_head[head] = head + (bytes(DENSE.encode(copy[b])) if "deaf" in kept else payloads[b])
+            messages[i, j] = messages_by_head[head]
     mixer.post(at, Outbox(edges=messages))
     inbox = mixer.collect(at)
 
@@ -65,9 +79,9 @@ def mix_copies(
     def flow(edge: Edge, other: Tensor, own: Tensor) -> Tensor:
         return (other - own).mul_(weight[edge])
 
-    heard = set()
+    delivered = set()
     for i, j, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
-        heard.add((i, j))
+        delivered.add((i, j))
         b, kept, sent = place[i], state.edges[i, j], heads.get((i, j))
         theirs, payload = decode(message, t, j)
         marks, other = Marks.of(kept["marks"]), kept["copy"]
@@ -86,7 +100,7 @@ def mix_copies(
             marks.pending = t
         state.edges[i, j] = {"copy": other, "marks": marks.tensor(), **({} if known else {"deaf": torch.tensor(1)})}
     for (i, j), kept in state.edges.items():
-        if (i, j) in heard or i not in place:
+        if (i, j) in delivered or i not in place:
             continue
         marks = Marks.of(kept["marks"])
         if marks.pending != marks.confirmed and "open" not in kept:

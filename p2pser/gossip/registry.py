@@ -1,4 +1,4 @@
-"""Make the algorithm that the settings name, and check that it fits the run."""
+"""Make the algorithm of a run from its settings, and check that it fits the run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from p2pser.wire.codec import settings_of
 
 
 def create(name: str, parameters: Mapping[str, Any], config: Config, topology: Topology) -> Algorithm:
-    """Return the algorithm ``name`` for a run: whole and immutable, whether or not ``validate`` is called.
+    """Return the algorithm of a run, complete and immutable, whether or not ``validate`` is called.
 
     Parameters
     ----------
     name : a name in ``ALGORITHMS``, as in ``gossip.algorithm``.
-    parameters : its hyper-parameters, as in ``gossip.parameters``; the rest by default.
+    parameters : hyper-parameters, as in ``gossip.parameters``; those left out have their defaults.
     config : the run's settings.
     topology : the run's topology.
 
@@ -76,16 +76,16 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
 
 
 def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[str, ...]:
-    """Return the algorithm's warnings about a run. Raises ConfigError where it does not fit the run."""
+    """Return warnings about a run with this algorithm. Raises ConfigError where the two do not fit."""
     boosts = FAMILIES[config.model.name].boosts
     if algorithm.boosts != boosts:
-        one, other = ("averages parameters", "trees") if boosts else ("spreads trees", "dfedavg")
-        raise ConfigError(f"gossip.algorithm={algorithm.name} {one}, and model.name={config.model.name} has "
+        work, other = ("averages parameters", "trees") if boosts else ("spreads trees", "dfedavg")
+        raise ConfigError(f"gossip.algorithm={algorithm.name} {work}, and model.name={config.model.name} has "
                           f"none: set gossip.algorithm={other}, or another model")
     if topology.hub is not None and not algorithm.served:
         served = ", ".join(name for name, kind in ALGORITHMS.items() if kind.served)
         raise ConfigError(f"gossip.algorithm={algorithm.name} has no use for a hub, and {topology.name!r} has "
-                          f"one (peer {topology.hub}): set gossip.algorithm to one with a server ({served}), or use "
+                          f"one (peer {topology.hub}): set gossip.algorithm to a server algorithm ({served}), or use "
                           "another topology, such as star.yaml")
     others = topology.schedule is not None or topology.weights != "metropolis"
     if config.gossip.weighting == "clips" and others and not (algorithm.own_weights or algorithm.served):
@@ -99,11 +99,11 @@ def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[
 
 
 def _typed(where: str, value: Any, kind: Any) -> Any:
-    """Return a value as its field wants it (whole numbers where numbers are); ConfigError where it is not one."""
+    """Return a value in the type of its field (an int becomes a float); ConfigError for another type."""
     allowed = getattr(kind, "__args__", (kind,))  # float | None has both
     if float in allowed and type(value) is int:
         return float(value)
     if type(value) not in allowed:
-        names = " or ".join("none" if one is type(None) else one.__name__ for one in allowed)
+        names = " or ".join("none" if each is type(None) else each.__name__ for each in allowed)
         raise ConfigError(f"{where} = {value!r} must be {names}")
     return value

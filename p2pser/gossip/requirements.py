@@ -1,4 +1,4 @@
-"""What several algorithms demand of a run: each function raises ConfigError with the condition and what to set."""
+"""Requirements of algorithms on a run: each function raises ConfigError with the condition and the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from p2pser.gossip.algorithm import Algorithm
 
 SAMPLED = 16
-"""Exchanges of a random schedule whose matrices are looked at."""
+"""Exchanges of a random schedule whose matrices are checked."""
 
 
 def plain_sgd(name: str, config: Config) -> None:
@@ -32,7 +32,7 @@ def plain_sgd(name: str, config: Config) -> None:
 
 
 def one_local_step(name: str, config: Config, instead: str) -> None:
-    """Refuse more than one local step, naming the algorithm that is for them."""
+    """Refuse more than one local step; ``instead`` is the algorithm that allows them."""
     if config.training.local_steps != 1:
         raise ConfigError(f"{name} takes one gradient a round, and training.local_steps is "
                           f"{config.training.local_steps}: set training.local_steps=1, or use "
@@ -50,7 +50,7 @@ def uniform_weighting(name: str, config: Config) -> None:
     """Refuse the clip-weighted chain, whose matrix is not symmetric."""
     if config.gossip.weighting != "uniform":
         raise ConfigError(f"{name} needs a symmetric mixing matrix, and gossip.weighting={config.gossip.weighting} "
-                          "makes another: set gossip.weighting=uniform")
+                          "makes it asymmetric: set gossip.weighting=uniform")
 
 
 def static_symmetric(name: str, topology: Topology) -> None:
@@ -78,11 +78,20 @@ def averaging(name: str, topology: Topology) -> None:
 
 def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],
                      missing: Collection[int] = ()) -> None:
-    """Refuse a run whose peers exchange parts of their rows where that has no meaning.
+    """Refuse a partial exchange of rows where it has no meaning.
 
-    widths: each peer's; missing: those whose width nobody knows, taken for wide enough. Raises ConfigError for an
-    algorithm that does more than mix, or matrices that are not symmetric; TopologyError where the holders of a width
-    are not connected among themselves.
+    Parameters
+    ----------
+    algorithm : the run's algorithm.
+    topology : the run's topology.
+    widths : each peer's width.
+    share : ``gossip.share``.
+    missing : peers of unknown width, which are assumed to be wide enough.
+
+    Raises
+    ------
+    ConfigError : for an algorithm that does more than mix rows, or matrices that are not symmetric.
+    TopologyError : where the holders of a width are not connected by edges among themselves.
     """
     several = len(set(widths)) > 1
     if not several and tuple(share) == ("all",):
@@ -90,7 +99,7 @@ def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[
     if not algorithm.parts:
         what = "peers of different width (model.width)" if several else f"gossip.share={','.join(share)}"
         only = ", ".join(name for name, kind in ALGORITHMS.items() if kind.parts)
-        raise ConfigError(f"gossip.algorithm={algorithm.name} does more with rows than mix them, and cannot have "
+        raise ConfigError(f"gossip.algorithm={algorithm.name} does more than mix rows, and cannot have "
                           f"{what}: take one that only mixes ({only})")
     if not several:
         return
@@ -107,5 +116,5 @@ def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[
         if len(parts) > 1:
             apart = ", ".join(map(str, sorted(parts[0])))
             raise TopologyError(f"peer{'s' if len(parts[0]) > 1 else ''} {apart} of the topology {topology.name!r} can "
-                                f"reach the others of model.width {width:g} or more only through narrower ones, which "
-                                "lack what they have to tell: link them, or give those between them that width")
+                                f"reach the others of model.width {width:g} or more only through narrower peers, "
+                                "which lack their parameters: link them, or give the peers between them that width")

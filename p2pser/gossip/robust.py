@@ -1,4 +1,4 @@
-"""What the robust algorithms have in common: neighbours that send anything at all, and rules that bear some of them."""
+"""The base of the robust algorithms: rules that combine rows although some neighbours are hostile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pser.topology.spec import Topology
 
 
 class Heard(NamedTuple):
-    """A neighbour's row (D,), every number of it finite. weight: W_ij."""
+    """A neighbour's row (D,) of finite numbers. weight: W_ij."""
 
     peer: int
     weight: float
@@ -27,8 +27,8 @@ class Heard(NamedTuple):
 def ordered(rows: Sequence[Tensor]) -> list[Tensor]:
     """Return the rows, each (D,), with every coordinate ascending from the first to the last.
 
-    By an odd-even transposition network: a minimum and a maximum of whole rows at a time. torch.sort over so few rows
-    of so many coordinates takes ten times as long.
+    An odd-even transposition network, of minima and maxima of whole rows: for few rows of many coordinates torch.sort
+    takes ten times as long.
     """
     rows = list(rows)
     for turn in range(len(rows)):
@@ -39,47 +39,47 @@ def ordered(rows: Sequence[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Robust(Algorithm):
-    """Local steps, then a rule that combines a peer's own row with what its neighbours sent::
+    """Local steps, then a rule that combines a peer's own row with the rows of its neighbours::
 
         z_i  = local_K(x_i, r)
         x_i <- combine(z_i; z_j of the neighbours j)
 
-    Hostile are neighbours that may send anything, and different rows to different peers. A row that holds a number
-    that is not finite is hostile for certain: it is left out and counts as one of them.
+    A hostile neighbour may send anything, and different rows to different peers. A row with a number that is not
+    finite is certainly hostile: it is left out and counts as one of the b.
 
-    Nothing is conserved: what the rule does not believe is lost, so the honest rows agree near their mean, not at it,
-    also where nobody is hostile. Late rows are not settled and a missing neighbour is one that sent nothing. Nothing
-    is remembered, so that an edge which comes back after a gap needs nothing.
+    No mean is conserved: rows that the rule rejects are lost, so the honest rows agree near their mean, not at it, even
+    if no peer is hostile. Late rows are ignored, and a missing message is treated as if the neighbour did not exist.
+    The algorithm has no memory, so an edge needs no repair after a gap.
 
-    Only training is robust. The floods before and after it (who holds which checkpoint, clip counts, the statistics of
-    ``features.normalise=global``, which edges are cut) believe everybody, and so would a final consensus: a single
-    hostile peer moves it anywhere. So there is none: each peer ends with its own row.
+    Only training is robust. The floods before and after it (the roll call with checkpoints and clip counts, the
+    statistics of ``features.normalise=global``, the cut edges) trust all peers. So would a final consensus, which a
+    single hostile peer could move anywhere; there is none, and each peer ends with its own row.
     """
 
     hostile: int = 1
-    """b, the most hostile neighbours of any honest peer"""
+    """b, the largest number of hostile neighbours of an honest peer"""
 
     consensus: ClassVar[bool] = False
     rows_needed: ClassVar[int] = 1
-    """A peer needs 2 b and so many rows, its own counted."""
+    """A peer needs 2 b plus this many rows, its own included."""
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Raises ConfigError for b < 0, schedules and directed graphs, weighting by clips, and too few neighbours."""
         if self.hostile < 0:
             raise ConfigError(f"gossip.parameters.hostile = {self.hostile} must be 0 or more")
         if topology.schedule is not None:
-            raise ConfigError(f"{self.name} counts hostile neighbours of an undirected graph, and the topology "
+            raise ConfigError(f"{self.name} counts the hostile neighbours in an undirected graph, and the topology "
                               f"{topology.name!r} is directed or changes: take a static undirected graph")
         if config.gossip.weighting != "uniform":
-            raise ConfigError(f"{self.name} cannot believe what neighbours say of their clips: set "
+            raise ConfigError(f"{self.name} cannot trust the clip counts of neighbours: set "
                               "gossip.weighting=uniform")
         peer = min(range(topology.size), key=lambda i: len(topology.neighbours(i)))
         rows, needed = len(topology.neighbours(peer)) + 1, 2 * self.hostile + self.rows_needed
         if rows < needed:
             offset = f" + {self.rows_needed}"
-            raise ConfigError(f"{self.name} bears b = {self.hostile} hostile neighbours where a peer has 2 b{offset} = "
-                              f"{needed} rows, its own counted, and peer {peer} has {rows}: take a graph of a degree "
-                              f"of {needed - 1} or more, or lower gossip.parameters.hostile")
+            raise ConfigError(f"{self.name} tolerates b = {self.hostile} hostile neighbours where a peer has 2 "
+                              f"b{offset} = {needed} rows, its own included, and peer {peer} has {rows}: take a graph "
+                              f"of degree {needed - 1} or more, or lower gossip.parameters.hostile")
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
@@ -90,7 +90,7 @@ class Robust(Algorithm):
         return state
 
     def combined(self, rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
-        """Return the hosted rows (B, D), each combined with what came for it."""
+        """Return the hosted rows (B, D), each combined with the rows of its neighbours."""
         heard: dict[int, list[Heard]] = {peer: [] for peer in peers}
         refused = dict.fromkeys(peers, 0)
         for src, dst, weight, value in zip(inbox.src.tolist(), inbox.dst.tolist(), inbox.weight.tolist(),
@@ -104,11 +104,11 @@ class Robust(Algorithm):
                             for peer, row in zip(peers, rows)])
 
     def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
-        """Return the new row (D,) of ``peer`` from its own and its neighbours', ascending.
+        """Return the new row (D,) of ``peer`` from its own row and its neighbours' rows, ascending by peer.
 
-        hostile: how many of those heard may be hostile.
+        hostile: the number of neighbours' rows that may be hostile.
         """
         raise TypeError(f"{type(self).__name__} has no rule")
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Late rows are not believed."""
+        """Ignore late rows."""

@@ -21,20 +21,20 @@ from p2pser.topology.spec import Topology
 
 @dataclass(frozen=True, kw_only=True)
 class Server(Algorithm):
-    """What server algorithms have in common; each says what is trained, merged, sent and adopted.
+    """The base of the server algorithms; a subclass defines what is trained, merged, sent and adopted.
 
-    All begin with the same row. In each round the sampled clients train and upload, the hub merges what came, and
-    every client downloads the result: at a round's end all peers hold the server's model, which is the run's. The
-    sample is a function of (seed, round). Who is not in it neither trains nor sends, but for its clip count, which
-    keeps all in step.
+    All peers begin with the same row. In each round the sampled clients train and upload, the hub merges the uploads,
+    and every client downloads the result: at a round's end all peers hold the server's model, which is the run's model.
+    The sample is a function of (seed, round). A client outside the sample does not train and uploads only its clip
+    count, which keeps all peers in step.
 
-    Assumes a star whose centre is the topology's ``hub``, which trains nothing. A client whose row does not come is
-    left out of that round; one that missed a download does not train before it has had the next. Without its hub no
-    client can go on: what gossip does not need.
+    Assumes a star whose centre is the topology's ``hub``, which does not train. A client whose row is missing is left
+    out of that round; a client that missed a download does not train before the next one. Unlike gossip, no client can
+    go on without the hub.
     """
 
     sample: float = 1.0
-    """share of the clients that take part in a round, in (0, 1]; never fewer than one"""
+    """share of the clients that take part in a round, in (0, 1]; at least one client"""
 
     served: ClassVar[bool] = True
 
@@ -58,7 +58,7 @@ class Server(Algorithm):
         return self.context.topology.neighbours(self.hub)
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Raises ConfigError where there is no hub, or for a sample out of range."""
+        """Raise ConfigError for a topology without a hub, or a sample out of range."""
         _ = self.hub  # raises where there is none
         if not 0 < self.sample <= 1:
             raise ConfigError(f"gossip.parameters.sample = {self.sample} must be above 0 and at most 1")
@@ -100,15 +100,15 @@ class Server(Algorithm):
         return state
 
     def ends(self, peer: int, lost: Collection[int]) -> str | None:
-        """Return why a client cannot go on without its hub, nor the hub without any client."""
+        """Return why a client cannot go on without the hub, or the hub without clients."""
         if self.hub in lost:
-            return f"the hub, peer {self.hub}, is gone, and nobody else averages"
+            return f"the hub, peer {self.hub}, is lost, and no other peer averages"
         return "no client is left" if peer == self.hub and set(self.clients) <= set(lost) else None
 
     def _serve(self, state: State, b: int, inbox: Inbox, size: int) -> None:
-        came = {j: _row(value, j, size + 1, 1) for j, value in zip(inbox.src.tolist(), inbox.values)}
-        rows = {j: row[:-1] for j, row in came.items() if len(row) > 1}
-        counts = {j: float(row[-1]) for j, row in came.items()}
+        uploads = {j: _row(value, j, size + 1, 1) for j, value in zip(inbox.src.tolist(), inbox.values)}
+        rows = {j: row[:-1] for j, row in uploads.items() if len(row) > 1}
+        counts = {j: float(row[-1]) for j, row in uploads.items()}
         for j, count in counts.items():
             if not 0 < count < math.inf:
                 raise RemoteProtocolError(f"peer {j} sent {count} as its number of clips in a federated round", j)
@@ -116,19 +116,19 @@ class Server(Algorithm):
             self.merge(state, b, rows, counts)
 
     def train(self, state: State, local: Local, round: int, active: Sequence[int]) -> Tensor:
-        """Return what the clients at the places ``active`` upload, in a (B, L)."""
+        """Return the uploads of the clients at the indices ``active``, as rows of (B, L)."""
         return local.train(state, round, only=active)
 
     def merge(self, state: State, b: int, rows: Mapping[int, Tensor], counts: Mapping[int, float]) -> None:
-        """Update the hub's rows, at place ``b``, from clients' uploads (L,); ``counts``: of all that are there."""
+        """Update the hub's rows, at index ``b``, from clients' uploads (L,); ``counts``: of all living clients."""
         state.rows["x"][b] = mean(rows, counts)
 
     def download(self, state: State, b: int) -> Tensor:
-        """Return what the hub, at place ``b``, sends to all, (L,)."""
+        """Return the download (L,) that the hub, at index ``b``, sends to all clients."""
         return state.rows["x"][b].clone()
 
     def adopt(self, state: State, b: int, row: Tensor) -> None:
-        """Take what the hub sent, at a client's place ``b``."""
+        """Adopt a download, at a client's index ``b``."""
         state.rows["x"][b] = row
 
 

@@ -1,4 +1,4 @@
-"""Several rows mixed as one: what must meet the same faults crosses an edge in one message."""
+"""Several rows mixed as one: parts that must be lost or late together cross an edge in one message."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from p2pser.gossip.mixer import Late, Mixer, Step
 
 
 def mix_together(mixer: Mixer, at: Step, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Mix matrices of rows, each (B, ·), side by side in one exchange; return them mixed, in order."""
+    """Mix matrices of rows, each (B, ·), in one exchange; return the mixed matrices in order."""
     wide = mixer.mix(torch.cat(rows, dim=1), at)
-    cuts = list(accumulate(one.shape[1] for one in rows))[:-1]
+    cuts = list(accumulate(part.shape[1] for part in rows))[:-1]
     return tuple(part.contiguous() for part in wide.tensor_split(cuts, dim=1))
 
 

@@ -1,4 +1,4 @@
-"""Which exchange of a topology's schedule a step is: the same for every mixer."""
+"""The exchange of a topology's schedule that belongs to a step, the same for every mixer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from p2pser.topology.spec import Topology
 class Timetable:
     """Numbers the exchanges of training: t = round * slots + slot.
 
-    slots: exchanges per round of the algorithm. rounds: R, how many rounds of training there are; None: all from 0 on.
-    Set-up (rounds below 0) and the end (from R on: floods, the final consensus) run on the topology's undirected
-    graph, both ways, with Metropolis weights; so does all of a static topology with these weights.
+    slots: the algorithm's exchanges per round. rounds: R, the rounds of training; None: all rounds from 0 on. Set-up
+    (rounds below 0) and the end (from R on: floods, the final consensus) use the topology's undirected graph with
+    Metropolis weights; a static topology with these weights uses them throughout.
     """
 
     topology: Topology

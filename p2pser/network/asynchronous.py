@@ -14,7 +14,7 @@ from typing import Any
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.algorithm import Local, State
-from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, received
+from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, received
 from p2pser.gossip.mixer import Step
 from p2pser.network.mixer import NetworkMixer
 from p2pser.run.rounds import Hook
@@ -50,7 +50,7 @@ class AsynchronousDriver:
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.mixer, self.rounds, self.clock = mixer, rounds, clock
         self._algorithm, self._seed = algorithm, seed
-        self.node: Node | None = None
+        self.node: AsynchronousPeer | None = None
         self.waited_s = 0.0
         """Seconds without a local step, because an exchange had reached the bound, or was still open at the end."""
         self._early: dict[int, deque[Message]] = {j: deque(maxlen=MAX_EARLY) for j in mixer.neighbours}
@@ -81,7 +81,7 @@ class AsynchronousDriver:
             The state after the last round.
         """
         place = Place(self.mixer.me, self.mixer.neighbours, self._seed)
-        self.node = node = Node(self._algorithm, state, place, start)
+        self.node = node = AsynchronousPeer(self._algorithm, state, place, start)
         for j in sorted(self._early):
             for message in self._early.pop(j):
                 self._receive(message)
@@ -112,7 +112,7 @@ class AsynchronousDriver:
 
     # Inside -------------------------------------------------------------------------------------------------
 
-    def _node(self) -> Node:
+    def _node(self) -> AsynchronousPeer:
         if self.node is None:
             raise LocalProtocolError("an asynchronous run is driven before it has begun")
         return self.node

@@ -20,7 +20,7 @@ from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Local, State
-from p2pser.gossip.asynchronous import Asynchronous, Message, Node, Place, Staleness
+from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, Staleness
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Hook
 from p2pser.simulation.clock import TICKS, Clock, ticks
@@ -43,7 +43,7 @@ class _Training:
 
 
 def total(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the accounting of several peers (``Node.report``) as one: histograms, refusals and drift added up."""
+    """Return the reports of several peers (``AsynchronousPeer.report``) as one, their numbers added up."""
     histogram = np.sum([one["staleness"]["histogram"] for one in accounts], axis=0).tolist()
     stale = Staleness(tuple(histogram))
     return {"staleness": {"mean": stale.mean, "max": stale.max, "histogram": histogram,
@@ -73,8 +73,9 @@ class Events:
         self.messages_sent = np.zeros(topology.size, dtype=np.int64)
         self.idle_s = np.zeros(topology.size)
         """Simulated seconds for which each peer took no local step although it had rounds to do, (N,)."""
-        self.nodes = [Node(algorithm, State({"x": x[i : i + 1].clone()}), Place(i, topology.neighbours(i), seed))
-                      for i in range(topology.size)]
+        self.nodes = [
+            AsynchronousPeer(algorithm, State({"x": x[i : i + 1].clone()}), Place(i, topology.neighbours(i), seed))
+            for i in range(topology.size)]
         self._local = list(local)
         self._heap: list[tuple[int, int, Callable[..., int | None], tuple[Any, ...]]] = []
         self._planned = 0

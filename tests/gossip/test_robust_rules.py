@@ -182,7 +182,7 @@ def refused(name, topology=GRAPH, weighting="uniform", **parameters):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_has_no_meaning_is_refused(name):
     assert "hostile = -1 must be 0 or more" in refused(name, hostile=-1)
-    assert "has 5: take a graph of a degree of" in refused(name, hostile=3)
+    assert "has 5: take a graph of degree" in refused(name, hostile=3)
     assert "gossip.weighting=uniform" in refused(name, weighting="clips")
     assert "peer 0 has 2" in refused(name, parse({"graph": {"kind": "chain", "peers": 5}}, "test"))
     matching = parse({"graph": {"kind": "random-matching", "peers": 8}}, "test")
@@ -200,7 +200,7 @@ def test_the_fewest_rows(name, hostile, fits):
     if fits:
         assert list(algorithm(name, {"hostile": hostile}).validate(Config(), GRAPH)) == []
     else:
-        assert f"bears b = {hostile}" in refused(name, hostile=hostile)
+        assert f"tolerates b = {hostile}" in refused(name, hostile=hostile)
 
 
 def test_clipping_warns_beyond_its_bound_and_prints_it():
@@ -282,7 +282,7 @@ def test_attacks_are_refused_where_they_make_no_sense():
     with pytest.raises(ConfigError, match="did you mean 'sign-flip'"):
         Attack("sign-flipp")
     mixer = Hostile(SimulatedMixer(GRAPH), {5: Attack("sign-flip")})
-    with pytest.raises(ConfigError, match="a message of its own over each edge"):
+    with pytest.raises(ConfigError, match="a different message over each edge"):
         mixer.post(Step(0, 0), Outbox(edges={(0, 1): b""}))
 
 

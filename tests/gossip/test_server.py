@@ -198,7 +198,7 @@ def test_an_upload_that_is_lost_is_left_out_of_the_mean_and_all_lost_leave_the_m
 
 def test_without_its_hub_a_client_cannot_go_on_and_a_hub_not_without_clients() -> None:
     made = method("fedavg")
-    assert made.ends(3, {0}) == "the hub, peer 0, is gone, and nobody else averages"
+    assert made.ends(3, {0}) == "the hub, peer 0, is lost, and no other peer averages"
     assert made.ends(0, {1, 2, 3, 4, 5}) is None
     assert made.ends(0, {1, 2, 3, 4, 5, 6}) == "no client is left"
     assert made.ends(3, set()) is None

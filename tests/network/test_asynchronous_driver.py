@@ -17,7 +17,7 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.config import Config
 from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, received
+from p2pser.gossip.asynchronous import Asynchronous, Message, MessageKind, received
 from p2pser.gossip.mixer import Outbox, Step
 from p2pser.gossip.registry import create
 from p2pser.models.rows import Schema
@@ -114,11 +114,11 @@ class Bench:
 
 
 def request(number: int, value: float) -> Message:
-    return Message(1, 0, Kind.REQUEST, number).with_row(torch.full((2,), value))
+    return Message(1, 0, MessageKind.REQUEST, number).with_row(torch.full((2,), value))
 
 
 def refusal(sent: Message) -> Message:
-    return Message(1, 0, Kind.REFUSAL, sent.number, sent.attempt)
+    return Message(1, 0, MessageKind.REFUSAL, sent.number, sent.attempt)
 
 
 def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it_is():
@@ -128,7 +128,7 @@ def test_a_request_is_answered_before_the_local_step_after_it_with_the_row_as_it
     answered: list[Message] = []
     bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
     state = bench.run()
-    assert [one.kind for one in answered] == [Kind.REPLY]
+    assert [one.kind for one in answered] == [MessageKind.REPLY]
     assert answered[0].row(torch.zeros(1, 2)).tolist() == [[0.0, 0.0]]
     assert state.rows["x"].tolist() == [[7.0, 7.0]]  # half of the difference, and three local steps
 
@@ -146,7 +146,7 @@ def test_what_comes_before_this_peer_trains_is_kept_and_the_oldest_goes_first():
 def test_messages_of_other_rounds_are_the_mixers():
     bench = Bench(ad_psgd(), 2)
     bench.mixer.post(Step(2, 0), Outbox(edges={(0, 1): torch.zeros(2)}))
-    bench.wire.arrive(Message(1, 0, Kind.PUSH, 3).with_row(torch.ones(2)))  # round 2: a row of the end
+    bench.wire.arrive(Message(1, 0, MessageKind.PUSH, 3).with_row(torch.ones(2)))  # round 2: a row of the end
     assert bench.mixer.collect(Step(2, 0)).values[0].tolist() == [1.0, 1.0]
 
 
@@ -163,7 +163,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
     bench.listen_with(happen)
     bench.run()
     gaps = [after - before for before, after in pairwise(asked[1:])]
-    assert [one.kind for one in bench.wire.sent] == [Kind.REQUEST, *[Kind.WITHDRAW] * 3]
+    assert [one.kind for one in bench.wire.sent] == [MessageKind.REQUEST, *[MessageKind.WITHDRAW] * 3]
     assert gaps == [2 * REMIND_AFTER, 4 * REMIND_AFTER]
     assert len({one.step for one in bench.wire.sent}) == 4  # links drop copies of a step
     assert bench.driver.waited_s == pytest.approx(bench.now)
@@ -205,7 +205,7 @@ def test_a_dead_neighbour_holds_nobody():
 
 def test_what_does_not_fit_is_told_and_dropped():
     bench = Bench(ad_psgd(), 1)
-    bench.between[0, 0] = lambda: bench.wire.arrive(Message(1, 0, Kind.REQUEST, 1).with_row(torch.zeros(5)))
+    bench.between[0, 0] = lambda: bench.wire.arrive(Message(1, 0, MessageKind.REQUEST, 1).with_row(torch.zeros(5)))
     bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
     bench.run()
     (trouble,) = bench.troubles

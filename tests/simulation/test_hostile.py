@@ -73,7 +73,7 @@ def test_hostile_peers_are_seeded(made_up):
 
 @pytest.mark.parametrize(("algorithm", "said"), [
     ("ad-psgd", "exchanges no rows that hostile peers could replace"),
-    ("push-sum", "a message of its own over each edge"),
+    ("push-sum", "a different message over each edge"),
 ])
 def test_algorithms_without_rows_to_replace_are_refused(made_up, algorithm, said):
     with pytest.raises(ConfigError, match=said):

@@ -127,11 +127,11 @@ def test_runs_whose_widths_cannot_learn_from_each_other_are_refused(made_up):
         simulate(config.with_settings(["model.width=0.25,0.5,1"]), topology, federation)
     with pytest.raises(ConfigError, match="hostile"):
         simulate(config, topology, federation, Scenario(hostile={0: Attack("sign-flip")}))
-    with pytest.raises(ConfigError, match="is the name of no parameter"):
+    with pytest.raises(ConfigError, match="matches no parameter"):
         simulate(config.with_settings(["gossip.share=tail.*"]), topology, federation)
-    with pytest.raises(ConfigError, match="leaves nothing to share"):
+    with pytest.raises(ConfigError, match="leaves no parameter to share"):
         simulate(config.with_settings(["model.hidden=[]", "gossip.share=body", "model.width=1"]), topology, federation)
-    with pytest.raises(ConfigError, match="stand alone"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         simulate(config.with_settings(["gossip.share=body,upper"]), topology, federation)
 
 

@@ -111,7 +111,7 @@ def test_the_clock_counts_the_clients_steps_and_one_way_at_a_time(served) -> Non
 
 
 def test_all_end_with_their_hub_and_go_on_without_a_client(served) -> None:
-    with pytest.raises(P2PSERError, match=r"the hub, peer 0, is gone, and nobody else .* round 3 of 12"):
+    with pytest.raises(P2PSERError, match=r"the hub, peer 0, is lost, and no other peer .* round 3 of 12"):
         simulate(*served(), Scenario(dead={0: 3}))
     run = simulate(*served(), Scenario(dead={2: 3}))
     assert run.living == (0, 1, 3, 4, 5)

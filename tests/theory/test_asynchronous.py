@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import Asynchronous, Kind, Message, Node, Place, staleness
+from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, MessageKind, Place, staleness
 from p2pser.gossip.registry import create
 from p2pser.simulation.clock import preset
 from p2pser.simulation.events import Events
@@ -47,15 +47,16 @@ def stale_gossip(**parameters: float) -> Any:
 
 
 class Stage:
-    """Nodes and the messages between them, in any order that somebody chooses."""
+    """Peers and the messages between them, delivered in the order of a test's actions."""
 
     def __init__(self, algorithm: Asynchronous, graph: nx.Graph) -> None:
         self.x = start(len(graph))
-        self.nodes = [Node(algorithm, State({"x": self.x[i : i + 1].clone()}), Place(i, tuple(sorted(graph[i])), 7))
-                      for i in graph]
+        self.nodes = [
+            AsynchronousPeer(algorithm, State({"x": self.x[i : i + 1].clone()}), Place(i, tuple(sorted(graph[i])), 7))
+            for i in graph]
         self.way: list[Message] = []
         self.changes = torch.zeros(D, dtype=torch.float64)
-        """What the local steps added, times the weight that it had (push-sum)."""
+        """The sum of what local steps added to the rows, times the weight of the peer (push-sum)."""
 
     def act(self, action: str, pick: int) -> None:
         node = self.nodes[pick % len(self.nodes)]
@@ -66,7 +67,7 @@ class Stage:
             change = 0.1 * torch.sin(torch.arange(D, dtype=torch.float64) + pick)[None]
             pushed = self._pushed(node)
             self.way += node.end(before + change)
-            # The weight that it had: what it has now, and what it pushed since.
+            # The weight when the change was added: the weight now plus what was pushed since.
             weight = float(node.state.rows["mass"][0, -1]) + self._pushed(node) - pushed if pushed is not None else 1.0
             self.changes += weight * change[0]
         elif action == "remind":
@@ -77,13 +78,13 @@ class Stage:
             if action != "lose":
                 self.way += self.nodes[message.dst].receive(message)
 
-    def _pushed(self, node: Node) -> float | None:
+    def _pushed(self, node: AsynchronousPeer) -> float | None:
         if "mass" not in node.state.rows:
             return None
         return sum(float(kept["pushed"][0, -1]) for kept in node.state.edges.values())
 
     def drain(self) -> None:
-        """Whatever was lost is asked for again, and all arrives."""
+        """Deliver all messages, with reminders for those that were lost."""
         for _ in range(20):
             for node in self.nodes:
                 self.way += node.remind()
@@ -109,7 +110,7 @@ def test_ad_psgd_keeps_the_mean_through_any_interleaving(graph, bound, actions):
 
 
 def mass(stage: Stage) -> torch.Tensor:
-    """All of it: what the peers have, and what was pushed over an edge and not yet taken at its other end."""
+    """Return the total mass: of the peers, and on the edges (pushed, not yet taken)."""
     total = sum(node.state.rows["mass"][0] for node in stage.nodes)
     for node in stage.nodes:
         for (i, j), kept in node.state.edges.items():
@@ -223,9 +224,9 @@ def test_an_exchange_at_the_bound_is_refused_by_both_ends():
         assert first.end(first.begin()) == []
     assert first.held
     (withdrawal,) = first.remind()
-    assert withdrawal.kind is Kind.WITHDRAW
+    assert withdrawal.kind is MessageKind.WITHDRAW
     (refusal,) = stage.nodes[1].receive(withdrawal)
-    assert [one.kind for one in stage.nodes[1].receive(request)] == [Kind.REFUSAL]  # it overtook the withdrawal
+    assert [one.kind for one in stage.nodes[1].receive(request)] == [MessageKind.REFUSAL]  # it overtook the withdrawal
     assert first.receive(refusal) == []
     assert not first.held
     assert [torch.equal(node.state.rows["x"], x) for node, x in zip(stage.nodes, before)] == [True, True]
@@ -240,7 +241,7 @@ def test_a_withdrawal_that_comes_too_late_applies_at_both_ends():
     assert first.end(first.begin()) == []
     (withdrawal,) = first.remind()
     (answer,) = second.receive(withdrawal)
-    assert answer.kind is Kind.REPLY
+    assert answer.kind is MessageKind.REPLY
     first.receive(answer)
     assert torch.allclose(first.state.rows["x"], second.state.rows["x"], atol=1e-15)
     assert staleness(first.state).histogram == (0, 1)

@@ -1,1 +1,1 @@
-"""What all peers agree on: floods, statistics and the final consensus."""
+"""Agreement of all peers: floods, statistics and the final consensus."""

@@ -1,4 +1,4 @@
-"""The final consensus: gossip in float64, accelerated, until every reachable peer knows that all agree.
+"""The final consensus: accelerated gossip in float64 until every reachable peer knows that all agree.
 
 float32 stalls between 1e-6 and 1e-4 of relative difference; plain gossip on a ring of 20 takes hundreds of
 exchanges where the Chebyshev form takes about 50.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import ordered, without
-from p2pser.gossip.agreement.stopping import Node, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
+from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
 from p2pser.topology.mixing import metropolis
@@ -35,21 +35,20 @@ _BYTES = 8
 
 @dataclass(frozen=True)
 class Consensus:
-    """Where the consensus ended. rows: (B, D) float64, those of one and the same exchange on all peers."""
+    """The end of a consensus. rows: (B, D) float64, of the same exchange at all peers."""
 
     rows: Tensor
     distance: float
-    """Bound on the relative difference between any two reachable peers (diameter * largest edge difference).
-    """
+    """Bound on the relative difference between any two reachable peers (diameter * largest edge difference)."""
     exchanges: int
-    """How many exchanges the last of the hosted peers took part in."""
+    """Exchanges until the last hosted peer ended."""
     dead: tuple[int, ...]
     """Peers that the first hosted peer could not reach at the end."""
     converged: bool
 
 
 def no_consensus(rows: Tensor, dead: tuple[int, ...] = ()) -> Consensus:
-    """Return the end of a run without one: each keeps its row of ``rows`` (B, D), nobody knows the distance (NaN)."""
+    """Return the end of a run without consensus: each peer keeps its row of ``rows`` (B, D); the distance is NaN."""
     return Consensus(rows.to(torch.float64), math.nan, 0, dead, False)
 
 
@@ -74,10 +73,10 @@ def living_slem(
     topology: Topology, counts: Mapping[int, int] | None, cut: Collection[tuple[int, int]], peer: int,
     groups: Collection[frozenset[int]] = (),
 ) -> float:
-    """Return the slem of the mixing matrix among those whom ``peer`` can reach: cut edges' weights went home.
+    """Return the slem of the mixing matrix of the peers that ``peer`` can reach, without the cut edges.
 
-    groups: peers among whom some entries of the rows travel (``Parts.groups``): then the largest slem, those of the
-    groups by themselves included. Raises TopologyError for counts that do not fit.
+    groups: sets of peers that alone exchange some entries of the rows (``Parts.groups``); then the largest slem, of
+    the groups by themselves too. Raises TopologyError for counts that do not fit.
     """
     reached = nx.node_connected_component(without(topology.graph, cut), peer)
     largest = _slem_of_part(topology, counts, cut, peer)
@@ -116,21 +115,35 @@ def consensus(
     observe: Callable[[int, Tensor], None] | None = None,
     parts: Parts | None = None,
 ) -> Consensus:
-    """Gossip ``rows`` (B, D) to one row, the mean that the mixing matrix conserves, at Step(round, 0, 1,
-    ...).
+    """Gossip rows to one row, the mean that the mixing matrix conserves, at Step(round, 0), Step(round, 1), …
 
-    Chebyshev-accelerated from ``slem``, which must be equal on all peers (as must ``cut``, the edges known as
-    cut beforehand: ``flood.agree_on_cuts``; ``living_slem`` gives the slem that goes with them). A slem that
-    is too small, since an edge was cut meanwhile, makes it slower, not wrong.
-    Ends when all reachable peers know that any two of them differ by at most ``tolerance`` (never less than
-    what float64 allows), as ``measure`` says, or after ``max_exchanges`` with ``converged=False``.
-    ``weights(i, j)`` replaces the mixer's W_ij (a symmetric one gives the plain mean whatever the mixer's
-    weighting). ``observe(k, y)`` sees the rows (B, D) before exchange k. ``parts``: what of the rows the peers
-    exchange (None: all); each entry's holders then end with that entry's mean over them, and differences are
-    measured as ``parts`` says.
+    Ends when all reachable peers know that any two of them differ by at most ``tolerance``, or after
+    ``max_exchanges``. An edge without a message is cut until the end. ``slem`` and ``cut`` must be equal on all peers;
+    a slem that is too small, since an edge was cut meanwhile, makes the consensus slower, not wrong.
 
-    An edge over which nothing came is cut until the end. Raises RemoteProtocolError for a message of another
-    form.
+    Parameters
+    ----------
+    mixer : carries the messages.
+    rows : (B, D), the hosted rows; they are not changed.
+    round : the round of the exchanges.
+    topology : the run's topology, whose undirected graph is used.
+    tolerance : largest relative difference between any two peers; never less than float64 allows.
+    slem : of the mixing matrix without the cut edges (``living_slem``), for the Chebyshev acceleration.
+    max_exchanges : the limit, at which the result has ``converged=False``.
+    weights : replaces the mixer's W_ij; symmetric weights give the plain mean whatever the mixer's weighting.
+    measure : the difference of two rows.
+    cut : edges known as cut (``flood.agree_on_cuts``).
+    observe : called as observe(k, y) with the rows (B, D) before exchange k.
+    parts : the parts of rows that peers exchange (None: whole rows). The holders of an entry then end with its mean
+        over them, and ``parts`` measures differences.
+
+    Returns
+    -------
+    Consensus : its rows are those of one exchange, the same at all peers.
+
+    Raises
+    ------
+    RemoteProtocolError : for a message of another form.
     """
     graph = topology.graph
     y = rows.to(torch.float64, copy=True)
@@ -140,7 +153,7 @@ def consensus(
     diameter = max(1, living_diameter(graph, cut, groups))
     period = math.ceil(diameter / 2)
     within = max(tolerance, 32 * diameter * float(np.finfo(np.float64).eps))
-    nodes = [Node(peer, reach, within, frozenset(cut)) for peer in mixer.peers]
+    nodes = [Agreement(peer, reach, within, frozenset(cut)) for peer in mixer.peers]
     running = dict(enumerate(nodes))
     at_row = {peer: b for b, peer in enumerate(mixer.peers)}
     previous, omega, exchange = y, 1.0, 0
@@ -175,25 +188,25 @@ def consensus(
         for b, node in running.items():
             node.decide(exchange, y[b])
     final = torch.stack([y[b] if node.adopted is None else node.adopted for b, node in enumerate(nodes)])
-    everybody = reach.of(nodes[0].peer, nodes[0].cut)[0]
+    reachable = reach.of(nodes[0].peer, nodes[0].cut)[0]
     return Consensus(
         rows=final,
         distance=max(node.bound for node in nodes),
         exchanges=exchange + 1,
-        dead=tuple(i for i in sorted(graph) if not everybody >> i & 1),
+        dead=tuple(i for i in sorted(graph) if not reachable >> i & 1),
         converged=all(node.adopted is not None for node in nodes),
     )
 
 
 def _checked(difference: float) -> float:
-    """NaN compares with nothing; a row that is not finite is infinitely far from all others."""
+    """Return inf for NaN: a row that is not finite is infinitely far from all others."""
     return difference if difference == difference else math.inf
 
 
 def _messages(
     y: Tensor, at_row: Mapping[int, int], trailers: Mapping[int, bytes], graph: nx.Graph, parts: Parts | None
 ) -> dict[tuple[int, int], bytes]:
-    """Return what each running peer sends to each neighbour; to those with whom it shares the same, one object."""
+    """Return the message of each running peer to each neighbour; neighbours of equal width get the same object."""
     messages: dict[tuple[int, int], bytes] = {}
     for i, trailer in trailers.items():
         encoded: dict[float, bytes] = {}
@@ -221,7 +234,7 @@ def _read(
             continue
         own = y[at_row[dst]]
         key = src, 1.0 if parts is None else parts.widths[dst]
-        if key not in decoded:  # a peer sends all neighbours that share the same with it the same
+        if key not in decoded:  # a peer sends the same bytes to all neighbours of equal width
             positions = None if parts is None else parts.positions(dst, src, own.numel())
             size = own.numel() if positions is None else len(positions)
             decoded[key] = _decode(value, size, graph, exchange, src)

@@ -1,14 +1,13 @@
-"""Everybody learns what everybody reachable has to say, and all end without waiting for one who ended.
+"""Floods: every peer learns the value of each peer that it can reach, and no peer waits for one that has ended.
 
-A peer posts all that it knows to each neighbour, slot after slot. What it knows: the values by origin, and
-the cut edges (those over which somebody received nothing). It is *complete* when it has the value of every
-peer that it can reach over the edges not known as cut. A complete peer posts once more, marked final, and
-ends without collecting.
+In each slot a peer posts its whole knowledge to each neighbour: values by origin, and the cut edges (those over which
+a peer received nothing). It is *complete* when it has the value of every peer that it can reach over edges not known
+as cut. A complete peer posts once more, marked final, and ends without collecting.
 
-Nobody waits for one who ended. A peer that collects slot s needs, of each neighbour, a message of slot s. Had
-a neighbour posted its final message at t < s, this peer would have collected it at t and so known at least as
-many values and cut edges; the peers that it can reach are then among those that the neighbour could, so it
-would have been complete at t and have ended at t + 1 <= s, without collecting s.
+No peer waits for one that has ended: a peer that collects slot s needs a message of slot s from each neighbour. Had a
+neighbour posted its final message at t < s, this peer would have collected it at t and so known at least as many
+values and cut edges; the peers that it can reach are then among those that the neighbour could reach, so it would have
+been complete at t and have ended at t + 1 <= s, without collecting s.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ def without(graph: nx.Graph, cut: Iterable[tuple[int, int]]) -> nx.Graph:
 
 @dataclass
 class Knowledge:
-    """What one peer knows during a flood."""
+    """The knowledge of one peer during a flood."""
 
     peer: int
     graph: nx.Graph
     values: dict[int, bytes]
     cut: set[tuple[int, int]] = field(default_factory=set)
-    told: bool = False
-    """A neighbour ended: so this one ends."""
+    ended: bool = False
+    """Whether a neighbour has ended, so that this peer ends too."""
     _reachable: set[int] | None = None
 
     def reachable(self) -> set[int]:
@@ -63,7 +62,7 @@ class Knowledge:
         return {i: self.values[i] for i in sorted(self.reachable() & self.values.keys())}
 
     def ends(self) -> bool:
-        return self.told or self.reachable() <= self.values.keys()
+        return self.ended or self.reachable() <= self.values.keys()
 
     def cuts(self, edges: set[tuple[int, int]]) -> None:
         if not edges <= self.cut:
@@ -79,7 +78,7 @@ class Knowledge:
         for origin, value in values.items():
             self.values.setdefault(origin, value)
         self.cuts(cut)
-        self.told |= final
+        self.ended |= final
 
 
 def _decode(
@@ -115,9 +114,7 @@ def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tupl
 
 
 def checked_cut(cut: object, graph: nx.Graph, source: int) -> set[tuple[int, int]]:
-    """Return the cut edges that a neighbour told. Raises RemoteProtocolError where they are no edges of the
-    graph.
-    """
+    """Return the cut edges of a neighbour's message; RemoteProtocolError where they are no edges of the graph."""
     if not isinstance(cut, tuple):
         raise RemoteProtocolError(f"peer {source} sent the cut edges in another form", source)
     edges = set()
@@ -166,7 +163,7 @@ def flood_knowledge(
     for peer, node in nodes.items():
         node.cuts(edges_of(graph, dead - {peer}))
     running = set(mixer.peers)
-    limit = 4 * len(graph) + 4  # N slots do without deaths; one that meets this bound ends as all others do
+    limit = 4 * len(graph) + 4  # without deaths N slots suffice; a peer that meets the limit ends like all others
     for slot in range(limit):
         at = Step(round, slot)
         final = {peer for peer in running if nodes[peer].ends() or slot == limit - 1}
@@ -193,10 +190,10 @@ def agree_on_cuts(
     on_dead: Callable[[], set[int]] | None = None,
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
 ) -> dict[int, frozenset[tuple[int, int]]]:
-    """Flood which edges are cut (a dead end, a link given up), so that all reachable peers know the same.
+    """Flood the cut edges (a dead end, a link given up), so that all reachable peers know the same.
 
-    Returns {hosted: cut edges}: what the final consensus needs to begin with one and the same living graph.
-    late: hears of rows of the training's exchanges that come only now; it is the last time that they do.
+    Returns {hosted: cut edges}, with which the final consensus begins on the same living graph everywhere. on_dead,
+    late: see ``flood_knowledge``; it is the last time that late rows of training arrive.
     """
     nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late)
     return {peer: frozenset(node.cut) for peer, node in nodes.items()}

@@ -1,7 +1,7 @@
-"""Feature statistics over all peers' clips, by gossip and never by pooling.
+"""Feature statistics over the clips of all peers, by gossip instead of pooling.
 
 Each peer holds the sums over its own training clips, a row [count, sum x, sum x^2] of length 1 + 2 F
-(``p2pser.features.normalisation.sums``). The mean of these rows over the peers, which the consensus finds, has the
+(``p2pser.features.normalisation.sums``). The consensus finds the mean of these rows over the peers, from which follow
 mean and variance of the pooled clips.
 """
 
@@ -23,8 +23,8 @@ TOLERANCE = 1e-12
 def relative_sums(own: Tensor, other: Tensor) -> float:
     """Return the largest difference of two rows of sums, each element relative to its own scale.
 
-    |d count| / count, |d sum x| / sqrt(count * sum x^2) and |d sum x^2| / sum x^2, since features' scales
-    differ by 1e7 and a norm would see the largest only. A feature that is zero everywhere counts as 0.
+    |d count| / count, |d sum x| / sqrt(count * sum x^2) and |d sum x^2| / sum x^2, because the scales
+    of features differ by 1e7, and a norm would see the largest only. A feature that is 0 everywhere has difference 0.
     """
     features = (len(own) - 1) // 2
     count, squares = own[:1].abs(), own[1 + features :].abs()
@@ -46,11 +46,11 @@ def statistics(
     cut: Collection[tuple[int, int]] = (),
     observe: Callable[[int, Tensor], None] | None = None,
 ) -> Consensus:
-    """Return the consensus on the mean row of ``sums`` (B, 1 + 2 F) at Step(round, 0, 1, ...).
+    """Return the consensus on the mean row of ``sums`` (B, 1 + 2 F), at Step(round, 0), Step(round, 1), …
 
-    Always with uniform weights, whatever the run's weighting: the sums carry the counts already. ``slem``: of
-    the uniform weights (``consensus.living_slem(topology, None, cut, peer)``). The rows are means over the
-    reachable peers: times their number they are the sums over all their clips.
+    The weights are uniform whatever the run's weighting, since the sums contain the counts. The resulting rows are
+    means over the reachable peers: times their number they are the sums over all their clips. ``slem``: of the uniform
+    weights (``living_slem(topology, None, cut, peer)``). Other parameters: see ``consensus``.
     """
     W = metropolis(topology.graph)
     return consensus(

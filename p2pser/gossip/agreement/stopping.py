@@ -1,12 +1,12 @@
-"""How all reachable peers find out that all are close enough, and stop at the same exchange.
+"""The stopping rule of the consensus: all reachable peers stop at the same exchange, once all rows are close.
 
 At every E-th exchange k each peer measures d_i, the largest difference over its edges between its row and its
-neighbours' rows of that exchange, and keeps its row of exchange k. With the following exchanges travel,
-merged as they go: the largest d seen for k, and the bitmap of the peers that are in it. Once the bitmap
-covers all peers that can be reached, the largest difference between *any* two of them is at most diameter *
-max d. Where that is within the tolerance, the peer posts once more, marked ``done`` k, without collecting,
-and adopts its row of exchange k; whoever receives ``done`` k does the same. So all adopt rows of one
-exchange, and as in a flood (``p2pser.gossip.agreement.flood``) nobody waits for one who ended.
+neighbours' rows of that exchange, and keeps its row of exchange k. The following exchanges carry, merged at each peer,
+the largest d of exchange k and the bitmap of the peers that it covers. Once the bitmap covers all peers that can be
+reached, the largest difference between *any* two of them is at most diameter * max d. Where that is within the
+tolerance, the peer posts once more, marked ``done`` k, without collecting, and adopts its row of exchange k; a peer
+that receives ``done`` k does the same. So all adopt rows of one exchange, and as in a flood
+(``p2pser.gossip.agreement.flood``) no peer waits for one that has ended.
 
 The trailer that carries this behind each row is msgpack: [exchange, done, [[k, max d, bitmap], ...], [[i, j],
 ...]], ``done`` -1 while undecided, the pairs being cut edges.
@@ -32,9 +32,7 @@ UNDECIDED = -1
 
 @dataclass(frozen=True)
 class Trailer:
-    """What travels behind a row (see the module's docstring). ``floods``: (k, max d, bitmap of the peers in
-    it).
-    """
+    """The trailer of a row (see the module's docstring). ``floods``: (k, max d, bitmap of the covered peers)."""
 
     exchange: int
     done: int
@@ -75,9 +73,9 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
         and type(document[1]) is int
     ):
         raise refuse("a trailer of another form")
-    told, done, entries, cut = document
-    if told != exchange or not UNDECIDED <= done < max(exchange, 1):
-        raise refuse(f"a trailer of exchange {told}, done {done}")
+    sent, done, entries, cut = document
+    if sent != exchange or not UNDECIDED <= done < max(exchange, 1):
+        raise refuse(f"a trailer of exchange {sent}, done {done}")
     floods = []
     for entry in entries:
         if not (
@@ -93,22 +91,20 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
         ):
             raise refuse("a flood's entry of another form")
         floods.append((entry[0], entry[1], int.from_bytes(entry[2], "little")))
-    return Trailer(told, done, tuple(floods), frozenset(checked_cut(cut, graph, source)))
+    return Trailer(sent, done, tuple(floods), frozenset(checked_cut(cut, graph, source)))
 
 
 class Reach:
-    """Who can be reached over the edges that are not cut, and how far the farthest is; remembered by cut set.
-    """
+    """The peers that can be reached over edges that are not cut, and their diameter; cached by cut set."""
 
     def __init__(self, graph: nx.Graph, groups: tuple[frozenset[int], ...] = ()) -> None:
-        """groups: peers among whom some entries of the rows travel, and nowhere else (``gossip.sharing``)."""
+        """groups: sets of peers that alone exchange some entries of the rows (``gossip.partial``)."""
         self.graph = graph
         self.groups = groups
         self._known: dict[tuple[frozenset[tuple[int, int]], int], tuple[int, int]] = {}
 
     def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
-        """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph).
-        """
+        """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph)."""
         if (cut, peer) not in self._known:
             living = without(self.graph, cut)
             component = nx.node_connected_component(living, peer)
@@ -126,8 +122,8 @@ class _Flood:
 
 
 @dataclass
-class Node:
-    """One hosted peer's part in the agreement."""
+class Agreement:
+    """One hosted peer's part in the decision to stop."""
 
     peer: int
     reach: Reach
@@ -139,21 +135,20 @@ class Node:
     adopted: Tensor | None = None
     _alive: dict[int, _Flood] = field(default_factory=dict)
     _parting: list[tuple[int, float, int]] = field(default_factory=list)
-    """Complete floods, told to the neighbours once more and then forgotten."""
+    """Complete floods, which the next trailer carries for the last time."""
 
     def trailer(self, exchange: int) -> Trailer:
-        """Return what to post with the row of ``exchange``."""
+        """Return the trailer of the row of ``exchange``."""
         alive = [(k, flood.worst, flood.bitmap) for k, flood in sorted(self._alive.items())]
         parting, self._parting = self._parting, []
         return Trailer(exchange, self.done, tuple(parting + alive), self.cut)
 
     def start(self, exchange: int, worst: float, row: Tensor) -> None:
-        """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of that exchange (kept).
-        """
+        """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of it, which is kept."""
         self._alive[exchange] = _Flood(worst if worst == worst else math.inf, 1 << self.peer, row)
 
     def merge(self, trailer: Trailer) -> None:
-        """Take in a neighbour's trailer."""
+        """Merge a neighbour's trailer."""
         self.cut |= trailer.cut
         if trailer.done != UNDECIDED:
             self.done = trailer.done
@@ -164,16 +159,14 @@ class Node:
                 mine.bitmap |= bitmap
 
     def lost(self, neighbour: int) -> None:
-        """Nothing came from ``neighbour``: the edge is cut for the rest of the consensus."""
+        """Cut the edge to ``neighbour``, whose message is missing, for the rest of the consensus."""
         self.cut |= {ordered(self.peer, neighbour)}
 
     def decide(self, exchange: int, latest: Tensor) -> None:
-        """Settle complete floods after ``exchange`` was collected; ``latest`` is adopted where the snapshot
-        is gone.
-        """
-        everybody, diameter = self.reach.of(self.peer, self.cut)
+        """Evaluate complete floods after ``exchange``; ``latest`` is adopted where the kept row is gone."""
+        reachable, diameter = self.reach.of(self.peer, self.cut)
         for k, flood in sorted(self._alive.items()):
-            if everybody & ~flood.bitmap == 0:
+            if reachable & ~flood.bitmap == 0:
                 self.bound = max(1, diameter) * flood.worst
                 self._parting.append((k, flood.worst, flood.bitmap))
                 if self.done == UNDECIDED and self.bound <= self.tolerance:
@@ -183,7 +176,7 @@ class Node:
                 else:
                     break
             elif exchange - k > len(self.reach.graph):
-                del self._alive[k]  # no path is so long: somebody died before passing it on
+                del self._alive[k]  # no path is so long: a peer died before it passed the flood on
         if self.done != UNDECIDED:
             flood_of = self._alive.get(self.done)
             self.adopted = (flood_of.snapshot if flood_of is not None else latest).clone()

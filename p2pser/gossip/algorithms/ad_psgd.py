@@ -13,7 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
+from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Message, MessageKind, Place, keep
 from p2pser.topology.spec import Topology
 
 
@@ -67,31 +67,31 @@ class ADPSGD(Asynchronous):
         j = int(seeding.generator(place.seed, self.name, place.peer, clock).choice(place.neighbours))
         row = state.rows["x"].clone()
         keep(state, (place.peer, j), asked=row, number=torch.tensor([clock, 0]))
-        return [Message(place.peer, j, Kind.REQUEST, clock).with_row(row[0])]
+        return [Message(place.peer, j, MessageKind.REQUEST, clock).with_row(row[0])]
 
     def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
         """Answer a request or a withdrawal, the same way however often it comes; take an answer once."""
         edge = (place.peer, message.src)
         kept = state.edges.get(edge, {})
-        if message.kind in (Kind.REPLY, Kind.REFUSAL):
+        if message.kind in (MessageKind.REPLY, MessageKind.REFUSAL):
             if "number" in kept and int(kept["number"][0]) == message.number:
-                if message.kind is Kind.REPLY:
+                if message.kind is MessageKind.REPLY:
                     self._flow(state, kept["asked"], message.row(kept["asked"]), clock - message.number)
                 else:
                     state.rows[REFUSED] = state.rows[REFUSED] + 1
                 keep(state, edge, asked=None, number=None)
             return []
         last = int(kept["answered"]) if "answered" in kept else 0
-        if message.kind not in (Kind.REQUEST, Kind.WITHDRAW) or message.number < last:
+        if message.kind not in (MessageKind.REQUEST, MessageKind.WITHDRAW) or message.number < last:
             return []  # a copy of what its sender has closed since
         if message.number > last:
             own, flow = None, torch.zeros(1, 1, dtype=torch.float64)
-            if message.kind is Kind.REQUEST:
+            if message.kind is MessageKind.REQUEST:
                 own = state.rows["x"].clone()
                 flow += self._flow(state, own, message.row(own), 0)
             keep(state, edge, answered=torch.tensor(message.number), reply=own, flow=flow)
         reply = state.edges[edge].get("reply")
-        kind = Kind.REFUSAL if reply is None else Kind.REPLY
+        kind = MessageKind.REFUSAL if reply is None else MessageKind.REPLY
         answer = Message(place.peer, message.src, kind, message.number, message.attempt)
         return [answer if reply is None else answer.with_row(reply[0])]
 
@@ -106,9 +106,9 @@ class ADPSGD(Asynchronous):
             kept = state.edges[place.peer, j]
             attempt = int(kept["number"][1]) + 1
             keep(state, (place.peer, j), number=torch.tensor([number, attempt]))
-            again = Message(place.peer, j, Kind.WITHDRAW, number, attempt)
+            again = Message(place.peer, j, MessageKind.WITHDRAW, number, attempt)
             late = clock - number >= self.bound
-            said.append(again if late else replace(again, kind=Kind.REQUEST).with_row(kept["asked"][0]))
+            said.append(again if late else replace(again, kind=MessageKind.REQUEST).with_row(kept["asked"][0]))
         return said
 
     def _flow(self, state: State, own: Tensor, other: Tensor, stale: int) -> float:

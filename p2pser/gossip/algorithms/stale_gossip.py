@@ -12,7 +12,7 @@ from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Kind, Message, Place, keep
+from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Message, MessageKind, Place, keep
 from p2pser.topology.spec import Topology
 
 
@@ -79,7 +79,7 @@ class StaleGossip(Asynchronous):
         """Remember the newest sums of a neighbour; they are taken when this peer's round is done."""
         kept = state.edges[place.peer, message.src]
         last = kept["last"].tolist()
-        if message.kind is Kind.PUSH and [message.number, message.attempt] > last[:2]:
+        if message.kind is MessageKind.PUSH and [message.number, message.attempt] > last[:2]:
             heard, echo = message.row(torch.nn.functional.pad(kept["heard"], (0, 1))).tensor_split([-1], 1)
             if not 0 <= float(echo) <= clock:
                 raise RemoteProtocolError(f"peer {message.src} has seen round {float(echo):g} of {clock}", message.src)
@@ -113,7 +113,7 @@ class StaleGossip(Asynchronous):
             kept, (number, *others, pushes) = state.edges[place.peer, j], state.edges[place.peer, j]["last"].tolist()
             keep(state, (place.peer, j), last=torch.tensor([number, *others, pushes + 1]))
             row = torch.nn.functional.pad(kept["pushed"], (0, 1), value=float(number))
-            said.append(Message(place.peer, j, Kind.PUSH, clock, pushes).with_row(row[0]))
+            said.append(Message(place.peer, j, MessageKind.PUSH, clock, pushes).with_row(row[0]))
         return said
 
 

@@ -40,7 +40,7 @@ def test_when_the_hub_dies_its_clients_end_with_a_sentence_and_resume_with_it(re
     assert set(story.failures) == set(CLIENTS)
     said = set(story.failures.values())
     assert len(said) == 1
-    assert said.pop().startswith("the hub, peer 0, is gone, and nobody else averages: training cannot go on; ")
+    assert said.pop().startswith("the hub, peer 0, is lost, and no other peer averages: training cannot go on; ")
     for i in CLIENTS:
         assert real.events(config, i, "dead", peer=0)
         assert not (real.peer_folder(config, i) / "model").exists()
@@ -81,7 +81,8 @@ def test_a_hub_needs_no_recordings_where_clients_bring_their_own(real: Any) -> N
 def test_the_demo_says_what_died_with_the_hub(real: Any) -> None:
     config = real.config("out", "gossip.algorithm=fedavg", *QUICK)
     federation = federate(config, 5, hub=0, workers=1)
-    said = r"no peer finished: the hub, peer 0, is gone, and nobody else averages: training cannot go on; [^;]*; their "
+    said = (r"no peer finished: the hub, peer 0, is lost, and no other peer averages: training cannot go on; [^;]*; "
+            r"their ")
     with pytest.raises(P2PSERError, match=said):
         demo.run(config, SERVER, federation, kills=[demo.Kill(0, 3)])
     whole = demo.run(real.config("whole", "gossip.algorithm=fedavg"), SERVER, federation)

@@ -90,6 +90,6 @@ def test_each_peer_says_its_own_width_and_all_find_out_that_its_holders_are_apar
     narrow = config.with_settings(["model.width=0.5"])
     story = real.run(wide, topology, odd={1: (narrow, topology), 3: (narrow, topology)})
     assert story.exit_codes == dict.fromkeys(range(4), 2), str(story)
-    assert all("can reach the others of model.width 1 or more only through narrower ones" in reason
+    assert all("can reach the others of model.width 1 or more only through narrower peers" in reason
                for reason in story.failures.values())
     assert json.dumps(story.failures).count("peer 0 of the topology") == 4

@@ -11,7 +11,7 @@ import torch
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import Kind, Message, Node, Place, staleness
+from p2pser.gossip.asynchronous import AsynchronousPeer, Message, MessageKind, Place, staleness
 from p2pser.gossip.registry import create
 from p2pser.run import checkpoint
 from p2pser.topology.spec import Topology
@@ -21,16 +21,16 @@ def algorithm(name: str, parameters: dict[str, float] | None = None) -> Any:
     return create(name, parameters or {}, Config(), Topology("ring", nx.cycle_graph(4), {}, "metropolis", {}))
 
 
-def node(peer: int, neighbours: tuple[int, ...], value: float, start: int = 0, **parameters: float) -> Node:
+def node(peer: int, neighbours: tuple[int, ...], value: float, start: int = 0, **parameters: float) -> AsynchronousPeer:
     state = State({"x": torch.full((1, 2), value, dtype=torch.float32)})
-    return Node(algorithm("stale-gossip", parameters), state, Place(peer, neighbours, 0), start)
+    return AsynchronousPeer(algorithm("stale-gossip", parameters), state, Place(peer, neighbours, 0), start)
 
 
-def round_of(one: Node, change: float = 0.0) -> list[Message]:
+def round_of(one: AsynchronousPeer, change: float = 0.0) -> list[Message]:
     return one.end(one.begin() + change)
 
 
-def mass(one: Node) -> list[float]:
+def mass(one: AsynchronousPeer) -> list[float]:
     return one.state.rows["mass"][0].tolist()
 
 
@@ -121,7 +121,7 @@ def test_a_lost_neighbour_takes_its_edge_with_it():
     round_of(one)
     one.gone(1)
     assert [push.dst for push in round_of(one)] == [2]
-    assert one.receive(Message(1, 0, Kind.PUSH, 5).with_row(torch.zeros(4, dtype=torch.float64))) == []
+    assert one.receive(Message(1, 0, MessageKind.PUSH, 5).with_row(torch.zeros(4, dtype=torch.float64))) == []
 
 
 def test_a_resume_starts_from_the_models_and_counts_what_was_on_the_edges(tmp_path):
@@ -130,7 +130,7 @@ def test_a_resume_starts_from_the_models_and_counts_what_was_on_the_edges(tmp_pa
     checkpoint.save(tmp_path, 0, second.state.rows, second.state.edges, {})
     rows, edges, _ = checkpoint.load(tmp_path, 0)
     model = rows["x"].clone()
-    resumed = Node(algorithm("stale-gossip"), State(rows, edges), second.place, 0)
+    resumed = AsynchronousPeer(algorithm("stale-gossip"), State(rows, edges), second.place, 0)
     assert float(resumed.state.rows["mass"][0, -1]) == 1.0
     assert resumed.state.rows["mass"][0, :-1].tolist() == pytest.approx(resumed.state.rows["x"][0].tolist())
     assert not torch.equal(resumed.state.rows["x"], model)  # what was there and fresh is taken
@@ -143,10 +143,10 @@ def test_a_resume_starts_from_the_models_and_counts_what_was_on_the_edges(tmp_pa
 def test_pushes_that_do_not_fit_are_the_senders_fault():
     one = node(0, (1,), 4.0)
     with pytest.raises(RemoteProtocolError, match="row of 2 numbers instead of 4"):
-        one.receive(Message(1, 0, Kind.PUSH, 1).with_row(torch.zeros(2)))
+        one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.zeros(2)))
     for echo in (7.0, -1.0, float("nan")):
         with pytest.raises(RemoteProtocolError, match="has seen round"):
-            one.receive(Message(1, 0, Kind.PUSH, 1).with_row(torch.tensor([0, 0, 0, echo], dtype=torch.float64)))
+            one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.tensor([0, 0, 0, echo], dtype=torch.float64)))
 
 
 @pytest.mark.parametrize(("parameters", "settings", "said"), [

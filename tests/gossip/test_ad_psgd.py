@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.asynchronous import KINDS, Kind, Message, Node, Place, received, staleness
+from p2pser.gossip.asynchronous import KINDS, AsynchronousPeer, Message, MessageKind, Place, received, staleness
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create
 from p2pser.run import checkpoint
@@ -26,20 +26,20 @@ def algorithm(name: str, parameters: dict[str, float] | None = None) -> Any:
     return create(name, parameters or {}, Config(), Topology("ring", nx.cycle_graph(4), {}, "metropolis", {}))
 
 
-def node(peer: int, neighbours: tuple[int, ...], values: list[float], **parameters: float) -> Node:
+def node(peer: int, neighbours: tuple[int, ...], values: list[float], **parameters: float) -> AsynchronousPeer:
     state = State({"x": torch.tensor([values], dtype=torch.float64)})
-    return Node(algorithm("ad-psgd", parameters), state, Place(peer, neighbours, 0))
+    return AsynchronousPeer(algorithm("ad-psgd", parameters), state, Place(peer, neighbours, 0))
 
 
-def pair(**parameters: float) -> tuple[Node, Node]:
+def pair(**parameters: float) -> tuple[AsynchronousPeer, AsynchronousPeer]:
     return node(0, (1,), [0.0, 8.0], **parameters), node(1, (0,), [4.0, 0.0], **parameters)
 
 
-def round_of(one: Node, change: float = 0.0) -> list[Message]:
+def round_of(one: AsynchronousPeer, change: float = 0.0) -> list[Message]:
     return one.end(one.begin() + change)
 
 
-def x(one: Node) -> list[float]:
+def x(one: AsynchronousPeer) -> list[float]:
     return one.state.rows["x"][0].tolist()
 
 
@@ -82,7 +82,7 @@ def test_a_lost_answer_is_asked_for_again_with_the_row_as_it_was_sent():
     second.receive(request)  # the answer is lost
     assert round_of(first, 5.0) == []  # one exchange is open: no second
     (again,) = first.remind()
-    assert (again.kind, again.number, again.attempt) == (Kind.REQUEST, request.number, 1)
+    assert (again.kind, again.number, again.attempt) == (MessageKind.REQUEST, request.number, 1)
     assert bytes(again.payload) == bytes(request.payload)
     first.receive(*second.receive(again))
     assert [a + b for a, b in zip(x(first), x(second))] == [4.0 + 5.0, 8.0 + 5.0]
@@ -100,12 +100,12 @@ def test_an_older_request_is_no_longer_answered():
 
 def test_neighbours_are_drawn_by_seed_and_clock_and_all_are_drawn():
     def drawn(seed: int) -> list[int]:
-        one = Node(algorithm("ad-psgd"), State({"x": torch.zeros(1, 2)}), Place(0, (1, 2, 5), seed))
+        one = AsynchronousPeer(algorithm("ad-psgd"), State({"x": torch.zeros(1, 2)}), Place(0, (1, 2, 5), seed))
         asked = []
         for _ in range(30):
             (request,) = round_of(one)
             asked.append(request.dst)
-            one.receive(Message(request.dst, 0, Kind.REFUSAL, request.number))
+            one.receive(Message(request.dst, 0, MessageKind.REFUSAL, request.number))
         return asked
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -129,7 +129,7 @@ def test_a_lost_neighbour_is_neither_waited_for_nor_asked_again():
     assert not one.held
     (other,) = round_of(one)
     assert other.dst == 3 - request.dst
-    assert one.receive(Message(request.dst, 0, Kind.REPLY, request.number).with_row(torch.zeros(1))) == []
+    assert one.receive(Message(request.dst, 0, MessageKind.REPLY, request.number).with_row(torch.zeros(1))) == []
     one.gone(other.dst)
     assert round_of(one) == []
 
@@ -149,26 +149,26 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path):
     for one in (first, second):
         checkpoint.save(tmp_path / str(one.place.peer), 1, one.state.rows, one.state.edges, {})
     rows, edges, _ = checkpoint.load(tmp_path / "0", 1)
-    resumed = Node(algorithm("ad-psgd"), State(rows, edges), first.place, 1)
+    resumed = AsynchronousPeer(algorithm("ad-psgd"), State(rows, edges), first.place, 1)
     assert [bytes(one.payload) for one in resumed.remind()] == [bytes(request.payload)]
     resumed.receive(reply)
     first.receive(reply)
     assert torch.equal(resumed.state.rows["x"], first.state.rows["x"])
     assert resumed.report() == first.report()
     rows, edges, _ = checkpoint.load(tmp_path / "1", 1)
-    answers = Node(algorithm("ad-psgd"), State(rows, edges), second.place, 1).receive(request)
+    answers = AsynchronousPeer(algorithm("ad-psgd"), State(rows, edges), second.place, 1).receive(request)
     assert [bytes(one.payload) for one in answers] == [bytes(reply.payload)]
 
 
 def test_what_a_resume_undoes_at_one_end_is_counted_as_drift():
     first, second = pair()
     round_of(first)
-    first.receive(Message(1, 0, Kind.REFUSAL, 1))
+    first.receive(Message(1, 0, MessageKind.REFUSAL, 1))
     (request,) = round_of(first)
     second.receive(request)  # number 2, applied, and all are killed: the common checkpoint is of round 1
-    resumed = Node(algorithm("ad-psgd"), second.state, second.place, 1)
+    resumed = AsynchronousPeer(algorithm("ad-psgd"), second.state, second.place, 1)
     assert resumed.report()["drift"] == pytest.approx((2.0**2 + 4.0**2) ** 0.5)
-    assert [one.kind for one in resumed.receive(request)] == [Kind.REPLY]
+    assert [one.kind for one in resumed.receive(request)] == [MessageKind.REPLY]
 
 
 def test_a_snapshot_of_the_state_stays_as_it_was():
@@ -179,7 +179,7 @@ def test_a_snapshot_of_the_state_stays_as_it_was():
     assert kept == {}
 
 
-@given(st.integers(1, 2**31 - 1), st.integers(0, 2**28), st.sampled_from(Kind), st.lists(st.floats(width=32,
+@given(st.integers(1, 2**31 - 1), st.integers(0, 2**28), st.sampled_from(MessageKind), st.lists(st.floats(width=32,
        allow_nan=False), min_size=1, max_size=20))
 def test_messages_travel_as_rows_of_the_wire(number, attempt, kind, values):
     row = torch.tensor([values], dtype=torch.float32)
@@ -197,11 +197,11 @@ def test_messages_that_do_not_fit_are_the_senders_fault():
     first, second = pair()
     (request,) = round_of(first)
     with pytest.raises(RemoteProtocolError, match="row of 3 numbers instead of 2"):
-        second.receive(Message(0, 1, Kind.REQUEST, 1).with_row(torch.zeros(3)))
+        second.receive(Message(0, 1, MessageKind.REQUEST, 1).with_row(torch.zeros(3)))
     assert x(second) == [4.0, 0.0]
     with pytest.raises(RemoteProtocolError, match="kind 7"):
         received(0, 1, Step(0, KINDS - 1), b"", "", 0)
-    with pytest.raises(LocalProtocolError, match="came to peer 0"):
+    with pytest.raises(LocalProtocolError, match="peer 0 received a message for peer 1"):
         first.receive(request)
 
 
