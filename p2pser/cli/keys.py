@@ -1,4 +1,4 @@
-"""``p2pser keys``: make the keys that peers know each other by."""
+"""``p2pser keys``: make the keys by which peers authenticate each other."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from p2pser.cli.common import json_option, note, print_json
               help="Make the key pairs of peers 0 to N-1.")
 @json_option
 def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
-    """Make the keys that peers know each other by.
+    """Make the keys by which peers authenticate each other.
 
-    Writes OUT/peer-ID.key (readable by you only; give it to that peer as --set network.secret_key=FILE) and
-    prints the public key as the topology file wants it under peers. Each operator makes his own and sends the
-    others only the printed line.
+    Writes OUT/peer-ID.key, which only you can read; give it to that peer as --set network.secret_key=FILE. Prints the
+    public key as the topology file needs it under peers. Each operator makes their own key pair and sends the others
+    only the printed line.
 
     Example: p2pser keys --out keys --id 3
     """
@@ -34,7 +34,7 @@ def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
 
     ids = [peer] if peer is not None else list(range(peers or 0))
     files = {i: out / f"peer-{i}.key" for i in ids}
-    # All or none: a set of keys of which some are old would be hard to notice.
+    # All or none: a mixture of new and old keys would be hard to notice.
     if taken := [str(path) for path in files.values() if path.exists()]:
         raise ConfigError(f"{taken[0]} exists; remove it first if its key is to be replaced")
     made = []
@@ -45,6 +45,6 @@ def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
     if as_json:
         print_json({"keys": made})
         return
-    for one in made:
-        click.echo(f'key: "{one["key"]}"' if peer is not None else f'{one["peer"]}: {{key: "{one["key"]}"}}')
+    for entry in made:
+        click.echo(f'key: "{entry["key"]}"' if peer is not None else f'{entry["peer"]}: {{key: "{entry["key"]}"}}')
     note(f"Secret keys: {', '.join(str(path) for path in files.values())}. They stay with their peers.")

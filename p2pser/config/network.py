@@ -1,4 +1,4 @@
-"""The settings of links, waiting and limits."""
+"""The settings of links, timeouts and limits."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from p2pser.config.section import Section
 
 
 class NetworkSettings(Section):
-    """Links, waiting and limits. Times in seconds."""
+    """Links, timeouts and limits. Times in seconds."""
 
     host: str = Field("127.0.0.1", description="host of peers without an address in the topology file")
     base_port: int = Field(5700, ge=1, le=65535, description="peer i without an address listens on base_port + i")
     start_timeout: float | None = Field(None, gt=0,
-        description="how long to wait for neighbours at the start [s]; none: for ever")
+        description="how long to wait for neighbours at the start [s]; none: without limit")
     refused_wait: float = Field(10.0, ge=0,
-        description="how long to wait for a refused neighbour to come back corrected [s]")
+        description="how long to wait for a refused neighbour to come back with corrected settings [s]")
     round_timeout: float = Field(60.0, gt=0,
-        description="an exchange goes on without a neighbour that reports no progress for so long [s]")
+        description="an exchange goes on without a neighbour that reports no progress for this long [s]")
     ping_after: float = Field(1.0, gt=0, description="silence after which a neighbour is pinged [s]")
     suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
     dead_after: float = Field(8.0, gt=0, description="silence after which a neighbour is DEAD and left out [s]")
     chunk_bytes: int = Field(65536, ge=1024, le=65536, description="largest payload of one message [B]")
-    linger: float = Field(2.0, ge=0, description="how long the last messages may take to leave at the end [s]")
+    linger: float = Field(2.0, ge=0, description="how long the last messages may take to be sent at the end [s]")
     secret: Path | None = Field(None,
         description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "
                     "topology file gives none; default ~/.config/p2pser/secret")

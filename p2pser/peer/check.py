@@ -1,4 +1,4 @@
-"""``p2pser peer --check``: dial the neighbours, compare, measure, and leave again. Nobody counts us as here."""
+"""``p2pser peer --check``: dial the neighbours, compare HELLOs, measure the links, and leave. Joins no run."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from p2pser.peer.identity import identify
 from p2pser.peer.process import Peer
 
 PINGS = 5
-"""PINGs one after the other; the shortest round-trip time counts."""
+"""PINGs sent one after the other; the shortest round-trip time counts."""
 BURST = 16
-"""PINGs with a payload, sent at once to measure the rate."""
+"""PINGs sent at once, with a payload, to measure the rate."""
 BURST_BYTES = 60_000
-PATIENCE = 5.0
+"""Payload of each of them [B]."""
+ANSWER_TIMEOUT = 5.0
 """Seconds in which a neighbour must answer."""
-NOBODY = 2**32 - 1
-"""Incarnation of one that only asks: its PINGs are no sign of life of the peer in whose name it dials."""
+CHECK_INCARNATION = 2**32 - 1
+"""Incarnation of a checking process: its PINGs are no traffic of the peer whose id it uses."""
 
 
-def check_neighbours(peer: Peer, patience: float = PATIENCE) -> dict[str, Any]:
+def check_neighbours(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
     """Return what ``--check`` prints: ``fits`` and, for each neighbour, whether it answers and fits, and how fast.
 
-    A neighbour must be running, or be checking too; one that cannot be dialled is left to check from its own side. The
-    rate is that of small messages there, acknowledged. Raises what ``Peer.run`` raises before it dials (ConfigError,
+    A neighbour answers if it is running, or checking too. One that cannot be dialled must check from its own side. The
+    rate is that of acknowledged messages of 60 kB. Raises what ``Peer.run`` raises before it dials (ConfigError,
     CorpusError, …).
     """
     identity = identify(peer.config, peer.topology, peer.me)
     cohort, _ = peer.prepare()
-    ours = replace(peer.hello(cohort, NOBODY), role="check")
+    ours = replace(peer.hello(cohort, CHECK_INCARNATION), role="check")
     io = IOThread(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
     io.start()
     try:
-        answers = _answers(io, [n.peer for n in identity.neighbours if n.address is not None], patience)
-        lines = [_line(io, n.peer, n.address, answers.get(n.peer), patience) for n in identity.neighbours]
+        answers = _answers(io, [n.peer for n in identity.neighbours if n.address is not None], timeout)
+        lines = [_line(io, n.peer, n.address, answers.get(n.peer), timeout) for n in identity.neighbours]
     finally:
         io.close("checked", flush=0.0)
     fits = all(line["fits"] for line in lines if line["address"] is not None)
     return {"peer": peer.me, "fits": fits, "neighbours": lines}
 
 
-def _answers(io: IOThread, peers: list[int], patience: float) -> dict[int, events.Up | events.Refused]:
+def _answers(io: IOThread, peers: list[int], timeout: float) -> dict[int, events.Up | events.Refused]:
     answers: dict[int, events.Up | events.Refused] = {}
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while len(answers) < len(peers):
         event = _next(io, deadline)
         if event is None:
@@ -57,37 +58,37 @@ def _answers(io: IOThread, peers: list[int], patience: float) -> dict[int, event
 
 
 def _line(io: IOThread, j: int, address: str | None, answer: events.Up | events.Refused | None,
-          patience: float) -> dict[str, Any]:
+          timeout: float) -> dict[str, Any]:
     line: dict[str, Any] = {"peer": j, "address": address, "answers": answer is not None, "fits": False,
                             "rtt_ms": None, "rate_mb_s": None}
     if address is None:
         return {**line, "sentence": f"peer {j} cannot be dialled, it dials us: check from its side"}
     if answer is None:
-        return {**line, "sentence": f"peer {j} at {address}: no answer within {patience:g} s"}
+        return {**line, "sentence": f"peer {j} at {address}: no answer within {timeout:g} s"}
     if isinstance(answer, events.Refused):
         return {**line, "sentence": f"peer {j} at {address}: does not fit: {answer.reason}"}
-    times = [seconds for _ in range(PINGS) if (seconds := _ping(io, j, 1, 0, patience)) is not None]
-    burst = _ping(io, j, BURST, BURST_BYTES, patience)
+    times = [seconds for _ in range(PINGS) if (seconds := _ping(io, j, 1, 0, timeout)) is not None]
+    burst = _ping(io, j, BURST, BURST_BYTES, timeout)
     rtt = min(times, default=None)
     rate = BURST * BURST_BYTES / burst / 1e6 if burst else None
-    told = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
-    told += f", {rate:.1f} MB/s" if rate is not None else ""
+    measured = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
+    measured += f", {rate:.1f} MB/s" if rate is not None else ""
     return {**line, "fits": rtt is not None, "rtt_ms": rtt and rtt * 1e3, "rate_mb_s": rate,
-            "sentence": f"peer {j} at {address}: fits, {told}"}
+            "sentence": f"peer {j} at {address}: fits, {measured}"}
 
 
-def _ping(io: IOThread, j: int, count: int, payload: int, patience: float) -> float | None:
+def _ping(io: IOThread, j: int, count: int, payload: int, timeout: float) -> float | None:
     """Send ``count`` PINGs at once; return the seconds until the last answer, or None where one is missing."""
-    begun = time.monotonic()
+    started = time.monotonic()
     for _ in range(count):
         io.ping(j, payload)
     while count:
-        event = _next(io, begun + patience)
+        event = _next(io, started + timeout)
         if event is None:
             return None
         if isinstance(event, events.Ponged) and event.peer == j:
             count -= 1
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def _next(io: IOThread, deadline: float) -> events.Event | None:

@@ -1,4 +1,4 @@
-"""A peer's folder, ``OUT/NAME/peer-ID/``: which run it belongs to, how often it was started, whether it is finished."""
+"""A peer's folder, ``OUT/NAME/peer-ID/``: its run, the number of starts, and whether the run is finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from p2pser.base.atomic import read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.models.widths import widths
+from p2pser.peer.telemetry import EVENTS, METRICS
 from p2pser.topology.spec import Topology
 
 RUN = "run.json"
@@ -20,8 +21,8 @@ LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 PERSONAL = "personal"
-OURS = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, "metrics.jsonl", "events.jsonl")
-"""What ``--fresh`` removes: all that a peer writes but the count of starts, which only ever grows."""
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, METRICS, EVENTS)
+"""All that a peer writes but the number of starts: neighbours refuse a peer whose incarnation does not grow."""
 
 
 class PeerFolder:
@@ -34,48 +35,47 @@ class PeerFolder:
         self.personal = self.path / PERSONAL
         self._lock: IO[bytes] | None = None
         settings = config.shared()
-        if (width := widths(config.model, topology.size)[me]) != 1:  # checkpoints are rows of that width
+        if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
             settings["model.width"] = width
         self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me}
 
     def finished(self) -> dict[str, Any] | None:
-        """Return the summary of the finished run that lies here, or None.
+        """Return the summary of the run where it is finished, else None.
 
-        Raises ConfigError where it is one with other settings.
+        Raises ConfigError where the folder holds a run with other settings.
         """
         if (run := read_json(self.path / RUN)) is not None:
             self._compare(run)
-        known: dict[str, Any] | None = read_json(self.path / FINISHED)
-        return known
+        summary: dict[str, Any] | None = read_json(self.path / FINISHED)
+        return summary
 
     def claim(self, fresh: bool) -> int:
-        """Make the folder this run's, and return the incarnation: how often it was started before.
+        """Lock the folder for this process until ``release``; return the incarnation: the number of earlier starts.
 
-        fresh: remove what an earlier run left. It stays this process's until ``release``. Raises ConfigError where the
-        folder holds a run with other settings, or another process has it.
+        fresh: remove the files of an earlier run. Raises ConfigError where the folder holds a run with other settings,
+        or another process has locked it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / LOCK).open("ab")
+            lock = self._lock = (self.path / LOCK).open("ab")
         except OSError as error:
             raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
         try:
-            return self._claim(fresh)
+            return self._claim(lock, fresh)
         except BaseException:
             self.release()
             raise
 
-    def _claim(self, fresh: bool) -> int:
-        assert self._lock is not None
+    def _claim(self, lock: IO[bytes], fresh: bool) -> int:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"a peer runs already in {self.path}: stop it first, or give this run another name "
+            raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run another name "
                               "(--name)") from None
         if fresh:
             self._clear()
-        if (known := read_json(self.path / RUN)) is not None:
-            self._compare(known)
+        if (run := read_json(self.path / RUN)) is not None:
+            self._compare(run)
         else:
             write_json(self.path / RUN, self._identity)
         incarnation = self._starts()
@@ -83,7 +83,7 @@ class PeerFolder:
         return incarnation
 
     def release(self) -> None:
-        """Let another process have the folder."""
+        """Unlock the folder."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -95,11 +95,11 @@ class PeerFolder:
         self.release()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Remember that the run has ended, and how."""
+        """Mark the run as finished, with its summary."""
         write_json(self.path / FINISHED, summary)
 
     def _clear(self) -> None:
-        for name in OURS:
+        for name in REMOVED_BY_FRESH:
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -107,14 +107,14 @@ class PeerFolder:
                 path.unlink(missing_ok=True)
 
     def _starts(self) -> int:
-        known = read_json(self.path / STARTS)
-        return int(known["starts"]) if known is not None else 0
+        counted = read_json(self.path / STARTS)
+        return int(counted["starts"]) if counted is not None else 0
 
-    def _compare(self, known: dict[str, Any]) -> None:
-        if known == self._identity:
+    def _compare(self, run: dict[str, Any]) -> None:
+        if run == self._identity:
             return
         what = "the topology"
-        before, now = known.get("settings", {}), self._identity["settings"]
+        before, now = run.get("settings", {}), self._identity["settings"]
         for field in sorted(set(before) | set(now)):
             if before.get(field) != now.get(field):
                 what = f"{field} ({before.get(field)!r} then, {now.get(field)!r} now)"

@@ -1,4 +1,4 @@
-"""Who a peer is on the network: its key pair, its addresses and those of its neighbours."""
+"""A peer's identity on the network: its key pair, its addresses and those of its neighbours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclass(frozen=True)
 class Identity:
-    """A peer's place in the network."""
+    """A peer's key pair, the endpoint it listens on (None: no peer can dial it), and its neighbours."""
 
     keys: KeyPair
     listen: str | None
@@ -25,30 +25,31 @@ class Identity:
 
 
 def identify(config: Config, topology: Topology, me: int) -> Identity:
-    """Return key pair and addresses of peer ``me``.
+    """Return the identity of peer ``me``.
 
-    Keys: those of the topology file, where it gives any (this peer's secret part is then in
-    ``network.secret_key``); else derived from the user's secret by run and id, so that the peers of one user know
-    each other. Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or
-    belongs to another public one.
+    Where the topology file gives keys, these are used, and ``network.secret_key`` is the file of this peer's secret key.
+    Otherwise all keys are derived from the user's secret, so that the peers of one user can authenticate each other.
+    Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or belongs to another
+    public key.
     """
     neighbours = topology.neighbours(me)
     given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
     if given:
-        own = _own_key(config, topology, me)
-        public = dict(given.items())
+        key_pair = _own_key(config, topology, me)
+        public = given
     else:
         secret = keys.load_or_make_secret(config.network.secret)
-        own = keys.derive(secret, config.name, me)
+        key_pair = keys.derive(secret, config.name, me)
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
-    return Identity(own, listen(config, topology, me),
+    return Identity(key_pair, listen(config, topology, me),
                     tuple(Neighbour(j, address(config, topology, j), public[j]) for j in neighbours))
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:
-    """Return where peer ``i`` is dialled: its ``address:``, or the host of the settings and base_port + i.
+    """Return the address at which peer ``i`` is dialled; None where it cannot be.
 
-    None where it cannot be. Raises TopologyError where that port is beyond the last.
+    It is the peer's ``address:``, else ``network.host`` and port ``network.base_port`` + i. Raises TopologyError where
+    that port is above 65535.
     """
     entry = topology.peers.get(i, PeerEntry())
     if entry.address == NOWHERE:
@@ -60,9 +61,9 @@ def address(config: Config, topology: Topology, i: int) -> str | None:
 
 
 def listen(config: Config, topology: Topology, i: int) -> str | None:
-    """Return where peer ``i`` listens: its ``listen:``, its address on this machine, or all interfaces at its port.
+    """Return the endpoint on which peer ``i`` listens; None where no peer can dial it.
 
-    None where nobody can dial it.
+    It is the peer's ``listen:``, else its address where that is a loopback address, else its port on all interfaces.
     """
     entry = topology.peers.get(i, PeerEntry())
     if entry.listen is not None:
@@ -77,10 +78,10 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:
     path = config.network.secret_key
     if path is None:
-        raise ConfigError(f"the topology {topology.name!r} gives keys: say where the secret key of peer {me} lies "
+        raise ConfigError(f"the topology {topology.name!r} gives keys: name the file of peer {me}'s secret key "
                           "(--set network.secret_key=FILE; p2pser keys makes one)")
-    own = keys.read_secret_key(path)
-    if own.public != topology.peers[me].key:
+    key_pair = keys.read_secret_key(path)
+    if key_pair.public != topology.peers[me].key:
         raise ConfigError(f"the secret key in {path} does not belong to the key that the topology "
                           f"{topology.name!r} gives peer {me}; use that peer's file, or correct the topology")
-    return own
+    return key_pair

@@ -1,4 +1,4 @@
-"""What a peer tells of its run: ``metrics.jsonl`` (a line a round) and ``events.jsonl`` (what happened)."""
+"""Telemetry of a peer: ``metrics.jsonl`` (a line for each round) and ``events.jsonl`` (a line for each event)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVENTS = "events.jsonl"
 
 
 class Telemetry:
-    """Appends lines of JSON to both files, flushed one by one, and passes them to ``sink``. Thread-safe.
+    """Appends lines of JSON to both files, each flushed at once, and passes them to ``sink``. Thread-safe.
 
-    A line that a killed process left torn is cut off on opening. A disk that is full does not end the run:
-    the line is lost, ``lost`` counts it, and ``problem`` says why.
+    A half-written last line of a killed process is removed on opening. A full disk does not end the run: the line is
+    lost, ``lost`` counts it, and ``problem`` names the cause.
 
     >>> with Telemetry(folder, sink=print) as telemetry:
     ...     telemetry.event("joined", peer=3)
@@ -43,12 +43,12 @@ class Telemetry:
         return self._add(METRICS, fields)
 
     def event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Append what happened, with the wall time ``at`` (ISO 8601, UTC), and return it."""
+        """Append an event with the time ``at`` (ISO 8601, UTC) and return it."""
         at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         return self._add(EVENTS, {"at": at, "kind": kind, **fields})
 
     def rewind(self, round: int) -> None:
-        """Forget the metrics of ``round`` and later: a run resumed there writes them again."""
+        """Remove the metrics of ``round`` and later ones: a run resumed there writes them again."""
         with self._lock:
             file = self._files[METRICS]
             if file.closed:
@@ -61,7 +61,7 @@ class Telemetry:
             file.truncate(end)
 
     def close(self) -> None:
-        """Close the files; what comes later goes to the sink only."""
+        """Close the files; later lines go to the sink only."""
         with self._lock:
             for file in self._files.values():
                 file.close()
@@ -96,7 +96,7 @@ class Telemetry:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file of telemetry; none where it is missing. A torn last line is left out."""
+    """Return the lines of a telemetry file, none where it is missing. A half-written last line is left out."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open for appending, unbuffered, with a torn last line cut off."""
+    """Open for appending, unbuffered, and remove a half-written last line."""
     file = path.open("a+b", buffering=0)
     file.seek(0)
     data = file.read()
@@ -115,7 +115,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _whole(data: bytes) -> int:
-    """Return where the last whole line ends."""
+    """Return the offset at which the last whole line ends."""
     return data.rfind(b"\n") + 1
 
 
@@ -124,7 +124,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON can hold it: finite numbers or None, lists, maps with text keys, text."""
+    """Return the value as JSON can represent it: finite numbers or None, lists, maps with text keys, text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -10,7 +10,7 @@ import pytest
 
 from p2pser.base.errors import CheckpointError, ConfigError
 from p2pser.config import Config
-from p2pser.peer.folder import OURS, PeerFolder
+from p2pser.peer.folder import REMOVED_BY_FRESH, PeerFolder
 from p2pser.topology.spec import load
 
 
@@ -49,7 +49,7 @@ def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_pa
 def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> None:
     one = folder(tmp_path)
     one.claim(fresh=False)
-    for name in OURS:
+    for name in REMOVED_BY_FRESH:
         if "." in name:
             with (one.path / name).open("a"):
                 pass
@@ -79,7 +79,7 @@ def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path
             "PeerFolder(config, load('ring', peers=4), 1).claim(fresh=True)")
     second = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert "ConfigError" in second.stderr
-    assert "runs already" in second.stderr
+    assert "another process runs this peer" in second.stderr
     assert (one.path / "run.json").exists()
     one.release()
     third = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

@@ -79,7 +79,7 @@ def test_keys_of_the_topology_file_count(tmp_path: Path) -> None:
 
 def test_a_missing_or_wrong_secret_key_is_named(tmp_path: Path) -> None:
     topology, _ = keyed(tmp_path)
-    with pytest.raises(ConfigError, match="say where the secret key of peer 1 lies"):
+    with pytest.raises(ConfigError, match="name the file of peer 1's secret key"):
         identify(config(tmp_path), topology, 1)
     with pytest.raises(ConfigError, match="does not belong to the key"):
         identify(config(tmp_path, f"network.secret_key={tmp_path / 'peer-2.key'}"), topology, 1)
