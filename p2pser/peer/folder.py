@@ -70,8 +70,8 @@ class PeerFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run another name "
-                              "(--name)") from None
+            raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run another "
+                              "name (--name)") from None
         if fresh:
             self._clear()
         if (run := read_json(self.path / RUN)) is not None:

@@ -27,10 +27,10 @@ class Identity:
 def identify(config: Config, topology: Topology, me: int) -> Identity:
     """Return the identity of peer ``me``.
 
-    Where the topology file gives keys, these are used, and ``network.secret_key`` is the file of this peer's secret key.
-    Otherwise all keys are derived from the user's secret, so that the peers of one user can authenticate each other.
-    Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or belongs to another
-    public key.
+    Where the topology file gives keys, these are used, and ``network.secret_key`` is the file of this peer's secret
+    key. Otherwise all keys are derived from the user's secret, so that the peers of one user can authenticate each
+    other. Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or belongs to
+    another public key.
     """
     neighbours = topology.neighbours(me)
     given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
