@@ -1,6 +1,6 @@
-"""Several peers on this machine: real processes, real sockets, started from a forkserver that has imported everything.
+"""Several peers as processes of this machine, started from a forkserver that has imported their modules.
 
-The launcher itself imports no torch. Each child tells of its run through a pipe, and dies with its launcher.
+The launcher itself does not import torch. Each child reports through a pipe, and ends when its launcher does.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 PRELOAD = "p2pser.peer.preload"
 PORTS = range(20000, 32000)
-"""Where free ports are looked for: below the range from which systems take ports for outgoing connections."""
+"""Ports to search for free ones: below the range that systems use for outgoing connections."""
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass
 class Child:
-    """One local peer's process, and the end of its pipe."""
+    """The process of a local peer, and the parent's end of its pipe."""
 
     peer: int
     process: BaseProcess
@@ -71,9 +71,9 @@ class LocalPeers:
         refuse_unguarded_script()
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._config.training.threads))
-        os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: else each thread of each peer has a heap of its own
+        os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
         context = multiprocessing.get_context("forkserver")
-        # Before our own, which freezes what there is; where it is not installed, a peer says so.
+        # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
         context.set_forkserver_preload([*FAMILIES[self._config.model.name].preload, PRELOAD])
         for peer in self._ids:
             here, there = context.Pipe(duplex=False)
@@ -107,12 +107,12 @@ class LocalPeers:
         return int(pid)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what the children tell, as it comes, until all have ended.
+        """Yield the children's records in the order of arrival, until all have ended.
 
-        Each has its ``reporter``; events of the network name the neighbour in ``peer``. Beside telemetry's records:
-        ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``, ``{"kind": "ended", "finished", "summary"}``,
-        ``{"kind": "failed", "reason", "exit_code"}`` and, last of each peer, ``{"kind": "gone", "exit_code"}``
-        (negative: the signal that ended it).
+        ``reporter`` is the peer that sent a record; in events of the network, ``peer`` is the neighbour. Beside the
+        records of telemetry: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
+        ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, as the last of
+        each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
         """
         open_pipes = {child.pipe: child for child in self.children.values()}
         while open_pipes:
@@ -232,9 +232,9 @@ def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Conne
 
 
 def _die_with_launcher(pipe: int) -> None:
-    """End this process when the pipe's other end is closed: a peer that only waits would not write to it.
+    """End this process when the pipe's other end is closed; a waiting peer would not notice it by writing.
 
-    The forkserver lives for as long as any child does, which inherits what it watches.
+    The forkserver cannot do it: it lives as long as any child that inherited the descriptor it watches.
     """
     lifeline = select.poll()
     lifeline.register(pipe, 0)  # an error is always reported

@@ -1,6 +1,6 @@
-"""What the forkserver imports once, so that local peers share its memory and start at once. It runs nothing.
+"""The modules that the forkserver imports once, so that local peers share their memory and start quickly.
 
-Whatever a peer imports lazily belongs here: each child would import it again, into memory of its own.
+Every module that a peer imports lazily belongs here: otherwise each child imports it again, into memory of its own.
 """
 
 import encodings.utf_8_sig

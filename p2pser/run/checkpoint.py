@@ -1,8 +1,8 @@
-"""Checkpoints: a directory a round, written whole or not at all.
+"""Checkpoints: one directory per round, written whole or not at all.
 
 ``folder/round-000010/`` holds ``rows.safetensors``, ``edges.safetensors`` and ``meta.json`` with the digests
-of both and its own. A new one is written beside it, fsynced and renamed into place, so a process that is
-killed or a disk that is full at any moment leaves the older ones as they were; half a one is not read.
+of both and its own. A new one is written beside it, synced to disk and renamed, so that a killed process or a full disk
+leaves the older ones intact. An incomplete checkpoint is not read.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
 _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
-# A round that is saved again becomes round-N.1 (then .2, …) before round-N goes: there is always a whole one.
+# A round that is saved again becomes round-N.1 (then .2, …) before round-N is removed: one is always complete.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
 
 _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
-"""Checkpoints whose digests were right, with their stamps then: pruning would read all of them every time."""
+"""Verified checkpoints and their stamps at that time, so that pruning does not read all of them again."""
 
 
 class Checkpoint(NamedTuple):
-    """What ``load`` gives: exactly what was saved."""
+    """What was saved, bit for bit."""
 
     rows: dict[str, Tensor]
     edges: dict[tuple[int, int], dict[str, Tensor]]
@@ -49,10 +49,16 @@ def save(
     edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of ``round`` (>= 0) and return its directory.
+    """Write a checkpoint and return its directory.
 
-    rows, edges: tensors of any dtype and shape, kept bit for bit. meta: what JSON can hold.
-    Raises CheckpointError where it cannot be written; what was there before stays.
+    Parameters
+    ----------
+    folder : where the checkpoints of a peer lie.
+    round : 0 or more.
+    rows, edges : tensors of any dtype and shape, kept bit for bit.
+    meta : plain data for JSON.
+
+    Raises CheckpointError where it cannot be written; older checkpoints stay.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +107,7 @@ def load(folder: Path, round: int) -> Checkpoint:
 def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
     """Remove all checkpoints but the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
 
-    Returns the rounds that were removed. What cannot be removed stays without complaint.
+    Returns the rounds that were removed. Files that cannot be removed are ignored.
     """
     if keep < 1:
         raise CheckpointError(f"keep = {keep}: at least one checkpoint has to be kept")
@@ -178,13 +184,13 @@ def _valid(path: Path) -> bool:
 
 
 def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
-    """Return what changes when one of a checkpoint's files does: inode, size and time of each."""
-    found = [os.stat(path / name) for name in (_ROWS, _EDGES, _META)]
-    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+    """Return inode, size and modification time of each file of a checkpoint."""
+    stats = [os.stat(path / name) for name in (_ROWS, _EDGES, _META)]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"the checkpoint {path} is damaged or incomplete; remove it, an older one will do")
+    return CheckpointError(f"the checkpoint {path} is damaged or incomplete; remove it, and an older one is used")
 
 
 def _entries(folder: Path) -> Iterator[tuple[int, int, Path]]:
@@ -201,7 +207,7 @@ def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint: renamed first, so that a half-removed one is not taken for one."""
+    """Remove a checkpoint. It is renamed first, so that a half-removed one is not read."""
     doomed = path.with_name(f"{PARTIAL}{path.name}")
     _sound.pop(path, None)
     try:
@@ -212,7 +218,7 @@ def _remove(path: Path) -> None:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what a killed process left half-written or half-removed."""
+    """Remove half-written and half-removed checkpoints of a killed process."""
     for path in folder.glob(f"{PARTIAL}round-*"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The loop over communication rounds, one for the network and the simulator."""
+"""The loop over communication rounds, the same for the network and the simulator."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ def run(
 ) -> State:
     """Run rounds ``start .. rounds-1`` and return the state after the last.
 
-    ``before_round`` sees the state that a checkpoint of the round's start holds, ``after_round`` the mixed
-    one. ``next_round(round)`` names the round after ``round``: a mixer whose neighbours are further ahead
-    jumps there; without it, or where it looks back, it is ``round + 1``.
+    Parameters
+    ----------
+    algorithm, state, local, mixer : the run's.
+    rounds : R.
+    start : the first round to run.
+    before_round : called with the state at a round's start, as a checkpoint holds it.
+    after_round : called with the mixed state.
+    next_round : returns the round after a given one, so that a peer can jump to the round of its neighbours; default,
+        and where it returns an earlier one: the next round.
     """
     algorithm.begin(state, mixer)
     round = start

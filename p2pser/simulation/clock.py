@@ -1,6 +1,6 @@
-"""What a run would cost in time: local steps of fast and slow peers, links of a LAN, a WAN or a phone network.
+"""The time that a run would take: local steps of fast and slow peers, links of a LAN, a WAN or a phone network.
 
-Simulated seconds, none of this machine's: the same algorithm between other machines.
+Seconds are simulated: they do not depend on the machine that runs the simulation.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def ticks(seconds: float) -> int:
 
 @dataclass(frozen=True)
 class Clock:
-    """How long things take.
+    """How long local steps and messages take.
 
-    step_s: seconds of a local step of an ordinary peer. slow: {peer: factor} of those that are slower (5: five times
-    the time). jitter: standard deviation of the logarithm of a round's compute time, drawn by (seed, peer, round).
-    latency_s: seconds of a message on its way. bandwidth: bytes per second that a peer can send; its messages leave
-    one after the other, receiving costs nothing more.
+    step_s : seconds of a local step of an ordinary peer.
+    slow : {peer: factor} of slower peers (5: five times as long).
+    jitter : standard deviation of the logarithm of a round's compute time, drawn by (seed, peer, round).
+    latency_s : seconds between the departure and the arrival of a message.
+    bandwidth : bytes per second that a peer can send. Its messages leave one after the other; receiving is free.
     """
 
     step_s: float = 0.05

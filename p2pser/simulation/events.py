@@ -52,12 +52,20 @@ def total(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class Events:
-    """All peers of an asynchronous run.
+    """All peers of an asynchronous run. A peer answers messages between its local steps.
 
-    local: each peer's local work, hosting one row. x: (N, D), what they start from. faults: what goes wrong with
-    messages: ``loss`` and ``duplication`` are probabilities, ``delay`` that of coming later by up to ``longest``
-    ordinary rounds; ``until`` counts the messages of a sender. dead: {peer: round} from whose start on it is silent.
-    Between its local steps a peer answers what has come.
+    Parameters
+    ----------
+    algorithm : the run's.
+    x : (N, D), the initial rows.
+    local : each peer's local work, hosting one row.
+    topology : the run's.
+    clock : what local steps and messages cost.
+    rounds : R.
+    seed : the run's.
+    faults : ``loss`` and ``duplication`` of messages are probabilities, ``delay`` is that of arriving later by up to
+        ``longest`` ordinary rounds; ``until`` counts the messages of a sender.
+    dead : {peer: round}: the peer is silent from the start of that round on.
     """
 
     def __init__(self, algorithm: Asynchronous, x: Tensor, local: Sequence[Local], topology: Topology, clock: Clock,

@@ -1,7 +1,7 @@
-"""The mixer that carries all N rows in one process, with seeded faults.
+"""The mixer that hosts all N rows in one process, with seeded faults.
 
-The fast form of ``mix`` is one product W X in the rows' dtype; the exact form adds the flows one by one, as
-the network does, bit for bit. Faults (loss, delay, duplication, deaths) are functions of (seed, step, edge).
+The fast form of ``mix`` is one product W X in the rows' dtype; the exact form adds the flows one by one, bit-equal to
+the network. Faults (loss, delay, duplication, deaths) are functions of (seed, step, edge).
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.messages import SETTLE_WINDOW, Phase
 
 DENSE_UP_TO = 64
-"""Peers up to which W is kept as a dense matrix: for few peers that product is faster than a sparse one."""
+"""Number of peers up to which W is a dense matrix, whose product is then faster than a sparse one."""
 
 KEPT = 64
-"""Exchanges of a schedule whose graphs are kept (a random schedule never comes back to one)."""
+"""Exchanges of a schedule whose graphs are kept in memory."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong with directed messages, each independently. Probabilities in [0, 1].
+    """Faults of directed messages, each independent of the others. Probabilities are in [0, 1].
 
-    loss: it never comes. delay: it comes 1 .. ``longest`` exchanges late. duplication: it comes twice (the
-    copy an exchange later). until: exchanges after which nothing goes wrong any more (None: never). settle:
-    late rows are mixed late (False shows what becomes of the mean otherwise).
+    loss : a message never arrives.
+    delay : it arrives 1 .. ``longest`` exchanges late.
+    duplication : it arrives twice, the copy one exchange later.
+    until : the number of exchanges after which no message is faulty any more; None: no limit.
+    settle : late rows are mixed late; False shows how the mean drifts without.
     """
 
     loss: float = 0.0
@@ -51,7 +53,7 @@ class Faults:
 
 @dataclass
 class _OnTheWay:
-    """A directed message that missed its exchange: what is owed to its receiver."""
+    """A directed message that missed its exchange, and is mixed when it is due."""
 
     due: int
     late: Late
@@ -65,7 +67,7 @@ class _Posted:
 
 
 class ExchangeGraph:
-    """Which peers exchange rows in one exchange, and with what weight: all that follows from a W."""
+    """Which peers exchange rows in one exchange, and with which weights: everything that follows from W."""
 
     def __init__(self, W: np.ndarray) -> None:
         self.W = W
@@ -75,13 +77,13 @@ class ExchangeGraph:
         self.pairs = tuple((int(i), int(j)) for i, j in np.argwhere(linked))
         """(dst, src), ascending."""
         self.to = tuple(tuple(np.flatnonzero(linked[:, j]).tolist()) for j in range(self.size))
-        """Whom each peer sends to."""
+        """The receivers of each peer."""
         self._sent: np.ndarray = linked.sum(0).astype(np.int64)
         self.edges = edges_into({pair: float(W[pair]) for pair in self.pairs})
         self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
 
     def matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
-        """W without the edges of the dead: a dense Tensor for few peers, else a SciPy CSR matrix."""
+        """Return W without the edges of dead peers: a dense Tensor for few peers, else a SciPy CSR matrix."""
         if (dead, dtype) not in self._matrices:
             W = self.W.copy()
             for i in dead:
@@ -99,7 +101,7 @@ class ExchangeGraph:
         return self._matrices[dead, dtype]
 
     def sent(self, dead: frozenset[int]) -> np.ndarray:
-        """How many messages each peer sends, (N,)."""
+        """Return the number of messages that each peer sends, (N,)."""
         sent = self._sent.copy()
         sent[list(dead)] = 0
         return sent
@@ -108,12 +110,18 @@ class ExchangeGraph:
 class SimulatedMixer:
     """A ``gossip.mixer.Mixer`` that hosts all peers of a topology.
 
-    counts: clip counts by peer, for the clip-weighted chain. exact: ``mix`` by flows, bit-equal to the
-    network. dead: {peer: step}: from this step on the peer neither sends nor receives. slots, rounds: see
-    ``Timetable``. own_weights: the algorithm weighs by clips itself, the matrices of training do not. parts: what of
-    rows crosses each edge (None: all); then ``mix`` is by flows.
+    Parameters
+    ----------
+    topology : the run's.
+    counts : clip counts by peer, where W is weighted by clips.
+    exact : mix by flows, bit-equal to the network.
+    faults : faults of single messages.
+    dead : {peer: step}: from this step on the peer neither sends nor receives.
+    slots, rounds : see ``Timetable``.
+    own_weights : the algorithm weighs by clips itself, so that the matrices of training do not.
+    parts : what of a row crosses each edge; None: all of it. With parts, ``mix`` is by flows.
 
-    Raises TopologyError where clips cannot weigh on this topology.
+    Raises TopologyError where the topology's weights cannot be weighted by clips.
     """
 
     def __init__(

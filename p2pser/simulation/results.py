@@ -1,4 +1,4 @@
-"""What a simulated run is measured by: after each round, and at its end."""
+"""The results of a simulated run: after each round, and at its end."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 class Round:
     """What was measured after a communication round (the first is 1).
 
-    loss: mean over the living peers that trained. uar: of the held-out clips: "mean" and "worst" over the living peers,
-    "consensus" of the model that the consensus would be now; None where not evaluated. distance: the
-    consensus distance. bytes: payload bytes sent so far, mean over peers. seconds: simulated seconds from the start
-    to when all peers had done the round; None without a clock. An asynchronous algorithm's round r is over when the
-    peers have done r rounds each on average.
+    Round r of an asynchronous algorithm is over when the peers have done r rounds each on average.
+
+    loss : mean over the living peers that trained.
+    uar : on the held-out clips: "mean" and "worst" over the living peers' models, "consensus" of their mean; None where
+        they were not evaluated.
+    distance : the consensus distance.
+    bytes : payload bytes sent so far, mean over the peers.
+    seconds : simulated seconds until all peers had done the round; None without a clock.
+    ccc : of each dimension, for the same models as ``uar``; None where no dimension is learned.
     """
 
     round: int
@@ -46,7 +50,6 @@ class Round:
     bytes: float
     seconds: float | None = None
     ccc: Mapping[str, Ccc | None] | None = None
-    """Of each dimension, for the same models as ``uar``; None where none is learned or nothing was evaluated."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as plain data."""
@@ -55,12 +58,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Simulation:
-    """A finished simulated run. rows: (N, D) float32 after the last round; row: (d,) float32, the consensus model.
+    """A finished simulated run.
 
-    Without a final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where peers
-    have models of different width, ``rows`` are the whole network's, 0 where a peer has nothing, and ``row`` (of
-    ``schema``) is the widest's. Where they keep parameters to themselves (``gossip.share``) there is no model of all:
-    ``row`` is the first peer's, ``predictions`` and ``answers`` are None.
+    ``rows`` (N, D) float32 are the peers' after the last round, ``row`` (d,) float32 is the consensus model. Without a
+    final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where models have
+    different widths, ``rows`` are those of the whole network, with zeros where a peer's has no parameter, and ``row``
+    (of ``schema``) is the widest peer's. Where peers keep parameters to themselves (``gossip.share``) there is no
+    common model: ``row`` is the first peer's, ``predictions`` and ``answers`` are None.
     """
 
     config: Config
@@ -75,12 +79,12 @@ class Simulation:
     final_distance: tuple[float, ...]
     """Consensus distance before each exchange of the final consensus."""
     consensus_distance: float
-    """Of the rows that the peers adopted."""
+    """Consensus distance of the rows that the peers adopted."""
     answers: Outputs | None
-    """The consensus model's, of emotions and dimensions; None where nothing is held out."""
+    """The consensus model's outputs for the held-out clips; None where no clips are held out."""
     peer_answers: tuple[Outputs, ...]
     living: tuple[int, ...]
-    """Who was left at the end, hostile peers not counted: what is measured is measured over them."""
+    """The honest peers that did not die; results are over these."""
     slem: float
     bytes_training: np.ndarray
     """Payload bytes that each peer sent in the rounds, (N,)."""
@@ -90,18 +94,18 @@ class Simulation:
     messages_late: int
     wall_s: float
     notes: tuple[str, ...] = ()
-    """What the algorithm warns of."""
+    """Warnings of the algorithm and of the session."""
     asynchronous: Mapping[str, Any] | None = None
     """Staleness, refusals and drift of an algorithm without lock-step (simulation.events.total)."""
     hostile: tuple[int, ...] = ()
     widths: tuple[float, ...] = ()
-    """Each peer's (``model.width``)."""
+    """The width of each peer's model (``model.width``)."""
     networks: Mapping[float, Nested] = field(default_factory=dict)
-    """By width, the whole one among them."""
+    """The networks by width; the whole one is among them."""
     final_answers: tuple[Outputs, ...] = ()
-    """Each living peer's after the final consensus, where not all end with the same model."""
+    """Each living peer's outputs after the final consensus, where their models differ."""
     personal: Tensor | None = None
-    """Each living peer's own model (``training.fine_tune``), like ``rows``; None without."""
+    """Each living peer's fine-tuned model (``training.fine_tune``), like ``rows``; None without."""
     personal_answers: tuple[Outputs, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
