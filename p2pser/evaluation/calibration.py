@@ -1,8 +1,9 @@
-"""How far probabilities can be trusted, and the one number that mends them. No torch.
+"""Calibration of probabilities, and temperature scaling, which improves it. No torch.
 
-A network that is right in 80 % of the cases in which it says 0.8 is calibrated. Trained ones are as a rule too sure,
-and label smoothing makes them too unsure: dividing the logits by one temperature, fitted on clips of speakers whom the
-model did not train on, mends most of that and changes no decision (Guo et al., ICML 2017).
+A network is calibrated if it is right in 80 % of the cases to which it gives the probability 0.8. Trained networks are
+usually overconfident, and label smoothing makes them underconfident. Dividing the logits by one temperature, fitted on
+clips of speakers whom the model was not trained on, corrects most of that and changes no decision (Guo et al., ICML
+2017).
 """
 
 from __future__ import annotations
@@ -19,17 +20,15 @@ from scipy.special import log_softmax, softmax
 from p2pser.evaluation.metrics import Predictions
 
 BINS = 15
-"""Intervals of confidence, equally wide, in which ``ece`` compares confidence with accuracy (as Guo et al. have it)."""
+"""Intervals of confidence, equally wide, in which ``ece`` compares confidence with accuracy (as Guo et al. do)."""
 
 COLDEST, HOTTEST = 0.05, 20.0
-"""Between what a temperature is sought: beyond, the logits are not worth scaling."""
+"""Bounds of the temperature: beyond them the logits are not worth scaling."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """ece: expected calibration error, in [0, 1]. brier: Brier score, in [0, 2]. nll: mean negative log-likelihood
-    [nat].
-    """
+    """Expected calibration error, in [0, 1]; Brier score, in [0, 2]; mean negative log-likelihood [nat]."""
 
     ece: float
     brier: float
@@ -38,7 +37,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Reliability:
-    """For each non-empty interval of confidence: its mean confidence, its accuracy, and its share of the clips."""
+    """The mean confidence, the accuracy and the share of the clips of each non-empty interval of confidence."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -46,18 +45,18 @@ class Reliability:
 
 
 def reliability(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) -> Reliability:
-    """Return how often predictions are right, by how sure they are.
+    """Return the accuracy of predictions by their confidence.
 
-    probabilities: (n, classes), rows summing to 1. targets: (n,) class indices. Raises ValueError where they do not
-    fit.
+    probabilities: (n, classes), rows summing to 1. targets: (n,) class indices. Raises ValueError where their shapes
+    differ.
     """
     chances, right = _checked(probabilities, targets)
-    sure = chances.max(axis=1)
+    confidences = chances.max(axis=1)
     hit = (chances.argmax(axis=1) == right).astype(np.float64)
-    place = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    place = np.minimum((confidences * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     there = count > 0
-    confidence = np.bincount(place, sure, bins)[there] / count[there]
+    confidence = np.bincount(place, confidences, bins)[there] / count[there]
     accuracy = np.bincount(place, hit, bins)[there] / count[there]
     return Reliability(confidence, accuracy, count[there] / len(right))
 
@@ -67,8 +66,8 @@ def ece(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) -> float
 
     probabilities: (n, classes). targets: (n,). (Guo et al. 2017; Naeini et al., AAAI 2015.)
     """
-    found = reliability(probabilities, targets, bins)
-    return float(found.share @ np.abs(found.accuracy - found.confidence))
+    curve = reliability(probabilities, targets, bins)
+    return float(curve.share @ np.abs(curve.accuracy - curve.confidence))
 
 
 def brier(probabilities: ArrayLike, targets: ArrayLike) -> float:
@@ -84,26 +83,26 @@ def nll(logits: ArrayLike, targets: ArrayLike, temperature: float = 1.0) -> floa
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
-    """Return the temperature, in [0.05, 20], under which logits (n, classes) explain targets (n,) best.
+    """Return the temperature, in [0.05, 20], that maximises the likelihood of targets (n,) under logits (n, classes).
 
-    The likelihood has one maximum in 1 / temperature. The clips must be of speakers whom the model did not train on.
+    The likelihood has one maximum in 1 / temperature. The clips must be of speakers whom the model was not trained on.
     """
     raw, right = _checked(logits, targets)
-    found = minimize_scalar(lambda log: nll(raw, right, math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)),
-                            method="bounded", options={"xatol": 1e-4})
-    return float(math.exp(found.x))
+    optimum = minimize_scalar(lambda log: nll(raw, right, math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)),
+                              method="bounded", options={"xatol": 1e-4})
+    return float(math.exp(optimum.x))
 
 
 def fit(several: Sequence[Predictions]) -> float | None:
-    """Return the temperature that suits all these predictions together; None where one has no logits."""
-    raw = [one.logits for one in several if one.logits is not None]
+    """Return the temperature that fits all these predictions together; None where some have no logits."""
+    raw = [predictions.logits for predictions in several if predictions.logits is not None]
     if not raw or len(raw) < len(several):
         return None
-    return fit_temperature(np.concatenate(raw), np.concatenate([one.targets for one in several]))
+    return fit_temperature(np.concatenate(raw), np.concatenate([predictions.targets for predictions in several]))
 
 
 def measure(predictions: Predictions) -> Calibration | None:
-    """Return how well the probabilities of predictions are calibrated; None without logits."""
+    """Return the calibration of the predictions' probabilities; None without logits."""
     if predictions.logits is None:
         return None
     chances = probabilities(predictions)
@@ -120,7 +119,7 @@ def probabilities(predictions: Predictions) -> NDArray[np.float64]:
 
 
 def scaled(predictions: Predictions, temperatures: float | Mapping[int, float]) -> Predictions:
-    """Return the predictions with their logits divided by the temperature, or by the one of each clip's fold.
+    """Return the predictions with their logits divided by the temperature, or by that of each clip's fold.
 
     Raises ValueError where they have no logits.
     """
@@ -132,18 +131,18 @@ def scaled(predictions: Predictions, temperatures: float | Mapping[int, float]) 
 
 
 def by_others(predictions: Predictions) -> Predictions:
-    """Return the predictions, each speaker's logits divided by the temperature that suits all other speakers.
+    """Return the predictions, each speaker's logits divided by the temperature fitted on all other speakers.
 
-    So clips on which a temperature was fitted can tell what it gives. Raises ValueError where they have no logits or
-    only one speaker.
+    So the clips on which a temperature was fitted can also show its effect. Raises ValueError where they have no
+    logits or only one speaker.
     """
     if predictions.logits is None or len(set(predictions.speakers)) < 2:
         raise ValueError("these predictions have no logits, or only one speaker")
     names, result = np.asarray(predictions.speakers), np.empty_like(predictions.logits)
     for speaker in sorted(set(predictions.speakers)):
         own = names == speaker
-        found = fit_temperature(predictions.logits[~own], predictions.targets[~own])
-        result[own] = predictions.logits[own] / found
+        temperature = fit_temperature(predictions.logits[~own], predictions.targets[~own])
+        result[own] = predictions.logits[own] / temperature
     return replace(predictions, logits=result)
 
 

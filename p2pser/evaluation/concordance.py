@@ -1,7 +1,7 @@
-"""How well predicted arousal, valence and dominance go with the targets: the concordance correlation coefficient.
+"""The concordance correlation coefficient (CCC) of predicted arousal, valence and dominance with the targets.
 
 CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2), with variances over n (Lin 1989): 1 where both are equal, 0
-where they have nothing in common, and less than their correlation where scale or mean are off. numpy only.
+where they are uncorrelated, and less than their correlation where scale or mean differ. numpy only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from p2pser.evaluation.metrics import RESAMPLES, Interval, interval, speaker_cou
 
 
 def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the concordance of two sequences, clips with an unknown (NaN) target left out.
+    """Return the concordance of two sequences, without clips whose target is unknown (NaN).
 
-    NaN where fewer than 2 are known, or neither varies and both are equal.
+    NaN where fewer than 2 targets are known, or where both sequences are constant and equal.
     """
     x, y = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     known = ~np.isnan(x)
@@ -27,7 +27,7 @@ def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def _ccc(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The concordance (k,) of x and y, both (n,), where clip c counts ``counts[:, c]`` times, (k, n)."""
+    """Return the concordance (k,) of x and y, both (n,), where clip c counts ``counts[:, c]`` times, (k, n)."""
     total = counts.sum(axis=1)
     there = total >= 2
     share = np.divide(counts, total[:, None], out=np.zeros_like(counts), where=there[:, None])
@@ -40,10 +40,18 @@ def _ccc(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.floa
 
 @dataclass(frozen=True)
 class Ratings:
-    """Targets and predictions of test clips, each (n, 3) in ``DIMENSIONS``, pooled over folds; NaN: target unknown.
+    """Targets and predictions of the dimensions of test clips, pooled over folds.
 
-    speakers: n names. folds: (n,) which fold tested the clip. paths: n, below the corpus, or (). Raises ValueError
-    where these are of different lengths or there are none.
+    Parameters
+    ----------
+    targets, predicted : (n, 3), in the order of ``DIMENSIONS``; a target that is NaN is unknown.
+    speakers : n names.
+    folds : (n,) the fold that tested the clip.
+    paths : n paths below the corpus, or () where they are not known.
+
+    Raises
+    ------
+    ValueError : where lengths differ or there are no clips (from ``of``).
     """
 
     targets: NDArray[np.float64]
@@ -55,16 +63,16 @@ class Ratings:
     @classmethod
     def of(cls, targets: ArrayLike, predicted: ArrayLike, speakers: Sequence[str], folds: ArrayLike | None = None, *,
            paths: Sequence[str] = ()) -> Ratings:
-        """Return ratings from any sequences (see the class)."""
-        right, said = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+        """Return ratings from any sequences; parameters as in the class."""
+        right, guesses = np.asarray(targets, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
         fold = np.zeros(len(right), dtype=np.int64) if folds is None else np.asarray(folds, dtype=np.int64)
-        if not right.shape == said.shape == (len(speakers), len(DIMENSIONS)) or len(fold) != len(speakers) \
+        if not right.shape == guesses.shape == (len(speakers), len(DIMENSIONS)) or len(fold) != len(speakers) \
                 or len(paths) not in (0, len(speakers)):
-            raise ValueError(f"targets {right.shape}, predicted {said.shape}, folds {fold.shape}, {len(speakers)} "
+            raise ValueError(f"targets {right.shape}, predicted {guesses.shape}, folds {fold.shape}, {len(speakers)} "
                              f"speakers and {len(paths)} paths do not fit together")
         if len(right) == 0:
             raise ValueError("there are no predictions to measure")
-        return cls(right, said, tuple(speakers), fold, tuple(paths))
+        return cls(right, guesses, tuple(speakers), fold, tuple(paths))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ratings]) -> Ratings:
@@ -80,9 +88,9 @@ class Ratings:
         return {name: ccc(self.targets[:, k], self.predicted[:, k]) for k, name in enumerate(DIMENSIONS)}
 
     def ccc_folds(self) -> dict[str, float]:
-        """Return the mean over folds of each dimension's CCC; folds in which it is not known count nothing."""
+        """Return the mean over folds of each dimension's CCC, without folds in which it is not known."""
         each = [self._fold(fold).ccc() for fold in np.unique(self.folds)]
-        return {name: _mean([one[name] for one in each]) for name in DIMENSIONS}
+        return {name: _mean([fold[name] for fold in each]) for name in DIMENSIONS}
 
     def _fold(self, fold: int) -> Ratings:
         there = self.folds == fold
@@ -97,10 +105,10 @@ def _mean(values: Sequence[float]) -> float:
 
 def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESAMPLES,
                   seed: int = 0) -> dict[str, Interval]:
-    """Return the 95 % interval of each dimension's pooled CCC, or of its mean over several ratings (seeds, say) of the
-    same clips, under resampling of speakers, keyed by ``seed``.
+    """Return the 95 % interval of each dimension's pooled CCC under resampling of speakers, keyed by ``seed``.
 
-    With one speaker there is nothing to resample: (NaN, NaN).
+    ratings: of one model, or of several on the same clips, whose mean CCC is meant. With one speaker there is nothing
+    to resample: the interval is (NaN, NaN).
     """
     several = [ratings] if isinstance(ratings, Ratings) else ratings
     names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
@@ -111,6 +119,6 @@ def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESA
     for k, name in enumerate(DIMENSIONS):
         known = ~np.isnan(several[0].targets[:, k])
         counts = draws[:, who[known]]
-        values = np.mean([_ccc(one.targets[known, k], one.predicted[known, k], counts) for one in several], axis=0)
+        values = np.mean([_ccc(each.targets[known, k], each.predicted[known, k], counts) for each in several], axis=0)
         found[name] = interval(values[~np.isnan(values)])
     return found

@@ -1,6 +1,6 @@
-"""Whom a model serves worse: UAR by gender, the gap between them, and the worst served speaker. numpy only.
+"""Fairness: UAR by gender, the gap between the genders, and the speaker with the lowest UAR. numpy only.
 
-All figures are means over several predictions (of several seeds, or of several peers' models) where there are.
+Given several predictions (of several seeds, or of several peers' models) all figures are means over them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Gender:
 
 @dataclass(frozen=True)
 class Worst:
-    """The speaker with the lowest UAR over the emotions that they have, with the 95 % interval under resampling of
-    that speaker's clips within each emotion. It was chosen for being the lowest: on new clips it would be higher.
+    """The speaker with the lowest UAR over the emotions that the speaker has, with the 95 % interval under resampling
+    of that speaker's clips within each emotion. As the lowest of several, the UAR would be higher on new clips.
     """
 
     speaker: str
@@ -51,7 +51,7 @@ class Worst:
 
 
 def by_gender(several: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: int = 0) -> Gender | None:
-    """Return UAR (a) by gender and the gap; None where genders are not known or only one is there."""
+    """Return UAR (a) by gender and the gap; None where genders are not known or there is only one."""
     first = several[0]
     genders = np.asarray(first.genders)
     if not set(GENDERS) <= set(first.genders):
@@ -59,32 +59,32 @@ def by_gender(several: Sequence[Predictions], *, resamples: int = RESAMPLES, see
     groups, draws = {}, {}
     for gender in GENDERS:
         places = np.flatnonzero(genders == gender)
-        parts = [one.take(places) for one in several]
-        # Keyed apart: with as many women as men they would otherwise be drawn in step.
+        parts = [predictions.take(places) for predictions in several]
+        # With one key and as many women as men, both would be drawn in step.
         draws[gender] = metrics.resampled(parts, resamples=resamples, seed=seed, purpose=f"bootstrap {gender}")
-        groups[gender] = Group(float(np.mean([metrics.uar_folds(one) for one in parts])),
+        groups[gender] = Group(float(np.mean([metrics.uar_folds(part) for part in parts])),
                                metrics.interval(draws[gender]), len(set(parts[0].speakers)), len(places))
-    one, other = (draws[gender] for gender in GENDERS)
-    # One speaker of a gender: nothing to resample there, so the gap has no interval either.
-    gap = one - other if len(one) and len(other) else np.zeros(0)
+    women, men = (draws[gender] for gender in GENDERS)
+    # A gender with one speaker has nothing to resample, so the gap has no interval either.
+    gap = women - men if len(women) and len(men) else np.zeros(0)
     return Gender(groups, groups["f"].uar - groups["m"].uar, metrics.interval(gap))
 
 
 def by_speaker(several: Sequence[Predictions]) -> dict[str, float]:
-    """Return each speaker's UAR over the emotions that they have, speakers sorted."""
+    """Return each speaker's UAR over the emotions that the speaker has, speakers sorted."""
     names = np.asarray(several[0].speakers)
-    return {str(speaker): float(np.mean([metrics.uar_pooled(one.take(np.flatnonzero(names == speaker)))
-                                         for one in several]))
+    return {str(speaker): float(np.mean([metrics.uar_pooled(predictions.take(np.flatnonzero(names == speaker)))
+                                         for predictions in several]))
             for speaker in np.unique(names)}
 
 
 def worst(several: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: int = 0) -> Worst:
-    """Return the speaker whom the model serves worst; the first in order of equals."""
+    """Return the speaker with the lowest UAR; the first by name of equals."""
     scores = by_speaker(several)
     speaker = min(scores, key=lambda name: scores[name])
     places = np.flatnonzero(np.asarray(several[0].speakers) == speaker)
     targets = several[0].targets[places]
-    hit = np.mean([one.predicted[places] == targets for one in several], axis=0)
+    hit = np.mean([predictions.predicted[places] == targets for predictions in several], axis=0)
     generator = seeding.generator(seed, f"clips of {speaker}")
     recalls = []
     for label in np.unique(targets):

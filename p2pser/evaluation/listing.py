@@ -1,4 +1,4 @@
-"""A CSV with a row per prediction: what statistics programs and spreadsheets read."""
+"""A CSV with a row per prediction, for statistics programs and spreadsheets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from p2pser.evaluation.metrics import Predictions
 
 
 def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterator[dict[str, Any]]:
-    """Yield a row a clip: ``same`` (what is the same for all, such as corpus, seed and scheme), path, speaker, gender,
-    fold, target, predicted, and a column ``p_LABEL`` a label with its probability (where there are logits).
+    """Yield a row per clip: path, speaker, gender, fold, target, predicted, and a column ``p_LABEL`` per label with its
+    probability (where there are logits). ``same``: columns with one value for all rows (corpus, seed, scheme).
     """
     chances = None if predictions.logits is None else probabilities(predictions)
     for place, speaker in enumerate(predictions.speakers):
@@ -33,7 +33,9 @@ def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterat
 
 
 def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
-    """Yield a row a clip: ``same``, path, speaker, fold, and each dimension's target (empty: unknown) and prediction.
+    """Yield a row per clip: path, speaker, fold, and each dimension's target (empty: unknown) and prediction.
+
+    ``same``: columns with one value for all rows.
     """
     for place, speaker in enumerate(ratings.speakers):
         row = {**same, "path": ratings.paths[place] if ratings.paths else "", "speaker": speaker,
@@ -46,7 +48,7 @@ def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows, which all have the columns of the first, in UTF-8. Raises P2PSERError where that cannot be done."""
+    """Write rows as CSV in UTF-8; all have the columns of the first. Raises P2PSERError where that fails."""
     lines = iter(table)
     first = next(lines)
     try:

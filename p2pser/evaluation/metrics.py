@@ -1,9 +1,9 @@
-"""How good predictions are, and how sure of it one may be. numpy only.
+"""Metrics of predictions, and their confidence intervals. numpy only.
 
-The unweighted average recall (UAR) is computed two ways, and both are always named: the mean over folds of
-the recall averaged over the classes that the fold has (the published convention), and over all predictions
-pooled. Clips of one speaker are not independent of each other, so intervals come from resampling speakers
-(Davison and Hinkley 1997, section 3.8), and two models are compared on the same resampled speakers, paired.
+The unweighted average recall (UAR) is computed two ways, and both are always named: (a) the mean over folds of the
+recall averaged over the classes present in the fold (the published convention), (b) over all predictions pooled. Clips
+of one speaker are not independent of each other, so intervals come from resampling speakers (Davison and Hinkley 1997,
+section 3.8), and two models are compared on the same resampled speakers, paired.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference a - b of UAR: its mean, 95 % interval, and the resamples' share in which it is
-    above 0.
+    """A paired difference a - b of UAR: its mean, its 95 % interval, and the share of resamples in which it is above 0.
     """
 
     mean: float
@@ -44,12 +43,21 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of test clips, pooled over folds.
+    """A model's predictions of test clips, pooled over folds.
 
-    targets, predicted: (n,) class indices below ``classes``. speakers: n names. folds: (n,) which fold tested
-    the clip; default: all in one. Beside them, where they are known: logits (n, classes) float, genders (n of
-    ``"f"``, ``"m"`` or ``""``) and paths (n, below the corpus); else None and (). Raises ValueError where lengths
-    differ, nothing is there or an index is out of range.
+    Parameters
+    ----------
+    targets, predicted : (n,) class indices below ``classes``.
+    speakers : n names.
+    classes : number of classes.
+    folds : (n,) the fold that tested the clip; default: one fold for all.
+    logits : (n, classes), or None where they are not known.
+    genders : n of ``"f"``, ``"m"`` or ``""``, or () where they are not known.
+    paths : n paths below the corpus, or () where they are not known.
+
+    Raises
+    ------
+    ValueError : where lengths differ, there are no clips, or an index is out of range (from ``of``).
     """
 
     targets: NDArray[np.int64]
@@ -65,23 +73,23 @@ class Predictions:
     def of(cls, targets: ArrayLike, predicted: ArrayLike, speakers: Sequence[str], classes: int,
            folds: ArrayLike | None = None, *, logits: ArrayLike | None = None, genders: Sequence[str] = (),
            paths: Sequence[str] = ()) -> Predictions:
-        """Return predictions from any sequences (see the class)."""
+        """Return predictions from any sequences; parameters as in the class."""
         right = np.asarray(targets, dtype=np.int64)
-        said = np.asarray(predicted, dtype=np.int64)
+        guesses = np.asarray(predicted, dtype=np.int64)
         fold = np.zeros_like(right) if folds is None else np.asarray(folds, dtype=np.int64)
-        if not right.shape == said.shape == fold.shape == (len(speakers),):
-            raise ValueError(f"targets {right.shape}, predicted {said.shape}, folds {fold.shape} and "
+        if not right.shape == guesses.shape == fold.shape == (len(speakers),):
+            raise ValueError(f"targets {right.shape}, predicted {guesses.shape}, folds {fold.shape} and "
                              f"{len(speakers)} speakers must be of one length")
         if len(right) == 0:
             raise ValueError("there are no predictions to measure")
-        if min(right.min(), said.min()) < 0 or max(right.max(), said.max()) >= classes:
+        if min(right.min(), guesses.min()) < 0 or max(right.max(), guesses.max()) >= classes:
             raise ValueError(f"class indices must be 0 .. {classes - 1}")
         raw = None if logits is None else np.asarray(logits, dtype=np.float64)
         if raw is not None and raw.shape != (len(right), classes):
             raise ValueError(f"logits {raw.shape} must be ({len(right)}, {classes}): a row a clip, a column a class")
         if not {len(genders), len(paths)} <= {0, len(right)}:
             raise ValueError(f"{len(genders)} genders and {len(paths)} paths must be of {len(right)} clips, or none")
-        return cls(right, said, tuple(speakers), classes, fold, raw, tuple(genders), tuple(paths))
+        return cls(right, guesses, tuple(speakers), classes, fold, raw, tuple(genders), tuple(paths))
 
     def take(self, places: NDArray[np.int64]) -> Predictions:
         """Return the predictions of the clips at these places, (k,)."""
@@ -94,9 +102,12 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Pool the predictions of several folds; part k becomes fold k. What one part lacks, all lack."""
+        """Pool the predictions of several folds; part k becomes fold k.
+
+        Logits, genders and paths are kept where all parts have them.
+        """
         raw = [part.logits for part in parts if part.logits is not None]
-        genders, paths = ([one for part in parts for one in getattr(part, name)]
+        genders, paths = ([value for part in parts for value in getattr(part, name)]
                           if all(getattr(part, name) for part in parts) else [] for name in ("genders", "paths"))
         return cls.of(np.concatenate([part.targets for part in parts]),
                       np.concatenate([part.predicted for part in parts]),
@@ -129,7 +140,7 @@ def uar(matrix: ArrayLike) -> NDArray[np.float64]:
 
 
 def uar_by_fold(predictions: Predictions) -> dict[int, float]:
-    """Return the UAR of each fold over the classes that it has."""
+    """Return the UAR of each fold over the classes present in it."""
     result = {}
     for fold in np.unique(predictions.folds):
         there = predictions.folds == fold
@@ -139,23 +150,22 @@ def uar_by_fold(predictions: Predictions) -> dict[int, float]:
 
 
 def uar_folds(predictions: Predictions) -> float:
-    """(a) The mean over folds of the recall over the classes present in the fold: the published convention.
-    """
+    """Return UAR (a): the mean over folds of the recall over the classes present in the fold."""
     return float(np.mean(list(uar_by_fold(predictions).values())))
 
 
 def uar_pooled(predictions: Predictions) -> float:
-    """(b) The recall over the classes, of all folds' predictions pooled."""
+    """Return UAR (b): the recall over the classes, of all folds' predictions pooled."""
     return float(uar(confusion(predictions.targets, predictions.predicted, predictions.classes)))
 
 
 def accuracy(predictions: Predictions) -> float:
-    """The share of clips predicted rightly."""
+    """Return the share of clips predicted correctly."""
     return float(np.mean(predictions.targets == predictions.predicted))
 
 
 def macro_f1(matrix: ArrayLike) -> float:
-    """Return the mean F1 over the classes that are true or predicted somewhere (as scikit-learn has it)."""
+    """Return the mean F1 over the classes that are true or predicted somewhere (as in scikit-learn)."""
     counts = np.asarray(matrix, dtype=np.float64)
     both = counts.sum(0) + counts.sum(1)
     f1 = np.divide(2 * np.diagonal(counts), both, out=np.full(len(counts), np.nan), where=both > 0)
@@ -164,9 +174,18 @@ def macro_f1(matrix: ArrayLike) -> float:
 
 def bootstrap(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
               resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Return the 95 % interval of UAR, or of its mean over several (seeds, say), under resampling of speakers.
+    """Return the 95 % interval of UAR under resampling of speakers.
 
-    With one speaker there is nothing to resample: the interval is (NaN, NaN).
+    Parameters
+    ----------
+    predictions : of one model, or of several (of several seeds, say), whose mean UAR is meant.
+    statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
+    resamples : number of resamples.
+    seed : keys the draws.
+
+    Returns
+    -------
+    The interval; (NaN, NaN) where there is one speaker, so that there is nothing to resample.
     """
     return interval(resampled(predictions, statistic, resamples=resamples, seed=seed))
 
@@ -179,12 +198,21 @@ def interval(draws: NDArray[np.float64]) -> Interval:
 
 def resampled(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
               resamples: int = RESAMPLES, seed: int = 0, purpose: str = "bootstrap") -> NDArray[np.float64]:
-    """Return (resamples,) UAR under resampling of speakers, keyed by (seed, purpose); (0,) where there is one speaker.
+    """Return UAR under resampling of speakers.
 
-    Of several predictions (of the same speakers) it is the mean; the same resampled speakers count for all.
+    Parameters
+    ----------
+    predictions : of one model, or of several on the same speakers: then the mean UAR, on the same resampled speakers.
+    statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
+    resamples : number of resamples.
+    seed, purpose : key the draws.
+
+    Returns
+    -------
+    (resamples,) float64; (0,) where there is one speaker.
     """
     several = [predictions] if isinstance(predictions, Predictions) else predictions
-    tables = [_tables(one, statistic) for one in several]
+    tables = [_tables(each, statistic) for each in several]
     speakers = tables[0][1]
     if speakers < 2:
         return np.zeros(0)
@@ -195,23 +223,31 @@ def resampled(predictions: Predictions | Sequence[Predictions], statistic: Stati
 
 def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statistic = "folds", *,
            resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """Return UAR(a) - UAR(b), the mean over pairs (seeds), with its paired speaker-bootstrap interval.
+    """Return UAR(a) - UAR(b), the mean over pairs, with its paired speaker-bootstrap interval.
 
-    a[k] and b[k] must be predictions of the same clips in the same order; in each resample the same speakers
-    count for all. Raises ValueError where they do not fit together.
+    Parameters
+    ----------
+    a, b : predictions of two models; a[k] and b[k] (of seed k, say) are of the same clips in the same order.
+    statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
+    resamples : number of resamples; in each the same speakers count for all.
+    seed : keys the draws.
+
+    Raises
+    ------
+    ValueError : where the predictions do not fit together.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} and {len(b)} sets of predictions cannot be paired")
-    for one, other in zip(a, b):
-        if one.speakers != other.speakers or not np.array_equal(one.targets, other.targets) \
-                or not np.array_equal(one.folds, other.folds) or set(one.speakers) != set(a[0].speakers):
+    for first, second in zip(a, b):
+        if first.speakers != second.speakers or not np.array_equal(first.targets, second.targets) \
+                or not np.array_equal(first.folds, second.folds) or set(first.speakers) != set(a[0].speakers):
             raise ValueError("paired predictions must be of the same clips, in the same order")
     speakers = len(set(a[0].speakers))
     once = np.ones((1, speakers))
     draws = speaker_counts(speakers, resamples, seed)
     means, differences = [], []
-    for one, other in zip(a, b):
-        ours, theirs = _tables(one, statistic)[0], _tables(other, statistic)[0]
+    for pair in zip(a, b):
+        ours, theirs = (_tables(predictions, statistic)[0] for predictions in pair)
         means.append(float(_statistic(ours, once)[0] - _statistic(theirs, once)[0]))
         differences.append(_statistic(ours, draws) - _statistic(theirs, draws))
     spread = np.mean(differences, axis=0)
@@ -229,9 +265,7 @@ def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 
 def _tables(predictions: Predictions, statistic: Statistic) -> tuple[NDArray[np.float64], int]:
-    """Return confusion counts (folds, speakers, classes, classes), speakers sorted, and the number of
-    speakers.
-    """
+    """Return confusion counts (folds, speakers, classes, classes), speakers sorted, and the number of speakers."""
     _, who = np.unique(np.asarray(predictions.speakers), return_inverse=True)
     fold = np.zeros_like(predictions.folds) if statistic == "pooled" \
         else np.unique(predictions.folds, return_inverse=True)[1]
@@ -242,14 +276,13 @@ def _tables(predictions: Predictions, statistic: Statistic) -> tuple[NDArray[np.
 
 
 def speaker_counts(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
-    """Return (resamples, speakers): how often each speaker is drawn, with replacement."""
+    """Return how often each speaker is drawn, with replacement: (resamples, speakers), keyed by (seed, purpose)."""
     generator = seeding.generator(seed, purpose)
     return generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples).astype(np.float64)
 
 
 def _statistic(tables: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (resamples,) the mean over folds of UAR, from the speakers' counts and how often each was drawn.
-    """
+    """Return (resamples,) the mean over folds of UAR, from the speakers' confusion counts and draws."""
     speakers, size = tables.shape[1:3]
     by_fold = [uar((draws @ table.reshape(speakers, -1)).reshape(-1, size, size)) for table in tables]
     return _mean(np.stack(by_fold), 0)

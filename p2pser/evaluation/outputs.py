@@ -1,4 +1,4 @@
-"""What a model says of clips whose targets are known, and how good it is in short."""
+"""A model's outputs for clips whose targets are known, and their quality in short."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ Ccc: TypeAlias = "dict[str, float | None]"
 
 @dataclass(frozen=True)
 class Outputs:
-    """predictions: of emotions, None where none is learned or known; ratings: of dimensions, None likewise."""
+    """Predictions of emotions, None where none is learned or known, and ratings of dimensions, None likewise."""
 
     predictions: Predictions | None
     ratings: Ratings | None
 
     @classmethod
     def of(cls, outputs: NDArray[np.float32], examples: Examples, task: str, classes: int) -> Outputs:
-        """Return the answers of a model's outputs (n, ·) for n examples; ``task`` as ``training.task``."""
+        """Return the predictions and ratings of a network's outputs.
+
+        Parameters
+        ----------
+        outputs : (n, ·), logits of classes, then dimensions, as ``task`` says.
+        examples : the n clips.
+        task : as ``training.task``.
+        classes : number of classes.
+        """
         predictions = ratings = None
         known = np.flatnonzero(examples.labels >= 0)
         if task != "dimensions" and len(known):
@@ -55,16 +63,16 @@ class Outputs:
 
 
 def ccc_of_several(each: Sequence[Ccc | None]) -> tuple[Ccc | None, Ccc | None]:
-    """Return the mean CCC of each dimension over several models, and that of the model that is worst in the mean.
+    """Return the mean CCC of each dimension over several models, and the CCC of the model whose mean is lowest.
 
     None and None where none rates dimensions.
     """
-    rated = [one for one in each if one is not None]
+    rated = [ccc for ccc in each if ccc is not None]
     if not rated:
         return None, None
-    known = {name: [one[name] for one in rated if one[name] is not None] for name in DIMENSIONS}
+    known = {name: [ccc[name] for ccc in rated if ccc[name] is not None] for name in DIMENSIONS}
     mean = {name: float(np.mean(values)) if values else None for name, values in known.items()}  # type: ignore[arg-type]
-    return mean, min(rated, key=lambda one: in_short(one) or -1.0)
+    return mean, min(rated, key=lambda ccc: in_short(ccc) or -1.0)
 
 
 def in_short(ccc: Mapping[str, float | None] | None) -> float | None:

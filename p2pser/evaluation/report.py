@@ -1,4 +1,4 @@
-"""The evaluation of one model, with all that belongs beside a UAR for it to mean something."""
+"""The evaluation report of one model: its figures, and how they came about (split, normalisation, overlap)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,24 @@ from p2pser.evaluation.summary import concordances, dimension_lines, group_lines
 class Report:
     """One model on held-out clips.
 
-    peers: how many peers trained it (None: unknown). speaker_overlap: how many test speakers it was trained
-    on (None: unknown). uar_by_enrolment: UAR (a) where each test speaker's statistics come from so many of
-    their clips. temperature: what the model's card scales logits by (None: nobody fitted one); fitted_here: on these
-    very clips, so that each speaker's are scaled by what suits the others. predictions: of emotions, None where the
-    model knows none; ratings: of dimensions, None likewise; one of the two is there.
+    Parameters
+    ----------
+    corpus, version, synthetic : the corpus of the clips.
+    split : name of the split.
+    labels : the emotions.
+    predictions : of emotions; None where the model knows none.
+    normalise, normalise_note : how features were normalised.
+    selection : how the model was selected.
+    peers : number of peers that trained it; None: unknown.
+    speaker_overlap : number of test speakers that it was trained on; None: unknown.
+    uar_by_enrolment : UAR (a) by the number of clips that give each test speaker's statistics.
+    left_out : number of clips whose features could not be computed.
+    temperature : what logits are divided by; None: none was fitted.
+    fitted_here : whether the temperature was fitted on these clips; then each speaker's logits are scaled by the
+        temperature of the others.
+    ratings : of dimensions; None where the model knows none. Predictions, ratings or both are there.
+    notes : further lines of the report.
+    seed : keys the resampling.
     """
 
     corpus: str
@@ -52,8 +65,8 @@ class Report:
         return by_others(self.predictions) if self.fitted_here else scaled(self.predictions, self.temperature)
 
     def write_csv(self, path: Path) -> int:
-        """Write a row per clip (``learning.listing``): of emotions with probabilities as the model gives them, of a
-        model that knows none its dimensions; return how many. Raises P2PSERError.
+        """Write a row per clip (``evaluation.listing``) and return their number: emotions with their probabilities,
+        or the dimensions of a model without emotions. Raises P2PSERError.
         """
         if self.predictions is not None:
             write(path, rows(self.scaled or self.predictions, self.labels, corpus=self.corpus))
@@ -63,7 +76,7 @@ class Report:
         return len(self.ratings.targets)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all numbers, ready for JSON (finite or None); ``uar`` and what goes with it only where emotions are
+        """Return all numbers, ready for JSON (finite or None): ``uar`` and related figures only where emotions are
         known, ``ccc`` only where dimensions are.
         """
         found: dict[str, Any] = {}
@@ -83,7 +96,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """Return the report for a person, some twenty lines."""
+        """Return the report as text, about twenty lines."""
         d = self.to_dict()
         folds = len(set((self.predictions or self.ratings).folds.tolist()))  # type: ignore[union-attr]
         overlap = "unknown" if self.speaker_overlap is None else str(self.speaker_overlap)
@@ -104,8 +117,8 @@ class Report:
             f"selection: {self.selection}",
         ]
         if self.fitted_here:
-            lines.append(f"temperature {self.temperature:.3f}, fitted on these clips; what is told after scaling is of "
-                         "each speaker by the temperature that suits the others")
+            lines.append(f"temperature {self.temperature:.3f}, fitted on these clips; figures after scaling use, for "
+                         "each speaker, the temperature fitted on the others")
         if "uar" in d:
             lines += self._confusion(d)
         return "\n".join([*lines, *self.notes])

@@ -1,6 +1,6 @@
-"""The figures of one way of training on held-out clips, as plain data and as lines of text.
+"""The figures of a model on held-out clips, as plain data and as lines of text.
 
-Given several predictions of the same clips (of several seeds, or of several peers' models) every figure is a mean over
+Given several predictions of the same clips (of several seeds, or of several peers' models) all figures are means over
 them, and in each resample of an interval the same speakers count for all.
 """
 
@@ -22,12 +22,20 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
               seed: int = 0) -> dict[str, Any]:
     """Return all figures, ready for JSON (finite or None).
 
-    scaled: the same predictions after temperature scaling, where there is a temperature. Raises ValueError where the
-    predictions are not of the same clips.
+    Parameters
+    ----------
+    several : predictions of the same clips, in the same order.
+    labels : names of the classes.
+    scaled : the same predictions after temperature scaling, where there is a temperature.
+    seed : keys the resampling.
+
+    Raises
+    ------
+    ValueError : where the predictions are not of the same clips.
     """
     first = several[0]
-    if any(one.speakers != first.speakers or not np.array_equal(one.targets, first.targets)
-           or not np.array_equal(one.folds, first.folds) for one in several):
+    if any(other.speakers != first.speakers or not np.array_equal(other.targets, first.targets)
+           or not np.array_equal(other.folds, first.folds) for other in several):
         raise ValueError("predictions that are summarised together must be of the same clips, in the same order")
     tables = [metrics.confusion(one.targets, one.predicted, one.classes) for one in several]
     there = tables[0].sum(1)
@@ -108,22 +116,24 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def said(interval: Sequence[float] | None, sign: str = "") -> str:
+def span(interval: Sequence[float] | None, sign: str = "") -> str:
     """Return an interval as text, `` [.., ..]``; empty where there is none."""
     return "" if interval is None else f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
 def group_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Return what ``summarise`` found by gender, by speaker and of the probabilities, a line each where known."""
+    """Return a line each for the figures of ``summarise`` by gender, of the worst speaker and of calibration, where
+    known.
+    """
     lines = []
     gender, worst, measured = figures["gender"], figures["worst_speaker"], figures["calibration"]
     if gender is not None:
-        each = "   ".join(f"{name} {one['uar']:.3f}{said(one['interval'])} ({one['speakers']})"
+        each = "   ".join(f"{name} {one['uar']:.3f}{span(one['interval'])} ({one['speakers']})"
                           for name, one in gender.items() if name in fairness.GENDERS)
         lines.append(f"UAR (a) by gender (speakers)   {each}   gap f - m {gender['gap']:+.3f}"
-                     + said(gender["gap_interval"], "+"))
+                     + span(gender["gap_interval"], "+"))
     if worst is not None:
-        lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}{said(worst['interval'])}, "
+        lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}{span(worst['interval'])}, "
                      f"{worst['clips']} clips (95 % over clips)")
     if measured is not None:
         after = measured["scaled"]
@@ -135,7 +145,7 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def dimension_lines(ccc: Mapping[str, Any]) -> list[str]:
-    """Return what ``concordances`` found, in a line."""
-    each = "   ".join(f"{name} {'-' if one['pooled'] is None else format(one['pooled'], '.3f')}{said(one['interval'])}"
+    """Return the figures of ``concordances`` in a line."""
+    each = "   ".join(f"{name} {'-' if one['pooled'] is None else format(one['pooled'], '.3f')}{span(one['interval'])}"
                       for name, one in ccc.items())
     return [f"CCC over all clips   {each}"]

@@ -94,6 +94,11 @@ def test_a_model_of_a_family_that_is_not_installed_says_so(saved: Path) -> None:
         directory.load(saved)
 
 
+def test_the_temperature_is_stored(tmp_path: Path) -> None:
+    write(tmp_path / "m", dataclasses.replace(CARD, temperature=1.75))
+    assert directory.load(tmp_path / "m")[1].temperature == 1.75
+
+
 def test_card_is_readable_by_others(saved: Path) -> None:
     document = json.loads((saved / "card.json").read_text(encoding="utf-8"))
     assert document["id2label"] == {"0": "neutral", "1": "anger", "2": "Überraschung"}

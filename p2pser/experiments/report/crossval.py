@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import Reliability, probabilities, reliability, scaled
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.summary import said
+from p2pser.evaluation.summary import span
 from p2pser.experiments.crossval import CrossValidation, predictions, schemes, temperatures
 from p2pser.experiments.report import comparison as tables
 
@@ -66,7 +66,7 @@ def of_schemes(row: Mapping[str, Any]) -> list[Table]:
             if one["calibration"] is not None:
                 chances.append((scheme, *_chances(one)))
         if "ccc" in one:
-            rated.append((scheme, *(f"{_number(ccc['pooled'])}{said(ccc['interval'])}" for ccc in one["ccc"].values())))
+            rated.append((scheme, *(f"{_number(ccc['pooled'])}{span(ccc['interval'])}" for ccc in one["ccc"].values())))
     first = next(iter(figures.values()))
     name = f"{row['model']} on {row['features']}, normalisation {row['normalise']}"
     found = [
@@ -83,8 +83,8 @@ def of_schemes(row: Mapping[str, Any]) -> list[Table]:
 
 def _main(scheme: str, one: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [(
-        scheme, f"{one['uar']['folds']:.3f}{said(one['uar']['folds_interval'])}", _number(one["uar"]["folds_sd"]),
-        _number(one["seeds_sd"]), f"{one['uar']['pooled']:.3f}{said(one['uar']['pooled_interval'])}",
+        scheme, f"{one['uar']['folds']:.3f}{span(one['uar']['folds_interval'])}", _number(one["uar"]["folds_sd"]),
+        _number(one["seeds_sd"]), f"{one['uar']['pooled']:.3f}{span(one['uar']['pooled_interval'])}",
         f"{one['accuracy']:.3f}", f"{one['macro_f1']:.3f}", tables.points(one["gap_to_pooled"]),
         tables.points(one["gain_over_local"]),
     )]
@@ -110,11 +110,11 @@ def _number(value: float | None) -> str:
 
 def _groups(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
     gender, worst = one["gender"], one["worst_speaker"]
-    low = "-" if worst is None else f"{worst['speaker']} {worst['uar']:.3f}{said(worst['interval'])}"
+    low = "-" if worst is None else f"{worst['speaker']} {worst['uar']:.3f}{span(worst['interval'])}"
     if gender is None:
         return "-", "-", "-", low
-    women, men = (f"{gender[name]['uar']:.3f}{said(gender[name]['interval'])}" for name in "fm")
-    return women, men, f"{gender['gap']:+.3f}{said(gender['gap_interval'], '+')}", low
+    women, men = (f"{gender[name]['uar']:.3f}{span(gender[name]['interval'])}" for name in "fm")
+    return women, men, f"{gender['gap']:+.3f}{span(gender['gap_interval'], '+')}", low
 
 
 def _chances(one: Mapping[str, Any]) -> tuple[str, ...]:
