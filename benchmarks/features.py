@@ -1,10 +1,9 @@
-"""How fast features are, on one core, and what they are good for.
+"""The speed of features on one core, and the accuracy of models that use them.
 
-Times a clip's whole way (read, resample, features) in times real time, cold and from the cache, beside openSMILE's
-sets (where the extra is installed) and a plain librosa loop that computes the same kinds of contours, each by its own
-call. With ``--accuracy`` also the UAR of
-scikit-learn's SVC and MLP on the corpus's default folds, with each normalisation, read both ways: (a) the mean
-over folds of the recall over the classes present, (b) over the pooled predictions.
+Speed is that of reading, resampling and computing clips, in times real time, cold and from the cache, beside
+openSMILE's sets (where the extra is installed) and a plain librosa loop that computes the same kinds of contours, each
+by a call of its own. ``--accuracy`` adds the UAR of scikit-learn's SVC and MLP on the corpus's default folds, with each
+normalisation: (a) the mean over folds of the recall over the classes present, (b) over the pooled predictions.
 
     python benchmarks/features.py --corpus emodb --data emodb/wav [--clips 100] [--accuracy] [--kind KIND] [--json]
 """
@@ -37,12 +36,12 @@ from p2pser.features.normalisation import by_speaker, from_sums, sums
 RATE = 16000
 REPEATS = 3
 OTHERS = ("egemaps", "compare", "plain librosa")
-"""What ours are compared with: openSMILE's sets and the plain loop."""
+"""Baselines: openSMILE's sets and the plain loop."""
 SEEDS = 3
 
 
 def plain(path: Path) -> np.ndarray:
-    """The plain way: librosa's functions one after the other, each with a transform of its own."""
+    """Return the vector of a clip by librosa's functions one after the other, each with a transform of its own."""
     import librosa
 
     signal, _ = librosa.load(path, sr=RATE)
@@ -62,9 +61,9 @@ def plain(path: Path) -> np.ndarray:
 
 
 def speed(paths: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
-    """Return times real time (wall and processor) of each kind, of the cache, and of the plain way, and the ratios.
+    """Return times real time (wall and processor) of each kind, of the cache and of the plain loop, and the ratios.
 
-    All take turns, ``REPEATS`` times, and the medians count: what else the machine does falls on all alike.
+    All take turns, ``REPEATS`` times, and the medians count, so that other work on the machine affects all alike.
     """
     seconds = sum(audio.seconds(path) for path in paths)
 

@@ -1,9 +1,9 @@
-"""How late ``p2pser listen`` is: a recording piped in real time, on one core, delay from a window's end to its label.
+"""The delay of ``p2pser listen``, from a window's end to its label: a recording piped in real time, on one core.
 
     python benchmarks/listen.py MODEL_DIR RECORDING [--seconds 30] [--window 3] [--hop 1] [--json]
 
-The delay counts from the arrival of a window's last samples in the process to its label on standard output; what the
-pipe's blocks of 50 ms add at most comes on top.
+The delay is the time from the arrival of a window's last samples in the process to its label on standard output; the
+pipe's blocks of 50 ms add up to 50 ms.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def delays(model: Path, recording: Path, seconds: float, window: float, hop: flo
             listener.stdin.write(signal[k : k + block].astype("<i2").tobytes())
             listener.stdin.flush()
         listener.stdin.close()
-        told = listener.stderr.read().decode()
+        output = listener.stderr.read().decode()
         if listener.wait():
-            raise SystemExit(told)
-    return [float(found) for found in re.findall(r"said (\d+) ms after", told)]
+            raise SystemExit(output)
+    return [float(delay) for delay in re.findall(r"answered after (\d+) ms", output)]
 
 
 def main() -> None:
@@ -57,13 +57,13 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=3.0)
     parser.add_argument("--hop", type=float, default=1.0)
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    found = delays(given.model, given.recording, given.seconds, given.window, given.hop)
-    if given.json:
-        print(json.dumps({"labels": len(found), "delays_ms": found}))
+    options = parser.parse_args()
+    measured = delays(options.model, options.recording, options.seconds, options.window, options.hop)
+    if options.json:
+        print(json.dumps({"labels": len(measured), "delays_ms": measured}))
     else:
-        print(f"{len(found)} labels in {given.seconds:g} s on one core: delay {np.median(found):.0f} ms in the middle, "
-              f"{max(found):.0f} ms at most")
+        print(f"{len(measured)} labels in {options.seconds:g} s on one core: delay {np.median(measured):.0f} ms "
+              f"(median), {max(measured):.0f} ms at most")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How hard the synthetic corpus is: six figures, each beside what it is meant to be.
+"""The difficulty of the synthetic corpus: six figures, each with its target range.
 
 All are UAR on unseen speakers, the mean over the default folds (groups of speakers), of scikit-learn's SVC (RBF
-kernel, C = 10), with each speaker's own statistics unless it says otherwise. Also: what local-only training gives
-where peers hold several speakers, and how long the corpus takes to make.
+kernel, C = 10), with each speaker's own statistics unless stated otherwise. Also: local-only training where peers hold
+several speakers, and the time that the corpus takes to make.
 
     python benchmarks/synthetic.py [--seed 0] [--json]
 """
@@ -41,13 +41,13 @@ TARGETS = {
     "duration": (0.0, 0.45),
     "true prosody": (0.0, 0.95),
 }
-"""What each figure is meant to lie between."""
+"""Target range of each figure."""
 
 Matrix = NDArray[np.float64]
 
 
 def uar(train: Matrix, train_labels: NDArray[np.str_], test: Matrix, test_labels: NDArray[np.str_]) -> float:
-    """Return the UAR of an SVC; where training has one label only, that one is predicted."""
+    """Return the UAR of an SVC; where training has a single label, that label is predicted."""
     if len(set(train_labels)) == 1:
         predicted = np.repeat(train_labels[:1], len(test_labels))
     else:
@@ -113,15 +113,15 @@ def measure(corpus: Corpus) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the figures; return 1 where one misses its target."""
+    """Print the figures; return 1 where a figure misses its target."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        os.environ["P2PSER_CACHE"] = str(Path(place, "cache"))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["P2PSER_CACHE"] = str(Path(folder, "cache"))
         began = time.perf_counter()
-        corpus = synthetic.generate(Path(place, "corpus"), options.seed)
+        corpus = synthetic.generate(Path(folder, "corpus"), options.seed)
         took = time.perf_counter() - began
         length = sum(audio.seconds(clip.path) for clip in corpus.clips)
         figures = measure(corpus)
@@ -135,7 +135,7 @@ def main() -> int:
             line = f"  {name:22s} {value:.3f}"
             if name in TARGETS:
                 low, high = TARGETS[name]
-                line += f"  aim {low:.2f} to {high:.2f}: {'met' if met[name] else 'MISSED'}"
+                line += f"  target {low:.2f} to {high:.2f}: {'met' if met[name] else 'MISSED'}"
             print(line)
     return 0 if all(met.values()) else 1
 
