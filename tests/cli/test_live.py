@@ -11,7 +11,7 @@ from p2pser.cli.live import LiveTable, signs, size
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,7 +27,7 @@ def console(terminal: bool, width: int = 120, height: int = 40) -> tuple[Console
 
 
 def shown(table: LiveTable, width: int = 120) -> list[str]:
-    """The table's lines as text."""
+    """Return the lines of the table as text."""
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(table.render())
     return [line.strip() for line in out.getvalue().splitlines() if line.strip()]
@@ -47,7 +47,7 @@ def test_a_record_fills_its_row_and_no_other() -> None:
     assert lines[2].split() == ["0", "0", "B", "starting"]
 
 
-def test_what_a_record_lacks_stays() -> None:
+def test_values_absent_from_a_record_stay() -> None:
     table = LiveTable(2, "two", console=console(True)[0])
     table.update(RECORD)
     table.update({"peer": 1, "round": 13, "loss": None, "links": {2: "alive"}})
@@ -65,7 +65,7 @@ def test_states_of_a_peer() -> None:
     assert shown(table)[2].endswith("killed")
 
 
-def test_a_peer_is_dead_when_its_neighbours_say_so_until_it_speaks_again() -> None:
+def test_a_peer_is_dead_when_its_neighbours_report_it_until_it_sends_a_record() -> None:
     table = LiveTable(3, "ring", console=console(True)[0])
     table.update({"peer": 1, "round": 5})
     table.update({"peer": 0, "round": 9, "links": {1: "dead", 2: "alive"}})
@@ -105,14 +105,14 @@ def test_without_a_terminal_plain_lines_now_and_then() -> None:
     assert lines[-1].endswith("37.0 kB sent, 1 link ends suspect, 1 killed")
 
 
-def test_before_anybody_began() -> None:
+def test_before_any_peer_has_begun() -> None:
     target, out = console(False)
     with LiveTable(8, "ring", console=target):
         pass
     assert out.getvalue().splitlines() == ["ring", "0 of 8 peers have begun"]
 
 
-def test_more_peers_than_lines_shows_those_in_trouble() -> None:
+def test_with_more_peers_than_lines_those_with_bad_links_are_shown() -> None:
     table = LiveTable(100, "many", console=console(True, height=15)[0])
     for peer in range(100):
         table.update({"peer": peer, "round": 5, "links": {0: "dead" if peer == 77 else "alive"}})

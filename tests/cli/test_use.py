@@ -55,14 +55,14 @@ def read(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def said(model: Path, *arguments: object) -> tuple[int, str, str]:
+def run(model: Path, *arguments: object) -> tuple[int, str, str]:
     done = CliRunner().invoke(predict, [str(model), *map(str, arguments)])
     return done.exit_code, done.stdout, done.stderr
 
 
 def test_a_timeline_is_printed_written_and_drawn(model: Path, talk: Path, tmp_path: Path) -> None:
     table, plot = tmp_path / "out" / "talk.csv", tmp_path / "talk.png"
-    code, out, err = said(model, talk, "--window", 0.5, "--hop", 0.5, "--csv", table, "--plot", plot)
+    code, out, err = run(model, talk, "--window", 0.5, "--hop", 0.5, "--csv", table, "--plot", plot)
     assert code == 0, err
     lines = out.splitlines()
     assert len(lines) == 8
@@ -85,7 +85,7 @@ def test_a_timeline_is_printed_written_and_drawn(model: Path, talk: Path, tmp_pa
 def test_a_timeline_with_one_of_its_lengths(
     model: Path, talk: Path, options: tuple[object, ...], starts: list[float], length: float
 ) -> None:
-    code, out, err = said(model, talk, *options, "--json")
+    code, out, err = run(model, talk, *options, "--json")
     assert code == 0, err
     windows = json.loads(out)["windows"]
     assert [window["start"] for window in windows] == starts
@@ -93,31 +93,31 @@ def test_a_timeline_with_one_of_its_lengths(
 
 
 def test_top_k_and_json(model: Path, talk: Path, tmp_path: Path) -> None:
-    code, out, _ = said(model, talk, "--top-k", 2, "--json")
+    code, out, _ = run(model, talk, "--top-k", 2, "--json")
     assert code == 0
     (only,) = json.loads(out)["predictions"]
     chances = list(only["probabilities"].values())
     assert len(chances) == 2
     assert chances == sorted(chances, reverse=True)
     assert next(iter(only["probabilities"])) == only["label"]
-    code, out, _ = said(model, talk, "--hop", 1, "--json")
+    code, out, _ = run(model, talk, "--hop", 1, "--json")
     assert len(json.loads(out)["windows"]) == 2
     table = tmp_path / "clips.csv"
-    assert said(model, talk, "--csv", table)[0] == 0
+    assert run(model, talk, "--csv", table)[0] == 0
     assert [row["path"] for row in read(table)] == [str(talk)]
 
 
-def test_what_cannot_be_is_said_and_the_rest_is_answered(model: Path, talk: Path, tmp_path: Path) -> None:
+def test_an_unusable_recording_is_reported_and_the_others_are_answered(model: Path, talk: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("not a recording")
     (tmp_path / "list.txt").write_text(f"{talk}\n{bad}\n", encoding="utf-8")
-    code, out, err = said(model, tmp_path / "list.txt", "--window", 1)
+    code, out, err = run(model, tmp_path / "list.txt", "--window", 1)
     assert code == 2
     assert len(out.splitlines()) == 4
     assert f"{bad}: it is a text file" in err
-    code, out, err = said(model, talk, "--window", 1, "--hop", 2)
+    code, out, err = run(model, talk, "--window", 1, "--hop", 2)
     assert (code, out) == (1, "")
-    code, _, err = said(model, talk, bad, "--plot", tmp_path / "a.png")
+    code, _, err = run(model, talk, bad, "--plot", tmp_path / "a.png")
     assert code == 2
     assert "one recording, and 2 are named" in err
 
@@ -146,31 +146,31 @@ def test_listening_to_a_pipe_answers_while_it_is_open(model: Path, python: list[
         listener.stdin.write(pcm(silence)[1:])
         listener.stdin.close()
         answers += [json.loads(line) for line in listener.stdout]
-        told = listener.stderr.read().decode()
-        assert listener.wait() == 0, told
+        output = listener.stderr.read().decode()
+        assert listener.wait() == 0, output
     assert [one["start"] for one in answers] == [0.5 * k for k in range(len(answers))]
     assert len(answers) == 5
     assert answers[0]["label"] in ("anger", "neutral", "sadness")
     assert set(answers[0]["dimensions"]) == {"arousal", "valence", "dominance"}
-    assert "s: answered after " in told
-    assert "5 labels, delay" in told
+    assert "s: answered after " in output
+    assert "5 labels, delay" in output
 
 
-def test_a_short_stream_is_answered_once_and_an_empty_one_is_a_sentence(model: Path, python: list[str]) -> None:
-    def heard(data: bytes) -> subprocess.CompletedProcess[bytes]:
+def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, python: list[str]) -> None:
+    def listened(data: bytes) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*python, "-m", "p2pser.cli.main", "listen", str(model), "--raw"], input=data,
                               capture_output=True, check=False)
 
-    once = heard(pcm(tone(0.8)))
+    once = listened(pcm(tone(0.8)))
     assert once.returncode == 0
     assert len(once.stdout.splitlines()) == 1
-    nothing = heard(b"")
+    nothing = listened(b"")
     assert nothing.returncode == 1
     assert b"shorter than a tenth of a second" in nothing.stderr
     assert b"Traceback" not in nothing.stderr
 
 
-def test_a_microphone_without_its_library_is_a_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_microphone_without_its_library_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)

@@ -39,7 +39,7 @@ def test_resampling_keeps_pitch_and_level(tmp_path: Path, rate: int) -> None:
     assert np.sqrt(np.mean(signal**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.01)
 
 
-def test_what_lies_above_the_new_band_does_not_fold_into_it(tmp_path: Path) -> None:
+def test_resampling_does_not_alias(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(0.5, 48000, 10000) + 0.01 * tone(0.5, 48000, 1000), 48000)
     signal = audio.read(path, 16000)
@@ -60,7 +60,7 @@ def test_a_very_quiet_recording_is_not_silent(tmp_path: Path) -> None:
 
 
 def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Files that are no recordings, each with what has to be said of it."""
+    """Return files that are not usable recordings, each with a part of the reason."""
     files = {
         "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n", "git lfs pull"),
         "text": ("Das ist nur Text, mit Umlauten: äöü.\n".encode() * 20, "text file named .wav"),
@@ -82,7 +82,7 @@ def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("name", ["lfs", "text", "cut", "binary", "empty", "short", "missing", "folder"])
-def test_unusable_files_say_why_before_and_when_they_are_read(tmp_path: Path, name: str) -> None:
+def test_unusable_files_are_refused_with_a_reason(tmp_path: Path, name: str) -> None:
     path, why = unusable(tmp_path)[name]
     found = audio.reason(path)
     assert found is not None
@@ -101,7 +101,7 @@ def test_silence_is_refused_whatever_its_offset(tmp_path: Path, value: float) ->
         audio.read(path, 16000)
 
 
-def test_samples_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     signal = tone(0.5, 16000)
     signal[7] = np.nan
@@ -110,7 +110,7 @@ def test_samples_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
         audio.read(path, 16000)
 
 
-def test_a_truncated_recording_gives_what_is_there(tmp_path: Path) -> None:
+def test_a_truncated_recording_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(1.0, 16000), 16000)
     path.write_bytes(path.read_bytes()[:20000])

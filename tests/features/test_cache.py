@@ -1,4 +1,4 @@
-"""The cache: nothing twice, nothing wrong, whatever happens to its files."""
+"""The cache: nothing is computed twice, and damaged files cost time only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was computed and read, in order."""
+    """The computations and reads, in order."""
     made: list[str] = []
     compute, digest = clip_features.compute_kind, cache.content_digest
 
@@ -139,7 +139,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     st.sampled_from([b'["0.wav", 1, 2', b'["0.wav"]', b"[]", b"null", b'{"0.wav": 1}', b'[1, 2, 3, "x"]',
                      b'["0.wav", 1, 2, null]', b'[["0.wav"], 1, 2, "x"]', b'["0.wav", {}, [], "../../x"]']),
 )))
-def test_a_damaged_index_is_as_good_as_none(tmp_path_factory: pytest.TempPathFactory, junk: list[bytes]) -> None:
+def test_a_damaged_index_counts_as_empty(tmp_path_factory: pytest.TempPathFactory, junk: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("index")
     clip = folder / "0.wav"
     clip.write_bytes(b"x" * 10)

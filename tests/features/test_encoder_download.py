@@ -1,4 +1,4 @@
-"""Encoders by name: fetched from a hub on this machine, resumed, kept, and what is said where there are none."""
+"""Encoders by name: downloaded from a hub on this machine, resumed, kept; messages where there are none."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def hub() -> Iterator[Hub]:
 
 
 def found(hub: Hub, home: Path, name: str = NAME) -> str:
-    """What a process of its own says of the encoder: its identity, or the error."""
+    """Return the identity of the encoder as another process computes it, or its error."""
     code = ("from p2pser.config import FeatureSettings\nfrom p2pser.base.errors import P2PSERError\n"
             "from p2pser.features import encoders\n"
             f"try: print(encoders.identity(encoders.folder({name!r}, None)))\n"
@@ -125,7 +125,7 @@ def test_an_encoder_is_fetched_by_its_name_once(hub: Hub, tmp_path: Path, monkey
     assert found(hub, tmp_path) == copied(tmp_path / "offline")
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_was(hub: Hub, tmp_path: Path,
+def test_an_interrupted_download_is_resumed(hub: Hub, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "cache"))
     hub.cut = True
@@ -136,7 +136,7 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(hub: Hub, tmp_path: Pat
     assert 0 < int(str(ways[1]).removeprefix("bytes=").rstrip("-")) <= len(FILES["model.safetensors"]) // 2
 
 
-def test_a_name_that_the_hub_does_not_know_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
-    said = found(hub, tmp_path, "somebody/else")
-    assert said.startswith("error: the encoder somebody/else is not on this machine and could not be fetched")
-    assert "\n" not in said
+def test_an_unknown_name_is_refused_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    error = found(hub, tmp_path, "somebody/else")
+    assert error.startswith("error: the encoder somebody/else is not on this machine and could not be fetched")
+    assert "\n" not in error

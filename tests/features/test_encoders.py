@@ -1,4 +1,4 @@
-"""Speech encoders: tiny random ones of every family, what is kept of them, and what is said where one is missing."""
+"""Speech encoders: tiny random ones of every family, what the cache keeps, and messages where one is missing."""
 
 from __future__ import annotations
 
@@ -107,26 +107,28 @@ def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path])
     np.testing.assert_array_equal(joined.features[0][-16:], mean.features[0])
 
 
-def test_the_key_follows_what_the_encoder_holds(tmp_path: Path, clip: Path) -> None:
+def test_the_key_depends_on_the_encoder_s_content(tmp_path: Path, clip: Path) -> None:
     one, copy, other = (save("wav2vec2", tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     keys = [clip_features.settings_key(chosen(where)) for where in (one, copy, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize(("change", "said"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"encoder": None}, "set features.encoder"),
     ({"encoder": "/nowhere/at/all"}, "there is no folder"),
     ({"encoder": "not a name!"}, "neither a folder nor"),
     ({"layer_weights": (1, 2)}, "2 layers and needs 3"),
     ({"sample_rate": 8000}, "set features.sample_rate=16000"),
 ])
-def test_what_is_missing_is_said(change: dict[str, Any], said: str, saved: dict[str, Path]) -> None:
+def test_a_missing_or_unfit_encoder_is_refused_in_one_sentence(
+    change: dict[str, Any], message: str, saved: dict[str, Path]
+) -> None:
     settings = FeatureSettings(**{"kind": "ssl", "encoder": str(saved["hubert"]), **change})
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         clip_features.compute(np.ones(RATE, dtype=np.float32), settings)
 
 
-def test_a_folder_that_is_no_encoder(tmp_path: Path, saved: dict[str, Path]) -> None:
+def test_a_folder_without_an_encoder_is_refused(tmp_path: Path, saved: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"no config\.json"):
         clip_features.shape(chosen(tmp_path))
     for name in ("config.json", "preprocessor_config.json"):
@@ -145,7 +147,7 @@ def test_a_folder_that_is_no_encoder(tmp_path: Path, saved: dict[str, Path]) -> 
         clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(tmp_path))
 
 
-def test_without_a_network_one_sentence(tmp_path: Path) -> None:
+def test_without_a_network_the_message_says_how_to_fetch_the_encoder(tmp_path: Path) -> None:
     code = ("from p2pser.features import clip_features\nfrom p2pser.config import FeatureSettings\n"
             "try: clip_features.shape(FeatureSettings(kind='ssl', encoder='somebody/some-encoder', revision='v1'))\n"
             "except Exception as error: print(type(error).__name__, error)\n"

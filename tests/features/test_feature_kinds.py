@@ -1,4 +1,4 @@
-"""Kinds of features: openSMILE's sets, kinds joined, level and trimming, and the keys that tell them apart."""
+"""Kinds of features: openSMILE's sets, joined kinds, level and trimming, and the keys of the cache."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.
     np.testing.assert_array_equal(again, np.concatenate([both[64:], both[:64]]))
 
 
-@pytest.mark.parametrize(("setting", "said"), [
+@pytest.mark.parametrize(("setting", "message"), [
     ("kind=functionels", "did you mean 'functionals'"),
     ("kind=mfcc+functionals", "joins vectors and matrices"),
     ("kind=mfcc+mfcc", "named twice"),
@@ -126,8 +126,8 @@ def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.
     ("layer_weights=[.nan,1]", "list of numbers"),
     ("layer_weights=1,two", "list of numbers"),
 ])
-def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_settings_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load(None, [f"features.{setting}"])
 
 
@@ -188,7 +188,7 @@ def test_the_order_of_features_is_that_of_saved_models(kind: str, names: dict[in
 
 
 @pytest.mark.parametrize("change", [{"level": "peak"}, {"level": -26.0}, {"trim": 40.0}, {"hop": 0.02}, {"deltas": 1}])
-def test_what_changes_features_changes_their_key(change: dict[str, Any]) -> None:
+def test_a_setting_that_changes_features_changes_their_key(change: dict[str, Any]) -> None:
     for kind in ("functionals", "mfcc"):
         matters = kind == "mfcc" or not change.keys() & {"hop", "deltas"}
         plain, changed = FeatureSettings(kind=kind), FeatureSettings(kind=kind, **change)
@@ -235,7 +235,7 @@ def test_silence_is_cut_off_both_ends_as_librosa_cuts_it() -> None:
 
 
 @given(st.integers(1600, 6000), st.integers(0, 5999), st.floats(5, 100))
-def test_something_is_left_of_any_clip(samples: int, at: int, below: float) -> None:
+def test_trimming_leaves_a_part_of_any_clip(samples: int, at: int, below: float) -> None:
     signal = np.zeros(samples, np.float32)
     signal[min(at, samples - 1)] = 0.5
     left = levels.trimmed(signal, RATE, below)
@@ -243,7 +243,7 @@ def test_something_is_left_of_any_clip(samples: int, at: int, below: float) -> N
     assert left.max() == 0.5
 
 
-def test_a_level_is_a_number_or_a_word() -> None:
+def test_a_level_is_a_number_none_or_peak() -> None:
     assert FeatureSettings(level=-20).level == -20.0
     with pytest.raises(ValidationError):
         FeatureSettings(level=float("nan"))

@@ -1,4 +1,4 @@
-"""Features: against librosa where it has the same, against signals whose properties are known, and for any signal."""
+"""Features: compared with librosa's, on signals with known properties, and finite for any signal."""
 
 from __future__ import annotations
 

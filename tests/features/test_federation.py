@@ -1,4 +1,4 @@
-"""Federations: who holds what, and one sentence for what cannot be dealt."""
+"""Federations: the clips of each peer, and one sentence for a corpus that cannot be partitioned."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_peer_without_a_usable_clip_is_an_error_that_says_why(run: Callable[..
     (["corpus.fold=1", "corpus.split=speakers:ann"], "fold 0 only"),
     (["corpus.split=nonsense"], "there is no split"),
 ])
-def test_what_cannot_be_dealt_is_said(run: Callable[..., Config], more: list[str], sentence: str) -> None:
+def test_an_impossible_partition_is_refused(run: Callable[..., Config], more: list[str], sentence: str) -> None:
     with pytest.raises(CorpusError, match=sentence):
         federate(run(*more), 2)
 
@@ -230,7 +230,7 @@ def test_each_normalisation_uses_its_own_statistics() -> None:
         np.testing.assert_allclose(scaled[0, :, 0], copies[how], rtol=1e-6, atol=1e-6)
 
 
-def test_normalised_refuses_what_it_lacks() -> None:
+def test_normalised_refuses_missing_statistics_and_unknown_names() -> None:
     examples = Examples(np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), ("a",), ("a.wav",))
     with pytest.raises(CorpusError, match="needs the training statistics"):
         normalised(examples, "global", None)
@@ -251,7 +251,7 @@ def test_emodb_one_speaker_a_peer(shared_data: Path, cache: Path, monkeypatch: p
     assert (found.normalise, found.speaker_overlap, found.left_out) == ("speaker", 0, [])
 
 
-def test_a_hub_holds_nothing_and_its_clients_hold_what_they_would_without_it(run: Callable[..., Config]) -> None:
+def test_a_hub_holds_no_clips_and_its_clients_hold_the_same_as_without_it(run: Callable[..., Config]) -> None:
     config = run("corpus.split=speakers:ann+eve")
     plain, found = federate(config, 4, workers=1), federate(config, 5, hub=2, workers=1)
     assert (len(found.train[2]), found.held[2]) == (0, ())
@@ -266,10 +266,10 @@ def test_a_hub_holds_nothing_and_its_clients_hold_what_they_would_without_it(run
 
 
 def test_a_hub_of_clients_with_their_own_recordings_needs_none(run: Callable[..., Config]) -> None:
-    told = ("corpus.partition=own", "corpus.labels=[anger, neutral]", "features.normalise=global")
-    found = federate(Config().with_settings(told), 5, only=0, hub=0)
+    settings = ("corpus.partition=own", "corpus.labels=[anger, neutral]", "features.normalise=global")
+    found = federate(Config().with_settings(settings), 5, only=0, hub=0)
     assert (found.labels, found.normalise, found.test, found.left_out) == (("anger", "neutral"), "global", None, [])
-    client = federate(run(*told, "corpus.split=none"), 5, only=1, hub=0, workers=1)
+    client = federate(run(*settings, "corpus.split=none"), 5, only=1, hub=0, workers=1)
     assert found.train[0].features.shape == (0, *client.train[1].features.shape[1:])
     assert found.labels == client.labels
     with pytest.raises(CorpusError, match=r"set corpus\.labels and features\.normalise"):

@@ -1,4 +1,4 @@
-"""Normalisation: sums that peers average give what pooled features give, and nothing is ever undefined."""
+"""Normalisation: averaged sums give the pooled statistics, and every value is defined."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_document_without_statistics_is_refused(document: dict[str, object]) -
         Statistics.from_dict(document)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_arrays_of_other_shapes_are_refused() -> None:
     training = statistics(np.ones((2, 3)))
     for wrong in (np.ones((2, 4)), np.ones(3), np.ones((2, 4, 3))):
         with pytest.raises(CorpusError, match="do not fit"):

@@ -1,4 +1,4 @@
-"""Varied copies of recordings: what is done to them, that it is a function, and that the cache keeps them apart."""
+"""Varied copies of recordings: a function of seed, clip and number, kept apart in the cache."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_a_copy_is_a_function_of_seed_clip_and_number() -> None:
     assert more.key() == one.key()  # what is done to the first copy does not depend on how many there are
 
 
-@pytest.mark.parametrize(("settings", "said"), [
+@pytest.mark.parametrize(("settings", "message"), [
     (["augment.copies=2"], "would equal their recordings"), (["augment.snr=0"], "set augment.copies"),
     (["augment.pitch=99"], "pitch"), (["augment.mixup=-1"], "mixup"),
 ])
-def test_settings_that_make_no_sense_are_refused(settings: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_settings_are_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load(None, settings)
 
 

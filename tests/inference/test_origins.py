@@ -1,4 +1,4 @@
-"""Which clips test a model of several corpora: on all of them or on one, never what it was trained on unsaid."""
+"""The clips that test a model of several corpora: of all or of one; training clips among them are reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_on_one_of_its_corpora_that_one_s_fold() -> None:
         assert trial.split.endswith(str(number))
 
 
-@pytest.mark.parametrize(("origin", "corpus", "overlap", "said"), [
+@pytest.mark.parametrize(("origin", "corpus", "overlap", "message"), [
     ({"split": "group:4"}, A, None, "of which speakers cannot be told from this corpus alone: evaluate on a\\+b"),
     ({"split": "none"}, A, 4, "trained on 4 of the 4"),
     ({"split": "corpus:a", "fold": 0}, A, None, ""),
@@ -76,13 +76,13 @@ def test_on_one_of_its_corpora_that_one_s_fold() -> None:
     ({"own": True}, A, None, ""),
     ({"corpora": {"a": "2", "b": "1"}, "version": "a 2, b 1"}, A, None, ""),
 ])
-def test_what_one_corpus_tells_of_training(origin: dict[str, object], corpus: Corpus, overlap: int | None,
-                                           said: str) -> None:
+def test_the_overlap_with_one_corpus_of_several(origin: dict[str, object], corpus: Corpus, overlap: int | None,
+                                           message: str) -> None:
     trial = choose(card(**origin), corpus, known_labels=True)
     assert trial.overlap == overlap
     notes = " ".join(note for note in trial.notes if "counts as" not in note)
-    if said:
-        assert re.search(said, notes), notes
+    if message:
+        assert re.search(message, notes), notes
     else:
         assert notes == ""
 
@@ -94,7 +94,7 @@ def test_emotions_of_another_corpus_must_be_left_out_by_name() -> None:
     assert choose(card(), other, known_labels=True).overlap is None
 
 
-def test_a_card_on_disk_says_which_corpora(tmp_path: Path) -> None:
+def test_a_card_on_disk_names_the_corpora(tmp_path: Path) -> None:
     schema = Schema.of(nn.Linear(1, 1))
     settings = Config().with_settings(["corpus.map=calm=neutral", "corpus.train=[a]", "corpus.fold=2"])
     made = dataclasses.replace(card(), corpus=Origin.of(settings, BOTH), shape=clip_features.shape(FeatureSettings()))
@@ -111,15 +111,15 @@ def test_a_card_on_disk_says_which_corpora(tmp_path: Path) -> None:
     assert (old.corpora, old.train, old.map) == ({}, (), {})
 
 
-@pytest.mark.parametrize(("corpora", "synthetic", "said"), [
+@pytest.mark.parametrize(("corpora", "synthetic", "message"), [
     ({"a": "1", "synthetic:es": "1"}, False, "partly on synthetic speech (synthetic:es)"),
     ({"synthetic:de": "1", "synthetic:es": "1"}, True, "trained on synthetic speech"),
     ({"a": "1", "b": "1"}, False, ""),
 ])
-def test_synthetic_speech_among_others_is_warned_of(corpora: dict[str, str], synthetic: bool, said: str) -> None:
+def test_a_model_trained_on_synthetic_speech_too_warns(corpora: dict[str, str], synthetic: bool, message: str) -> None:
     warning = card(corpora=corpora, synthetic=synthetic).warning
-    assert said in warning
-    assert bool(said) == bool(warning)
+    assert message in warning
+    assert bool(message) == bool(warning)
 
 
 def test_partitioned_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:

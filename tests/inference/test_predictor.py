@@ -92,20 +92,20 @@ def speaker_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_three_lines_of_python(model: Path, tmp_path: Path) -> None:
     predictor = p2pser.load(model)
-    (said,) = predictor.predict(tone(tmp_path / "a.wav", 900.0))
-    assert said.label == "anger"
-    assert said.path == tmp_path / "a.wav"
-    assert set(said.probabilities) == set(PITCHES)
-    assert sum(said.probabilities.values()) == pytest.approx(1.0)
-    assert max(said.probabilities, key=said.probabilities.__getitem__) == said.label
+    (prediction,) = predictor.predict(tone(tmp_path / "a.wav", 900.0))
+    assert prediction.label == "anger"
+    assert prediction.path == tmp_path / "a.wav"
+    assert set(prediction.probabilities) == set(PITCHES)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1.0)
+    assert max(prediction.probabilities, key=prediction.probabilities.__getitem__) == prediction.label
 
 
 def test_folders_and_several(model: Path, folder: Path, tmp_path: Path) -> None:
     predictor = p2pser.load(model)
     alone = tone(tmp_path / "low.wav", 150.0)
-    said = predictor.predict([folder / "anger", alone])
-    assert [p.label for p in said] == ["anger"] * 12 + ["sadness"]
-    assert [p.path.parent.name for p in said[:12]] == ["spk0"] * 4 + ["spk1"] * 4 + ["spk2"] * 4
+    predictions = predictor.predict([folder / "anger", alone])
+    assert [p.label for p in predictions] == ["anger"] * 12 + ["sadness"]
+    assert [p.path.parent.name for p in predictions[:12]] == ["spk0"] * 4 + ["spk1"] * 4 + ["spk2"] * 4
 
 
 def test_a_bad_clip_raises_or_is_listed(model: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_synthetic_model_warns(folder: Path, tmp_path: Path) -> None:
         p2pser.load(tmp_path / "m").predict(tone(tmp_path / "a.wav", 900.0))
 
 
-def test_enrolment_changes_what_a_speaker_model_hears(speaker_model: Path, model: Path, tmp_path: Path) -> None:
+def test_enrolment_changes_the_answers_of_a_speaker_model(speaker_model: Path, model: Path, tmp_path: Path) -> None:
     clip = tone(tmp_path / "a.wav", 900.0)
     others = [tone(tmp_path / f"e{k}.wav", 700.0 + 100 * k) for k in range(4)]
     predictor = p2pser.load(speaker_model)
@@ -193,7 +193,7 @@ def test_the_most_probable_emotions_come_first() -> None:
     assert answer.top(2) == [("fear", 0.5), ("joy", 0.3)]
 
 
-def test_no_statistics_is_a_sentence(folder: Path) -> None:
+def test_missing_statistics_are_refused_in_one_sentence(folder: Path) -> None:
     row, schema, card = trained(folder, "speaker")
     module = models.build(card.model, card.shape, 2, seed=0)
     bare = Card(**{**vars(card), "statistics": None})
@@ -216,7 +216,7 @@ def test_cli_predict(model: Path, tmp_path: Path) -> None:
     assert plain.stdout.startswith(f"{good}  anger  (anger ")
 
 
-def test_cli_predict_says_what_the_model_is(speaker_model: Path, tmp_path: Path) -> None:
+def test_cli_predict_prints_the_limits_of_the_model(speaker_model: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(predict, [str(speaker_model), str(tone(tmp_path / "a.wav", 900.0))])
     assert done.exit_code == 0
     assert "own feature statistics" in done.stderr
@@ -278,7 +278,7 @@ def test_cli_evaluate_tells_the_concordance_of_dimensions(folder: Path, tmp_path
     assert ("UAR (b)" in text) == (task == "both")
 
 
-def test_cli_evaluate_all_says_that_speakers_are_shared(model: Path, folder: Path) -> None:
+def test_cli_evaluate_all_notes_shared_speakers(model: Path, folder: Path) -> None:
     done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--all", "--json"])
     document = json.loads(done.stdout)
     assert (document["clips"], document["speakers"], document["speaker_overlap"]) == (24, 3, 2)

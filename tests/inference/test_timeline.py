@@ -1,4 +1,4 @@
-"""Emotion along a recording: windows answered each by itself, silence left alone, a speaker got to know."""
+"""Emotion along a recording: an answer for each window, none for silence, adaptation to a speaker."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_signals_are_taken_at_any_rate_and_with_any_channels() -> None:
         predictor().predict_signal(tone(150, 0.05), RATE)
 
 
-def test_a_listener_gets_to_know_the_speaker_from_windows_that_share_nothing() -> None:
+def test_a_listener_adapts_to_the_speaker_by_windows_that_do_not_overlap() -> None:
     model = predictor("speaker")
     listener = timeline.Listener(model)
     first = listener.hear(Window(0.0, RATE, tone(150, 0.5)))

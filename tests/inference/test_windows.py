@@ -1,4 +1,4 @@
-"""Streams cut into windows: every sample is heard, whatever the blocks in which they come."""
+"""Streams cut into windows: every sample is in a window, whatever the blocks in which they arrive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_windows_depend_on_the_stream_alone_and_cover_it(length: int, cuts: list
         assert one.end == pytest.approx(one.start + size / RATE)
     seen = {value for one in [*found, *([rest] if rest else [])] for value in one.samples.tolist()}
     missed = sorted(set(range(length)) - seen)
-    # Only an end too short to be heard is left.
+    # Only an end too short to be a window is left.
     assert not missed or (rest is None and missed[-1] - missed[0] + 1 == len(missed) and missed[-1] == length - 1
                           and length - len(found) * step < audio.SHORTEST * RATE)
 
@@ -76,7 +76,7 @@ def test_resampling_block_by_block_is_resampling_at_once() -> None:
     assert Resampler(16000, 16000).push(signal) is signal
 
 
-def test_what_is_no_recording_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(CorpusError, match="git-LFS pointer"):
         list(windows(tmp_path / "a.wav", 16000, 1.0, 0.5))
