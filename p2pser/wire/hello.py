@@ -19,6 +19,9 @@ from p2pser.wire.messages import MAJOR, MINOR, printable
 ROLES = ("peer", "check")
 """peer: takes part in the run; check: only compares (``p2pser peer --check``)."""
 
+PLUGIN = "plugin."
+"""Begins the settings ``plugin.KIND.NAME``, whose value is the package, with its version, that NAME comes from."""
+
 
 @dataclass(frozen=True)
 class Hello:
@@ -95,6 +98,9 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
         return differ("topology files (digests of edges, weights and keys)", ours.topology[:12], theirs.topology[:12])
     for field in sorted(set(ours.settings) | set(theirs.settings)):
         here, there = ours.settings.get(field), theirs.settings.get(field)
+        if here != there and field.startswith(PLUGIN):
+            what, _, name = field.removeprefix(PLUGIN).partition(".")
+            return differ(f"packages of the {what} {name}", here or "built in", there or "built in")
         if here != there:
             return differ(f"settings {field}", _short(here), _short(there))
     if ours.labels != theirs.labels:

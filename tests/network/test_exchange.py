@@ -149,7 +149,7 @@ class LockStep:
     def __init__(self, graph: nx.Graph) -> None:
         self.graph = graph
         self.peers = [One(i, graph) for i in graph]
-        self.io: dict[tuple[int, int], list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]] = {}
+        self.links: dict[tuple[int, int], list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]] = {}
         self.now = 0.0
         self.round = 0
         self.resent = 0
@@ -172,13 +172,13 @@ class LockStep:
 
     def _send(self, i: int, j: int, message: tuple[int, Step, Tensor, tuple[Step, ...]], held: int | None) -> None:
         if held is not None:
-            waiting = self.io.setdefault((i, j), [])
+            waiting = self.links.setdefault((i, j), [])
             due = self.round + held
             waiting.append((max(due, waiting[-1][0]) if waiting else due, message))
 
     def _deliver(self, one: One) -> None:
         for j in self.graph[one.me]:
-            waiting = self.io.get((j, one.me), [])
+            waiting = self.links.get((j, one.me), [])
             while waiting and waiting[0][0] <= self.round:
                 sender, step, value, unmixed = waiting.pop(0)[1]
                 one.exchange.progress(sender, at(step.round), self.now)
@@ -426,7 +426,7 @@ def test_a_late_row_brings_its_own_flow_once() -> None:
     assert exchange.unmixed(1) == (Step(0, 0),)
     for _ in range(2):
         exchange.deliver(1, Step(0, 0), row(3), (), TIMEOUT)
-    exchange.post(Step(1, 0), row(5), {1: 0.25})
+    exchange.post(Step(1, 0), row(5), {1: 0.5})
     exchange.begin(Step(1, 0))
     exchange.deliver(1, Step(1, 0), row(5), (), TIMEOUT)
     outcome = exchange.finish(TIMEOUT)

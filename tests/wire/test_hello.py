@@ -29,6 +29,8 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
      "settings training.lr differ: 0.05 at peer 0, 0.1 at peer 3"),
     ({"settings": {"training.lr": 0.05}}, "settings model.hidden differ: [128] at peer 0, None at peer 3"),
     ({"settings": {**OURS.settings, "new.field": "x"}}, "settings new.field differ: None at peer 0, 'x' at peer 3"),
+    ({"settings": {**OURS.settings, "plugin.algorithm.my-gossip": "my-package 1.3"}},
+     "packages of the algorithm my-gossip differ: built in at peer 0, my-package 1.3 at peer 3"),
     ({"labels": ("anger", "fear")}, "label lists differ: anger, joy at peer 0, anger, fear at peer 3"),
     ({"labels": ("joy", "anger")}, "label lists differ: anger, joy at peer 0, joy, anger at peer 3"),
     ({"schema": "ffffffffffffffff"}, "model schemas (digests) differ: bbbbbbbbbbbb at peer 0, ffffffffffff at peer 3"),
@@ -37,6 +39,15 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
 ])
 def test_a_difference_names_the_field_and_both_values(change: dict[str, Any], sentence: str) -> None:
     assert difference(OURS, replace(THEIRS, **change)) == sentence
+
+
+def test_versions_of_a_plug_in_are_named_as_they_are() -> None:
+    def with_version(hello: Hello, version: str) -> Hello:
+        return replace(hello, settings={**hello.settings, "plugin.feature kind.pitch.v2": f"my-package {version}"})
+
+    assert difference(with_version(OURS, "1.2"), with_version(THEIRS, "1.2")) is None
+    assert difference(with_version(OURS, "1.2"), with_version(THEIRS, "1.3")) == (
+        "packages of the feature kind pitch.v2 differ: my-package 1.2 at peer 0, my-package 1.3 at peer 3")
 
 
 def test_what_may_differ_is_no_difference() -> None:

@@ -1,0 +1,192 @@
+"""The mixer, with a clock of the test's own and events instead of an I/O thread: which part each event calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, cast
+
+import networkx as nx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from p2pser.gossip.mixer import Outbox, Step, add_flows
+from p2pser.models.rows import Schema
+from p2pser.network import events
+from p2pser.network.exchange import DeliveryStatus
+from p2pser.network.io import IOThread
+from p2pser.network.mixer import NetworkMixer
+from p2pser.topology.spec import Topology
+from p2pser.wire.codec import DENSE
+from p2pser.wire.hello import Hello
+from p2pser.wire.messages import Header, Kind, Phase, Progress
+
+SCHEMA = Schema.of(nn.Linear(3, 2))
+STAR = Topology("star", nx.star_graph(2), {}, "metropolis", {})
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A payload that the mixer sent."""
+
+    peers: tuple[int, ...]
+    step: tuple[int, int]
+    payload: bytes
+    unmixed: dict[int, tuple[Step, ...]]
+
+
+class FakeIO:
+    """What the mixer uses of an IOThread."""
+
+    def __init__(self) -> None:
+        self.events: SimpleQueue[events.Event] = SimpleQueue()
+        self.progress = Progress(0, 0, Phase.START, 0)
+        self.sent: list[Sent] = []
+        self.read: list[int] = []
+        self.dropped: list[tuple[int, int | None]] = []
+
+    def send(self, peers: Any, step: tuple[int, int], payload: Any, *, unmixed: Any, **_: Any) -> None:
+        peers = tuple(peers)
+        self.sent.append(Sent(peers, tuple(step), bytes(payload), {j: unmixed(j) for j in peers}))
+
+    def mark_read(self, peer: int) -> None:
+        self.read.append(peer)
+
+    def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
+        self.dropped.append((peer, incarnation))
+
+
+class Hub:
+    """The mixer of peer 0, whose neighbours 1 and 2 train; nothing arrives but what the test lets arrive."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.io = FakeIO()
+        self.seen: list[events.Event] = []
+        self.mixer = NetworkMixer(cast(IOThread, self.io), STAR, 0, SCHEMA, clips=None, round_timeout=TIMEOUT,
+                                  observe=self.seen.append, clock=lambda: self.now)
+        for j in (1, 2):
+            hello = Hello("run", j, 4 + j, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+            self.io.events.put(events.Up(j, hello, Progress(-3, 0, Phase.SETUP, 0)))
+            self.io.events.put(events.Progressed(j, Progress(0, 0, Phase.TRAIN, 0)))
+        self.mixer.listen()
+        self.mixer.enter(Phase.TRAIN, 0)
+
+    def arrive(self, sender: int, step: tuple[int, int], row: Tensor,
+               unmixed: tuple[tuple[int, int], ...] = ()) -> None:
+        header = Header(Kind.ROW, b"run-0001", sender, 0, Progress(*step, Phase.EXCHANGE, 0), *step, unmixed=unmixed,
+                        codec=DENSE.wire_name(row), size=row.numel())
+        self.io.events.put(events.Arrived(sender, header, memoryview(bytes(DENSE.encode(row)))))
+
+
+def row(value: float) -> Tensor:
+    return torch.full((SCHEMA.size,), value, dtype=torch.float64)
+
+
+def test_after_a_pause_of_this_process_every_neighbour_has_its_whole_time_again() -> None:
+    hub = Hub()
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    hub.mixer.exchange.begin(Step(0, 0))
+    assert hub.mixer.exchange.deadline(0.0) == TIMEOUT
+    hub.now = 100.0
+    hub.io.events.put(events.Paused(100.0))
+    hub.mixer.listen()
+    assert hub.mixer.exchange.deadline(100.0) == 100.0 + TIMEOUT
+    assert hub.mixer.exchange.stuck(100.0) == ()
+    assert events.Paused(100.0) in hub.seen
+
+
+def test_a_neighbours_progress_restarts_its_time_and_is_progress_of_ours() -> None:
+    hub = Hub()
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    before = hub.io.progress
+    hub.now = 20.0
+    hub.io.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
+    hub.mixer.listen()
+    assert hub.io.progress == before._replace(local_step=before.local_step + 1)
+    assert hub.mixer.exchange.stuck(TIMEOUT) == (2,)
+    assert hub.mixer.exchange.stuck(20.0 + TIMEOUT) == (1, 2)
+
+
+def collect_without_2(hub: Hub) -> Tensor:
+    """Exchange (0, 0): peer 1 delivers 3, peer 2 is given up; our row is 1."""
+    own = row(1)[None]
+    hub.mixer.post(Step(0, 0), Outbox(rows=own))
+    hub.arrive(1, (0, 0), row(3))
+    hub.mixer.listen()
+    hub.now += TIMEOUT
+    hub.io.events.put(events.Progressed(1, Progress(0, 0, Phase.EXCHANGE, 1)))
+    mixed = add_flows(own, hub.mixer.collect(Step(0, 0)), (0,))
+    assert hub.mixer.left_out == [(Step(0, 0), 2, DeliveryStatus.GIVEN_UP)]
+    return mixed
+
+
+def test_the_next_row_says_to_each_neighbour_what_was_not_mixed_with_it() -> None:
+    hub = Hub()
+    mixed = collect_without_2(hub)
+    hub.mixer.post(Step(1, 0), Outbox(rows=mixed))
+    first, second = hub.io.sent
+    assert first.unmixed == {1: (), 2: ()}
+    assert second.unmixed == {1: (), 2: (Step(0, 0),)}
+
+
+def test_a_late_row_is_settled_with_the_weight_and_the_row_of_its_own_exchange() -> None:
+    hub = Hub()
+    mixed = collect_without_2(hub)
+    assert mixed[0, 0].item() == pytest.approx(1 + (3 - 1) / 3)
+    hub.io.events.put(events.Progressed(2, Progress(1, 0, Phase.TRAIN, 0)))
+    hub.mixer.post(Step(1, 0), Outbox(rows=mixed))
+    hub.arrive(2, (0, 0), row(7))
+    for j in (1, 2):
+        hub.arrive(j, (1, 0), mixed[0])
+    again = add_flows(mixed, hub.mixer.collect(Step(1, 0)), (0,))
+    assert again[0, 0].item() == pytest.approx(mixed[0, 0].item() + (7 - 1) / 3)
+    assert hub.mixer.exchange.messages_late == 1
+
+
+def test_a_row_that_a_neighbour_has_not_mixed_is_sent_to_it_again_once() -> None:
+    hub = Hub()
+    collect_without_2(hub)
+    hub.arrive(1, (1, 0), row(3), unmixed=((0, 0),))
+    hub.arrive(1, (2, 0), row(3), unmixed=((0, 0),))
+    hub.mixer.listen()
+    assert [(sent.peers, sent.step, sent.payload) for sent in hub.io.sent] == [
+        ((1, 2), (0, 0), bytes(DENSE.encode(row(1)))), ((1,), (0, 0), bytes(DENSE.encode(row(1))))]
+
+
+def test_every_message_is_marked_as_read_also_one_that_breaks_the_protocol() -> None:
+    hub = Hub()
+    hub.arrive(1, (0, 0), row(3))
+    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), codec="no-such", size=1)
+    hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
+    hub.mixer.listen()
+    assert hub.io.read == [1, 2]
+    assert [event.peer for event in hub.seen if isinstance(event, events.Trouble)] == [2]
+
+
+def test_a_neighbour_that_dies_is_dropped_in_that_incarnation_and_may_return() -> None:
+    hub = Hub()
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    hub.io.events.put(events.Died(1, 8.0))
+    hub.mixer.listen()
+    assert hub.mixer.lost == {1: "silent for 8.0 s"}
+    assert hub.io.dropped == [(1, 5)]
+    hello = Hello("run", 1, 6, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+    hub.io.events.put(events.Up(1, hello, Progress(-3, 0, Phase.SETUP, 0)))
+    hub.mixer.listen()
+    assert hub.mixer.lost == {}
+    assert hub.mixer.exchange.returning == (1,)
+    assert hub.seen[-1] == events.Rejoined(1)
+
+
+def test_a_refusal_by_us_drops_no_neighbour_of_a_run_that_goes_on() -> None:
+    hub = Hub()
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    hub.io.events.put(events.Refused(1, "it was started again", by_us=True))
+    hub.mixer.listen()
+    assert hub.mixer.lost == {}
+    hub.io.events.put(events.Refused(1, "you were silent", by_us=False))
+    hub.mixer.listen()
+    assert hub.mixer.lost == {1: "you were silent"}
