@@ -16,8 +16,8 @@ from p2pser.corpora.sentences import SENTENCES
 SYNTHETIC = {"synthetic": "made on first use with espeak-ng: for trying the system only"}
 GENERAL = {
     "folder": "EMOTION/clip.wav or EMOTION/SPEAKER/clip.wav",
-    "manifest": "a CSV with a line a clip: path,speaker,gender,language,emotion,...",
-    "auto": "by what lies in the data folder; without one, synthetic",
+    "manifest": "a CSV with a line for each clip: path,speaker,gender,language,emotion,...",
+    "auto": "recognised by the files in the data folder; without a folder, synthetic",
 }
 """Names that stand for recordings of any origin, each with one line."""
 

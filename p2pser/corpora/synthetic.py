@@ -26,7 +26,7 @@ import numpy as np
 from p2pser.base import seeding
 from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError
-from p2pser.base.paths import cache_folder
+from p2pser.base.paths import cache_folder, packaged
 from p2pser.corpora import prosody, sentences
 from p2pser.corpora.manifest import Clip, Corpus, assemble, read_manifest, write_manifest
 from p2pser.corpora.prosody import DIMENSIONS, Speaker, Take
@@ -42,7 +42,7 @@ SAMPLE_RATE = 16000
 """The sample rate of the clips [Hz]."""
 
 _LEVEL = -27.0  # RMS of a clip of level 0 [dB of full scale]
-_HELPER = Path(__file__).with_name("espeak_helper.py")
+_HELPER = packaged("corpora/espeak_helper.py")
 _LONGEST_PATH = 120  # espeak-ng keeps the path of its data in a short buffer
 
 

@@ -1,1 +1,1 @@
-"""Who talks to whom: graphs, mixing weights and what theory says of them. No socket, no clock, no thread."""
+"""Topologies: graphs, schedules, mixing weights and their rates of convergence. No socket, no clock, no thread."""

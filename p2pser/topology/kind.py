@@ -63,7 +63,7 @@ class GraphKind:
 
 
 def any_size(peers: int, **_: Any) -> bool:
-    """Tell that a kind exists with every number of peers."""
+    """Whether a kind that exists with every number of peers exists with this one."""
     return peers >= 1
 
 

@@ -4,7 +4,7 @@ English, five sessions of two actors each, scripted and improvised, 10,039 turns
 ``Session1/dialog/EmoEvaluation/*.txt``, lines ``[start - end]⇥turn⇥label⇥[V, A, D]`` (valence, arousal, dominance,
 1 to 5, means over the listeners), each followed by those of the single listeners; the recordings are the turns,
 ``Session1/sentences/wav/DIALOGUE/TURN.wav``. The letter in the turn's last field is the speaker's gender; the letter in
-the dialogue's name tells which actor wore the markers.
+the dialogue's name is that of the actor who wore the markers.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,46 +92,59 @@ def fetch(
     """
     items = source.items(mirror, waits) if items is None else items
     before = _record(folder)
-    done = dict(before)
-    stopped = threading.Event()
-    unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
-    lock = threading.Lock()
-
-    def advance(count: int) -> None:
-        if stopped.is_set():
-            raise CorpusError("stopped, as another file failed or the user interrupted")
-        progress(count)
-
-    def get(item: Item, target: Path) -> str:
-        return download(item, target, progress=advance, waits=waits, pause=stopped.wait)
-
-    def get_and_unpack(item: Item) -> None:
-        archive = item.name.lower().endswith(".zip")
-        target = folder / _ARCHIVES / item.name if archive else folder / item.name
-        known = before.get(item.name)
-        if known and _same(item, known) and (unpacked if archive else target.is_file()):
-            progress(known.size)
-            return
-        sha256 = get(item, target)
-        size = target.stat().st_size
-        if archive:
-            repository = isinstance(source, GitHub)
-            unpack(target, folder, members=source.files if repository else "", strip=1 if repository else 0)
-            if not keep:
-                target.unlink()
-        with lock:
-            done[item.name] = Fetched(item.url, item.name, size, sha256, item.checksum)
-
+    downloads = _Downloads(source, folder, keep, progress, waits, before)
     try:
-        _all(get_and_unpack, items, stopped)
+        _all(downloads.get_and_unpack, items, downloads.stopped)
         if isinstance(source, GitHub):
-            _all(lambda item: get(item, folder / item.name), _pointed(source, folder, mirror), stopped)
+            pointed = _pointed(source, folder, mirror)
+            _all(lambda item: downloads.get(item, folder / item.name), pointed, downloads.stopped)
     finally:
-        if done != before:
-            _write_record(folder, done.values())
+        if downloads.done != before:
+            _write_record(folder, downloads.done.values())
     if not keep and (folder / _ARCHIVES).is_dir() and not any((folder / _ARCHIVES).iterdir()):
         (folder / _ARCHIVES).rmdir()
-    return [done[item.name] for item in items]
+    return [downloads.done[item.name] for item in items]
+
+
+class _Downloads:
+    """The downloads of one corpus, from several threads."""
+
+    def __init__(self, source: Source, folder: Path, keep: bool, progress: Callable[[int], None],
+                 waits: tuple[float, ...], before: Mapping[str, Fetched]) -> None:
+        self.stopped = threading.Event()
+        self.done = dict(before)
+        self._source, self._folder, self._keep, self._before = source, folder, keep, before
+        self._progress, self._waits = progress, waits
+        self._unpacked = folder.is_dir() and bool(files_below(folder, EXTENSIONS))
+        self._lock = threading.Lock()
+
+    def get(self, item: Item, target: Path) -> str:
+        """Download a file to ``target`` and return its SHA-256."""
+        return download(item, target, progress=self._advance, waits=self._waits, pause=self.stopped.wait)
+
+    def get_and_unpack(self, item: Item) -> None:
+        """Download a file, unless the record has it, and unpack it if it is an archive."""
+        archive = item.name.lower().endswith(".zip")
+        target = self._folder / _ARCHIVES / item.name if archive else self._folder / item.name
+        known = self._before.get(item.name)
+        if known and _same(item, known) and (self._unpacked if archive else target.is_file()):
+            self._progress(known.size)
+            return
+        sha256 = self.get(item, target)
+        size = target.stat().st_size
+        if archive:
+            repository = isinstance(self._source, GitHub)
+            members, strip = (self._source.files, 1) if repository else ("", 0)
+            unpack(target, self._folder, members=members, strip=strip)
+            if not self._keep:
+                target.unlink()
+        with self._lock:
+            self.done[item.name] = Fetched(item.url, item.name, size, sha256, item.checksum)
+
+    def _advance(self, count: int) -> None:
+        if self.stopped.is_set():
+            raise CorpusError("stopped, as another file failed or the user interrupted")
+        self._progress(count)
 
 
 def _all(work: Callable[[Item], object], items: Iterable[Item], stopped: threading.Event) -> None:

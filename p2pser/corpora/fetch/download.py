@@ -66,8 +66,8 @@ def download(
     """Download a file to ``target`` and return its SHA-256 in hexadecimal.
 
     The received bytes are kept in ``target`` + ``.part`` until the file is complete and its checksum correct; a later
-    call continues from there (HTTP Range), or starts again where the server does not support it or nothing tells that
-    the file is still the same.
+    call continues from there (HTTP Range), or starts again where the server does not support it or nothing shows
+    that the file is still the same.
 
     Parameters
     ----------
