@@ -51,7 +51,9 @@ def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> 
     name_or_path : a shipped topology (``"ring"``, ``"exponential.yaml"``, …) or the path of a topology file.
     peers : number of peers, instead of the file's.
 
-    Raises Error where there is no such topology, the file is wrong, or the number of peers does not fit.
+    Raises
+    ------
+    Error : where there is no such topology, the file is wrong, or the number of peers does not fit.
 
     >>> topology("ring", peers=5).neighbours(0)
     (1, 4)
@@ -80,7 +82,9 @@ def federate(*, peers: int, settings: Settings | None = None, features: ArrayLik
     genders : (n,), ``"f"``, ``"m"`` or ``""``; default: unknown.
     hub : a peer that holds no clips, where the topology has one.
 
-    Raises Error where the corpus, the arrays or the settings do not fit together.
+    Raises
+    ------
+    Error : where the corpus, the arrays or the settings do not fit together.
     """
     from p2pser.config import configured
     from p2pser.features.arrays import from_arrays
@@ -110,7 +114,9 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     exact : mix bit for bit as peers in processes of their own do (slower).
     observe : called after each round.
 
-    Raises Error where the settings, the topology and the data do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topology and the data do not fit together.
 
     Example
     -------
@@ -140,7 +146,9 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
     settings : settings that differ from the defaults. ``peer.out`` is the folder of the runs.
     observe : called with each record that a peer tells, such as ``{"peer": 0, "round": 3, "loss": 1.2, …}``.
 
-    Raises Error where a peer fails.
+    Raises
+    ------
+    Error : where a peer fails.
     """
     from p2pser.config import configured
     from p2pser.peer.launch import run_all
