@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError, ModelError
-from p2pser.base.registries import FAMILIES
+from p2pser.base.registries import FAMILIES, FEATURES
 from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.config.model import without_moved
@@ -190,7 +190,7 @@ class Card:
             card = cls(
                 labels=tuple(map(str, document["labels"])), shape=tuple(map(int, document["shape"])),
                 model=_model(document["model"], where),
-                features=FeatureSettings.model_validate(document["features"]),
+                features=_features(document["features"], where),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
                 corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ()))}),
@@ -205,6 +205,15 @@ class Card:
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
         return card
+
+
+def _features(document: Mapping[str, Any], where: str) -> FeatureSettings:
+    """Return the stored settings of features. Raises ModelError where a kind is not installed."""
+    for name in str(document.get("kind", "functionals")).split("+"):
+        if name not in FEATURES:
+            raise ModelError(f"{where} needs the feature kind {name!r}, which is not installed (known: "
+                             f"{', '.join(FEATURES)}): install the package that defines it")
+    return FeatureSettings.model_validate(document)
 
 
 def _model(document: Mapping[str, Any], where: str) -> ModelSettings:

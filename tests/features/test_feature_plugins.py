@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, ModelError
 from p2pser.base.registries import FEATURES
-from p2pser.config import FeatureSettings, load
+from p2pser.config import FeatureSettings, ModelSettings, load
 from p2pser.features import clip_features
 from p2pser.features.extraction import extract
 from p2pser.features.kind import Array, FeatureKind, kinds_of
+from p2pser.models.directory import Card, Origin
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,6 +143,17 @@ def test_an_object_that_is_no_feature_kind_is_refused() -> None:
             load(None, ["features.kind=odd+mfcc"])
     finally:
         del FEATURES._registered["odd"], FEATURES._sources["odd"]
+
+
+def test_a_model_whose_feature_kind_is_not_installed_names_it() -> None:
+    card = Card(labels=("anger", "joy"), shape=(2,), model=ModelSettings(), features=FeatureSettings(kind="parts"),
+                normalise="none", statistics=None, corpus=Origin("tones", "1"))
+    document = card.to_dict("")
+    assert Card.from_dict(document, "card.json").features == FeatureSettings(kind="parts")
+    del FEATURES._registered["parts"], FEATURES._sources["parts"]
+    with pytest.raises(ModelError, match=r"card\.json needs the feature kind 'parts', which is not installed"):
+        Card.from_dict(document, "card.json")
+    FEATURES.register("parts")(Parts)
 
 
 # -- values and keys ---------------------------------------------------------------------------------------------
