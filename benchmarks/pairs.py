@@ -14,7 +14,8 @@ import torch
 from p2pser.base.atomic import write_json
 from p2pser.base.version import __version__
 from p2pser.config import Config
-from p2pser.experiments.compare import fold_numbers
+from p2pser.corpora.partitioning import splits
+from p2pser.experiments.planning import fold_numbers
 
 
 def options(about: str | None, name: str) -> argparse.ArgumentParser:
@@ -39,8 +40,9 @@ def settings(given: argparse.Namespace, *own: str) -> Config:
 
 def each(base: Config, given: argparse.Namespace) -> Iterator[Config]:
     """Yield the settings of each (fold, seed) pair, all folds of the first seed before those of the next."""
+    folds = fold_numbers(given.folds)
     for seed in range(given.seeds):
-        for fold in fold_numbers(base, given.folds):
+        for fold in range(len(splits(base))) if folds is None else folds:
             yield base.with_settings([f"seed={seed}", f"corpus.fold={fold}"])
 
 

@@ -22,3 +22,19 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
         raise ConfigError("to_frame needs pandas: install p2pser with the extra frames (pip install 'p2pser[frames]')"
                           ) from None
     return pandas.json_normalize([dict(row) for row in rows])
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as a CSV file has it: ``{"gap": {"low": 1}}`` becomes ``{"gap_low": 1}``, and a list its values with
+    spaces between them.
+    """
+    cells: dict[str, Any] = {}
+    for key, value in row.items():
+        match value:
+            case Mapping():
+                cells |= {f"{key}_{part}": cell for part, cell in flat(value).items()}
+            case list() | tuple():
+                cells[key] = " ".join(map(str, value))
+            case _:
+                cells[key] = value
+    return cells

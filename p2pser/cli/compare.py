@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -40,41 +39,25 @@ def compare(topologies: str, algorithms: str, tune: str, inner: int, peers: int,
     Example: p2pser compare --topologies ring --algorithms dfedavg,quasi-global-momentum --set training.momentum=0
     --tune training.lr=0.05,0.1,0.2
     """
-    from p2pser.base.atomic import write_json
-    from p2pser.experiments import compare as experiment
-    from p2pser.experiments.report.comparison import HEAD, curves, legend, tabulate, text_rows, to_csv
-    from p2pser.experiments.report.runs import compare_picture
+    from p2pser.experiments.compare import compare as experiment
+    from p2pser.experiments.planning import fold_numbers
+    from p2pser.experiments.report.comparison import FILES, HEAD, legend, text_rows, write
+    from p2pser.topology import spec
 
     out = options["out"] or Path("runs") / "compare"
     config = run_configuration(options)
-    chosen = experiment.prepare(config, _names(topologies), peers, seeds, folds or str(config.corpus.fold), out,
-                                algorithms=_names(algorithms), tune=tune, inner=inner, progress=True)
-    results = _run(chosen, workers)
-    document = {**tabulate(chosen, results), "out": str(out)}
-    (out / "table.csv").write_text(to_csv(document), encoding="utf-8")
-    baselines = {row["baseline"]: row["uar"] for row in document["baselines"]}
-    compare_picture(out / "comparison.png", curves(chosen, results), baselines)
-    write_json(out / "comparison.json", document)
+    comparison = experiment(
+        [spec.load(name, peers) for name in _names(topologies)], config, algorithms=_names(algorithms), seeds=seeds,
+        folds=(config.corpus.fold,) if folds is None else fold_numbers(folds), tune=tune, inner=inner, out=out,
+        jobs=workers, progress=True)
+    write(comparison, out)
     if as_json:
-        print_json(document)
+        print_json({**comparison.to_dict(), "out": str(out)})
         return
-    print_table(HEAD, text_rows(document), sections=(len(document["schemes"]) - 1,))
-    click.echo(legend(document))
-    note(f"written to {out}: table.csv, comparison.json, comparison.png")
+    print_table(HEAD, text_rows(comparison), sections=(len(comparison.schemes) - 1,))
+    click.echo(legend(comparison))
+    note(f"written to {out}: {', '.join(FILES)}")
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _run(chosen: Any, workers: int | None) -> Any:
-    """Run the jobs under a progress bar on standard error."""
-    from p2pser.experiments import compare as experiment
-
-    with progress("runs", len(chosen.tuning_jobs()) + len(chosen.jobs())) as bar:
-        def done(job: Any, found: bool) -> None:
-            inner = "" if job.inner is None else f", inner fold {job.inner[0]}, {job.value}"
-            name = job.scheme or job.kind
-            bar.advance(text=f"{name}, fold {job.fold}, seed {job.seed}{inner}")
-
-        return experiment.run(chosen, workers=workers, done=done)

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -39,38 +38,18 @@ def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool,
 
     Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
     """
-    from p2pser.base.atomic import write_json
-    from p2pser.experiments import crosscorpus as experiment
-    from p2pser.experiments.report.matrix import matrix_picture
+    from p2pser.experiments.crosscorpus import crosscorpus as experiment
+    from p2pser.experiments.planning import fold_numbers
+    from p2pser.experiments.report.matrix import FILES, legend, text_rows, write
 
     out = options["out"] or Path("runs") / "crosscorpus"
-    config = run_configuration(options)
-    matrix = experiment.prepare(config, topology, peers, seeds, folds, out, others=others, pooled=pooled, tune=tune,
-                                inner=inner, progress=True)
-    results = _run(matrix, workers)
-    document = {**experiment.tabulate(matrix, results), "out": str(out)}
-    write_json(out / "matrix.json", document)
-    matrix_picture(out / "matrix.png", document)
+    matrix = experiment(run_configuration(options), topology, peers=peers, others=others, pooled=pooled,
+                        folds=fold_numbers(folds), seeds=seeds, tune=tune, inner=inner, out=out, jobs=workers,
+                        progress=True)
+    write(matrix, out)
     if as_json:
-        print_json(document)
+        print_json({**matrix.to_dict(), "out": str(out)})
         return
-    _print(document)
-    note(f"written to {out}: matrix.json, matrix.png")
-
-
-def _run(matrix: Any, workers: int | None) -> Any:
-    """Run the jobs under a progress bar on standard error."""
-    from p2pser.experiments import crosscorpus as experiment
-
-    with progress("runs", matrix.jobs) as bar:
-        def done(name: str, job: Any, found: bool) -> None:
-            bar.advance(text=f"{name}, fold {job.fold}, seed {job.seed}")
-
-        return experiment.run(matrix, workers=workers, done=done)
-
-
-def _print(document: Any) -> None:
-    from p2pser.experiments.crosscorpus import legend, text_rows
-
-    print_table(*text_rows(document), sections=(len(document["corpora"]) - 1, len(document["rows"]) - 1))
-    click.echo(legend(document))
+    print_table(*text_rows(matrix), sections=(len(matrix.corpora) - 1, len(matrix.rows) - 1))
+    click.echo(legend(matrix))
+    note(f"written to {out}: {', '.join(FILES)}")

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
 
 
@@ -50,59 +49,30 @@ def crossval(split: str | None, schemes: str, models: str | None, features: str 
     Example: p2pser crossval --corpus emodb --data emodb/ --folds loso --scheme gossip,fedavg,pooled,local
     --model mlp --features functionals --norm speaker --seeds 3
     """
-    from p2pser.base.atomic import write_json
-    from p2pser.evaluation import listing
-    from p2pser.experiments import crossval as experiment
-    from p2pser.experiments.compare import COMMA
-    from p2pser.experiments.report import crossval as text
+    from p2pser.experiments.crossval import crossval as experiment
+    from p2pser.experiments.crossval import topology_for
+    from p2pser.experiments.grids import COMMA
+    from p2pser.experiments.report import crossval as report
 
     out = options["out"] or Path("runs") / "crossval"
     given = {"corpus.split": split, "features.normalise": norm}
     config = run_configuration(options, more=[f"{field}={json.dumps(value)}" for field, value in given.items()
                                               if value is not None])
-    chosen = experiment.prepare(
-        config, out, models=_names(COMMA.split(models)) if models else (config.model.name,),
-        kinds=_names((features or "").split(",")), wanted=_names(schemes.split(",")), topology=topology, peers=peers,
-        seeds=seeds, fold=options["fold"], tune=";".join(tune), inner=inner, calibrate=calibrate, progress=True)
-    results = _run(chosen, workers)
-    document = {**experiment.tabulate(chosen, results), "out": str(out)}
-    if document["task"] != "dimensions":
-        listing.write(out / "predictions.csv", text.rows(chosen, results))
-        _draw(out, chosen, results, document)
-    write_json(out / "crossval.json", document)
+    folds = None if options["fold"] is None else (options["fold"],)
+    cross = experiment(
+        topology_for(config, topology, peers, folds), config,
+        models=_names(COMMA.split(models)) if models else (config.model.name,),
+        features=_names((features or "").split(",")), schemes=_names(schemes.split(",")), folds=folds, seeds=seeds,
+        tune=";".join(tune), inner=inner, calibrate=calibrate, out=out, jobs=workers, progress=True)
+    report.write(cross, out)
     if as_json:
-        print_json(document)
+        print_json({**cross.to_dict(), "out": str(out)})
         return
-    for table in [text.of_models(document), *(one for row in document["models"] for one in text.of_schemes(row))]:
+    for table in report.tables(cross):
         print_table(table.head, table.rows, title=table.title)
-    click.echo(text.legend(document))
+    click.echo(report.legend(cross))
     note(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
-
-
-def _draw(out: Path, chosen: Any, results: Any, document: Any) -> None:
-    """Draw each model's confusion matrices and how often it is right by how sure it is."""
-    from p2pser.experiments.report import crossval as text
-    from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
-
-    for row in document["models"]:
-        name = chosen.comparisons[row["model"]].out.name
-        counts = {scheme: one["confusion"] for scheme, one in row["schemes"].items()}
-        confusion_picture(out / f"confusion-{name}.png", counts, document["labels"])
-        if drawn := text.reliabilities(chosen, results, row["model"]):
-            reliability_picture(out / f"calibration-{name}.png", drawn)
 
 
 def _names(parts: Sequence[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
-
-
-def _run(chosen: Any, workers: int | None) -> Any:
-    """Run the jobs under a progress bar on standard error."""
-    from p2pser.experiments import crossval as experiment
-
-    with progress("runs", chosen.jobs) as bar:
-        def done(model: str, job: Any, found: bool) -> None:
-            inner = "" if job.inner is None else f", inner fold {job.inner[0]} {job.value}".rstrip()
-            bar.advance(text=f"{model}, {job.kind}, fold {job.fold}, seed {job.seed}{inner}")
-
-        return experiment.run(chosen, workers=workers, done=done)

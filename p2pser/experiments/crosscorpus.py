@@ -1,67 +1,170 @@
 """The cross-corpus matrix: a model of each corpus, and one of all together by gossip, tested on each corpus.
 
-Every corpus has as many peers as every other, each of its own clips (partition ``corpus:even``), and a peer takes the
+Each corpus has the same number of peers, each with its own clips (partition ``corpus:even``), and a peer takes the
 same local steps whether its corpus is alone or all are together. All runs of a fold are tested on the same clips of the
-same speakers, whom none of them was trained on, so that the rows of a column can be compared in pairs. Each row is a
-comparison (``p2pser.experiments.compare``) whose finished runs are kept on disk.
+same speakers, which no run trains on, so that the rows of a column can be compared in pairs. The runs of each set of
+training corpora are a plan (``p2pser.experiments.planning``).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.frames import flat, frame
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora.folds import folds as folds_of
 from p2pser.corpora.partitioning import to_learn
 from p2pser.evaluation import metrics
 from p2pser.evaluation.metrics import Predictions
-from p2pser.experiments import compare
+from p2pser.evaluation.summary import pair
+from p2pser.experiments import pool
 from p2pser.experiments.by_corpus import of_corpus
-from p2pser.experiments.compare import Comparison, Job
-from p2pser.experiments.report import comparison as tables
+from p2pser.experiments.differences import PairedDifference, paired, pooled_uar_of, uar_of
+from p2pser.experiments.jobs import Job, Plan, file_name
+from p2pser.experiments.planning import plan
+from p2pser.experiments.results import Results, predictions
+from p2pser.topology import spec
+
+if TYPE_CHECKING:
+    import pandas
 
 ALL, OTHERS, POOLED = "all, by gossip", "all others, by gossip", "all, pooled"
 """Rows beside the corpora's own."""
 
-Done = Callable[[str, Job, bool], None]
-"""Called with the row, a job of it, and whether its result was found on disk."""
+
+@dataclass(frozen=True)
+class Cell:
+    """The figures of a row's model on a corpus.
+
+    ``uar`` is (a), the mean over the corpus's own folds of the recall over the classes present, mean over seeds, with
+    its sd over seeds and its 95 % speaker-bootstrap interval (None where there is one seed or one speaker);
+    ``uar_pooled_predictions`` is (b). Where another corpus has more folds, so that this one begins again, each of its
+    folds counts once.
+    """
+
+    uar: float
+    uar_sd: float | None
+    interval: list[float] | None
+    uar_pooled_predictions: float
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The held-out clips of a corpus; ``tested_folds`` of its ``folds`` are tested."""
+
+    clips: int
+    speakers: int
+    folds: int
+    tested_folds: int
+    chance: float
+    majority: float
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """corpora: names, sorted, with the number of folds of each. runs: by the corpora that are trained on (in one text)
-    a comparison. rows: the name of a row to, for each tested corpus, (its run, the kind of job).
+    """A cross-corpus matrix.
+
+    ``cells[row][corpus]`` has a row for each training set (``rows`` in order) and a column for each tested corpus.
+    ``gains``: by corpus the mean paired difference of gossip on all corpora to the corpus's own model, over folds and
+    seeds; ``gaps_to_pooled``: likewise to centralised training on all, empty without that row. ``chosen``: the
+    settings that each run took from the grid. The other fields are as of ``compare.Comparison``.
+    """
+
+    corpora: dict[str, Tested]
+    corpus: dict[str, Any]
+    labels: list[str]
+    normalise: str
+    speaker_overlap: int
+    peers_each: int
+    topology: str
+    seeds: list[int]
+    folds: list[int]
+    rounds: int
+    local_steps: int
+    model: str
+    features: str
+    map: dict[str, str]
+    selection: str
+    chosen: dict[str, dict[str, str]]
+    rows: list[str]
+    cells: dict[str, dict[str, Cell]]
+    gains: dict[str, PairedDifference]
+    gaps_to_pooled: dict[str, PairedDifference]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``matrix.json`` holds it."""
+        return asdict(self)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas table with a row for each cell. Raises ConfigError where pandas is not installed."""
+        return frame([{"trained_on": row, "tested_on": name, **flat(asdict(cell))}
+                      for row in self.rows for name, cell in self.cells[row].items()])
+
+
+def crosscorpus(
+    config: Config,
+    topology: str = "exponential",
+    *,
+    peers: int = 4,
+    others: bool = True,
+    pooled: bool = False,
+    folds: Sequence[int] | None = None,
+    seeds: int = 3,
+    tune: str = "",
+    inner: int = 3,
+    out: Path | None = None,
+    jobs: int | None = None,
+    progress: bool = False,
+) -> Matrix:
+    """Train on each of several corpora and on all together by gossip, and test on each.
+
+    Parameters
+    ----------
+    config : the settings of all runs; ``corpus.name`` names several corpora.
+    topology : a file or a name, taken at ``peers`` peers for each corpus of a run.
+    peers : how many each corpus has.
+    others : also train on all corpora but the tested one.
+    pooled : also train one model on the clips of all corpora together.
+    folds, seeds, tune, inner, out, jobs, progress : as of ``compare.compare``.
+
+    Returns
+    -------
+    The figures of all rows.
+
+    Raises
+    ------
+    ConfigError, TopologyError, CorpusError
+        Where these do not fit, ConfigError where there is one corpus only.
+    """
+    setup = prepare(config, topology, peers=peers, others=others, pooled=pooled, folds=folds, seeds=seeds, tune=tune,
+                    inner=inner, out=out, progress=progress)
+    return summarised(setup, pool.run_all(setup.plans, processes=jobs, progress=progress))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """corpora: names, sorted, with the number of folds of each. plans: by the training corpora. rows: for each row and
+    tested corpus, the (plan, kind of runs) of its model.
     """
 
     corpora: dict[str, int]
-    runs: dict[str, Comparison]
+    plans: dict[str, Plan]
     rows: dict[str, dict[str, tuple[str, str]]]
 
-    @property
-    def jobs(self) -> int:
-        """How many runs there are."""
-        return sum(len(one.jobs()) + len(one.tuning_jobs()) for one in self.runs.values())
 
-
-def prepare(config: Config, topology: str, peers: int, seeds: int, folds: str, out: Path, *, others: bool = False,
-            pooled: bool = False, tune: str = "", inner: int = 3, progress: bool = False) -> Matrix:
-    """Return the matrix of the corpora of ``config``, which are read, and their features in the cache.
-
-    topology: a name or file, taken at ``peers`` peers for each corpus. seeds: how many, from ``config.seed`` on. folds:
-    ``all``, or fold numbers with commas between them. others: a row of the models that heard all corpora but the tested
-    one; pooled: one of centralised training on all. tune, inner: as of ``compare.prepare``, for each run by itself.
-
-    Raises ConfigError, TopologyError, CorpusError where these do not fit, ConfigError where there is one corpus only.
-    """
+def prepare(config: Config, topology: str, *, peers: int = 4, others: bool = False, pooled: bool = False,
+            folds: Sequence[int] | None = None, seeds: int = 1, tune: str = "", inner: int = 3,
+            out: Path | None = None, progress: bool = False) -> Setup:
+    """Return the runs of a matrix; parameters and errors as of ``crosscorpus``."""
     if len(config.corpus.parts()) < 2:
         raise ConfigError(f"a matrix needs several corpora, and {config.corpus.name} is one: name them as "
                           "--corpus emodb=DIR,ravdess=DIR")
@@ -74,140 +177,87 @@ def prepare(config: Config, topology: str, peers: int, seeds: int, folds: str, o
     corpora = {part.name: len(folds_of(several.alone(whole, part)[0], "auto")) for part in whole.parts}
     names = list(corpora)
 
-    def trained_on(trained: Sequence[str], *kinds: str) -> Comparison:
+    def trained_on(trained: Sequence[str], *kinds: str) -> Plan:
         only = [] if len(trained) == len(names) else [f"corpus.train={json.dumps(trained)}"]
-        folder = "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in trained)
-        one = compare.prepare(config.with_settings(only), [topology], peers * len(trained), seeds, folds, out / folder,
-                              tune=tune, inner=inner, progress=progress)
-        return dataclasses.replace(one, kinds=kinds)
+        folder = None if out is None else out / "_".join(file_name(name).replace("_", "-") for name in trained)
+        return plan(config.with_settings(only), [spec.load(topology, peers * len(trained))], kinds=kinds, seeds=seeds,
+                    folds=folds, tune=tune, inner=inner, out=folder, progress=progress)
 
     everything = trained_on(names, "gossip", *(["pooled"] if pooled else []))
-    runs = {**{name: trained_on([name], "gossip") for name in names}, "all": everything}
+    plans = {**{name: trained_on([name], "gossip") for name in names}, "all": everything}
     rows = {name: dict.fromkeys(names, (name, "gossip")) for name in names}
     if others and len(names) > 2:
         for left_out in names:
-            runs[f"all but {left_out}"] = trained_on([name for name in names if name != left_out], "gossip")
+            plans[f"all but {left_out}"] = trained_on([name for name in names if name != left_out], "gossip")
         rows[OTHERS] = {tested: (f"all but {tested}", "gossip") for tested in names}
     elif others:
         rows[OTHERS] = {names[0]: (names[1], "gossip"), names[1]: (names[0], "gossip")}
     rows[ALL] = dict.fromkeys(names, ("all", "gossip"))
     if pooled:
         rows[POOLED] = dict.fromkeys(names, ("all", "pooled"))
-    return Matrix(corpora, runs, rows)
+    return Setup(corpora, plans, rows)
 
 
-def run(matrix: Matrix, *, workers: int | None = None, done: Done | None = None) -> dict[str, tables.Results]:
-    """Return the results of each run's jobs, computing what is missing as ``compare.run`` does."""
-    def told(name: str) -> Callable[[Job, bool], None] | None:
-        return None if done is None else lambda job, found: done(name, job, found)
-
-    return {name: compare.run(one, workers=workers, done=told(name)) for name, one in matrix.runs.items()}
-
-
-def tabulate(matrix: Matrix, results: Mapping[str, tables.Results]) -> dict[str, Any]:
-    """Return the matrix as one plain document.
-
-    ``cells[row][corpus]``: UAR (a), the mean over the corpus's own folds of the recall over the classes present, mean
-    over seeds, with its sd over seeds and 95 % speaker-bootstrap interval; (b) over the folds' predictions pooled.
-    Where the longest corpus has more folds than this one, which then begins again, each of its folds counts once.
-    ``gains``: for each corpus the mean paired difference of the row of all to its own, over folds and seeds;
-    ``gaps_to_pooled``: likewise to centralised training on all, where there is that row.
-    """
-    comparison = matrix.runs["all"]
-    first = next(iter(results["all"].values()))
-    said = {row: {tested: _predictions(matrix, results, row, tested) for tested in matrix.corpora}
-            for row in matrix.rows}
-    cells = {row: {tested: _cell(models) for tested, models in columns.items()} for row, columns in said.items()}
-    return {
-        "corpora": {name: _facts(said[ALL][name], folds, first["labels"]) for name, folds in matrix.corpora.items()},
-        "corpus": first["corpus"], "labels": first["labels"], "normalise": first["normalise"],
-        "speaker_overlap": max(one["speaker_overlap"] for run in results.values() for one in run.values()),
-        "peers_each": comparison.peers // len(matrix.corpora), "topology": next(iter(comparison.schemes)),
-        "seeds": list(comparison.seeds), "folds": list(comparison.folds), "rounds": comparison.config.training.rounds,
-        "local_steps": comparison.config.training.local_steps, "model": comparison.config.model.name,
-        "features": comparison.config.features.kind, "map": dict(comparison.config.corpus.map),
-        "selection": _selection(comparison),
-        "chosen": {name: {f"{kind}, fold {fold}": value for (kind, _, fold), value in one.chosen.items()}
-                   for name, one in matrix.runs.items() if one.chosen},
-        "rows": list(matrix.rows), "cells": cells,
-        "gains": {name: tables.paired(said[ALL][name], said[name][name]) for name in matrix.corpora},
-        "gaps_to_pooled": {name: tables.paired(said[ALL][name], said[POOLED][name]) for name in matrix.corpora}
-        if POOLED in said else {},
-        "notes": first["notes"],
-    }
+def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
+    """Return the figures of each row's results."""
+    runs, first = setup.plans["all"], results["all"].first
+    config, names = runs.config, list(setup.corpora)
+    models = {row: {tested: _predictions(setup, results, row, tested) for tested in names} for row in setup.rows}
+    gaps = {name: paired(models[ALL][name], models[POOLED][name]) for name in names} if POOLED in models else {}
+    return Matrix(
+        corpora={name: _tested(models[ALL][name], folds, first["labels"]) for name, folds in setup.corpora.items()},
+        corpus=first["corpus"], labels=first["labels"], normalise=first["normalise"],
+        speaker_overlap=max(document["speaker_overlap"] for run in results.values() for document in run.outer.values()),
+        peers_each=runs.peers // len(names), topology=next(iter(runs.topologies)),
+        seeds=list(runs.seeds), folds=list(runs.folds), rounds=config.training.rounds,
+        local_steps=config.training.local_steps, model=config.model.name,
+        features=config.features.kind, map=dict(config.corpus.map), selection=_selection(runs),
+        chosen={name: {f"{kind}, fold {fold}": value for (kind, _, fold), value in run.plan.chosen.items()}
+                for name, run in results.items() if run.plan.chosen},
+        rows=list(setup.rows),
+        cells={row: {tested: _cell(found) for tested, found in columns.items()} for row, columns in models.items()},
+        gains={name: paired(models[ALL][name], models[name][name]) for name in names},
+        gaps_to_pooled=gaps, notes=first["notes"],
+    )
 
 
-def _selection(comparison: Comparison) -> str:
-    if not comparison.tunes:
+def _selection(runs: Plan) -> str:
+    if not runs.tunes:
         return "none: settings as given, the model after the last round"
-    return (f"the best of {', '.join(comparison.tune)} for each run and outer fold, by the UAR over {comparison.inner} "
-            "inner folds of training speakers of the corpora that it trains on; the model after the last round")
+    values = ", ".join(runs.schemes[""].choices)
+    return (f"the best of {values} for each run and outer fold, by the UAR over {runs.inner} inner folds of training "
+            "speakers of the corpora that it trains on; the model after the last round")
 
 
-def _predictions(
-    matrix: Matrix, results: Mapping[str, tables.Results], row: str, tested: str
-) -> list[list[Predictions]]:
+def _predictions(setup: Setup, results: Mapping[str, Results], row: str, tested: str) -> list[list[Predictions]]:
     """Return, for each seed, each model's predictions of one corpus's clips, each of its folds once."""
-    name, kind = matrix.rows[row][tested]
-    comparison, own = matrix.runs[name], matrix.corpora[tested]
-    scheme = next(iter(comparison.schemes)) if kind == "gossip" else ""
-    folds = list({fold % own: fold for fold in reversed(comparison.folds)}.values())[::-1]
-    found = []
-    for seed in comparison.seeds:
-        by_fold = [[part for one in compare.predictions(results[name][Job(kind, scheme, seed, fold)])
-                    if (part := of_corpus(one, tested)) is not None] for fold in folds]
-        found.append([Predictions.concatenate(list(parts)) for parts in zip(*by_fold)])
-    return found
+    name, kind = setup.rows[row][tested]
+    runs, own = setup.plans[name], setup.corpora[tested]
+    scheme = next(iter(runs.topologies)) if kind == "gossip" else ""
+    folds = list({fold % own: fold for fold in reversed(runs.folds)}.values())[::-1]
+    by_seed = []
+    for seed in runs.seeds:
+        by_fold = [list(_of_corpus(predictions(results[name].outer[Job(kind, scheme, seed, fold)]), tested))
+                   for fold in folds]
+        by_seed.append([Predictions.concatenate(parts) for parts in zip(*by_fold)])
+    return by_seed
 
 
-def _cell(models: list[list[Predictions]]) -> dict[str, Any]:
-    mean, sd = tables.uar_of(models)
-    each = [one for seed in models for one in seed]
-    low, high = metrics.bootstrap(each)
-    return {"uar": mean, "uar_sd": sd, "interval": [low, high] if np.isfinite(low) else None,
-            "uar_pooled_predictions": float(np.mean([metrics.uar_pooled(one) for one in each]))}
+def _of_corpus(models: Sequence[Predictions], corpus: str) -> Iterator[Predictions]:
+    for model in models:
+        if (part := of_corpus(model, corpus)) is not None:
+            yield part
 
 
-def _facts(models: list[list[Predictions]], folds: int, labels: Sequence[str]) -> dict[str, Any]:
-    one = models[0][0]
-    counts = np.bincount(one.targets, minlength=len(labels))
-    return {"clips": len(one.targets), "speakers": len(set(one.speakers)), "folds": folds,
-            "tested_folds": len(set(one.folds.tolist())), "chance": 1 / int((counts > 0).sum()),
-            "majority": float(counts.max() / counts.sum())}
+def _cell(models: list[list[Predictions]]) -> Cell:
+    uar, uar_sd = uar_of(models)
+    return Cell(uar, uar_sd, pair(metrics.bootstrap([model for seed in models for model in seed])),
+                pooled_uar_of(models))
 
 
-def text_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the head and the rows of the table as text: trained on, a column a tested corpus, and their mean."""
-    corpora = list(document["corpora"])
-    rows = []
-    for row in document["rows"]:
-        cells = [document["cells"][row][name] for name in corpora]
-        mean = float(np.mean([cell["uar"] for cell in cells]))
-        rows.append((row, *(_said(cell) for cell in cells), f"{mean:.3f}"))
-    for name, key in (("gossip on all, to its own", "gains"), ("gossip on all, to pooled", "gaps_to_pooled")):
-        if document[key]:
-            rows.append((name, *(tables.points(document[key][corpus]) for corpus in corpora), ""))
-    return ("trained on", *corpora, "mean"), rows
-
-
-def _said(cell: Mapping[str, Any]) -> str:
-    return f"{cell['uar']:.3f}" + ("" if cell["uar_sd"] is None else f" ±{cell['uar_sd']:.3f}")
-
-
-def legend(document: Mapping[str, Any]) -> str:
-    """Return what the table's reader needs to know, in a few lines."""
-    tested = "; ".join(f"{name}: {one['clips']} clips of {one['speakers']} speakers in {one['tested_folds']} of "
-                       f"{one['folds']} folds, chance {one['chance']:.3f}, majority {one['majority']:.3f}"
-                       for name, one in document["corpora"].items())
-    merges = "".join(f", {a} counts as {b}" for a, b in document["map"].items())
-    return "\n".join([
-        f"emotions: {', '.join(document['labels'])}{merges}. Tested: {tested}.",
-        f"{document['peers_each']} peers for each corpus on {document['topology']}, {document['model']} on "
-        f"{document['features']}, {document['rounds']} rounds of {document['local_steps']} local steps, "
-        f"{len(document['seeds'])} seed(s); normalisation {document['normalise']}.",
-        "Cells: UAR (a), the mean over the tested corpus's folds of the recall over the classes present, mean and sd "
-        "over seeds, of the consensus model. All rows of a column are tested on the same clips, of speakers that none "
-        "was trained on. Last rows: mean paired difference over folds and seeds [95 % paired speaker bootstrap], "
-        "points.",
-        f"selection: {document['selection']}; test speakers that were trained on: {document['speaker_overlap']}",
-        *document["notes"]])
+def _tested(models: list[list[Predictions]], folds: int, labels: Sequence[str]) -> Tested:
+    model = models[0][0]
+    counts = np.bincount(model.targets, minlength=len(labels))
+    return Tested(clips=len(model.targets), speakers=len(set(model.speakers)), folds=folds,
+                  tested_folds=len(set(model.folds.tolist())), chance=1 / int((counts > 0).sum()),
+                  majority=float(counts.max() / counts.sum()))

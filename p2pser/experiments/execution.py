@@ -1,50 +1,47 @@
-"""One job of a comparison: the run that it stands for, and what is kept of it, as plain data."""
+"""One run of a comparison, and what is kept of it as plain data."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from p2pser.base.errors import ConfigError
-from p2pser.config import Config, TrainingSettings
+from p2pser.base.registries import ALGORITHMS
+from p2pser.config import Config
+from p2pser.evaluation.outputs import Outputs
+from p2pser.experiments import baselines, enrolment, tuning
+from p2pser.experiments.jobs import Document, Job
+from p2pser.features.federation import Federation, federate
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.results import Simulation
 from p2pser.topology.spec import Topology
 
-if TYPE_CHECKING:
-    from p2pser.evaluation.outputs import Outputs
-    from p2pser.experiments.compare import Job
-    from p2pser.features.federation import Federation
-    from p2pser.simulation.results import Simulation
+WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "local-only": baselines.local_only, "voting": baselines.voting}
+"""The baselines in which no peer exchanges parameters."""
 
 
-@lru_cache(maxsize=2)
-def _federation(settings: str, peers: int, hub: int | None) -> Federation:
-    from p2pser.features.federation import federate
+def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> Document:
+    """Run a job and return its result.
 
-    return federate(Config.model_validate_json(settings), peers, hub=hub)
-
-
-def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> dict[str, Any]:
-    """Run one job and return its result as plain data; ``hub`` is a peer that holds no clips."""
-    from p2pser.experiments import baselines, enrolment
-    from p2pser.simulation.engine import simulate
-
-    # What is dealt depends on these alone: runs that differ in anything else share their data.
-    training = TrainingSettings(task=config.training.task, soft_labels=config.training.soft_labels)
-    dealt = Config(seed=config.seed, corpus=config.corpus, features=config.features, augment=config.augment,
-                   training=training)
-    federation = _federation(dealt.model_dump_json(), peers, hub)
+    Parameters
+    ----------
+    job : which run of the comparison.
+    config : its settings (``Plan.settings``).
+    topology : None for a baseline.
+    peers : the number of peers over which the clips are partitioned.
+    hub : the peer that holds no clips, if there is one.
+    """
+    federation = _federation(_Data.of(config, peers, hub))
     if job.inner is not None:
-        from p2pser.experiments import tuning
-
         federation = tuning.inner(federation, *job.inner)
     if federation.test is None:
         raise ConfigError("a comparison needs held-out clips: corpus.split none leaves none")
-    document: dict[str, Any] = {
+    document: Document = {
         "job": asdict(job),
         "labels": list(federation.labels),
         "corpus": {"name": federation.corpus.name, "version": federation.corpus.version,
@@ -53,49 +50,49 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         "speaker_overlap": federation.speaker_overlap,
         "notes": list(federation.notes),
     }
-    if job.kind == "pooled":
-        return {**document, **_told(baselines.pooled(config, federation).answers)}
-    if job.kind == "local-only":
-        return {**document, **_told(baselines.local_only(config, federation).answers)}
-    if job.kind == "voting":
-        return {**document, **_told(baselines.voting(config, federation).answers)}
-    if job.kind == "server":
-        done = baselines.fedavg(config, federation)
-    else:
-        assert topology is not None
-        done = simulate(config, topology, federation, each_peer=not _agrees(config))
-    return {
-        **document,
-        **_told(results(done)),
-        "predicted_peers": [one.predicted.tolist() for one in done.peer_predictions],
-        "predicted_enrolled": enrolment.predicted(done) if job.kind == "gossip" and job.inner is None else {},
-        "history": [round.to_dict() for round in done.history],
-        "slem": done.slem,
-        "parameters": done.schema.size,
-        "bytes_per_peer": float(done.bytes_training.mean()),
-        "messages_per_peer": float(done.messages_training.mean()),
-        "bytes_final_per_peer": float(done.bytes_final.mean()),
-        "final": {"exchanges": done.final.exchanges, "converged": done.final.converged,
-                  "distance": done.final.distance if math.isfinite(done.final.distance) else None},
-        "wall_s": done.wall_s,
-    }
+    if job.kind in WITHOUT_EXCHANGE:
+        return document | _outputs(WITHOUT_EXCHANGE[job.kind](config, federation).answers)
+    if topology is None:
+        return document | _run(baselines.fedavg(config, federation))
+    run = simulate(config, topology, federation, each_peer=not _ends_with_one_model(config))
+    if job.inner is None:
+        document["predicted_enrolled"] = enrolment.predicted(run)
+    return document | _run(run)
 
 
-def _agrees(config: Config) -> bool:
-    """Whether a run ends with one model, so that the peers' own need not be evaluated on the way."""
-    from p2pser.base.registries import ALGORITHMS
+@dataclass(frozen=True)
+class _Data:
+    """What a run's data depends on; runs that differ in anything else share their federation."""
 
+    key: str
+    peers: int
+    hub: int | None
+    config: Config = field(compare=False)
+
+    @classmethod
+    def of(cls, config: Config, peers: int, hub: int | None) -> _Data:
+        sections = config.model_dump_json(include={
+            "seed": True, "corpus": True, "features": True, "augment": True,
+            "training": {"task", "soft_labels"}})
+        return cls(sections, peers, hub, config)
+
+
+@lru_cache(maxsize=2)
+def _federation(data: _Data) -> Federation:
+    return federate(data.config, data.peers, hub=data.hub)
+
+
+def _ends_with_one_model(config: Config) -> bool:
+    """Whether a run ends with one model, so that the peers' own models need no evaluation during the run."""
     method = ALGORITHMS[config.gossip.algorithm]
     whole = config.gossip.share == ("all",) and set(config.model.width) == {1.0}
     return whole and (method.consensus or method.served or method.boosts)
 
 
-def results(run: Simulation) -> Sequence[Outputs]:
-    """Return the answers of the models that a run ends with: the consensus model's, or each peer's where they keep
-    parts of their own, or end without a consensus (robust rules).
+def final_outputs(run: Simulation) -> Sequence[Outputs]:
+    """Return the outputs of the models that a run ends with: the consensus model's, or each peer's where the peers
+    keep parameters of their own or end without a consensus (robust rules).
     """
-    from p2pser.base.registries import ALGORITHMS
-
     if run.final_answers:
         return run.final_answers
     method = ALGORITHMS[run.config.gossip.algorithm]
@@ -103,26 +100,47 @@ def results(run: Simulation) -> Sequence[Outputs]:
     return [run.answers] if run.answers is not None and agreed else run.peer_answers
 
 
-def _told(answers: Sequence[Outputs]) -> dict[str, Any]:
-    """What models answered, of which clips: the emotions with the logits behind them, the dimensions.
+def _run(run: Simulation) -> Document:
+    """What is kept of a run in which peers exchange parameters."""
+    return {
+        **_outputs(final_outputs(run)),
+        "predicted_peers": [model.predicted.tolist() for model in run.peer_predictions],
+        "history": [round.to_dict() for round in run.history],
+        "slem": run.slem,
+        "parameters": run.schema.size,
+        "bytes_per_peer": float(run.bytes_training.mean()),
+        "messages_per_peer": float(run.messages_training.mean()),
+        "bytes_final_per_peer": float(run.bytes_final.mean()),
+        "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
+                  "distance": run.final.distance if math.isfinite(run.final.distance) else None},
+        "wall_s": run.wall_s,
+    }
 
-    Logits have five digits: a decision cannot be told from them where two are closer than that, so both are kept.
+
+def _outputs(models: Sequence[Outputs]) -> dict[str, Any]:
+    """The outputs of models on the held-out clips: emotions, with the logits behind them, and dimensions.
+
+    Logits have five digits. Two that differ in later digits alone would hide the decision, so both are kept.
     """
-    told: dict[str, Any] = {}
-    said = [one.predictions for one in answers if one.predictions is not None]
-    if said:
-        told["test"] = {"targets": said[0].targets.tolist(), "speakers": list(said[0].speakers),
-                        "genders": list(said[0].genders), "paths": list(said[0].paths)}
-        told["predicted"] = [one.predicted.tolist() for one in said]
-        raw = [one.logits for one in said if one.logits is not None]
-        if len(raw) == len(said):
-            told["logits"] = [[[float(f"{value:.5g}") for value in row] for row in one] for one in raw]
-    rated = [one.ratings for one in answers if one.ratings is not None]
-    if rated:
-        told["ratings"] = {
-            "targets": [[None if np.isnan(value) else value for value in row] for row in rated[0].targets.tolist()],
-            "speakers": list(rated[0].speakers), "paths": list(rated[0].paths),
-            "predicted": [[[float(f"{value:.5g}") for value in row] for row in one.predicted.tolist()]
-                          for one in rated],
+    kept: dict[str, Any] = {}
+    predictions = [model.predictions for model in models if model.predictions is not None]
+    if predictions:
+        first = predictions[0]
+        kept["test"] = {"targets": first.targets.tolist(), "speakers": list(first.speakers),
+                        "genders": list(first.genders), "paths": list(first.paths)}
+        kept["predicted"] = [model.predicted.tolist() for model in predictions]
+        logits = [model.logits for model in predictions if model.logits is not None]
+        if len(logits) == len(predictions):
+            kept["logits"] = [[_rounded(row) for row in model.tolist()] for model in logits]
+    ratings = [model.ratings for model in models if model.ratings is not None]
+    if ratings:
+        kept["ratings"] = {
+            "targets": [[None if np.isnan(value) else value for value in row] for row in ratings[0].targets.tolist()],
+            "speakers": list(ratings[0].speakers), "paths": list(ratings[0].paths),
+            "predicted": [[_rounded(row) for row in model.predicted.tolist()] for model in ratings],
         }
-    return told
+    return kept
+
+
+def _rounded(row: Sequence[float]) -> list[float]:
+    return [float(f"{value:.5g}") for value in row]

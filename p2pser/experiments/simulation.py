@@ -13,7 +13,7 @@ from p2pser.evaluation import metrics
 from p2pser.evaluation.outputs import Outputs, ccc_of_several, in_short
 from p2pser.experiments.baselines import Baseline, local_only, pooled
 from p2pser.experiments.by_corpus import uar_by_corpus
-from p2pser.experiments.tuning import temperature
+from p2pser.experiments import temperature
 from p2pser.features.federation import Federation
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
@@ -113,7 +113,7 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     fitted = None
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
-            fitted = temperature(config, topology, federation, calibrate, bar)
+            fitted = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
         return SimulatedRun(simulation, temperature=fitted)
     return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted)

@@ -1,16 +1,21 @@
-"""What a cross-validation found, as tables of text and what their reader needs to know, and as rows of a CSV."""
+"""A cross-validation as tables of text, and as the files of its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from p2pser.base.atomic import write_json
 from p2pser.evaluation import listing
-from p2pser.evaluation.calibration import Reliability, probabilities, reliability, scaled
+from p2pser.evaluation.calibration import Reliability, probabilities, reliability
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.summary import span
-from p2pser.experiments.crossval import CrossValidation, predictions, schemes, temperatures
-from p2pser.experiments.report import comparison as tables
+from p2pser.experiments.crossval import CrossValidation, ModelRow, ready
+from p2pser.experiments.differences import PairedDifference
+from p2pser.experiments.jobs import file_name
+from p2pser.experiments.report.comparison import points
+from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
 
 
 class Table(NamedTuple):
@@ -21,55 +26,78 @@ class Table(NamedTuple):
     rows: list[tuple[str, ...]]
 
 
-def of_models(document: Mapping[str, Any]) -> Table:
-    """Return a row a model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time.
-
-    Where no emotions are learned, the mean CCC over the dimensions stands in the place of UAR.
+def write(cross: CrossValidation, out: Path) -> None:
+    """Write ``crossval.json``, and where emotions are learned ``predictions.csv`` and each model's pictures: its
+    confusion matrices, and how often it is right by its confidence.
     """
-    shown = list(dict.fromkeys(scheme for row in document["models"] for scheme in row["schemes"]))
-    emotions = document["task"] != "dimensions"
+    if cross.task != "dimensions":
+        listing.write(out / "predictions.csv", cross.prediction_rows())
+    for row in cross.models if cross.task != "dimensions" else ():
+        name = file_name(row.model)
+        counts = {scheme: figures["confusion"] for scheme, figures in row.schemes.items()}
+        confusion_picture(out / f"confusion-{name}.png", counts, cross.labels)
+        if curves := reliabilities(cross, row):
+            reliability_picture(out / f"calibration-{name}.png", curves)
+    write_json(out / "crossval.json", {**cross.to_dict(), "out": str(out)})
+
+
+def tables(cross: CrossValidation) -> list[Table]:
+    """Return all tables: that of the models, then each model's."""
+    return [of_models(cross), *(table for row in cross.models for table in of_schemes(row))]
+
+
+def of_models(cross: CrossValidation) -> Table:
+    """Return a row for each model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time.
+
+    Where no emotions are learned, the mean CCC over the dimensions takes the place of UAR.
+    """
+    shown = list(dict.fromkeys(scheme for row in cross.models for scheme in row.schemes))
+    emotions = cross.task != "dimensions"
     rows = []
-    for row in document["models"]:
-        figures = row["schemes"]
-        gossip = figures.get("gossip", {})
-        paired = (tables.points(gossip.get("gap_to_pooled")), tables.points(gossip.get("gain_over_local")))
+    for row in cross.models:
+        gossip = row.schemes.get("gossip", {})
+        pairs = (_points(gossip.get("gap_to_pooled")), _points(gossip.get("gain_over_local")))
         rows.append((
-            row["model"], row["features"], *(_headline(figures.get(scheme)) for scheme in shown),
-            *(paired if emotions else ()),
-            "-" if row["parameters"] is None else f"{row['parameters']:,}",
-            "-" if row["seconds_per_round"] is None else f"{row['seconds_per_round']:.3f}",
+            row.model, row.features, *(_headline(row.schemes.get(scheme)) for scheme in shown),
+            *(pairs if emotions else ()),
+            "-" if row.parameters is None else f"{row.parameters:,}",
+            "-" if row.seconds_per_round is None else f"{row.seconds_per_round:.3f}",
         ))
     head = ("gossip to pooled", "over local") if emotions else ()
     return Table("UAR (a), unseen speakers" if emotions else "mean CCC, unseen speakers",
                  ("model", "features", *shown, *head, "parameters", "s/round"), rows)
 
 
-def of_schemes(row: Mapping[str, Any]) -> list[Table]:
-    """Return one model's tables: accuracy, recall by emotion, UAR by corpus where there are several, whom it serves
-    worse, its probabilities, dimensions.
+def _points(difference: Mapping[str, Any] | None) -> str:
+    return points(None if difference is None else PairedDifference(**difference))
+
+
+def of_schemes(row: ModelRow) -> list[Table]:
+    """Return one model's tables: accuracy, recall by emotion, UAR by corpus where there are several, UAR by group,
+    calibration, dimensions.
     """
-    figures = row["schemes"]
     main: list[tuple[str, ...]] = []
     recall: list[tuple[str, ...]] = []
     groups: list[tuple[str, ...]] = []
     chances: list[tuple[str, ...]] = []
     rated: list[tuple[str, ...]] = []
     corpora: list[tuple[str, ...]] = []
-    for scheme, one in figures.items():
-        if "uar" in one:
-            main += _main(scheme, one)
-            recall.append((scheme, *("-" if value is None else f"{value:.2f}" for value in one["recall"].values())))
-            if one["uar_by_corpus"]:
-                corpora.append((scheme, *map(_number, one["uar_by_corpus"].values())))
-            if one["worst_speaker"] is not None:
-                groups.append((scheme, *_groups(one)))
-            if one["calibration"] is not None:
-                chances.append((scheme, *_chances(one)))
-        if "ccc" in one:
-            rated.append((scheme, *(f"{_number(ccc['pooled'])}{span(ccc['interval'])}" for ccc in one["ccc"].values())))
-    first = next(iter(figures.values()))
-    name = f"{row['model']} on {row['features']}, normalisation {row['normalise']}"
-    found = [
+    for scheme, figures in row.schemes.items():
+        if "uar" in figures:
+            main += _main(scheme, figures)
+            recall.append((scheme, *("-" if value is None else f"{value:.2f}" for value in figures["recall"].values())))
+            if figures["uar_by_corpus"]:
+                corpora.append((scheme, *map(_number, figures["uar_by_corpus"].values())))
+            if figures["worst_speaker"] is not None:
+                groups.append((scheme, *_groups(figures)))
+            if figures["calibration"] is not None:
+                chances.append((scheme, *_chances(figures)))
+        if "ccc" in figures:
+            rated.append((scheme, *(f"{_number(ccc['pooled'])}{span(ccc['interval'])}"
+                                    for ccc in figures["ccc"].values())))
+    first = next(iter(row.schemes.values()))
+    name = f"{row.model} on {row.features}, normalisation {row.normalise}"
+    tables = [
         Table(name, ("", "UAR (a)", "sd folds", "sd seeds", "UAR (b)", "accuracy", "macro F1", "to pooled",
                      "over local"), main),
         Table("recall", ("", *first.get("labels", ())), recall),
@@ -78,29 +106,31 @@ def of_schemes(row: Mapping[str, Any]) -> list[Table]:
         Table("calibration", ("", "ECE", "scaled", "Brier", "scaled", "NLL", "scaled", "temperatures"), chances),
         Table(f"CCC of dimensions, {name}", ("", *first.get("ccc", ())), rated),
     ]
-    return [table for table in found if table.rows]
+    return [table for table in tables if table.rows]
 
 
-def _main(scheme: str, one: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _main(scheme: str, figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    uar = figures["uar"]
     rows: list[tuple[str, ...]] = [(
-        scheme, f"{one['uar']['folds']:.3f}{span(one['uar']['folds_interval'])}", _number(one["uar"]["folds_sd"]),
-        _number(one["seeds_sd"]), f"{one['uar']['pooled']:.3f}{span(one['uar']['pooled_interval'])}",
-        f"{one['accuracy']:.3f}", f"{one['macro_f1']:.3f}", tables.points(one["gap_to_pooled"]),
-        tables.points(one["gain_over_local"]),
+        scheme, f"{uar['folds']:.3f}{span(uar['folds_interval'])}", _number(uar["folds_sd"]),
+        _number(figures["seeds_sd"]), f"{uar['pooled']:.3f}{span(uar['pooled_interval'])}",
+        f"{figures['accuracy']:.3f}", f"{figures['macro_f1']:.3f}", _points(figures["gap_to_pooled"]),
+        _points(figures["gain_over_local"]),
     )]
-    if "uar_mean_peer" in one:
-        rows.append(("  mean peer", f"{one['uar_mean_peer']:.3f}", *[""] * 7))
-        rows.append(("  worst peer", f"{one['uar_worst_peer']:.3f}", *[""] * 7))
+    if "uar_mean_peer" in figures:
+        rows.append(("  mean peer", f"{figures['uar_mean_peer']:.3f}", *[""] * 7))
+        rows.append(("  worst peer", f"{figures['uar_worst_peer']:.3f}", *[""] * 7))
     return rows
 
 
-def _headline(one: Mapping[str, Any] | None) -> str:
+def _headline(figures: Mapping[str, Any] | None) -> str:
     """UAR (a) with its sd over seeds, or the mean CCC over the dimensions that are known."""
-    if one is None:
+    if figures is None:
         return "-"
-    if "uar" in one:
-        return f"{one['uar']['folds']:.3f}" + ("" if one["seeds_sd"] is None else f" ±{one['seeds_sd']:.3f}")
-    known = [ccc["pooled"] for ccc in one["ccc"].values() if ccc["pooled"] is not None]
+    if "uar" in figures:
+        sd = figures["seeds_sd"]
+        return f"{figures['uar']['folds']:.3f}" + ("" if sd is None else f" ±{sd:.3f}")
+    known = [ccc["pooled"] for ccc in figures["ccc"].values() if ccc["pooled"] is not None]
     return _number(sum(known) / len(known) if known else None)
 
 
@@ -108,102 +138,74 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _groups(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    gender, worst = one["gender"], one["worst_speaker"]
-    low = "-" if worst is None else f"{worst['speaker']} {worst['uar']:.3f}{span(worst['interval'])}"
+def _groups(figures: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    gender, worst = figures["gender"], figures["worst_speaker"]
+    low = f"{worst['speaker']} {worst['uar']:.3f}{span(worst['interval'])}"
     if gender is None:
         return "-", "-", "-", low
     women, men = (f"{gender[name]['uar']:.3f}{span(gender[name]['interval'])}" for name in "fm")
     return women, men, f"{gender['gap']:+.3f}{span(gender['gap_interval'], '+')}", low
 
 
-def _chances(one: Mapping[str, Any]) -> tuple[str, ...]:
-    before, after, found = one["calibration"], one["calibration"]["scaled"], one["temperatures"]
+def _chances(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    before, after, fitted = figures["calibration"], figures["calibration"]["scaled"], figures["temperatures"]
     pairs = [value for name in ("ece", "brier", "nll")
              for value in (f"{before[name]:.3f}", "-" if after is None else f"{after[name]:.3f}")]
-    return (*pairs, "-" if found is None else f"{min(found):.2f} to {max(found):.2f}")
+    return (*pairs, "-" if fitted is None else f"{min(fitted):.2f} to {max(fitted):.2f}")
 
 
-def legend(document: Mapping[str, Any]) -> str:
+def legend(cross: CrossValidation) -> str:
     """Return what the tables' reader needs to know, in a few lines."""
-    corpus, folds = document["corpus"], len(document["folds"])
-    name = f"{corpus['name']} {corpus['version']}".rstrip()
-    if corpus["synthetic"]:
+    name = f"{cross.corpus['name']} {cross.corpus['version']}".rstrip()
+    if cross.corpus["synthetic"]:
         name += " (synthetic: for trying the system only)"
-    lines = [
-        f"{name}, {document['split']}: {document['clips']} held-out clips of {document['speakers']} speakers in "
-        f"{folds} of {document['folds_of_split']} folds, seeds {', '.join(map(str, document['seeds']))}; "
-        f"{document['peers']} peers on {document['topology']}; "
-        + ("" if document["chance"] is None else
-           f"chance {document['chance']:.3f}, majority {document['majority']:.3f}; ")
-        + f"test speakers that were trained on: {document['speaker_overlap']}",
+    chance = "" if cross.chance is None else f"chance {cross.chance:.3f}, majority {cross.majority:.3f}; "
+    return "\n".join([
+        f"{name}, {cross.split}: {cross.clips} held-out clips of {cross.speakers} speakers in {len(cross.folds)} of "
+        f"{cross.folds_of_split} folds, seeds {', '.join(map(str, cross.seeds))}; {cross.peers} peers on "
+        f"{cross.topology}; {chance}test speakers that were trained on: {cross.speaker_overlap}",
         "UAR (a): mean over folds of the recall over the classes present; (b): over all predictions pooled; both with "
         "[95 % speaker bootstrap], of the mean over seeds. to pooled, over local: mean paired difference over folds "
         "and seeds [95 % paired speaker bootstrap], points. gossip: the consensus model; mean and worst peer: each "
         "peer's own before the final consensus. local: the mean over peers that train alone. worst speaker: [95 % "
         "over that speaker's clips]. s/round: simulated, all peers in one process.",
-    ]
-    for row in document["models"]:
-        gossip = row["schemes"].get("gossip")
-        drawn = "" if row["clips_drawn"] is None else \
-            f" of {row['local_steps']} local steps, {row['clips_drawn']:,} clips drawn by each scheme"
-        lines.append(f"{row['model']}: {row['algorithm']}, {row['rounds']} rounds{drawn}; "
-                     f"selection: {row['selection']}")
-        if gossip is not None:
-            lines.append(
-                f"{row['model']}, gossip: {gossip['bytes_per_peer'] / 1e6:.2f} MB in {gossip['messages_per_peer']:.0f} "
-                f"messages a peer, and {gossip['bytes_final_per_peer'] / 1e6:.2f} MB in the final consensus"
-                + ("" if gossip["converged"] else ", which was given up")
-                + ("" if gossip["consensus_distance"] is None else
-                   f"; consensus distance after the last round {gossip['consensus_distance']:.1e}"))
-            if by_enrolment := gossip.get("uar", {}).get("by_enrolment"):
-                few, many = document["clips_per_speaker"]
-                lines.append(f"{row['model']}, gossip: UAR (a) by the number of clips that give a test speaker's "
-                             f"statistics (all: {few} to {many})   "
-                             + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
-    return "\n".join([*lines, *document["notes"]])
+        *(line for row in cross.models for line in _model_lines(row, cross.clips_per_speaker)),
+        *cross.notes])
 
 
-def rows(cross: CrossValidation, results: Mapping[str, tables.Results]) -> Iterator[dict[str, Any]]:
-    """Yield a row a prediction: of every clip, by every model, scheme and seed, and of local-only training every peer.
+def _model_lines(row: ModelRow, clips_per_speaker: Sequence[int]) -> Iterator[str]:
+    """Yield how a model was trained and chosen, what gossip sent, and its UAR by enrolment."""
+    drawn = "" if row.clips_drawn is None else \
+        f" of {row.local_steps} local steps, {row.clips_drawn:,} clips drawn by each scheme"
+    yield f"{row.model}: {row.algorithm}, {row.rounds} rounds{drawn}; selection: {row.selection}"
+    gossip = row.schemes.get("gossip")
+    if gossip is None:
+        return
+    distance = gossip["consensus_distance"]
+    yield (f"{row.model}, gossip: {gossip['bytes_per_peer'] / 1e6:.2f} MB in {gossip['messages_per_peer']:.0f} "
+           f"messages a peer, and {gossip['bytes_final_per_peer'] / 1e6:.2f} MB in the final consensus"
+           + ("" if gossip["converged"] else ", which was given up")
+           + ("" if distance is None else f"; consensus distance after the last round {distance:.1e}"))
+    if by_enrolment := gossip.get("uar", {}).get("by_enrolment"):
+        few, many = clips_per_speaker
+        yield (f"{row.model}, gossip: UAR (a) by the number of clips that give a test speaker's statistics (all: "
+               f"{few} to {many})   " + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
 
-    Columns: corpus, model, scheme, seed, peer (local-only), path, speaker, gender, fold, target, predicted, ``p_LABEL``
-    each (after temperature scaling where a temperature was fitted). Nothing where no emotions are learned.
-    """
-    for model, comparison in cross.comparisons.items():
-        if comparison.config.training.task == "dimensions":
+
+def reliabilities(cross: CrossValidation, row: ModelRow) -> dict[str, dict[str, Reliability]]:
+    """Return, for each scheme of a model, its accuracy by its confidence, before and after temperature scaling."""
+    curves: dict[str, dict[str, Reliability]] = {}
+    for scheme, by_seed in cross.predictions.get(row.model, {}).items():
+        models = [model for seed in by_seed for model in seed]
+        temperatures = row.schemes[scheme]["temperatures"]
+        if any(model.logits is None for model in models):
             continue
-        document = next(iter(results[model].values()))
-        for scheme in schemes(comparison):
-            found = temperatures(comparison, scheme)
-            for seed, several in zip(comparison.seeds, predictions(comparison, results[model], scheme)):
-                for place, one in enumerate(several):
-                    for row in listing.rows(_ready(one, found), document["labels"], corpus=document["corpus"]["name"],
-                                            model=model, scheme=scheme, seed=seed,
-                                            peer=place if len(several) > 1 else ""):
-                        yield {**row, "fold": comparison.folds[row["fold"]]}
+        curves[scheme] = {"before": _pooled(models)}
+        if temperatures is not None:
+            curves[scheme]["after scaling"] = _pooled([ready(model, temperatures) for model in models])
+    return curves
 
 
-def _ready(one: Predictions, found: Mapping[int, float] | None) -> Predictions:
-    return one if found is None or one.logits is None else scaled(one, found)
-
-
-def reliabilities(cross: CrossValidation, results: Mapping[str, tables.Results],
-                  model: str) -> dict[str, dict[str, Reliability]]:
-    """Return, for each scheme of a model, how often it is right by how sure it is, before and after scaling."""
-    comparison = cross.comparisons[model]
-    drawn: dict[str, dict[str, Reliability]] = {}
-    for scheme in schemes(comparison):
-        several = [one for seed in predictions(comparison, results[model], scheme) for one in seed]
-        found = temperatures(comparison, scheme)
-        if any(one.logits is None for one in several):
-            continue
-        drawn[scheme] = {"before": _joined(several)}
-        if found is not None:
-            drawn[scheme]["after scaling"] = _joined([scaled(one, found) for one in several])
-    return drawn
-
-
-def _joined(several: Sequence[Predictions]) -> Reliability:
-    whole = Predictions.concatenate(several)
+def _pooled(models: Sequence[Predictions]) -> Reliability:
+    whole = Predictions.concatenate(models)
     return reliability(probabilities(whole), whole.targets)

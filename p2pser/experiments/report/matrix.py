@@ -1,41 +1,89 @@
-"""The cross-corpus matrix as a picture: a row a model, a column a tested corpus, shaded by how far above chance."""
+"""The cross-corpus matrix as text and as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from p2pser.base.atomic import write_json
+from p2pser.experiments.crosscorpus import Cell, Matrix
+from p2pser.experiments.report.comparison import points
 from p2pser.experiments.report.runs import INK, new_figure, save
 
+FILES = ("matrix.json", "matrix.png")
+"""What ``write`` writes."""
 
-def matrix_picture(path: Path, document: Mapping[str, Any]) -> None:
-    """Write the picture of ``crosscorpus.tabulate``'s document: UAR (a) in points, its sd over seeds below.
 
-    A frame marks what was tested on the corpus that it was trained on. The format follows the ending of ``path``.
+def write(matrix: Matrix, out: Path) -> None:
+    """Write ``FILES`` into a folder."""
+    write_json(out / "matrix.json", {**matrix.to_dict(), "out": str(out)})
+    matrix_picture(out / "matrix.png", matrix)
+
+
+def text_rows(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the head and the rows of the table as text: a row for each training set, a column for each tested corpus,
+    and their mean.
+    """
+    rows = []
+    for row in matrix.rows:
+        cells = [matrix.cells[row][name] for name in matrix.corpora]
+        rows.append((row, *map(_with_sd, cells), f"{float(np.mean([cell.uar for cell in cells])):.3f}"))
+    for name, differences in (("gossip on all, to its own", matrix.gains),
+                              ("gossip on all, to pooled", matrix.gaps_to_pooled)):
+        if differences:
+            rows.append((name, *(points(differences[corpus]) for corpus in matrix.corpora), ""))
+    return ("trained on", *matrix.corpora, "mean"), rows
+
+
+def _with_sd(cell: Cell) -> str:
+    return f"{cell.uar:.3f}" + ("" if cell.uar_sd is None else f" ±{cell.uar_sd:.3f}")
+
+
+def legend(matrix: Matrix) -> str:
+    """Return what the table's reader needs to know, in a few lines."""
+    tested = "; ".join(f"{name}: {found.clips} clips of {found.speakers} speakers in {found.tested_folds} of "
+                       f"{found.folds} folds, chance {found.chance:.3f}, majority {found.majority:.3f}"
+                       for name, found in matrix.corpora.items())
+    merges = "".join(f", {a} counts as {b}" for a, b in matrix.map.items())
+    return "\n".join([
+        f"emotions: {', '.join(matrix.labels)}{merges}. Tested: {tested}.",
+        f"{matrix.peers_each} peers for each corpus on {matrix.topology}, {matrix.model} on {matrix.features}, "
+        f"{matrix.rounds} rounds of {matrix.local_steps} local steps, {len(matrix.seeds)} seed(s); "
+        f"normalisation {matrix.normalise}.",
+        "Cells: UAR (a), the mean over the tested corpus's folds of the recall over the classes present, mean and sd "
+        "over seeds, of the consensus model. All rows of a column are tested on the same clips, of speakers that none "
+        "was trained on. Last rows: mean paired difference over folds and seeds [95 % paired speaker bootstrap], "
+        "points.",
+        f"selection: {matrix.selection}; test speakers that were trained on: {matrix.speaker_overlap}",
+        *matrix.notes])
+
+
+def matrix_picture(path: Path, matrix: Matrix) -> None:
+    """Write the matrix as a picture: UAR (a) in points, its sd over seeds below, shaded by its excess over chance.
+
+    A frame marks a test on the training corpus. The format follows the ending of ``path``.
     """
     from matplotlib.patches import Rectangle
 
-    rows, columns = list(document["rows"]), list(document["corpora"])
-    cells = [[document["cells"][row][name] for name in columns] for row in rows]
+    rows, columns = matrix.rows, list(matrix.corpora)
+    cells = [[matrix.cells[row][name] for name in columns] for row in rows]
     figure = new_figure(2.6 + 1.35 * len(columns), 1.6 + 0.55 * len(rows))
     axes = figure.subplots()
-    values = np.array([[cell["uar"] for cell in line] for line in cells])
-    chance = np.array([document["corpora"][name]["chance"] for name in columns])
+    values = np.array([[cell.uar for cell in line] for line in cells])
+    chance = np.array([found.chance for found in matrix.corpora.values()])
     axes.imshow((values - chance) / (1 - chance), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        sd = cells[row][column]["uar_sd"]
-        said = f"{100 * value:.1f}" + ("" if sd is None else f"\n±{100 * sd:.1f}")
+        sd = cells[row][column].uar_sd
+        text = f"{100 * value:.1f}" + ("" if sd is None else f"\n±{100 * sd:.1f}")
         dark = (value - chance[column]) / (1 - chance[column]) > 0.55
-        axes.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else INK)
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
         if rows[row] == columns[column]:
             axes.add_patch(Rectangle((column - 0.48, row - 0.47), 0.96, 0.94, fill=False, edgecolor=INK, linewidth=1.2))
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.xaxis.tick_top()
-    axes.set_xlabel(f"tested on, UAR (a) [points], unseen speakers, {len(document['labels'])} emotions", fontsize=9,
+    axes.set_xlabel(f"tested on, UAR (a) [points], unseen speakers, {len(matrix.labels)} emotions", fontsize=9,
                     color=INK)
     axes.set_ylabel("trained on", fontsize=9, color=INK)
     axes.tick_params(length=0, colors=INK)

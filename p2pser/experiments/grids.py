@@ -1,0 +1,28 @@
+"""Grids of settings, written ``SECTION.FIELD=VALUE,VALUE,…``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from p2pser.base.errors import ConfigError
+
+COMMA = re.compile(r",(?![^\[]*\])")
+"""A comma between values, not one within a list."""
+
+
+def grid(text: str) -> tuple[str, ...]:
+    """Return the points of a grid, each as ``section.field=value``; of an empty text none.
+
+    Several settings are written with ``;`` between them. A point then takes a value of each, joined by ``;``, and the
+    grid has all combinations. Raises ConfigError for a setting with fewer than two values.
+    """
+    axes = []
+    for part in text.split(";") if text else ():
+        name, _, values = part.strip().partition("=")
+        settings = [f"{name}={value.strip()}" for value in COMMA.split(values) if value.strip()]
+        if len(settings) < 2:
+            raise ConfigError(f"--tune {part!r}: write a setting with two values or more, such as "
+                              "training.lr=0.02,0.05")
+        axes.append(settings)
+    return tuple(";".join(point) for point in itertools.product(*axes)) if axes else ()

@@ -1,0 +1,89 @@
+"""From what is to be compared to a plan of runs: schemes, folds and seeds checked, data read, features in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from p2pser.base.errors import ConfigError
+from p2pser.base.registries import FAMILIES
+from p2pser.config import Config
+from p2pser.corpora.partitioning import splits
+from p2pser.experiments import tuning
+from p2pser.experiments.grids import grid
+from p2pser.experiments.jobs import BASELINES, Plan, of_run
+from p2pser.experiments.schemes import Scheme, schemes_of
+from p2pser.features.federation import federate
+from p2pser.topology.spec import Topology
+
+
+def plan(
+    config: Config,
+    topologies: Sequence[Topology],
+    *,
+    algorithms: Sequence[str] = (),
+    kinds: Collection[str] | None = None,
+    seeds: int = 1,
+    folds: Sequence[int] | None = None,
+    tune: str = "",
+    inner: int = 3,
+    calibrate: bool = False,
+    dimensions: bool = False,
+    out: Path | None = None,
+    progress: bool = False,
+) -> Plan:
+    """Return the runs of a comparison. The corpus is read, and its features are in the cache, where workers find them.
+
+    Parameters
+    ----------
+    config : the settings of all runs.
+    topologies : of equal size.
+    algorithms : each with each topology (``schemes.schemes_of``); empty: that of ``config``.
+    kinds : the kinds of runs, of ``gossip`` and ``jobs.BASELINES``; None: all that the model allows.
+    seeds : how many, counted from ``config.seed``.
+    folds : numbers; None: all folds.
+    tune : a grid (``grids.grid``); empty: nothing is chosen.
+    inner : how many inner folds.
+    calibrate : run the inner folds even where nothing is chosen: their logits serve the temperature.
+    dimensions : whether the results are read without UAR, so that ``training.task`` may be dimensions.
+    out : the folder of results; None: results are not kept.
+    progress : show the extraction of features.
+
+    Raises ConfigError, TopologyError, CorpusError where these do not fit.
+    """
+    points = grid(tune) or (("",) if calibrate else ())
+    schemes = schemes_of(config, topologies, algorithms, points)
+    if config.training.task == "dimensions" and not (dimensions and not tune):
+        raise ConfigError("training.task=dimensions learns no emotions, and these results are compared by their UAR: "
+                          "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))
+    if seeds < 1:
+        raise ConfigError(f"{seeds} seeds make no run: take at least 1")
+    numbers = tuple(range(len(splits(config)))) if folds is None else tuple(folds)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ConfigError(f"folds {numbers}: name each fold once, and at least one")
+    allowed = ("gossip", *baselines_of(config))
+    whole = Plan(
+        topologies={label: topology for label, (topology, _) in schemes.items()},
+        schemes={label: scheme for label, (_, scheme) in schemes.items()} | {"": Scheme.of(config, points=points)},
+        seeds=tuple(range(config.seed, config.seed + seeds)), folds=numbers, out=out, inner=inner,
+        kinds=tuple(kind for kind in allowed if kinds is None or kind in kinds))
+    federation = federate(of_run(config, config.seed, numbers[0]), whole.peers, hub=whole.hub, progress=progress)
+    if whole.tunes:
+        tuning.groups(federation, inner)
+    return whole
+
+
+def baselines_of(config: Config) -> tuple[str, ...]:
+    """Return the baselines that exist for the run's model: a server averages, which trees do not allow."""
+    without = "server" if FAMILIES[config.model.name].boosts else "voting"
+    return tuple(kind for kind in BASELINES if kind != without)
+
+
+def fold_numbers(text: str) -> tuple[int, ...] | None:
+    """Return the folds that ``0,2`` means; None for ``all``. Raises ConfigError for any other text."""
+    if text == "all":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise ConfigError(f"--folds {text!r}: write all, or fold numbers with commas between them, such as 0,2")
+    return tuple(int(part) for part in parts)

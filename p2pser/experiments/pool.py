@@ -1,0 +1,126 @@
+"""The runs of a plan, over processes. A finished run is a file, so that a second call computes only what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from p2pser.base.atomic import write_json
+from p2pser.base.progress import progress as progress_bar
+from p2pser.evaluation.metrics import Predictions
+from p2pser.experiments import tuning
+from p2pser.experiments.jobs import Document, Job, Plan
+from p2pser.experiments.results import Results, predictions
+
+Done = Callable[[Job, bool], None]
+"""Called in this process for each job, with whether its result was found on disk."""
+
+
+def run(plan: Plan, *, processes: int | None = None, done: Done = lambda job, stored: None) -> Results:
+    """Return the results of all jobs, and compute those that are missing.
+
+    Where a grid is given, the inner folds come first, and each scheme takes the best point of its grid. The results
+    that are finished when a job fails or the user interrupts stay on disk.
+
+    Parameters
+    ----------
+    plan : the jobs.
+    processes : default one for each processor.
+    done : called for each job.
+    """
+    inner: dict[Job, Document] = {}
+    if plan.tunes:
+        inner = _results(plan, plan.tuning_jobs(), processes, done)
+        plan = replace(plan, chosen=_chosen(inner))
+    return Results(plan, _results(plan, plan.jobs(), processes, done), inner)
+
+
+def run_all(plans: Mapping[str, Plan], *, processes: int | None = None,
+            progress: bool = False) -> dict[str, Results]:
+    """Return the results of several plans by name, in turn; ``progress`` shows a bar for the jobs of all."""
+    total = sum(len(plan.tuning_jobs()) + len(plan.jobs()) for plan in plans.values())
+    results: dict[str, Results] = {}
+    with progress_bar("runs", total, wanted=progress) as bar:
+        for name, plan in plans.items():
+            def done(job: Job, stored: bool, name: str = name) -> None:
+                bar.advance(text=f"{name}, {job}" if name else str(job))
+
+            results[name] = run(plan, processes=processes, done=done)
+    return results
+
+
+def _chosen(inner: dict[Job, Document]) -> dict[tuple[str, str, int], str]:
+    """Return the best point of the grid for each (kind, scheme, fold)."""
+    scores: dict[tuple[str, str, int], dict[str, list[list[Predictions]]]] = {}
+    for job, document in inner.items():
+        by_value = scores.setdefault((job.kind, job.scheme, job.fold), {})
+        by_value.setdefault(job.value, []).append(predictions(document))
+    return {key: tuning.best(by_value) for key, by_value in scores.items()}
+
+
+def path(plan: Plan, job: Job) -> Path | None:
+    """Return the file of a job's result; None where results are not kept."""
+    return None if plan.out is None else plan.out / ("runs" if job.inner is None else "inner") / job.file
+
+
+def stored(plan: Plan, job: Job) -> Document | None:
+    """Return a finished job's result; None where it is missing, damaged or of other settings."""
+    file = path(plan, job)
+    if file is None:
+        return None
+    try:
+        document: Document = json.loads(file.read_text(encoding="utf-8"))
+        return document if document["fingerprint"] == plan.fingerprint(job) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _results(plan: Plan, jobs: Sequence[Job], processes: int | None, done: Done) -> dict[Job, Document]:
+    results: dict[Job, Document] = {}
+    missing: list[Job] = []
+    for job in jobs:
+        document = stored(plan, job)
+        if document is None:
+            missing.append(job)
+        else:
+            results[job] = document
+            done(job, True)
+    for job, document in _computed(plan, missing, processes or os.cpu_count() or 1):
+        file = path(plan, job)
+        if file is not None:
+            document["fingerprint"] = plan.fingerprint(job)
+            write_json(file, document)
+        results[job] = document
+        done(job, False)
+    return {job: results[job] for job in jobs}
+
+
+def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Document]]:
+    """Yield each job with its result when it is finished."""
+    from p2pser.experiments.execution import execute
+
+    tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub) for job in jobs]
+    if processes == 1 or len(jobs) < 2:
+        for task in tasks:
+            yield task[0], execute(*task)
+        return
+    # spawn: a forked child would inherit torch's and numba's threads in whatever state they are.
+    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), _one_thread) as pool:
+        futures: dict[Future[Document], Job] = {pool.submit(execute, *task): task[0] for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

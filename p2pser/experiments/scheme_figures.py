@@ -1,0 +1,120 @@
+"""The figures of the schemes of a cross-validated model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from p2pser.evaluation import calibration, metrics
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.summary import concordances, summarise
+from p2pser.experiments.by_corpus import mean_uar
+from p2pser.experiments.differences import paired, uar_of, worst_uar_of
+from p2pser.experiments.jobs import Document, Job
+from p2pser.experiments.results import Results, predictions
+
+Part = tuple[str, str]
+"""(kind, label) of a scheme's runs."""
+
+
+def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each scheme, ready for JSON.
+
+    Of emotions: those of ``evaluation.summary.summarise``, with ``uar.by_enrolment`` (gossip), ``seeds_sd``,
+    ``models`` (how many a run ends with), ``temperatures`` (of each fold), ``uar_by_corpus``, ``tuned`` (of each
+    fold), and the paired differences ``gap_to_pooled``, ``gain_over_local``, ``gain_over_fedavg``. Of dimensions:
+    ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and traffic.
+    """
+    emotions = results.plan.config.training.task != "dimensions"
+    models = {scheme: results.models(*part) for scheme, part in schemes.items()} if emotions else {}
+    rows: dict[str, dict[str, Any]] = {}
+    for scheme, part in schemes.items():
+        row = _emotions(results, scheme, part, models) if emotions else {}
+        if ratings := results.ratings(*part):
+            speakers = ratings[0].speakers
+            row = {"clips": len(speakers), "speakers": len(set(speakers)), **row, "ccc": concordances(ratings)}
+        if scheme == "gossip":
+            row |= _network(results.of(*part))
+        if scheme == "gossip" and emotions:
+            peers = results.models(*part, "predicted_peers")
+            row |= {"uar_mean_peer": uar_of(peers)[0], "uar_worst_peer": worst_uar_of(peers)}
+            row["uar"]["by_enrolment"] = _by_enrolment(results, part, row["uar"]["folds"])
+        rows[scheme] = row
+    return rows
+
+
+def _emotions(results: Results, scheme: str, part: Part,
+              models: Mapping[str, list[list[Predictions]]]) -> dict[str, Any]:
+    ours, folds, labels = models[scheme], results.plan.folds, results.first["labels"]
+    flat = [model for seed in ours for model in seed]
+    temperatures = temperatures_of(results, part)
+    known = temperatures is not None and all(model.logits is not None for model in flat)
+    summary = summarise(flat, labels, scaled=[calibration.scaled(model, dict(enumerate(temperatures or ())))
+                                              for model in flat] if known else None)
+    summary["uar"]["by_fold"] = {str(folds[int(place)]): uar for place, uar in summary["uar"]["by_fold"].items()}
+    corpora, tuned = results.first["corpus"]["name"].split("+"), results.chosen(*part)
+
+    def difference(other: str, wanted: bool = True) -> dict[str, Any] | None:
+        return asdict(paired(ours, models[other])) if wanted and other in models and other != scheme else None
+
+    return {
+        **summary, "seeds_sd": uar_of(ours)[1], "models": len(ours[0]), "temperatures": temperatures,
+        "uar_by_corpus": {name: mean_uar(flat, name) for name in corpora} if len(corpora) > 1 else {},
+        "tuned": tuned if any(tuned) else [],
+        "gap_to_pooled": difference("pooled"), "gain_over_local": difference("local"),
+        "gain_over_fedavg": difference("fedavg", scheme == "gossip"),
+    }
+
+
+def temperatures_of(results: Results, part: Part) -> list[float] | None:
+    """Return the temperature of each fold; None where no inner folds ran, or their models gave no logits.
+
+    It is fitted on the inner folds' logits under the settings that were chosen, of the first seed. All models of a
+    local-only run share one, as they share their settings.
+    """
+    if not results.plan.tunes:
+        return None
+    fitted = [calibration.fit(results.inner_models(*part, fold)) for fold in results.plan.folds]
+    known = [temperature for temperature in fitted if temperature is not None]
+    return known if len(known) == len(fitted) else None
+
+
+def _by_enrolment(results: Results, part: Part, all_clips: float) -> dict[str, float]:
+    """Return UAR (a) by the number of clips that give a test speaker's statistics; empty where it does not apply."""
+    plan = results.plan
+    runs = {key: results.outer[Job(*part, *key)] for key in product(plan.seeds, plan.folds)}
+    uar: dict[str, float] = {}
+    for name in next(iter(runs.values())).get("predicted_enrolled", {}):
+        by_seed = [Predictions.concatenate([_enrolled(runs[seed, fold], name) for fold in plan.folds])
+                   for seed in plan.seeds]
+        uar[name] = mean(metrics.uar_folds(model) for model in by_seed)
+    if not uar:
+        return {}
+    none = uar.pop("none")
+    return {**uar, "all": all_clips, "none": none}
+
+
+def _enrolled(document: Document, name: str) -> Predictions:
+    return predictions({**document, "enrolled": [document["predicted_enrolled"][name]]}, "enrolled")[0]
+
+
+def _network(documents: Sequence[Document]) -> dict[str, Any]:
+    """Return what only gossip has: agreement and traffic."""
+    return {
+        "consensus_distance": mean(document["history"][-1]["distance"] for document in documents)
+        if documents[0]["history"] else None,
+        "bytes_per_peer": mean(document["bytes_per_peer"] for document in documents),
+        "bytes_final_per_peer": mean(document["bytes_final_per_peer"] for document in documents),
+        "messages_per_peer": mean(document["messages_per_peer"] for document in documents),
+        "final_exchanges": mean(document["final"]["exchanges"] for document in documents),
+        "converged": all(document["final"]["converged"] for document in documents),
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean of one or more values."""
+    return float(np.mean(list(values)))
