@@ -11,9 +11,9 @@ from p2pser.base.progress import progress
 from p2pser.config import Config
 from p2pser.evaluation import metrics
 from p2pser.evaluation.outputs import Outputs, ccc_of_several, in_short
+from p2pser.experiments import temperature
 from p2pser.experiments.baselines import Baseline, local_only, pooled
 from p2pser.experiments.by_corpus import uar_by_corpus
-from p2pser.experiments import temperature
 from p2pser.features.federation import Federation
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation

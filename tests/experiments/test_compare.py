@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,13 @@ from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.compare import compare as command
 from p2pser.cli.simulate import simulate
 from p2pser.config import Config
-from p2pser.experiments import compare
-from p2pser.experiments.report import comparison as tables
+from p2pser.experiments import pool
+from p2pser.experiments.compare import compare, rounds_to, summarised
+from p2pser.experiments.jobs import Job, Plan
+from p2pser.experiments.planning import fold_numbers, plan
+from p2pser.experiments.report import comparison as report
 from p2pser.models.directory import read_card
+from p2pser.topology import spec
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:2"]
@@ -35,80 +40,113 @@ def config(tones: Path) -> Config:
     return Config().with_settings([*PLAIN, "corpus.name=folder", f"corpus.data={json.dumps(str(tones))}"])
 
 
-def prepared(config: Config, out: Path, **changes: object) -> compare.Comparison:
-    arguments = {"topologies": ["ring", "star"], "peers": 3, "seeds": 2, "folds": "all", **changes}
-    return compare.prepare(config, out=out, **arguments)
+def planned(config: Config, out: Path | None, **changes: Any) -> Plan:
+    arguments: dict[str, Any] = {"topologies": ["ring", "star"], "peers": 3, "seeds": 2, **changes}
+    names, peers = arguments.pop("topologies"), arguments.pop("peers")
+    return plan(config, [spec.load(name, peers) for name in names], out=out, **arguments)
 
 
 def test_a_comparison_is_computed_once_and_only_what_is_missing_again(config, tmp_path):
-    chosen = prepared(config, tmp_path)
-    seen: list[tuple[compare.Job, bool]] = []
-    first = compare.run(chosen, workers=1, done=lambda job, found: seen.append((job, found)))
+    runs = planned(config, tmp_path)
+    seen: list[tuple[Job, bool]] = []
+    first = pool.run(runs, processes=1, done=lambda job, stored: seen.append((job, stored))).outer
     assert len(first) == 2 * 2 * (2 + 3)
-    assert not any(found for _, found in seen)
-    lost = chosen.path(compare.Job("gossip", "star", 1, 0))
+    assert not any(stored for _, stored in seen)
+    lost = pool.path(runs, Job("gossip", "star", 1, 0))
+    assert lost is not None
     lost.write_text(lost.read_text()[:50])
     seen.clear()
-    again = compare.run(chosen, workers=1, done=lambda job, found: seen.append((job, found)))
-    assert [job.scheme for job, found in seen if not found] == ["star"]
+    again = pool.run(runs, processes=1, done=lambda job, stored: seen.append((job, stored))).outer
+    assert [job.scheme for job, stored in seen if not stored] == ["star"]
     for job, document in again.items():
         assert {**document, "wall_s": 0} == {**json.loads(json.dumps(first[job])), "wall_s": 0}
 
 
 def test_other_settings_are_computed_again(config, tmp_path):
-    chosen = prepared(config, tmp_path, topologies=["ring"], seeds=1, folds="0")
-    job = chosen.jobs()[0]
-    compare.run(chosen, workers=1)
-    assert chosen.stored(job) is not None
-    other = prepared(config.with_settings(["training.lr=0.01"]), tmp_path, topologies=["ring"], seeds=1, folds="0")
-    assert other.stored(job) is None
-    more = prepared(config, tmp_path, topologies=["ring"], seeds=1, folds="0", peers=4)
-    assert more.stored(job) is None
+    runs = planned(config, tmp_path, topologies=["ring"], seeds=1, folds=(0,))
+    job = runs.jobs()[0]
+    pool.run(runs, processes=1)
+    assert pool.stored(runs, job) is not None
+    other = planned(config.with_settings(["training.lr=0.01"]), tmp_path, topologies=["ring"], seeds=1, folds=(0,))
+    assert pool.stored(other, job) is None
+    more = planned(config, tmp_path, topologies=["ring"], seeds=1, folds=(0,), peers=4)
+    assert pool.stored(more, job) is None
+
+
+def test_a_scheme_parses_its_settings_once(config, tmp_path, monkeypatch):
+    parsed: list[object] = []
+    for name in ("__init__", "model_validate", "model_validate_json"):
+        monkeypatch.setattr(Config, name, counted(getattr(Config, name), parsed))
+    rings = [spec.load("ring", 3)]
+    compare(rings, config, algorithms=["dfedavg:training.momentum=0"], seeds=2, out=tmp_path, jobs=1)
+    assert len(parsed) == 1
+    parsed.clear()
+    compare(rings, config, folds=(0,), seeds=1, out=tmp_path, jobs=1)
+    assert len(parsed) == 0
+
+
+def counted(method: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return method(*arguments, **named)
+
+    return call
 
 
 def test_the_table_pairs_and_averages(config, tmp_path):
-    chosen = prepared(config, tmp_path)
-    results = compare.run(chosen, workers=1)
-    document = tables.tabulate(chosen, results)
-    ring = document["schemes"][0]
+    results = pool.run(planned(config, tmp_path), processes=1)
+    comparison = summarised(results)
+    ring = comparison.schemes[0]
     uars = []
     for seed in (0, 1):
         by_fold = []
         for fold in (0, 1):
-            one = results[compare.Job("gossip", "ring", seed, fold)]
-            said, true = np.array(one["predicted"][0]), np.array(one["test"]["targets"])
-            by_fold.append(np.mean([(said[true == k] == k).mean() for k in np.unique(true)]))
+            document = results.outer[Job("gossip", "ring", seed, fold)]
+            predicted, true = np.array(document["predicted"][0]), np.array(document["test"]["targets"])
+            by_fold.append(np.mean([(predicted[true == k] == k).mean() for k in np.unique(true)]))
         uars.append(np.mean(by_fold))
-    assert ring["uar"] == pytest.approx(np.mean(uars))
-    assert ring["uar_sd"] == pytest.approx(np.std(uars, ddof=1))
-    pooled, alone, server = document["baselines"]
-    assert ring["gap_to_pooled"]["mean"] == pytest.approx(ring["uar"] - pooled["uar"])
-    assert ring["gain_over_local"]["mean"] == pytest.approx(ring["uar"] - alone["uar"])
-    assert alone["gap_to_pooled"]["mean"] == pytest.approx(alone["uar"] - pooled["uar"])
-    assert alone["gap_to_pooled"]["low"] <= alone["gap_to_pooled"]["mean"] <= alone["gap_to_pooled"]["high"]
-    assert server["bytes_per_peer"] == 3 * 4 * results[compare.Job("server", "", 0, 0)]["parameters"]
-    assert ring["bytes_per_peer"] == 2 * server["bytes_per_peer"]
-    assert document["speaker_overlap"] == 0
-    rows = list(csv.DictReader(io.StringIO(tables.to_csv(document))))
+    assert ring.uar == pytest.approx(np.mean(uars))
+    assert ring.uar_sd == pytest.approx(np.std(uars, ddof=1))
+    pooled, alone, server = comparison.baselines
+    assert ring.gap_to_pooled.mean == pytest.approx(ring.uar - pooled.uar)
+    assert ring.gain_over_local.mean == pytest.approx(ring.uar - alone.uar)
+    assert alone.gap_to_pooled.mean == pytest.approx(alone.uar - pooled.uar)
+    assert alone.gap_to_pooled.low <= alone.gap_to_pooled.mean <= alone.gap_to_pooled.high
+    assert server.bytes_per_peer == 3 * 4 * results.outer[Job("server", "", 0, 0)]["parameters"]
+    assert ring.bytes_per_peer == 2 * server.bytes_per_peer
+    assert comparison.speaker_overlap == 0
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
     assert [row["name"] for row in rows] == ["ring", "star", "pooled", "local-only", "server"]
-    assert float(rows[0]["uar"]) == ring["uar"]
-    assert all(len(row) == len(tables.HEAD) for row in tables.text_rows(document))
+    assert float(rows[0]["uar"]) == ring.uar
+    assert float(rows[0]["gap_to_pooled_low"]) == ring.gap_to_pooled.low
+    assert all(len(row) == len(report.HEAD) for row in report.text_rows(comparison))
+    frame = pytest.importorskip("pandas") and comparison.to_frame()
+    assert frame["name"].tolist() == [row["name"] for row in rows]
+    assert frame["uar"].tolist() == [row.uar for row in (*comparison.schemes, *comparison.baselines)]
 
 
 def test_rounds_to_a_level():
-    assert tables.rounds_to([[0.1, 0.5, 0.9], [0.3, 0.5, 0.9]], 0.5) == 2
-    assert tables.rounds_to([[0.1, None, 0.9]], 0.5) == 3
-    assert tables.rounds_to([[0.1, 0.2]], 0.5) is None
+    assert rounds_to([[0.1, 0.5, 0.9], [0.3, 0.5, 0.9]], 0.5) == 2
+    assert rounds_to([[0.1, None, 0.9]], 0.5) == 3
+    assert rounds_to([[0.1, 0.2]], 0.5) is None
 
 
 @pytest.mark.parametrize(("changes", "error"), [
     ({"topologies": ["ring", "ring"]}, ConfigError), ({"topologies": []}, ConfigError),
-    ({"topologies": ["rnig"]}, TopologyError), ({"folds": "0,0"}, ConfigError), ({"folds": "x"}, ConfigError),
+    ({"topologies": ["rnig"]}, TopologyError), ({"folds": (0, 0)}, ConfigError), ({"folds": ()}, ConfigError),
     ({"topologies": ["ring", "torus"], "peers": None}, TopologyError),
 ])
 def test_wrong_calls_are_refused(config, tmp_path, changes, error):
     with pytest.raises(error):
-        prepared(config, tmp_path, **changes)
+        planned(config, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("text", ["0,0", "x", "", "0,-1"])
+def test_folds_are_all_or_numbers(text):
+    assert fold_numbers("all") is None
+    assert fold_numbers("2, 0") == (2, 0)
+    with pytest.raises(ConfigError, match="write all, or fold numbers"):
+        fold_numbers(text)
 
 
 @pytest.mark.timeout(180)  # on a busy machine: both children import torch
@@ -160,35 +198,35 @@ def test_kill_wants_a_peer_and_a_round():
     assert "3@10" in result.output
 
 
-def test_a_comparison_of_servers_deals_over_their_clients(config, tmp_path):
-    chosen = prepared(config.with_settings(["gossip.algorithm=fedavg"]), tmp_path, topologies=["server"], peers=4)
-    results = compare.run(chosen, workers=1)
-    served = [results[compare.Job("gossip", "server", 0, fold)] for fold in chosen.folds]
-    baseline = [results[compare.Job("server", "", 0, fold)] for fold in chosen.folds]
-    assert [one["predicted"] for one in served] == [one["predicted"] for one in baseline]
-    assert len(results[compare.Job("local-only", "", 0, 0)]["predicted"]) == 3
+def test_a_comparison_of_servers_partitions_over_their_clients(config, tmp_path):
+    runs = planned(config.with_settings(["gossip.algorithm=fedavg"]), tmp_path, topologies=["server"], peers=4)
+    results = pool.run(runs, processes=1)
+    served, baseline = results.of("gossip", "server"), results.of("server", "")
+    assert [document["predicted"] for document in served] == [document["predicted"] for document in baseline]
+    assert len(results.outer[Job("local-only", "", 0, 0)]["predicted"]) == 3
     with pytest.raises(TopologyError, match=r"different hubs \(ring none, server 0\)"):
-        prepared(config, tmp_path, topologies=["ring", "server"], peers=4)
+        planned(config, tmp_path, topologies=["ring", "server"], peers=4)
 
 
-def test_without_a_consensus_every_peer_s_own_model_is_a_result(config, tmp_path):
-    chosen = prepared(config, tmp_path, topologies=["complete"], seeds=1, algorithms=["dfedavg", "median"])
-    results = compare.run(chosen, workers=1)
-    own, one = (results[compare.Job("gossip", name, 0, 0)] for name in ("median", "dfedavg"))
+def test_without_a_consensus_every_peer_s_own_model_is_a_result(config):
+    runs = planned(config, None, topologies=["complete"], seeds=1, algorithms=["dfedavg", "median"])
+    results = pool.run(runs, processes=1)
+    own, agreed = (results.outer[Job("gossip", name, 0, 0)] for name in ("median", "dfedavg"))
     assert own["predicted"] == own["predicted_peers"]
-    assert len(one["predicted"]) == 1
-    row = next(row for row in tables.tabulate(chosen, results)["schemes"] if row["scheme"] == "median")
-    assert row["uar"] == pytest.approx(row["uar_mean_peer"])
-    assert row["gap_to_pooled"]["mean"] is not None
+    assert len(agreed["predicted"]) == 1
+    comparison = summarised(results)
+    row = next(row for row in comparison.schemes if row.scheme == "median")
+    assert row.uar == pytest.approx(row.uar_mean_peer)
+    assert row.gap_to_pooled.mean is not None
     for name, which in (("median", "mean"), ("dfedavg", "consensus")):
-        histories = [results[compare.Job("gossip", name, 0, fold)]["history"] for fold in chosen.folds]
-        drawn = tables.curves(chosen, results)[name]["uar"]
-        assert drawn == [[entry["uar"][which] for entry in history] for history in histories]
-        assert None not in drawn[0]
+        histories = [document["history"] for document in results.of("gossip", name)]
+        curves = comparison.curves[name].uar
+        assert curves == [[entry["uar"][which] for entry in history] for history in histories]
+        assert None not in curves[0]
 
 
-def test_peers_of_different_width_have_a_curve_of_their_mean(config, tmp_path):
-    chosen = prepared(config.with_settings(["model.width=0.5,1"]), tmp_path, topologies=["complete"], seeds=1, peers=2)
-    results = compare.run(chosen, workers=1)
-    assert len(results[compare.Job("gossip", "complete", 0, 0)]["predicted"]) == 2
-    assert None not in tables.curves(chosen, results)["complete"]["uar"][0]
+def test_peers_of_different_width_have_a_curve_of_their_mean(config):
+    runs = planned(config.with_settings(["model.width=0.5,1"]), None, topologies=["complete"], seeds=1, peers=2)
+    results = pool.run(runs, processes=1)
+    assert len(results.outer[Job("gossip", "complete", 0, 0)]["predicted"]) == 2
+    assert None not in summarised(results).curves["complete"].uar[0]

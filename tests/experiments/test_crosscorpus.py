@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from p2pser.base.errors import ConfigError
 from p2pser.cli.crosscorpus import crosscorpus as command
 from p2pser.config import Config
-from p2pser.experiments import compare, crosscorpus
-from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED
+from p2pser.experiments import pool
+from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED, Setup, crosscorpus, prepare, summarised
+from p2pser.experiments.jobs import Job
+from p2pser.experiments.report.matrix import legend, text_rows
 
 PLAIN = ["training.rounds=2", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "model.name=cnn2d"]
@@ -34,76 +36,78 @@ def config_of(corpora: list[Path], *more: str) -> Config:
 
 
 def test_each_row_trains_on_its_corpora_and_all_are_tested_alike(three: list[Path], tmp_path: Path) -> None:
-    matrix = crosscorpus.prepare(config_of(three), "ring", 1, 1, "all", tmp_path, others=True, pooled=True)
-    a, b, c = matrix.corpora
-    assert sorted(matrix.corpora.values()) == [2, 3, 4]
-    assert list(matrix.rows) == [a, b, c, OTHERS, ALL, POOLED]
-    assert matrix.jobs == 4 * (3 + 2 + 3)
-    assert {name: one.peers for name, one in matrix.runs.items()} == {
+    setup = prepare(config_of(three), "ring", peers=1, out=tmp_path, others=True, pooled=True)
+    a, b, c = setup.corpora
+    assert sorted(setup.corpora.values()) == [2, 3, 4]
+    assert list(setup.rows) == [a, b, c, OTHERS, ALL, POOLED]
+    assert sum(len(runs.jobs()) for runs in setup.plans.values()) == 4 * (3 + 2 + 3)
+    assert {name: runs.peers for name, runs in setup.plans.items()} == {
         a: 1, b: 1, c: 1, "all": 3, f"all but {a}": 2, f"all but {b}": 2, f"all but {c}": 2}
-    results = crosscorpus.run(matrix, workers=1)
-    tested = {fold: {tuple(document["test"]["paths"]) for run in results.values() for job, document in run.items()
-                     if job.fold == fold} for fold in range(4)}
-    assert all(len(one) == 1 for one in tested.values())
-    document = crosscorpus.tabulate(matrix, results)
-    clips = {name: 9 * folds for name, folds in matrix.corpora.items()}
-    assert {name: (one["clips"], one["tested_folds"]) for name, one in document["corpora"].items()} \
-        == {name: (clips[name], folds) for name, folds in matrix.corpora.items()}
-    assert document["peers_each"] == 1
-    assert document["speaker_overlap"] == 0
+    results = pool.run_all(setup.plans, processes=1)
+    tested = {fold: {tuple(document["test"]["paths"]) for run in results.values()
+                     for job, document in run.outer.items() if job.fold == fold} for fold in range(4)}
+    assert all(len(paths) == 1 for paths in tested.values())
+    matrix = summarised(setup, results)
+    clips = {name: 9 * folds for name, folds in setup.corpora.items()}
+    assert {name: (found.clips, found.tested_folds) for name, found in matrix.corpora.items()} \
+        == {name: (clips[name], folds) for name, folds in setup.corpora.items()}
+    assert matrix.peers_each == 1
+    assert matrix.speaker_overlap == 0
     # By hand: the shortest corpus in the row of all, over its own folds.
-    short = min(matrix.corpora, key=matrix.corpora.__getitem__)
+    short = min(setup.corpora, key=setup.corpora.__getitem__)
     uars = []
-    for fold in range(matrix.corpora[short]):
-        one = results["all"][compare.Job("gossip", "ring", 0, fold)]
-        ours = [i for i, path in enumerate(one["test"]["paths"]) if path.startswith(f"{short}/")]
-        said, true = np.array(one["predicted"][0])[ours], np.array(one["test"]["targets"])[ours]
-        uars.append(np.mean([(said[true == k] == k).mean() for k in np.unique(true)]))
-    assert document["cells"][ALL][short]["uar"] == pytest.approx(np.mean(uars))
-    own, together = (document["cells"][row][short]["uar"] for row in (short, ALL))
-    assert document["gains"][short]["mean"] == pytest.approx(together - own)
-    pooled = document["cells"][POOLED][short]["uar"]
-    assert document["gaps_to_pooled"][short]["mean"] == pytest.approx(together - pooled)
-    head, rows = crosscorpus.text_rows(document)
-    assert [row[0] for row in rows] == [*document["rows"], "gossip on all, to its own", "gossip on all, to pooled"]
+    for fold in range(setup.corpora[short]):
+        document = results["all"].outer[Job("gossip", "ring", 0, fold)]
+        ours = [i for i, path in enumerate(document["test"]["paths"]) if path.startswith(f"{short}/")]
+        predicted, true = np.array(document["predicted"][0])[ours], np.array(document["test"]["targets"])[ours]
+        uars.append(np.mean([(predicted[true == k] == k).mean() for k in np.unique(true)]))
+    assert matrix.cells[ALL][short].uar == pytest.approx(np.mean(uars))
+    own, together = (matrix.cells[row][short].uar for row in (short, ALL))
+    assert matrix.gains[short].mean == pytest.approx(together - own)
+    pooled = matrix.cells[POOLED][short].uar
+    assert matrix.gaps_to_pooled[short].mean == pytest.approx(together - pooled)
+    head, rows = text_rows(matrix)
+    assert [row[0] for row in rows] == [*matrix.rows, "gossip on all, to its own", "gossip on all, to pooled"]
     assert all(len(row) == len(head) == 5 for row in rows)
-    assert "folds" in crosscorpus.legend(document)
+    assert "folds" in legend(matrix)
+    frame = pytest.importorskip("pandas") and matrix.to_frame()
+    assert frame.query("trained_on == @ALL and tested_on == @short")["uar"].item() == matrix.cells[ALL][short].uar
+    assert len(frame) == 6 * 3
 
 
 def test_what_is_finished_is_not_computed_again(three: list[Path], tmp_path: Path) -> None:
-    seen: list[tuple[str, bool]] = []
-
-    def done(name: str, job: Any, found: bool) -> None:
-        seen.append((name, found))
-
     settings = config_of(three[:2])
-    first = crosscorpus.prepare(settings, "ring", 1, 1, "0", tmp_path)
-    crosscorpus.run(first, workers=1, done=done)
-    assert [found for _, found in seen] == [False] * 3
-    seen.clear()
-    again = crosscorpus.prepare(settings, "ring", 1, 1, "0", tmp_path, others=True)
-    crosscorpus.run(again, workers=1, done=done)
-    assert seen == [(name, True) for name in [*again.corpora, "all"]]
-    assert OTHERS in again.rows  # of two corpora the other one's row, turned round
-    seen.clear()
-    crosscorpus.run(crosscorpus.prepare(settings.with_settings(["training.lr=0.01"]), "ring", 1, 1, "0", tmp_path),
-                    workers=1, done=done)
-    assert [found for _, found in seen] == [False] * 3
+
+    def stored(config: Config, others: bool = False) -> tuple[Setup, dict[str, list[bool]]]:
+        setup, seen = prepare(config, "ring", peers=1, folds=(0,), out=tmp_path, others=others), {}
+        for name, runs in setup.plans.items():
+            pool.run(runs, processes=1, done=lambda job, found, name=name: seen.setdefault(name, []).append(found))
+        return setup, seen
+
+    first, seen = stored(settings)
+    assert seen == {name: [False] for name in [*first.corpora, "all"]}
+    again, seen = stored(settings, others=True)
+    assert seen == {name: [True] for name in [*again.corpora, "all"]}
+    names = list(again.corpora)
+    # Of two corpora, the model of all others is the other one's.
+    assert again.rows[OTHERS] == {names[0]: (names[1], "gossip"), names[1]: (names[0], "gossip")}
+    assert set(chain(*stored(settings.with_settings(["training.lr=0.01"]))[1].values())) == {False}
 
 
 def test_each_run_is_tuned_on_the_speakers_that_it_trains_on(three: list[Path], tmp_path: Path) -> None:
     grid = "training.lr=0.0001,0.05"
-    matrix = crosscorpus.prepare(config_of(three[:2]), "ring", 1, 1, "0", tmp_path, tune=grid, inner=2)
-    assert matrix.jobs == 3 * (1 + 2 * 2)
-    results = crosscorpus.run(matrix, workers=1)
-    document = crosscorpus.tabulate(matrix, results)
-    assert set(document["chosen"]) == {*matrix.corpora, "all"}
-    assert all(value in ("training.lr=0.0001", "training.lr=0.05") for run in document["chosen"].values()
+    setup = prepare(config_of(three[:2]), "ring", peers=1, folds=(0,), out=tmp_path, tune=grid, inner=2)
+    assert sum(len(runs.jobs()) + len(runs.tuning_jobs()) for runs in setup.plans.values()) == 3 * (1 + 2 * 2)
+    matrix = summarised(setup, pool.run_all(setup.plans, processes=1))
+    assert set(matrix.chosen) == {*matrix.corpora, "all"}
+    assert all(value in ("training.lr=0.0001", "training.lr=0.05") for run in matrix.chosen.values()
                for value in run.values())
-    assert "inner folds of training speakers" in document["selection"]
+    assert "inner folds of training speakers" in matrix.selection
     for name in matrix.corpora:
-        inner = [json.loads(path.read_text()) for path in (matrix.runs[name].out / "inner").iterdir()]
-        assert {path.split("/")[0] for one in inner for path in one["test"]["paths"]} == {name}
+        folder = setup.plans[name].out
+        assert folder is not None
+        inner = [json.loads(path.read_text()) for path in (folder / "inner").iterdir()]
+        assert {path.split("/")[0] for document in inner for path in document["test"]["paths"]} == {name}
 
 
 @pytest.mark.parametrize(("corpora", "settings", "sentence"), [
@@ -113,7 +117,7 @@ def test_each_run_is_tuned_on_the_speakers_that_it_trains_on(three: list[Path], 
 def test_what_makes_no_matrix(three: list[Path], tmp_path: Path, corpora: int, settings: list[str],
                               sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        crosscorpus.prepare(config_of(three[:corpora], *settings), "ring", 1, 1, "all", tmp_path)
+        crosscorpus(config_of(three[:corpora], *settings), "ring", peers=1, out=tmp_path)
 
 
 def test_the_command(three: list[Path], tmp_path: Path) -> None:

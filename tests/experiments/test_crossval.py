@@ -16,9 +16,21 @@ from p2pser.base.registries import FAMILIES
 from p2pser.cli.crossval import crossval as command
 from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
-from p2pser.experiments import compare, crossval
-from p2pser.experiments.report import comparison as tables
-from p2pser.experiments.report import crossval as crossval_text
+from p2pser.experiments import pool
+from p2pser.experiments.crossval import (
+    CrossValidation,
+    Setup,
+    configured,
+    crossval,
+    prepare,
+    summarised,
+    topology_for,
+)
+from p2pser.experiments.jobs import Job
+from p2pser.experiments.report import crossval as report
+from p2pser.experiments.results import Results, predictions
+from p2pser.experiments.scheme_figures import temperatures_of
+from p2pser.topology import spec
 
 PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]
@@ -42,52 +54,50 @@ def config(manifest: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def done(config: Config, tmp_path_factory: pytest.TempPathFactory,
-         ) -> tuple[crossval.CrossValidation, dict[str, tables.Results]]:
+def done(config: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Setup, Results, CrossValidation]:
     """All folds, two seeds, calibrated."""
-    cross = crossval.prepare(config, tmp_path_factory.mktemp("cross"), models=["cnn2d"], seeds=2, inner=2)
-    return cross, crossval.run(cross, workers=1)
+    setup = prepare(topology_for(config, "ring"), config, models=["cnn2d"], seeds=2, inner=2,
+                    out=tmp_path_factory.mktemp("cross"))
+    results = pool.run_all(setup.plans, processes=1)
+    return setup, results["cnn2d"], summarised(setup, results)
 
 
 def test_all_schemes_are_tested_on_the_same_clips_of_all_folds(done) -> None:
-    cross, results = done
-    comparison = cross.comparisons["cnn2d"]
-    assert (comparison.peers, comparison.folds, cross.split) == (3, (0, 1, 2, 3), ("loso", 4))
-    several = [one for scheme in crossval.schemes(comparison)
-               for seed in crossval.predictions(comparison, results["cnn2d"], scheme) for one in seed]
-    assert len(several) == 2 * (1 + 1 + 1 + 3)
-    for one in several:
-        assert len(one.targets) == len(set(one.paths)) == 36
-        assert one.speakers == tuple(f"speaker{fold}" for fold in one.folds)
-        assert one.genders == tuple("fm"[fold % 2] for fold in one.folds)
-        assert one.logits is not None
-        assert one.paths == several[0].paths
+    setup, _, cross = done
+    runs = setup.plans["cnn2d"]
+    assert (runs.peers, runs.folds, setup.split, setup.folds) == (3, (0, 1, 2, 3), "loso", 4)
+    models = [model for by_seed in cross.predictions["cnn2d"].values() for seed in by_seed for model in seed]
+    assert len(models) == 2 * (1 + 1 + 1 + 3)
+    for model in models:
+        assert len(model.targets) == len(set(model.paths)) == 36
+        assert model.speakers == tuple(f"speaker{fold}" for fold in model.folds)
+        assert model.genders == tuple("fm"[fold % 2] for fold in model.folds)
+        assert model.logits is not None
+        assert model.paths == models[0].paths
 
 
 def test_temperatures_are_of_training_speakers_alone(done) -> None:
-    cross, _ = done
-    comparison = cross.comparisons["cnn2d"]
-    found = crossval.temperatures(comparison, "pooled")
-    assert found is not None
-    assert sorted(found) == [0, 1, 2, 3]
-    inner = [compare.predictions(comparison.stored(compare.Job("pooled", "", 0, 2, (number, 2), "")) or {})[0]
+    setup, results, _ = done
+    temperatures = temperatures_of(results, ("pooled", ""))
+    assert temperatures is not None
+    assert len(temperatures) == 4
+    inner = [predictions(pool.stored(setup.plans["cnn2d"], Job("pooled", "", 0, 2, (number, 2), "")) or {})[0]
              for number in range(2)]
-    said = {speaker for one in inner for speaker in one.speakers}
-    assert said == {"speaker0", "speaker1", "speaker3"}
-    assert found[2] == calibration.fit(inner)
+    assert {speaker for model in inner for speaker in model.speakers} == {"speaker0", "speaker1", "speaker3"}
+    assert temperatures[2] == calibration.fit(inner)
 
 
 def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
-    cross, results = done
-    document = json.loads(json.dumps(crossval.tabulate(cross, results), allow_nan=False))
+    _, _, cross = done
+    document = json.loads(json.dumps(cross.to_dict(), allow_nan=False))
     assert (document["split"], document["clips"], document["speakers"], document["peers"]) == ("loso", 36, 4, 3)
     assert (document["seeds"], document["folds"], document["speaker_overlap"]) == ([0, 1], [0, 1, 2, 3], 0)
+    assert (document["folds_of_split"], document["clips_per_speaker"]) == (4, [9, 9])
     (row,) = document["models"]
     assert row["parameters"] > 10
     assert row["clips_drawn"] == 3 * 2 * 1 * 16
-    said = {scheme: crossval.predictions(cross.comparisons["cnn2d"], results["cnn2d"], scheme)
-            for scheme in row["schemes"]}
-    uar = {scheme: np.mean([metrics.uar_folds(one) for seed in said[scheme] for one in seed]) for scheme in said}
+    uar = {scheme: np.mean([metrics.uar_folds(model) for seed in by_seed for model in seed])
+           for scheme, by_seed in cross.predictions["cnn2d"].items()}
     for scheme, figures in row["schemes"].items():
         assert figures["uar"]["folds"] == pytest.approx(uar[scheme])
         assert figures["models"] == (3 if scheme == "local" else 1)
@@ -98,6 +108,7 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
     gossip = row["schemes"]["gossip"]
     assert gossip["gap_to_pooled"]["mean"] == pytest.approx(uar["gossip"] - uar["pooled"])
     assert gossip["gain_over_local"]["mean"] == pytest.approx(uar["gossip"] - uar["local"])
+    assert gossip["gain_over_fedavg"]["mean"] == pytest.approx(uar["gossip"] - uar["fedavg"])
     assert row["schemes"]["local"]["gap_to_pooled"]["mean"] == pytest.approx(uar["local"] - uar["pooled"])
     assert gossip["uar_worst_peer"] <= gossip["uar_mean_peer"]
     assert gossip["messages_per_peer"] == 2 * 2
@@ -106,23 +117,22 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
 
 
 def test_the_tables_and_the_legend_say_it(done) -> None:
-    cross, results = done
-    document = crossval.tabulate(cross, results)
-    found = [crossval_text.of_models(document), *crossval_text.of_schemes(document["models"][0])]
-    assert [table.title for table in found] == ["UAR (a), unseen speakers", "cnn2d on logmel, normalisation speaker",
-                                                "recall", "whom it serves worse", "calibration"]
-    for table in found:
+    _, _, cross = done
+    tables = report.tables(cross)
+    assert [table.title for table in tables] == ["UAR (a), unseen speakers", "cnn2d on logmel, normalisation speaker",
+                                                 "recall", "whom it serves worse", "calibration"]
+    for table in tables:
         assert all(len(row) == len(table.head) for row in table.rows)
-    assert [row[0] for row in found[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
-    text = crossval_text.legend(document)
+    assert [row[0] for row in tables[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
+    text = report.legend(cross)
     for part in ("36 held-out clips of 4 speakers in 4 of 4 folds, seeds 0, 1", "chance 0.333", "trained on: 0",
                  "selection: none", "messages a peer", "give a test speaker's statistics (all: 9 to 9)   1: 0."):
         assert part in text
 
 
-def test_a_row_a_prediction(done, tmp_path: Path) -> None:
-    cross, results = done
-    rows = list(crossval_text.rows(cross, results))
+def test_a_row_a_prediction(done) -> None:
+    _, _, cross = done
+    rows = list(cross.prediction_rows())
     assert len(rows) == 36 * 2 * (1 + 1 + 1 + 3)
     assert list(rows[0]) == ["corpus", "model", "scheme", "seed", "peer", "path", "speaker", "gender", "fold", "target",
                              "predicted", "p_anger", "p_happiness", "p_sadness"]
@@ -133,28 +143,32 @@ def test_a_row_a_prediction(done, tmp_path: Path) -> None:
     assert {row["peer"] for row in rows if row["scheme"] == "local"} == {0, 1, 2}
     assert {row["peer"] for row in rows if row["scheme"] != "local"} == {""}
     one = [row for row in rows if (row["scheme"], row["seed"]) == ("pooled", 1)]
-    pooled = crossval.predictions(cross.comparisons["cnn2d"], results["cnn2d"], "pooled")[1][0]
+    pooled = cross.predictions["cnn2d"]["pooled"][1][0]
     assert np.mean([row["target"] == row["predicted"] for row in one]) == pytest.approx(metrics.accuracy(pooled))
+    frame = pytest.importorskip("pandas") and cross.to_frame()
+    assert frame["scheme"].tolist() == ["gossip", "fedavg", "pooled", "local"]
+    assert frame["uar_folds"].tolist() == [row["uar"]["folds"] for row in cross.models[0].schemes.values()]
+    assert len(cross.to_frame("predictions")) == len(rows)
 
 
 def test_reliability_is_drawn_before_and_after(done) -> None:
-    cross, results = done
-    drawn = crossval_text.reliabilities(cross, results, "cnn2d")
-    assert list(drawn) == ["gossip", "fedavg", "pooled", "local"]
-    assert list(drawn["gossip"]) == ["before", "after scaling"]
-    assert drawn["local"]["before"].share.sum() == pytest.approx(1)
+    _, _, cross = done
+    curves = report.reliabilities(cross, cross.models[0])
+    assert list(curves) == ["gossip", "fedavg", "pooled", "local"]
+    assert list(curves["gossip"]) == ["before", "after scaling"]
+    assert curves["local"]["before"].share.sum() == pytest.approx(1)
 
 
 def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
-    chosen, note = crossval._configured(config, "gru:training.lr=0.01", ["functionals", "mfcc+chroma"])
+    chosen, note = configured(config, "gru:training.lr=0.01", ["functionals", "mfcc+chroma"])
     assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
     assert chosen.peer.evaluate_every == 2
-    chosen, note = crossval._configured(config, "gru", ["functionals"])
+    chosen, note = configured(config, "gru", ["functionals"])
     usual = FAMILIES["gru"].defaults["features.kind"]
     assert chosen.features.kind == usual
     assert note == f"gru takes {usual}: it cannot be trained on functionals"
-    assert crossval._configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
-    own = crossval._configured(config, "gru:features.kind=logmel", ["functionals"])
+    assert configured(config, "mlp", ["logmel", "functionals"])[0].features.kind == "functionals"
+    own = configured(config, "gru:features.kind=logmel", ["functionals"])
     assert (own[0].features.kind, own[1]) == ("logmel", "")
 
 
@@ -167,67 +181,73 @@ def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task:
     table.write_text("\n".join([lines[0] + ",arousal", *rated]) + "\n", encoding="utf-8")
     config = Config().with_settings([*PLAIN, f"training.task={task}", "corpus.name=manifest",
                                      f"corpus.data={json.dumps(str(table))}"])
-    cross = crossval.prepare(config, tmp_path, seeds=1, models=["cnn2d"], wanted=["gossip", "local"],
-                             calibrate=False)
-    results = crossval.run(cross, workers=1)
-    document = json.loads(json.dumps(crossval.tabulate(cross, results), allow_nan=False))
+    setup = prepare(topology_for(config, "ring"), config, seeds=1, models=["cnn2d"], schemes=["gossip", "local"],
+                    calibrate=False)
+    results = pool.run_all(setup.plans, processes=1)
+    cross = summarised(setup, results)
+    document = json.loads(json.dumps(cross.to_dict(), allow_nan=False))
     figures = document["models"][0]["schemes"]
-    for scheme in ("gossip", "local"):
+    for scheme, part in (("gossip", ("gossip", "ring")), ("local", ("local-only", ""))):
         assert (figures[scheme]["clips"], figures[scheme]["speakers"]) == (36, 4)
         assert -1 <= figures[scheme]["ccc"]["arousal"]["pooled"] <= 1
         assert figures[scheme]["ccc"]["valence"]["pooled"] is None
         assert ("uar" in figures[scheme]) == (task == "both")
-        several = crossval.ratings(cross.comparisons["cnn2d"], results["cnn2d"], scheme)
-        assert len(several) == (3 if scheme == "local" else 1)
+        models = results["cnn2d"].ratings(*part)
+        assert len(models) == (3 if scheme == "local" else 1)
         assert figures[scheme]["ccc"]["arousal"]["pooled"] == pytest.approx(
-            np.mean([one.ccc()["arousal"] for one in several]))
-    titles = [table.title for table in crossval_text.of_schemes(document["models"][0])]
+            np.mean([model.ccc()["arousal"] for model in models]))
+    titles = [table.title for table in report.of_schemes(cross.models[0])]
     assert titles[-1] == "CCC of dimensions, cnn2d on logmel, normalisation speaker"
     assert (len(titles) > 1) == (task == "both")
-    assert crossval_text.of_models(document).rows[0][0] == "cnn2d"
-    assert "4 of 4 folds" in crossval_text.legend(document)
-    assert bool(list(crossval_text.rows(cross, results))) == (task == "both")
+    assert report.of_models(cross).rows[0][0] == "cnn2d"
+    assert "4 of 4 folds" in report.legend(cross)
+    assert bool(list(cross.prediction_rows())) == (task == "both")
     if task == "dimensions":
         with pytest.raises(ConfigError, match=r"compared by their UAR: take training\.task=both$"):
-            crossval.prepare(config, tmp_path, models=["cnn2d"], tune="training.lr=0.1,0.2", inner=2)
+            prepare(topology_for(config, "ring"), config, models=["cnn2d"], tune="training.lr=0.1,0.2", inner=2)
 
 
-def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Path], tmp_path: Path) -> None:
+def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Path]) -> None:
     paths = json.dumps([str(spoken_tones(3)), str(spoken_tones(3))])
     settings = [*PLAIN[:-1], "corpus.name=auto+auto", f"corpus.data={paths}"]
-    cross = crossval.prepare(Config().with_settings(settings), tmp_path, models=["cnn2d"], peers=2,
-                             wanted=["gossip", "pooled"], seeds=1, calibrate=False)
-    results = crossval.run(cross, workers=1)
-    row = crossval.tabulate(cross, results)["models"][0]
-    comparison = cross.comparisons["cnn2d"]
-    for scheme, figures in row["schemes"].items():
-        (one,), = crossval.predictions(comparison, results["cnn2d"], scheme)
-        assert list(figures["uar_by_corpus"]) == next(iter(results["cnn2d"].values()))["corpus"]["name"].split("+")
+    cross = crossval(spec.load("ring", 2), Config().with_settings(settings), models=["cnn2d"],
+                     schemes=["gossip", "pooled"], seeds=1, calibrate=False, jobs=1)
+    (row,) = cross.models
+    for scheme, figures in row.schemes.items():
+        (model,), = cross.predictions["cnn2d"][scheme]
+        assert list(figures["uar_by_corpus"]) == cross.corpus["name"].split("+")
         for name, uar in figures["uar_by_corpus"].items():
-            own = [place for place, path in enumerate(one.paths) if path.startswith(f"{name}/")]
-            assert len(own) == len(one.paths) / 2
-            assert uar == pytest.approx(metrics.uar_pooled(one.take(np.array(own))))
-    table = next(table for table in crossval_text.of_schemes(row) if table.title == "UAR (b) by corpus")
+            own = [place for place, path in enumerate(model.paths) if path.startswith(f"{name}/")]
+            assert len(own) == len(model.paths) / 2
+            assert uar == pytest.approx(metrics.uar_pooled(model.take(np.array(own))))
+    table = next(table for table in report.of_schemes(row) if table.title == "UAR (b) by corpus")
     assert [cells[0] for cells in table.rows] == ["gossip", "pooled"]
     assert len(table.head) == 3
 
 
-def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config, tmp_path: Path) -> None:
+def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config) -> None:
     with pytest.raises(ModelError, match="no model family 'mpl'; did you mean 'mlp'"):
-        crossval.prepare(config, tmp_path, models=["mlp", "mpl"])
+        crossval(spec.load("ring", 3), config, models=["mlp", "mpl"])
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"wanted": ["gosip"]}, "did you mean 'gossip'"), ({"wanted": []}, "at least one"),
-    ({"wanted": ["pooled", "pooled"]}, "each scheme once"), ({"models": ["mlp", "mlp"]}, "each model once"),
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"schemes": ["gosip"]}, "did you mean 'gossip'"), ({"schemes": []}, "at least one"),
+    ({"schemes": ["pooled", "pooled"]}, "each scheme once"), ({"models": ["mlp", "mlp"]}, "each model once"),
     ({"inner": 5}, "5 inner folds need as many training speakers, and there are 3"),
     ({"tune": "training.lr=0.1"}, "two values or more"), ({"seeds": 0}, "0 seeds"),
 ])
-def test_wrong_calls_are_refused(config: Config, tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        crossval.prepare(config, tmp_path, **{"inner": 2, **changes})  # type: ignore[arg-type]
+def test_wrong_calls_are_refused(config: Config, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        crossval(spec.load("ring", 3), config, **{"inner": 2, **changes})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="holds nothing out"):
-        crossval.prepare(config.with_settings(["corpus.split=none"]), tmp_path)
+        topology_for(config.with_settings(["corpus.split=none"]), "ring")
+
+
+def test_there_is_a_peer_for_each_training_speaker_and_one_more_for_a_hub(config: Config) -> None:
+    assert topology_for(config, "ring").size == 3
+    assert topology_for(config.with_settings(["corpus.split=group:2"]), "ring").size == 2
+    assert topology_for(config, "server").size == 4
+    assert topology_for(config, "ring", 7).size == 7
 
 
 @pytest.mark.timeout(180)  # on a busy machine: two models, tuned

@@ -13,7 +13,11 @@ import pytest
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
-from p2pser.experiments import compare, tuning
+from p2pser.experiments import pool, temperature, tuning
+from p2pser.experiments.grids import grid
+from p2pser.experiments.jobs import Job, Plan
+from p2pser.experiments.planning import plan
+from p2pser.experiments.schemes import Scheme
 from p2pser.features.federation import Examples, Federation, federate
 from p2pser.topology import spec
 
@@ -75,25 +79,30 @@ def test_the_best_value_is_the_first_of_the_highest_uar() -> None:
 
 def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(config: Config, tmp_path: Path) -> None:
     algorithms = ["dfedavg", "quasi-global-momentum:training.momentum=0:training.lr=0.00001|0.2"]
-    chosen = compare.prepare(config, ["ring"], 4, 1, "0,1", tmp_path, algorithms=algorithms,
-                             tune="training.lr=0.00001,0.1", inner=2)
-    results = compare.run(chosen, workers=1)
+    ring = spec.load("ring", 4)
+
+    def planned() -> Plan:
+        return plan(config, [ring], folds=(0, 1), out=tmp_path, algorithms=algorithms, tune="training.lr=0.00001,0.1",
+                    inner=2)
+
+    results = pool.run(planned(), processes=1)
+    runs, chosen = results.plan, results.plan.chosen
     # Two rounds at so small a rate teach nothing: all take the larger one but by chance.
     tuned = [*(("gossip", label) for label in algorithms), ("pooled", ""), ("local-only", ""), ("server", "")]
-    assert set(chosen.chosen) == {(kind, label, fold) for fold in (0, 1) for kind, label in tuned}
-    assert chosen.chosen["gossip", "dfedavg", 0] == "training.lr=0.1"
-    for (kind, label, fold), value in chosen.chosen.items():
-        assert chosen.configured(compare.Job(kind, label, 0, fold)).training.lr == float(value.partition("=")[2])
-    assert chosen.chosen["gossip", algorithms[1], 0] == "training.lr=0.2"
-    momenta = [chosen.configured(compare.Job("gossip", label, 0, 0)).training.momentum for label in algorithms]
+    assert set(chosen) == {(kind, label, fold) for fold in (0, 1) for kind, label in tuned}
+    assert chosen["gossip", "dfedavg", 0] == "training.lr=0.1"
+    for (kind, label, fold), value in chosen.items():
+        settings = runs.settings(Job(kind, label, 0, fold))
+        assert settings.training.lr == float(value.partition("=")[2])
+        assert settings.corpus.fold == fold
+    assert chosen["gossip", algorithms[1], 0] == "training.lr=0.2"
+    momenta = [runs.settings(Job("gossip", label, 0, 0)).training.momentum for label in algorithms]
     assert momenta == [0.9, 0.0]
-    assert len(results) == 2 * 5
-    found: list[bool] = []
-    compare.run(compare.prepare(config, ["ring"], 4, 1, "0,1", tmp_path, algorithms=algorithms,
-                                tune="training.lr=0.00001,0.1", inner=2),
-                workers=1, done=lambda job, stored: found.append(stored))
-    assert all(found)
-    assert len(found) == 2 * 5 + 2 * 2 * 2 * 5
+    assert len(results.outer) == 2 * 5
+    seen: list[bool] = []
+    pool.run(planned(), processes=1, done=lambda job, stored: seen.append(stored))
+    assert all(seen)
+    assert len(seen) == 2 * 5 + 2 * 2 * 2 * 5
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -108,28 +117,28 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
     config: Config, tmp_path: Path, arguments: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        compare.prepare(config, ["ring"], 4, 1, "0", tmp_path, **arguments)  # type: ignore[arg-type]
+        plan(config, [spec.load("ring", 4)], folds=(0,), out=tmp_path, **arguments)  # type: ignore[arg-type]
 
 
 def test_several_settings_are_tuned_as_a_grid(config: Config) -> None:
-    chosen = compare._values(config, "training.lr=0.1,0.2;model.hidden=[8,4],[6]")
-    assert chosen == ("training.lr=0.1;model.hidden=[8,4]", "training.lr=0.1;model.hidden=[6]",
+    points = grid("training.lr=0.1,0.2;model.hidden=[8,4],[6]")
+    assert points == ("training.lr=0.1;model.hidden=[8,4]", "training.lr=0.1;model.hidden=[6]",
                       "training.lr=0.2;model.hidden=[8,4]", "training.lr=0.2;model.hidden=[6]")
-    one = compare.Comparison(config, {}, (0,), (0,), Path(), chosen, kinds=("pooled",))
-    assert len(one.tuning_jobs()) == 3 * 4
-    tuned = one.configured(one.tuning_jobs()[2])
+    runs = Plan({}, {"": Scheme.of(config, points=points)}, (0,), (0,), None, kinds=("pooled",))
+    assert len(runs.tuning_jobs()) == 3 * 4
+    tuned = runs.settings(runs.tuning_jobs()[2])
     assert (tuned.training.lr, tuned.model.hidden) == (0.2, (8, 4))
     with pytest.raises(ConfigError, match="two values or more"):
-        compare._values(config, "training.lr=0.1,0.2;model.hidden=[8,4]")
+        grid("training.lr=0.1,0.2;model.hidden=[8,4]")
 
 
 def test_a_temperature_is_fitted_on_speakers_whom_nobody_trained_on(config: Config, federation: Federation,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Predictions]] = []
-    monkeypatch.setattr(tuning.calibration, "fit", lambda several: seen.append(several) or 1.7)
+    monkeypatch.setattr(temperature.calibration, "fit", lambda several: seen.append(several) or 1.7)
     done: list[int] = []
-    found = tuning.temperature(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
-                               done.append)
+    found = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
+                            done.append)
     assert (found, done) == (1.7, [1, 2])
     (several,) = seen
     assert all(one.logits is not None for one in several)
