@@ -159,6 +159,13 @@ def test_reliability_is_drawn_before_and_after(done) -> None:
     assert curves["local"]["before"].share.sum() == pytest.approx(1)
 
 
+def test_rows_are_of_the_fold_that_tested_the_clip(config: Config) -> None:
+    cross = crossval(spec.load("ring", 3), config, models=["cnn2d"], schemes=["pooled"], folds=(3, 1), seeds=1,
+                     calibrate=False, jobs=1)
+    assert {(row["fold"], row["speaker"]) for row in cross.prediction_rows()} == {(3, "speaker3"), (1, "speaker1")}
+    assert list(cross.models[0].schemes["pooled"]["uar"]["by_fold"]) == ["3", "1"]
+
+
 def test_each_model_takes_features_of_the_form_it_needs(config: Config) -> None:
     chosen, note = configured(config, "gru:training.lr=0.01", ["functionals", "mfcc+chroma"])
     assert (chosen.model.name, chosen.features.kind, chosen.training.lr, note) == ("gru", "mfcc+chroma", 0.01, "")
@@ -271,7 +278,9 @@ def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) ->
     assert {"crossval.json", "predictions.csv", "confusion-cnn2d.png",
             "calibration-cnn2d_model.hidden=_4_4_.png"} <= names
     with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 2 * 2 * 9
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 9
+    assert {(row["fold"], row["speaker"]) for row in rows} == {("1", "speaker1")}
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/*.json")}
     assert len(stored) == 2 * (2 + 2 * 2 * 2)
     text = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
