@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.registry import Origin
 from p2pser.cli.common import json_option, print_json
 
 
@@ -14,19 +15,17 @@ from p2pser.cli.common import json_option, print_json
 @click.argument("name", required=False)
 @json_option
 def algorithms(name: str | None, as_json: bool) -> None:
-    """List the gossip algorithms, or say what NAME does: its update rule, what it assumes, its hyper-parameters.
+    """List the gossip algorithms, or explain NAME: its update rule, assumptions and hyper-parameters.
 
-    A run takes one with --set gossip.algorithm=NAME and its hyper-parameters with --set gossip.parameters.X=VALUE.
+    --set gossip.algorithm=NAME selects the algorithm of a run, --set gossip.parameters.X=VALUE sets a hyper-parameter.
 
     Example: p2pser algorithms k-gt
     """
-    from p2pser.base.errors import ConfigError, nearest
     from p2pser.base.registries import ALGORITHMS
     from p2pser.gossip.registry import hyper_parameters
 
-    if name is not None and name not in ALGORITHMS:
-        raise ConfigError(f"there is no algorithm {name!r}{nearest(name, ALGORITHMS)}")
-    facts = [_facts(one, kind, hyper_parameters(kind)) for one, kind in ALGORITHMS.items() if name in (None, one)]
+    chosen = ALGORITHMS.items() if name is None else [(name, ALGORITHMS[name])]
+    facts = [_facts(each, kind, ALGORITHMS.origin(each), hyper_parameters(kind)) for each, kind in chosen]
     if as_json:
         print_json(facts[0] if name is not None else facts)
     elif name is not None:
@@ -35,15 +34,17 @@ def algorithms(name: str | None, as_json: bool) -> None:
         _list(facts)
 
 
-def _facts(name: str, kind: type, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+def _facts(name: str, kind: type, origin: Origin, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     text = inspect.getdoc(kind) or ""
-    return {"name": name, "about": text.partition("\n")[0].rstrip(".:"), "description": text, "parameters": parameters}
+    about = text.partition("\n")[0].rstrip(".:")
+    return {"name": name, "about": about if origin.builtin else f"{about} (from {origin})", "origin": str(origin),
+            "description": text, "parameters": parameters}
 
 
 def _explain(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['name']}: {facts['description']}")
-    for one in facts["parameters"]:
-        click.echo(f"\ngossip.parameters.{one['name']} (default {one['default']}): {one['about']}")
+    for parameter in facts["parameters"]:
+        click.echo(f"\ngossip.parameters.{parameter['name']} (default {parameter['default']}): {parameter['about']}")
 
 
 def _list(facts: list[dict[str, Any]]) -> None:
@@ -54,7 +55,7 @@ def _list(facts: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("algorithm", "what it does", "hyper-parameters"):
         table.add_column(column)
-    for one in facts:
-        parameters = ", ".join(f"{each['name']}={each['default']}" for each in one["parameters"])
-        table.add_row(one["name"], one["about"], parameters)
+    for algorithm in facts:
+        parameters = ", ".join(f"{each['name']}={each['default']}" for each in algorithm["parameters"])
+        table.add_row(algorithm["name"], algorithm["about"], parameters)
     Console(highlight=False, emoji=False, markup=False).print(table)

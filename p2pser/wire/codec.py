@@ -1,7 +1,7 @@
 """The forms that a row takes on the wire.
 
-A codec turns a row of D numbers into one flat buffer and back. Its wire name travels in the header, so that
-the receiver decodes without having agreed on anything else. Whether numbers are finite is not asked here.
+A codec encodes a row of D numbers in one flat buffer, and decodes it. Its wire name is in the header, so that a
+receiver can decode without any other agreement. Codecs do not check whether numbers are finite.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
     "f4": (torch.float32, np.dtype("<f4")),
     "f8": (torch.float64, np.dtype("<f8")),
 }
-"""The dense wire names, with the dtype in memory and the little-endian one on the wire."""
+"""Dense wire names: the dtype in memory and the little-endian dtype on the wire."""
 
 
 F = TypeVar("F", bound="Form")
@@ -31,28 +31,28 @@ MAX_NAME = 16
 
 
 class Codec(Protocol):
-    """A form of a row in bytes. Sender and receiver both go on with ``decode(encode(x))``."""
+    """A form of a row in bytes. Sender and receiver both continue with ``decode(encode(x))``."""
 
     @property
     def name(self) -> str:
-        """The family, for people: ``"dense"``."""
+        """The name of the form, such as ``"dense"``."""
 
     def at(self, seed: int, peer: int, round: int) -> Codec:
-        """Return the codec whose draws are those of (seed, peer, round); itself where nothing is drawn."""
+        """Return the codec with the random draws of (seed, peer, round); itself where it has none."""
 
     def shaped(self, shapes: Sequence[Sequence[int]]) -> Codec:
         """Return the codec for rows that hold tensors of these shapes; itself where the shapes do not matter."""
 
     def contraction(self, size: int) -> float:
         """Return delta in (0, 1]: |decode(encode(x)) - x|^2 <= (1 - delta) |x|^2 for rows of ``size`` numbers,
-        in the mean where it draws.
+        in expectation where it draws.
         """
 
     def wire_name(self, row: Tensor) -> str:
-        """The name in the header, by which ``codec`` finds the decoder (at most 16 characters)."""
+        """Return the name in the header, by which ``codec`` finds the decoder (at most 16 characters)."""
 
     def encode(self, row: Tensor) -> memoryview | bytes:
-        """Return the bytes of ``row`` (D,). They may view the row: it must not change until it is sent."""
+        """Return the bytes of ``row`` (D,), possibly a view of the row, which must not change before it is sent."""
 
     def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
         """Return a new row (size,) from ``buffer``.
@@ -62,28 +62,28 @@ class Codec(Protocol):
 
 
 def internal(default: T) -> T:
-    """Return the field of a form that is no setting, such as the key of its draws."""
+    """Return a dataclass field that is no setting of a form, such as the key of its draws."""
     value: T = field(default=default, metadata={"internal": True})
     return value
 
 
 @dataclass(frozen=True)
 class Form:
-    """The base of all codecs: nothing is drawn, shapes do not matter, and the wire name is the form's name.
+    """The base of all codecs, without random draws; the wire name is the form's name.
 
     A subclass is a frozen dataclass with a default for each field, registered in ``COMPRESSORS`` under its ``name``.
-    Its fields are its settings, except those made by ``internal``. All that decoding needs is in the bytes:
-    ``decode`` of a form without settings reads what any other of its class has written.
+    Its fields are its settings, except those made by ``internal``. The bytes contain all that decoding needs:
+    ``decode`` of a form with default settings decodes the bytes of any form of its class.
     """
 
     name: ClassVar[str]
 
     def at(self: F, seed: int, peer: int, round: int) -> F:
-        """Return itself: nothing is drawn (Codec.at)."""
+        """Return itself, without draws (Codec.at)."""
         return self
 
     def shaped(self: F, shapes: Sequence[Sequence[int]]) -> F:
-        """Return itself: shapes do not matter (Codec.shaped)."""
+        """Return itself, whatever the shapes (Codec.shaped)."""
         return self
 
     def wire_name(self, row: Tensor) -> str:
@@ -96,8 +96,8 @@ class Form:
 class Dense(Form):
     """Every number of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
 
-    Without ``only`` the dtype on the wire is the row's, and decoding tells it from the number of bytes; with
-    ``only`` (a wire name) it is fixed: other rows are converted to it before they are sent.
+    Without ``only`` the dtype on the wire is the row's, and decoding infers it from the number of bytes; with ``only``
+    (a wire name) it is fixed, and other rows are converted before they are sent.
 
     >>> DENSE.wire_name(torch.zeros(3)), bytes(DENSE.encode(torch.ones(1)))
     ('f4', b'\\x00\\x00\\x80?')
@@ -107,7 +107,7 @@ class Dense(Form):
     name = "dense"
 
     def contraction(self, size: int) -> float:
-        """Return 1: nothing is lost."""
+        """Return 1: no number changes."""
         return 1.0
 
     def wire_name(self, row: Tensor) -> str:
@@ -136,12 +136,12 @@ class Dense(Form):
             raise RemoteProtocolError(
                 f"a dense row of {size} numbers cannot be {view.nbytes} bytes; the peers run different models"
             )
-        # A copy: torch has no read-only tensors, and what was received must not change under its holder.
+        # A copy: torch has no read-only tensors, and the received buffer may be reused.
         return torch.from_numpy(np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=True))
 
 
 DENSE: Codec = Dense()
-"""The default: as the row is."""
+"""The default codec: the row in its own dtype."""
 
 _DECODERS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
 
@@ -152,14 +152,14 @@ def codec(name: str) -> Codec:
         if name not in COMPRESSORS:
             known = ", ".join((*WIRE_DTYPES, *COMPRESSORS))
             raise RemoteProtocolError(
-                f"a row came in the form {name!r}, unknown to this version (known: {known}); use one version"
+                f"a row arrived in the form {name!r}, unknown to this version (known: {known}); use one version"
             )
         _DECODERS[name] = compressor(name)
     return _DECODERS[name]
 
 
 def compressor(name: str, settings: Mapping[str, object] | None = None) -> Codec:
-    """Return the form ``name`` with those of ``settings`` that it has; the rest by default.
+    """Return the compressor ``name`` with those of ``settings`` that it has, and defaults for the others.
 
     Raises ConfigError for an unknown name, or a value out of range.
     """
@@ -178,10 +178,10 @@ def settings_of(kind: type[Form]) -> list[Field[Any]]:
 
 
 def flat(row: Tensor) -> Tensor:
-    """Return an aligned copy (D,) of a row, float32 or float64: what a compressed form is computed from.
+    """Return an aligned copy (D,) of a row, float32 or float64, from which a compressed form is computed.
 
-    Sums and products may round by alignment, and a row of the simulator's (N, D) must be encoded as a peer's own.
-    Raises LocalProtocolError for another dtype or more dimensions.
+    Sums and products may round differently by alignment, and a row of the simulator's matrix (N, D) must have the same
+    bytes as that row at a peer. Raises LocalProtocolError for another dtype or more dimensions.
     """
     _one_dimension(row)
     if row.dtype not in (torch.float32, torch.float64):

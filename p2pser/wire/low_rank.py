@@ -27,8 +27,8 @@ ITERATIONS = 2
 def matrices(shapes: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     """Return the parts (rows, columns) of a row that holds tensors of ``shapes`` one after the other.
 
-    A tensor of two or more dimensions is a matrix of its first against all others; what has fewer (biases, scales),
-    or only one row or column, is a column (n, 1), neighbours in one.
+    A tensor of two or more dimensions is a matrix of its first dimension against all others. Tensors with fewer
+    dimensions (biases, scales), or one row or column, are a column (n, 1); adjacent columns are joined.
 
     >>> matrices([(128, 64), (128,), (128,), (3, 4, 5)])
     ((128, 64), (256, 1), (3, 20))
@@ -49,13 +49,13 @@ def matrices(shapes: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
 @COMPRESSORS.register("low-rank")
 @dataclass(frozen=True)
 class LowRank(Form):
-    """Each matrix M (m, n) as P Q^T of rank r, by subspace iteration from a random start; the rest as it is.
+    """Each matrix M (m, n) as P Q^T of rank r, by subspace iteration from a random start; other parts unchanged.
 
     P is an orthonormal basis of (M M^T)^2 M Omega, Omega (n, r) random, and Q = M^T P: so P Q^T is a projection of M,
-    and the error never larger than M. A matrix for which r (m + n) numbers would be no fewer travels as it is.
+    and the error never larger than M. A matrix of no more than r (m + n) numbers is sent unchanged.
 
-    shapes: of the tensors that the row holds, in order; empty: the row is one column. rank: r >= 1. The start is
-    that of (seed, peer, round), see ``at``; without it all rows get the same.
+    shapes: of the tensors in the row, in order; empty: the row is one column. rank: r >= 1. The start is that of
+    (seed, peer, round), see ``at``; without ``at`` all rows get the same start.
 
     Bytes: u16 r, u16 parts, u32 rows and u32 columns of each part (``matrices``), then f4 numbers: P and Q^T, or the
     part itself. So the receiver needs no schema.
@@ -84,12 +84,12 @@ class LowRank(Form):
         return replace(self, shapes=tuple(tuple(shape) for shape in shapes))
 
     def contraction(self, size: int) -> float:
-        """Return a delta that holds for most matrices in the mean: r / min(m, n), the least of all matrices'."""
+        """Return a delta that holds in expectation for most matrices: the least r / min(m, n) of all matrices."""
         factored = [part for part in matrices(self.shapes) if _factored(part, self.rank)]
         return min((self.rank / min(part) for part in factored), default=1.0)
 
     def encode(self, row: Tensor) -> bytes:
-        """Return the bytes of ``row`` (D,); LocalProtocolError where ``shapes`` are of another row (Codec.encode)."""
+        """Return the bytes of ``row`` (D,); LocalProtocolError where ``shapes`` do not fit (Codec.encode)."""
         values = flat(row).to(torch.float32)
         parts = matrices(self.shapes) or (((len(values), 1),) if len(values) else ())
         if sum(m * n for m, n in parts) != len(values) or len(parts) >= 2**16:
@@ -99,7 +99,7 @@ class LowRank(Form):
         start = 0
         for part in parts:
             m, n = part
-            # A copy of its own: matrix products round by alignment.
+            # An aligned copy: matrix products round differently by alignment.
             M = values[start : start + m * n].clone().view(m, n)
             start += m * n
             if _factored(part, self.rank):

@@ -29,7 +29,7 @@ class Sign(Form):
 
     Bytes: bfloat16 scales, then the signs, 1 for negative. The squared error is 1 - |x|_1^2 / (b |x|_2^2) of a
     block's, so at most 1 - 1/b of the row's. With one scale for a whole row a few large numbers would make its
-    contraction useless: CHOCO then stopped at 1e-3 of the first distance in a trial, with blocks it goes on.
+    contraction useless: in a trial CHOCO then stopped at 1e-3 of the first distance, with blocks it does not.
 
     References: J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed Optimisation for
     Non-Convex Problems", ICML 2018; scaled as in S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi, "Error Feedback
@@ -68,11 +68,11 @@ class QSGD(Form):
     """Stochastic rounding to ``levels`` steps of the norm of a block of 256: ceil(log2(2 levels + 1)) bits each.
 
     With y = |x_i| levels / |x|_2 of its block, the level is floor(y) or that + 1, so that its mean is y; the receiver
-    gets sign(x_i) level |x|_2 / (levels tau), tau = 1 + min(b / levels^2, sqrt(b) / levels), b = 256: shrunk by tau
-    the unbiased form is a contraction, the squared error being in the mean at most 1 - 1/tau of the row's.
+    decodes sign(x_i) level |x|_2 / (levels tau), tau = 1 + min(b / levels^2, sqrt(b) / levels), b = 256: shrunk by
+    tau the unbiased form is a contraction, with an expected squared error of at most 1 - 1/tau of the row's.
 
     Bytes: u8 levels (1 .. 127), f4 |x|_2 / (levels tau) of each block, the levels + sign in fixed width. The draw is
-    that of (seed, peer, round), see ``at``; without it all rows get the same.
+    that of (seed, peer, round), see ``at``; without ``at`` all rows get the same draw.
 
     References: D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-Efficient SGD via Gradient
     Quantization and Encoding", NeurIPS 2017; shrunk as by A. Koloskova, S. U. Stich, M. Jaggi, ICML 2019.
@@ -93,11 +93,11 @@ class QSGD(Form):
 
     @property
     def shrinkage(self) -> float:
-        """tau: by what the unbiased form is divided."""
+        """tau, the divisor of the unbiased form."""
         return 1 + min(BLOCK / self.levels**2, math.sqrt(BLOCK) / self.levels)
 
     def contraction(self, size: int) -> float:
-        """Return delta: the squared error is in the mean at most 1 - delta of the row's."""
+        """Return delta: the expected squared error is at most 1 - delta of the row's."""
         return 1 / self.shrinkage
 
     def encode(self, row: Tensor) -> bytes:

@@ -1,4 +1,4 @@
-"""Sparse forms of a row: the largest numbers, or some drawn at random; the others are 0 at the receiver."""
+"""Sparse forms of a row: the largest numbers, or numbers drawn at random; all others are 0 at the receiver."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LARGEST_SIZE = 2**32 - 1
 
 @dataclass(frozen=True)
 class Sparse(Form):
-    """What both sparse forms have in common: which share of the numbers travels, and how they are written.
+    """The base of both sparse forms: the share of the numbers that are sent, and their encoding.
 
-    share: of the row's numbers, in (0, 1]; at least one travels. count: how many instead. bits: 32, as they are
-    (float64 rows: 64), or 8, as whole multiples of 1/127 of the largest.
+    share: of the row's numbers, in (0, 1]; at least one is sent. count: their number, instead of a share. bits: 32,
+    unchanged (float64 rows: 64), or 8, as whole multiples of 1/127 of the largest.
     """
 
     share: float = 0.01
@@ -44,11 +44,11 @@ class Sparse(Form):
             raise ConfigError(f"the numbers of a sparse row take 8 or 32 bits, not {self.bits}")
 
     def kept(self, size: int) -> int:
-        """Return k: how many of ``size`` numbers travel."""
+        """Return k, the number of ``size`` numbers that are sent."""
         return min(size, max(1, round(self.share * size)) if self.count is None else self.count)
 
     def contraction(self, size: int) -> float:
-        """Return delta, about k/D: the squared error of a row is at most (in the mean, if random) 1 - delta of it."""
+        """Return delta, about k/D: the (expected) squared error of a row is at most 1 - delta of its square."""
         delta = 1 / -(-size // self.kept(size)) if size else 1.0
         return delta if self.bits == 32 else delta * (1 - 1 / 254**2)
 
@@ -87,11 +87,11 @@ class TopK(Sparse):
 @COMPRESSORS.register("random-k")
 @dataclass(frozen=True)
 class RandomK(Sparse):
-    """k numbers drawn at random, one of each of k equal stretches of the row; both ends know which by a key.
+    """k random numbers, one of each of k equal stretches of the row; a key gives both ends the same places.
 
-    Bytes: u8 bytes of each number, u64 key, the numbers: no index travels. Each number is drawn with probability
-    1/width of its stretch, about k/D; so the squared error is in the mean 1 - k/D of the row's. Without ``at`` all
-    rows get the same draw.
+    Bytes: u8 bytes of each number, u64 key, the numbers, without indices. Each number is drawn with probability
+    1/width of its stretch, about k/D; so the expected squared error is 1 - k/D of the row's. Without ``at`` all rows
+    get the same draw.
     """
 
     key: int = internal(0)
@@ -119,7 +119,7 @@ class RandomK(Sparse):
 
 
 def _largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Return the ascending indices of the k numbers of largest magnitude, the first ones of equals; NaN is largest."""
+    """Return the ascending indices of the k numbers of largest magnitude, the first of equal ones; NaN is largest."""
     if k == len(values):
         return np.arange(k)
     sizes = np.nan_to_num(np.abs(values), nan=np.inf)
@@ -136,12 +136,12 @@ def _header(layout: struct.Struct, buffer: Buffer, size: int) -> tuple[int, int,
         raise RemoteProtocolError(f"a sparse row of {size} numbers cannot be {view.nbytes} bytes")
     width, second = layout.unpack_from(view)
     if width not in (1, 4, 8):
-        raise RemoteProtocolError(f"the numbers of a sparse row came in {width} bytes each, not in 1, 4 or 8")
+        raise RemoteProtocolError(f"the numbers of a sparse row have {width} bytes each, not in 1, 4 or 8")
     return width, second, view[layout.size :]
 
 
 def _write(values: NDArray[np.floating], bits: int) -> tuple[int, bytes]:
-    """Return (bytes of each, the numbers in bytes)."""
+    """Return (bytes of each number, the bytes of all numbers)."""
     if bits == 32:
         return values.itemsize, values.astype(f"<f{values.itemsize}", copy=False).tobytes()
     largest = np.abs(values).max(initial=0.0).astype(np.float32)

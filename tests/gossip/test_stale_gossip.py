@@ -145,7 +145,7 @@ def test_pushes_that_do_not_fit_are_the_senders_fault():
     with pytest.raises(RemoteProtocolError, match="row of 2 numbers instead of 4"):
         one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.zeros(2)))
     for echo in (7.0, -1.0, float("nan")):
-        with pytest.raises(RemoteProtocolError, match="has seen round"):
+        with pytest.raises(RemoteProtocolError, match="acknowledged round"):
             one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.tensor([0, 0, 0, echo], dtype=torch.float64)))
 
 

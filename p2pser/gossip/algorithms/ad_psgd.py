@@ -1,4 +1,4 @@
-"""Asynchronous decentralised parallel SGD: pairs average, nobody waits."""
+"""Asynchronous decentralised parallel SGD: pairs of peers average without common rounds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from p2pser.topology.spec import Topology
 class ADPSGD(Asynchronous):
     """Asynchronous decentralised parallel SGD (AD-PSGD), in flow form.
 
-    Whenever peer i has taken K local steps from a copy of its row, it adds what they changed to its row as it is by
-    then, and asks one neighbour j, drawn anew: the request carries a = x_i. The receiver reads b = x_j, answers with b
-    and adds its half at once; the initiator adds its half when the reply comes, whatever happened to x_i meanwhile::
+    After K local steps from a copy of its row, peer i adds their change to its present row and sends a request to a
+    random neighbour j, with a = x_i. The receiver reads b = x_j, replies with b and adds its half at once; the
+    initiator adds its half when the reply arrives, to its row at that time::
 
         x_j <- x_j + w (a - b),        x_i <- x_i + w (b - a)        (w = ``weight``, 1/2: the mean of the two)
 
-    Both halves are of the same two rows: the mean of all is conserved through any interleaving, without locks. A peer
-    has one exchange of its own open, asks again where the answer may be lost, and gets the same one. After ``bound``
-    rounds of its without an answer it withdraws: the receiver refuses the exchange for good, or had applied it and
-    answers so; until it says which, the initiator takes no further step.
+    Both halves are of the same two rows: the mean of all rows is conserved through any interleaving, without locks. A
+    peer initiates one exchange at a time and repeats its request if the reply may be lost; the repeated reply is the
+    same. After ``bound`` rounds without a reply it withdraws: the receiver refuses the exchange for good, or repeats
+    its reply if it has applied the exchange. Until then the initiator takes no further step.
 
-    Assumes: a connected undirected graph. What is open when the run ends, or was made after the checkpoint from which
-    a run resumes, may have moved the mean by one half (of the latter, what a receiver knows of counts as drift).
+    Assumes: a connected undirected graph. An exchange that is open at the end of the run, or after the checkpoint from
+    which a run resumes, may have moved the mean by one half (where a receiver detects it, it counts as drift).
 
     Reference: X. Lian, W. Zhang, C. Zhang, J. Liu, "Asynchronous Decentralized Parallel Stochastic Gradient Descent",
     ICML 2018 (there with a lock on the pair, on bipartite graphs).
@@ -46,14 +46,14 @@ class ADPSGD(Asynchronous):
     """most rounds of the initiator between request and reply"""
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse weights outside (0, 1/2] and what no asynchronous algorithm can do."""
+        """Refuse weights outside (0, 1/2] and what all asynchronous algorithms refuse."""
         if not 0 < self.weight <= 0.5:
             raise ConfigError(f"gossip.parameters.weight = {self.weight:g}: each end of an exchange takes more than 0 "
-                              "and at most 0.5 of the other's row")
+                              "and at most 0.5 of the other row")
         return super().validate(config, topology)
 
     def enter(self, state: State, place: Place, clock: int) -> None:
-        """Forget answers to exchanges that have never been: those of numbers above ``clock``."""
+        """Forget answers to exchanges that the resume undoes: those of numbers above ``clock``."""
         super().enter(state, place, clock)
         for edge, kept in list(state.edges.items()):
             if "answered" in kept and int(kept["answered"]) > clock:
@@ -61,7 +61,7 @@ class ADPSGD(Asynchronous):
                 keep(state, edge, answered=None, reply=None, flow=None)
 
     def ready(self, state: State, place: Place, clock: int) -> list[Message]:
-        """Ask a neighbour drawn by (seed, peer, clock), unless an exchange is open."""
+        """Send a request to a neighbour drawn by (seed, peer, clock), unless an exchange is open."""
         if self.open(state, place) or not place.neighbours:
             return []
         j = int(seeding.generator(place.seed, self.name, place.peer, clock).choice(place.neighbours))
@@ -70,7 +70,7 @@ class ADPSGD(Asynchronous):
         return [Message(place.peer, j, MessageKind.REQUEST, clock).with_row(row[0])]
 
     def receive(self, state: State, place: Place, clock: int, message: Message) -> list[Message]:
-        """Answer a request or a withdrawal, the same way however often it comes; take an answer once."""
+        """Answer a request or a withdrawal, each copy alike; apply a reply once."""
         edge = (place.peer, message.src)
         kept = state.edges.get(edge, {})
         if message.kind in (MessageKind.REPLY, MessageKind.REFUSAL):
@@ -83,7 +83,7 @@ class ADPSGD(Asynchronous):
             return []
         last = int(kept["answered"]) if "answered" in kept else 0
         if message.kind not in (MessageKind.REQUEST, MessageKind.WITHDRAW) or message.number < last:
-            return []  # a copy of what its sender has closed since
+            return []  # a copy of an exchange that its sender has closed
         if message.number > last:
             own, flow = None, torch.zeros(1, 1, dtype=torch.float64)
             if message.kind is MessageKind.REQUEST:
@@ -96,20 +96,20 @@ class ADPSGD(Asynchronous):
         return [answer if reply is None else answer.with_row(reply[0])]
 
     def open(self, state: State, place: Place) -> dict[int, int]:
-        """The exchange that this peer began and that has no answer yet."""
+        """Return the exchange that this peer initiated and that has no answer yet."""
         return {edge[1]: int(kept["number"][0]) for edge, kept in state.edges.items() if "number" in kept}
 
     def remind(self, state: State, place: Place, clock: int) -> list[Message]:
-        """Ask again; where the bound is reached, withdraw."""
-        said = []
+        """Return the request again, or a withdrawal where the bound is reached."""
+        messages = []
         for j, number in self.open(state, place).items():
             kept = state.edges[place.peer, j]
             attempt = int(kept["number"][1]) + 1
             keep(state, (place.peer, j), number=torch.tensor([number, attempt]))
             again = Message(place.peer, j, MessageKind.WITHDRAW, number, attempt)
             late = clock - number >= self.bound
-            said.append(again if late else replace(again, kind=MessageKind.REQUEST).with_row(kept["asked"][0]))
-        return said
+            messages.append(again if late else replace(again, kind=MessageKind.REQUEST).with_row(kept["asked"][0]))
+        return messages
 
     def _flow(self, state: State, own: Tensor, other: Tensor, stale: int) -> float:
         """Add w (other - own), and return its norm."""

@@ -1,4 +1,4 @@
-"""CHOCO-SGD: peers send compressed differences to public copies of their rows, and mix the copies."""
+"""CHOCO-SGD: peers exchange compressed differences to public copies of their rows, and mix the copies."""
 
 from __future__ import annotations
 
@@ -37,40 +37,40 @@ def proven_step(W: np.ndarray, delta: float) -> float:
 class Choco(Algorithm):
     """CHOCO-SGD: local steps, then one exchange of compressed differences, with error feedback built in.
 
-    Every peer keeps a public copy c_i of its row, which its neighbours know too. In round r, Q the compressor::
+    Every peer has a public copy c_i of its row, which its neighbours store too. In round r, with the compressor Q::
 
         z_i  =  local_K(x_i, r)
         q_i  =  Q(z_i - c_i),    c_i <- c_i + q_i           (i sends q_i; its neighbours update their c_i)
         x_i <-  z_i + gamma sum_j W_ij (c_j - c_i)
 
-    What Q leaves out stays in z_i - c_i and goes out later. Conserved: the mean of the rows, whatever Q is.
-    Converges linearly to it on consensus alone for any Q with |Q(x) - x|^2 <= (1 - delta) |x|^2 and gamma small
-    enough. The copies begin as the initial rows, which are equal: so the first message is a difference already.
+    The error of Q stays in z_i - c_i and is sent later. Conserved: the mean of the rows, for any Q. Without local steps
+    the rows converge linearly to it for any Q with |Q(x) - x|^2 <= (1 - delta) |x|^2 and gamma small enough. The copies
+    begin as the initial rows, which are equal at all peers, so that the first message is a difference too.
 
-    Assumes: one symmetric W for all rounds. Each peer keeps every neighbour's copy; the memory-efficient form of the
-    paper keeps their weighted sum only, in which a gap cannot be repaired. After a missed message the edge rests; the
-    end that was not heard sends its whole copy, once, and then the edge counts again; a flow that one end alone
-    applied is taken back (``both_ends``).
+    Assumes: one symmetric W for all rounds. Each peer stores the copies of all neighbours; the memory-efficient form of
+    the paper stores their weighted sum only, which cannot be repaired after a gap. After a lost message the edge is not
+    mixed until the sender of the lost message has sent its whole copy, once; a flow that one end alone applied is taken
+    back (``both_ends``).
 
     Reference: A. Koloskova, S. U. Stich, M. Jaggi, "Decentralized Stochastic Optimization and Gossip Algorithms with
     Compressed Communication", ICML 2019.
     """
 
     compressor: str = "top-k"
-    """top-k, random-k, sign, qsgd, 8-bit, low-rank or dense"""
+    """top-k, random-k, sign, qsgd, 8-bit, low-rank, dense, or a compressor of an installed package"""
     share: float = 0.04
-    """of top-k and random-k: share of the numbers that travel, in (0, 1]"""
+    """of top-k and random-k: share of the numbers that are sent, in (0, 1]"""
     bits: int = 8
-    """of top-k and random-k: bits of each number that travels, 8 or 32 (as it is)"""
+    """of top-k and random-k: bits of each number, 8 or 32 (unchanged)"""
     levels: int = 7
     """of qsgd: levels of the magnitudes, 1 to 127"""
     rank: int = 1
     """of low-rank: rank of each matrix"""
     gamma: float = 0.0
-    """step of the consensus, in (0, 1]; 0: what works for the compressor"""
+    """step of the consensus, in (0, 1]; 0: a default for the compressor"""
 
     compression: tuple[tuple[str, object], ...] = field(default=(), repr=False, metadata={"internal": True})
-    """Further settings, (name, value), which the compressor has and this algorithm does not name."""
+    """Further settings (name, value) of the compressor, which are no fields of this class."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
@@ -91,10 +91,10 @@ class Choco(Algorithm):
         step, proven = self.step(form, 10**6), proven_step(topology.matrix(), form.contraction(10**6))
         return () if step <= proven else (
             f"choco's gamma = {step:.2g} is beyond {proven:.2g}, up to which convergence is proven here (a bound that "
-            "is far from tight); should the peers drift apart, lower gossip.parameters.gamma",)
+            "is far from tight); if the peers diverge, lower gossip.parameters.gamma",)
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Take the initial row as everybody's public copy."""
+        """Start from the initial rows as public copies."""
         public_copies.begin(state, mixer)
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
@@ -106,7 +106,7 @@ class Choco(Algorithm):
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Nothing comes late."""
+        """Do nothing: messages by edge are never late."""
 
     @cached_property
     def form(self) -> Codec:

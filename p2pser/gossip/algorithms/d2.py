@@ -1,4 +1,4 @@
-"""D2, or exact diffusion: D-PSGD without the bias that unlike peers cause."""
+"""D2, or exact diffusion: D-PSGD without the bias that heterogeneous peers cause."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from p2pser.topology.spec import Topology
 class D2(Algorithm):
     """D2 (exact diffusion) on V = (I + W) / 2.
 
-    Each peer keeps what its last gradient step gave, psi_i, at first x_i. In round r::
+    Each peer stores psi_i, the result of its last gradient step, at first x_i. In round r::
 
         psi'  =  X - lr G(X)
         X    <-  V (psi' + X - psi)
         psi  <-  psi'
 
     which is X_{t+1} = V (2 X_t - X_{t-1} - lr (G_t - G_{t-1})) after a first step X_1 = V (X_0 - lr G_0). The fixed
-    point is the optimum of the mean objective for every peer, however unlike they are.
+    point of every peer is the optimum of the mean objective, however heterogeneous the peers are.
 
     Assumes: a static undirected graph, symmetric W (V has no negative eigenvalue, without which it can diverge, as
     on bipartite graphs), one local step, no momentum, a constant rate. Conserved: the sum over peers of x - psi,
-    which is 0; what exchanges leave at home or settle late keeps it, because each flow has two ends. So a missed
-    edge needs nothing: restarting the difference (psi <- x) at its two ends alone would break the sum, and with it
-    the fixed point, for good. A neighbour that dies leaves its last gradient in the sum: the others end where it
-    still pulls.
+    which is 0; missing and late flows conserve it too, because each flow has two ends. So a missing edge needs no
+    repair: to restart the difference (psi <- x) at its two ends alone would break the sum, and with it the fixed
+    point, for good. The last gradient of a neighbour that dies stays in the sum and shifts the fixed point of the
+    others.
 
     References: H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu, "D2: Decentralized Training over Decentralized Data",
     ICML 2018; K. Yuan, B. Ying, X. Zhao, A. H. Sayed, "Exact Diffusion for Distributed Optimization and Learning",
@@ -43,7 +43,7 @@ class D2(Algorithm):
     parts: ClassVar[bool] = True
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse whatever its theorem does not cover."""
+        """Refuse runs outside the assumptions of the theorem."""
         requirements.static_symmetric(self.name, topology)
         requirements.uniform_weighting(self.name, config)
         requirements.one_local_step(self.name, config, "k-gt")
@@ -66,5 +66,5 @@ class D2(Algorithm):
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Half of each flow, as in the rounds."""
+        """Add half of each flow, as in the rounds."""
         super().settle(state, tuple(replace(flow, weight=flow.weight / 2) for flow in late), peers)

@@ -23,14 +23,14 @@ class DPSGD(Algorithm):
 
         X <- W (X - lr G(X))
 
-    Assumes: one local step, no momentum; W averages (undirected graphs, also time-varying and directed ones that
-    are doubly stochastic; with row-stochastic ones the peers agree, but on an average that favours some).
+    Assumes: one local step, no momentum; W averages (undirected graphs, also time-varying and directed graphs
+    with doubly stochastic matrices; with row-stochastic matrices the peers agree on an average that weights some more).
     Conserved by the exchange: the mean of the rows (clip weighting: the clip-weighted mean).
 
-    With unlike peers and a constant rate it ends away from the optimum, at the fixed point of
+    With heterogeneous peers and a constant rate it ends away from the optimum, at the fixed point of
     X = W (X - lr G(X)): by O(lr^2) in the square, more on slow graphs. ``d2`` and ``gradient-tracking`` do not.
-    For several local steps, momentum or AdamW use ``dfedavg``. A missed edge needs nothing: it is settled late or
-    its weight stays at home.
+    For several local steps, momentum or AdamW use ``dfedavg``. A missing edge needs no repair: it is settled
+    late, or its weight stays with the receiver.
 
     References: X. Lian, C. Zhang, H. Zhang, C.-J. Hsieh, W. Zhang, J. Liu, "Can Decentralized Algorithms
     Outperform Centralized Algorithms?", NeurIPS 2017 (combine then adapt); F. S. Cattivelli, A. H. Sayed,

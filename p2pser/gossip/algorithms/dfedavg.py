@@ -24,16 +24,16 @@ class DFedAvg(Algorithm):
         z_i     = local_K(x_i, r)
         x_i <-  sum_j W_ij z_j
 
-    For K = 1 and plain SGD this is D-PSGD in its adapt-then-combine form. The optimiser's memory (momentum)
-    stays with its peer and is not mixed.
+    For K = 1 and plain SGD this is D-PSGD in its adapt-then-combine form. The optimiser's state (momentum)
+    is not mixed.
 
     Assumes: a connected undirected graph, or a schedule whose matrices are doubly stochastic (with row-stochastic
-    ones the peers agree on an average that favours some). W from Metropolis-Hastings conserves the plain mean of
-    the rows, the clip-weighted chain (pi^T W = pi^T) the clip-weighted one. Equally many local steps everywhere;
-    equal initial rows.
+    matrices the peers agree on an average that weights some more). Metropolis-Hastings weights
+    conserve the plain mean of the rows, the clip-weighted chain (pi^T W = pi^T) the clip-weighted mean. All peers take
+    the same number of local steps and begin with equal rows.
 
-    A missed edge is a missed flow: it is settled late by the mixer, or its weight stays at home. So an edge
-    that comes back after a gap needs nothing.
+    A missing edge is a missing flow: the mixer settles it late, or its weight stays with the receiver. So an edge needs
+    no repair after a gap.
 
     References: T. Sun, D. Li, B. Wang, "Decentralized Federated Averaging", IEEE TPAMI 2022 (Algorithm 1);
     X. Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms?", NeurIPS 2017 (D-PSGD).

@@ -18,7 +18,7 @@ class FedAvg(Server):
         z_i  = local_K(x, r)             for i in S_r
         x   <- sum_{i in S_r} p_i z_i    p_i equal, or in proportion to the clips (``gossip.weighting=clips``)
 
-    The optimiser's memory (momentum) stays with its client. What S_r and the exchange are: see ``Server``.
+    The optimiser's state (momentum) stays at its client. For S_r and the exchange see ``Server``.
 
     References: H. B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017; T. Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (FedProx).

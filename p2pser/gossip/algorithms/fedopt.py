@@ -1,4 +1,4 @@
-"""Federated learning whose server takes the clients' mean step as a gradient."""
+"""Federated learning with an optimiser at the server, whose gradient is the clients' mean step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2pser.topology.spec import Topology
 
 DEFAULTS = {"adam": (0.01, 0.9), "yogi": (0.01, 0.9), "adagrad": (0.01, 0.9), "sgdm": (1.0, 0.3)}
 """The server's default lr and beta1 with each optimiser: the best of small grids on clients held out of training, where
-the clients' own steps have momentum. With sgdm, lr / (1 - beta1) far above 1 runs away there."""
+the clients' own steps have momentum. There sgdm diverges with lr / (1 - beta1) far above 1."""
 
 
 @ALGORITHMS.register("fedopt")
@@ -51,7 +51,7 @@ class FedOpt(Server):
     beta2: float = 0.99
     """decay of the mean square step, in [0, 1)"""
     tau: float = 0.01
-    """above 0, how adaptive: coordinates that move far less than it are not sped up"""
+    """adaptivity, above 0: coordinates with a mean step far below tau are not accelerated"""
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """As ``Server.validate``; raises ConfigError for hyper-parameters out of range, too."""

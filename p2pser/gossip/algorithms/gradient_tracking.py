@@ -22,20 +22,20 @@ from p2pser.topology.spec import Topology
 class GradientTracking(Algorithm):
     """Gradient tracking (DIGing, NEXT), adapt then combine, [x; y] as one wide row.
 
-    Each peer keeps its last gradient g_i and a tracker y_i of the mean gradient, both 0 at first. In round r::
+    Each peer stores its last gradient g_i and a tracker y_i of the mean gradient, both 0 at first. In round r::
 
         Y  <-  Y + G(X) - G;   G <- G(X)
         X  <-  W (X - lr Y);   Y <- W Y
 
-    Conserved: sum_i y_i = sum_i g_i (clip weighting: the clip-weighted sums), so that where the peers agree each
-    follows the gradient of the mean objective: with a constant rate, small enough for the graph, the fixed point is
-    the optimum for every peer, however unlike they are. With a rate that falls (the cosine) nothing breaks, all
-    peers having the same, but it stops wherever the rate runs out.
+    Conserved: sum_i y_i = sum_i g_i (clip weighting: the clip-weighted sums), so that peers that
+    agree follow the gradient of the mean objective: with a constant rate, small enough for the graph, the fixed point
+    of every peer is the optimum, however heterogeneous the peers are. A falling rate (the cosine) is possible, as all
+    peers have the same, but the run stops where the rate ends.
 
     Assumes: doubly stochastic W, also directed and changing from exchange to exchange (jointly connected); or the
     clip-weighted chain, whose weighted mean is conserved. One local step, no momentum. It sends twice the bytes of
-    ``d-psgd``. A missed edge needs nothing: both halves of the row are settled late together, or stay at home. A
-    neighbour that dies leaves its last gradient in the sum: the others end where it still pulls.
+    ``d-psgd``. A missing edge needs no repair: both halves of the row are settled late together, or not at all. The
+    last gradient of a neighbour that dies stays in the sum and shifts the fixed point of the others.
 
     References: P. Di Lorenzo, G. Scutari, "NEXT: In-Network Nonconvex Optimization", IEEE Transactions on Signal
     and Information Processing over Networks 2016; A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence
@@ -52,7 +52,7 @@ class GradientTracking(Algorithm):
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Start from no gradient: the first round makes each tracker its peer's own."""
+        """Start from gradients of 0: the first round makes each tracker its peer's own gradient."""
         for name in ("y", "gradient"):
             if name not in state.rows:
                 state.rows[name] = torch.zeros_like(state.rows["x"])
@@ -67,7 +67,7 @@ class GradientTracking(Algorithm):
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Add what is owed to the parameters and to the trackers."""
+        """Add late flows to the parameters and to the trackers."""
         width = state.rows["x"].shape[1]
         for name, start in (("x", 0), ("y", width)):
             state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)

@@ -23,24 +23,24 @@ from p2pser.topology.spec import Topology
 class KGT(Algorithm):
     """K-GT: local steps that are corrected by tracked gradients (SCAFFOLD in gossip form), [x; z] as one wide row.
 
-    Each peer keeps a correction c_i, 0 at first. In round r it takes K local steps, z_i being the mean direction
-    that they went, and all peers mix::
+    Each peer stores a correction c_i, 0 at first. In round r it takes K local steps of mean direction z_i, and all
+    peers mix::
 
         u_i  =  x_i;  K times:  u_i <- u_i - lr (grad f_i(u_i) + c_i)
         z_i  =  (x_i - u_i) / (K lr)
         c_i <-  c_i - z_i + sum_j W_ij z_j
         x_i <-  sum_j W_ij (x_j - communication_rate K lr z_j)
 
-    Conserved: sum_i c_i = 0 (clip weighting: the clip-weighted sum). At the fixed point each correction makes up for
-    its peer's own gradient, so that with a constant rate, small enough for K and the graph, all peers end at the
-    optimum of the mean objective, however many local steps they take and however unlike they are; averaging local
-    steps (``dfedavg``) does not. A falling rate (the cosine) breaks nothing, as z is counted per unit of it.
+    Conserved: sum_i c_i = 0 (clip weighting: the clip-weighted sum). At the fixed point each correction
+    compensates its peer's own gradient, so that with a constant rate, small enough for K and the graph, all peers end
+    at the optimum of the mean objective, for any number of local steps and however heterogeneous the peers are;
+    averaging local steps (``dfedavg``) does not. A falling rate (the cosine) is possible, since z is divided by it.
 
     Assumes: doubly stochastic W (proven for a static one; schedules that conserve the mean conserve the sum too), or
     the clip-weighted chain. No local momentum: the correction would be applied 1 / (1 - momentum) times. The
     paper starts c at the negative gradient plus the mean gradient; with 0 the first rounds find it. It sends
-    twice the bytes of ``dfedavg``. A missed edge needs nothing: both halves of the row are settled late together, or
-    stay at home. A neighbour that dies leaves its last direction in the others' sum: they end where it still pulls.
+    twice the bytes of ``dfedavg``. A missing edge needs no repair: both halves of the row are settled late together, or
+    not at all. The last direction of a neighbour that dies stays in the sum and shifts the fixed point of the others.
 
     Reference: Y. Liu, T. Lin, A. Koloskova, S. U. Stich, "Decentralized gradient tracking with local steps",
     Optimization Methods and Software 2024 (arXiv 2023).
@@ -49,12 +49,12 @@ class KGT(Algorithm):
     parts: ClassVar[bool] = True
 
     communication_rate: float = 1.0
-    """How far along the local steps' way a row goes before it is mixed (eta_s), above 0."""
+    """part of the local steps' change that a row takes before it is mixed (eta_s), above 0"""
 
     def __post_init__(self) -> None:
         if not self.communication_rate > 0:
             raise ConfigError(f"gossip.parameters.communication_rate = {self.communication_rate:g} must be above 0: "
-                              "1 goes as far as the local steps")
+                              "1 takes their whole change")
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not conserve the sum, local momentum and AdamW."""
@@ -63,7 +63,7 @@ class KGT(Algorithm):
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Start from no correction."""
+        """Start from corrections of 0."""
         if "c" not in state.rows:
             state.rows["c"] = torch.zeros_like(state.rows["x"])
 
@@ -77,7 +77,7 @@ class KGT(Algorithm):
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Add what is owed to the parameters and to the corrections."""
+        """Add late flows to the parameters and to the corrections."""
         width = state.rows["x"].shape[1]
         for name, start in (("x", 0), ("c", width)):
             state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)

@@ -21,9 +21,8 @@ class Krum(Robust):
         s_j  = sum of ||z_j - z_k||^2 over the n - b - 2 rows k != j closest to j      (n rows, the peer's own counted)
         x_i <- z_j of the least s_j                              (its own where that is among the least)
 
-    Needs n >= 2 b + 3 rows; with fewer (neighbours died) a peer keeps its own row. It averages nothing: noise of the
-    local steps is not averaged out, and whole rows win or lose. See ``Robust`` for what is assumed and what is not
-    robust.
+    Needs n >= 2 b + 3 rows; with fewer (neighbours died) a peer keeps its own row. It selects a whole row: the
+    noise of local steps is not averaged out. See ``Robust`` for assumptions and limits.
 
     Reference: P. Blanchard, E. M. El Mhamdi, R. Guerraoui, J. Stainer, "Machine Learning with Adversaries: Byzantine
     Tolerant Gradient Descent", NeurIPS 2017 (at a server, of gradients).
@@ -33,7 +32,7 @@ class Krum(Robust):
 
     def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
         """Return the row of the least score."""
-        rows = [own, *(one.row for one in heard)]
+        rows = [own, *(neighbour.row for neighbour in heard)]
         count = len(rows)
         if count < 2 * hostile + 3:
             return own.clone()

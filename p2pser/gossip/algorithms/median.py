@@ -16,11 +16,11 @@ from p2pser.gossip.robust import Heard, Robust, ordered
 class Median(Robust):
     """Coordinate-wise median of a peer's own row and its neighbours'::
 
-        x_i <- median(z_i, z_j of the neighbours j)             (of an even number the middle between the two)
+        x_i <- median(z_i, z_j of the neighbours j)             (of an even number the mean of the middle two)
 
-    Each coordinate stays within those of the honest rows as long as fewer than half of the rows are hostile: 2 b + 1
-    rows or more. With fewer (neighbours died) a peer keeps its own row. It is no average, so the rows agree slowly or
-    not at all: on a ring much of their spread stays. See ``Robust`` for what is assumed and what is not robust.
+    Each coordinate stays within the range of the honest rows as long as fewer than half of the rows are hostile: with
+    2 b + 1 rows or more. With fewer (neighbours died) a peer keeps its own row. The median is no average, so the rows
+    agree slowly or not at all: on a ring much of their spread remains. See ``Robust`` for assumptions and limits.
 
     Reference: D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
     Statistical Rates", ICML 2018 (at a server, of gradients).
@@ -31,5 +31,5 @@ class Median(Robust):
         count = len(heard) + 1
         if count < 2 * hostile + 1:
             return own.clone()
-        rows = ordered([own, *(one.row for one in heard)])
+        rows = ordered([own, *(neighbour.row for neighbour in heard)])
         return rows[(count - 1) // 2] / 2 + rows[count // 2] / 2

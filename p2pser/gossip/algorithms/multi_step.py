@@ -25,11 +25,11 @@ class MultiStep(Algorithm):
 
     Plain: P_m(W) = W^m (over a schedule the product of m matrices); the distance to the mean shrinks by slem^m or
     more. With ``chebyshev``: y_1 = W y_0, y_{k+1} = omega_{k+1} (W y_k - y_{k-1}) + y_{k-1}, so that the distance
-    shrinks by 1 / T_m(1 / slem) <= slem^m, T_m the Chebyshev polynomial: the best that a polynomial in W of degree m
-    can do knowing the slem alone.
+    shrinks by 1 / T_m(1 / slem) <= slem^m, T_m the Chebyshev polynomial: the best polynomial in W of degree m for a
+    given slem.
 
-    Conserved: the mean of the rows (plain with clip weighting: the clip-weighted one). A missed flow is settled
-    late with the weight that it would have had at the end of its round, so that Chebyshev keeps the mean too.
+    Conserved: the mean of the rows (without ``chebyshev`` and with clip weighting: the clip-weighted mean). A late flow
+    is settled with the weight that it would have had at the end of its round, so that Chebyshev conserves the mean too.
 
     References: T. Sun, D. Li, B. Wang, "Decentralized Federated Averaging", IEEE TPAMI 2022 (m = 1); G. H. Golub,
     R. S. Varga, "Chebyshev semi-iterative methods, successive overrelaxation iterative methods, and second order
@@ -41,7 +41,7 @@ class MultiStep(Algorithm):
     exchanges: int = 2
     """m, 1 or more"""
     chebyshev: bool = False
-    """accelerate: needs one symmetric W for all rounds, known to all peers, and so uniform weighting"""
+    """accelerate; needs one symmetric W for all rounds, hence a static undirected graph and uniform weighting"""
 
     def __post_init__(self) -> None:
         if self.exchanges < 1:
@@ -61,7 +61,7 @@ class MultiStep(Algorithm):
         return tuple(weights)
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not average, and for Chebyshev all but one symmetric W."""
+        """Refuse matrices that do not average, and with ``chebyshev`` all but one symmetric W."""
         requirements.averaging(self.name, topology)
         if self.chebyshev:
             requirements.static_symmetric("multi-step with chebyshev", topology)
@@ -81,21 +81,21 @@ class MultiStep(Algorithm):
             mixed = add_flows(y, replace(inbox, late=()), mixer.peers)
             if slot:
                 mixed = (mixed - previous) * self.omega[slot] + previous
-            # Added to both, a late flow stays what it is: the recursion keeps what is equal in both.
+            # Added to both, a late flow is unchanged by the recursion, which preserves terms that are equal in both.
             late = self._settled(inbox.late)
             y, previous = add_late(mixed, late, mixer.peers), add_late(y, late, mixer.peers)
         state.rows["x"] = y
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Add the flows of rows that came after the last round."""
+        """Add the flows of rows that arrived after the last round."""
         super().settle(state, self._settled(late), peers)
 
     def _settled(self, late: Iterable[Late]) -> tuple[Late, ...]:
         return tuple(replace(flow, weight=flow.weight * self._response(flow.step.slot)) for flow in late)
 
     def _response(self, slot: int) -> float:
-        """What a flow of 1 in exchange ``slot`` has become at the round's end, at the end of the edge that had it."""
+        """Return the value at the round's end of a flow of 1 in exchange ``slot``."""
         if not self.chebyshev:
             return 1.0
         before, now = 0.0, self.omega[slot]

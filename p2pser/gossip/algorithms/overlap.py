@@ -1,4 +1,4 @@
-"""Decentralised averaging that trains while the rows travel."""
+"""Decentralised averaging whose exchange runs during the local steps."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from p2pser.topology.spec import Topology
 @ALGORITHMS.register("overlap")
 @dataclass(frozen=True, kw_only=True)
 class Overlap(Algorithm):
-    """Local steps and exchange at the same time: combine while adapting (D-PSGD as first published, K local steps).
+    """Local steps during the exchange: combine while adapting (D-PSGD as first published, K local steps).
 
     In round r each peer sends its row, takes K local steps from it while the neighbours' rows are on their way, and
-    then takes in what came::
+    then adds the change of its local steps to the mixed row::
 
         x_i <- sum_j W_ij x_j + (local_K(x_i, r) - x_i)
 
-    What is trained in round r - 1 is thus mixed in round r, one round later than ``dfedavg`` mixes it, and a round
-    takes the longer of training and exchange instead of their sum. What is sent is the row that the round starts
-    with: nothing is on its way between rounds, and a checkpoint of "x" holds all. After the last round only that
-    round's own local steps are unmixed, as a difference between rows; the final consensus averages them.
+    The local steps of round r - 1 are thus mixed in round r, one round later than by ``dfedavg``, and a round takes the
+    longer of training and exchange instead of their sum. Each round sends the row that it starts from: no message is
+    on its way between rounds, and a checkpoint of "x" is complete. After the last round only that round's own local
+    steps are unmixed; the final consensus averages them.
 
     Assumes: W averages (``dfedavg``; also doubly stochastic schedules). Conserved by the exchange: the mean of the
-    rows (clip weighting: the clip-weighted one). For K = 1 and plain SGD its fixed point is that of
+    rows (clip weighting: the clip-weighted mean). For K = 1 and plain SGD its fixed point is that of
     X = W X - lr G(X); it is stable for lr L < 1 + lambda_min(W), L the gradients' Lipschitz constant: for graphs
     with a small lambda_min (bipartite ones) take ``weights: lazy`` or a lower rate than for ``dfedavg``.
 
-    A missed edge is a missed flow: it is settled late by the mixer, or its weight stays at home.
+    A missing edge is a missing flow: the mixer settles it late, or its weight stays with the receiver.
 
     Reference: X. Lian, C. Zhang, H. Zhang, C.-J. Hsieh, W. Zhang, J. Liu, "Can Decentralized Algorithms Outperform
     Centralized Algorithms?", NeurIPS 2017 (Algorithm 1, whose gradient and exchange may run in parallel).

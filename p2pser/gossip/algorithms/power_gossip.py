@@ -1,4 +1,4 @@
-"""PowerGossip: over each edge, one vector a matrix, of a power iteration on the difference of the two models."""
+"""PowerGossip: a power iteration on the difference of two models, with one vector a matrix over each edge."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ from p2pser.wire.low_rank import matrices
 class PowerGossip(Algorithm):
     """PowerGossip: local steps, then exchanges that move each edge's difference along one singular direction.
 
-    For each matrix M of the model and each edge (i, j) both ends know one unit vector v, random at first. They send
-    M_i v and M_j v and take::
+    For each matrix M of the model and each edge (i, j) both ends have the same unit vector v, random at first. They
+    send M_i v and M_j v and compute::
 
         M_i  <-  M_i + W_ij (M_j v - M_i v) v^T
         v    <-  (M_i v - M_j v) / |M_i v - M_j v|
 
-    which is the next exchange's from the left (M^T v is sent). So the vectors follow the largest singular vectors of
-    what still differs; there is no step to tune. What is no matrix is mixed as it is. Conserved: the mean of the rows.
+    The next exchange uses the new v from the left (M^T v is sent). So the vectors follow the largest singular vectors
+    of the remaining difference, without a step to tune. Parts of the model that are no matrices are mixed whole.
+    Conserved: the mean of the rows.
 
-    Assumes: one symmetric W for all rounds; equally shaped models. After a missed message both ends begin with the
-    same new random vector, and a flow that one end alone applied is taken back (``both_ends``).
+    Assumes: one symmetric W for all rounds; models of equal shapes. After a lost message both ends begin with the same
+    new random vector, and a flow that one end alone applied is taken back (``both_ends``).
 
     Reference: T. Vogels, S. P. Karimireddy, M. Jaggi, "Practical Low-Rank Communication Compression in Decentralized
     Deep Learning", NeurIPS 2020.
     """
 
     iterations: int = 1
-    """exchanges a round, 1 or more, each with one vector a matrix"""
+    """exchanges a round, 1 or more, each with one vector for each matrix"""
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -61,7 +62,7 @@ class PowerGossip(Algorithm):
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Know nothing of any edge."""
+        """Add marks without knowledge to every edge."""
         edges = mixer.edges(Step(0, 0))
         for edge in zip(edges.dst.tolist(), edges.src.tolist()):
             state.edges.setdefault(edge, {"marks": Marks().tensor()})
@@ -75,14 +76,16 @@ class PowerGossip(Algorithm):
         return state
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Nothing comes late."""
+        """Do nothing: messages by edge are never late."""
 
     def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
-        """Return rows x (B, D) after an exchange. An edge keeps its next "vectors" and their "side"; of the pending
-        flow "moved", W_ij times the difference of products, and "along", the vectors then.
+        """Return rows x (B, D) after an exchange.
+
+        An edge stores its next "vectors" and their "side", and of the pending flow "moved", W_ij times the difference
+        of products, and "along", its vectors.
         """
         t, place = at.round * self.slots + at.slot, {peer: b for b, peer in enumerate(mixer.peers)}
-        own = {i: x[b].clone() for i, b in place.items()}  # aligned: products round alike everywhere
+        own = {i: x[b].clone() for i, b in place.items()}  # aligned copies, whose products round alike at all peers
         sent: dict[Edge, tuple[Marks, int, Tensor, Tensor]] = {}
         messages: dict[Edge, Tensor | bytes] = {}
         for i in mixer.peers:
@@ -97,7 +100,7 @@ class PowerGossip(Algorithm):
         mixer.post(at, Outbox(edges=messages))
         inbox, mixed, whole = mixer.collect(at), x.clone(), codec(DENSE.wire_name(x[0]))
         for edge in inbox.missing:
-            # The vectors no longer fit; what is pending is settled when the neighbour is heard again.
+            # The vectors no longer fit; the neighbour's next message settles the pending flow.
             kept = state.edges[edge]
             state.edges[edge] = {**kept, "marks": Marks.of(kept["marks"]).lost()}
         for i, j, weight, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):

@@ -1,4 +1,4 @@
-"""Stochastic gradient push: averaging over directed and changing graphs, by shares that carry their weight."""
+"""Stochastic gradient push: averaging over directed and changing graphs, by shares with weights."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class PushSum(Algorithm):
         w_i <- sum_{j -> i or j = i} w_j / (d_j + 1)
         z_i  = s_i / w_i
 
-    The shares are column-stochastic: a peer needs to know only whom it sends to, never who else sends to whom it
-    sends to, so that it works on any directed graph or schedule that is strongly connected over time, and on
-    undirected ones; the topology's own weights are not used. Conserved, but for what is on its way: sum s and sum w.
-    So without local steps all z_i tend to sum_i p_i z_i / sum_i p_i, p_i = w_i at the start: 1, or the peer's clips
+    The shares are column-stochastic: a peer needs to know its receivers only, not their other senders. So the algorithm
+    works on any directed graph or schedule that is strongly connected over time, and on undirected graphs; the
+    topology's own weights are not used. Conserved, but for shares on their way: sum s and sum w. So without local
+    steps all z_i tend to sum_i p_i z_i / sum_i p_i, where p_i is w_i at the start: 1, or the peer's clips
     (``gossip.weighting=clips``; only their ratio matters).
 
-    A message on an edge is the *cumulative* sum of all shares sent over it, and the receiver adds the difference to
-    what it has had: one that is lost or late delays its share to the next exchange of that edge and costs nothing.
-    In float64, (D + 1) numbers a message: twice the bytes of float32 rows; and each edge in use keeps two such rows.
-    A share is not sent to who is dead. An edge that comes back needs nothing.
+    A message is the *cumulative* sum of all shares sent over its edge, of which the receiver adds the change: a lost or
+    late message delays its share to the next exchange of that edge, and no mass is lost. A message has D + 1 float64
+    numbers, twice the bytes of float32 rows, and each edge in use stores two such rows. Dead peers get no shares. An
+    edge needs no repair after a gap.
 
     References: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep Learning",
     ICML 2019; D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
@@ -59,7 +59,7 @@ class PushSum(Algorithm):
         moved = local.train(state, round).to(torch.float64) - z
         mass = state.rows["mass"].clone()
         mass[:, :-1] += state.rows["prior"] * moved
-        # A fresh dictionary: who keeps the state of the round's start keeps these edges too.
+        # A new dictionary: snapshots of the round's start share the old one.
         edges = {edge: dict(kept) for edge, kept in state.edges.items()}
         messages: dict[tuple[int, int], Tensor | bytes] = {}
         for b, i in enumerate(mixer.peers):
@@ -82,7 +82,7 @@ class PushSum(Algorithm):
 
 
 def _sums(inbox: Inbox, size: int) -> Iterable[tuple[tuple[int, int], Tensor]]:
-    """Yield ((dst, src), what src has sent dst so far), in the inbox's order."""
+    """Yield ((dst, src), the cumulative sum that src has sent dst), in the inbox's order."""
     for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
         if not isinstance(value, Tensor) or len(value) != size or value.dtype != torch.float64 or not value[-1] >= 0:
             raise RemoteProtocolError(f"peer {src} sent no sum of {size} numbers and a weight to peer {dst}", src)

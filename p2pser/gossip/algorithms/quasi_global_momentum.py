@@ -1,4 +1,4 @@
-"""Quasi-global momentum: a momentum made of how the mixed parameters moved."""
+"""Quasi-global momentum: a momentum of the change of the mixed parameters."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from p2pser.topology.spec import Topology
 class QuasiGlobalMomentum(Algorithm):
     """Local steps with quasi-global momentum (QG-DSGDm).
 
-    Each peer keeps a buffer m_i, 0 at first. In round r it takes K local steps along gradient plus buffer, mixes,
-    and moves the buffer towards the way that its row has gone, the exchange included::
+    Each peer stores a buffer m_i, 0 at first. In round r it takes K local steps along gradient plus buffer, mixes, and
+    moves the buffer towards the change of its row, the exchange included::
 
         z_i     =  x_i;  K times:  z_i <- z_i - lr (grad f_i(z_i) + momentum m_i)
         x_i'    =  sum_j W_ij z_j
@@ -32,11 +32,11 @@ class QuasiGlobalMomentum(Algorithm):
 
     K = 1 is the published rule. For K > 1 the buffer is held during the round and its update counted per step.
     In a steady direction the step is lr / (1 - momentum) times the gradient, as with local momentum; but a
-    buffer that follows mixed rows cannot keep pulling towards its peer's own minimum.
+    buffer of mixed rows does not pull towards its peer's own minimum.
 
     Assumes: W averages (as for ``d-psgd``); plain local SGD (training.momentum = 0). Conserved by the exchange: the
     mean of the rows (clip weighting: the clip-weighted mean). With identical peers it is SGD with quasi-hyperbolic
-    momentum. A missed edge needs nothing: it is settled late or its weight stays at home.
+    momentum. A missing edge needs no repair: it is settled late, or its weight stays with the receiver.
 
     Reference: T. Lin, S. P. Karimireddy, S. U. Stich, M. Jaggi, "Quasi-Global Momentum: Accelerating Decentralized
     Deep Learning on Heterogeneous Data", ICML 2021.
@@ -46,10 +46,10 @@ class QuasiGlobalMomentum(Algorithm):
     joins: ClassVar[bool] = True
 
     momentum: float = 0.9
-    """How much of the buffer is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum."""
+    """factor of the buffer that is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum"""
     decay: float = 0.5
-    """How much of the buffer outlives a round (mu), in [0, 1). The paper's is 0.9: the buffer then follows over
-    1 / ((1 - decay) (1 - momentum)) = 100 rounds, too slow for runs of that length."""
+    """factor of the buffer after a round (mu), in [0, 1); the paper has 0.9, a time constant of
+    1 / ((1 - decay) (1 - momentum)) = 100 rounds, too slow for runs of that length"""
 
     def __post_init__(self) -> None:
         for name, value in (("momentum", self.momentum), ("decay", self.decay)):

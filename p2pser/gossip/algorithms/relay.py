@@ -1,4 +1,4 @@
-"""RelaySGD: along a tree, sums of rows are relayed from peer to peer, each once, until all peers have all."""
+"""RelaySGD: sums of rows are relayed along a tree, so that each row reaches each peer once."""
 
 from __future__ import annotations
 
@@ -34,48 +34,48 @@ def spanning_tree(graph: nx.Graph) -> nx.Graph:
 @ALGORITHMS.register("relay")
 @dataclass(frozen=True, kw_only=True)
 class Relay(Algorithm):
-    """RelaySGD: an exact average of all peers' rows, each as old as its way through the tree is long.
+    """RelaySGD: an exact average of all peers' rows, each as old as its path in the tree is long.
 
-    In round r, with N_i the neighbours of i in the tree, m_ij and c_ij what came last from j (0 at first)::
+    In round r, with N_i the neighbours of i in the tree, m_ij and c_ij the last message from j (0 at first)::
 
         z_i      = local_K(x_i, r)
         i -> j:    m = p_i z_i + sum_{k in N_i, k != j} m_ik,    c = p_i + sum_{k in N_i, k != j} c_ik
         x_i     <- (p_i z_i + sum_{j in N_i} m_ij) / (p_i + sum_{j in N_i} c_ij)
 
-    the messages sent being made of those of round r - 1, the new x_i of those of round r. After one diameter of rounds
-    x_i is the mean of all z_j, that of a peer t links away being t - 1 rounds old. So unlike peers do no harm: for
-    K = 1 and plain SGD with a small enough rate its only fixed point is the optimum. The longer the ways, the smaller
-    that rate must be.
+    Messages sent in round r contain messages received in round r - 1, the new x_i those received in round r. After one
+    diameter of rounds x_i is the mean of all z_j, where the row of a peer t edges away is t - 1 rounds old. So the
+    fixed point does not depend on how heterogeneous the peers are: for K = 1 and plain SGD with a small enough rate it
+    is the optimum. The longer the paths, the smaller that rate must be.
 
     p_i: 1, or the peer's clips (``gossip.weighting=clips``). The topology's weights are not used.
 
-    Where a neighbour's message is missing, what came from it before is dropped, counts and all: so nobody is
-    counted twice, and the mean is over those whose rows arrive, until the ways are full again. What a dead peer cut
-    off goes on as a tree of its own, and meets the others in the final consensus.
+    Where a neighbour's message is missing, its previous one is dropped with its count: so no peer is counted twice, and
+    the mean is over the peers whose rows arrive, until all paths are filled again. The parts of a tree that a dead peer
+    separates go on as trees of their own.
 
     Reference: T. Vogels, L. He, A. Koloskova, T. Lin, S. P. Karimireddy, S. U. Stich, M. Jaggi, "RelaySum for
     Decentralized Deep Learning on Heterogeneous Data", NeurIPS 2021.
     """
 
     spanning_tree: bool = False
-    """where the graph has cycles, use its breadth-first tree, nothing but an empty message over the other links;
-    without it a graph with cycles is refused"""
+    """use the breadth-first tree of a graph with cycles, with empty messages over the other edges; otherwise such a
+    graph is refused"""
 
     own_weights: ClassVar[bool] = True
 
     @cached_property
     def tree(self) -> nx.Graph:
-        """The tree along which sums are relayed: the topology itself, or its breadth-first tree."""
+        """The tree along which sums are relayed: the graph itself, or its breadth-first tree."""
         return spanning_tree(self.context.topology.graph)
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Raises ConfigError for schedules, directed graphs, and cycles without ``spanning_tree``."""
+        """Raise ConfigError for schedules, directed graphs, and cycles without ``spanning_tree``."""
         if topology.schedule is not None:
             raise ConfigError(f"relay needs one tree for all rounds, and the topology {topology.name!r} is directed or "
                               "changes: take a static undirected graph, such as tree.yaml")
         if not self.spanning_tree and not nx.is_tree(topology.graph):
             raise ConfigError(f"relay needs a tree, and the topology {topology.name!r} has cycles: set "
-                              "gossip.parameters.spanning_tree=true to use a tree of its links, or take tree.yaml")
+                              "gossip.parameters.spanning_tree=true to use a tree of its edges, or take tree.yaml")
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
@@ -87,7 +87,7 @@ class Relay(Algorithm):
             p = float(local.clips[b]) if self.weighs_clips else 1.0
             own[i] = torch.cat([p * trained[b], trained.new_tensor([p])])
             for j in mixer.receivers(i, at):
-                # Also a link that relays nothing keeps its ends in step.
+                # An edge outside the tree gets an empty message, so that its ends stay in step.
                 messages[i, j] = self._sum(state, own[i], i, j) if tree.has_edge(i, j) else b""
         mixer.post(at, Outbox(edges=messages))
         inbox = mixer.collect(at)
@@ -102,7 +102,7 @@ class Relay(Algorithm):
         return state
 
     def _sum(self, state: State, own: Tensor, i: int, but: int | None = None) -> Tensor:
-        """Return ``own`` and what came from all neighbours in the tree but one, in ascending order."""
+        """Return the sum of ``own`` and the messages of all neighbours in the tree but one, in ascending order."""
         total = own.clone()
         for k in sorted(self.tree[i]):
             if k != but and (i, k) in state.edges:

@@ -22,18 +22,18 @@ from p2pser.topology.spec import Topology
 class Scaffold(Server):
     """Stochastic controlled averaging (SCAFFOLD), with its second option for the control variates.
 
-    The control variate c_i is what client i knows of its own gradient, c the mean of all clients'. In round r the
-    sampled clients S_r take K local steps of plain SGD from the server's row x, each gradient corrected by
-    c - c_i, and the hub averages::
+    The control variate c_i is client i's estimate of its own gradient, c the mean of all clients' estimates. In round r
+    the sampled clients S_r take K local steps of plain SGD from the server's row x, each gradient corrected by c - c_i,
+    and the hub averages::
 
         z_i  = local_K(x, r; g - c_i + c)             for i in S_r
         c_i <- c_i - c + (x - z_i) / (K lr_r)         for i in S_r
         x   <- x + lr sum_{i in S_r} p_i (z_i - x)
         c   <- sum_i p_i c_i                          over all clients, those not sampled with the c_i they had
 
-    The hub keeps every client's last c_i, so that a lost upload is made good by the next one. Its fixed point is the
-    optimum of the mean objective however much the clients' own differ and however many local steps they take,
-    where FedAvg's is not. Costs twice FedAvg's bytes.
+    The hub stores every client's last c_i, so that the next upload repairs a lost one. Unlike FedAvg's, its fixed point
+    is the optimum of the mean objective, however heterogeneous the clients are and however many local steps they take.
+    It sends twice FedAvg's bytes.
 
     Assumes plain SGD (no momentum), else (x - z_i) / (K lr) is no mean gradient. p_i: see ``FedAvg``.
 
@@ -45,7 +45,7 @@ class Scaffold(Server):
     """the server's learning rate (the paper's global step size), above 0"""
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """As ``Server.validate``; raises ConfigError for momentum, another local optimiser, or a learning rate <= 0."""
+        """As ``Server.validate``; raise ConfigError for momentum, another local optimiser, or a learning rate <= 0."""
         if config.training.optimizer != "sgd" or config.training.momentum:
             raise ConfigError("scaffold needs local steps of plain SGD, from which it reads the mean gradient: set "
                               "training.optimizer=sgd and training.momentum=0 (and a larger training.lr for it)")
@@ -54,7 +54,7 @@ class Scaffold(Server):
         return super().validate(config, topology)
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Add ``c`` and ``c_own`` (B, D), and at the hub each client's last c_i and count (0: not heard yet)."""
+        """Add ``c`` and ``c_own`` (B, D), and at the hub each client's last c_i and count (0 before an upload)."""
         super().begin(state, mixer)
         x = state.rows["x"]
         for name in ("c", "c_own"):
@@ -80,11 +80,11 @@ class Scaffold(Server):
             known[i]["count"] = x.new_tensor([count])
         for i, row in rows.items():
             known[i]["c"] = row.chunk(2)[1].clone()
-        # Replaced, not changed: the snapshot of the round's start shares the edges.
-        state.edges = state.edges | {(self.hub, i): one for i, one in known.items()}
+        # Replaced, not changed: a snapshot of the round's start shares the edges.
+        state.edges = state.edges | {(self.hub, i): kept for i, kept in known.items()}
         state.rows["c"] = state.rows["c"].clone()
-        state.rows["c"][b] = mean({i: one["c"] for i, one in known.items()},
-                                  {i: float(one["count"]) for i, one in known.items()})
+        state.rows["c"][b] = mean({i: kept["c"] for i, kept in known.items()},
+                                  {i: float(kept["count"]) for i, kept in known.items()})
 
     def download(self, state: State, b: int) -> Tensor:
         """Return the hub's [x, c], (2 D,)."""

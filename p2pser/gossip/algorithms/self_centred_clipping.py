@@ -1,4 +1,4 @@
-"""Self-centred clipping: nobody moves a peer further than its closest neighbours are away."""
+"""Self-centred clipping: averaging whose flows are clipped to a radius."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ class SelfCentredClipping(Robust):
 
         x_i <- z_i + sum_j W_ij clip(z_j - z_i, tau_i)         clip(v, tau) = v min(1, tau / ||v||)
 
-    The radius is adaptive unless it is given. With delta_i the weight of the b heaviest neighbours, and S_i the peer
-    itself and its closest neighbours, so many that their weight is 1 - delta_i (of the furthest the part that is
-    missing)::
+    The radius is adaptive unless it is given. Let delta_i be the weight of the b heaviest neighbours, and S_i the peer
+    itself and its closest neighbours up to a weight of 1 - delta_i (the furthest with the part that is missing)::
 
         tau_i^2 = (1 / delta_i) sum_{j in S_i} W_ij ||z_j - z_i||^2
 
     The paper's oracle radius, of which this one is never more, has the sum over the honest neighbours and the weight
     of the hostile ones for delta_i. For the oracle, let m be the mean of the honest rows and rho^2 their mean square
     distance to it, delta the largest weight that hostile neighbours of an honest peer have, and g the spectral gap of
-    the honest part of the graph, whose other weights stay at home. Whatever is sent, the mean square distance to m is
-    afterwards at most ((1 - g + 4 sqrt(delta)) rho)^2, and the honest mean has moved by 4 sqrt(delta) rho at most. So
-    the rows contract where 4 sqrt(delta) < g: a condition that is sufficient, not necessary, and that small graphs do
-    not meet.
+    the honest part of the graph, whose other weights stay with the receiver. For any hostile rows, the mean square
+    distance to m is afterwards at most ((1 - g + 4 sqrt(delta)) rho)^2, and the honest mean has moved by at most
+    4 sqrt(delta) rho. So the rows contract where 4 sqrt(delta) < g: a sufficient condition, which small graphs do not
+    meet.
 
-    b = 0 is the plain average. See ``Robust`` for what is assumed and what is not robust.
+    b = 0 is the plain average. See ``Robust`` for assumptions and limits.
 
     Reference: L. He, S. P. Karimireddy, M. Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip", 2022
     (arXiv:2202.01545). The constant 4 follows from cutting a flow of length a by a^2 / tau at most, and from
@@ -52,8 +51,8 @@ class SelfCentredClipping(Robust):
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """As ``Robust.validate``; raises ConfigError for a radius that is not above 0, warns beyond the bound."""
         if self.radius is not None and not 0 < self.radius < math.inf:
-            raise ConfigError(f"gossip.parameters.radius = {self.radius} must be above 0 and finite: a radius of 0 "
-                              "lets nothing through; leave it out for an adaptive one")
+            raise ConfigError(f"gossip.parameters.radius = {self.radius} must be above 0 and finite: with a radius "
+                              "of 0 the peers never mix; leave it out for an adaptive one")
         super().validate(config, topology)
         W = topology.matrix()
         delta = max(sum(sorted((W[i, j] for j in topology.neighbours(i)), reverse=True)[: self.hostile])
@@ -67,24 +66,24 @@ class SelfCentredClipping(Robust):
 
     def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
         """Return own + sum_j W_ij clip(x_j - own, tau)."""
-        flows = [one.row - own for one in heard]
+        flows = [neighbour.row - own for neighbour in heard]
         away = [float(torch.linalg.vector_norm(flow, dtype=torch.float64)) for flow in flows]
         radius = self.radius_of(peer, heard, away, hostile)
         mixed = own.clone()
-        for one, flow, distance in zip(heard, flows, away):
+        for neighbour, flow, distance in zip(heard, flows, away):
             if math.isfinite(distance):
-                mixed.add_(flow, alpha=one.weight * (1.0 if distance <= radius else radius / distance))
+                mixed.add_(flow, alpha=neighbour.weight * (1.0 if distance <= radius else radius / distance))
         return mixed
 
     def radius_of(self, peer: int, heard: Sequence[Heard], away: Sequence[float], hostile: int) -> float:
-        """Return tau of ``peer``, whose neighbours are ``away``; infinite where none of them can be hostile."""
+        """Return tau of ``peer``, whose neighbours have the distances ``away``; infinite where none can be hostile."""
         if self.radius is not None:
             return self.radius
-        delta = sum(sorted((one.weight for one in heard), reverse=True)[:hostile])
+        delta = sum(sorted((neighbour.weight for neighbour in heard), reverse=True)[:hostile])
         if not delta:
             return math.inf
-        left, total = sum(one.weight for one in heard) - delta, 0.0
-        for distance, weight in sorted((distance, one.weight) for one, distance in zip(heard, away)):
+        left, total = sum(neighbour.weight for neighbour in heard) - delta, 0.0
+        for distance, weight in sorted((distance, neighbour.weight) for neighbour, distance in zip(heard, away)):
             if left <= 1e-12:  # the rounding of the sum
                 break
             total += min(weight, left) * distance**2

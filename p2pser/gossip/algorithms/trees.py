@@ -1,4 +1,4 @@
-"""Gossip of trees: in lock-step all peers grow tree sets on one shared ensemble, and each tree set reaches all."""
+"""Gossip of trees: all peers grow trees on one shared ensemble, round by round, and flood them."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ class Trees(Algorithm):
     In round r, with F the tree sets that a peer holds, of all peers and rounds::
 
         T_ri  = a tree a class, grown by XGBoost on the clips of i at the margins F(x), times eta min(1, gain / N)
-        F    <- F + {T_ri}, then in each of d exchanges:  F <- F + what the neighbours hold
+        F    <- F + {T_ri}, then in each of d exchanges:  F <- F + the tree sets of the neighbours
 
-    d is the graph's diameter, so that at a round's end all hold the same: everybody grows the next trees on one and the
-    same ensemble. No message carries a tree set that its receiver is known to hold. Each names the places that its
-    sender holds, so that what was lost is sent again two exchanges later. With fewer exchanges a round, or longer ways
-    round the dead, trees are grown on what has come, and are the same everywhere a little later.
+    d is the graph's diameter, so that at a round's end all peers hold the same tree sets and grow the next trees on the
+    same ensemble. A message contains no tree set that its receiver is known to hold. It names the places (round, peer)
+    that its sender holds, so that a lost tree set is sent again two exchanges later. With fewer exchanges a round, or
+    longer paths around dead peers, trees are grown on the tree sets received so far, and arrive everywhere later.
 
     The margins begin at 0, a uniform guess, which needs no exchange. Sums over trees are in the order of (round, peer),
-    so that equal sets are equal predictions, to the last bit. A dead peer's trees stop; N counts it still. In the end
-    the living flood which places they hold, then what anybody lacks: nothing is averaged.
+    so that equal sets have equal predictions, to the last bit. A dead peer grows no more trees, but still counts in N.
+    At the end the living peers flood which places they hold, then the tree sets that a peer lacks; no average is taken.
 
-    A hostile neighbour can send trees that spoil the ensemble, in anybody's name, but nothing that is not a tree.
+    A hostile neighbour can send trees that spoil the ensemble, in the name of any peer, but only trees.
 
     Reference for the trees: T. Chen, C. Guestrin, "XGBoost: A Scalable Tree Boosting System", KDD 2016.
     """
 
     exchanges: int = 0
-    """exchanges a round; 0: the graph's diameter, so that all begin every round with the same trees"""
+    """exchanges a round; 0: the graph's diameter, so that all peers begin every round with the same trees"""
 
     consensus: ClassVar[bool] = False
     boosts: ClassVar[bool] = True
@@ -61,27 +61,25 @@ class Trees(Algorithm):
 
     @property
     def places(self) -> int:
-        """How many tree sets a run can have: one a round and peer."""
+        """The number of places in a run: one for each round and peer."""
         return self.context.config.training.rounds * self.context.topology.size
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Raises ConfigError for exchanges below 0, schedules without any, one-way links and
-        weighting by clips.
-        """
+        """Refuse exchanges below 0, schedules without a number of exchanges, directed graphs, and clip weights."""
         if self.exchanges < 0:
             raise ConfigError(f"gossip.parameters.exchanges = {self.exchanges} must be 0 or more")
         if topology.directed:
-            raise ConfigError("trees must hear from each neighbour what it holds, and links of the topology "
-                              f"{topology.name!r} go one way: take an undirected graph")
+            raise ConfigError("trees needs messages from each neighbour in both directions, and the topology "
+                              f"{topology.name!r} is directed: take an undirected graph")
         if topology.schedule is not None and not self.exchanges:
-            raise ConfigError(f"trees takes a diameter of exchanges a round, and the topology {topology.name!r} "
-                              "changes: set gossip.parameters.exchanges, or take a static graph")
+            raise ConfigError(f"trees takes as many exchanges a round as the diameter, and the topology "
+                              f"{topology.name!r} changes: set gossip.parameters.exchanges, or take a static graph")
         if config.gossip.weighting != "uniform":
-            raise ConfigError("trees counts every peer's trees the same: set gossip.weighting=uniform")
+            raise ConfigError("trees weights every peer's trees equally: set gossip.weighting=uniform")
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
-        """Add ``held`` (B, rounds * N) uint8: which places, round * N + peer, are filled."""
+        """Add ``held`` (B, rounds * N) uint8, 1 where the place round * N + peer is filled."""
         state.rows.setdefault("held", torch.zeros(len(mixer.peers), self.places, dtype=torch.uint8))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
@@ -96,7 +94,7 @@ class Trees(Algorithm):
             for i, forest in forests.items():
                 for j in mixer.receivers(i, at):
                     edge = state.edges.get((i, j)) or dict.fromkeys(("known", "sent"), torch.zeros(self.places).bool())
-                    # Of what was sent a moment ago no word can be back yet.
+                    # The neighbour's next message cannot yet name the tree sets sent in the previous exchange.
                     new = forest.held.astype(bool) & ~(edge["known"] | edge["sent"]).numpy()
                     state.edges[i, j] = {**edge, "sent": torch.from_numpy(new)}
                     messages[i, j] = forest.message(new)
@@ -114,12 +112,12 @@ class Trees(Algorithm):
         return sets[first, torch.arange(self.places)].reshape(-1)
 
     def finish(self, state: State, mixer: Mixer, round: int, graph: nx.Graph, dead: tuple[int, ...] = ()) -> Consensus:
-        """Give all who are left what anybody of them holds."""
+        """Give all reachable peers all of their tree sets."""
         state.rows = {name: rows.clone() for name, rows in state.rows.items()}
         exchanges, equal = reconcile(mixer, round, self._forests(state, mixer), graph, dead)
         return Consensus(state.rows["x"], 0.0 if equal else math.nan, exchanges, dead, equal)
 
     def _forests(self, state: State, mixer: Mixer) -> dict[int, Forest]:
-        """Views of the hosted peers' rows."""
+        """Return views of the hosted peers' rows."""
         depth = BoostedTrees.of(self.context.config.model.parameters).depth
         return {i: Forest.of(state.rows["held"][b], state.rows["x"][b], depth) for b, i in enumerate(mixer.peers)}

@@ -18,19 +18,18 @@ class TrimmedMean(Robust):
     """Coordinate-wise mean of a peer's own row and its neighbours', the b lowest and b highest of each left out.
 
     Needs 2 b + 1 rows; with fewer (neighbours died) a peer keeps its own row. b = 0 is the mean with equal weights,
-    of which nothing is conserved on graphs that are not regular. See ``Robust`` for what is assumed and what is not
-    robust.
+    which conserves no mean on graphs that are not regular. See ``Robust`` for assumptions and limits.
 
     Reference: D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
     Statistical Rates", ICML 2018 (at a server, of gradients).
     """
 
     def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
-        """Return the trimmed mean of all rows, or ``own`` where nothing would be left."""
+        """Return the trimmed mean of all rows, or ``own`` where no row would be left."""
         count = len(heard) + 1
         if count < 2 * hostile + 1:
             return own.clone()
         total = torch.zeros_like(own, dtype=torch.float64)
-        for row in ordered([own, *(one.row for one in heard)])[hostile : count - hostile]:
+        for row in ordered([own, *(neighbour.row for neighbour in heard)])[hostile : count - hostile]:
             total += row
         return (total / (count - 2 * hostile)).to(own.dtype)
