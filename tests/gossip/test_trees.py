@@ -154,7 +154,7 @@ def test_schedules_need_a_number_of_exchanges():
     with pytest.raises(ConfigError, match=r"set gossip\.parameters\.exchanges"):
         method(matching)
     assert method(matching, exchanges=2).slots == 2
-    with pytest.raises(ConfigError, match="the topology .* is directed"):
+    with pytest.raises(ConfigError, match=r"the topology .* is directed"):
         method(load("directed-ring", peers=5), exchanges=2)
 
 
