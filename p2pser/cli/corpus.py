@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
@@ -190,18 +191,19 @@ def make(out: Path, seed: int, as_json: bool) -> None:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CorpusError(f"{out} is not an empty folder: choose another --out")
-        for clip in made.clips:
-            target = out / made.relative(clip)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(clip.path, target)
+        with new_folder(out, durable=False) as partial:
+            clips = [replace(clip, path=partial / made.relative(clip)) for clip in made.clips]
+            for source, copy in zip(made.clips, clips):
+                copy.path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.path, copy.path)
+            copied = assemble(made.name, made.version, clips, [], partial, synthetic=True)
+            write_manifest(copied, partial / "manifest.csv")
     except OSError as error:
         raise CorpusError(f"cannot write the clips to {out}: {error.strerror}") from None
-    clips = [replace(clip, path=out / made.relative(clip)) for clip in made.clips]
-    write_manifest(assemble(made.name, made.version, clips, [], out, synthetic=True), out / "manifest.csv")
     if as_json:
-        print_json({"out": str(out), "clips": len(clips), "manifest": str(out / "manifest.csv")})
+        print_json({"out": str(out), "clips": len(made.clips), "manifest": str(out / "manifest.csv")})
     else:
-        click.echo(f"{len(clips)} clips and manifest.csv in {out}")
+        click.echo(f"{len(made.clips)} clips and manifest.csv in {out}")
 
 
 def _accept(base: str, size: str, yes: bool) -> None:

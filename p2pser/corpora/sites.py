@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.combined import scaled
@@ -40,10 +41,11 @@ def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: 
         shares = {f"peer-{peer}": share for peer, share in enumerate(partitioning.held) if share}
         held_out = {TEST: partitioning.split.test} if partitioning.split.test else {}
         names = _file_names(corpus)
-        for folder, share in {**shares, **held_out}.items():
-            _write(corpus, share, out / folder, names if copy else None)
-        (out / RUN).write_text(yaml.safe_dump(_settings(config, partitioning), sort_keys=False, allow_unicode=True),
-                               encoding="utf-8")
+        run = yaml.safe_dump(_settings(config, partitioning), sort_keys=False, allow_unicode=True)
+        with new_folder(out, durable=False) as partial:
+            for folder, share in {**shares, **held_out}.items():
+                _write(corpus, share, partial / folder, names if copy else None)
+            (partial / RUN).write_text(run, encoding="utf-8")
     except OSError as error:
         raise CorpusError(f"cannot write to {out}: {error.strerror or error}") from None
     return {

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import write_json
 from p2pser.base.errors import CorpusError
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch.archives import unpack
@@ -195,8 +195,4 @@ def _record(folder: Path) -> dict[str, Fetched]:
 
 def _write_record(folder: Path, files: Iterable[Fetched]) -> None:
     document = {"files": [vars(file) for file in sorted(files, key=lambda file: file.name)]}
-    try:
-        with new_file(folder / RECORD) as file:
-            file.write(json.dumps(document, indent=1).encode())
-    except OSError as error:
-        raise CorpusError(f"cannot write {folder / RECORD}: {error.strerror}") from None
+    write_json(folder / RECORD, document, error=CorpusError)
