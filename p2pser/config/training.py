@@ -10,37 +10,37 @@ from p2pser.config.section import Section, shared
 
 
 class TrainingSettings(Section):
-    """Local work."""
+    """The local work of each peer."""
 
     task: Literal["classes", "dimensions", "both"] = shared(
         "classes", "what is learned: classes (emotions), dimensions (arousal, valence and dominance), or both at once")
     loss: Literal["auto", "cross-entropy", "squared-hinge"] = shared(
-        "auto", "what lowers the errors of classes; auto: squared-hinge for svm, else cross-entropy")
+        "auto", "loss of the classes; auto: the family's own, squared-hinge for svm, cross-entropy for the others")
     dimension_weight: float = shared(
         1.0, "weight of the dimensions' loss (1 - CCC, their mean) beside the classes' where both are learned", gt=0)
     balance: Literal["none", "sampling", "weights"] = shared(
-        "none", "what rare classes get: nothing, more draws, or a larger weight in the loss; by the counts over all "
-                "peers' clips, found by gossip")
+        "none", "how rare classes are balanced: not, by more draws, or by a larger weight in the loss; by the counts "
+                "over all peers' clips, summed by gossip")
     own_classes: bool = shared(
-        False, "a peer's loss leaves out the emotions of which it has no clip, so that it does not unlearn what the "
-               "others know of them")
+        False, "a peer's loss leaves out the emotions of which it has no clip, so that it does not unlearn what other "
+               "peers have learned of them")
     soft_labels: bool = shared(
-        False, "learn the shares of listeners who heard each emotion, where the corpus tells them (crema-d, emodb)")
+        False, "learn the shares of listeners who chose each emotion, where the corpus has them (crema-d, emodb)")
     rounds: int = shared(40, "communication rounds", ge=0)
     local_steps: int = shared(5, "optimiser steps between two exchanges", ge=1)
     batch_size: int = shared(16, "clips per step", ge=1)
-    optimizer: Literal["sgd", "adamw"] = shared("sgd", "local optimiser; some families of models have another default")
+    optimizer: Literal["sgd", "adamw"] = shared("sgd", "local optimiser; some model families have another default")
     lr: float = shared(0.05, "learning rate; some families have another default for their own optimiser", gt=0)
     momentum: float = shared(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
     clip_norm: float = shared(1.0,
-        "largest norm of one step's gradient, to which longer ones are shortened; 0: no limit", ge=0)
+        "largest norm of a gradient; larger gradients are scaled down to it; 0: no limit", ge=0)
     proximal: float = shared(0.0,
-        "FedProx's mu: pulls each local step back to the parameters that the round began with; 0: not", ge=0)
+        "FedProx's mu: pulls each local step towards the parameters at the start of the round; 0: off", ge=0)
     schedule: Literal["constant", "cosine"] = shared("cosine", "learning rate over the rounds")
-    label_smoothing: float = shared(0.1, "share of the target spread over all classes", ge=0, lt=1)
+    label_smoothing: float = shared(0.1, "share of the target that is spread over all classes", ge=0, lt=1)
     fine_tune: int = Field(
-        0, ge=0, description="steps on the peer's own clips after the final consensus, which make a personal model "
-                             "beside the common one")
+        0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model beside "
+                             "the common one")
     fine_tune_lr: float = Field(0.01, gt=0, description="learning rate of fine_tune")
     threads: int = Field(1, ge=1, description="torch threads of one peer process")

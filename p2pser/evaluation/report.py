@@ -71,7 +71,8 @@ class Report:
         if self.predictions is not None:
             write(path, rows(self.scaled or self.predictions, self.labels, corpus=self.corpus))
             return len(self.predictions.targets)
-        assert self.ratings is not None
+        if self.ratings is None:
+            return 0
         write(path, rated_rows(self.ratings, corpus=self.corpus))
         return len(self.ratings.targets)
 

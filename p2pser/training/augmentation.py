@@ -1,7 +1,7 @@
-"""Training clips varied as they are drawn: SpecAugment, noise on features, mixup.
+"""Augmentation of training batches: SpecAugment, noise on features, mixup.
 
 Every draw is a function of (seed, peer, round, local step), so that a resumed run, another layout of processes or the
-simulator sees the very same batches. What is done to recordings, before their features, is in ``speech.augment``.
+simulator sees the same batches. Copies of recordings are varied in ``features.recording_copies``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pser.training.losses import Targets
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to the batches of local steps. classes: C; time_width: longest masked stretch of time [frames]."""
+    """The augmentation of local steps' batches. classes: C; time_width: longest masked stretch of time [frames]."""
 
     settings: AugmentSettings
     classes: int
@@ -29,9 +29,9 @@ class Augmentation:
 
     @classmethod
     def of(cls, config: Config, shape: tuple[int, ...], classes: int) -> Augmentation | None:
-        """Return what a run does to batches of clips of this shape; None where nothing.
+        """Return a run's augmentation of batches of clips of this shape; None where there is none.
 
-        Raises ConfigError where masks are wanted and a clip is a vector.
+        Raises ConfigError where masks are set and a clip is a vector.
         """
         chosen = config.augment
         if not (chosen.mixup or chosen.noise or chosen.time_masks or chosen.band_masks):
@@ -43,13 +43,20 @@ class Augmentation:
 
     def __call__(self, features: Tensor, targets: Targets, *, seed: int, peer: int, round: int,
                  step: int) -> tuple[Tensor, Targets]:
-        """Return the batch varied: features (n, …) float32, scaled, and what they should give; neither is changed."""
+        """Return a varied copy of a batch.
+
+        Parameters
+        ----------
+        features : (n, …) float32, normalised.
+        targets : of the n clips.
+        seed, peer, round, step : key the draws.
+        """
         chosen = self.settings
         draws = seeding.generator(seed, f"augment step {step}", peer, round)
         count = len(features)
         if chosen.time_masks or chosen.band_masks:
             masked = torch.from_numpy(self._masks(draws, *features.shape))
-            # Features are scaled: 0 is their mean.
+            # Features are normalised: 0 is their mean.
             features = features.masked_fill(masked, 0.0)
         if chosen.noise:
             noise = draws.standard_normal(features.shape, dtype=np.float32)
@@ -65,7 +72,7 @@ class Augmentation:
     def _masks(self, draws: np.random.Generator, clips: int, bands: int, frames: int) -> NDArray[np.bool_]:
         """Return which entries (clips, bands, frames) are masked (Park et al. 2019, Interspeech, without warping).
 
-        A width is drawn from 0 to its limit, then where it begins, for each clip and mask of its own.
+        For each clip and mask a width is drawn from 0 to its limit, then its start.
         """
         chosen = self.settings
         masked = np.zeros((clips, bands, frames), dtype=bool)
@@ -81,5 +88,16 @@ class Augmentation:
 
 
 def variants(copies: int, steps: int, size: int, *, seed: int, peer: int, round: int) -> NDArray[np.int64]:
-    """Return which copy of each clip that a round draws is taken, (steps, size): 0 the recording, 1 … copies."""
+    """Return which copy each draw of a round takes.
+
+    Parameters
+    ----------
+    copies : number of copies of each clip.
+    steps, size : number of local steps, and of clips in each.
+    seed, peer, round : key the draws.
+
+    Returns
+    -------
+    (steps, size) int64: 0 for the recording itself, 1 … copies for its copies.
+    """
     return seeding.generator(seed, "copies", peer, round).integers(0, copies + 1, (steps, size))

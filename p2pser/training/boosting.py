@@ -1,6 +1,6 @@
 """The local work of a peer whose model is trees: in each round XGBoost grows one tree set on the shared ensemble.
 
-XGBoost is the extra ``trees``; it is imported where a tree set is grown, and nowhere else.
+XGBoost is the extra ``trees``; only growing trees imports it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from p2pser.wire.tree_sets import LARGEST_LEAF
 
 
 def xgboost() -> Any:
-    """Return the library. Raises ConfigError, naming the extra, where it is not installed."""
+    """Return the module xgboost. Raises ConfigError, naming the extra, where it is not installed."""
     try:
         import xgboost as library
     except ImportError:
@@ -33,8 +33,8 @@ def xgboost() -> Any:
     return library
 
 
-class _Seen(NamedTuple):
-    """Clips as a round's trees see them. places: of each of the matrix's rows, its clip (several: soft labels)."""
+class _Data(NamedTuple):
+    """Clips as a round's trees see them. places: the clip of each of the matrix's rows (several rows: soft labels)."""
 
     features: Tensor
     targets: Targets
@@ -45,59 +45,57 @@ class _Seen(NamedTuple):
 class TreeLearner(Learner):
     """A ``Learner`` whose work of a round is one tree set, written to its place in the row.
 
-    With N peers the place is round * N + peer (in a model of one peer's trees: the round), and a tree counts
-    eta min(1, gain / N) of what it found: of the trees that N peers grow side by side on the same margins, gain times
-    the mean is added, never more than their sum. Which clips and features a tree sees depends on (seed, peer, round)
-    alone. Heeds ``training.rounds`` and ``threads``, soft labels, weights of classes,
-    and what varies clips: a round's trees see all copies, and each clip as it is varied in that round.
+    With N peers the place is round * N + peer (in a model of one peer's trees: the round), and a tree's leaves count
+    eta min(1, gain / N): of the trees that N peers grow side by side on the same margins, gain times the mean is added,
+    never more than their sum. The clips and features that a tree sees depend on (seed, peer, round) alone. Of
+    ``training``, ``rounds``, ``threads``, soft labels and weights of classes count. A round's trees see all copies of
+    clips, and each clip with the augmentation of that round.
     """
 
     def __init__(self, module: TreeEnsemble, *arguments: Any, **options: Any) -> None:
         super().__init__(module, *arguments, **options)
         self.ensemble = module
         self.peers = max(1, len(module.trees) // max(1, self.training.rounds))
-        # All that boosting remembers are the trees.
+        # Boosting has no optimiser: its state are the trees.
         self.optimizer = Optimizer(self.training.model_copy(update={"optimizer": "sgd", "momentum": 0.0}))
         self._xgboost = xgboost()
-        self._seen: _Seen | None = None
+        self._data: _Data | None = None
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
-        """Grow the tree set of ``round`` on the margins of the ensemble ``row`` and write it there.
+        """Grow the tree set of ``round`` on the margins of the ensemble ``row``, and write it to its place there.
 
-        Returns the mean cross entropy of the clips before it.
+        Returns the mean cross entropy of the clips before that. Parameters as in ``Learner.train_``.
         """
         growth, depth, classes = self.ensemble.growth, self.ensemble.depth, self.ensemble.trees.shape[1]
-        seen = self._look(round, classes)
+        data = self._data_of(round, classes)
         self.schema.bind(self.ensemble, row.clone())
         with torch.inference_mode():
-            margins = self.ensemble(seen.features)
-            loss = float(self.objective(margins, seen.targets))
-        seen.matrix.set_base_margin(margins[seen.places].numpy())
+            margins = self.ensemble(data.features)
+            loss = float(self.objective(margins, data.targets))
+        data.matrix.set_base_margin(margins[data.places].numpy())
         booster = self._xgboost.train({
             "objective": "multi:softprob", "num_class": classes, "base_score": 0.5, "tree_method": "hist",
             "eta": growth.eta * min(1.0, growth.gain / self.peers), "max_depth": depth,
             "reg_lambda": growth.reg_lambda, "subsample": growth.subsample,
             "colsample_bynode": growth.columns, "nthread": self.training.threads, "verbosity": 0,
-            "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, seen.matrix, 1)
+            "seed": seeding.key(self.seed, "trees", self.peer, round) % 2**31}, data.matrix, 1)
         place = round * self.peers + (self.peer if self.peers > 1 else 0)
         dict(self.schema.views(row))["trees"][place] = torch.from_numpy(arrays(booster, classes, depth))
         if report is not None:
             report(1)
         return loss
 
-    def _look(self, round: int, classes: int) -> _Seen:
-        """What the trees of a round are grown on: the same in all rounds where nothing is varied by round."""
-        if self._seen is not None:
-            return self._seen
-        assert self.targets.classes is not None
+    def _data_of(self, round: int, classes: int) -> _Data:
+        """Return the data that the trees of a round are grown on: without augmentation the same in all rounds."""
+        if self._data is not None:
+            return self._data
         versions = 1 + self.copies
-        features, targets = self._versions, Targets(torch.cat([self.targets.classes] * versions))
+        features, targets = self._versions, Targets(torch.cat([self.targets.of_classes()] * versions))
         if self.augmentation is not None:
             features, targets = self.augmentation(features, targets, seed=self.seed, peer=self.peer, round=round,
                                                   step=0)
-        assert targets.classes is not None
-        shares = as_shares(targets.classes, classes).nan_to_num(0.0) / versions
+        shares = as_shares(targets.of_classes(), classes).nan_to_num(0.0) / versions
         if self.objective.weights is not None:
             shares = shares * self.objective.weights
         if self.often is not None:
@@ -105,31 +103,30 @@ class TreeLearner(Learner):
         places, labels = shares.nonzero(as_tuple=True)
         matrix = self._xgboost.DMatrix(features[places].numpy(), label=labels.numpy(),
                                        weight=shares[places, labels].numpy())
-        seen = _Seen(features, targets, matrix, places)
+        data = _Data(features, targets, matrix, places)
         if self.augmentation is None:
-            self._seen = seen
-        return seen
+            self._data = data
+        return data
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
-        """Trees have no gradient."""
+        """Raise ConfigError: trees have no gradient."""
         raise ConfigError("model.name=xgb has no gradients to exchange: set gossip.algorithm=trees")
 
 
 def arrays(booster: Any, classes: int, depth: int) -> NDArray[np.float32]:
     """Return the trees of a booster's only round as (classes, ``numbers(depth)``) float32 (see ``networks.trees``).
 
-    Leaves are cut to ``LARGEST_LEAF``.
-
-    Raises ModelError where it holds other trees than one of at most this depth a class.
+    Leaves are clipped to ``LARGEST_LEAF``. Raises ModelError where the booster does not hold one tree of at most this
+    depth per class.
     """
     document = json.loads(booster.save_raw("json"))
     model = document["learner"]["gradient_booster"]["model"]
-    found = np.zeros((classes, numbers(depth)), dtype=np.float32)
+    table = np.zeros((classes, numbers(depth)), dtype=np.float32)
     if sorted(model["tree_info"]) != list(range(classes)):
-        raise ModelError(f"XGBoost grew {len(model['trees'])} trees where one for each of {classes} classes is due")
+        raise ModelError(f"XGBoost grew {len(model['trees'])} trees instead of one for each of {classes} classes")
     for label, tree in zip(model["tree_info"], model["trees"]):
-        _fill(found[label], tree, depth)
-    return found
+        _fill(table[label], tree, depth)
+    return table
 
 
 def _fill(into: NDArray[np.float32], tree: Mapping[str, Any], depth: int) -> None:
@@ -144,7 +141,7 @@ def _fill(into: NDArray[np.float32], tree: Mapping[str, Any], depth: int) -> Non
             into[inner + place] = min(max(values[node], -LARGEST_LEAF), LARGEST_LEAF)
             return
         if left[node] == -1:
-            # A leaf above the last level: whichever way a clip goes below it, it comes to this value.
+            # A leaf above the last level: all leaves below its place have its value.
             fill(node, 2 * place + 1)
             fill(node, 2 * place + 2)
             return

@@ -1,9 +1,8 @@
-"""One peer's local work: K optimiser steps on its own clips, as a function of its row, its memory and the
+"""One peer's local work: K optimiser steps on its own clips, as a function of its row, its optimiser's rows and the
 round.
 
-Nothing is drawn from a stream: which clips make a batch and which units dropout silences depend on (seed,
-peer, round) alone, so that a resumed run, another layout of processes or the simulator takes the very same
-steps.
+No draw comes from a stream: the clips of a batch and the units that dropout silences depend on (seed, peer, round)
+alone, so that a resumed run, another layout of processes or the simulator takes the same steps.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -28,21 +28,32 @@ from p2pser.training.losses import Objective, Targets
 from p2pser.training.optimisers import Optimizer, clip_, learning_rate
 
 PREFIX = "optimizer."
-"""The optimiser's rows are in a gossip state under this and their own name."""
+"""Prefix of the names of the optimiser's rows in a gossip state."""
 
 ALIGNMENT = 64
-"""Bytes to which torch aligns what it allocates; training always happens in a row that is aligned so."""
+"""Bytes to which torch aligns its allocations; rows are trained at this alignment."""
 
 
 def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
             round: int, often: NDArray[np.floating] | None = None) -> NDArray[np.int64]:
-    """Return the clips of a round's steps, (steps, b) indices below ``clips``, b = min(batch_size, clips).
+    """Return the clips of a round's steps.
 
-    Epoch e is a permutation keyed by (seed, "batches", peer, e), and step k of round r reads on where the
-    step before it ended: so all clips are drawn equally often over a run (without replacement within an
-    epoch), and yet a round's batches are a pure function of the round. often: (clips,) how often each clip is drawn in
-    proportion to others; in an epoch of ``clips`` draws it comes that share of times, rounded up or down by chance
-    (systematic resampling).
+    Epoch e is a permutation keyed by (seed, "batches", peer, e), and each step continues where the step before it
+    ended. So all clips are drawn equally often over a run (without replacement within an epoch), and yet a round's
+    batches are a pure function of the round.
+
+    Parameters
+    ----------
+    clips : number of the peer's clips.
+    batch_size : clips of a step, at most ``clips``.
+    steps : steps of a round.
+    seed, peer, round : key the draws.
+    often : (clips,) how often each clip is drawn in proportion to others. In an epoch of ``clips`` draws a clip comes
+        that share of times, rounded up or down by chance (systematic resampling).
+
+    Returns
+    -------
+    (steps, b) int64, indices below ``clips``, b = min(batch_size, clips).
     """
     size = min(batch_size, clips)
     first, count = round * steps * size, steps * size
@@ -129,11 +140,23 @@ class Learner:
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
-        """Take the round's local steps in place on ``row`` (D,) float32 and ``memory``; return their mean
-        loss.
+        """Take the round's local steps in place.
 
-        report: called with k = 1 .. K after each local step. correction (D,): added to every gradient. torch's
-        global generator is left as it was found. Raises P2PSERError where the loss is no longer finite.
+        Parameters
+        ----------
+        row : (D,) float32, the parameters.
+        memory : the optimiser's rows.
+        round : keys the draws and sets the learning rate.
+        report : called with k = 1 .. K after each local step.
+        correction : (D,), added to every gradient.
+
+        Returns
+        -------
+        The mean loss of the steps. torch's global generator is left unchanged.
+
+        Raises
+        ------
+        P2PSERError : where the loss is no longer finite.
         """
         settings = self.training
         lr = learning_rate(settings, round)
@@ -154,7 +177,7 @@ class Learner:
                 if not math.isfinite(loss):
                     raise P2PSERError(
                         f"the loss of peer {self.peer} is {loss} in round {round} (local step {k}) with "
-                        f"learning rate {lr:g}; lower training.lr or look for wild features")
+                        f"learning rate {lr:g}; lower training.lr or look for features of extreme size")
                 total += loss
                 if report is not None:
                     report(k + 1)
@@ -165,7 +188,8 @@ class Learner:
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
 
-        Weight decay is in it (as L2), clipping too; nothing is remembered. Zeros and NaN where there are no clips.
+        It includes weight decay (as L2) and clipping; the optimiser's rows do not change. Without clips it is zero, and
+        the loss NaN.
         """
         if not self.clips:
             return torch.zeros_like(row), math.nan
@@ -177,7 +201,7 @@ class Learner:
         return gradient.clone(), loss
 
     def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
-        """Yield, for each local step from ``first`` on, the clipped gradient at ``row`` as it is then, and the loss."""
+        """Yield the clipped gradient at the current ``row`` and the loss, for each local step from ``first`` on."""
         settings = self.training
         chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
                                           peer=self.peer, round=round, often=self.often))[first:]
@@ -202,14 +226,14 @@ class Learner:
 
     @contextmanager
     def _drawing(self, round: int) -> Iterator[None]:
-        """Dropout's draws as a function of (seed, peer, round), torch's generator left as it was."""
+        """Make dropout's draws a function of (seed, peer, round); restore torch's generator afterwards."""
         generator = torch.default_generator
-        found = generator.get_state()
+        state = generator.get_state()
         generator.manual_seed(seeding.key(self.seed, "dropout", self.peer, round))
         try:
             yield
         finally:
-            generator.set_state(found)
+            generator.set_state(state)
 
 
 class RowLearner(Protocol):
@@ -239,15 +263,15 @@ class RowLearner(Protocol):
 
 
 class RowState(Protocol):
-    """What local work sees of a gossip algorithm's state (gossip.algorithm.State): its rows by name."""
+    """The part of a gossip algorithm's state (gossip.algorithm.State) that local work uses: its rows by name."""
 
     rows: dict[str, Tensor]
 
 
 class LocalWork:
-    """The local work of the hosted peers (gossip.algorithm.Local), one learner a hosted row, in row order.
+    """The local work of the hosted peers (gossip.algorithm.Local), one learner per hosted row, in row order.
 
-    losses: mean loss of each hosted peer in the last round, NaN for one that did not train. report: called with
+    losses: mean loss of each hosted peer in the last round, NaN for a peer that did not train. report: called with
     (peer, k) after each local step.
     """
 
@@ -257,8 +281,7 @@ class LocalWork:
         self.losses: list[float] = []
 
     def prepare(self, state: RowState) -> None:
-        """Add the optimiser's rows to ``state`` as ``optimizer.NAME`` (B, ·), fresh, where they are missing.
-        """
+        """Add fresh rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""
         for name in self.learners[0].optimizer.names:
             if PREFIX + name not in state.rows:
                 state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
@@ -284,11 +307,20 @@ class LocalWork:
 
     def train(self, state: RowState, round: int, *, rows: Tensor | None = None,
               correction: Tensor | None = None, only: Collection[int] | None = None) -> Tensor:
-        """Train a copy of each row of ``rows`` (B, D; default ``state.rows["x"]``), the optimiser's rows in place;
-        return the new (B, D).
+        """Train a copy of each hosted row, and the optimiser's rows in place.
 
-        correction: (B, D), added to every gradient. only: the places of the rows that train (default: all that hold
-        clips); the others come back as they were, and so does what their optimisers remember.
+        Parameters
+        ----------
+        state : whose optimiser's rows are trained.
+        round : keys the draws and sets the learning rate.
+        rows : (B, D); default ``state.rows["x"]``.
+        correction : (B, D), added to every gradient.
+        only : the places of the rows that train; default: all rows with clips. The other rows, and their optimisers'
+            rows, stay as they are.
+
+        Returns
+        -------
+        The trained rows (B, D).
         """
         self.prepare(state)
         rows = (state.rows["x"] if rows is None else rows).clone()
@@ -299,11 +331,7 @@ class LocalWork:
                 losses.append(math.nan)
                 continue
             memory = {name: state.rows[PREFIX + name][b] for name in names}
-            report = None
-            if self.report is not None:
-                def report(k: int, peer: int = learner.peer) -> None:
-                    assert self.report is not None
-                    self.report(peer, k)
+            report = None if self.report is None else partial(self.report, learner.peer)
             extra = None if correction is None else correction[b]
             losses.append(learner.train_(rows[b], memory, round, report, extra))
         self.losses = losses
@@ -311,9 +339,9 @@ class LocalWork:
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
         """Return the gradients (B, D) at ``rows`` (B, D) on the clips of local step ``step``; sets ``losses``."""
-        found = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
-        self.losses = [loss for _, loss in found]
+        results = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
+        self.losses = [loss for _, loss in results]
         if self.report is not None:
             for learner in self.learners:
                 self.report(learner.peer, step + 1)
-        return torch.stack([gradient for gradient, _ in found])
+        return torch.stack([gradient for gradient, _ in results])

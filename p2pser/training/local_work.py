@@ -22,7 +22,7 @@ from p2pser.training.target_statistics import TargetStatistics, read_training_su
 
 
 def targets(examples: Examples, training: TrainingSettings) -> Targets:
-    """Return what the examples should give: what ``training.task`` and ``training.soft_labels`` ask for."""
+    """Return the targets of examples that ``training.task`` and ``training.soft_labels`` ask for."""
     classes = examples.labels if examples.soft is None else examples.soft
     dimensions = examples.dimensions
     return Targets(None if training.task == "dimensions" else torch.from_numpy(classes),

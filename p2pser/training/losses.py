@@ -1,14 +1,14 @@
-"""What training lowers: errors of classes, and one minus the concordance of dimensions.
+"""Training losses: of classes, and one minus the concordance of dimensions.
 
 Targets of classes are labels (n,) int64, -1 where unknown, or shares of each class (n, C) float32, each row summing to
-1, NaN where unknown: soft labels, or labels that mixup mixed (Zhang et al. 2018). Every loss is a mean over the batch's
-clips, the unknown ones counting nothing, and a class's weight multiplies its clips' terms without being divided out
-again: so the mean of many small batches, and of many peers, is what one large batch gives.
+1, NaN where unknown: soft labels, or labels mixed by mixup (Zhang et al. 2018). Every loss is a mean over the batch's
+clips, in which unknown targets count 0. A class's weight multiplies its clips' terms and is not divided out again: so
+the mean over many small batches, and over many peers, equals the loss of one large batch.
 
 **The concordance of small batches.** CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2) (Lin 1989) is one minus
 E (x - y)^2 over that denominator, and the denominator equals E (x - m)^2 + s^2, with m and s^2 the mean and variance
-of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly chance, and in a batch of one clip they
-mean nothing. So they are those of all peers' training clips, found by
+of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly noise, and over one clip they are
+meaningless. So they are those of all peers' training clips, found by
 gossip (``training.target_statistics``). What remains to the batch are two plain means, and each peer lowers its share
 of one function, which over all clips is exactly 1 - CCC.
 """
@@ -22,32 +22,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from p2pser.base.errors import LocalProtocolError
 from p2pser.config import TrainingSettings
 from p2pser.corpora.emotions import DIMENSIONS
 
 
 class Targets(NamedTuple):
-    """What n clips should give: classes (n,) int64 or (n, C) float32, dimensions (n, 3) float32; None: not learned."""
+    """Targets of n clips: classes (n,) int64 or (n, C) float32, dimensions (n, 3) float32; None: not learned."""
 
     classes: Tensor | None
     dimensions: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.classes if self.classes is not None else self.dimensions)  # type: ignore[arg-type]
+        return len(self.of_classes() if self.dimensions is None else self.dimensions)
+
+    def of_classes(self) -> Tensor:
+        """Return the targets of classes. Raises LocalProtocolError where they are not learned."""
+        if self.classes is None:
+            raise LocalProtocolError("targets of classes are used where only dimensions are learned")
+        return self.classes
+
+    def of_dimensions(self) -> Tensor:
+        """Return the targets of dimensions. Raises LocalProtocolError where they are not learned."""
+        if self.dimensions is None:
+            raise LocalProtocolError("targets of dimensions are used where only classes are learned")
+        return self.dimensions
 
     def at(self, places: Tensor) -> Targets:
         """Return the targets of the clips at these places (k,)."""
-        return Targets(*(None if one is None else one.index_select(0, places) for one in self))
+        return Targets(*(None if part is None else part.index_select(0, places) for part in self))
 
     def mixed(self, share: Tensor | float, partner: Tensor, classes: int) -> Targets:
-        """Return ``share`` of each clip's targets and the rest of its partner's, as mixup wants them.
+        """Return ``share`` of each clip's targets plus the rest of its partner's, for mixup.
 
-        share: a number, or (n,). partner: (n,) places of the partners. classes: C. What either lacks, both lack.
+        share: a number, or (n,). partner: (n,) places of the partners. classes: C. A target that is unknown of either
+        is unknown of the mixture.
         """
         share = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
         soft = None if self.classes is None else as_shares(self.classes, classes)
-        return Targets(*(None if one is None else share * one + (1.0 - share) * one[partner]
-                         for one in (soft, self.dimensions)))
+        return Targets(*(None if part is None else share * part + (1.0 - share) * part[partner]
+                         for part in (soft, self.dimensions)))
 
 
 class Moments(NamedTuple):
@@ -58,7 +72,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, targets: Tensor) -> Moments:
-        """Return the moments of these targets (n, 3), NaN where unknown; of a dimension of which none is known, 0."""
+        """Return the moments of targets (n, 3), NaN where unknown; 0 for a dimension without known targets."""
         known = ~targets.isnan()
         count = known.sum(0).clamp(min=1)
         mean = targets.nan_to_num(0.0).sum(0) / count
@@ -76,8 +90,12 @@ def as_shares(targets: Tensor, classes: int) -> Tensor:
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """Return the mean cross entropy, a scalar, with label smoothing (Szegedy et al. 2016, section 7).
 
-    logits: (n, C). targets: (n,) labels or (n, C) shares. smoothing: share of each target spread evenly over all
-    classes. weights: (C,) of each class.
+    Parameters
+    ----------
+    logits : (n, C).
+    targets : (n,) labels or (n, C) shares.
+    smoothing : share of each target that is spread evenly over all classes.
+    weights : (C,) of each class.
     """
     if targets.dim() == 1 and weights is None and bool((targets >= 0).all()):
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -89,10 +107,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weigh
 
 
 def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean squared hinge loss of one machine a class against the rest, summed over the machines, a scalar.
+    """Return the mean squared hinge loss, one class against the rest, summed over the classes: a scalar.
 
-    scores: (n, C); a class is said where its score is above 0. targets: (n,) labels or (n, C) shares p, of which each
-    machine's term is p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights: (C,) of each class.
+    scores: (n, C), above 0 for a class that is predicted. targets: (n,) labels or (n, C) shares p; each class's term is
+    p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights: (C,) of each class.
     """
     shares = as_shares(targets, scores.shape[1])
     known = ~shares.isnan().any(1)
@@ -102,7 +120,7 @@ def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def _mean(terms: Tensor, shares: Tensor, known: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean over the known clips of their terms (n,), each times its class's weight; 0 where none is."""
+    """Return the mean of the terms (n,) over the known clips, each times its class's weight; 0 where none is known."""
     if weights is not None:
         terms = terms * (shares @ weights)
     return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
@@ -112,7 +130,8 @@ def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None
     """Return 1 - CCC, a scalar: the mean over the dimensions.
 
     predicted, targets: (n, 3), NaN where a target is unknown. moments: of the targets of all clips (see the module's
-    docstring); default: of these. A dimension whose targets do not vary counts as 1 - CCC = 0 where it is met, else 1.
+    docstring); default: of these. A dimension with constant targets has the loss 0 where the predictions equal them,
+    else 1.
     """
     known = ~targets.isnan()
     moments = moments or Moments.of(targets)
@@ -125,11 +144,11 @@ def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None
 
 
 def classes_of(targets: Tensor) -> Tensor:
-    """Return the classes (k,), ascending, that some target (n,) or (n, C) has a share of."""
+    """Return the classes (k,), ascending, with a share in any target (n,) or (n, C)."""
     if targets.dim() == 2:
         return (targets.nan_to_num(0.0) > 0).any(0).nonzero()[:, 0]
-    found: Tensor = torch.unique(targets[targets >= 0])
-    return found
+    classes: Tensor = torch.unique(targets[targets >= 0])
+    return classes
 
 
 @dataclass(frozen=True)
@@ -160,15 +179,14 @@ class Objective:
         training, total = self.training, outputs.new_zeros(())
         scores = outputs if training.task == "classes" else outputs[:, : -len(DIMENSIONS)]
         if training.task != "dimensions":
-            assert targets.classes is not None
-            classes, weights = targets.classes, self.weights
+            classes, weights = targets.of_classes(), self.weights
             if self.present is not None:
                 classes = as_shares(classes, scores.shape[1])[:, self.present]
                 scores, weights = scores[:, self.present], None if weights is None else weights[self.present]
             total = squared_hinge(scores, classes, weights) if self.loss == "squared-hinge" else \
                 cross_entropy(scores, classes, training.label_smoothing, weights)
         if training.task != "classes":
-            assert targets.dimensions is not None
             weight = training.dimension_weight if training.task == "both" else 1.0
-            total = total + weight * concordance_loss(outputs[:, -len(DIMENSIONS):], targets.dimensions, self.moments)
+            total = total + weight * concordance_loss(outputs[:, -len(DIMENSIONS):], targets.of_dimensions(),
+                                                      self.moments)
         return total

@@ -1,8 +1,8 @@
 """Optimisers on flat rows, step for step equal to torch.optim (by test).
 
-torch.optim itself is not used: importing it loads torch._dynamo, which costs each child process seconds and
-tens of megabytes, and its per-parameter bookkeeping costs more than the arithmetic of a small model. What an
-optimiser remembers are rows, so that checkpoints, restarts and the simulator treat them like parameters.
+torch.optim itself is not used: importing it loads torch._dynamo, which costs each child process seconds and tens of
+megabytes, and its per-parameter bookkeeping costs more than the arithmetic of a small model. An optimiser's state is
+rows, so that checkpoints, restarts and the simulator treat it like parameters.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import Tensor
 from p2pser.config import TrainingSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""AdamW's decay of the mean and of the mean square of gradients, and what its denominator is kept above by.
-"""
+"""AdamW's decay of the mean and of the mean square of gradients, and the term that its denominator adds."""
 
 
 def learning_rate(training: TrainingSettings, round: int) -> float:
@@ -34,7 +33,7 @@ def learning_rate(training: TrainingSettings, round: int) -> float:
 def clip_(gradient: Tensor, limit: float) -> None:
     """Shorten a gradient (D,) in place to norm ``limit`` where it is longer (Pascanu et al. 2013); 0: no limit.
 
-    Without it SGD with momentum at a learning rate that suits gossip runs away on hundreds of correlated features.
+    Without it SGD with momentum diverges on hundreds of correlated features at a learning rate that suits gossip.
     """
     if limit and (norm := gradient.norm().item()) > limit:
         gradient.mul_(limit / norm)
@@ -43,7 +42,7 @@ def clip_(gradient: Tensor, limit: float) -> None:
 class Optimizer:
     """SGD with momentum (weight decay as L2) or AdamW (decoupled), as the settings say.
 
-    It has no state of its own: all that it remembers is in the rows that ``init`` returns.
+    Its state is in the rows that ``init`` returns, not in this object.
     """
 
     def __init__(self, training: TrainingSettings) -> None:
@@ -53,19 +52,27 @@ class Optimizer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of what ``init`` returns."""
+        """The names of the rows that ``init`` returns."""
         if self.kind == "sgd":
             return ("momentum",) if self.momentum else ()
         return ("mean", "square", "steps")
 
     def init(self, row: Tensor) -> dict[str, Tensor]:
-        """Return fresh memory for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
+        """Return fresh state for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
         if self.kind == "sgd":
             return {"momentum": torch.zeros_like(row)} if self.momentum else {}
         return {"mean": torch.zeros_like(row), "square": torch.zeros_like(row), "steps": row.new_zeros(1)}
 
     def step_(self, row: Tensor, gradient: Tensor, memory: dict[str, Tensor], lr: float) -> None:
-        """Take one step in place on ``row`` (D,) and ``memory``; ``gradient`` (D,) may be spoilt."""
+        """Take one step in place.
+
+        Parameters
+        ----------
+        row : (D,), the parameters.
+        gradient : (D,); its values afterwards are undefined.
+        memory : the state, as from ``init``.
+        lr : learning rate.
+        """
         if self.kind == "sgd":
             if self.weight_decay:
                 gradient.add_(row, alpha=self.weight_decay)
@@ -76,7 +83,7 @@ class Optimizer:
             self._adamw(row, gradient, memory, lr)
 
     def _adamw(self, row: Tensor, gradient: Tensor, memory: dict[str, Tensor], lr: float) -> None:
-        """Loshchilov and Hutter 2019, algorithm 2."""
+        """Take a step of AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
         steps = memory["steps"].add_(1.0).item()
         if self.weight_decay:
             row.mul_(1.0 - lr * self.weight_decay)

@@ -1,8 +1,8 @@
-"""What all peers' targets are taken together: how many clips of each class there are, and how the dimensions lie.
+"""Statistics of all peers' targets: the number of clips of each class, and the moments of the dimensions.
 
-Found with the feature statistics, by the same sums: each clip's targets are columns beside its features, so that a
-peer's row [count, sum x, sum x^2] (``speech.normalise``) holds its class counts and the sums of its dimensions too.
-Nobody learns another peer's.
+They come from the same sums as the feature statistics: each clip's targets are columns beside its features, so that a
+peer's row [count, sum x, sum x^2] (``features.normalisation``) holds its class counts and the sums of its dimensions
+too. Gossip gives every peer the total.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from p2pser.training.losses import Moments, Objective
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """counts: clips of each class (C,), up to a common factor, None where they play no part. moments: of the
-    dimensions' targets, None where these are not learned. clips: how many there are in all.
+    """Statistics of all peers' targets.
+
+    counts: clips of each class (C,), up to a common factor, or None where they are not needed. moments: of the
+    dimensions' targets, or None where these are not learned. clips: number of all peers' clips.
     """
 
     counts: NDArray[np.float64] | None = None
@@ -33,9 +35,9 @@ class TargetStatistics:
 
     @property
     def weights(self) -> Tensor | None:
-        """What each class weighs (C,) float32, so that all weigh the same together and a clip 1 on average.
+        """Weight of each class (C,) float32: all classes have the same total weight, and a clip 1 on average.
 
-        None where counts play no part; 1 for a class without clips.
+        None where counts are not needed; 1 for a class without clips.
         """
         if self.counts is None:
             return None
@@ -44,13 +46,13 @@ class TargetStatistics:
         return torch.from_numpy(each.astype(np.float32))
 
     def objective(self, training: TrainingSettings, loss: str) -> Objective:
-        """Return what local work lowers; ``loss`` of the classes, resolved."""
+        """Return the objective of local work; loss: of the classes, cross-entropy or squared-hinge."""
         weights = self.weights if training.balance == "weights" else None
         return Objective(training, loss, weights, self.moments, clips=self.clips)
 
 
 def columns(training: TrainingSettings, classes: int) -> tuple[int, int]:
-    """Return how many columns of class counts and of dimensions stand beside the features; 0 of what plays no part."""
+    """Return the number of columns of class counts and of dimensions beside the features; 0 where not needed."""
     counted = classes if training.balance != "none" and training.task != "dimensions" else 0
     return counted, 0 if training.task == "classes" else 2 * len(DIMENSIONS)
 
@@ -65,19 +67,24 @@ def training_sums(examples: Examples, training: TrainingSettings, classes: int) 
     labelled = np.flatnonzero(examples.labels >= 0)
     if counted:
         beside[labelled, examples.labels[labelled]] = 1.0
-    if placed and len(examples):
-        assert examples.dimensions is not None
+    if placed and examples.dimensions is not None:
         known = ~np.isnan(examples.dimensions)
         beside[:, counted:] = np.concatenate([known, np.where(known, examples.dimensions, 0.0)], axis=1)
-    features, found = len(row) // 2, sums(beside)
-    return np.concatenate([row[: 1 + features], found[1 : 1 + counted + placed],
-                           row[1 + features :], found[1 + counted + placed :]])
+    features, targets = len(row) // 2, sums(beside)
+    return np.concatenate([row[: 1 + features], targets[1 : 1 + counted + placed],
+                           row[1 + features :], targets[1 + counted + placed :]])
 
 
 def read_training_sums(row: NDArray[np.float64], training: TrainingSettings,
                 classes: int, clips: int) -> tuple[NDArray[np.float64], TargetStatistics]:
-    """Return the features' sums and the target statistics of a row of ``training_sums``, or of any positive
-    multiple of a sum of such rows, over ``clips`` clips.
+    """Return the features' sums and the target statistics.
+
+    Parameters
+    ----------
+    row : of ``training_sums``, or any positive multiple of a sum of such rows.
+    training : the settings of the local work.
+    classes : number of classes.
+    clips : number of clips that the row sums over.
     """
     counted, placed = columns(training, classes)
     features = len(row) // 2 - counted - placed
@@ -95,7 +102,7 @@ def read_training_sums(row: NDArray[np.float64], training: TrainingSettings,
 
 
 def _on_grid(values: NDArray[np.float64]) -> Tensor:
-    """Return values as float32 in steps of 2^-20: peers, whose sums agree to 1e-12 only, and the simulator then go on
-    with the same bits. The steps begin off the numbers that ratings and counts are made of.
+    """Return values as float32 on a grid of 2^-20, so that peers, whose sums agree to 1e-12 only, and the simulator
+    continue with the same bits. The offset keeps the grid's limits away from the values of ratings and counts.
     """
     return torch.from_numpy((np.floor(values * 2.0**20 + 0.31) / 2.0**20).astype(np.float32))

@@ -11,6 +11,7 @@ import pytest
 
 from p2pser.base.errors import P2PSERError
 from p2pser.evaluation import listing
+from p2pser.evaluation.calibration import fit_temperature
 from p2pser.evaluation.metrics import Predictions, uar_folds, uar_pooled
 from p2pser.evaluation.report import Report
 from p2pser.evaluation.summary import group_lines, summarise
@@ -74,6 +75,20 @@ def test_a_report_scales_by_the_cards_temperature(tmp_path: Path) -> None:
     assert logits is not None
     powers = np.exp(logits[31] / 2)
     assert float(rows[31]["p_joy"]) == pytest.approx(powers[2] / powers.sum(), abs=1e-6)
+
+
+def test_a_temperature_that_was_fitted_on_these_clips_scales_each_speaker_by_the_others() -> None:
+    report = Report(corpus="c", version="1", synthetic=False, split="loso", labels=LABELS, predictions=made(),
+                    normalise="none", temperature=2.0, fitted_here=True)
+    logits, scaled = made().logits, report.scaled
+    assert logits is not None
+    assert scaled is not None
+    assert scaled.logits is not None
+    temperatures = (logits / scaled.logits)[:, 0].reshape(6, 30)
+    np.testing.assert_allclose(temperatures, temperatures[:, :1].repeat(30, axis=1))
+    assert len(np.unique(temperatures.round(6))) == 6
+    own = fit_temperature(logits[30:], made().targets[30:])
+    assert temperatures[0, 0] == pytest.approx(own)
 
 
 def test_a_table_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ def test_its_defaults_and_parameters_are_settings() -> None:
     assert (config.training.lr, config.model.hidden, config.gossip.algorithm) == (0.025, (7,), "d-psgd")
     assert config.with_settings(["training.lr=0.5"]).training.lr == 0.5
     assert config.with_settings(["model.name=mlp"]).training.lr == 0.05  # what was not set follows the next family
+    partly = Config().with_settings(["model.name=low-rank", "training.rounds=3"])
+    assert partly.training.lr == 0.025
+    assert partly.with_settings(["model.name=mlp"]).training.lr == 0.05
     chosen = config.with_settings(["model.parameters.rank=2"])
     assert chosen.shared()["model.parameters"] == {"rank": 2}
     assert chosen.shared() != config.shared()
