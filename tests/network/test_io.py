@@ -284,7 +284,7 @@ def test_what_the_training_thread_does_not_look_at_is_bounded(network: Network, 
 
 
 def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network: Network) -> None:
-    a, b = pair(network)
+    a, b = pair(network, suspect_after=15.0, dead_after=30.0)
     for proxy in network.proxies.values():
         proxy.rate = 125_000.0
     begin(a, b)
@@ -356,7 +356,7 @@ def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
 
 
 def test_before_the_run_a_neighbour_may_die_and_come_back(network: Network) -> None:
-    a, b = pair(network, dead_after=1.5)
+    a, b = pair(network)
     b.close("interrupted", flush=0.0)
     assert network.wait(a, events.Left).reason == "interrupted"
     c = network.peer(1, (0,), hello={"incarnation": 1})
@@ -379,7 +379,7 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
 
 @pytest.mark.parametrize("died", [True, False], ids=["dead", "not yet missed"])
 def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, died: bool) -> None:
-    a, b = pair(network, dead_after=1.5)
+    a, b = pair(network, dead_after=1.5 if died else 60.0)
     begin(a, b)
     a.accepts_rejoining = True
     b.send([0], (0, 0), payload(1))

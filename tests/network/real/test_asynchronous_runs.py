@@ -94,7 +94,7 @@ def test_nobody_waits_for_a_slow_peer(real: Any, tmp_path: Path, name: str) -> N
     slow = _start(tmp_path / "run.yaml", 1, 60)
     try:
         story = real.run(config, RING, ids=(0, 2, 3))
-        summaries = {**story.summaries, 1: json.loads(slow.communicate(timeout=15)[0])}
+        summaries = {**story.summaries, 1: json.loads(slow.communicate(timeout=120)[0])}
     finally:
         slow.kill()
         slow.communicate()

@@ -66,7 +66,7 @@ def test_every_process_dials_its_neighbours_and_nobody_else(real: Any, python: l
                     "--rounds", "3", "--set", f"network.base_port={base}", "--set", "corpus.split=speakers:s8",
                     "--set", "model.hidden=[16]"]
             running.append(subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
-        said = [one.communicate(timeout=50)[1] for one in running]
+        said = [one.communicate(timeout=180)[1] for one in running]
     finally:
         for one in running:
             one.kill()

@@ -89,7 +89,7 @@ class Site:
 def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest, tmp_path: Path, name: str,
                                                    late: bool) -> None:
     config = real.config("out", "training.rounds=30", "training.momentum=0", f"gossip.algorithm={name}", *QUICK,
-                         *(["network.start_timeout=8", "training.local_steps=1"] if late else []), peers=RING.size)
+                         *(["network.start_timeout=15", "training.local_steps=1"] if late else []), peers=RING.size)
     site = Site(config, tmp_path)
     try:
         for me in EVERYBODY:
@@ -109,7 +109,7 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
         site.go_on(FIRST)
         site.said(ODD, "joins the run in round")
         site.go_on(SECOND)
-        said = {me: one.communicate(timeout=40)[1] for me, one in site.running.items()}
+        said = {me: one.communicate(timeout=180)[1] for me, one in site.running.items()}
         assert {me: one.returncode for me, one in site.running.items()} == dict.fromkeys(EVERYBODY, 0), said
     finally:
         site.close()

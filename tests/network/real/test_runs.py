@@ -74,7 +74,7 @@ def test_a_killed_peer_is_left_out_and_nobody_else(real: Any, furthest: Furthest
 
 
 def test_a_stopped_peer_is_waited_for(real: Any, furthest: Furthest) -> None:
-    config = real.config("out", "training.rounds=40", "network.dead_after=10")
+    config = real.config("out", "training.rounds=40", "network.dead_after=60")
     suspecting: set[int] = set()
     stopped = False
 

@@ -85,7 +85,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(real: Any) -> N
 
 def test_each_peer_says_its_own_width_and_all_find_out_that_its_holders_are_apart(real: Any) -> None:
     topology = load("ring", peers=4)
-    config = real.config("apart", "training.rounds=2", "network.start_timeout=20", peers=4)
+    config = real.config("apart", "training.rounds=2", "network.start_timeout=60", peers=4)
     wide = config.with_settings(["model.width=1"])
     narrow = config.with_settings(["model.width=0.5"])
     story = real.run(wide, topology, odd={1: (narrow, topology), 3: (narrow, topology)})
