@@ -76,7 +76,7 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
 
     def flood(round: int, values: Mapping[int, bytes]) -> dict[int, dict[int, bytes]]:
         nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append)
-        return {i: node.heard() for i, node in nodes.items()}
+        return {i: node.reachable_values() for i, node in nodes.items()}
 
     messages = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()})
     values = {}

@@ -16,7 +16,7 @@ from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step
 from p2pser.topology.spec import Topology
 
 
-class Heard(NamedTuple):
+class NeighbourRow(NamedTuple):
     """A neighbour's row (D,) of finite numbers. weight: W_ij."""
 
     peer: int
@@ -91,19 +91,19 @@ class Robust(Algorithm):
 
     def combined(self, rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
         """Return the hosted rows (B, D), each combined with the rows of its neighbours."""
-        heard: dict[int, list[Heard]] = {peer: [] for peer in peers}
+        neighbours: dict[int, list[NeighbourRow]] = {peer: [] for peer in peers}
         refused = dict.fromkeys(peers, 0)
         for src, dst, weight, value in zip(inbox.src.tolist(), inbox.dst.tolist(), inbox.weight.tolist(),
                                            inbox.values):
             assert isinstance(value, Tensor)
             if torch.isfinite(value).all():
-                heard[dst].append(Heard(src, weight, value.to(rows.dtype)))
+                neighbours[dst].append(NeighbourRow(src, weight, value.to(rows.dtype)))
             else:
                 refused[dst] += 1
-        return torch.stack([self.combine(peer, row, heard[peer], max(0, self.hostile - refused[peer]))
+        return torch.stack([self.combine(peer, row, neighbours[peer], max(0, self.hostile - refused[peer]))
                             for peer, row in zip(peers, rows)])
 
-    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    def combine(self, peer: int, own: Tensor, neighbours: Sequence[NeighbourRow], hostile: int) -> Tensor:
         """Return the new row (D,) of ``peer`` from its own row and its neighbours' rows, ascending by peer.
 
         hostile: the number of neighbours' rows that may be hostile.

@@ -1,6 +1,4 @@
-"""A mixer that hosts one peer, over queues between threads: what each peer does alone must be what all do
-together.
-"""
+"""A mixer that hosts one peer, over queues between threads, to compare single peers with a simulation of all."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ def make_topology(graph: nx.Graph, name: str = "test") -> Topology:
 
 
 class Bus:
-    """What all peers posted, and who ended or died."""
+    """The messages of all peers, and the peers that ended or died."""
 
     def __init__(self, topology: Topology, dead: dict[int, Step]) -> None:
         self.topology, self.dead = topology, dead
@@ -42,7 +40,7 @@ class Died(Exception):
 
 
 class SoloMixer:
-    """One peer's end of the bus. Waiting for a peer that ended is an error: on a network it could last."""
+    """One peer's end of the bus. Waiting for a peer that has ended is an error: on a network it could wait for long."""
 
     def __init__(self, bus: Bus, peer: int, slots: int = 1) -> None:
         self.bus, self.peer = bus, peer
@@ -51,7 +49,7 @@ class SoloMixer:
         self.peers = (peer,)
 
     def W(self, at: Step) -> np.ndarray:
-        """Rounds below 0 are not asked for in these tests, and no final consensus of a schedule."""
+        """Return W; these tests have no rounds below 0 and no final consensus of a schedule."""
         topology = self.bus.topology
         static = topology.schedule is None and topology.weights == "metropolis"
         return metropolis(topology.graph) if static else topology.matrix(at.round * self.slots + at.slot)

@@ -1,4 +1,4 @@
-"""AD-PSGD's mechanics: two halves of one flow, answers given again, what a checkpoint holds, what is refused."""
+"""AD-PSGD: the two halves of a flow, repeated answers, checkpoints, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CHOCO's mechanics: alone as together, resumed as uninterrupted, gaps found and repaired once, refusals."""
+"""CHOCO: one process a peer against one for all, resumed runs, detection and repair of gaps, refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ each_form = pytest.mark.parametrize("parameters", FORMS, ids=lambda p: p.get("co
 
 
 class Watched(SimulatedMixer):
-    """Keeps the messages of each exchange."""
+    """A mixer that stores the messages of each exchange."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -47,7 +47,7 @@ def start(size=5):
 
 
 def in_step(state):
-    """Whether what is kept of a neighbour's copy is its copy, bit for bit."""
+    """Whether each stored copy of a neighbour is that neighbour's copy, bit for bit."""
     return all(torch.equal(kept["copy"], state.rows["copy"][j]) for (_, j), kept in state.edges.items())
 
 
@@ -84,7 +84,7 @@ def test_resumed_from_a_checkpoint_equals_uninterrupted(parameters, faults, tmp_
     whole = run(algorithm("choco", parameters), State({"x": start()}), work, mixer, 9, before_round=keep,
                 after_round=lambda round, state: made.append(state.rows["x"].clone()))
     found = checkpoint.load(tmp_path, 4)
-    # What the checkpoint holds must not change under whoever writes it in the background.
+    # The checkpoint's tensors must not change while a background thread writes them.
     assert all(torch.equal(before[0].rows[key], rows) for key, rows in found.rows.items())
     assert all(torch.equal(before[0].edges[e][k], v) for e, kept in found.edges.items() for k, v in kept.items())
     mixer = SimulatedMixer(RING, faults=faults)
@@ -120,7 +120,7 @@ def test_a_lost_exchange_costs_one_whole_copy_and_then_the_edge_counts_again(wav
     state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), mixer, 8)
     sizes = {round: {len(message) for message in sent.values()} for round, sent in mixer.sent.items()}
     small = sizes[0].pop()
-    # Nobody knows yet, then all do: they ask, get whole copies, and are back at one byte before the payload.
+    # First no peer knows of the loss, then all do: they send whole copies, and return to a head of one byte.
     assert sizes[1] == {small + 16}
     assert sizes[2] == {17 + 4 * WIDTH}
     assert sizes[3] == {small + 16}
@@ -143,7 +143,7 @@ def test_one_message_lost_leaves_the_mean_and_repairs_one_edge(waves):
     run(algorithm("choco", {"share": 0.2}), State({"x": x, "copy": torch.zeros_like(x)}), still, mixer, 9,
         after_round=lambda round, state: means.append(float((state.rows["x"].mean(0) - x.mean(0)).norm())))
     assert max(means[:2]) < 1e-14
-    assert means[2] > 1e-6  # 0 took what 1 did not give
+    assert means[2] > 1e-6  # peer 0 applied a flow that peer 1 did not
     assert max(means[3:]) < 1e-14
     whole = [(round, edge) for round, sent in mixer.sent.items() for edge, m in sent.items() if len(m) > 8 * WIDTH]
     assert whole == [(4, (0, 1))]
@@ -175,7 +175,7 @@ def test_marks_settle_what_one_end_alone_applied():
     assert not mine.settle(Marks(4, 4, 3))
     assert mine == Marks(4, 4, 4)
     mine.pending = 5
-    assert not mine.settle(Marks(5, 6, 5))  # the other end went on and had ours in between
+    assert not mine.settle(Marks(5, 6, 5))  # the other end has applied the flow meanwhile
     mine.pending = 7
     assert mine.settle(Marks(5, 6, 5))
     assert mine == Marks(4, 5, 5)

@@ -1,4 +1,4 @@
-"""The final consensus: one exchange's rows for all, the mean kept, deaths survived."""
+"""The final consensus: rows of one exchange at all peers, the conserved mean, deaths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(size: int, width: int = 50, seed: int = 0) -> torch.Tensor:
 
 
 def spread(x: torch.Tensor) -> float:
-    """The largest relative difference between any two rows."""
+    """Return the largest relative difference between any two rows."""
     return max(relative_norm(a, b) for a in x for b in x)
 
 

@@ -1,4 +1,4 @@
-"""The mechanics of the first-order algorithms: alone as together, resumed as uninterrupted, settled, refused."""
+"""First-order algorithms: one process a peer against one for all, resumed runs, late rows, refusals."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_d2_is_the_published_recursion():
 
 
 def arrivals(mixer, slot):
-    """The late rows that come at an exchange of bytes after the last round."""
+    """Return the late rows that arrive at an exchange of bytes after the last round."""
     edges = {(i, j): b"" for i in mixer.peers for j in mixer.topology.neighbours(i)}
     mixer.post(Step(12, slot), Outbox(edges=edges))
     return mixer.collect(Step(12, slot)).late

@@ -1,4 +1,4 @@
-"""Floods: everybody learns everything, and nobody waits for one who ended."""
+"""Floods: all reachable peers learn all values, and no peer waits for a peer that has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p2pser.topology.spec import Topology
 
 
 def flood(mixer, *arguments):
-    return {peer: known.heard() for peer, known in flood_knowledge(mixer, *arguments).items()}
+    return {peer: known.reachable_values() for peer, known in flood_knowledge(mixer, *arguments).items()}
 
 
 def random_graph(size: int, seed: int) -> nx.Graph:

@@ -1,4 +1,4 @@
-"""Several exchanges a round: slem^m, Chebyshev's polynomial, the mean kept through late rows, and its refusals."""
+"""Several exchanges a round: slem^m, Chebyshev's polynomial, the mean conserved with late rows, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlap: what travels while a peer trains, where it ends, and that nothing is on its way between rounds."""
+"""Overlap: the exchange during training, the fixed point, and no message on its way between rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of rows is shared: which parameters a setting means, who hears of what, and what a wrong part is."""
+"""Partial exchange: the parameters of a setting, the entries that peers exchange, parts of wrong length."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_names_nothing_is_refused(share, sentence):
 def test_where_all_is_everybodys_there_are_no_parts():
     assert parts_of([1.0] * 3, HELD, SCHEMA, ("all",), compact=False) is None
     assert parts_of([0.5] * 3, HELD, SCHEMA, ("all",), compact=True) is None
-    # The simulator's rows are whole ones: those of narrow peers are sent in part.
+    # The simulator's rows are whole; of narrow peers' rows a part is sent.
     assert parts_of([0.5] * 3, HELD, SCHEMA, ("all",), compact=False) is not None
     assert parts_of([1.0] * 3, HELD, SCHEMA, ("body",), compact=True) is not None
 

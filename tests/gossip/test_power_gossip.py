@@ -1,4 +1,4 @@
-"""PowerGossip's mechanics: alone as together, resumed as uninterrupted, vectors that both ends share, refusals."""
+"""PowerGossip: one process a peer against one for all, resumed runs, equal vectors at both ends, refusals."""
 
 from __future__ import annotations
 

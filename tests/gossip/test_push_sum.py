@@ -1,4 +1,4 @@
-"""Push-sum's mechanics: alone as together, resumed as uninterrupted, its messages and what it refuses."""
+"""Push-sum: one process a peer against one for all, resumed runs, messages, refusals."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_message_is_a_float64_row_with_its_weight_to_each_receiver(waves):
 
 
 class Deaf(SimulatedMixer):
-    """Hands out one wrong value."""
+    """A mixer that delivers one wrong value."""
 
     value: object = b""
 

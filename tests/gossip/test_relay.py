@@ -1,4 +1,4 @@
-"""RelaySGD's mechanics: alone as together, resumed as uninterrupted, its tree, its messages and its refusals."""
+"""RelaySGD: one process a peer against one for all, resumed runs, its tree, messages, refusals."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_death_leaves_two_trees_whose_means_go_on():
 
 
 class Deaf(SimulatedMixer):
-    """Hands out one wrong value."""
+    """A mixer that delivers one wrong value."""
 
     value: object = b""
 

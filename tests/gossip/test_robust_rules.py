@@ -1,4 +1,4 @@
-"""The mechanics of robust mixing: each rule by hand, what is refused, alone as together, resumed; hostile peers."""
+"""Robust mixing: each rule by hand, refusals, one process a peer against one for all, resumed runs, hostile peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create, validate
-from p2pser.gossip.robust import Heard, ordered
+from p2pser.gossip.robust import NeighbourRow, ordered
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.topology.spec import parse
@@ -32,7 +32,7 @@ def start(size=8):
 
 
 def heard(*values, weight=0.2):
-    return [Heard(j + 1, weight, torch.tensor(value, dtype=torch.float64)) for j, value in enumerate(values)]
+    return [NeighbourRow(j + 1, weight, torch.tensor(value, dtype=torch.float64)) for j, value in enumerate(values)]
 
 
 def combined(name, own, others, hostile=1, **parameters):
@@ -82,8 +82,8 @@ def test_the_adaptive_radius_is_that_of_the_closest_neighbours():
     assert method.radius_of(0, four, away, 0) == math.inf
     assert method.radius_of(0, [], [], 1) == math.inf
     assert method.radius_of(0, four, [1.0, 2.0, 3.0, math.inf], 1) == pytest.approx(math.sqrt(14))
-    uneven = [Heard(1, 0.3, torch.zeros(1)), Heard(2, 0.1, torch.zeros(1)), Heard(3, 0.4, torch.zeros(1))]
-    # 0.4 may be hostile: of the closest, 0.1 and 0.3; and where the heaviest is closest, 0.1 and a part of it.
+    uneven = [NeighbourRow(peer, weight, torch.zeros(1)) for peer, weight in ((1, 0.3), (2, 0.1), (3, 0.4))]
+    # A weight of 0.4 may be hostile. The closest are 0.1 and 0.3; if the heaviest is closest, 0.1 and a part of 0.4.
     assert method.radius_of(0, uneven, [2.0, 1.0, 9.0], 1) == pytest.approx(math.sqrt((0.1 + 0.3 * 4) / 0.4))
     assert method.radius_of(0, uneven, [9.0, 1.0, 2.0], 1) == pytest.approx(math.sqrt((0.1 + 0.3 * 4) / 0.4))
 
@@ -96,7 +96,7 @@ def test_clipping_of_nobody_is_the_plain_average(waves):
 
 
 class Once:
-    """A mixer of one peer with three neighbours, that delivers what it is given."""
+    """A mixer of one peer with three neighbours that delivers given values."""
 
     peers, size = (0,), 5
 
@@ -135,7 +135,7 @@ def test_a_row_that_is_not_finite_counts_as_one_hostile_neighbour():
     values = [torch.tensor([float(k), 0.0]) for k in (1, 2, 9)] + [torch.tensor([math.nan, 0.0])]
     state = State({"x": torch.zeros(1, 2)})
     found = algorithm("trimmed-mean").round(state, Still(), Once(values), 0).rows["x"]
-    assert found[0].tolist() == [3.0, 0.0]  # the mean of 0, 1, 2, 9: nobody else is hostile
+    assert found[0].tolist() == [3.0, 0.0]  # the mean of 0, 1, 2, 9: no other peer is hostile
 
 
 # ---- as any algorithm ----------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_clipping_warns_beyond_its_bound_and_prints_it():
     ("inner-product", lambda rows: -0.1 * rows.mean(0)),
 ])
 def test_what_each_attack_sends(name, sent):
-    """Peer 5 is hostile and knows the others' rows; its own is what it would have sent."""
+    """Peer 5 is hostile and knows the other rows; its own row is the honest one."""
     mixer, rows = Hostile(SimulatedMixer(GRAPH), {5: Attack(name)}), start()
     honest = torch.cat([rows[:5], rows[6:]])
     mixer.post(Step(0, 0), Outbox(rows=rows))
@@ -274,7 +274,7 @@ def test_alone_a_hostile_peer_knows_what_its_neighbours_sent_last(each_alone):
         return found
 
     each_alone(GRAPH, one)
-    assert torch.allclose(sent[0], -start()[5])  # nothing heard yet: its own row is all that it knows
+    assert torch.allclose(sent[0], -start()[5])  # it has received no row yet and knows its own only
     assert torch.allclose(sent[1], -start()[list(GRAPH.neighbours(5))].mean(0), atol=1e-6)
 
 
@@ -289,7 +289,7 @@ def test_attacks_are_refused_where_they_make_no_sense():
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_under_attack_honest_rows_stay_among_the_honest(name, attack):
-    """Without local work no coordinate leaves the range that the honest rows span; plain averages do under most."""
+    """Without local work no coordinate leaves the range of the honest rows; under most attacks plain averages do."""
     rows, honest = start(), [0, 1, 2, 3, 4, 6, 7]
     mixer = Hostile(SimulatedMixer(GRAPH), {5: Attack(attack)})
     found = run(algorithm(name), State({"x": rows}), Still(), mixer, 20).rows["x"][honest]

@@ -1,4 +1,4 @@
-"""Server federated learning: the round, who takes part, what is refused, what a miss or a death means."""
+"""Server federated learning: the round, the sample, refusals, lost messages and deaths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def method(name: str, *settings: str, topology: Topology = SERVER, **parameters:
 
 
 class Waves:
-    """Local work that depends on the row, the peer and the round, with some memory of its own."""
+    """Local work that depends on the row, the peer and the round, with a row of memory."""
 
     steps = 2
 
@@ -66,7 +66,7 @@ def start(peers: int = 7) -> State:
     return State({"x": torch.linspace(-1, 1, 5).repeat(peers, 1)})
 
 
-# ---- who takes part ----------------------------------------------------------------------------------------
+# ---- the sample --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("sample", "count"), [(1.0, 6), (0.5, 3), (0.34, 2), (0.01, 1)])
 def test_the_sample_is_a_function_of_seed_and_round(sample: float, count: int) -> None:
@@ -160,10 +160,10 @@ def test_server_momentum_of_none_is_fedavg_and_adam_is_the_papers_formula() -> N
     assert torch.allclose(rows["adam"], expected, atol=1e-6)
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------------------
+# ---- faults ------------------------------------------------------------------------------------------------
 
 class Losing(SimulatedMixer):
-    """Loses chosen messages: {(step, dst, src)}."""
+    """A mixer that loses chosen messages, {(step, dst, src)}."""
 
     lose: frozenset[tuple[Step, int, int]] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Staleness-weighted gossip's mechanics: running sums, weights, what goes home, what is refused."""
+"""Staleness-weighted gossip: running sums, weights, returned mass, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics over all peers' clips equal the pooled ones."""
+"""Statistics over all peers' clips equal the statistics of the pooled clips."""
 
 from __future__ import annotations
 

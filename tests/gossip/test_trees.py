@@ -1,4 +1,4 @@
-"""Gossip of trees: one set everywhere, whatever order it came in, whoever died, whatever was lost."""
+"""Gossip of trees: equal sets at all peers in any order of messages, with deaths and losses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def start(peers=PEERS):
 
 
 def together(topology=RING, faults=None, dead=None, **parameters):
-    """All rounds and the end, simulated: the algorithm, the state after the rounds, the end and the mixer."""
+    """Simulate all rounds and the end; return the algorithm, the state after the rounds, the end and the mixer."""
     one = method(topology, **parameters)
     mixer = SimulatedMixer(topology, faults=faults, dead=dead, slots=one.slots, rounds=ROUNDS)
     state = run(one, State({"x": start()}), Growing(), mixer, ROUNDS)
@@ -121,7 +121,7 @@ def test_what_is_lost_is_sent_again(loss):
     assert float(after.rows["held"].float().mean()) > 0.8
     assert end.converged
     assert equal(end.rows)
-    assert bool((end.rows.view(PEERS, PLACES, -1) != 0).any(2).all())  # nobody's trees are missing
+    assert bool((end.rows.view(PEERS, PLACES, -1) != 0).any(2).all())  # the trees of all peers are there
 
 
 def test_the_living_end_with_one_set_and_what_the_dead_had_told():
@@ -133,7 +133,7 @@ def test_the_living_end_with_one_set_and_what_the_dead_had_told():
     for part in parts:
         assert equal(end.rows[part])
     held = (end.rows.view(PEERS, ROUNDS, PEERS, -1) != 0).any(3)
-    assert held[0, :4, 2].all()  # it had told its neighbours of its tree of round 3
+    assert held[0, :4, 2].all()  # its neighbours had received its tree of round 3
     assert not held[0, 4:, 2].any()
     assert held[0, :, 0].all()
     assert held[3, :, 3].all()
@@ -210,7 +210,7 @@ def test_the_first_that_came_to_a_place_stays_and_the_end_tells_that_sets_differ
     one = method()
     mixer = SimulatedMixer(RING, slots=one.slots, rounds=ROUNDS)
     state = run(one, State({"x": start()}), Growing(), mixer, ROUNDS)
-    state.rows["x"][3, 7] += 1  # peer 3 believes another tree
+    state.rows["x"][3, 7] += 1  # peer 3 holds another tree
     end = one.finish(state, mixer, ROUNDS + 1, RING.graph)
     assert not end.converged
     assert math.isnan(end.distance)

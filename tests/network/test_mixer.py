@@ -224,7 +224,7 @@ def test_a_flood_reaches_everybody(peers: Peers) -> None:
 
     def tell(mixer: Mixer) -> Any:
         me = mixer.peers[0]
-        return flood_knowledge(mixer, -3, {me: b"%d" % me}, topology.graph)[me].heard()
+        return flood_knowledge(mixer, -3, {me: b"%d" % me}, topology.graph)[me].reachable_values()
 
     got = peers.together(*(lambda m=m: tell(m) for m in mixers))
     assert got == [{i: b"%d" % i for i in range(4)}] * 4

@@ -1,4 +1,4 @@
-"""Quadratics with exact gradients: what theorems about gossip algorithms are checked on."""
+"""Quadratics with exact gradients, on which theorems about gossip algorithms are tested."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Quadratics:
 
 @pytest.fixture
 def quadratics() -> Callable[..., Quadratics]:
-    """Return ``make(n, d, seed, heterogeneity, *, lr, steps)``: heterogeneity 0 gives all peers one and the same
+    """Return ``make(n, d, seed, heterogeneity, *, lr, steps)``: heterogeneity 0 gives all peers the same
     quadratic, 1 minima of unit variance around theirs and curvatures of 0.5 to 1.5.
     """
 

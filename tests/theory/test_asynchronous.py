@@ -1,4 +1,4 @@
-"""Theorem 7: asynchronous gossip keeps its mean or mass whatever the order of things, never deadlocks, and applies
+"""Theorem 7: asynchronous gossip conserves its mean or mass in any order of events, never deadlocks, and applies
 nothing staler than its bound.
 """
 
@@ -132,7 +132,7 @@ def test_stale_gossip_keeps_its_mass_through_any_interleaving(graph, bound, deca
 
 
 class Idle:
-    """Local work that changes nothing: consensus alone."""
+    """Local work without any step, for consensus alone."""
 
     steps = 5
     clips = (1,)
@@ -159,7 +159,7 @@ def furthest(rows: torch.Tensor, mean: torch.Tensor) -> float:
 
 
 def expected_contraction(graph: nx.Graph) -> float:
-    """By what an exchange of a random pair shrinks the mean square distance to the mean: 1 - lambda_2 / 2.
+    """Return the factor of the expected square distance to the mean in an exchange of a random pair, 1 - lambda_2 / 2.
 
     lambda_2 is the second eigenvalue of the mean Laplacian of the pairs. The initiator is any peer, its partner any of
     its neighbours. S. Boyd, A. Ghosh, B. Prabhakar, D. Shah, "Randomized Gossip Algorithms", IEEE Transactions on
@@ -179,7 +179,7 @@ def expected_contraction(graph: nx.Graph) -> float:
 @pytest.mark.parametrize("name", ["ring", "star", "triangle"])
 def test_ad_psgd_converges_on_consensus_alone(name, faults, network):
     graph = GRAPHS[name]
-    # A lost message costs about seven rounds until it is asked for again: half as many exchanges in as many rounds.
+    # A request is repeated about seven rounds after a loss: lossy links complete half as many exchanges per round.
     events = run(ad_psgd(), graph, network, faults, 150 if faults is None else 300)
     mean = start(len(graph)).mean(0)
     exchanges = sum(sum(staleness(node.state).histogram) for node in events.nodes) // 2

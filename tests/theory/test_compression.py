@@ -1,4 +1,4 @@
-"""Theorem 5: with compressed messages the peers still agree, linearly, and on the mean that they had."""
+"""Theorem 5: with compressed messages the peers converge linearly to the mean of their initial rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 16 * 24 + 16 + 8 * 16 + 8
 
 
 class Nothing:
-    """No local work: consensus alone."""
+    """Local work without any step, for consensus alone."""
 
     steps, shapes = 1, SHAPES
 
@@ -39,7 +39,7 @@ def algorithm(name, parameters=None, config=None, topology=RING):
 
 
 def agree(method, rounds, *, size=SIZE, topology=RING, faults=None, dtype=torch.float64, until=1e-6, start=None):
-    """Return (the distances to the mean over the first, after each exchange; how far the mean went) for random rows."""
+    """Return (distances of random rows to the mean after each exchange, over the first; the drift of the mean)."""
     x = torch.randn(topology.size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     x = x if start is None else start
     mean, first = x.mean(0), float((x - x.mean(0)).norm())

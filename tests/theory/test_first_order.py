@@ -1,4 +1,4 @@
-"""First-order algorithms on quadratics with exact gradients: where each ends is what its theorem says."""
+"""First-order algorithms on quadratics with exact gradients: each ends at the point of its theorem."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def topology(graph: nx.Graph) -> Topology:
 
 
 def end(name, problem, where, rounds, mixer=None, **parameters):
-    """The state after so many rounds from rows of zeros."""
+    """Return the state after ``rounds`` from rows of zeros."""
     if mixer is None:
         mixer = SimulatedMixer(where)
     return run(create(name, parameters, Config(), where), State({"x": problem.start()}), problem.local, mixer, rounds)
@@ -134,7 +134,7 @@ def test_what_is_settled_late_costs_nothing_and_what_is_lost_does(quadratics, na
 
 @pytest.mark.parametrize(("name", "steps"), [("d2", 1), ("gradient-tracking", 1), ("k-gt", 5)])
 def test_a_peer_that_dies_leaves_its_last_gradient_behind(quadratics, name, steps):
-    """Its death late in the run moves nobody: what it was pulling with stays in the others' sums."""
+    """A death late in the run moves no peer: the last gradient of the dead peer stays in the sums."""
     where = topology(GRAPHS["ring"])
     problem = quadratics(8, lr=0.1, steps=steps)
     state = end(name, problem, where, 2500, SimulatedMixer(where, dead={3: Step(1000, 0)}))
@@ -168,7 +168,7 @@ def test_without_momentum_quasi_global_momentum_is_averaging(quadratics):
 
 
 def test_quasi_global_momentum_accelerates(quadratics):
-    """Of peers with one and the same quadratic, flat in some directions, at the same learning rate."""
+    """For peers with the same quadratic, flat in some directions, at the same learning rate."""
     where = topology(GRAPHS["ring"])
     problem = quadratics(8, heterogeneity=0.0, lr=0.05)
     problem.A[:, ::2] *= 0.05

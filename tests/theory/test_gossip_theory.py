@@ -1,4 +1,4 @@
-"""Gossip against its theory: the mean is kept, the contraction is the slem, late rows cost no drift."""
+"""Gossip against its theory: the mean is conserved, the contraction is the slem, late rows cause no drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Push-sum against its theorem: the true weighted mean on any strongly connected graph, whatever is lost on the way."""
+"""Push-sum against its theorem: the weighted mean on any strongly connected graph, with any loss of messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def topology(kind: str, peers: int, **parameters: object) -> Topology:
 
 
 def pushed(where, work, x, rounds, weighting="uniform", faults=None):
-    """The state after so many rounds of push-sum."""
+    """Return the state after ``rounds`` of push-sum, and the mixer."""
     method = create("push-sum", {}, Config().with_settings([f"gossip.weighting={weighting}"]), where)
     mixer = SimulatedMixer(where, faults=faults)
     return run(method, State({"x": x.clone()}), work, mixer, rounds), mixer
@@ -46,7 +46,7 @@ def test_all_reach_the_weighted_mean_though_a_third_is_lost_or_late_for_200_exch
     lossy = state.rows["mass"].clone()
     state, _ = pushed(where, still, x, 400, weighting, faults)
     assert float((state.rows["x"] - mean(x, weighting)).abs().max()) <= 1e-6
-    # What was on its way at exchange 200 has come home: the mass is whole again, and was not before.
+    # The shares on their way at exchange 200 have arrived: the mass is complete again, and was not before.
     assert float((state.rows["mass"].sum(0) - _whole(x, weighting)).abs().max()) <= 1e-9 * size**2
     assert float((lossy.sum(0) - _whole(x, weighting)).abs().max()) > 1e-3
 

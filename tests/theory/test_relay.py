@@ -1,4 +1,4 @@
-"""RelaySGD and overlap on quadratics: the average that relaying gives, and where each ends."""
+"""RelaySGD and overlap on quadratics: the relayed average, and the fixed point of each."""
 
 from __future__ import annotations
 

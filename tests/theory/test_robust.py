@@ -1,4 +1,4 @@
-"""Robust mixing under attack: self-centred clipping within its published bound; the other rules, measured."""
+"""Robust mixing under attack: self-centred clipping within its published bound; measurements of the other rules."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from p2pser.topology.spec import parse
 
 WIDTH = 30
 STRONG = {name: default for name, (_, default) in ATTACKS.items()} | {"a-little-is-enough": 30.0}
-"""At 1.5 standard deviations a little is not enough to leave the bound, whoever averages: see the test of that."""
+"""At 1.5 standard deviations the attack stays within the bound of every rule, as another test shows."""
 
 
 class Idle:
-    """Local work that does nothing: consensus alone."""
+    """Local work without any step, for consensus alone."""
 
     clips, steps = (), 1
 
@@ -35,13 +35,13 @@ class Idle:
 
 
 def graph_of(kind):
-    """A graph on which 4 sqrt(delta) < g with its one hostile peer, and that peer."""
+    """Return a graph with 4 sqrt(delta) < g for one hostile peer, and that peer."""
     graph = {"complete": nx.complete_graph(24), "dense": nx.complement(nx.cycle_graph(40))}[kind]
     return parse({"graph": {"edges": [list(edge) for edge in graph.edges]}}, "test"), 5
 
 
 def premise(where, hostile):
-    """(delta, g): the largest hostile weight of an honest peer, the gap of the honest part."""
+    """Return (delta, g): the largest hostile weight of an honest peer, and the gap of the honest part."""
     honest = [i for i in range(where.size) if i not in hostile]
     W = where.matrix()
     delta = W[np.ix_(honest, sorted(hostile))].sum(1)
@@ -52,7 +52,7 @@ def premise(where, hostile):
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle(SelfCentredClipping):
-    """With the paper's radius: it knows who is hostile."""
+    """Self-centred clipping with the paper's radius, which knows the hostile peers."""
 
     known: frozenset[int]
 
@@ -76,7 +76,7 @@ def start(size, dtype=torch.float64):
 
 
 def trace(method, where, attacks, rounds, rows=None):
-    """Honest rows before and after each round, (rounds + 1, honest, D)."""
+    """Return the honest rows before and after each round, (rounds + 1, honest, D)."""
     honest = [i for i in range(where.size) if i not in attacks]
     x = start(where.size) if rows is None else rows
     mixer = Hostile(SimulatedMixer(where), attacks)
@@ -125,7 +125,7 @@ def test_clipping_with_the_oracle_radius_stays_within_the_bound_and_the_average_
 
 @pytest.mark.parametrize("attack", [None, *ATTACKS])
 def test_the_bound_holds_on_graphs_that_do_not_meet_the_premise_too(attack):
-    """There it does not contract, but nothing that is sent takes the rows further than it says."""
+    """There the rows do not contract, but no attack moves them further than the bound."""
     where = parse({"graph": {"kind": "random-regular", "peers": 16, "degree": 6, "seed": 1}}, "test")
     hostile = {0, 5}
     delta, gap = premise(where, hostile)
@@ -148,7 +148,7 @@ RULES = ["self-centred-clipping", "median", "trimmed-mean", "krum"]
 
 
 def figures(rule, attacks, hostile):
-    """(spread, distance of the mean from where it was) of the honest rows after 30 rounds, over the first spread."""
+    """Return (spread, drift of the mean) of the honest rows after 30 rounds, relative to the first spread."""
     where = parse({"graph": {"kind": "random-regular", "peers": 16, "degree": 6, "seed": 1}}, "test")
     method = algorithm("dfedavg") if rule == "dfedavg" else algorithm(rule, {"hostile": 2})
     seen = trace(method, where, attacks, 30)

@@ -1,4 +1,4 @@
-"""Schedules against their theorems: finite-time consensus, and the contraction that is told of them."""
+"""Schedules against their theorems: finite-time consensus, and the reported contraction."""
 
 from __future__ import annotations
 

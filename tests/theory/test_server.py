@@ -1,6 +1,6 @@
-"""Server federated learning on quadratics: what FedAvg ends at, and what SCAFFOLD does about it.
+"""Server federated learning on quadratics: the fixed point of FedAvg, and that of SCAFFOLD.
 
-Peer 0 is the hub. Its quadratic is nobody's: whatever it is, it must not matter.
+Peer 0 is the hub, which does not train: its quadratic must not matter.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def server(made: Algorithm, problem: Any, rounds: int, *, faults: Faults | None 
 
 
 def fixed_point(problem: Any, weights: torch.Tensor) -> torch.Tensor:
-    """Where FedAvg with K exact local steps ends: K steps shrink x - C_i by (1 - lr A_i)^K, in each coordinate."""
+    """Return FedAvg's fixed point with K exact local steps, which shrink x - C_i by (1 - lr A_i)^K."""
     A, C = problem.A[1:], problem.C[1:]
     pull = weights[:, None] * (1 - (1 - problem.local.rate * A) ** problem.local.steps)
     return (pull * C).sum(0) / pull.sum(0)
@@ -129,7 +129,7 @@ def test_scaffold_makes_lost_messages_good(quadratics):
     ("adagrad", {"lr": 0.3}, 4000),
 ])
 def test_a_server_optimizer_that_settles_does_so_where_fedavg_does(quadratics, optimizer, parameters, rounds):
-    """It stands still only where the clients' mean step is nil, whatever it makes of that step."""
+    """It rests only where the clients' mean step is 0, whatever the optimiser."""
     problem = quadratics(CLIENTS + 1, lr=RATE, steps=5)
     x = server(method("fedopt", optimizer=optimizer, **parameters), problem, rounds).rows["x"][0]
     assert float((x - fixed_point(problem, uniform())).abs().max()) <= 1e-8
@@ -137,7 +137,7 @@ def test_a_server_optimizer_that_settles_does_so_where_fedavg_does(quadratics, o
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi"])
 def test_adaptive_server_optimizers_come_near_where_fedavg_ends(quadratics, optimizer):
-    """With a constant rate their normalised steps keep moving about by the order of that rate, not more."""
+    """With a constant rate their normalised steps oscillate by the order of that rate, not more."""
     problem = quadratics(CLIENTS + 1, lr=RATE, steps=5)
     x = server(method("fedopt", optimizer=optimizer, lr=0.01), problem, 3000).rows["x"][0]
     assert float((x - fixed_point(problem, uniform())).abs().max()) <= 0.05

@@ -19,7 +19,7 @@ WIDTHS = (0.25, 0.25, 0.5, 1.0, 1.0, 0.5, 0.25, 1.0)
 SIZE = 40
 HELD = {width: torch.arange(SIZE) < int(width * SIZE) for width in (0.25, 0.5, 1.0)}
 SHARED = torch.arange(SIZE) % 10 != 9
-"""Each tenth entry stays at home."""
+"""Every tenth entry is not shared."""
 GRAPH = nx.convert_node_labels_to_integers(nx.cycle_graph(8))
 GRAPH.add_edges_from([(4, 7), (2, 5)])
 

@@ -1,4 +1,4 @@
-"""The mixing weights and their spectrum against what is known in closed form."""
+"""The mixing weights and their spectrum against closed forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from p2pser.topology.spectral import rounds_to, second, slem, stationary
 
 @st.composite
 def connected_graphs(draw: st.DrawFn) -> nx.Graph:
-    """A random tree on up to 12 nodes and any further edges."""
+    """Draw a random tree on up to 12 nodes, with further edges."""
     size = draw(st.integers(1, 12))
     graph = nx.empty_graph(size)
     graph.add_edges_from((draw(st.integers(0, child - 1)), child) for child in range(1, size))
@@ -46,7 +46,7 @@ def test_uniform_weights_are_symmetric_doubly_stochastic_and_not_negative(graph:
 
 
 SYMMETRIC = ("metropolis", "lazy", "max-degree", "best-constant")
-"""The rules of theorem 1, but the one that needs a solver; best-constant alone may be negative (on the diagonal)."""
+"""The rules of theorem 1 but the one that needs a solver; best-constant alone may be negative (on the diagonal)."""
 UNDIRECTED = sorted(kind for kind in GRAPHS if not build(kind, 16).is_directed())
 
 

@@ -1,4 +1,4 @@
-"""Compressed forms of a row: what they promise, what they refuse, and how small they are."""
+"""Compressed forms of a row: their contraction, refusals and sizes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_another_length_is_refused(one):
     sent = bytes(one.encode(row()))
     for wrong in (sent[:-1], sent + b"\0", sent[:3], b""):
         if one == ALL["random-k of 8 bits"] and len(wrong) > 3:
-            continue  # each byte is a number, how many is the sender's business
+            continue  # each byte is a number, and the sender chooses how many
         with pytest.raises(RemoteProtocolError):
             one.decode(wrong, SIZE)
     with pytest.raises(RemoteProtocolError):
@@ -188,7 +188,7 @@ def test_each_compressor_has_a_name_and_takes_what_it_knows():
     assert all(one.name == name for name, one in made.items())
 
 
-# What each form promises -------------------------------------------------------------------------------------
+# The promises of each form -----------------------------------------------------------------------------------
 
 
 @each

@@ -57,7 +57,7 @@ class Knowledge:
             self._reachable = set(nx.node_connected_component(without(self.graph, self.cut), self.peer))
         return self._reachable
 
-    def heard(self) -> dict[int, bytes]:
+    def reachable_values(self) -> dict[int, bytes]:
         """Return the values of the peers that can be reached, by peer, ascending."""
         return {i: self.values[i] for i in sorted(self.reachable() & self.values.keys())}
 
@@ -140,7 +140,7 @@ def flood_knowledge(
     on_dead: Callable[[], set[int]] | None = None,
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
 ) -> dict[int, Knowledge]:
-    """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.heard``).
+    """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.reachable_values``).
 
     Takes at most the living graph's diameter + 2 slots where no peer dies. Of a peer that died during the flood, some
     peers may have the value and others not.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.gossip.robust import Heard, Robust
+from p2pser.gossip.robust import NeighbourRow, Robust
 
 
 @ALGORITHMS.register("krum")
@@ -30,9 +30,9 @@ class Krum(Robust):
 
     rows_needed: ClassVar[int] = 3
 
-    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    def combine(self, peer: int, own: Tensor, neighbours: Sequence[NeighbourRow], hostile: int) -> Tensor:
         """Return the row of the least score."""
-        rows = [own, *(neighbour.row for neighbour in heard)]
+        rows = [own, *(neighbour.row for neighbour in neighbours)]
         count = len(rows)
         if count < 2 * hostile + 3:
             return own.clone()

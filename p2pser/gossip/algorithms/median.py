@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.gossip.robust import Heard, Robust, ordered
+from p2pser.gossip.robust import NeighbourRow, Robust, ordered
 
 
 @ALGORITHMS.register("median")
@@ -26,10 +26,10 @@ class Median(Robust):
     Statistical Rates", ICML 2018 (at a server, of gradients).
     """
 
-    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    def combine(self, peer: int, own: Tensor, neighbours: Sequence[NeighbourRow], hostile: int) -> Tensor:
         """Return the median of all rows, or ``own`` where half of them may be hostile."""
-        count = len(heard) + 1
+        count = len(neighbours) + 1
         if count < 2 * hostile + 1:
             return own.clone()
-        rows = ordered([own, *(neighbour.row for neighbour in heard)])
+        rows = ordered([own, *(neighbour.row for neighbour in neighbours)])
         return rows[(count - 1) // 2] / 2 + rows[count // 2] / 2

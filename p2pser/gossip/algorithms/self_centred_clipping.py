@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
-from p2pser.gossip.robust import Heard, Robust
+from p2pser.gossip.robust import NeighbourRow, Robust
 from p2pser.topology.spec import Topology
 from p2pser.topology.spectral import slem
 
@@ -64,26 +64,26 @@ class SelfCentredClipping(Robust):
                 f"agreement is proven below (spectral gap / 4)^2 = {gap**2 / 16:.3g} only (the gap of the honest part "
                 "of the graph; printed is the whole graph's); that bound is sufficient, not necessary",)
 
-    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    def combine(self, peer: int, own: Tensor, neighbours: Sequence[NeighbourRow], hostile: int) -> Tensor:
         """Return own + sum_j W_ij clip(x_j - own, tau)."""
-        flows = [neighbour.row - own for neighbour in heard]
+        flows = [neighbour.row - own for neighbour in neighbours]
         away = [float(torch.linalg.vector_norm(flow, dtype=torch.float64)) for flow in flows]
-        radius = self.radius_of(peer, heard, away, hostile)
+        radius = self.radius_of(peer, neighbours, away, hostile)
         mixed = own.clone()
-        for neighbour, flow, distance in zip(heard, flows, away):
+        for neighbour, flow, distance in zip(neighbours, flows, away):
             if math.isfinite(distance):
                 mixed.add_(flow, alpha=neighbour.weight * (1.0 if distance <= radius else radius / distance))
         return mixed
 
-    def radius_of(self, peer: int, heard: Sequence[Heard], away: Sequence[float], hostile: int) -> float:
+    def radius_of(self, peer: int, neighbours: Sequence[NeighbourRow], away: Sequence[float], hostile: int) -> float:
         """Return tau of ``peer``, whose neighbours have the distances ``away``; infinite where none can be hostile."""
         if self.radius is not None:
             return self.radius
-        delta = sum(sorted((neighbour.weight for neighbour in heard), reverse=True)[:hostile])
+        delta = sum(sorted((neighbour.weight for neighbour in neighbours), reverse=True)[:hostile])
         if not delta:
             return math.inf
-        left, total = sum(neighbour.weight for neighbour in heard) - delta, 0.0
-        for distance, weight in sorted((distance, neighbour.weight) for neighbour, distance in zip(heard, away)):
+        left, total = sum(neighbour.weight for neighbour in neighbours) - delta, 0.0
+        for distance, weight in sorted((distance, neighbour.weight) for neighbour, distance in zip(neighbours, away)):
             if left <= 1e-12:  # the rounding of the sum
                 break
             total += min(weight, left) * distance**2

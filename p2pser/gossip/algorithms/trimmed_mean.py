@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.gossip.robust import Heard, Robust, ordered
+from p2pser.gossip.robust import NeighbourRow, Robust, ordered
 
 
 @ALGORITHMS.register("trimmed-mean")
@@ -24,12 +24,12 @@ class TrimmedMean(Robust):
     Statistical Rates", ICML 2018 (at a server, of gradients).
     """
 
-    def combine(self, peer: int, own: Tensor, heard: Sequence[Heard], hostile: int) -> Tensor:
+    def combine(self, peer: int, own: Tensor, neighbours: Sequence[NeighbourRow], hostile: int) -> Tensor:
         """Return the trimmed mean of all rows, or ``own`` where no row would be left."""
-        count = len(heard) + 1
+        count = len(neighbours) + 1
         if count < 2 * hostile + 1:
             return own.clone()
         total = torch.zeros_like(own, dtype=torch.float64)
-        for row in ordered([own, *(neighbour.row for neighbour in heard)])[hostile : count - hostile]:
+        for row in ordered([own, *(neighbour.row for neighbour in neighbours)])[hostile : count - hostile]:
             total += row
         return (total / (count - 2 * hostile)).to(own.dtype)
