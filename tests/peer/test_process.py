@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+import p2pser
 from p2pser.base.errors import CheckpointError, P2PSERError
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
+from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Examples, Federation
+from p2pser.gossip.algorithms.dfedavg import DFedAvg
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
 from p2pser.peer.launch import free_base_port
@@ -234,3 +238,19 @@ def test_the_folder_is_free_again_after_a_run(crew: Crew) -> None:
             crew.peer(config, 1).run()
         listening = [one for one in read(crew.path(config, 1) / "events.jsonl") if one["kind"] == "listening"]
         assert listening[-1]["incarnation"] == expected
+
+
+def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_from(crew: Crew) -> None:
+    @p2pser.register_algorithm("of-this-test")
+    @dataclass(frozen=True, kw_only=True)
+    class OfThisTest(DFedAvg):
+        """Another name for dfedavg."""
+
+    plain = crew.peer(crew.config, 1)
+    cohort, _ = plain.prepare()
+    settings = plain.hello(cohort, 4).settings
+    assert settings["features.version"] == settings_key(crew.config.features)
+    assert settings["features.normalise"] == "global"
+    assert not any(name.startswith("plugin.") for name in settings)
+    other = crew.peer(crew.configured("run", "gossip.algorithm=of-this-test"), 1)
+    assert other.hello(cohort, 4).settings["plugin.gossip algorithm.of-this-test"] == __name__

@@ -12,6 +12,7 @@ from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.normalisation import from_sums, sums
 from p2pser.run.participant import Cohort
 from p2pser.run.session import train_alone
+from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.results import distance
@@ -120,3 +121,32 @@ def test_rows_late_in_the_last_round_are_settled_before_the_consensus(made_up):
     cohort.prepare(None, topology.size, 0)
     assert run.messages_late > 0
     assert torch.allclose(run.row, train_alone(cohort, 1).mean(0), rtol=0, atol=1e-6)
+
+
+def test_a_round_is_timed_by_the_algorithms_clock(made_up):
+    """Local steps of .15 s and messages of .2 s: one after the other, or beside each other from the second round on."""
+    clock = Clock(step_s=0.05, jitter=0.0, latency_s=0.2, bandwidth=1e12)
+    seconds = {}
+    for name in ("dfedavg", "overlap"):
+        config, topology, federation = made_up(**{"gossip.algorithm": name})
+        run = simulate(config, topology, federation, Scenario(clock=clock))
+        seconds[name] = [run.history[0].seconds, run.history[-1].seconds]
+    assert seconds["dfedavg"] == pytest.approx([0.35, 12 * 0.35], abs=1e-3)
+    assert seconds["overlap"] == pytest.approx([0.15, 0.15 + 11 * 0.2], abs=1e-3)
+
+
+def test_the_distance_of_clip_weighted_runs_is_to_the_clip_weighted_mean(made_up):
+    config, topology, federation = made_up(**{"gossip.weighting": "clips", "training.rounds": 1})
+    run = simulate(config, topology, federation)
+    clips = torch.tensor([float(len(federation.train[i])) for i in range(5)])
+    assert run.history[-1].distance == pytest.approx(distance(run.rows, clips @ run.rows / clips.sum()), rel=1e-5)
+
+
+def test_bytes_of_the_rounds_and_of_the_end_are_counted_apart(made_up):
+    config, topology, federation = made_up(**{"training.rounds": 40})
+    run = simulate(config, topology, federation, exact=True)
+    size = run.schema.size
+    assert run.bytes_training.tolist() == [40 * 2 * 4 * size] * 5
+    # Two neighbours, rows of float64 with a trailer, and a flood of the cut edges.
+    assert 2 * 8 * size * (run.final.exchanges - 1) < run.bytes_final.min()
+    assert run.bytes_final.max() < 2 * (8 * size + 150) * run.final.exchanges + 1000
