@@ -50,10 +50,15 @@ def canonical(label: str) -> str:
 
 
 def nearest_emotion(arousal: float, valence: float, dominance: float, *, among: Iterable[str] = PROTOTYPES) -> str:
-    """Return the emotion whose prototype is nearest (Euclidean) in the cube; each dimension from -1 to 1.
+    """Return the emotion whose prototype is nearest (Euclidean) in the cube.
 
     For display only: where several prototypes lie close together (anger, disgust and frustration) the nearest one is
-    more often wrong than right. among: the emotions to choose from; raises ValueError where none has a prototype.
+    more often wrong than right.
+
+    Parameters
+    ----------
+    arousal, valence, dominance : the point, each from -1 to 1.
+    among : the emotions to choose from; ValueError where none has a prototype.
 
     >>> nearest_emotion(0.5, 0.8, 0.4), nearest_emotion(-0.4, -0.6, -0.3, among=("neutral", "sadness"))
     ('happiness', 'sadness')

@@ -127,7 +127,17 @@ def notes_of(
     overlap: int,
     how: str,
 ) -> tuple[str, ...]:
-    """Return what a reader of results on this partitioning ``how`` of a corpus needs to know, as sentences."""
+    """Return notes for a reader of results on a partitioning, as sentences.
+
+    Parameters
+    ----------
+    corpus : the usable clips.
+    held : each peer's training clips, as indices into the corpus.
+    split : the fold.
+    normalise : the kind of statistics: none, global or speaker.
+    overlap : the number of speakers in both the training and the test set.
+    how : the rule of the partition.
+    """
     notes = []
     synthetic = [part.name for part in corpus.parts if part.synthetic]
     if synthetic and not corpus.synthetic:

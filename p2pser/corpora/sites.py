@@ -27,12 +27,22 @@ def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: 
     """Write ``peer-I/manifest.csv`` for each peer, ``test/manifest.csv`` with the held-out clips, and ``run.yaml`` with
     the settings that all sites share; return the contents of each folder, as plain data.
 
-    The manifests hold the merged emotions that are learnt. With ``copy``, each folder holds its recordings too and is
-    complete; else the manifests refer to the recordings on this machine. A peer with such a folder,
+    The manifests hold the merged emotions that are learnt. A peer with such a folder,
     ``p2pser peer --id I --run run.yaml --data peer-I/``, trains bit for bit as in the run that partitions the corpus
     itself; it only lacks the held-out clips.
 
-    Raises CorpusError where ``out`` exists and is not an empty folder, or cannot be written.
+    Parameters
+    ----------
+    config : the settings of the run.
+    partitioning : each peer's clips.
+    out : the folder to make.
+    copy : whether each folder also holds its recordings and so is complete; else the manifests refer to the recordings
+        on this machine.
+
+    Raises
+    ------
+    CorpusError
+        Where ``out`` exists and is not an empty folder, or cannot be written.
     """
     corpus = partitioning.corpus
     try:

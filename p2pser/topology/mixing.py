@@ -25,6 +25,11 @@ def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1)
     2007, "Distributed average consensus with least-mean-square deviation"; with clip counts n, the chain of
     Hastings 1970 whose stationary distribution is pi = n / sum(n).
 
+    Parameters
+    ----------
+    degree_i, degree_j : the numbers of neighbours of peers i and j.
+    count_i, count_j : their clip counts; equal for uniform weights.
+
     >>> weight(2, 2) == 1 / 3
     True
     """

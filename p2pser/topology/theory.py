@@ -131,6 +131,13 @@ def measured(topology: Topology, eps: float = 1e-6, seed: int = 0, columns: int 
 
     Column-stochastic topologies are measured as push-sum: rows divided by weights, the distance to the true mean. Row-
     stochastic ones by the distance to the current mean. None where PATIENCE is exceeded.
+
+    Parameters
+    ----------
+    topology : the topology.
+    eps : the fraction of the first distance to reach.
+    seed : the seed of the random start.
+    columns : the number of columns of the start.
     """
     start = seeding.generator(seed, "measured convergence").normal(size=(topology.size, columns))
     pushed = topology.stochastic == "column"

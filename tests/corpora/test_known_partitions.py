@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora import combined, partitions
 from p2pser.corpora.folds import EMOBOX, folds
 from p2pser.corpora.labels import by_corpus, label_notes
-from p2pser.corpora.manifest import Clip, Corpus, assemble
+from p2pser.corpora.loading import recognise
+from p2pser.corpora.manifest import Clip, Corpus, assemble, read_manifest
 from p2pser.corpora.partitioning import partition_corpus
 from p2pser.corpora.partitions import partition
 
@@ -146,6 +148,41 @@ def test_only_the_named_one_is_trained_on(tmp_path: Path) -> None:
     partitioning = partition_corpus(config, 1)
     assert {partitioning.corpus.clips[index].corpus for index in partitioning.split.train} == {"emo"}
     assert {partitioning.corpus.clips[index].corpus for index in partitioning.split.test} == {"emo", "emo2"}
+
+
+def test_the_fold_of_the_settings_is_held_out_and_the_hub_holds_nothing(tmp_path: Path) -> None:
+    for speaker in ("s1", "s2", "s3"):
+        for emotion in ("anger", "fear"):
+            path = tmp_path / emotion / speaker / "1.wav"
+            path.parent.mkdir(parents=True)
+            path.touch()
+    for fold, speaker in enumerate(("s1", "s2", "s3")):
+        config = Config().with_settings(["corpus.name=folder", f"corpus.data={tmp_path}", "corpus.split=loso",
+                                         f"corpus.fold={fold}"])
+        partitioning = partition_corpus(config, 3, hub=1)
+        assert partitioning.split.test_speakers == (speaker,)
+        assert [len(share) for share in partitioning.held] == [2, 0, 2]
+        assert (partitioning.speaker_overlap, partitioning.labels) == (0, ("anger", "fear"))
+
+
+def test_a_manifest_is_synthetic_where_all_its_clips_are(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        (tmp_path / f"{name}.wav").touch()
+    for second, synthetic in (("espeak", True), ("", False)):
+        (tmp_path / "manifest.csv").write_text(f"path,emotion,synthetic\n1.wav,anger,espeak\n2.wav,fear,{second}\n")
+        assert read_manifest(tmp_path / "manifest.csv").synthetic is synthetic
+
+
+def test_few_foreign_recordings_do_not_make_several_corpora(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"03a01{'WLEAFTN'[number % 7]}{chr(97 + number // 7)}.wav").touch()
+    for word in ("back", "bar", "base", "bath"):
+        (tmp_path / f"OAF_{word}_angry.wav").touch()
+    assert recognise(tmp_path) == "emodb"  # 4 of 104
+    for word in ("bean", "beg"):
+        (tmp_path / f"OAF_{word}_angry.wav").touch()
+    with pytest.raises(CorpusError, match=r"several corpora, emodb \(100 recordings\), tess \(6 recordings\)"):
+        recognise(tmp_path)
 
 
 def test_labels_may_be_a_list_or_separated_by_commas() -> None:
