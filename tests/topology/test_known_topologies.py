@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import networkx as nx
 import numpy as np
 import pytest
 
+import p2pser
+from p2pser.base.paths import packaged
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.topology.graphs import build
 from p2pser.topology.mixing import RULES, metropolis, slow_weights, weight
 from p2pser.topology.schedules import default_receivers
-from p2pser.topology.spec import Topology, load, parse
+from p2pser.topology.spec import Topology, load, parse, shipped
 from p2pser.topology.summary import compare, diameter, summarise
 
 
@@ -182,6 +185,16 @@ def test_facts_of_messages() -> None:
 def test_facts_of_long_graphs() -> None:
     assert [diameter(build(kind, 9)) for kind in ("chain", "ring", "star", "complete", "grid")] == [8, 4, 2, 1, 4]
     assert diameter(build("ring", 1)) == 0
+
+
+def test_shipped_files_are_part_of_the_package() -> None:
+    folder = Path(p2pser.__file__).parent / "topologies"
+    assert packaged("topologies") == folder
+    assert {path.parent for path in shipped().values()} == {folder}
+    assert len(shipped()) == 27
+    setup = configparser.ConfigParser()
+    setup.read(folder.parents[1] / "setup.cfg", encoding="utf-8")
+    assert "topologies/*.yaml" in setup["options.package_data"]["p2pser"].split()
 
 
 def test_digests_stay_what_they_are() -> None:
