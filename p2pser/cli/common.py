@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,15 +14,112 @@ import click
 
 if TYPE_CHECKING:
     from p2pser.config import Config
+    from p2pser.topology.spec import Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 
-def run_options(command: F) -> F:
-    """Add the options that make a run's configuration: pass them all to ``run_configuration``."""
-    for option in reversed((
+@dataclass(frozen=True)
+class RunOptions:
+    """The options that make the settings of a run, as given; None where one is not given."""
+
+    run_file: Path | None = None
+    settings: tuple[str, ...] = ()
+    corpus: str | None = None
+    data: Path | None = None
+    folds: str | None = None
+    features: str | None = None
+    algorithm: str | None = None
+    rounds: int | None = None
+    seed: int | None = None
+    name: str | None = None
+    out: Path | None = None
+    topology: str = "ring"
+    peers: int | None = None
+    lists: frozenset[str] = frozenset()
+    """Options that may name several things; the command reads them."""
+
+    def config(self, more: Mapping[str, object] | None = None, *, own_data: bool = False) -> Config:
+        """Return the settings of the run.
+
+        Parameters
+        ----------
+        more : further settings by name, which ``--set`` overrides; None is no value.
+        own_data : ``--data`` without ``--corpus`` is this peer's alone and not partitioned over the peers.
+
+        Raises
+        ------
+        ConfigError : an option or the run file is wrong.
+        """
+        from p2pser import config
+
+        own = own_data and self.data is not None and self.corpus is None
+        corpus, data = which_corpus(self.corpus, self.data)
+        split, fold = self._fold()
+        given = {"corpus.name": corpus, "corpus.data": data, "corpus.fold": fold, "corpus.split": split,
+                 "training.rounds": self.rounds, "seed": self.seed, "name": self.name, "peer.out": self.out,
+                 "gossip.algorithm": None if "algorithm" in self.lists else self.algorithm,
+                 "features.kind": None if "features" in self.lists else self.features,
+                 **({"corpus.partition": "own", "corpus.split": "none"} if own else {}), **(more or {})}
+        # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
+        plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
+        return config.load(self.run_file, [*plain, *self.settings])
+
+    def graph(self, config: Config) -> Topology:
+        """Return the topology of ``--topology`` and ``--peers``. Raises TopologyError."""
+        from p2pser.topology.spec import load
+
+        return load(self.topology, self.peers, config.seed)
+
+    def graphs(self, config: Config) -> list[Topology]:
+        """Return the topologies of a list. Raises TopologyError."""
+        from p2pser.topology.spec import load
+
+        return [load(name, self.peers, config.seed) for name in listed(self.topology)]
+
+    def fold_numbers(self) -> tuple[int, ...] | None:
+        """Return the numbers of ``--folds``; None for all of them (where ``all`` or a split is given)."""
+        numbered = re.fullmatch(r"\d+(\s*,\s*\d+)*", self.folds or "")
+        return tuple(dict.fromkeys(map(int, numbered[0].split(",")))) if numbered else None
+
+    def _fold(self) -> tuple[str | None, int | None]:
+        """Return the split and, for a run on one fold, its number, as ``--folds`` gives them."""
+        numbers = self.fold_numbers()
+        split = self.folds if numbers is None and self.folds != "all" else None
+        if "folds" in self.lists:
+            return split, None
+        if self.folds is not None and (numbers is None or len(numbers) != 1):
+            raise click.UsageError(f"--folds {self.folds}: this command holds out one fold: give its number, such as "
+                                   "--folds 0 (and the split by --set corpus.split=SPLIT)")
+        return None, numbers[0] if numbers else None
+
+
+def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapping[str, str] | None = None,
+                folds: str | None = None) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a run and passes them to the command as ``options: RunOptions``.
+
+    Parameters
+    ----------
+    topology : the default of ``--topology``.
+    peers : the default of ``--peers``; None: the topology's.
+    lists : {option: help} of the options that may name several things here (``topology``, ``folds``, ``features``,
+        ``algorithm``), and of others whose meaning differs (``peers``).
+    folds : the default of ``--folds``.
+    """
+    own = lists or {}
+
+    def text(option: str, single: str) -> str:
+        return own.get(option, single)
+
+    options = (
+        click.option("--topology", default=topology, show_default=True,
+                     metavar="NAME|FILE" + ",..." * ("topology" in own),
+                     help=text("topology", "Topology file, or the name of a shipped one.")),
+        click.option("--peers", type=click.IntRange(min=1), default=peers, show_default=peers is not None,
+                     help=text("peers", "Number of peers.  [default: the topology's]" if peers is None
+                               else "Number of peers.")),
         click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
                      help="Run file (YAML) with the settings of the run."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
@@ -28,32 +128,46 @@ def run_options(command: F) -> F:
                      help="A corpus (p2pser corpus list) or a path; several: emodb=DIR,ravdess=DIR,synthetic:es."),
         click.option("--data", type=click.Path(path_type=Path),
                      help="Folder or manifest of the recordings; of several corpora a folder with a folder for each."),
-        click.option("--fold", type=click.IntRange(min=0), help="Which fold is held out for testing."),
+        click.option("--folds", default=folds, show_default=folds is not None,
+                     metavar="all|0,1,...|SPLIT" if "folds" in own else "N",
+                     help=text("folds", "Number of the fold that is held out for testing.  [default: 0]")),
+        click.option("--features", metavar="KIND" + ",..." * ("features" in own),
+                     help=text("features", "Kind of features (features.kind).")),
+        click.option("--algorithm", metavar="NAME" + ",..." * ("algorithm" in own),
+                     help=text("algorithm", "Gossip algorithm (p2pser algorithms).")),
         click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
         click.option("--name", help="Name of the run."),
-        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of runs (default runs)."),
-    )):
-        command = option(command)
-    return command
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+                     help="Folder of the results.  [default: below runs/]"),
+        renamed("--topologies", "--topology"), renamed("--algorithms", "--algorithm"), renamed("--fold", "--folds"),
+    )
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def call(**values: Any) -> Any:
+            given = {field.name: values.pop(field.name) for field in fields(RunOptions) if field.name in values}
+            return command(options=RunOptions(**given, lists=frozenset(own)), **values)
+
+        for option in reversed(options):
+            call = option(call)
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
-def run_configuration(options: Mapping[str, Any], *, more: Iterable[str] = (), own_data: bool = False) -> Config:
-    """Return the settings of a run from the options of ``run_options``; ``more`` are further ``--set`` values.
+def renamed(old: str, new: str) -> Callable[[F], F]:
+    """Return an option that is no longer there: given, it is refused with its new name."""
+    def refuse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is now {new}: write {new} {value}", ctx)
 
-    own_data: ``--data`` without ``--corpus`` is this peer's alone and not dealt over the peers.
-    """
-    from p2pser import config
+    return click.option(old, hidden=True, expose_value=False, callback=refuse)
 
-    own = own_data and options["data"] is not None and options["corpus"] is None
-    corpus, data = which_corpus(options["corpus"], options["data"])
-    given = {"corpus.name": corpus, "corpus.data": data, "corpus.fold": options["fold"],
-             "training.rounds": options["rounds"], "seed": options["seed"], "name": options["name"],
-             "peer.out": options["out"], "corpus.partition": "own" if own else None,
-             "corpus.split": "none" if own else None}
-    # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
-    plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
-    return config.load(options["run_file"], [*plain, *more, *options["settings"]])
+
+def listed(text: str | None) -> list[str]:
+    """Return the parts of ``a,b``."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any]:

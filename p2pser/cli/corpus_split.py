@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration
+from p2pser.cli.common import RunOptions, json_option, note, print_json, renamed
 
 
 @click.command()
@@ -19,7 +18,8 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration
                                   "[default: corpus for several corpora, else speaker]")
 @click.option("--split", "split_name", help="How clips are held out: loso, emobox, group:K, speakers:A+B, each, "
                                             "corpus:NAME, none.  [default: the corpus's own]")
-@click.option("--fold", type=click.IntRange(min=0), help="Which fold is held out.  [default: 0]")
+@click.option("--folds", metavar="N", help="Number of the fold that is held out.  [default: 0]")
+@renamed("--fold", "--folds")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the run, used by iid and dirichlet.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True,
               help="Folder to make; it must be new or empty.")
@@ -29,25 +29,23 @@ from p2pser.cli.common import json_option, note, print_json, run_configuration
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")
 @json_option
-def split(corpus: str, peers: int, partition: str | None, split_name: str | None, out: Path, copy: bool, as_json: bool,
-          **options: Any) -> None:
+def split(corpus: str, data: Path | None, peers: int, partition: str | None, split_name: str | None, folds: str | None,
+          seed: int | None, out: Path, copy: bool, run_file: Path | None, settings: tuple[str, ...],
+          as_json: bool) -> None:
     """Partition a corpus over peers and write the clips of each: OUT/peer-0/manifest.csv and so on,
     OUT/test/manifest.csv with the held-out clips, and OUT/run.yaml with the settings that all sites share.
 
     A site then runs: p2pser peer --id 0 --topology ring.yaml --run run.yaml --data peer-0/
 
-    Example: p2pser corpus split emodb --data emodb/ --peers 9 --fold 2 --copy --out sites/
+    Example: p2pser corpus split emodb --data emodb/ --peers 9 --folds 2 --copy --out sites/
 
     Example: p2pser corpus split emodb=emodb/,ravdess=ravdess/ --peers 6 --set corpus.map=calm=neutral --out sites/
     """
-    import json
-
     from p2pser.corpora.partitioning import partition_corpus
     from p2pser.corpora.sites import write_sites
 
-    given = {"corpus.partition": partition, "corpus.split": split_name}
-    more = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
-    config = run_configuration({**dict.fromkeys(("rounds", "name", "out")), **options, "corpus": corpus}, more=more)
+    config = RunOptions(run_file, settings, corpus, data, folds=folds, seed=seed).config(
+        {"corpus.partition": partition, "corpus.split": split_name})
     document = write_sites(config, partition_corpus(config, peers), out, copy=copy)
     if as_json:
         print_json(document)

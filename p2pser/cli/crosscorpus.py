@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, print_table, run_configuration, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_json, print_table, run_options
+
+PEERS = 4
+"""Default number of peers of each corpus."""
 
 
 @click.command()
-@click.option("--topology", default="exponential", show_default=True,
-              help="Topology file or the name of a shipped one.")
-@click.option("--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Number of peers a corpus.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
               help="How many seeds, counted from --seed on.")
-@click.option("--folds", default="all", show_default=True, metavar="all|0,1,...", help="Folds to average over.")
 @click.option("--others/--no-others", default=True, show_default=True,
               help="Also train on all corpora but the tested one.")
-@click.option("--pooled", is_flag=True, help="Also train one model on all clips on one heap.")
+@click.option("--pooled", is_flag=True, help="Also train one model on all peers' clips.")
 @click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
               help="Let each run take the best value on inner folds of its training speakers, such as "
                    "training.lr=0.02,0.05,0.1.")
 @click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True, help="Inner folds of --tune.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @json_option
-@run_options
-def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool, pooled: bool, tune: str, inner: int,
-                workers: int | None, as_json: bool, **options: Any) -> None:
+@run_options("exponential", peers=PEERS, folds="all", lists={
+    "peers": "Number of peers of each corpus.", "folds": "Folds to average over: numbers, or all."})
+def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tune: str, inner: int,
+                workers: int | None, as_json: bool) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
     Each corpus has --peers peers; all runs are tested on the same clips of speakers that none has heard, of the
@@ -39,12 +38,11 @@ def crosscorpus(topology: str, peers: int, seeds: int, folds: str, others: bool,
     Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
     """
     from p2pser.experiments.crosscorpus import crosscorpus as experiment
-    from p2pser.experiments.planning import fold_numbers
     from p2pser.experiments.report.matrix import FILES, legend, text_rows, write
 
-    out = options["out"] or Path("runs") / "crosscorpus"
-    matrix = experiment(run_configuration(options), topology, peers=peers, others=others, pooled=pooled,
-                        folds=fold_numbers(folds), seeds=seeds, tune=tune, inner=inner, out=out, jobs=workers,
+    out = options.out or Path("runs") / "crosscorpus"
+    matrix = experiment(options.config(), options.topology, peers=options.peers or PEERS, others=others, pooled=pooled,
+                        folds=options.fold_numbers(), seeds=seeds, tune=tune, inner=inner, out=out, jobs=workers,
                         progress=True)
     write(matrix, out)
     if as_json:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
 
 
 @click.command()
-@click.option("--peers", type=click.IntRange(min=1), help="Number of peers (default: the topology's).")
-@click.option("--topology", "topology_name", default="ring.yaml", show_default=True,
-              help="Topology file: a path, or one of the shipped ones.")
-@run_options
+@run_options("ring.yaml")
 @click.option("--kill", "kills", multiple=True, metavar="PEER@ROUND", help="Kill a peer when it enters a round.")
 @json_option
-def demo(peers: int | None, topology_name: str, kills: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     """Run peers as real processes and compare their model with local-only and pooled training.
 
     Example: p2pser demo --peers 8 --topology ring.yaml --kill 3@10
@@ -25,12 +23,9 @@ def demo(peers: int | None, topology_name: str, kills: tuple[str, ...], as_json:
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
     from p2pser.features.federation import federate
-    from p2pser.topology.spec import load
 
-    if options["name"] is None:
-        options["name"] = "demo"
-    config = run_configuration(options)
-    topology = load(topology_name, peers=peers, seed=config.seed)
+    config = replace(options, name=options.name or "demo").config()
+    topology = options.graph(config)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
     federation = federate(config, topology.size, hub=topology.hub, progress=True)
     for sentence in federation.notes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, which_corpus
+from p2pser.cli.common import json_option, note, print_json, renamed, which_corpus
 
 
 @click.command()
@@ -19,7 +19,8 @@ from p2pser.cli.common import json_option, note, print_json, which_corpus
               help="Folder or manifest of the recordings; none needed for synthetic.")
 @click.option("--split", default="auto", metavar="SPLIT",
               help="loso, emobox, group:K, speakers:A+B, clips:K, none (all clips as one fold), or auto.")
-@click.option("--fold", type=click.IntRange(min=0), default=None, metavar="K", help="Test this fold only.")
+@click.option("--folds", "fold", type=click.IntRange(min=0), metavar="N", help="Test this fold only.")
+@renamed("--fold", "--folds")
 @click.option("--all", "everything", is_flag=True,
               help="Test all clips, fold by fold: the default for another corpus than it was trained on.")
 @click.option("--known-labels", is_flag=True,
@@ -50,7 +51,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     Example: p2pser evaluate runs/ring/peer-3/model --corpus emodb --data emodb/
     """
     if everything and fold is not None:
-        raise click.UsageError("--all tests every fold, --fold one: give one of them")
+        raise click.UsageError("--all tests every fold, --folds one: give one of them")
     if copy is not None and copy.exists():
         raise click.UsageError(f"{copy} exists already; remove it, or write the calibrated model elsewhere")
     from p2pser.config import CorpusSettings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration
+from p2pser.cli.common import RunOptions, json_option, note, print_json
 
 if TYPE_CHECKING:
     from p2pser.config import FeatureSettings
@@ -22,7 +22,7 @@ SHOWN = 5
 
 
 @click.command()
-@click.option("--corpus", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
+@click.option("--corpus", "corpus_name", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings.")
 @click.option("--kind", help="functionals, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a kind of an "
                              "installed package, or several joined by +.  [default: functionals]")
@@ -33,7 +33,8 @@ SHOWN = 5
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")
 @json_option
-def features(kind: str | None, listed: bool, workers: int | None, as_json: bool, **options: Any) -> None:
+def features(corpus_name: str | None, data: Path | None, kind: str | None, listed: bool, workers: int | None,
+             run_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Compute the features of all clips of a corpus into the cache; cached ones are not computed again.
 
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
@@ -46,9 +47,7 @@ def features(kind: str | None, listed: bool, workers: int | None, as_json: bool,
     from p2pser.corpora import combined
     from p2pser.features.extraction import extract
 
-    absent = dict.fromkeys(("fold", "rounds", "seed", "name", "out"))
-    more = [] if kind is None else [f"features.kind={json.dumps(kind)}"]
-    chosen = run_configuration({**absent, **options}, more=more)
+    chosen = RunOptions(run_file, settings, corpus_name, data, features=kind).config()
     corpus = combined.load(chosen.corpus)
     extraction = extract([clip.path for clip in corpus.clips], chosen.features, workers=workers, progress=True)
     result = _result(corpus, chosen.features, extraction)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
 
 
 @click.command()
 @click.option("--id", "me", type=click.IntRange(min=0), required=True, help="Which peer of the topology this one is.")
-@click.option("--topology", "topology_name", default="ring.yaml", show_default=True,
-              help="Topology file: a path, or one of the shipped ones.")
-@click.option("--peers", type=click.IntRange(min=1), help="Override the topology's number of peers.")
-@run_options
+@run_options("ring.yaml")
 @click.option("--start-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Go on without neighbours that have not come by then (default: wait for ever).")
 @click.option("--fresh", is_flag=True, help="Forget an earlier run in the same folder.")
 @click.option("--check", is_flag=True, help="Dial the neighbours, compare, print round-trip time and rate, and exit.")
 @json_option
-def peer(me: int, topology_name: str, peers: int | None, start_timeout: float | None, fresh: bool, check: bool,
-         as_json: bool, **options: Any) -> None:
+def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, as_json: bool) -> None:
     """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
 
     Waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
@@ -31,11 +26,9 @@ def peer(me: int, topology_name: str, peers: int | None, start_timeout: float | 
     Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
     """
     from p2pser.base.errors import ConfigError
-    from p2pser.topology.spec import load
 
-    settings = () if start_timeout is None else (f"network.start_timeout={start_timeout}",)
-    config = run_configuration(options, more=settings, own_data=True)
-    topology = load(topology_name, peers=peers, seed=config.seed)
+    config = options.config({"network.start_timeout": start_timeout}, own_data=True)
+    topology = options.graph(config)
     if me >= topology.size:
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from p2pser.cli.common import json_option, note, print_json, run_configuration, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
 
 
 def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, int]:
@@ -41,8 +39,6 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 
 @click.command()
-@click.option("--topology", default="ring.yaml", show_default=True, help="Topology file or the name of a shipped one.")
-@click.option("--peers", type=click.IntRange(min=1), help="Number of peers, instead of the file's.")
 @click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
               help="Silence a peer from a round on (may be given several times).")
 @click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
@@ -61,10 +57,10 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
               help="Fit the temperature of the model's probabilities on so many inner folds of training speakers, each "
                    "a run of its own; predict uses it.")
 @json_option
-@run_options
-def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
-             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool,
-             calibrate: int | None, as_json: bool, **options: Any) -> None:
+@run_options("ring.yaml")
+def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
+             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, calibrate: int | None,
+             as_json: bool) -> None:
     """Run all peers in one process: the same algorithms and local work as between processes, without a network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
@@ -81,11 +77,10 @@ def simulate(topology: str, peers: int | None, deaths: dict[int, int], attacks: 
     from p2pser.gossip.attacks import Attack
     from p2pser.simulation.clock import preset
     from p2pser.simulation.scenario import Scenario
-    from p2pser.topology import spec
 
-    config = run_configuration(options)
+    config = options.config()
     torch.set_num_threads(config.training.threads)
-    graph = spec.load(topology, peers, config.seed)
+    graph = options.graph(config)
     clock = preset(network or "lan", step_s=step_seconds, slow=slow, seed=config.seed) if network or slow else None
     scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()}, clock=clock)
     result = experiment.run(

@@ -26,7 +26,7 @@ def clips(tmp_path: Path) -> Path:
 
 
 def test_split_writes_folders_and_says_what_they_hold(clips: Path, tmp_path: Path) -> None:
-    arguments = ["split", str(clips), "--peers", "3", "--fold", "1", "--partition", "speaker", "--copy"]
+    arguments = ["split", str(clips), "--peers", "3", "--folds", "1", "--partition", "speaker", "--copy"]
     done = CliRunner().invoke(corpus, [*arguments, "--out", str(tmp_path / "one")], catch_exceptions=False)
     assert done.exit_code == 0
     assert "peer-2" in done.stdout

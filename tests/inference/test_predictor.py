@@ -313,7 +313,7 @@ def test_labels_that_the_model_does_not_know(model: Path, folder: Path, tmp_path
     assert "does not know (fear; it knows anger, sadness)" in str(done.exception)
     done = CliRunner().invoke(evaluate, [str(model), "--data", str(tmp_path / "c"), "--known-labels", "--json"])
     assert json.loads(done.stdout)["clips"] == 2
-    wrong = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--fold", "9"])
+    wrong = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--folds", "9"])
     assert "fold 9 does not exist" in str(wrong.exception)
-    both = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--fold", "0", "--all"])
+    both = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--folds", "0", "--all"])
     assert both.exit_code == 2
