@@ -80,6 +80,7 @@ def test_set_overrides_options_and_options_the_file(tmp_path: Path) -> None:
         options.config()
     config = given("--run", str(path), "--rounds", "4", "--set", "training.lr=0.3", "--algorithm", "k-gt").config()
     assert (config.training.rounds, config.training.lr, config.gossip.algorithm) == (4, 0.3, "k-gt")
+    assert given("--rounds", "4", "--set", "training.rounds=5").config().training.rounds == 5
     assert given("--run", str(path)).config({"training.lr": 0.5, "training.momentum": None}).training.lr == 0.5
 
 
