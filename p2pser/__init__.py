@@ -208,7 +208,17 @@ def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs:
 
 def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, needs: str = "one peer or more",
                       limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[T], T]:
-    """Return a decorator that registers a function that makes a schedule, as ``register_graph`` does for graphs."""
+    """Return a decorator that registers a function that makes a schedule, for ``kind: NAME`` in topology files.
+
+    The function is ``make(peers, parameter=default, …)`` and returns a ``p2pser.topology.schedule.Schedule``.
+
+    Parameters
+    ----------
+    name : the value of ``kind``.
+    fits : ``fits(peers, **parameters)``, whether the schedule exists with that many peers; default: always.
+    needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
+    limits : the smallest and largest value of numeric parameters.
+    """
     from p2pser.topology import kind
 
     return kind.register_schedule(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
