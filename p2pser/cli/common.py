@@ -170,7 +170,7 @@ def listed(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any]:
+def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Path | str | list[str | None] | None]:
     """Return ``corpus.name`` and ``corpus.data`` for the values of ``--corpus`` and ``--data``, None where not given.
 
     Several corpora are ``NAME[=PATH],NAME[=PATH],…``; a path alone is a corpus that is recognised by what lies there.
@@ -182,18 +182,18 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Any
     if corpus is None:
         return (None if data is None else "auto"), data
 
-    def one(text: str) -> tuple[str, str | None]:
+    def name_and_path(text: str) -> tuple[str, str | None]:
         if text.partition(":")[0] not in corpus_names() and Path(text).exists():
             return "auto", text
         name, _, path = text.partition("=")
         return name.strip(), path.strip() or None
 
-    whole = one(corpus) == ("auto", corpus)
-    found = [one(text.strip()) for text in ([corpus] if whole else corpus.split(","))]
-    paths = [path for _, path in found]
+    whole = name_and_path(corpus) == ("auto", corpus)
+    parts = [name_and_path(text.strip()) for text in ([corpus] if whole else corpus.split(","))]
+    paths = [path for _, path in parts]
     if data is not None and any(paths):
         raise ConfigError(f"--corpus {corpus} names paths, and --data another: give one of them")
-    names = "+".join(name for name, _ in found)
+    names = "+".join(name for name, _ in parts)
     if not any(paths):
         return names, data
     return names, paths if len(paths) > 1 else paths[0]
@@ -205,14 +205,20 @@ def print_json(document: Any) -> None:
 
 
 def note(sentence: str) -> None:
-    """Print a sentence for the person who watches, on standard error."""
+    """Print a sentence on standard error."""
     click.echo(sentence, err=True)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,
                 sections: Collection[int] = ()) -> None:
-    """Print a table of text on standard output: the first column to the left, the others to the right, a line after
-    the rows ``sections``. Never cut, not even where the terminal is narrow: the numbers are the result.
+    """Print a table of text on standard output. It is never cut to the width of the terminal: it holds the results.
+
+    Parameters
+    ----------
+    head : the names of the columns; the first is aligned to the left, the others to the right.
+    rows : the cells.
+    title : a line above the table.
+    sections : numbers of the rows that a line follows.
     """
     from rich import box
     from rich.console import Console

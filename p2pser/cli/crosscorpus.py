@@ -30,8 +30,8 @@ def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tun
                 workers: int | None, as_json: bool) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
-    Each corpus has --peers peers; all runs are tested on the same clips of speakers that none has heard, of the
-    emotions that all corpora have (corpus.map merges some). --out is the folder of the matrix [default:
+    Each corpus has --peers peers; all runs are tested on the same clips of held-out speakers, of the emotions
+    that all corpora have (corpus.map merges some). --out is the folder of the matrix [default:
     runs/crosscorpus]: matrix.json, matrix.png and a file a finished run. A second call with the same settings computes
     only what is missing.
 

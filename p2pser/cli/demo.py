@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
 
+if TYPE_CHECKING:
+    from p2pser.cli.live import LiveTable
+
 
 @click.command()
 @run_options("ring.yaml")
-@click.option("--kill", "kills", multiple=True, metavar="PEER@ROUND", help="Kill a peer when it enters a round.")
+@click.option("--kill", "kills", multiple=True, metavar="PEER@ROUND",
+              help="Kill a peer when it begins a round (may be given several times).")
 @json_option
 def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     """Run peers as real processes and compare their model with local-only and pooled training.
@@ -40,14 +44,13 @@ def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     note(f"results: {result['out']}")
 
 
-def _watcher(table: Any) -> Any:
-    """Show the records in the table, and the sentences that matter to whoever watches all peers at once."""
+def _watcher(table: LiveTable) -> Callable[[Mapping[str, Any]], None]:
+    """Return the function that shows a record of a peer in the table, and failures and refusals as sentences."""
     def watch(record: Mapping[str, Any]) -> None:
         table.update(record)
         if record.get("kind") in ("dead", "suspect", "alive", "refused", "checkpoint_failed"):
-            table.note(" ".join(str(part) for part in (
-                f"peer {record['reporter']}: {record['kind'].replace('_', ' ')},", f"peer {record['peer']}",
-                record.get("reason", "")) if part))
+            table.note(f"peer {record['reporter']}: {record['kind'].replace('_', ' ')}, peer {record['peer']} "
+                       f"{record.get('reason', '')}".rstrip())
         elif record.get("kind") == "failed":
             table.note(f"peer {record['peer']} failed: {record['reason']}")
 
@@ -58,7 +61,7 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="On speakers that no peer has heard", title_justify="left")
+    table = Table(title="On held-out speakers", title_justify="left")
     table.add_column("model")
     rated = result["ccc"] or {}
     dimensions = [f"CCC {name}" for name in rated.get("consensus", {})]
@@ -66,7 +69,7 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         table.add_column(column, justify="right")
     names = {"consensus": "consensus model of the peers", "mean_peer": "mean peer before the final consensus",
              "worst_peer": "worst peer before the final consensus", "local_only": "local-only (mean)",
-             "fine_tuned": "personal models (mean)", "pooled": "pooled: all clips on one heap"}
+             "fine_tuned": "personal models (mean)", "pooled": "pooled: one model on all peers' clips"}
     for key, name in names.items():
         if key not in result["uar"]:
             continue

@@ -11,17 +11,18 @@ from p2pser.cli.common import RunOptions, json_option, note, print_json, run_opt
 
 
 @click.command()
-@click.option("--id", "me", type=click.IntRange(min=0), required=True, help="Which peer of the topology this one is.")
+@click.option("--id", "me", type=click.IntRange(min=0), required=True, help="The id of this peer in the topology.")
 @run_options("ring.yaml")
 @click.option("--start-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Go on without neighbours that have not come by then (default: wait for ever).")
-@click.option("--fresh", is_flag=True, help="Forget an earlier run in the same folder.")
-@click.option("--check", is_flag=True, help="Dial the neighbours, compare, print round-trip time and rate, and exit.")
+              help="Start without the neighbours that have not connected after this time.  [default: wait for ever]")
+@click.option("--fresh", is_flag=True, help="Start anew, without the checkpoints of an earlier run in the same folder.")
+@click.option("--check", is_flag=True,
+              help="Connect to the neighbours, compare settings, print round-trip time and rate, and exit.")
 @json_option
 def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, as_json: bool) -> None:
-    """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
+    """Run one peer: train on its own recordings, exchange parameters with its neighbours, end with the network's model.
 
-    Waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
+    The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
 
     Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
     """
@@ -33,20 +34,20 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer
 
-    one = Peer(config, topology, me, fresh=fresh, say=note)
+    process = Peer(config, topology, me, fresh=fresh, say=note)
     if check:
         from p2pser.peer.check import check_neighbours
 
-        report = check_neighbours(one)
+        report = check_neighbours(process)
         if as_json:
             print_json(report)
         else:
-            for line in report["neighbours"]:
-                click.echo(line["sentence"])
+            for neighbour in report["neighbours"]:
+                click.echo(neighbour["sentence"])
         raise click.exceptions.Exit(0 if report["fits"] else 2)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: one.interrupt())
-    ending = one.run()
+        signal.signal(number, lambda *_: process.interrupt())
+    ending = process.run()
     if as_json:
         print_json(ending.summary)
     elif ending.finished:

@@ -40,32 +40,32 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 @click.command()
 @click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
-              help="Silence a peer from a round on (may be given several times).")
+              help="Stop a peer at the beginning of a round (may be given several times).")
 @click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
-              help="Let a peer send something else than its parameters: sign-flip, large-norm, same-value, "
-                   "a-little-is-enough or inner-product (may be given several times).")
-@click.option("--network", metavar="lan|wan|phone", help="Tell what the run would cost in seconds over such links "
-                                                         "(asynchronous algorithms run by them; default lan).")
+              help="Make a peer hostile: it sends manipulated parameters, by the attack sign-flip, large-norm, "
+                   "same-value, a-little-is-enough or inner-product (may be given several times).")
+@click.option("--network", metavar="lan|wan|phone", help="Measure the run in simulated seconds over such links; "
+                                                         "asynchronous algorithms run on them (default lan).")
 @click.option("--step-seconds", type=click.FloatRange(min=0, min_open=True), default=0.05, show_default=True,
               help="Simulated seconds of a local step.")
 @click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
-              help="Let a peer's local steps take so many times longer (may be given several times).")
-@click.option("--exact", is_flag=True, help="Mix bit for bit as the network does (slower).")
+              help="Make the local steps of a peer slower by this factor (may be given several times).")
+@click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network do (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
-              help="Train local-only and pooled models beside it.")
+              help="Also train local-only and pooled models.")
 @click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
-              help="Fit the temperature of the model's probabilities on so many inner folds of training speakers, each "
-                   "a run of its own; predict uses it.")
+              help="Fit the temperature of the model's probabilities on this number of inner folds of training "
+                   "speakers, each with a run of its own; predict uses it.")
 @json_option
 @run_options("ring.yaml")
 def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
              step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, calibrate: int | None,
              as_json: bool) -> None:
-    """Run all peers in one process: the same algorithms and local work as between processes, without a network.
+    """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
-    Writes OUT/NAME/simulation/: metrics.jsonl (a line a round), run.png, model/ (the consensus model, or the first
-    honest peer's where there is none: with hostile peers, a robust algorithm or gossip.share), and model-WIDTH/ of each
-    smaller size (model.width).
+    Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
+    peers, a robust algorithm or gossip.share there is none, and it is the first honest peer's), and model-WIDTH/ for
+    each smaller width (model.width).
 
     Example: p2pser simulate --topology ring.yaml --peers 8
     """
