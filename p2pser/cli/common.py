@@ -156,6 +156,22 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
     return decorate
 
 
+def experiment_options(command: F) -> F:
+    """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner`` and ``--workers``."""
+    for option in reversed((
+        click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
+                     help="Number of seeds, counted from --seed on."),
+        click.option("--tune", multiple=True, metavar="SETTING=VALUE,VALUE,...",
+                     help="Choose the best value on inner folds for each scheme and baseline, such as "
+                          "training.lr=0.02,0.05,0.1 (several times: the whole grid)."),
+        click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True,
+                     help="Number of inner folds, of training speakers."),
+        click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"),
+    )):
+        command = option(command)
+    return command
+
+
 def renamed(old: str, new: str) -> Callable[[F], F]:
     """Return an option that is no longer there: given, it is refused with its new name."""
     def refuse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:

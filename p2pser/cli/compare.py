@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options
+from p2pser.cli.common import (
+    RunOptions,
+    experiment_options,
+    json_option,
+    listed,
+    note,
+    print_json,
+    print_table,
+    run_options,
+)
 
 
 @click.command()
-@click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
-              help="Let each scheme and baseline take the best value on inner folds, such as "
-                   "training.lr=0.02,0.05,0.1.")
-@click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True, help="Inner folds of --tune.")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
-              help="How many seeds, counted from --seed on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@experiment_options
 @json_option
 @run_options("ring,chain,star,torus,exponential,complete", peers=16, lists={
     "topology": "Topology files, or names of shipped ones.",
@@ -24,7 +27,8 @@ from p2pser.cli.common import RunOptions, json_option, listed, note, print_json,
     "algorithm": "Gossip algorithms, each on each topology, with hyper-parameters after colons; a name with a dot is a "
                  "setting: k-gt:training.momentum=0; values of its own to tune: training.lr=0.1|0.2.  [default: the "
                  "run's]"})
-def compare(options: RunOptions, tune: str, inner: int, seeds: int, workers: int | None, as_json: bool) -> None:
+def compare(options: RunOptions, tune: tuple[str, ...], inner: int, seeds: int, workers: int | None,
+            as_json: bool) -> None:
     """Compare topologies and algorithms by simulated runs, with pooled, local-only and server training beside them.
 
     --out is the folder of the comparison [default: runs/compare]: table.csv, comparison.json, comparison.png and
@@ -42,8 +46,8 @@ def compare(options: RunOptions, tune: str, inner: int, seeds: int, workers: int
     config = options.config()
     comparison = experiment(
         options.graphs(config), config, algorithms=listed(options.algorithm), seeds=seeds,
-        folds=(config.corpus.fold,) if options.folds is None else options.fold_numbers(), tune=tune, inner=inner,
-        out=out, jobs=workers, progress=True)
+        folds=(config.corpus.fold,) if options.folds is None else options.fold_numbers(), tune=";".join(tune),
+        inner=inner, out=out, jobs=workers, progress=True)
     write(comparison, out)
     if as_json:
         print_json({**comparison.to_dict(), "out": str(out)})

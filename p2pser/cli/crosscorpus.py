@@ -6,27 +6,21 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_json, print_table, run_options
+from p2pser.cli.common import RunOptions, experiment_options, json_option, note, print_json, print_table, run_options
 
 PEERS = 4
 """Default number of peers of each corpus."""
 
 
 @click.command()
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
-              help="How many seeds, counted from --seed on.")
 @click.option("--others/--no-others", default=True, show_default=True,
               help="Also train on all corpora but the tested one.")
 @click.option("--pooled", is_flag=True, help="Also train one model on all peers' clips.")
-@click.option("--tune", default="", metavar="SETTING=VALUE,VALUE,...",
-              help="Let each run take the best value on inner folds of its training speakers, such as "
-                   "training.lr=0.02,0.05,0.1.")
-@click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True, help="Inner folds of --tune.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@experiment_options
 @json_option
 @run_options("exponential", peers=PEERS, folds="all", lists={
     "peers": "Number of peers of each corpus.", "folds": "Folds to average over: numbers, or all."})
-def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tune: str, inner: int,
+def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tune: tuple[str, ...], inner: int,
                 workers: int | None, as_json: bool) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
@@ -42,8 +36,8 @@ def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tun
 
     out = options.out or Path("runs") / "crosscorpus"
     matrix = experiment(options.config(), options.topology, peers=options.peers or PEERS, others=others, pooled=pooled,
-                        folds=options.fold_numbers(), seeds=seeds, tune=tune, inner=inner, out=out, jobs=workers,
-                        progress=True)
+                        folds=options.fold_numbers(), seeds=seeds, tune=";".join(tune), inner=inner, out=out,
+                        jobs=workers, progress=True)
     write(matrix, out)
     if as_json:
         print_json({**matrix.to_dict(), "out": str(out)})

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options
+from p2pser.cli.common import (
+    RunOptions,
+    experiment_options,
+    json_option,
+    listed,
+    note,
+    print_json,
+    print_table,
+    run_options,
+)
 
 
 @click.command()
@@ -16,15 +25,9 @@ from p2pser.cli.common import RunOptions, json_option, listed, note, print_json,
               help="Families (p2pser models), each with settings of its own: mlp,svm:training.lr=0.2.  "
                    "[default: the run's]")
 @click.option("--norm", type=click.Choice(["auto", "none", "global", "speaker"]), help="Statistics to scale by.")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
-              help="How many seeds, counted from --seed on.")
-@click.option("--tune", multiple=True, metavar="SETTING=VALUE,VALUE,...",
-              help="Let each scheme take the best value on inner folds (several times: of the whole grid).")
-@click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True,
-              help="Inner folds, of training speakers.")
 @click.option("--calibrate/--no-calibrate", default=True, show_default=True,
               help="Fit temperatures on inner folds, which have to be trained for it.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@experiment_options
 @json_option
 @run_options("ring", lists={
     "folds": "Folds: numbers, all, or all of a split: loso, emobox, group:K, each, corpus, language.  [default: all]",

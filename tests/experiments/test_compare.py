@@ -151,7 +151,7 @@ def test_folds_are_all_or_numbers(text):
 
 @pytest.mark.timeout(180)  # on a busy machine: both children import torch
 def test_the_compare_command_in_two_processes(tones, tmp_path):
-    arguments = ["--topologies", "ring,star", "--peers", "3", "--seeds", "1", "--workers", "2", "--out", str(tmp_path),
+    arguments = ["--topology", "ring,star", "--peers", "3", "--seeds", "1", "--workers", "2", "--out", str(tmp_path),
                  "--corpus", str(tones), *(part for setting in PLAIN for part in ("--set", setting))]
     result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0

@@ -260,7 +260,7 @@ def test_there_is_a_peer_for_each_training_speaker_and_one_more_for_a_hub(config
 @pytest.mark.timeout(180)  # on a busy machine: two models, tuned
 def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) -> None:
     settings = [part for setting in (*PLAIN, "training.rounds=1") for part in ("--set", setting)]
-    arguments = ["--corpus", str(manifest), "--fold", "1", "--scheme", "pooled,gossip", "--seeds", "1", "--inner", "2",
+    arguments = ["--corpus", str(manifest), "--folds", "1", "--scheme", "pooled,gossip", "--seeds", "1", "--inner", "2",
                  "--model", "cnn2d,cnn2d:model.hidden=[4,4]", "--tune", "training.lr=0.01,0.1", "--workers", "1",
                  "--out", str(tmp_path), *settings]
     result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
