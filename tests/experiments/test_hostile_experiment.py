@@ -55,7 +55,7 @@ def test_what_cannot_be_placed_is_refused(graph, count, most):
 def test_each_rule_meets_each_attack(tones):
     config = Config().with_settings([*PLAIN, "corpus.name=folder", f"corpus.data={json.dumps(str(tones))}"])
     topology, heard = load("complete", 5), []
-    with pytest.raises(ConfigError, match="krum bears"):
+    with pytest.raises(ConfigError, match="krum tolerates"):
         measure(config, load("ring", 5), federate(config, 5, workers=1), (2,), rules=("krum",))
     attacks = ("nobody", "silent", "sign-flip")
     outcomes = measure(config, topology, federate(config, 5, workers=1), (2,), attacks=attacks, observe=heard.append)
