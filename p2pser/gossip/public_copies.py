@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,20 @@ def begin(state: State, mixer: Mixer) -> None:
     for i, j in zip(edges.dst.tolist(), edges.src.tolist()):
         if (i, j) not in state.edges:
             state.edges[i, j] = {"copy": state.rows["copy"][place[i]].clone(), "marks": Marks().tensor()}
+
+
+def _messages(heads: Mapping[Edge, Head], t: int, place: Mapping[int, int], copy: Tensor,
+              payloads: Sequence[bytes]) -> dict[Edge, Tensor | bytes]:
+    """Return the message over each edge: a head, and the whole copy of the row or its compressed change."""
+    messages: dict[Edge, Tensor | bytes] = {}
+    made: dict[tuple[int, bytes], bytes] = {}  # equal messages are made once
+    for (i, j), head in heads.items():
+        key = i, head.encode(t)
+        if key not in made:
+            b = place[i]
+            made[key] = key[1] + (bytes(DENSE.encode(copy[b])) if head.whole else payloads[b])
+        messages[i, j] = made[key]
+    return messages
 
 
 def mix_copies(
@@ -58,18 +72,9 @@ def mix_copies(
     decoded = dict(zip(payloads, changes))  # messages of hosted peers are decoded already
     state.rows["copy"], state.rows["last"] = copy, torch.full_like(state.rows["last"], t)
 
-    heads: dict[Edge, Head] = {}
-    messages: dict[Edge, Tensor | bytes] = {}
-    for b, i in enumerate(mixer.peers):
-        messages_by_head: dict[bytes, bytes] = {}  # equal messages are made once
-        for j in mixer.receivers(i, at):
-            kept = state.edges[i, j]
-            heads[i, j] = Head(Marks.of(kept["marks"]), last[b], "deaf" in kept)
-            head = heads[i, j].encode(t)
-            if head not in messages_by_head:
-                messages_by_head[head] = head + (bytes(DENSE.encode(copy[b])) if "deaf" in kept else payloads[b])
-            messages[i, j] = messages_by_head[head]
-    mixer.post(at, Outbox(edges=messages))
+    heads = {(i, j): Head(Marks.of(state.edges[i, j]["marks"]), last[b], "deaf" in state.edges[i, j])
+             for b, i in enumerate(mixer.peers) for j in mixer.receivers(i, at)}
+    mixer.post(at, Outbox(edges=_messages(heads, t, place, copy, payloads)))
     inbox = mixer.collect(at)
 
     mixed, whole = z.clone(), codec(DENSE.wire_name(copy[0]))

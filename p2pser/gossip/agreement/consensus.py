@@ -7,7 +7,7 @@ exchanges where the Chebyshev form takes about 50.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import ordered, without
 from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
-from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
 from p2pser.topology.mixing import metropolis
 from p2pser.topology.spec import Topology
@@ -169,14 +169,12 @@ def consensus(
         inbox = mixer.collect(at)
         theirs, trailers = _read(inbox, y, at_row, graph, exchange, {nodes[b].peer for b in running}, parts)
         mixed = y.clone()
-        worst = [0.0] * len(nodes)
         for (dst, src), (value, weight) in theirs.items():
             b = at_row[dst]
-            if exchange % period == 0:
-                worst[b] = max(worst[b], _checked(measures[dst](y[b], value)))
             mixed[b].add_(value - y[b], alpha=weight if weights is None else weights(dst, src))
+        worst = _worst(y, theirs, at_row, measures) if exchange % period == 0 else None
         for b, node in running.items():
-            if exchange % period == 0:
+            if worst is not None:
                 node.start(exchange, worst[b], y[b])
             for dst, src in inbox.missing:
                 if dst == node.peer:
@@ -187,12 +185,26 @@ def consensus(
         y, previous = mixed if exchange == 0 else (mixed - previous).mul_(omega).add_(previous), y
         for b, node in running.items():
             node.decide(exchange, y[b])
-    final = torch.stack([y[b] if node.adopted is None else node.adopted for b, node in enumerate(nodes)])
+    return _result(y, nodes, reach, graph, exchange + 1)
+
+
+def _worst(y: Tensor, theirs: Mapping[Edge, tuple[Tensor, float]], at_row: Mapping[int, int],
+           measures: Mapping[int, Measure]) -> list[float]:
+    """Return the largest difference of each hosted row (B, D) from a row of a neighbour."""
+    worst = [0.0] * len(at_row)
+    for (dst, _), (value, _) in theirs.items():
+        b = at_row[dst]
+        worst[b] = max(worst[b], _checked(measures[dst](y[b], value)))
+    return worst
+
+
+def _result(y: Tensor, nodes: Sequence[Agreement], reach: Reach, graph: nx.Graph, exchanges: int) -> Consensus:
+    """Return the consensus of the hosted peers after the last exchange, with rows y (B, D)."""
     reachable = reach.of(nodes[0].peer, nodes[0].cut)[0]
     return Consensus(
-        rows=final,
+        rows=torch.stack([y[b] if node.adopted is None else node.adopted for b, node in enumerate(nodes)]),
         distance=max(node.bound for node in nodes),
-        exchanges=exchange + 1,
+        exchanges=exchanges,
         dead=tuple(i for i in sorted(graph) if not reachable >> i & 1),
         converged=all(node.adopted is not None for node in nodes),
     )
