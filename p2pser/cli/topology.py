@@ -66,17 +66,24 @@ def list_command(as_json: bool) -> None:
 
 def _added_kinds() -> list[dict[str, Any]]:
     """Return a row for each graph kind and schedule of other packages, with the smallest size from 8 that exists."""
+    from p2pser.base.errors import TopologyError
     from p2pser.base.registries import GRAPHS, SCHEDULES
     from p2pser.topology import spec, summary
+    from p2pser.topology.kind import registered
 
     rows = []
     for registry in (GRAPHS, SCHEDULES):
-        for name, kind in registry.items():
+        for name in dict(registry.items()):
             origin = registry.origin(name)
             if origin.builtin:
                 continue
-            peers = next((size for size in (*range(8, 65), *range(1, 8)) if kind.fits(size)), 8)
-            made = spec.parse({"graph": {"kind": name, "peers": peers}}, str(origin), name)
+            try:
+                kind = registered(registry, name)
+                peers = next((size for size in (*range(8, 65), *range(1, 8)) if kind.fits(size)), 8)
+                made = spec.parse({"graph": {"kind": name, "peers": peers}}, str(origin), name)
+            except TopologyError as error:
+                note(f"left out: {error}")
+                continue
             rows.append({**summary.summarise(made), "about": kind.description, "file": None, "from": str(origin)})
     return rows
 

@@ -12,7 +12,7 @@ from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.registries import SCHEDULES
 from p2pser.topology import graphs, mixing, spectral
 from p2pser.topology.file_format import GraphForm, HandWeights
-from p2pser.topology.kind import MAX_PEERS
+from p2pser.topology.kind import MAX_PEERS, registered
 from p2pser.topology.schedule import Schedule, Static
 
 WAYS = ("kind", "edges", "graphml")
@@ -46,7 +46,7 @@ def build(form: GraphForm, section: dict[str, Any], where: str, folder: Path | N
         return _given(form, ways[0], size, where, folder)
     if form.directed is not None:
         extra["directed"] = form.directed
-    if graphs.is_random(form.kind) or (form.kind in SCHEDULES and SCHEDULES[form.kind].random):
+    if graphs.is_random(form.kind) or (form.kind in SCHEDULES and registered(SCHEDULES, form.kind).random):
         extra.setdefault("seed", seed)
         section["seed"] = extra["seed"]
     try:
@@ -76,7 +76,7 @@ def build_schedule(kind: str, peers: int | None = None, **parameters: Any) -> Sc
     >>> build_schedule("one-peer-exponential", 8).period
     3
     """
-    known = SCHEDULES[kind]
+    known = registered(SCHEDULES, kind)
     size, shape = graphs.fitting(known, peers, parameters)
     schedule: Schedule = known.make(size, **shape, **({"seed": parameters.get("seed", 0)} if known.random else {}))
     return schedule

@@ -15,7 +15,7 @@ import networkx as nx
 from p2pser.base import seeding
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.registries import GRAPHS, SCHEDULES
-from p2pser.topology.kind import MAX_PEERS, GraphKind
+from p2pser.topology.kind import MAX_PEERS, GraphKind, registered
 
 DRAWS = 1000
 """The number of draws of a random graph that may be not connected."""
@@ -38,7 +38,7 @@ def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
         if peers is not None:
             _check_size(peers)
         return _generated(kind, peers, parameters)
-    known: GraphKind = GRAPHS[kind]
+    known = registered(GRAPHS, kind)
     peers, shape = fitting(known, peers, parameters)
     if not known.random:
         return checked(known.make(peers, **shape), f"graph kind {kind!r}")
@@ -71,8 +71,7 @@ def _check_size(peers: int) -> None:
 def is_random(kind: str) -> bool:
     """Whether a kind's graph depends on a seed."""
     if kind in GRAPHS:
-        random: bool = GRAPHS[kind].random
-        return random
+        return registered(GRAPHS, kind).random
     return kind in generators() and "seed" in _parameters(generators()[kind])
 
 

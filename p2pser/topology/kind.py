@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.base.registry import Registry
 
@@ -60,6 +61,18 @@ class GraphKind:
     def random(self) -> bool:
         """Whether it is drawn from a seed."""
         return "seed" in self.parameters
+
+
+def registered(registry: Registry[Any], name: str) -> GraphKind:
+    """Return the kind of a name in GRAPHS or SCHEDULES.
+
+    Raises TopologyError where there is none, or where a package adds something else under this name.
+    """
+    kind = registry[name]
+    if not isinstance(kind, GraphKind):
+        raise TopologyError(f"the {registry.what} {name!r} of {registry.origin(name)} is not one: its package must "
+                            "decorate it with register_graph or register_schedule")
+    return kind
 
 
 def any_size(peers: int, **_: Any) -> bool:

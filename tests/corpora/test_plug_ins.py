@@ -45,6 +45,10 @@ def two_stars(peers: int, arms: int = 2) -> nx.Graph:
     return graph
 
 
+def bare(peers):
+    return nx.path_graph(peers)
+
+
 @register_schedule("swap")
 @dataclass(frozen=True)
 class Swap(Computed):
@@ -61,6 +65,7 @@ ENTRIES = """[p2pser.corpora]
 diary = diary_package
 [p2pser.graphs]
 two-stars = diary_package
+bare = diary_package:bare
 [p2pser.schedules]
 swap = diary_package
 """
@@ -112,10 +117,10 @@ def test_a_corpus_is_listed_recognised_and_loaded(package: Path, tmp_path: Path)
 
 def test_graphs_and_schedules_are_listed_and_named_in_a_file(package: Path, tmp_path: Path) -> None:
     graphs = ["kind: two-stars, peers: 6, arms: 1", "kind: two-stars, peers: 6, arms: 3",
-              "kind: two-stars, peers: 6, arms: many", "kind: swap, peers: 4"]
+              "kind: two-stars, peers: 6, arms: many", "kind: bare, peers: 4", "kind: swap, peers: 4"]
     for number, graph in enumerate(graphs):
         (tmp_path / f"{number}.yaml").write_text(f"graph: {{{graph}}}\n")
-    listed, fits, too_few, no_number, schedule = run(
+    listed, fits, too_few, no_number, undecorated, schedule = run(
         package, ["topology", "list", "--json"],
         *(["topology", "show", str(tmp_path / f"{number}.yaml"), "--json"] for number in range(len(graphs))))
     rows = {row["name"]: row for row in json.loads(listed[0])}
@@ -125,4 +130,6 @@ def test_graphs_and_schedules_are_listed_and_named_in_a_file(package: Path, tmp_
     assert json.loads(fits[0])["edges"] == 9
     assert "there is no two-stars of 6 peers, arms 3: it needs more than two peers for each arm" in too_few[1]
     assert "arms = 'many' must be a whole number, 1 to 10000" in no_number[1]
+    assert "graph kind 'bare' of diary-package 1.3 is not one: its package must decorate it" in undecorated[1]
+    assert "bare" not in rows
     assert json.loads(schedule[0])["period"] == 3
