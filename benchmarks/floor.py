@@ -1,4 +1,4 @@
-"""The floor of a round: the same local training in two processes, without any exchange."""
+"""The lower bound of a round's time: the same local training in two processes, without exchanges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measure(config: Any, peers: int, rounds: int) -> dict[str, float]:
     for worker in workers:
         worker.start()
     try:
-        figures = [_heard(pipe) for pipe, _ in pipes]
+        figures = [_figures(pipe) for pipe, _ in pipes]
     finally:
         for worker in workers:
             worker.join(10)
@@ -36,7 +36,7 @@ def measure(config: Any, peers: int, rounds: int) -> dict[str, float]:
     return {"s per round": wall / rounds, "CPU ms per peer and round": 1000 * cpu / peers / rounds}
 
 
-def _heard(pipe: Connection) -> tuple[float, float]:
+def _figures(pipe: Connection) -> tuple[float, float]:
     if not pipe.poll(300):
         raise SystemExit("a process of the floor benchmark did not answer within 300 s")
     wall, cpu = pipe.recv()
@@ -53,16 +53,14 @@ def _work(config: Any, peers: int, rounds: int, number: int, begin: Any, pipe: C
 
     torch.set_num_threads(config.training.threads)
     federation = federate(config, peers)
-    module, learners = None, []
+    shape = federation.train[number].features.shape[1:]
+    module = build(config.model, shape, len(federation.labels), config.seed)
+    schema, learners = Schema.of(module), []
     for peer in range(number, peers, WORKERS):
         examples = federation.train[peer]
         features = normalised(examples, federation.normalise, None)
-        if module is None:
-            module = build(config.model, features.shape[1:], len(federation.labels), config.seed)
-            schema = Schema.of(module)
         learners.append(Learner(module, schema, config.training, torch.from_numpy(features),
                                 torch.from_numpy(examples.labels), seed=config.seed, peer=peer))
-    assert module is not None
     rows = [schema.flatten(module) for _ in learners]
     memories = [learner.memory() for learner in learners]
     begin.wait(120)

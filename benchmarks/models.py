@@ -1,10 +1,10 @@
-"""What each family of models costs: parameters, multiply-adds, a local step, and a round of simulated peers.
+"""The cost of each model family: parameters, multiply-adds, a local step, and a round of simulated peers.
 
     python benchmarks/models.py [--families gru,lstm] [--peers 8] [--rounds 3] [--json]
 
-Features are random numbers of the family's default kind and shape; one thread. Times are the processor's, which others
-on the machine hardly change: the fastest of several for a step and an answer; a round is the simulator's, of all peers
-together, nothing evaluated.
+Features are random numbers of the family's default kind and shape; one thread. Times are CPU times, which other
+processes hardly change: the fastest of several for a step and a prediction; a round is the simulator's, of all peers
+together, without evaluation.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    found = [measure(name, chosen.peers, chosen.rounds) for name in chosen.families.split(",")]
+    results = [measure(name, chosen.peers, chosen.rounds) for name in chosen.families.split(",")]
     if chosen.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
     print(f"{'family':<14} {'features':<22} {'parameters':>11} {'multiply-adds':>14} {'step':>10} {'answer':>10} "
           f"{'round':>8}")
-    for one in found:
+    for one in results:
         kind = f"{one['features']} {'x'.join(map(str, one['shape']))}"
         print(f"{one['family']:<14} {kind:<22} {one['parameters']:>11,} {one['operations']:>14,} "
               f"{shown(one['step_ms'], 'ms'):>10} {one['answer_ms']:>7.2f} ms {one['round_s']:>6.2f} s")
@@ -65,7 +65,7 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def measure(name: str, peers: int, rounds: int) -> dict[str, Any]:
-    """One family's figures; a family that takes no gradient steps has none for a step."""
+    """Return one family's figures; a family without gradient steps has no time of a step."""
     config = Config().with_settings([f"model.name={name}", f"training.rounds={rounds}", "peer.evaluate_every=1000"])
     clip_shape = clip_features.shape(config.features)
     federation = made_up(clip_shape, peers)
@@ -87,7 +87,7 @@ def measure(name: str, peers: int, rounds: int) -> dict[str, Any]:
 
 
 def fastest(call: Callable[[], object]) -> float:
-    """Milliseconds of the fastest of some calls, after one that warms up."""
+    """Return the milliseconds of the fastest of several calls, after one to warm up."""
     call()
     spent = []
     for _ in range(REPEATS):
@@ -98,7 +98,7 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def made_up(shape: tuple[int, ...], peers: int) -> Federation:
-    """Peers with random features of a shape."""
+    """Return peers with random features of a shape."""
     draw = np.random.default_rng(0)
     train = {}
     for peer in range(peers):

@@ -1,4 +1,4 @@
-"""``p2pser evaluate``: a model's figures on a corpus."""
+"""``p2pser evaluate``: the figures of a model on a corpus."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from p2pser.cli.common import json_option, note, print_json, renamed, which_corp
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
 @click.option("--corpus", default="auto", metavar="NAME|PATH",
-              help="A corpus (p2pser corpus list), several (emodb=DIR,ravdess=DIR), or auto (default: by what lies in "
-                   "--data).")
+              help="A corpus (p2pser corpus list), several (emodb=DIR,ravdess=DIR), or auto (default: from the content "
+                   "of --data).")
 @click.option("--data", type=click.Path(path_type=Path), default=None, metavar="PATH",
               help="Folder or manifest of the recordings; none needed for synthetic.")
 @click.option("--split", default="auto", metavar="SPLIT",
@@ -22,13 +22,13 @@ from p2pser.cli.common import json_option, note, print_json, renamed, which_corp
 @click.option("--folds", "fold", type=click.IntRange(min=0), metavar="N", help="Test this fold only.")
 @renamed("--fold", "--folds")
 @click.option("--all", "everything", is_flag=True,
-              help="Test all clips, fold by fold: the default for another corpus than it was trained on.")
+              help="Test all clips, fold by fold: the default for a corpus that the model was not trained on.")
 @click.option("--known-labels", is_flag=True,
               help="Leave out clips of emotions that the model does not know.")
 @click.option("--seed", type=click.IntRange(min=0), default=None, metavar="S",
-              help="Seed of the synthetic corpus; default: the one that the model was trained on.")
+              help="Seed of the synthetic corpus; default: that of the model's training.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, metavar="N",
-              help="Processes that compute features; default: one a core.")
+              help="Processes that compute features; default: one per core.")
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write a row per clip: path, speaker, gender, fold, target, prediction, probabilities.")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -40,13 +40,12 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
              known_labels: bool, seed: int | None, workers: int | None, table: Path | None, picture: Path | None,
              copy: Path | None, as_json: bool) -> None:
     """Evaluate a model on a corpus: UAR both ways, by gender and for the worst speaker, with intervals over speakers,
-    calibration, and all that belongs beside them.
+    and calibration.
 
-    On the corpus that the model was trained on, the fold that training left out is tested, unless told
-    otherwise.
+    On the corpus of the model's training, the default is to test the fold that training left out.
 
-    With --calibrate the model's probabilities are made to fit: the decisions stay. Its clips must be of speakers that
-    nobody trained on.
+    --calibrate fits the temperature of the model's probabilities; its decisions do not change. The clips must be of
+    speakers that no peer trained on.
 
     Example: p2pser evaluate runs/ring/peer-3/model --corpus emodb --data emodb/
     """

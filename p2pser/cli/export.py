@@ -12,10 +12,10 @@ from p2pser.cli.common import json_option, note, print_json
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
 @click.option("--onnx", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.onnx",
-              help="File to write; beside it OUT.json says what goes in.")
+              help="File to write; beside it OUT.json describes the input.")
 @json_option
 def export(model: Path, out: Path, as_json: bool) -> None:
-    """Write a model as ONNX: scaling, network and probabilities, and for log-mel the way from samples too.
+    """Write a model as ONNX: normalisation, network and probabilities, and for log-mel the features too.
 
     Example: p2pser export runs/ring/peer-3/model --onnx emotions.onnx
     """

@@ -40,22 +40,22 @@ class ModelSettings(Section):
         {}, "the family's own hyper-parameters, by name (p2pser models NAME lists them); the rest by default")
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = shared(
         _hidden, "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn "
-                 "(the last is the recurrent layer's); the default is the family's own")
+                 "(the last width is the recurrent layer's); the default depends on the family")
     dropout: float = shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
     kernel_size: int = shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
     stride: int = shared(3, "frames whose mean is one step of a network over time (not cnn2d)", ge=1, le=100)
     bidirectional: bool = shared(True, "recurrent layers read a clip in both directions")
     width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
-                "of the whole one. One number is this peer's (in simulate, compare and demo everybody's), several are "
-                "those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
-    rescale: bool = shared(False, "multiply the hidden activations of a network of width w by 1 / w (HeteroFL); wide "
-                                   "networks that learn together with narrow ones were better without")
+                "of the whole one. One number is this peer's width (in simulate, compare and demo the width of all "
+                "peers), several are those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
+    rescale: bool = shared(False, "multiply the hidden activations of a network of width w by 1 / w (HeteroFL); in "
+                                   "our experiments wide networks beside narrow ones were better without")
 
     @field_validator("width", mode="before")
     @classmethod
     def _widths(cls, widths: Any) -> Any:
-        """Read a number, and ``0.25*4,0.5*2,1*2``: four peers of a quarter, two of a half, two whole ones."""
+        """Read a number, or ``0.25*4,0.5*2,1*2``: four peers of width 0.25, two of 0.5, two of 1."""
         if isinstance(widths, (int, float)):
             return (widths,)
         if not isinstance(widths, str):

@@ -1,4 +1,4 @@
-"""One model on a corpus: which clips are tested, how they are scaled, and who of their speakers it was
+"""The evaluation of one model on a corpus: the tested clips, their normalisation, and the speakers that the model was
 trained on.
 """
 
@@ -30,14 +30,15 @@ from p2pser.models.directory import Card, Origin
 from p2pser.models.inference import logits
 
 ENROLMENTS = (1, 5, 10)
-"""Numbers of clips whose statistics are tried for each test speaker, beside all of them."""
+"""Numbers of clips that give a test speaker's statistics, evaluated beside all clips and none."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Clips to test, fold by fold (indices into ``corpus.clips``), and what to say of the choice.
+    """Clips to test, fold by fold (indices into ``corpus.clips``).
 
-    numbers: of the folds, as the split counts them.
+    numbers: of the folds, as the split counts them. overlap: number of test speakers that the model was trained on;
+    None: unknown. notes: lines for the report.
     """
 
     corpus: Corpus
@@ -50,17 +51,25 @@ class Trial:
 
 def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fold: int | None = None,
            everything: bool = False, known_labels: bool = False) -> Trial:
-    """Return which clips of a corpus test a model.
+    """Return the clips of a corpus that test a model.
 
-    Where the corpus is the one that the model was trained on and neither ``split`` nor ``fold`` is given: the
-    fold that its training left out. Else fold ``fold`` of the split, or all clips, fold by fold
-    (``everything``, and the default for another corpus). ``seed`` is the synthetic corpus's.
-    ``known_labels``: leave out clips of emotions that the model does not know.
+    On the corpus of the model's training, without ``split`` and ``fold``, they are the fold that training left out.
 
-    Raises CorpusError where it meets such an emotion otherwise, where no clip is left, or the fold does not
-    exist; for a model of dimensions alone also where no clip has any.
+    Parameters
+    ----------
+    card : of the model.
+    whole : the corpus.
+    seed : of the synthetic corpus.
+    split, fold : test this fold of this split; without a fold all clips, fold by fold (the default for another corpus).
+    everything : test all clips, fold by fold, on the corpus of the training too.
+    known_labels : leave out clips of emotions that the model does not know.
+
+    Raises
+    ------
+    CorpusError : where the corpus has emotions that the model does not know (without ``known_labels``), where no clip
+        is left, where the fold does not exist, and where a model of dimensions meets a corpus without dimensions.
     """
-    said, whole = whole.notes, merged(whole, card.corpus.map, all_known=False)
+    notes_before, whole = len(whole.notes), merged(whole, card.corpus.map, all_known=False)
     known = [clip for clip in whole.clips if clip.emotion in card.labels]
     unknown = sorted({clip.emotion for clip in whole.clips if clip.emotion} - set(card.labels))
     # Of several corpora that a model was trained on, training left the same emotions out.
@@ -79,10 +88,10 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
         split, fold = origin.split, origin.fold
     tested, name = _tested(corpus, split, fold)
     overlap, notes = _overlap(corpus, origin, tested) if origin is not None else (None, [])
-    notes += [f"note: {merge}" for merge in whole.notes[len(said):]]
+    notes += [f"note: {merge}" for merge in whole.notes[notes_before:]]
     if seen and origin is None:
-        notes.append(f"note: the model was trained on clips of {corpus.name} too, and of which speakers cannot be told "
-                     f"from this corpus alone: evaluate on {card.corpus.name}")
+        notes.append(f"note: the model was trained on clips of {corpus.name} too, and this corpus alone does not show "
+                     f"of which speakers: evaluate on {card.corpus.name}")
     numbers = tuple(range(len(tested))) if fold is None else (fold,)
     return Trial(corpus, tested, numbers, name, overlap, tuple(notes))
 
@@ -94,7 +103,7 @@ def _tested(corpus: Corpus, split: str, fold: int | None) -> tuple[tuple[tuple[i
     several = folds(corpus, split)
     name = corpus.default_split if split == "auto" else split
     if fold is None:
-        return tuple(one.test for one in several), f"{name}, all folds"
+        return tuple(part.test for part in several), f"{name}, all folds"
     if not 0 <= fold < len(several):
         raise CorpusError(f"fold {fold} does not exist: the split {name} of {corpus.name} has folds 0 to "
                           f"{len(several) - 1}")
@@ -107,9 +116,7 @@ def _splits(corpus: Corpus) -> bool:
 
 
 def _overlap(corpus: Corpus, origin: Origin, tested: Sequence[Sequence[int]]) -> tuple[int | None, list[str]]:
-    """Return how many test speakers the model was trained on, None where that cannot be known, and what to
-    say.
-    """
+    """Return the number of test speakers that the model was trained on, None where it is unknown, and notes."""
     try:
         splits: list[Split] = folds(corpus, origin.split)
     except CorpusError:
@@ -129,7 +136,17 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
              progress: bool = False) -> Report:
     """Return the report of a model on the clips of a trial.
 
-    Raises CorpusError where no clip can be used; single bad clips are left out and counted.
+    Parameters
+    ----------
+    predictor : the model.
+    trial : the clips.
+    seed : keys the resampling and the choice of enrolment clips.
+    workers : processes that compute features; default: one per core.
+    progress : whether to show a progress bar.
+
+    Raises
+    ------
+    CorpusError : where no clip can be used. Single clips that cannot be used are left out and counted.
     """
     card, corpus = predictor.card, trial.corpus
     wanted = sorted({index for part in trial.folds for index in part})
@@ -143,43 +160,44 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         raise CorpusError(f"no clip of {corpus.name} can be tested" + (
             f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ": the split holds none out"))
     speaker = card.normalise == "speaker" and corpus.names_speakers
-    said, ratings = _answers(predictor, corpus, parts, usable, None if speaker else 0, seed)
-    answered = said or ratings
-    if answered is None:
-        raise CorpusError(f"no clip of {corpus.name} that can be tested has what the model answers")
+    predictions, ratings = _outputs(predictor, corpus, parts, usable, None if speaker else 0, seed)
+    known = predictions or ratings
+    if known is None:
+        raise CorpusError(f"no clip of {corpus.name} that can be tested has a target of the kind that the model "
+                          "predicts")
     by_enrolment: dict[str, float] = {}
-    if speaker and card.statistics is not None and said is not None:
+    if speaker and card.statistics is not None and predictions is not None:
         for count in (*ENROLMENTS, None, 0):
-            few = said if count is None else _answers(predictor, corpus, parts, usable, count, seed)[0]
-            assert few is not None
-            by_enrolment[{None: "all", 0: "none"}.get(count, str(count))] = uar_folds(few)
+            scored = predictions if count is None else _outputs(predictor, corpus, parts, usable, count, seed)[0]
+            if scored is not None:
+                by_enrolment[{None: "all", 0: "none"}.get(count, str(count))] = uar_folds(scored)
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
     return Report(
         corpus=corpus.name, version=corpus.version, synthetic=corpus.synthetic, split=trial.split,
-        labels=card.labels, predictions=said, normalise=card.normalise,
-        normalise_note=_how(card, answered.speakers, speaker), selection=card.selection,
+        labels=card.labels, predictions=predictions, normalise=card.normalise,
+        normalise_note=_how(card, known.speakers, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
         uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature, ratings=ratings,
         notes=(*trial.notes, *warning), seed=seed)
 
 
 def calibrate(report: Report) -> Report:
-    """Return the report of a model with the temperature that suits the report's clips (``learning.calibration``).
+    """Return the report with the temperature fitted on the report's clips (``evaluation.calibration``).
 
-    Raises CorpusError where the model was trained on their speakers, or where there are less than two; ModelError where
-    it knows no emotions.
+    Raises CorpusError where the model was trained on their speakers, or where there are fewer than two; ModelError for
+    a model without emotions.
     """
-    said = report.predictions
-    if said is None or said.logits is None:
+    predictions = report.predictions
+    if predictions is None or predictions.logits is None:
         raise ModelError("the model knows no emotions, so it has no probabilities to calibrate")
     if report.speaker_overlap:
-        raise CorpusError(f"the model was trained on {report.speaker_overlap} of these speakers, of whom it is surer "
-                          "than of others: calibrate on speakers that it does not know")
-    if len(set(said.speakers)) < 2:
-        raise CorpusError(f"{report.corpus} has clips of one speaker to calibrate on; at least two are needed, to tell "
-                          "what it gives for others")
-    return replace(report, temperature=fit_temperature(said.logits, said.targets), fitted_here=True)
+        raise CorpusError(f"the model was trained on {report.speaker_overlap} of these speakers, for whom it is more "
+                          "confident than for others: calibrate on speakers that it does not know")
+    if len(set(predictions.speakers)) < 2:
+        raise CorpusError(f"{report.corpus} has clips of one speaker to calibrate on; at least two are needed, to show "
+                          "the effect on other speakers")
+    return replace(report, temperature=fit_temperature(predictions.logits, predictions.targets), fitted_here=True)
 
 
 def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
@@ -188,18 +206,18 @@ def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
     if card.normalise == "none":
         return ""
     if not speaker:
-        return "the corpus does not name its speakers: training statistics serve, which costs accuracy"
+        return "the corpus does not name its speakers: training statistics are used, which costs accuracy"
     counts = np.unique(np.asarray(speakers), return_counts=True)[1]
     return (f"each test speaker's statistics come from all their test clips, {counts.min()} to "
             f"{counts.max()}, without labels: transductive")
 
 
-def _answers(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
+def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
              usable: dict[int, NDArray[np.float32]], enrolment: int | None,
              seed: int) -> tuple[Predictions | None, Ratings | None]:
-    """Predict fold by fold. enrolment: how many of a speaker's clips give their statistics (None: all; 0: none).
+    """Return predictions and ratings, fold by fold. enrolment: as in ``scale``.
 
-    A fold of which no clip has an emotion counts for the dimensions alone.
+    A fold without clips that have an emotion counts for the dimensions alone.
     """
     card = predictor.card
     places = {label: k for k, label in enumerate(card.labels)}
@@ -216,28 +234,37 @@ def _answers(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
         else:
             scaled = predictor.scale(examples.features)
         folded[number] = Outputs.of(logits(predictor.module, scaled), examples, card.task, len(card.labels))
-    said = {number: one.predictions for number, one in folded.items() if one.predictions is not None}
-    rated = {number: one.ratings for number, one in folded.items() if one.ratings is not None
-             and not np.isnan(one.ratings.targets).all()}
-    return (_numbered(Predictions.concatenate(list(said.values())), list(said)) if said else None,
+    predicted = {number: fold.predictions for number, fold in folded.items() if fold.predictions is not None}
+    rated = {number: fold.ratings for number, fold in folded.items() if fold.ratings is not None
+             and not np.isnan(fold.ratings.targets).all()}
+    return (_numbered(Predictions.concatenate(list(predicted.values())), list(predicted)) if predicted else None,
             _numbered(Ratings.concatenate(list(rated.values())), list(rated)) if rated else None)
 
 
-Answered = TypeVar("Answered", Predictions, Ratings)
+Pooled = TypeVar("Pooled", Predictions, Ratings)
 
 
-def _numbered(pooled: Answered, numbers: Sequence[int]) -> Answered:
-    """What was concatenated, its folds called by their numbers."""
+def _numbered(pooled: Pooled, numbers: Sequence[int]) -> Pooled:
+    """Return what was concatenated with the split's numbers of its folds."""
     return replace(pooled, folds=np.asarray(numbers, dtype=np.int64)[pooled.folds])
 
 
 def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int | None, training: Statistics | None,
           seed: int) -> NDArray[np.float32]:
-    """Return features (n, ...) as a model trained on each speaker's own statistics is to have them.
+    """Return the features (n, ...) normalised by each test speaker's statistics.
 
-    enrolment: how many of a speaker's clips, drawn by (seed, speaker), give that speaker's statistics, steadied by the
-    ``training`` ones; None: all of them; 0: none, the training statistics serve. Raises ModelError where those are
-    needed and not there.
+    Parameters
+    ----------
+    values : (n, ...), not normalised.
+    speakers : of the n clips.
+    enrolment : number of a speaker's clips, drawn by (seed, speaker), that give the speaker's statistics, shrunk
+        towards the training statistics. None: all clips; 0: none, the training statistics are used.
+    training : the training statistics.
+    seed : keys the draws.
+
+    Raises
+    ------
+    ModelError : where the training statistics are needed and not there.
     """
     if enrolment is None:
         return by_speaker(values, speakers)

@@ -1,4 +1,4 @@
-"""What a network costs: numbers that peers exchange, and multiply-adds of an answer."""
+"""The cost of a network: numbers that peers exchange, and multiply-adds of a prediction."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from p2pser.models.rows import Schema
 
 BYTES = 4
-"""Of a parameter, in memory and in a dense message."""
+"""Bytes of a parameter, in memory and in a dense message."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """parameters: D, the length of a row; a dense message to a neighbour has ``BYTES`` times as many bytes.
 
-    operations: multiply-adds of one clip's answer, in matrix products and convolutions; 0 for trees. A training step
-    takes about three times as many a clip.
+    operations: multiply-adds of one clip's prediction, in matrix products and convolutions; 0 for trees. A training
+    step takes about three times as many per clip.
     """
 
     parameters: int
@@ -30,7 +30,7 @@ class Cost:
 
 
 def cost(module: nn.Module, shape: tuple[int, ...]) -> Cost:
-    """Return what a network for features of ``shape`` (without the batch) costs."""
+    """Return the cost of a network for features of ``shape`` (without the batch)."""
     was = module.training
     module.eval()
     kernel = {torch.ops.aten.mkldnn_rnn_layer: _recurrent}
@@ -44,6 +44,6 @@ def cost(module: nn.Module, shape: tuple[int, ...]) -> Cost:
 
 def _recurrent(inputs: Sequence[int], from_inputs: Sequence[int], from_states: Sequence[int], *_: Any,
                **__: Any) -> int:
-    """Operations, two a multiply-add, of the processor's own kernel of one direction of a recurrent layer."""
+    """Return the operations, two per multiply-add, of the CPU kernel of one direction of a recurrent layer."""
     steps, clips = inputs[:2]
     return 2 * steps * clips * (math.prod(from_inputs) + math.prod(from_states))

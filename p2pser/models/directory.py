@@ -1,9 +1,7 @@
-"""A model on disk: ``model.safetensors`` (the parameters by name) and ``card.json`` (all else that a
-prediction needs).
+"""A model on disk: ``model.safetensors`` (the parameters by name) and ``card.json`` (all else that a prediction needs).
 
-The card says what the model hears (feature settings and statistics), what it answers (labels), what it was
-trained on and how. It names no speaker and holds no recording. Nothing in the directory is executed on
-reading.
+The card has the model's input (feature settings and statistics), its output (labels), and how it was trained on which
+clips. It names no speaker and holds no recording. Reading the directory executes none of its content.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from p2pser.models.rows import Schema
 
 FORMAT = 1
-"""Version of the directory's form; a reader refuses newer ones."""
+"""Version of the directory's format; a reader refuses newer ones."""
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
@@ -47,11 +45,11 @@ SYNTHETIC_WARNING = ("trained on synthetic speech: for trying the system only; "
 
 @dataclass(frozen=True)
 class Origin:
-    """Which clips a model was trained on: all that fold ``fold`` of ``split`` leaves for training.
+    """The clips that a model was trained on: those that fold ``fold`` of ``split`` leaves for training.
 
-    ``seed`` is the synthetic corpus's. ``own``: each peer brought its own clips, which no split describes.
-    ``corpora``: of several corpora in one, each one's name and version; ``train``: those of them that were trained on,
-    () for all. ``map``: the emotions that counted as another.
+    ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
+    name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
+    emotions that counted as another.
     """
 
     name: str
@@ -75,11 +73,11 @@ class Origin:
                    tuple(chosen.train or ()), dict(chosen.map))
 
     def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
-        """Return where the training clips that are of ``corpus`` come from, and whether there are any.
+        """Return the origin of the training clips in ``corpus``, and whether there are any.
 
-        ``corpus`` is the one that the model was trained on, or one of several; ``seed`` the synthetic one's. (None,
-        True): there are, and which cannot be told from this corpus alone; (None, False): another corpus, as far as the
-        card knows.
+        corpus: the corpus that the model was trained on, or a part of it. seed: of the synthetic corpus. (None, True):
+        there are training clips, but this corpus alone does not say which; (None, False): another corpus, as far as
+        the card says.
         """
         if self.own or (corpus.synthetic and self.seed != seed):
             return None, False
@@ -100,14 +98,23 @@ class Origin:
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is.
+    """A model's card.
 
-    labels: the emotions, in the order of its outputs. shape: of one clip's features. normalise: none, global
-    or speaker. statistics: of all training clips (None for none). training: how it was trained, plain values;
-    peers, rounds, algorithm, topology, seed and the like. selection: how this model was chosen among others.
-    temperature: what the logits are divided by before the softmax (``p2pser.evaluation.calibration``); None: never
-    fitted, 1 serves. task: classes, dimensions (of no labels) or both; outputs are a logit a label, then arousal,
-    valence and dominance from -1 to 1.
+    Parameters
+    ----------
+    labels : the emotions, in the order of the outputs.
+    shape : of one clip's features.
+    model : settings of the model.
+    features : settings of the features.
+    normalise : none, global or speaker.
+    statistics : of all training clips; None where there is no normalisation.
+    corpus : the training clips.
+    training : how the model was trained, plain values: peers, rounds, algorithm, topology, seed and the like.
+    selection : how this model was selected.
+    temperature : what logits are divided by before the softmax (``p2pser.evaluation.calibration``); None: not fitted,
+        so 1.
+    task : classes, dimensions (no labels) or both. Outputs are a logit per label, then arousal, valence and dominance
+        from -1 to 1.
     """
 
     labels: tuple[str, ...]
@@ -124,12 +131,12 @@ class Card:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """The dimensions that it rates, in the order of its outputs, after the labels'."""
+        """The predicted dimensions, in the order of the outputs, after the labels."""
         return () if self.task == "classes" else DIMENSIONS
 
     @property
     def seed(self) -> int:
-        """The seed of the run that trained it, from which some models draw what is no parameter (svm)."""
+        """The seed of the run, from which some models draw fixed random features (svm)."""
         return int(self.training.get("seed", 0))
 
     @classmethod
@@ -151,7 +158,7 @@ class Card:
 
     @property
     def warning(self) -> str:
-        """What whoever uses the model must know, or ``""``."""
+        """A warning for users of the model, or ``""``."""
         made = [name for name in self.corpus.corpora if name.partition(":")[0] == "synthetic"]
         if made and not self.corpus.synthetic:
             return f"trained partly on synthetic speech ({', '.join(made)}): for trying the system only"
@@ -242,8 +249,16 @@ def _temperature(value: Any) -> float | None:
 def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
     """Write a model directory, whole or not at all.
 
-    row: (D,) any float dtype, stored as float32. Raises ModelError where ``path`` exists, cannot be written,
-    or a parameter is not finite.
+    Parameters
+    ----------
+    path : the new directory.
+    row : (D,) any float dtype, stored as float32.
+    schema : names and shapes of the parameters.
+    card : the model's card.
+
+    Raises
+    ------
+    ModelError : where ``path`` exists or cannot be written, or a parameter is not finite.
     """
     import torch
     from safetensors.numpy import save_file
@@ -296,8 +311,7 @@ def load(path: Path | str) -> tuple[nn.Module, Card]:
 
 
 def read_card(path: Path | str) -> tuple[Card, str]:
-    """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError.
-    """
+    """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError."""
     path = Path(path)
     where = path / CARD
     try:

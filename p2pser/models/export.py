@@ -1,6 +1,6 @@
-"""A model as ONNX: scaling, network and probabilities in one file, and for log-mel the way from samples too.
+"""A model as ONNX: normalisation, network and probabilities in one file, and for log-mel the features too.
 
-Beside the ONNX file lies a JSON of its name that says what goes in and how it is computed.
+A JSON file of the same name describes the input and how it is computed.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ class LogMel(nn.Module):
 
 
 class Whole(nn.Module):
-    """A front end (or none), scaling by the card's statistics, the network, and what its outputs mean.
+    """Log-mel features (where the input is samples), normalisation by the card's statistics, the network, its outputs.
 
-    Returns logits (n, classes) and probabilities where the model knows emotions, and dimensions (n, 3) where it rates
-    them.
+    Returns logits (n, classes) and probabilities where the model has labels, and dimensions (n, 3) where it has them.
     """
 
     def __init__(self, network: nn.Module, card: Card, front: nn.Module | None) -> None:
@@ -77,8 +76,8 @@ class Whole(nn.Module):
             values = ((values - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
         outputs = self.network(values)
         logits = outputs[:, : self.classes]
-        found = (logits, torch.softmax(logits / self.temperature, 1)) if self.classes else ()
-        return (*found, outputs[:, -self.dimensions :].clamp(-1, 1)) if self.dimensions else found
+        emotions = (logits, torch.softmax(logits / self.temperature, 1)) if self.classes else ()
+        return (*emotions, outputs[:, -self.dimensions :].clamp(-1, 1)) if self.dimensions else emotions
 
 
 def _constant(values: Any) -> Tensor:
@@ -86,13 +85,13 @@ def _constant(values: Any) -> Tensor:
 
 
 def has_front_end(card: Card) -> bool:
-    """Whether the way from samples to features is inside the file: for log-mel of clips as they are."""
+    """Whether the file computes the features: log-mel of clips without level or trimming."""
     settings = card.features
     return settings.kind == "logmel" and settings.level == "none" and settings.trim is None
 
 
 def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
-    """Write ``path`` (.onnx) and beside it a JSON of the same name; return what the JSON holds.
+    """Write ``path`` (.onnx) and a JSON file of the same name beside it; return the content of the JSON.
 
     Raises ModelError where the extra is missing or the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""A network's answers for features that are ready for it."""
+"""The outputs of a network for normalised features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 
 
 def logits(module: nn.Module, features: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
-    """Return (n, classes) float32 for normalised features (n, ...) float32; dropout off, no gradients.
+    """Return (n, classes) float32 for normalised features (n, ...) float32, without dropout and gradients.
 
-    ``batch`` [clips] bounds the memory that it takes.
+    ``batch`` [clips] bounds the memory use.
     """
     if len(features) == 0:
         raise ValueError("there are no clips to predict")

@@ -1,4 +1,4 @@
-"""The networks of a run whose peers have different widths, and where their parameters lie in the whole one's row."""
+"""The networks of a run whose peers have different widths, and the places of their parameters in the whole row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p2pser.models.widths import held, of_width
 
 @dataclass(frozen=True)
 class Nested:
-    """A network of one width: which entries of the whole row (D,) are its parameters (bool), and its start, (d,)."""
+    """A network of one width; which entries of the whole row (D,) are its parameters (bool); its start, (d,)."""
 
     module: nn.Module
     schema: Schema
@@ -24,21 +24,26 @@ class Nested:
     start: Tensor
 
     def own(self, row: Tensor) -> Tensor:
-        """Return the network's row (d,), contiguous, from a whole one (D,)."""
+        """Return the network's row (d,), contiguous, of a whole row (D,)."""
         return row[self.held] if len(self.start) < len(row) else row.contiguous()
 
 
 def nest(settings: ModelSettings, shape: tuple[int, ...], outputs: int, seed: int,
          widths: Iterable[float]) -> dict[float, Nested]:
-    """Return the networks of these widths and the whole one (1.0), by width. All start as parts of the whole one's
-    start, which is drawn by ``seed``; shape and outputs as in ``models.build``, and so are the errors.
+    """Return the networks of these widths and the whole network (1.0), by width. All start as parts of its start.
+
+    Parameters
+    ----------
+    settings : the model's settings.
+    shape, outputs, seed : as in ``models.build``, and so are the errors.
+    widths : of the networks.
     """
     whole = models.build(of_width(settings, 1.0), shape, outputs, seed)
     schema = Schema.of(whole)
     start = schema.flatten(whole)
-    found = {1.0: Nested(whole, schema, torch.ones(schema.size, dtype=torch.bool), start)}
+    networks = {1.0: Nested(whole, schema, torch.ones(schema.size, dtype=torch.bool), start)}
     for width in sorted(set(widths) - {1.0}):
         narrow = models.build(of_width(settings, width), shape, outputs, seed)
         inside = held(whole, narrow)
-        found[width] = Nested(narrow, Schema.of(narrow), inside, start[inside])
-    return found
+        networks[width] = Nested(narrow, Schema.of(narrow), inside, start[inside])
+    return networks

@@ -1,7 +1,7 @@
-"""A model as one flat row: what gossip averages, checkpoints store and the wire carries.
+"""A model as one flat row, which gossip averages, checkpoints store and messages carry.
 
-``Schema.bind`` makes a module's parameters views of a row, and its gradients views of one flat buffer:
-training then changes the row itself, and an optimiser is a few operations on flat tensors. Nothing is copied.
+``Schema.bind`` makes a module's parameters views of a row, and its gradients views of one flat buffer. Training then
+changes the row itself, without copies, and an optimiser is a few operations on flat tensors.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Schema:
         return sum(math.prod(shape) for _, shape in self.entries)
 
     def digest(self) -> str:
-        """Return 16 hex digits over names, shapes, dtypes and order: peers whose digests differ cannot mix.
-        """
+        """Return 16 hex digits over names, shapes, dtypes and order: peers whose digests differ cannot mix."""
         text = "\n".join(f"{name} f4 {'x'.join(map(str, shape))}" for name, shape in self.entries)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -62,9 +61,7 @@ class Schema:
             return torch.cat(parts) if parts else torch.empty(0)
 
     def views(self, row: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield (name, view of the row in the parameter's shape). Raises ModelError for a row of another
-        size.
-        """
+        """Yield (name, view of the row in the parameter's shape). Raises ModelError for a row of another size."""
         if row.shape != (self.size,):
             raise ModelError(f"a row of this model has {self.size} parameters, not shape {tuple(row.shape)}; "
                              "was it trained with other model settings?")

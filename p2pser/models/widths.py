@@ -3,10 +3,11 @@
 A network of width w has the share w of the hidden units of the whole one, and each of its parameters is one of the
 whole network's.
 
-With ``model.rescale`` its hidden activations are multiplied by 1 / w, as those that dropout leaves are: sums over fewer
-units then have the size that the next layer knows. The scale belongs to the network, in training and in use. Without
-it, the default, a wide network is the narrow one's sum and what its other units add: they learn what is left over,
-where with it they have to match, and few peers teach them (RAVDESS: ``benchmarks/widths.py``).
+With ``model.rescale`` its hidden activations are multiplied by 1 / w, as dropout scales those that it keeps: sums over
+fewer units then have the size that the next layer expects. The scale is a part of the network, in training and in use.
+Without it, the default, a wide network adds the contribution of its other units to the narrow network's sum: they
+learn the remainder. With it they have to match the narrow network's units, and few peers train them (RAVDESS:
+``benchmarks/widths.py``).
 
 Source: E. Diao, J. Ding, V. Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for
 Heterogeneous Clients", ICLR 2021 (there the scale is used in training only, as all are evaluated as the whole network).
@@ -35,7 +36,7 @@ def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
 
 
 def width_of(settings: ModelSettings, peer: int) -> float:
-    """Return the width of a peer; the largest where ``peer`` stands for nobody's own (all peers' clips together)."""
+    """Return the width of a peer; the largest where ``peer`` is no peer's id (all peers' clips together)."""
     if len(settings.width) == 1:
         return settings.width[0]
     return settings.width[peer] if 0 <= peer < len(settings.width) else max(settings.width)
@@ -47,9 +48,9 @@ def of_width(settings: ModelSettings, width: float) -> ModelSettings:
 
 
 def only(settings: ModelSettings) -> float:
-    """Return the width of the one network that is to be built.
+    """Return the width of the network to build.
 
-    Raises ModelError where there are several, or the family has one width only.
+    Raises ModelError where there are several widths, or the family has one width only.
     """
     if len(settings.width) != 1:
         raise ModelError(f"model.width gives {len(settings.width)} widths where one network is built: give one")
@@ -70,16 +71,16 @@ def units(whole: int, width: float, multiple: int = 1) -> int:
 
 
 def scale(settings: ModelSettings, whole: int, kept: int) -> float:
-    """Return what the activations of a layer are multiplied by that has kept so many of the whole one's units."""
+    """Return the factor of a layer's activations that has ``kept`` of the ``whole`` network's units."""
     return whole / kept if settings.rescale else 1.0
 
 
 def held(whole: nn.Module, narrow: nn.Module) -> Tensor:
-    """Return which parameters of ``whole``'s row (D,) are those of ``narrow``'s: bool, as many True as its row is long.
+    """Return which entries of ``whole``'s row (D,) are parameters of ``narrow``: bool.
 
-    Of each dimension the first entries; where a dimension holds several vectors side by side, the first of each: the
-    gates of a recurrent layer, and the inputs of layers that say so by ``sources``. Raises ModelError where one network
-    is not inside the other.
+    They are the first entries of each dimension. Where a dimension holds several vectors side by side, they are the
+    first entries of each vector: the gates of a recurrent layer, and the inputs of layers whose ``sources`` is above 1.
+    Raises ModelError where one network is not inside the other.
     """
     import torch
 
@@ -100,7 +101,7 @@ def held(whole: nn.Module, narrow: nn.Module) -> Tensor:
 
 
 def _blocks(layer: nn.Module, name: str, dimensions: int) -> tuple[int, ...]:
-    """How many vectors lie side by side along each dimension of a parameter."""
+    """Return the number of vectors side by side along each dimension of a parameter."""
     from torch import nn
 
     gates = 3 if isinstance(layer, nn.GRU) else 4 if isinstance(layer, nn.LSTM) else 1

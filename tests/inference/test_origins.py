@@ -66,7 +66,7 @@ def test_on_one_of_its_corpora_that_one_s_fold() -> None:
 
 
 @pytest.mark.parametrize(("origin", "corpus", "overlap", "message"), [
-    ({"split": "group:4"}, A, None, "of which speakers cannot be told from this corpus alone: evaluate on a\\+b"),
+    ({"split": "group:4"}, A, None, "this corpus alone does not show of which speakers: evaluate on a\\+b"),
     ({"split": "none"}, A, 4, "trained on 4 of the 4"),
     ({"split": "corpus:a", "fold": 0}, A, None, ""),
     ({"split": "corpus:a", "fold": 0}, B, 3, "trained on 3 of the 3"),

@@ -14,12 +14,12 @@ from p2pser.models.networks.layers import Conv2d, Linear, dropped
 class CNN2d(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
-    A block: 3 x 3 convolution (the first with stride 2, which quarters the cost of all), GroupNorm, ReLU, 2 x
+    A block: 3 x 3 convolution (the first with stride 2, which quarters the total cost), GroupNorm, ReLU, 2 x
     2 mean pooling (where a side is still at least 2). Then mean and maximum over time and bands, dropout, a
     linear head.
 
-    groups: of each GroupNorm. scale: what the pooled maps are multiplied by (``models.widths``; between blocks
-    GroupNorm undoes any scale).
+    groups: of each GroupNorm. scale: the factor of the pooled maps (``models.widths``; between blocks GroupNorm
+    removes any scale).
     """
 
     def __init__(self, channels: tuple[int, ...], groups: tuple[int, ...], classes: int, dropout: float,

@@ -20,8 +20,8 @@ class CRNN(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
     The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution (the first at every second band),
-    GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer); time keeps its steps. What is
-    left of bands and channels goes through a GRU, then attention over the steps of the clip (not its padding), dropout,
+    GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer), at each step. The remaining
+    bands and channels go through a GRU, then attention over the steps of the clip (not its padding), dropout,
     a linear head.
     """
 

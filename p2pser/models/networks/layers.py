@@ -1,6 +1,6 @@
 """torch's layers without their own initialisation: ``models.initialise`` draws all parameters.
 
-So nothing is drawn from torch's global generator, and nothing is computed twice. (The meta device would do as
+So no draw comes from torch's global generator, and no initialisation is computed twice. (The meta device would do as
 well, but its first use imports sympy: a third of a second in every peer.)
 """
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear, its parameters left as memory was. sources: how many vectors its inputs are, side by side."""
+    """torch.nn.Linear with uninitialised parameters. sources: number of vectors side by side in its input."""
 
     sources = 1
 
@@ -19,8 +19,8 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """torch.nn.Conv2d, its parameters left as memory was; ``he`` asks for initialisation that keeps variance
-    through ReLU.
+    """torch.nn.Conv2d with uninitialised parameters; ``he`` asks for an initialisation that keeps variance through
+    ReLU.
     """
 
     he = True
@@ -30,8 +30,8 @@ class Conv2d(nn.Conv2d):
 
 
 class Conv1d(nn.Conv1d):
-    """torch.nn.Conv1d, its parameters left as memory was; ``he`` asks for initialisation that keeps variance
-    through ReLU.
+    """torch.nn.Conv1d with uninitialised parameters; ``he`` asks for an initialisation that keeps variance through
+    ReLU.
     """
 
     he = True
@@ -41,5 +41,5 @@ class Conv1d(nn.Conv1d):
 
 
 def dropped(values: Tensor, probability: float, training: bool) -> Tensor:
-    """Return values after dropout; where nothing is dropped, nothing is drawn."""
+    """Return values after dropout; outside training, or with probability 0, without a draw."""
     return nn.functional.dropout(values, probability) if training and probability else values

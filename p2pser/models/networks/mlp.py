@@ -12,7 +12,7 @@ from p2pser.models.networks.layers import Linear, dropped
 class MLP(nn.Module):
     """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters.
 
-    scales: what the units of each hidden layer are multiplied by (``models.widths``); default 1.
+    scales: the factor of each hidden layer's units (``models.widths``); default 1.
     """
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float,

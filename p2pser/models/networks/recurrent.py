@@ -1,4 +1,4 @@
-"""Recurrent networks over the frames of a matrix, with attention over time: what families ``gru`` and ``lstm`` share.
+"""Recurrent networks over the frames of a matrix, with attention over time: families ``gru`` and ``lstm``.
 
 Recurrent networks with attention pooling for speech emotion: Mirsamadi et al. 2017.
 """
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from p2pser.models.networks.layers import Linear, dropped
 
 ALIKE = 1e-3
-"""Frames whose features differ by less, in standard deviations, are taken for the same silence."""
+"""Frames whose features differ by less, in standard deviations, count as the same silence."""
 
 
 class GRU(nn.GRU):
-    """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional; parameters
-    undrawn.
+    """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional, with
+    uninitialised parameters.
     """
 
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
@@ -33,8 +33,8 @@ class GRU(nn.GRU):
 
 
 class LSTM(nn.LSTM):
-    """torch.nn.LSTM of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional; parameters
-    undrawn.
+    """torch.nn.LSTM of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional, with
+    uninitialised parameters.
     """
 
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
@@ -45,8 +45,8 @@ class LSTM(nn.LSTM):
         """Do nothing: ``models.initialise`` draws all parameters, within ``bound``."""
 
     def drawn_(self) -> None:
-        """Open the forget gates: their biases are 1, so that a gradient reaches far back from the start (Jozefowicz et
-        al. 2015).
+        """Set the biases of the forget gates to 1, so that gradients reach far back from the start of training
+        (Jozefowicz et al. 2015).
         """
         for name, parameter in self.named_parameters():
             if name.startswith("bias_ih"):
@@ -59,7 +59,7 @@ class LSTM(nn.LSTM):
 class Attention(nn.Module):
     """Mean of states (T, n, H) over time, weighted by the softmax of a linear score of each: (n, H).
 
-    padding: (T, n), True where a state is not to be attended to; a clip that is all padding is attended to as a whole.
+    padding: (T, n), True where a state gets no weight; a clip that is all padding is weighted as a whole.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -76,25 +76,25 @@ class Attention(nn.Module):
 def padding(frames: Tensor) -> Tensor:
     """Return (T, n) bool for frames (T, n, bands): True in a run of two or more equal frames at a clip's start or end.
 
-    Clips shorter than ``features.seconds`` lie in the middle of digital silence, whose frames are all equal; so what
-    was padded is known from the features themselves, to whoever predicts too.
+    Clips shorter than ``features.seconds`` lie in the middle of digital silence, whose frames are all equal. So the
+    features themselves show the padding, in predictions as in training.
     """
-    found = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
+    padded = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
     if len(frames) > 1:
         for ordered in (frames, frames.flip(0)):
             other = ((ordered - ordered[:1]).abs() > ALIKE).any(-1)
             run = other.long().cumsum(0) == 0
             run = run & run[1:2]
-            found = found | (run if ordered is frames else run.flip(0))
-    return found
+            padded = padded | (run if ordered is frames else run.flip(0))
+    return padded
 
 
 class Recurrent(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
     The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention over the steps of the
-    clip (not its padding); dropout before each layer but the first, and before the linear head. scales: what the states
-    of each layer are multiplied by (``models.widths``); default 1.
+    clip (not its padding); dropout before each layer but the first, and before the linear head. scales: the factor of
+    each layer's states (``models.widths``); default 1.
     """
 
     def __init__(self, layer: type[GRU | LSTM], bands: int, hidden: tuple[int, ...], classes: int, *, stride: int,
@@ -123,7 +123,7 @@ class Recurrent(nn.Module):
 
 
 def steps(features: Tensor, stride: int) -> Tensor:
-    """Return the means (T, n, bands) of every ``stride`` frames of (n, bands, frames); what is left over is cut."""
+    """Return the means (T, n, bands) of every ``stride`` frames of (n, bands, frames), without incomplete ones."""
     stride = min(stride, features.shape[-1])
     if stride > 1:
         features = nn.functional.avg_pool1d(features, stride)

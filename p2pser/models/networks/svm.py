@@ -13,7 +13,7 @@ from p2pser.base import seeding
 from p2pser.models.networks.layers import Linear
 
 SCALE = 3.0
-"""R: the stronger, the faster the slow directions are learned, and the sooner steps of 0.05 overshoot."""
+"""R: the larger, the faster the slow directions are learned, and the sooner steps of 0.05 overshoot."""
 
 
 class Machine(Linear):
@@ -23,7 +23,7 @@ class Machine(Linear):
 
 
 class SVM(nn.Module):
-    """(n, D) float32 to scores (n, classes): above 0 where a machine says its class. ``c`` and ``kernel`` as set."""
+    """(n, D) float32 to scores (n, classes), above 0 where a machine predicts its class."""
 
     def __init__(self, inputs: int, classes: int, kernel: str, c: float, gamma: float, features: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class SVM(nn.Module):
             self.directions = _directions(seed, self.inputs, self.frequencies) * math.sqrt(2.0 * self.gamma)
 
     def decay(self, clips: int) -> float:
-        """Return the L2 penalty on the parameters, as they are held, of training on so many clips in all."""
+        """Return the L2 penalty on the parameters, as stored, of training on this number of clips in all."""
         return SCALE**2 / (self.c * clips)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _directions(seed: int, inputs: int, count: int) -> Tensor:
     blocks, left = [], count
     while left > 0:
         orthogonal, upper = np.linalg.qr(draws.standard_normal((inputs, min(inputs, left))))
-        blocks.append(orthogonal * np.sign(np.diagonal(upper)))  # which makes it the one decomposition, and uniform
+        blocks.append(orthogonal * np.sign(np.diagonal(upper)))  # makes the decomposition unique, and uniform
         left -= inputs
     lengths = np.sqrt(draws.chisquare(inputs, count))
     return torch.from_numpy((np.concatenate(blocks, axis=1) * lengths).astype(np.float32))

@@ -62,14 +62,14 @@ class TreeEnsemble(nn.Module):
         grown = trees[(trees[..., 2 * inner:] != 0).flatten(1).any(1)]
         held, classes, size = grown.shape
         flat = grown.reshape(held * classes, size)
-        # Numbers from a file may be any: no place outside the features is read.
+        # Numbers from a file may have any value: no place outside the features is read.
         feature = flat[:, :inner].nan_to_num().clamp(0, self.inputs - 1).long()
-        # Not len(features): what is traced (ONNX) is to take any number of clips.
+        # Not len(features): an exported (traced) model takes any number of clips.
         node = torch.zeros(features.shape[0], len(flat), dtype=torch.long)
         tree = torch.arange(len(flat)).expand_as(node)
         for _ in range(self.depth):
             seen = features.gather(1, feature[tree, node])
             node = 2 * node + torch.where(seen < flat[tree, inner + node], 1, 2)
         leaves = flat[tree, inner + node]
-        # In float64, so that the sum over thousands of trees keeps all that float32 shows.
+        # In float64, so that the sum over thousands of trees is exact to float32.
         return leaves.view(features.shape[0], held, classes).sum(1, dtype=torch.float64).to(torch.float32)
