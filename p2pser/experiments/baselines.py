@@ -1,4 +1,4 @@
-"""What gossip is measured against: everybody alone, everything on one heap, and a server.
+"""The baselines of gossip: each peer alone, one model on all clips, and a server.
 
 All take the same number of clips from the same training set over the same rounds, with the same learning rate
 schedule, start and model. A hub, which holds no clips, counts in none of them:
@@ -9,7 +9,7 @@ schedule, start and model. A hub, which holds no clips, counts in none of them:
   batches side by side (b_i: the batch size, or all clips of a peer with fewer); one learner draws the same
   number in batches of min(64, sum_i b_i), with correspondingly more steps than K where 64 is the smaller.
 * **server FedAvg**: all clients train and a hub averages, by ``gossip.weighting``, after each round.
-* **voting**: the models of local-only answer together, by the mean of their probabilities. It stands in the place of
+* **voting**: the models of local-only predict together, by the mean of their probabilities. It takes the place of
   the server where models have no mean (trees).
 """
 
@@ -46,26 +46,26 @@ POOLED_BATCH = 64
 
 @dataclass(frozen=True)
 class Baseline:
-    """answers: those of each model (pooled: one; local-only: one a peer, ascending), on the held-out clips."""
+    """The outputs of each model (pooled: one; local-only: one of each peer, ascending) on the held-out clips."""
 
     name: str
-    answers: tuple[Outputs, ...]
+    outputs: tuple[Outputs, ...]
 
     @property
     def predictions(self) -> tuple[Predictions, ...]:
-        """Each model's, of emotions; none where none is learned."""
-        return tuple(one.predictions for one in self.answers if one.predictions is not None)
+        """Each model's predictions of emotions; empty where none is learned."""
+        return tuple(model.predictions for model in self.outputs if model.predictions is not None)
 
     @property
     def uar(self) -> float | None:
         """Mean over the models of the UAR on the held-out clips; None where no emotion is learned."""
-        each = [one.uar for one in self.answers if one.uar is not None]
+        each = [model.uar for model in self.outputs if model.uar is not None]
         return float(np.mean(each)) if each else None
 
     @property
     def ccc(self) -> Ccc | None:
         """Mean over the models of each dimension's CCC; None where none is learned."""
-        return ccc_of_several([one.ccc for one in self.answers])[0]
+        return ccc_of_several([model.ccc for model in self.outputs])[0]
 
 
 Progress = Callable[[int], None]
@@ -90,19 +90,19 @@ def local_only(config: Config, federation: Federation, progress: Progress | None
     config, held = for_run(config, 1), _held(federation)
     if federation.normalise != "global":
         return Baseline("local-only", _train(Cohort(config, federation, held), None, progress))
-    said: list[Outputs] = []
+    outputs: list[Outputs] = []
     for i in sorted(held):
         cohort = Cohort(config, federation, {i: held[i]})
-        said.extend(_train(cohort, from_sums(sums(held[i].features)), progress))
-    return Baseline("local-only", tuple(said))
+        outputs.extend(_train(cohort, from_sums(sums(held[i].features)), progress))
+    return Baseline("local-only", tuple(outputs))
 
 
 def voting(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
-    """Train each peer alone, and let all answer together: the mean of their models' probabilities."""
+    """Train each peer alone, and predict by the mean of their models' probabilities."""
     alone = local_only(config, federation, progress).predictions
-    chances = np.mean([softmax(one.logits, axis=1) for one in alone], axis=0)
-    said = dataclasses.replace(alone[0], predicted=chances.argmax(axis=1), logits=np.log(chances))
-    return Baseline("voting", (Outputs(said, None),))
+    chances = np.mean([softmax(predictions.logits, axis=1) for predictions in alone], axis=0)
+    voted = dataclasses.replace(alone[0], predicted=chances.argmax(axis=1), logits=np.log(chances))
+    return Baseline("voting", (Outputs(voted, None),))
 
 
 def fedavg(config: Config, federation: Federation) -> Simulation:
@@ -126,7 +126,7 @@ def _held(federation: Federation) -> dict[int, Examples]:
 
 
 def _train(cohort: Cohort, statistics: Statistics | None, progress: Progress | None) -> tuple[Outputs, ...]:
-    """What the models answer after all rounds without any exchange; the targets' statistics are each peer's own."""
+    """Return the models' outputs after all rounds without any exchange; the targets' statistics are each peer's own."""
     cohort.prepare_alone(statistics)
     rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
     with torch.inference_mode():

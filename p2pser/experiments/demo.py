@@ -1,4 +1,4 @@
-"""The demo: real peers on this machine, watched, some killed if wanted, beside local-only and pooled training."""
+"""The demo: real peers on this machine, some killed on request, beside local-only and pooled training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from p2pser.topology.spec import Topology
 BASELINES = ("pooled", "local-only")
 
 Watch = Callable[[Mapping[str, Any]], None]
-"""Hears every record of every peer, for a live table."""
+"""Called with every record of every peer, for a live table."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Kill:
 
     @classmethod
     def parse(cls, text: str, topology: Topology, rounds: int) -> Kill:
-        """Return the kill that ``PEER@ROUND`` says. Raises ConfigError where it is none of this run."""
+        """Return the kill written ``PEER@ROUND``. Raises ConfigError where the run has no such peer or round."""
         match = re.fullmatch(r"(\d+)@(\d+)", text)
         if match is None:
             raise ConfigError(f"--kill {text!r}: write it as PEER@ROUND, such as 3@10")
@@ -50,7 +50,7 @@ class Kill:
 
 
 class Score(NamedTuple):
-    """How good a baseline is on the held-out speakers: UAR, CCC of each dimension; None where these are not learned."""
+    """The UAR of a baseline on the held-out speakers, and its CCC of each dimension; None where not learned."""
 
     uar: float | None
     ccc: dict[str, float | None] | None
@@ -58,7 +58,7 @@ class Score(NamedTuple):
 
 @dataclass
 class Course:
-    """What the peers told, gathered."""
+    """The records of all peers, collected."""
 
     uar: dict[int, dict[int, float]] = field(default_factory=dict)
     """UAR on the held-out speakers by round and peer."""
@@ -72,8 +72,8 @@ class Course:
     failures: dict[int, str] = field(default_factory=dict)
     exit_codes: dict[int, int] = field(default_factory=dict)
 
-    def hear(self, record: Mapping[str, Any]) -> None:
-        """Take one record of ``LocalPeers.records``."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add a record of ``LocalPeers.records``."""
         peer, kind = record["peer"], record.get("kind", "metrics")
         if kind == "metrics":
             self.seconds.setdefault(record["round"], {})[peer] = record["seconds"]
@@ -93,10 +93,10 @@ class Course:
             self.exit_codes[peer] = record["exit_code"]
 
     def curve(self, of: Callable[[Sequence[float]], float], rounds: int) -> list[float | None]:
-        """Return ``of`` the peers' UAR after each round, or of their CCC (the mean of the dimensions') where they learn
-        no emotions; None where nobody was measured.
+        """Return ``of`` the peers' UAR after each round, or of their mean CCC over the dimensions where they learn no
+        emotions; None where no peer was evaluated.
         """
-        rated = {r: {i: in_short(one) or 0.0 for i, one in by_peer.items()} for r, by_peer in self.ccc.items()}
+        rated = {r: {i: in_short(ccc) or 0.0 for i, ccc in by_peer.items()} for r, by_peer in self.ccc.items()}
         scores = self.uar or rated
         return [of(list(scores[r].values())) if r in scores else None for r in range(rounds)]
 
@@ -105,9 +105,9 @@ class Course:
         return [_spread(self.sketches.get(r)) for r in range(rounds)]
 
     def final_distances(self) -> list[float | None]:
-        """Return the consensus distance before each exchange of the gossip-only end that all took part in."""
-        everybody = max((len(sketches) for sketches in self.final_sketches.values()), default=0)
-        whole = [k for k in sorted(self.final_sketches) if len(self.final_sketches[k]) == everybody]
+        """Return the consensus distance before each exchange of the final consensus in which all peers took part."""
+        peers = max((len(sketches) for sketches in self.final_sketches.values()), default=0)
+        whole = [k for k in sorted(self.final_sketches) if len(self.final_sketches[k]) == peers]
         return [_spread(self.final_sketches[k]) for k in whole]
 
 
@@ -117,10 +117,24 @@ def _spread(sketches: Mapping[int, list[float]] | None) -> float | None:
 
 def run(config: Config, topology: Topology, federation: Federation, *, kills: Sequence[Kill] = (),
         watch: Watch = lambda record: None, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:
-    """Run the demo and return its result: the document that ``p2pser demo --json`` prints.
+    """Run the demo and write ``OUT/NAME/``: a folder for each peer, ``run.png`` and ``result.json``.
 
-    federation: all peers' clips, for the baselines (the peers compute their own from the same cache). Writes
-    ``OUT/NAME/``: a folder a peer, ``run.png`` and ``result.json``. Raises P2PSERError where no peer finishes.
+    Parameters
+    ----------
+    config, topology : the run's; the peers listen on free ports of this machine.
+    federation : all peers' clips, for the baselines. The peers load their own from the same cache.
+    kills : the peers to kill, and when.
+    watch : called with every record of every peer.
+    say : called with a sentence before a longer step.
+
+    Returns
+    -------
+    The document that ``p2pser demo --json`` prints.
+
+    Raises
+    ------
+    P2PSERError
+        Where no peer finishes.
     """
     port = free_base_port(topology.size, config.network.host)
     network = config.network.model_copy(update={"base_port": port})
@@ -130,7 +144,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     due = {kill.peer: kill.round for kill in kills}
     with LocalPeers(config, topology, fresh=True) as peers:
         for record in peers.records():
-            course.hear(record)
+            course.add(record)
             watch(record)
             peer = record["peer"]
             if "round" in record and "kind" not in record and record["round"] + 1 == due.get(peer):
@@ -166,8 +180,8 @@ def _baseline(name: str, config: Config, federation: Federation) -> Score:
 
     torch.set_num_threads(1)
     train = {"pooled": baselines.pooled, "local-only": baselines.local_only}[name]
-    done = train(config, federation)
-    return Score(done.uar, done.ccc)
+    baseline = train(config, federation)
+    return Score(baseline.uar, baseline.ccc)
 
 
 def _result(config: Config, topology: Topology, course: Course, baselines: Mapping[str, Score | None], wall: float,
@@ -177,12 +191,12 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
     ended = [course.summaries[i] for i in sorted(course.summaries)]
     last = course.uar.get(config.training.rounds - 1, {})
     survivors = [last[i] for i in sorted(course.summaries) if i in last]
-    consensus = [one["uar"] for one in ended if one["uar"] is not None]
+    consensus = [summary["uar"] for summary in ended if summary["uar"] is not None]
     rated = course.ccc.get(config.training.rounds - 1, {})
     ccc_mean, ccc_worst = ccc_of_several([rated[i] for i in sorted(course.summaries) if i in rated])
-    ccc_agreed = ccc_of_several([one.get("ccc") for one in ended])[0]
+    ccc_agreed = ccc_of_several([summary.get("ccc") for summary in ended])[0]
     unfinished = set(range(topology.size)) - set(course.summaries)
-    dead = sorted(unfinished.union(*(one["peers_dead"] for one in ended)))
+    dead = sorted(unfinished.union(*(summary["peers_dead"] for summary in ended)))
     return {
         "peers": topology.size,
         "rounds": config.training.rounds,
@@ -190,7 +204,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
             "consensus": float(np.mean(consensus)) if consensus else None,
             "mean_peer": float(np.mean(survivors)) if survivors else None,
             "worst_peer": min(survivors) if survivors else None,
-            **({"fine_tuned": _mean([one["uar_personal"] for one in ended])} if config.training.fine_tune else {}),
+            **({"fine_tuned": _mean([summary["uar_personal"] for summary in ended])}
+               if config.training.fine_tune else {}),
             **{name.replace("-", "_"): score and score.uar for name, score in baselines.items()},
         },
         "ccc": None if ccc_agreed is None else {
@@ -199,15 +214,16 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         },
         "uar_by_width": _by_width(config, topology, ended),
         "consensus_distance": _distance(config, ended),
-        "bytes_per_peer": round(float(np.mean([one["bytes_sent"] for one in ended]))),
-        "messages_late": sum(one["messages_late"] for one in ended),
+        "bytes_per_peer": round(float(np.mean([summary["bytes_sent"] for summary in ended]))),
+        "messages_late": sum(summary["messages_late"] for summary in ended),
         "peers_dead": dead,
         "wall_s": wall,
         "out": str(out),
-        "bytes_per_peer_consensus": round(float(np.mean([one["consensus_bytes"] for one in ended]))),
-        "consensus_exchanges": max(one["consensus_exchanges"] for one in ended),
-        "left_out": [[one["peer"], *missed] for one in ended for missed in one["left_out"] if missed[1] not in dead],
-        "drift": sum(one["drift"] for one in ended),
+        "bytes_per_peer_consensus": round(float(np.mean([summary["consensus_bytes"] for summary in ended]))),
+        "consensus_exchanges": max(summary["consensus_exchanges"] for summary in ended),
+        "left_out": [[summary["peer"], *missed] for summary in ended for missed in summary["left_out"]
+                     if missed[1] not in dead],
+        "drift": sum(summary["drift"] for summary in ended),
         "longest_round_s": max((max(by_peer.values()) for by_peer in course.seconds.values()), default=None),
         "failures": {str(i): reason for i, reason in sorted(course.failures.items())},
     }
@@ -222,17 +238,18 @@ def _by_width(config: Config, topology: Topology, ended: Sequence[Mapping[str, A
     """The UAR of each size's consensus model, where there are several sizes."""
     sizes = widths(config.model, topology.size)
     uars: dict[float, list[float]] = {}
-    for one in ended:
-        if one["uar"] is not None:
-            uars.setdefault(sizes[one["peer"]], []).append(one["uar"])
+    for summary in ended:
+        if summary["uar"] is not None:
+            uars.setdefault(sizes[summary["peer"]], []).append(summary["uar"])
     return {f"{width:g}": float(np.mean(uars[width])) for width in sorted(uars)} if len(set(sizes)) > 1 else {}
 
 
 def _distance(config: Config, ended: Sequence[Mapping[str, Any]]) -> float:
-    """The distance of the peers' models; where they keep parameters to themselves, of what they share (a bound)."""
+    """The consensus distance of the peers' models; where they keep parameters to themselves, a bound for the others."""
     if config.gossip.share != ("all",):
-        return max(math.nan if one["consensus_distance"] is None else one["consensus_distance"] for one in ended)
-    return model_distance([Path(one["model"]) for one in ended])
+        distances = [summary["consensus_distance"] for summary in ended]
+        return max(math.nan if distance is None else distance for distance in distances)
+    return model_distance([Path(summary["model"]) for summary in ended])
 
 
 def model_distance(models: Sequence[Path]) -> float:

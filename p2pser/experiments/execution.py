@@ -51,7 +51,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         "notes": list(federation.notes),
     }
     if job.kind in WITHOUT_EXCHANGE:
-        return document | _outputs(WITHOUT_EXCHANGE[job.kind](config, federation).answers)
+        return document | _outputs(WITHOUT_EXCHANGE[job.kind](config, federation).outputs)
     if topology is None:
         return document | _run(baselines.fedavg(config, federation))
     run = simulate(config, topology, federation, each_peer=not _ends_with_one_model(config))

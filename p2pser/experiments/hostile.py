@@ -1,4 +1,4 @@
-"""Hostile peers among honest ones: what each gossip rule leaves of their accuracy under each attack."""
+"""Hostile peers among honest ones: the UAR of the honest peers by gossip rule and attack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from p2pser.topology.spec import Topology
 
 RULES = ("dfedavg", "self-centred-clipping", "median", "trimmed-mean", "krum")
 NOBODY, SILENT = "nobody", "silent"
-"""Beside the attacks: all peers are honest; the hostile ones take no part."""
+"""Beside the attacks: all peers are honest; the hostile peers take no part."""
 TRIES = 2000
 
 
@@ -28,22 +28,29 @@ def place(graph: nx.Graph, count: int, most: int, seed: int = 0) -> tuple[int, .
     """Return ``count`` peers to be hostile, ascending: no honest peer has more than ``most`` of them for neighbours,
     and the honest peers are connected without them.
 
-    Of 2000 sets drawn by ``seed`` the first with an honest peer that has ``most`` (or all), else the first that fits.
-    Raises TopologyError where none of them fits.
+    Parameters
+    ----------
+    graph : of all peers.
+    count : the number of hostile peers.
+    most : the largest number of hostile neighbours of an honest peer.
+    seed : of the 2000 sets that are tried. The first in which an honest peer has ``most`` hostile neighbours (or all)
+        is taken, else the first that fits.
+
+    Raises TopologyError where none fits.
     """
-    target, weaker = min(most, count), None
+    target, fallback = min(most, count), None
     peers = sorted(graph)
     draw = seeding.generator(seed, "hostile")
     for _ in range(TRIES if 0 <= count < len(peers) else 0):
         chosen = set(draw.choice(peers, count, replace=False).tolist())
         honest = [i for i in peers if i not in chosen]
         beside = max(len(chosen & set(graph[i])) for i in honest)
-        if beside <= most and (weaker is None or beside == target) and nx.is_connected(graph.subgraph(honest)):
-            weaker = tuple(sorted(chosen))
+        if beside <= most and (fallback is None or beside == target) and nx.is_connected(graph.subgraph(honest)):
+            fallback = tuple(sorted(chosen))
             if beside == target:
-                return weaker
-    if weaker is not None:
-        return weaker
+                return fallback
+    if fallback is not None:
+        return fallback
     raise TopologyError(f"no {count} of the {len(peers)} peers were found that could be hostile so that no honest peer "
                         f"has more than {most} of them for neighbours and the others stay connected: take a graph with "
                         "more peers or of a higher degree")
@@ -72,16 +79,24 @@ def measure(
     attacks: Sequence[str] = (NOBODY, SILENT, *ATTACKS),
     observe: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Run each rule under each attack of the peers ``hostile`` and return what became of the honest ones, in order.
+    """Run each rule under each attack and return the outcomes, in order.
 
-    Robust rules are told the most hostile neighbours that an honest peer has. With ``nobody`` all peers are honest and
-    the mean is over all of them. Raises ConfigError where a rule does not fit the topology.
+    Parameters
+    ----------
+    config, topology, federation : of each run.
+    hostile : the hostile peers (``place``). Robust rules have the largest number of hostile neighbours of an honest
+        peer as their setting.
+    rules : gossip algorithms.
+    attacks : of ``ATTACKS``, ``silent``, or ``nobody``: then all peers are honest, and the means are over all.
+    observe : called with each outcome.
+
+    Raises ConfigError where a rule does not fit the topology.
     """
     most = max(len(set(hostile) & set(topology.neighbours(i))) for i in range(topology.size) if i not in hostile)
     outcomes = []
     for rule in rules:
-        told = [] if rule == "dfedavg" else [f"gossip.parameters.hostile={most}"]
-        chosen = config.with_settings([f"gossip.algorithm={rule}", *told])
+        bound = [] if rule == "dfedavg" else [f"gossip.parameters.hostile={most}"]
+        chosen = config.with_settings([f"gossip.algorithm={rule}", *bound])
         for attack in attacks:
             outcomes.append(_outcome(chosen, topology, federation, hostile, attack))
             if observe is not None:
@@ -100,16 +115,18 @@ def _outcome(config: Config, topology: Topology, federation: Federation, hostile
         if type(error) is not P2PSERError:  # a setting or the data: no run at all
             raise
         return Outcome(rule, attack, None, None, None)
-    each = [uar_pooled(one) for one in run.peer_predictions]
+    each = [uar_pooled(predictions) for predictions in run.peer_predictions]
     return Outcome(rule, attack, float(np.mean(each)), min(each), run.history[-1].distance)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Return the mean UAR of the honest peers as a Markdown table, a row a rule and a column an attack."""
-    attacks = list(dict.fromkeys(one.attack for one in outcomes))
-    found = {(one.rule, one.attack): one.mean for one in outcomes}
+    """Return the mean UAR of the honest peers as a Markdown table, with a row for each rule and a column for
+    each attack.
+    """
+    attacks = list(dict.fromkeys(outcome.attack for outcome in outcomes))
+    means = {(outcome.rule, outcome.attack): outcome.mean for outcome in outcomes}
     lines = [["rule", *attacks], ["---"] * (len(attacks) + 1)]
-    for rule in dict.fromkeys(one.rule for one in outcomes):
-        values = [found.get((rule, attack)) for attack in attacks]
+    for rule in dict.fromkeys(outcome.rule for outcome in outcomes):
+        values = [means.get((rule, attack)) for attack in attacks]
         lines.append([rule, *("-" if value is None else f"{value:.3f}" for value in values)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,10 +1,10 @@
-"""What a peer's own parameters give and cost: on its own speakers' other clips, and on speakers that nobody has heard.
+"""The gain and the cost of parameters of a peer's own: on other clips of its speakers, and on unseen speakers.
 
-Of each peer's clips a share is held out from its training, drawn within each speaker and emotion: what the peer's model
-says of them counts as *own speakers*. The test fold's speakers, whom no peer has, count as *unseen*. Features that are
-normalised by speaker are so before the clips are dealt, by all of a speaker's clips: an own clip is scaled the same
-whether it trains or is held out. Each way is the mean over the peers of their models' UAR, so that every peer counts
-the same.
+Of each peer's clips a share is held out from its training, drawn within each speaker and emotion. The predictions of
+the peer's model for them count as *own speakers*; those for the test fold's speakers, whom no peer has, as *unseen*.
+Features that are normalised by speaker are so before a peer's clips are split, by all of a speaker's clips: a clip is
+scaled the same whether it trains or is held out. The figure of each way is the mean over the peers of their models'
+UAR, so that every peer counts the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "local head": ("gossip.share=body",),
     "local first layer": ("gossip.share=upper",),
 }
-"""What is shared, by name; ``, fine-tuned`` is added for the personal models of each, ``alone`` is local-only."""
+"""What is shared, by name; ``, fine-tuned`` is appended for the personal models of each, ``alone`` is local-only."""
 ALONE = "alone"
 
 
@@ -70,23 +70,23 @@ def measure(config: Config, topology: Topology, federation: Federation,
     scaled = {i: _scaled(examples, federation.normalise) for i, examples in federation.train.items()}
     parts = {i: split(examples, i, config.seed) for i, examples in scaled.items()}
     test = _scaled(federation.test, federation.normalise)
-    dealt = dataclasses.replace(federation, train={i: train for i, (train, _) in parts.items()}, test=test,
+    trained = dataclasses.replace(federation, train={i: train for i, (train, _) in parts.items()}, test=test,
                                 normalise="none")
     own = {i: held_out for i, (_, held_out) in parts.items()}
-    found = []
+    results = []
     for name, settings in WAYS.items():
-        run = simulate(config.with_settings(settings), topology, dealt, each_peer=False)
+        run = simulate(config.with_settings(settings), topology, trained, each_peer=False)
         assert run.personal is not None
         of = {i: run.networks[run.widths[i]] for i in own}
-        found += [_result(name, run.final.rows, of, own, test),
-                  _result(f"{name}, fine-tuned", run.personal, of, own, test)]
+        results += [_result(name, run.final.rows, of, own, test),
+                    _result(f"{name}, fine-tuned", run.personal, of, own, test)]
         done(name)
-    cohort = Cohort(config, dealt, dealt.train)
+    cohort = Cohort(config, trained, trained.train)
     cohort.prepare_alone(None)
-    networks = {one.id: one.network for one in cohort.participants}
-    found.append(_result(ALONE, train_alone(cohort, config.training.rounds), networks, own, test))
+    networks = {participant.id: participant.network for participant in cohort.participants}
+    results.append(_result(ALONE, train_alone(cohort, config.training.rounds), networks, own, test))
     done(ALONE)
-    return [{**one, "fold": config.corpus.fold, "seed": config.seed} for one in found]
+    return [{**result, "fold": config.corpus.fold, "seed": config.seed} for result in results]
 
 
 def _scaled(examples: Examples, how: str) -> Examples:
@@ -103,25 +103,27 @@ def _result(way: str, rows: Tensor, networks: Mapping[int, Nested], own: Mapping
 
 def _uar(network: Nested, row: Tensor, clips: Examples) -> float:
     network.schema.bind(network.module, network.own(row.to(torch.float32)))
-    said = logits(network.module, clips.features).argmax(axis=1)
-    return float(metrics.uar(metrics.confusion(clips.labels, said, int(max(clips.labels.max(), said.max())) + 1)))
+    predicted = logits(network.module, clips.features).argmax(axis=1)
+    classes = int(max(clips.labels.max(), predicted.max())) + 1
+    return float(metrics.uar(metrics.confusion(clips.labels, predicted, classes)))
 
 
 def tabulate(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a way: mean UAR over peers, folds and seeds, own speakers and unseen ones, and the differences to
-    ``all shared``, with the half width of a 95 % interval over (fold, seed) pairs (normal, of paired differences).
+    """Return a row for each way: mean UAR over peers, folds and seeds, on own and on unseen speakers, and the
+    differences to ``all shared``, with the half width of a 95 % interval over (fold, seed) pairs (normal, of paired
+    differences).
     """
-    of = {(one["way"], one["fold"], one["seed"]): one for one in results}
-    ways = list(dict.fromkeys(one["way"] for one in results))
-    pairs = sorted({(one["fold"], one["seed"]) for one in results})
+    by_run = {(result["way"], result["fold"], result["seed"]): result for result in results}
+    ways = list(dict.fromkeys(result["way"] for result in results))
+    pairs = sorted({(result["fold"], result["seed"]) for result in results})
     rows = []
     for way in ways:
         row: dict[str, Any] = {"way": way}
         for name in ("own", "unseen"):
-            ours, base = ([float(np.mean(of[(one, *pair)][name])) for pair in pairs] for one in (way, ways[0]))
-            apart = np.subtract(ours, base)
-            spread = float(1.96 * apart.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan")
-            row |= {name: float(np.mean(ours)), f"{name}_gain": float(apart.mean()), f"{name}_half_width": spread}
+            ours, base = ([float(np.mean(by_run[(each, *pair)][name])) for pair in pairs] for each in (way, ways[0]))
+            differences = np.subtract(ours, base)
+            spread = float(1.96 * differences.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan")
+            row |= {name: float(np.mean(ours)), f"{name}_gain": float(differences.mean()), f"{name}_half_width": spread}
         rows.append(row)
     return rows
 

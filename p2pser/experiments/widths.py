@@ -1,4 +1,4 @@
-"""What peers of different width gain from each other: each size trained with all, and only among its own kind.
+"""The gain of peers with models of different width from each other: each size trained with all, and by itself.
 
 On one (fold, seed) of a corpus: all peers together, each with a model of its size; the peers of each size by
 themselves, linked as they are among themselves, on the clips that they hold; and all together with whole models, which
@@ -28,7 +28,7 @@ TOGETHER, ALONE, WHOLE = "together", "own kind", "all whole"
 
 def measure(config: Config, topology: Topology, federation: Federation,
             done: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
-    """Return, as plain data, what each size's model says of the held-out clips: ``predicted[way][width]``.
+    """Return, as plain data, the predictions of each size's model on the held-out clips: ``predicted[way][width]``.
 
     Raises ConfigError where all peers have one width or nothing is held out.
     """
@@ -37,28 +37,28 @@ def measure(config: Config, topology: Topology, federation: Federation,
     if len(sizes) < 2 or federation.test is None:
         raise ConfigError("there is nothing to compare: give peers of several widths, such as "
                           "model.width=0.25*4,0.5*2,1*2, and a split that holds clips out")
-    said: dict[str, dict[str, list[int]]] = {TOGETHER: {}, ALONE: {}, WHOLE: {}}
+    predicted: dict[str, dict[str, list[int]]] = {TOGETHER: {}, ALONE: {}, WHOLE: {}}
 
     def run(what: str, width: Any, where: Topology, clips: Federation) -> Simulation:
-        found = simulate(config.with_settings([f"model.width={width}"]), where, clips, each_peer=False)
+        simulation = simulate(config.with_settings([f"model.width={width}"]), where, clips, each_peer=False)
         done(what)
-        return found
+        return simulation
 
     together = run(TOGETHER, ",".join(map(str, config.model.width)), topology, federation)
     for width, peers in sizes.items():
-        said[TOGETHER][str(width)] = _said(together, peers[0])
+        predicted[TOGETHER][str(width)] = _predicted(together, peers[0])
         alone = run(f"{ALONE} {width:g}", width, among(topology, peers), held_by(federation, peers))
-        said[ALONE][str(width)] = _said(alone, 0)
-    said[WHOLE]["1.0"] = _said(run(WHOLE, 1.0, topology, federation), 0)
+        predicted[ALONE][str(width)] = _predicted(alone, 0)
+    predicted[WHOLE]["1.0"] = _predicted(run(WHOLE, 1.0, topology, federation), 0)
     return {"targets": federation.test.labels.tolist(), "speakers": list(federation.test.speakers),
             "classes": len(federation.labels), "fold": config.corpus.fold, "seed": config.seed,
-            "peers": {str(width): len(peers) for width, peers in sizes.items()}, "predicted": said,
+            "peers": {str(width): len(peers) for width, peers in sizes.items()}, "predicted": predicted,
             "parameters": {str(width): len(together.networks[width].start) for width in sizes},
             "megabytes": {str(width): float(together.bytes_training[peers].mean() / 1e6)
                           for width, peers in sizes.items()}}
 
 
-def _said(run: Simulation, peer: int) -> list[int]:
+def _predicted(run: Simulation, peer: int) -> list[int]:
     answers = run.final_answers[peer] if run.final_answers else run.answers
     assert answers is not None
     assert answers.predictions is not None
@@ -67,7 +67,7 @@ def _said(run: Simulation, peer: int) -> list[int]:
 
 
 def among(topology: Topology, peers: Sequence[int]) -> Topology:
-    """Return these peers' own graph, numbered from 0; where it is in pieces, a ring of them."""
+    """Return these peers' own graph, numbered from 0; where it is not connected, a ring of them."""
     graph = nx.relabel_nodes(topology.graph.subgraph(peers), {peer: k for k, peer in enumerate(peers)})
     if not nx.is_connected(graph):
         graph = nx.cycle_graph(len(peers)) if len(peers) > 2 else nx.path_graph(len(peers))
@@ -81,15 +81,16 @@ def held_by(federation: Federation, peers: Sequence[int]) -> Federation:
 
 
 def tabulate(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a width: UAR together and among its own kind, and their mean paired difference over seeds with its
-    95 % speaker-bootstrap interval. results: of ``measure``, for the same folds of each seed.
+    """Return a row for each width: UAR together and among its own kind, and their mean paired difference over seeds
+    with its 95 % speaker-bootstrap interval. results: of ``measure``, for the same folds of each seed.
     """
     seeds = sorted({result["seed"] for result in results})
 
     def predictions(way: str, width: str) -> list[Predictions]:
         return [Predictions.concatenate([
-            Predictions.of(one["targets"], one["predicted"][way][width], one["speakers"], one["classes"])
-            for one in sorted(results, key=lambda one: int(one["fold"])) if one["seed"] == seed]) for seed in seeds]
+            Predictions.of(result["targets"], result["predicted"][way][width], result["speakers"], result["classes"])
+            for result in sorted(results, key=lambda result: int(result["fold"])) if result["seed"] == seed])
+            for seed in seeds]
 
     def uar(several: Sequence[Predictions]) -> float:
         return sum(map(metrics.uar_folds, several)) / len(several)
@@ -100,7 +101,7 @@ def tabulate(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         together, alone = predictions(TOGETHER, width), predictions(ALONE, width)
         rows.append({
             "width": float(width), "peers": peers, "parameters": results[0]["parameters"][width],
-            "megabytes": sum(one["megabytes"][width] for one in results) / len(results),
+            "megabytes": sum(result["megabytes"][width] for result in results) / len(results),
             "together": uar(together), "own_kind": uar(alone), "all_whole": uar(whole),
             "gain": metrics.paired(together, alone)._asdict(),
             "gap_to_whole": metrics.paired(together, whole)._asdict(),
@@ -113,8 +114,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [["width", "peers", "parameters", "MB sent", "own kind", "together", "together - own kind",
               "together - all whole"], ["---"] * 8]
     for row in rows:
-        differences = [f"{100 * one['mean']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
-                       for one in (row["gain"], row["gap_to_whole"])]
+        differences = [f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+                       for gain in (row["gain"], row["gap_to_whole"])]
         lines.append([f"{row['width']:g}", str(row["peers"]), str(row["parameters"]), f"{row['megabytes']:.1f}",
                       f"{row['own_kind']:.3f}", f"{row['together']:.3f}", *differences])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

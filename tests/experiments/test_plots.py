@@ -134,8 +134,9 @@ def test_runs_of_unequal_length_and_gaps(tmp_path: Path, drawn: Drawn) -> None:
     assert (tmp_path / "compare.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
-def test_nothing_to_compare(tmp_path: Path) -> None:
-    plots.compare_picture(tmp_path / "compare.png", {}, {})
+@pytest.mark.parametrize("curves", [{}, {"complete": {"uar": [0.1, 0.5, 0.6], "distance": [0.0, 0.0, 0.0]}}])
+def test_nothing_to_compare(tmp_path: Path, curves: Any) -> None:
+    plots.compare_picture(tmp_path / "compare.png", curves, {})
     assert png_size(tmp_path / "compare.png")[0] > 1000
 
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions: the confusion matrix, and how often a model is right by how sure it is."""
+"""Pictures of predictions: confusion matrices, and accuracy by confidence."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
     figure, panels = _panels(len(tables), each, each)
     for axes, (name, table) in zip(panels, tables.items()):
         counts = np.asarray(table, dtype=np.float64)
-        there = counts.sum(axis=1, keepdims=True)
-        shares = np.divide(counts, there, out=np.zeros_like(counts), where=there > 0)
+        clips = counts.sum(axis=1, keepdims=True)
+        shares = np.divide(counts, clips, out=np.zeros_like(counts), where=clips > 0)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column]:
                 axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8,
                           color="white" if share > 0.55 else INK)
-        recall = np.diagonal(shares)[there[:, 0] > 0]
+        recall = np.diagonal(shares)[clips[:, 0] > 0]
         axes.set_title(f"{name}   UAR (b) {recall.mean():.3f}" if len(recall) else name, fontsize=10, color=INK)
         axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(len(labels)), labels, fontsize=8)
@@ -46,17 +46,19 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
     save(figure, path)
 
 
-def reliability_picture(path: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:
-    """Write, a panel a name, accuracy against confidence: a line a way ("before", "after scaling"), dots by the share
-    of clips. On the diagonal a model is right as often as it says. Raises as ``confusion_picture``.
+def reliability_picture(path: Path, curves: Mapping[str, Mapping[str, Reliability]]) -> None:
+    """Write accuracy against confidence, a panel for each name and a line for each way ("before", "after scaling").
+
+    Dots have the size of the share of clips. On the diagonal a model is calibrated. Raises as ``confusion_picture``.
     """
-    figure, panels = _panels(len(found), 3.8, 3.6)
-    for axes, (name, ways) in zip(panels, found.items()):
+    figure, panels = _panels(len(curves), 3.8, 3.6)
+    for axes, (name, ways) in zip(panels, curves.items()):
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
-        for number, (way, one) in enumerate(ways.items()):
+        for number, (way, curve) in enumerate(ways.items()):
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(one.confidence, one.accuracy, color=colour, linewidth=1.4, label=way)
-            axes.scatter(one.confidence, one.accuracy, s=8 + 300 * one.share, color=colour, alpha=0.5, linewidths=0)
+            axes.plot(curve.confidence, curve.accuracy, color=colour, linewidth=1.4, label=way)
+            axes.scatter(curve.confidence, curve.accuracy, s=8 + 300 * curve.share, color=colour, alpha=0.5,
+                         linewidths=0)
         axes.set_title(name, fontsize=10, color=INK)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)

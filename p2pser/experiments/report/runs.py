@@ -38,12 +38,17 @@ def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: 
                 slem: float, score: str = UAR) -> None:
     """Write the picture of one run: topology, UAR and consensus distance per round.
 
-    uar: for each name ("mean", "worst", "consensus model", …) one value after each round, in [0, 1]; another measure
-    where ``score`` says what it is.
-    baselines: level for each name ("pooled", "local-only"), drawn across. distance: the consensus distance
-    (relative) after each round; final_distance: after each exchange of the gossip-only end, the first before
-    any exchange. slem: second largest eigenvalue modulus of the mixing matrix of the living peers, from which
-    the end's predicted slopes are drawn. The format follows the ending of ``path`` (.png, .svg, .pdf).
+    Parameters
+    ----------
+    path : its ending (.png, .svg, .pdf) is the format.
+    topology, dead : drawn with its dead peers marked.
+    rounds : of the run.
+    uar : for each name ("mean", "worst", "consensus model", …) a value after each round, in [0, 1].
+    baselines : the level of each name ("pooled", "local-only"), drawn across.
+    distance : the consensus distance (relative) after each round.
+    final_distance : the same in the final consensus, before any exchange and after each.
+    slem : second largest eigenvalue modulus of the mixing matrix of the living peers, for the predicted slopes.
+    score : what ``uar`` measures, the panel's title.
     """
     from p2pser.topology.drawing import draw_on
 
@@ -62,9 +67,8 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
                     baselines: Mapping[str, float | None]) -> None:
     """Write the picture that compares topologies: UAR and consensus distance per round, a colour each.
 
-    curves: for each topology "uar" and "distance", each one curve, or one for each run (seed, fold): then the
-    line is the mean over runs and the band reaches from the lowest to the highest. baselines: as in
-    ``run_picture``.
+    curves: for each scheme "uar" and "distance", each a curve, or one for each run (seed, fold): then the line is
+    the mean over runs and the band reaches from the lowest to the highest. baselines: as in ``run_picture``.
     """
     figure = new_figure(11.5, 4.6)
     left, right = figure.subplots(1, 2)
@@ -85,7 +89,8 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
                       linewidth=1.8, label=name)
     _levels(left, baselines, longest)
     _uar_axes(left, longest, legend=False)
-    right.set_yscale("log")
+    if right.lines and any(line.get_ydata().size for line in right.lines):  # all distances may be 0: no log axis then
+        right.set_yscale("log")
     _dress(right, "Consensus distance (relative)", longest)
     handles, names = left.get_legend_handles_labels()
     if handles:

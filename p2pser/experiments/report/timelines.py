@@ -1,4 +1,4 @@
-"""The picture of a timeline: what was said along a recording."""
+"""The picture of a timeline: the predictions along a recording."""
 
 from __future__ import annotations
 
