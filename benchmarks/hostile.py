@@ -1,7 +1,7 @@
 """Hostile peers: the UAR that honest peers keep under each attack, by plain averaging and by each robust rule.
 
 3 of 16 peers on a random regular graph of degree 6 send what the attack says; they are placed so that no honest peer
-has more than 2 of them for neighbours, and robust rules are told so. Simulated; every honest peer's own model on the
+has more than 2 of them for neighbours, and robust rules have this number as their setting. Simulated; every honest peer's own model on the
 held-out speakers, the mean over peers, folds and seeds. Finished (fold, seed) pairs are kept in --out.
 
     python benchmarks/hostile.py --corpus ravdess --data FOLDER [--folds all] [--seeds 3] [--out runs/hostile] [--json]
@@ -29,9 +29,9 @@ def pair(config: Config, peers: int, count: int, most: int) -> list[dict[str, An
     """Return the outcomes of one (fold, seed) as plain data."""
     topology = _topology(peers)
     chosen = hostile.place(topology.graph, count, most, config.seed)
-    return [asdict(one) for one in hostile.measure(
-        config, topology, federate(config, peers), chosen, observe=lambda one: print(
-            f"fold {config.corpus.fold}, seed {config.seed}: {one}", file=sys.stderr))]
+    return [asdict(outcome) for outcome in hostile.measure(
+        config, topology, federate(config, peers), chosen, observe=lambda outcome: print(
+            f"fold {config.corpus.fold}, seed {config.seed}: {outcome}", file=sys.stderr))]
 
 
 def _topology(peers: int) -> spec.Topology:
@@ -40,12 +40,12 @@ def _topology(peers: int) -> spec.Topology:
 
 
 def mean(several: list[list[hostile.Outcome]]) -> list[hostile.Outcome]:
-    """Return the outcomes' means over (fold, seed) pairs; one that broke down counts as a UAR of 0."""
+    """Return the outcomes' means over (fold, seed) pairs; a run that broke down counts as a UAR of 0."""
     def over(values: list[float | None]) -> float:
         return float(np.mean([0.0 if value is None else value for value in values]))
 
-    return [hostile.Outcome(same[0].rule, same[0].attack, over([one.mean for one in same]),
-                            over([one.worst for one in same]), None) for same in zip(*several)]
+    return [hostile.Outcome(same[0].rule, same[0].attack, over([outcome.mean for outcome in same]),
+                            over([outcome.worst for outcome in same]), None) for same in zip(*several)]
 
 
 def main() -> None:
@@ -55,13 +55,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=2, help="hostile neighbours that an honest peer has at most")
     given = parser.parse_args()
     sizes = {"peers": given.peers, "count": given.count, "most": given.most}
-    several = [[hostile.Outcome(**one) for one in pairs.kept(given.out, config, lambda config=config: pair(
+    several = [[hostile.Outcome(**outcome) for outcome in pairs.kept(given.out, config, lambda config=config: pair(
         config, **sizes), degree=DEGREE, **sizes)] for config in pairs.each(pairs.settings(given), given)]
-    found = mean(several)
+    outcomes = mean(several)
     if given.json:
-        print(json.dumps([asdict(one) for one in found]))
+        print(json.dumps([asdict(outcome) for outcome in outcomes]))
     else:
-        print(hostile.table(found), end="")
+        print(hostile.table(outcomes), end="")
         print(f"{given.corpus}: mean UAR of honest peers over {len(several)} (fold, seed) pairs; {given.count} of "
               f"{given.peers} peers hostile, at most {given.most} neighbours of an honest one; kept in {given.out}")
 

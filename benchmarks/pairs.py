@@ -1,4 +1,4 @@
-"""What benchmarks over (fold, seed) pairs share: their options, and results that are kept when a pair is finished."""
+"""Options of the benchmarks over (fold, seed) pairs, and the results of finished pairs, which are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p2pser.experiments.planning import fold_numbers
 
 
 def options(about: str | None, name: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all have; results are kept in ``runs/NAME`` unless told otherwise."""
+    """Return a parser with the options of all benchmarks; results are kept in ``runs/NAME`` by default."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="synthetic")
     parser.add_argument("--data", type=Path)
@@ -47,8 +47,8 @@ def each(base: Config, given: argparse.Namespace) -> Iterator[Config]:
 
 
 def kept(folder: Path, config: Config, compute: Callable[[], Any], **more: Any) -> Any:
-    """Return the plain result of a pair: what is kept in ``folder`` of the same settings (and ``more`` of them), else
-    what ``compute`` returns, which is kept then.
+    """Return the plain result of a pair: the one kept in ``folder`` for the same settings and ``more``, else that of
+    ``compute``, which is then kept.
     """
     same = config.model_dump_json() + json.dumps(more, sort_keys=True) + __version__
     key = hashlib.blake2b(same.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""What a local head, a local first layer and fine-tuning give and cost.
+"""The gain and the cost of a local head, a local first layer and fine-tuning.
 
 Each peer's model on held-out clips of the peer's own speakers (a quarter of each speaker's and emotion's, never trained
 on) and on the fold's unseen speakers; simulated; mean over peers, folds and seeds, differences with 95 % intervals over
@@ -42,7 +42,7 @@ def main() -> None:
         print(json.dumps(rows))
     else:
         print(personal.table(rows), end="")
-        count = len({(one["fold"], one["seed"]) for one in results})
+        count = len({(result["fold"], result["seed"]) for result in results})
         print(f"{given.corpus}, {base.model.name}, {topology.size} peers on {topology.name}: {count} (fold, seed) "
               f"pairs; {given.steps} steps of fine-tuning; kept in {given.out}")
 

@@ -1,4 +1,4 @@
-"""One straggler: simulated seconds until the consensus model is as good as 95 % of pooled, in and out of lock-step.
+"""A straggler: simulated seconds until the UAR of the consensus model is 95 % of pooled's, in and out of lock-step.
 
 Peer 3's local steps take five times as long as the others' (0.05 s a step, links of a WAN). Each scheme takes its
 learning rate from inner folds of training speakers; UAR over time is the mean over folds and seeds of the consensus
@@ -62,7 +62,7 @@ def pair(config: Config, peers: int, chosen: dict[str, float]) -> dict[str, Any]
         own = config.with_settings([f"gossip.algorithm={scheme}", f"training.lr={chosen[scheme]}"])
         for factor in (FACTOR, 1.0):
             history = run(own, federation, peers, factor).history
-            document["histories"][f"{scheme} {factor:g}"] = [[one.seconds, one.uar["consensus"]] for one in history]
+            document["histories"][f"{scheme} {factor:g}"] = [[round.seconds, round.uar["consensus"]] for round in history]
     return document
 
 
@@ -84,17 +84,17 @@ def main() -> None:
     parser = pairs.options(__doc__, "straggler")
     parser.add_argument("--peers", type=int, default=16)
     given = parser.parse_args()
-    several = []
+    documents = []
     for config in pairs.each(pairs.settings(given), given):
         # Chosen once a fold, by its first seed.
         first = config.with_settings(["seed=0"])
         chosen = pairs.kept(given.out / "rates", first, lambda first=first: rates(first, given.peers),
                             peers=given.peers)
-        several.append(pairs.kept(given.out, config, lambda config=config, chosen=chosen: pair(
+        documents.append(pairs.kept(given.out, config, lambda config=config, chosen=chosen: pair(
             config, given.peers, chosen), peers=given.peers, rates=chosen))
-    pooled = float(np.mean([one["pooled"] for one in several]))
-    rows = {name: reached([one["histories"][name] for one in several], NEAR * pooled)
-            for name in several[0]["histories"]}
+    pooled = float(np.mean([document["pooled"] for document in documents]))
+    rows = {name: reached([document["histories"][name] for document in documents], NEAR * pooled)
+            for name in documents[0]["histories"]}
     if given.json:
         print(json.dumps({"pooled": pooled, "level": NEAR * pooled, "runs": rows}))
         return
@@ -102,9 +102,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for scheme in SCHEMES:
         slow, alike = rows[f"{scheme} {FACTOR:g}"], rows[f"{scheme} 1"]
-        told = ["never" if one[0] is None else f"{one[0]:.1f} s" for one in (slow, alike)]
-        print(f"| {scheme} | {told[0]} | {slow[1]:.3f} | {slow[2]:.1f} s | {told[1]} | {alike[1]:.3f} |")
-    print(f"{len(several)} (fold, seed) pairs, {given.peers} peers on a ring, pooled {pooled:.3f}; kept in {given.out}")
+        seconds = ["never" if row[0] is None else f"{row[0]:.1f} s" for row in (slow, alike)]
+        print(f"| {scheme} | {seconds[0]} | {slow[1]:.3f} | {slow[2]:.1f} s | {seconds[1]} | {alike[1]:.3f} |")
+    print(f"{len(documents)} (fold, seed) pairs, {given.peers} peers on a ring, pooled {pooled:.3f}; kept in {given.out}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Peers of different width: what each size gains from training with the others instead of among its own kind.
+"""Peers of different width: the gain of each size from training with the others instead of among its own kind.
 
 8 peers on a ring, 4 of a quarter, 2 of half and 2 of the whole width, share the training speakers; simulated. UAR (a)
 of each size's model on the held-out speakers; differences are means over seeds, paired, with 95 % intervals by

@@ -72,6 +72,7 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
     """
     figure = new_figure(11.5, 4.6)
     left, right = figure.subplots(1, 2)
+    right.set_yscale("log")  # before anything is drawn: all distances may be 0
     longest, several = 1, False
     for number, (name, pair) in enumerate(curves.items()):
         for axes, key, mean in ((left, "uar", np.nanmean), (right, "distance", _geometric_mean)):
@@ -89,8 +90,6 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
                       linewidth=1.8, label=name)
     _levels(left, baselines, longest)
     _uar_axes(left, longest, legend=False)
-    if right.lines and any(line.get_ydata().size for line in right.lines):  # all distances may be 0: no log axis then
-        right.set_yscale("log")
     _dress(right, "Consensus distance (relative)", longest)
     handles, names = left.get_legend_handles_labels()
     if handles:
