@@ -62,7 +62,8 @@ def pair(config: Config, peers: int, chosen: dict[str, float]) -> dict[str, Any]
         own = config.with_settings([f"gossip.algorithm={scheme}", f"training.lr={chosen[scheme]}"])
         for factor in (FACTOR, 1.0):
             history = run(own, federation, peers, factor).history
-            document["histories"][f"{scheme} {factor:g}"] = [[round.seconds, round.uar["consensus"]] for round in history]
+            document["histories"][f"{scheme} {factor:g}"] = [[round.seconds, round.uar["consensus"]]
+                                                             for round in history]
     return document
 
 
@@ -104,7 +105,8 @@ def main() -> None:
         slow, alike = rows[f"{scheme} {FACTOR:g}"], rows[f"{scheme} 1"]
         seconds = ["never" if row[0] is None else f"{row[0]:.1f} s" for row in (slow, alike)]
         print(f"| {scheme} | {seconds[0]} | {slow[1]:.3f} | {slow[2]:.1f} s | {seconds[1]} | {alike[1]:.3f} |")
-    print(f"{len(documents)} (fold, seed) pairs, {given.peers} peers on a ring, pooled {pooled:.3f}; kept in {given.out}")
+    print(f"{len(documents)} (fold, seed) pairs, {given.peers} peers on a ring, pooled {pooled:.3f}; "
+          f"kept in {given.out}")
 
 
 if __name__ == "__main__":
