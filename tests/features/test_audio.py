@@ -101,6 +101,16 @@ def test_silence_is_refused_whatever_its_offset(tmp_path: Path, value: float) ->
         audio.read(path, 16000)
 
 
+@pytest.mark.parametrize(("size", "silent"), [(0.9e-4, True), (1.1e-4, False)])
+def test_what_counts_as_silent(size: float, silent: bool) -> None:
+    samples = np.where(np.arange(3200) % 2, size, -size).astype(np.float32)
+    if silent:
+        with pytest.raises(CorpusError, match="it is silent"):
+            audio.usable(samples, 16000, 16000)
+    else:
+        assert audio.usable(samples, 16000, 16000).size == 3200
+
+
 def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     signal = tone(0.5, 16000)

@@ -95,6 +95,14 @@ def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[
     assert joined.shape == (72, 300)
 
 
+def test_of_a_long_clip_the_middle_30_seconds_are_used(saved: dict[str, Path]) -> None:
+    middle = np.random.default_rng(2).normal(0, 0.1, 30 * RATE).astype(np.float32)
+    around = np.ones(RATE, dtype=np.float32)
+    long, short = (clip_features.compute(signal, chosen(saved["hubert"]))
+                   for signal in (np.concatenate([around, middle, around]), middle))
+    np.testing.assert_array_equal(long, short)
+
+
 def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path]) -> None:
     mean = extract([clip], chosen(saved["hubert"]), workers=1)
     first = extract([clip], chosen(saved["hubert"], layer_weights=(1, 0, 0)), workers=1)

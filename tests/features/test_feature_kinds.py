@@ -234,6 +234,18 @@ def test_silence_is_cut_off_both_ends_as_librosa_cuts_it() -> None:
     np.testing.assert_allclose(long, short, rtol=1e-3, atol=1e-3)
 
 
+def test_trimming_cuts_frames_by_decibels_below_the_loudest() -> None:
+    soft = tone(1.0, 0.005)
+    signal = np.concatenate([soft, tone(1.0, 0.1), soft])  # 26 dB below the middle
+    assert levels.trimmed(signal, RATE, 24.0).size == pytest.approx(RATE, abs=1300)
+    assert levels.trimmed(signal, RATE, 28.0).size == pytest.approx(3 * RATE, abs=300)
+
+
+def test_log_mel_levels_span_80_decibels() -> None:
+    mel = clip_features.compute(tone(0.5), FeatureSettings(kind="logmel", seconds=1.5))
+    assert mel.max() - mel.min() == pytest.approx(80.0, abs=1e-4)
+
+
 @given(st.integers(1600, 6000), st.integers(0, 5999), st.floats(5, 100))
 def test_trimming_leaves_a_part_of_any_clip(samples: int, at: int, below: float) -> None:
     signal = np.zeros(samples, np.float32)

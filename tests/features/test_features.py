@@ -124,6 +124,15 @@ def test_a_rising_voice_and_pauses_are_seen() -> None:
     assert named(voice(150, 1.5))["tempo.pause_longest.value"] == 0
 
 
+def test_frames_35_decibels_below_the_loudest_are_pauses() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    for decibels, share in ((-30.0, 0.85), (-40.0, 0.35)):
+        signal = noise.copy()
+        signal[RATE:] *= 10 ** (decibels / 20)
+        signal[:4800] = 0  # a pause, from which the level of the background is known
+        assert named(signal)["tempo.active_share.value"] == pytest.approx(share, abs=0.05)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     samples=st.integers(1600, 9000),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from p2pser.base import seeding
 from p2pser.base.errors import ConfigError
 from p2pser.config import AugmentSettings, Config, FeatureSettings, load
 from p2pser.features import recording_copies as augment
@@ -51,6 +52,16 @@ def test_pitch_changes_pitch_alone() -> None:
     semitones = [12 * np.log2(main_frequency(copy) / 200) for copy in made]
     assert max(semitones) - min(semitones) > 2
     assert max(np.abs(semitones)) < 4.3
+
+
+def test_each_change_has_a_draw_of_its_own() -> None:
+    # Caches hold copies that were made with these draws: speed, pitch, gain, noise, of copies numbered from 1.
+    assert [variant.copy for variant in augment.variants(AugmentSettings(copies=2, gain=1.0))] == [1, 2]
+    for number, copy in enumerate(copies(tone(), 2, gain=20.0), start=1):
+        draws = seeding.generator(0, f"copy of {DIGEST}", round=number).uniform(-1, 1, 4)
+        assert np.abs(copy).max() / np.abs(tone()).max() == pytest.approx(10 ** draws[2], rel=1e-5)
+        (fast,) = copies(tone(), 1, speed=0.4)[:1] if number == 1 else copies(tone(), 2, speed=0.4)[1:]
+        assert RATE / fast.size == pytest.approx(1 + 0.4 * draws[0], rel=1e-3)
 
 
 def test_gain_is_within_its_bounds() -> None:

@@ -107,6 +107,20 @@ def test_a_listener_adapts_to_the_speaker_by_windows_that_do_not_overlap() -> No
     assert stays.own is known
 
 
+class Fixed(nn.Module):
+    """Two logits, then dimensions beyond their range."""
+
+    def forward(self, matrices: Tensor) -> Tensor:
+        return torch.tensor([[0.0, np.log(3.0), 1.5, -0.25, -2.0]]).repeat(len(matrices), 1)
+
+
+def test_logits_come_before_dimensions_which_are_cut_at_one() -> None:
+    (answer,) = Predictor(Fixed(), predictor().card).answers(np.zeros((1, 16, 50), np.float32))
+    assert answer.label == "sadness"
+    assert answer.probabilities == pytest.approx({"anger": 0.25, "sadness": 0.75})
+    assert answer.dimensions == {"arousal": 1.0, "valence": -0.25, "dominance": -1.0}
+
+
 class Levels(Predictor):
     """A predictor whose features of a window are its first sample, twice."""
 

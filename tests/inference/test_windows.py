@@ -41,6 +41,14 @@ def test_windows_depend_on_the_stream_alone_and_cover_it(length: int, cuts: list
                           and length - len(found) * step < audio.SHORTEST * RATE)
 
 
+@pytest.mark.parametrize(("length", "rest"), [
+    (99, None), (150, (0, 150)), (1000, None), (1200, (500, 1200)), (1500, None), (1700, (1000, 1700)),
+])
+def test_the_rest_holds_samples_that_no_window_held(length: int, rest: tuple[int, int] | None) -> None:
+    _, last = pushed(np.zeros(length, dtype=np.float32), [], 1.0, 0.5)  # windows of 1000 samples, one every 500
+    assert (None if last is None else (round(last.start * RATE), round(last.end * RATE))) == rest
+
+
 @pytest.mark.parametrize(("window", "hop"), [(0.05, 0.05), (1.0, 0.0), (1.0, -1.0), (1.0, 1.5), (float("nan"), 1.0)])
 def test_lengths_that_make_no_window_are_refused(window: float, hop: float) -> None:
     with pytest.raises(CorpusError, match="are not possible"):
