@@ -101,6 +101,8 @@ def test_of_a_long_clip_the_middle_30_seconds_are_used(saved: dict[str, Path]) -
     long, short = (clip_features.compute(signal, chosen(saved["hubert"]))
                    for signal in (np.concatenate([around, middle, around]), middle))
     np.testing.assert_array_equal(long, short)
+    middle[: 2 * RATE] = 0
+    assert not np.array_equal(clip_features.compute(middle, chosen(saved["hubert"])), short)
 
 
 def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path]) -> None:
