@@ -61,3 +61,14 @@ def test_fine_tuning_lowers_the_loss_on_the_peers_own_clips_and_leaves_the_commo
 def test_without_steps_the_personal_model_is_the_common_one():
     networks, narrow, _ = learners(0.5)
     assert torch.equal(fine_tuned(narrow, networks[0.5].start), networks[0.5].start)
+
+
+def test_steps_of_fine_tuning_are_of_its_own_constant_learning_rate():
+    def moved(rate, **training):
+        networks, narrow, _ = learners(0.5, fine_tune=1, fine_tune_lr=rate, **training)
+        return fine_tuned(narrow, networks[0.5].start) - networks[0.5].start
+
+    step = moved(0.01)
+    torch.testing.assert_close(moved(0.02), 2 * step, atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(moved(0.01, lr=0.9, proximal=0.3), step)
+    assert step.abs().max() > 1e-4

@@ -188,3 +188,17 @@ def test_cross_entropy_with_smoothing() -> None:
     expected = -(target * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(cross_entropy(logits, labels, 0.1), expected)
     torch.testing.assert_close(cross_entropy(logits, labels), -logits.log_softmax(1)[[0, 1], [0, 2]].mean())
+
+
+def test_the_proximal_term_pulls_towards_the_start_of_the_round() -> None:
+    """The first step is the same; the second differs by -lr mu (row after the first step - start)."""
+    def after(steps: int, mu: float) -> torch.Tensor:
+        work = learner(local_steps=steps, proximal=mu, momentum=0.0, lr=0.1, schedule="constant", batch_size=30)
+        row = start(work)
+        work.train_(row, work.memory(), 0)
+        return row
+
+    begin, first = start(learner()), after(1, 0.5)
+    assert not torch.equal(first, begin)
+    torch.testing.assert_close(first, after(1, 0.0))
+    torch.testing.assert_close(after(2, 0.5) - after(2, 0.0), -0.1 * 0.5 * (first - begin), atol=1e-6, rtol=1e-3)
