@@ -1,4 +1,4 @@
-"""Several corpora in one: nobody's speakers are mixed up, labels that mean the same are one, folds and shares fit."""
+"""Several corpora as one: speakers stay apart, labels with the same meaning are merged, folds and shares fit."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_nemo_reads_genders_where_they_are(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cremad(tmp_path: Path) -> Path:
-    """Five clips in the repository's layout: two acted emotions, a tie, the silent one, one that nobody voted on."""
+    """Five clips in the repository's layout: two acted emotions, a tie, the silent one, one without votes."""
     touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1002_IEO_HAP_LO.wav", "AudioWAV/1002_IEO_SAD_HI.wav",
           "AudioWAV/1076_MTI_SAD_XX.wav", "AudioWAV/1076_TSI_NEU_XX.wav", "AudioMP3/1001_DFA_ANG_XX.mp3",
           "AudioWAV/1002_IEO_JOY_HI.wav")

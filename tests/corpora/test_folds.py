@@ -128,7 +128,7 @@ HOW = st.sampled_from(["auto", "speaker", "iid", "dirichlet:0.1", "dirichlet:1",
 
 
 @given(CORPORA, HOW, st.integers(1, 12), st.integers(0, 5))
-def test_a_partition_deals_every_clip_once(corpus: Corpus, how: str, peers: int, seed: int) -> None:
+def test_a_partition_holds_every_clip_once(corpus: Corpus, how: str, peers: int, seed: int) -> None:
     clips = corpus.clips
     if peers > len(clips):
         with pytest.raises(CorpusError, match=f"too few for {peers} peers"):
@@ -181,14 +181,14 @@ def test_alpha_says_how_many_labels_a_peer_has() -> None:
     assert labels("0.05") < 24
 
 
-def test_a_label_skew_leaves_nobody_with_too_few_clips() -> None:
+def test_a_label_skew_leaves_no_peer_with_too_few_clips() -> None:
     clips = corpus_of({"a": 120}).clips
     loose, firm = partition(clips, "dirichlet:0.05", 8, 3), partition(clips, "dirichlet:0.05:8", 8, 3)
     assert min(map(len, loose)) < 8 <= min(map(len, firm))
     assert sorted(index for share in firm for index in share) == list(range(120))
 
 
-def test_seeds_differ_and_own_deals_nothing() -> None:
+def test_seeds_differ_and_own_shares_all() -> None:
     clips = corpus_of({"a": 20}).clips
     assert partition(clips, "iid", 4, 0) != partition(clips, "iid", 4, 1)
     assert [len(share) for share in partition(clips, "iid", 3, 0)] == [7, 7, 6]

@@ -24,8 +24,8 @@ def clip(name: str = "a", emotion: str | None = "anger", votes: dict[str, float]
 
 
 @pytest.mark.parametrize(("votes", "expected"), [
-    ({}, (1, 0, 0)),  # nobody voted
-    ({"anger": 0.8}, (0.8, 0.1, 0.1)),  # who disagreed said what nobody told
+    ({}, (1, 0, 0)),  # no votes
+    ({"anger": 0.8}, (0.8, 0.1, 0.1)),  # the rest of the votes is unspecified
     ({"anger": 0.6, "fear": 0.4}, (0.6, 0.4, 0)),
     ({"anger": 0.5, "fear": 0.3, "joy": 0.2}, (0.625, 0.375, 0)),  # joy is not among the labels
     ({"joy": 1.0}, (1, 0, 0)),
