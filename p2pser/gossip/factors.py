@@ -31,7 +31,7 @@ def products_length(parts: Parts, side: int) -> int:
 def project(row: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor:
     """Return M v (M^T v on the left) of every matrix of a row (D,), and the other parts as they are."""
     products = []
-    for M, v, _ in _walk(row, vectors, None, parts, side):
+    for M, v in _walk(row, vectors, parts, side):
         products.append(M[:, 0] if v is None else (M.T if side else M) @ v)
     return torch.cat(products)
 
@@ -39,8 +39,7 @@ def project(row: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor:
 def expand(products: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor:
     """Return the row (D,) whose matrices are p v^T (v p^T on the left) of their products p; other parts as they are."""
     row = torch.empty(sum(m * n for m, n in parts), dtype=products.dtype)
-    for M, v, p in _walk(row, vectors, products, parts, side):
-        assert p is not None
+    for (M, v), p in zip(_walk(row, vectors, parts, side), torch.split(products, _sizes(parts, side))):
         if v is None:
             M[:, 0] = p
         else:
@@ -51,8 +50,7 @@ def expand(products: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor
 def turn(products: Tensor, parts: Parts, side: int, spare: Tensor) -> Tensor:
     """Return the other side's vectors: the products at unit length, or ``spare`` where a product is 0."""
     vectors, start, at = [spare[:0]], 0, 0
-    for m, n in parts:
-        size = m if n == 1 else (n if side else m)
+    for (_, n), size in zip(parts, _sizes(parts, side)):
         p, start = products[start : start + size], start + size
         if n > 1:
             norm = torch.linalg.vector_norm(p)
@@ -69,17 +67,17 @@ def drawn(seed: int, edge: tuple[int, int], t: int, parts: Parts, side: int, dty
     return torch.cat([vectors[:0], *(v / torch.linalg.vector_norm(v) for v in torch.split(vectors, sizes))])
 
 
-def _walk(
-    row: Tensor, vectors: Tensor, products: Tensor | None, parts: Parts, side: int
-) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
-    """Yield each part (m, n) as a view of the row, its vector (None for a part without matrix), and its products."""
-    start = at = end = 0
+def _sizes(parts: Parts, side: int) -> list[int]:
+    """Return the length of each part's product."""
+    return [m if n == 1 else (n if side else m) for m, n in parts]
+
+
+def _walk(row: Tensor, vectors: Tensor, parts: Parts, side: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield each part (m, n) as a view of the row, with its vector (None for a part without matrix)."""
+    start = at = 0
     for m, n in parts:
         M, start = row[start : start + m * n].view(m, n), start + m * n
         v = None
         if n > 1:
             v, at = vectors[at : at + (m if side else n)], at + (m if side else n)
-        size = m if n == 1 else (n if side else m)
-        p = None if products is None else products[end : end + size]
-        end += size
-        yield M, v, p
+        yield M, v

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.wire.codec import DENSE, Codec
 
 
@@ -149,14 +150,20 @@ def mix_by_flows(mixer: Mixer, rows: Tensor, at: Step, codec: Codec = DENSE) -> 
     return add_flows(rows, inbox, mixer.peers)
 
 
+def row_of(value: Tensor | bytes, sender: int) -> Tensor:
+    """Return a received row; RemoteProtocolError where the message is no row."""
+    if not isinstance(value, Tensor):
+        raise RemoteProtocolError(f"peer {sender} sent a message without a row where a row is due", sender)
+    return value
+
+
 def add_flows(rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
     """Return x_i + sum_j W_ij (x_j - x_i) for each row, plus the late flows."""
     mixed = rows.clone()
     at = {peer: b for b, peer in enumerate(peers)}
-    for dst, weight, value in zip(inbox.dst.tolist(), inbox.weight.tolist(), inbox.values):
-        assert isinstance(value, torch.Tensor)
+    for dst, src, weight, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
         b = at[dst]
-        mixed[b].add_(value.to(rows.dtype) - rows[b], alpha=weight)
+        mixed[b].add_(row_of(value, src).to(rows.dtype) - rows[b], alpha=weight)
     return add_late(mixed, inbox.late, peers)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step, row_of
 from p2pser.topology.spec import Topology
 
 
@@ -95,9 +95,9 @@ class Robust(Algorithm):
         refused = dict.fromkeys(peers, 0)
         for src, dst, weight, value in zip(inbox.src.tolist(), inbox.dst.tolist(), inbox.weight.tolist(),
                                            inbox.values):
-            assert isinstance(value, Tensor)
-            if torch.isfinite(value).all():
-                neighbours[dst].append(NeighbourRow(src, weight, value.to(rows.dtype)))
+            row = row_of(value, src)
+            if torch.isfinite(row).all():
+                neighbours[dst].append(NeighbourRow(src, weight, row.to(rows.dtype)))
             else:
                 refused[dst] += 1
         return torch.stack([self.combine(peer, row, neighbours[peer], max(0, self.hostile - refused[peer]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Late, Step, add_flows, add_late, edges_into, in_order, inbox_of
 
 WEIGHTS = {(0, 1): 0.25, (0, 2): 0.5, (2, 0): 0.125}
@@ -36,3 +38,9 @@ def test_late_rows_are_settled_by_step_and_edge_whatever_the_order_of_their_arri
     assert [(flow.step.round, flow.edge) for flow in flows] == [(2, (0, 1)), (2, (0, 3)), (3, (1, 0)), (4, (0, 1))]
     assert in_order(reversed(arrivals)) == flows
     assert add_late(torch.tensor([[0.0], [10.0]], dtype=torch.float64), flows, (0, 1))[1].item() == 12.0
+
+
+def test_bytes_where_a_row_is_due_are_the_senders_fault():
+    inbox = inbox_of(edges_into({(0, 1): 0.5}), {(0, 1): b"1234"})
+    with pytest.raises(RemoteProtocolError, match="peer 1 sent a message without a row"):
+        add_flows(torch.tensor([[4.0]]), inbox, (0,))
