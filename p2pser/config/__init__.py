@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from p2pser.base.documents import read_yaml
 from p2pser.base.errors import ConfigError, nearest
@@ -23,7 +23,7 @@ from p2pser.config.gossip import GossipSettings
 from p2pser.config.model import MOVED, ModelSettings, family_defaults, moved
 from p2pser.config.network import NetworkSettings
 from p2pser.config.peer import PeerSettings
-from p2pser.config.problems import sentence, settings_of
+from p2pser.config.problems import settings_of, validated
 from p2pser.config.section import SHARED, Section, shared, with_defaults
 from p2pser.config.training import TrainingSettings
 
@@ -113,9 +113,9 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
 def parse(tree: Mapping[str, Any], where: str) -> Config:
     """Return the validated settings of a mapping; ``where`` names its source in errors (ConfigError)."""
     try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {sentence(error, Config, tree)}") from None
+        return validated(Config, tree)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def configured(settings: Mapping[str, Any]) -> Config:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from p2pser.base.errors import nearest
 from p2pser.config.constraints import expected
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -28,7 +30,15 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
+def validated(model: type[M], tree: Any) -> M:
+    """Return the validated settings of a mapping. Raises ValueError, whose message is a sentence of ours."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(_sentence(error, model, tree)) from None
+
+
+def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
     """Return what is wrong first: ``"training.lr = -1: must be a number above 0"``.
 
     Parameters

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from p2pser.base.atomic import new_folder
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import FAMILIES, FEATURES
 from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.config.model import without_moved
+from p2pser.config.problems import validated
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.folds import folds
 from p2pser.features import clip_features
@@ -205,7 +204,7 @@ class Card:
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document))
             key = document["features_key"]
-        except (KeyError, TypeError, ValueError, ValidationError, CorpusError) as error:
+        except (KeyError, TypeError, ValueError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
         if key != settings_key(card.features):
@@ -220,7 +219,7 @@ def _features(document: Mapping[str, Any], where: str) -> FeatureSettings:
         if name not in FEATURES:
             raise ModelError(f"{where} needs the feature kind {name!r}, which is not installed (known: "
                              f"{', '.join(FEATURES)}): install the package that defines it")
-    return FeatureSettings.model_validate(document)
+    return validated(FeatureSettings, document)
 
 
 def _model(document: Mapping[str, Any], where: str) -> ModelSettings:
@@ -229,7 +228,7 @@ def _model(document: Mapping[str, Any], where: str) -> ModelSettings:
     if name not in FAMILIES:
         raise ModelError(f"{where} is a model of the family {name!r}, which is not installed "
                          f"(known: {', '.join(FAMILIES)}): install the package that defines it")
-    return ModelSettings.model_validate(without_moved(document))
+    return validated(ModelSettings, without_moved(document))
 
 
 def _task(document: Mapping[str, Any]) -> str:
