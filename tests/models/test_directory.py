@@ -160,7 +160,8 @@ def test_features_of_other_code_are_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"format": None}, "no format number"), ({"labels": None}, "damaged"), ({"model": {"wings": 2}}, "damaged: there is no setting 'wings'"),
+    ({"format": None}, "no format number"), ({"labels": None}, "damaged"),
+    ({"model": {"wings": 2}}, "damaged: there is no setting 'wings'"),
     ({"features": {"n_mels": "x"}}, "damaged: n_mels = 'x': must be a whole number from 8 to 256"),
     ({"statistics": {"count": 1}}, "damaged"), ({"corpus": {"nme": "x"}}, "damaged"),
     ({"model": {"hidden": [5]}}, "changed by hand"), ({"model": {"name": "cnn2d"}}, "one vector|matrix"),
