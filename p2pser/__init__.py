@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import p2pser.topology  # noqa: F401  a later first import would replace the function ``topology`` by the folder
 from p2pser.base.errors import P2PSERError as Error
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES
 from p2pser.base.version import __version__

@@ -331,7 +331,8 @@ def api() -> str:
 
     text = ("# Python API\n\nThis page is the public API. Everything else in the package is private and may change "
             "between versions without notice.\n")
-    for name in p2pser.__all__:
+    # What is called first, then what registers, then classes.
+    for name in sorted(p2pser.__all__, key=lambda name: (name[0].isupper(), name.startswith("register_"), name)):
         if not name.startswith("__"):
             text += f"\n::: p2pser.{name}\n"
     text += "\n## For plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"

@@ -97,7 +97,7 @@ def run_console(block: Block) -> None:
             code = subprocess.run(["bash", "-c", command]).returncode if shell else run_in_process(words[1:])
             expect(code, block, command)
         for command, process in beside:
-            expect(process.wait(timeout=50), block, command)
+            expect(process.wait(timeout=240), block, command)
     finally:
         for _, process in beside:
             process.kill()
