@@ -55,6 +55,14 @@ def test_scale_of_the_start() -> None:
     assert not module.hidden[0].bias.any()  # type: ignore[union-attr, index]
 
 
+def test_convolutions_keep_the_variance_through_relu() -> None:
+    """Uniform within sqrt(6 / fan_in): of 16 channels and 3 x 3 weights, sqrt(6 / 144)."""
+    module = models.build(ModelSettings(name="cnn2d"), (64, 100), 4, seed=0)
+    weights = dict(module.named_parameters())["convolutions.1.weight"]
+    assert weights.shape == (32, 16, 3, 3)
+    assert weights.abs().max().item() == pytest.approx(0.2041241, rel=2e-3)
+
+
 def test_dropout_only_in_training() -> None:
     module = models.build(ModelSettings(dropout=0.5), (30,), 4, seed=0)
     inputs = torch.ones(2, 30)
