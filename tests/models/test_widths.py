@@ -121,3 +121,11 @@ def test_networks_that_do_not_fit_into_each_other_are_refused():
         held(network("mlp", 1, hidden=(8,)), network("mlp", 1, hidden=(9,)))
     with pytest.raises(ModelError, match="no layer"):
         held(network("mlp", 1, hidden=(8, 8)), network("mlp", 1, hidden=(8,)))
+
+
+@pytest.mark.parametrize(("whole", "width", "multiple", "kept"), [
+    (128, 0.25, 1, 32), (10, 0.25, 1, 3), (10, 0.24, 1, 2), (128, 0.1, 8, 16), (100, 0.125, 4, 12), (64, 0.001, 1, 1),
+    (64, 0.001, 8, 8), (7, 1.0, 1, 7),
+])
+def test_units_are_rounded_to_the_nearest_multiple(whole: int, width: float, multiple: int, kept: int) -> None:
+    assert units(whole, width, multiple) == kept
