@@ -71,15 +71,15 @@ def measure(config: Config, topology: Topology, federation: Federation,
     parts = {i: split(examples, i, config.seed) for i, examples in scaled.items()}
     test = _scaled(federation.test, federation.normalise)
     trained = dataclasses.replace(federation, train={i: train for i, (train, _) in parts.items()}, test=test,
-                                normalise="none")
+                                  normalise="none")
     own = {i: held_out for i, (_, held_out) in parts.items()}
     results = []
     for name, settings in WAYS.items():
         run = simulate(config.with_settings(settings), topology, trained, each_peer=False)
-        assert run.personal is not None
-        of = {i: run.networks[run.widths[i]] for i in own}
-        results += [_result(name, run.final.rows, of, own, test),
-                    _result(f"{name}, fine-tuned", run.personal, of, own, test)]
+        networks = {i: run.networks[run.widths[i]] for i in own}
+        results.append(_result(name, run.final.rows, networks, own, test))
+        if run.personal is not None:
+            results.append(_result(f"{name}, fine-tuned", run.personal, networks, own, test))
         done(name)
     cohort = Cohort(config, trained, trained.train)
     cohort.prepare_alone(None)

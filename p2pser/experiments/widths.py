@@ -59,10 +59,11 @@ def measure(config: Config, topology: Topology, federation: Federation,
 
 
 def _predicted(run: Simulation, peer: int) -> list[int]:
-    answers = run.final_answers[peer] if run.final_answers else run.answers
-    assert answers is not None
-    assert answers.predictions is not None
-    predicted: list[int] = answers.predictions.predicted.tolist()
+    """Return a peer's predicted labels. Raises ConfigError where no emotions are learned."""
+    outputs = run.final_answers[peer] if run.final_answers else run.answers
+    if outputs is None or outputs.predictions is None:
+        raise ConfigError("models of several widths are compared by their UAR: take training.task=classes or both")
+    predicted: list[int] = outputs.predictions.predicted.tolist()
     return predicted
 
 

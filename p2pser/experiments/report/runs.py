@@ -93,7 +93,8 @@ def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequen
     _dress(right, "Consensus distance (relative)", longest)
     handles, names = left.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+        fitting = max(1, 140 // (max(map(len, names)) + 8))  # long labels of algorithms would run out of the figure
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(handles), 6, fitting), frameon=False)
     if several:
         right.set_xlabel("round (line: mean of the runs; band: lowest to highest)")
     save(figure, path)
