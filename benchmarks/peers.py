@@ -45,7 +45,7 @@ SPARE_ROUNDS = 20
 """Rounds asked for beyond the last one looked at, so that the peers are still at work then."""
 
 TIMEOUT = 300.0
-"""Seconds after which a run that does not get on is given up."""
+"""Seconds after which a run without progress is given up."""
 
 LIGHT, HEAVY = 5, 200
 """Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
@@ -76,7 +76,7 @@ class Figure:
 
 
 class Run:
-    """A `p2pser demo` that is at work, watched from outside."""
+    """A running `p2pser demo`, observed from outside."""
 
     def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path, checkpoint_every: int) -> None:
         self.peers = peers
@@ -91,7 +91,7 @@ class Run:
                                          start_new_session=True)
 
     def processes(self) -> list[psutil.Process]:
-        """The launcher and all that it started."""
+        """Return the launcher and its descendants."""
         try:
             launcher = psutil.Process(self._process.pid)
             return [launcher, *launcher.children(recursive=True)]
@@ -124,7 +124,7 @@ class Run:
         return total
 
     def stop(self) -> None:
-        """End it and all that it started."""
+        """End the launcher and its descendants."""
         mine = self.processes()
         for how in (signal.SIGTERM, signal.SIGKILL):
             for process in mine:
@@ -142,7 +142,7 @@ class Run:
                 self._errors.seek(0)
                 why = "ended" if self._process.returncode is not None else f"took more than {TIMEOUT:.0f} s"
                 last = self._errors.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise SystemExit("\n".join([f"the demo {why} before {what}; it said:", *last]))
+                raise SystemExit("\n".join([f"the demo {why} before {what}; its last output:", *last]))
             time.sleep(LOOK_EVERY)
         return time.perf_counter() - self.began
 

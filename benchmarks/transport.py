@@ -35,10 +35,10 @@ def measure(kind: str, size: int, exchanges: int) -> dict[str, float]:
     for process in ends:
         process.start()
     try:
-        # The listening end says where it listens and what its key is; the other one answers with its own key.
-        pipes[1][0].send(_heard(pipes[0][0]))
-        pipes[0][0].send(_heard(pipes[1][0]))
-        (wall, cpu), (_, other_cpu) = _heard(pipes[0][0]), _heard(pipes[1][0])
+        # The listening end sends its port and key; the other one answers with its own key.
+        pipes[1][0].send(_receive(pipes[0][0]))
+        pipes[0][0].send(_receive(pipes[1][0]))
+        (wall, cpu), (_, other_cpu) = _receive(pipes[0][0]), _receive(pipes[1][0])
     finally:
         for process in ends:
             process.join(10)
@@ -47,7 +47,7 @@ def measure(kind: str, size: int, exchanges: int) -> dict[str, float]:
     return {"MB/s": moved / wall, "CPU ms per MB": 1000 * (cpu + other_cpu) / moved}
 
 
-def _heard(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     if not pipe.poll(60):
         raise SystemExit("one end of the transport benchmark did not answer within 60 s")
     return pipe.recv()
@@ -88,10 +88,10 @@ def _plain(side: int, pipe: Connection, size: int, exchanges: int, curve: bool) 
             socket.curve_server = int(curve)
             port = socket.bind_to_random_port("tcp://127.0.0.1")
             pipe.send((port, public))
-            _heard(pipe)
+            _receive(pipe)
             prefix = [socket.recv_multipart()[0]]  # the identity that a ROUTER answers to
         else:
-            port, server = _heard(pipe)
+            port, server = _receive(pipe)
             if curve:
                 socket.curve_serverkey = server
             socket.connect(f"tcp://127.0.0.1:{port}")
@@ -129,13 +129,13 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
     hello = Hello("benchmark", side, 1, {}, topology.digest(), schema.digest(), "00", ("a", "b"), 1)
     pair = keys.make()
     if side == 0:
-        # The other end's key is needed before the listener is bound, so the port is found out beforehand.
+        # The other end's key is needed before the listener is bound, so a free port is chosen beforehand.
         with zmq.Context() as context, context.socket(zmq.ROUTER) as probe:
             port = probe.bind_to_random_port("tcp://127.0.0.1")
         pipe.send((port, pair.public))
-        neighbour, listen = Neighbour(1, None, _heard(pipe)), f"tcp://127.0.0.1:{port}"
+        neighbour, listen = Neighbour(1, None, _receive(pipe)), f"tcp://127.0.0.1:{port}"
     else:
-        port, server = _heard(pipe)
+        port, server = _receive(pipe)
         pipe.send(pair.public)
         neighbour, listen = Neighbour(0, f"tcp://127.0.0.1:{port}", server), None
     io = IOThread(hello, pair, listen, [neighbour], NetworkSettings(), size)

@@ -424,10 +424,10 @@ def test_a_late_row_brings_its_own_flow_once() -> None:
     exchange = waiting_exchange((1,))
     assert exchange.finish(TIMEOUT) is not None
     assert exchange.unmixed(1) == (Step(0, 0),)
-    for _ in range(2):
-        exchange.deliver(1, Step(0, 0), row(3), (), TIMEOUT)
     exchange.post(Step(1, 0), row(5), {1: 0.5})
     exchange.begin(Step(1, 0))
+    for _ in range(2):
+        exchange.deliver(1, Step(0, 0), row(3), (), TIMEOUT)
     exchange.deliver(1, Step(1, 0), row(5), (), TIMEOUT)
     outcome = exchange.finish(TIMEOUT)
     assert outcome is not None
