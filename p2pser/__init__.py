@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import p2pser.topology  # noqa: F401  a later first import would replace the function ``topology`` by the folder
@@ -17,6 +18,8 @@ from p2pser.base.version import __version__
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from p2pser.experiments.compare import Comparison
+    from p2pser.experiments.crossval import CrossValidation
     from p2pser.features.federation import Federation
     from p2pser.gossip.algorithm import Algorithm
     from p2pser.inference.predictor import Predictor
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
     from p2pser.simulation.results import Round, Simulation
     from p2pser.topology.spec import Topology
 
-__all__ = ["Algorithm", "Error", "__version__", "federate", "launch", "load", "register_algorithm",
-           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
-           "register_schedule", "simulate", "topology"]
+__all__ = ["Algorithm", "Error", "__version__", "compare", "crossval", "federate", "launch", "load",
+           "register_algorithm", "register_compressor", "register_corpus", "register_family", "register_features",
+           "register_graph", "register_schedule", "simulate", "topology"]
 
 T = TypeVar("T")
 Settings = Mapping[str, Any]
@@ -132,6 +135,61 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     return simulate_run(config, graph, federation, exact=exact, card=True, observe=observe)
 
 
+def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorithms: Sequence[str] = ("dfedavg",),
+            peers: int | None = None, settings: Settings | None = None, folds: Sequence[int] | None = (0,),
+            seeds: int = 1, out: str | os.PathLike[str] | None = None, jobs: int | None = 1) -> Comparison:
+    """Train every topology with every algorithm, beside the baselines, and compare them on held-out speakers.
+
+    Parameters
+    ----------
+    topologies : topologies of equal size, or their names or paths.
+    algorithms : each with each topology, written ``NAME[:PARAMETER=VALUE]…``.
+    peers : number of peers, instead of the files'.
+    settings : settings of all runs that differ from the defaults.
+    folds : numbers of the folds to test; None: all.
+    seeds : number of seeds, counted from the settings' ``seed``.
+    out : the folder in which finished runs are kept, so that a second call computes only the missing ones; None: they
+        are not kept.
+    jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
+
+    Raises Error where the settings, the topologies and the corpus do not fit together.
+    """
+    from p2pser.config import configured
+    from p2pser.experiments.compare import compare as compare_runs
+
+    return compare_runs([_topology(given, peers) for given in topologies], configured(settings or {}),
+                        algorithms=algorithms, folds=folds, seeds=seeds, out=_path(out), jobs=jobs)
+
+
+def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int | None = None,
+             models: Sequence[str] = ("mlp",), settings: Settings | None = None, folds: Sequence[int] | None = None,
+             seeds: int = 1, out: str | os.PathLike[str] | None = None, jobs: int | None = 1) -> CrossValidation:
+    """Cross-validate gossip beside a server, pooled and local-only training, on the same clips.
+
+    Parameters
+    ----------
+    topology : a topology, or its name or path.
+    peers : number of peers; default: one per training speaker, where the topology is a name.
+    models : families of models, each ``NAME[:SECTION.FIELD=VALUE]…``.
+    settings : settings of all runs that differ from the defaults.
+    folds : numbers of the folds to test; None: all.
+    seeds : number of seeds, counted from the settings' ``seed``.
+    out : the folder in which finished runs are kept, so that a second call computes only the missing ones; None: they
+        are not kept.
+    jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
+
+    Raises Error where the settings, the topology and the corpus do not fit together.
+    """
+    from p2pser.config import configured
+    from p2pser.experiments.crossval import crossval as cross_validate
+    from p2pser.experiments.crossval import topology_for
+
+    config = configured(settings or {})
+    graph = topology_for(config, os.fspath(topology), peers, folds) if isinstance(topology, (str, os.PathLike)) \
+        else topology
+    return cross_validate(graph, config, models=models, folds=folds, seeds=seeds, out=_path(out), jobs=jobs)
+
+
 def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
            data: Federation | None = None, settings: Settings | None = None,
            observe: Callable[[dict[str, Any]], None] | None = None) -> Launch:
@@ -161,6 +219,10 @@ def _topology(given: str | os.PathLike[str] | Topology, peers: int | None) -> To
     from p2pser.topology.spec import load as load_topology
 
     return load_topology(os.fspath(given), peers) if isinstance(given, (str, os.PathLike)) else given
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def register_algorithm(name: str) -> Callable[[T], T]:

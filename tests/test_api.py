@@ -102,3 +102,11 @@ def test_a_script_without_the_guard_ends_with_a_sentence(tmp_path: Path) -> None
     done = run_script(tmp_path, "if True:")
     assert done.returncode != 0
     assert 'put what starts them under `if __name__ == "__main__":`' in done.stderr
+
+
+def test_compare_and_crossval_return_frames_of_their_schemes() -> None:
+    settings = {**SETTINGS, "corpus.name": "synthetic:en", "training.rounds": 1}
+    comparison = p2pser.compare(["ring", "star"], peers=3, settings=settings)
+    assert comparison.to_frame()["name"].tolist()[:2] == ["ring dfedavg", "star dfedavg"]
+    cross = p2pser.crossval(peers=3, settings=settings, folds=[0])
+    assert cross.to_frame()["scheme"].tolist()[0] == "gossip"

@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from p2pser.base.atomic import write_json
+from p2pser.base.errors import P2PSERError
+from p2pser.base.processes import refuse_unguarded_script
 from p2pser.base.progress import progress as progress_bar
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import tuning
@@ -109,12 +112,16 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple
         for task in tasks:
             yield task[0], execute(*task)
         return
+    refuse_unguarded_script()
     # spawn: a forked child would inherit torch's and numba's threads in whatever state they are.
     with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), _one_thread) as pool:
         futures: dict[Future[Document], Job] = {pool.submit(execute, *task): task[0] for task in tasks}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise P2PSERError("a process of the runs ended before its result; its last lines above say why. A script "
+                              'that starts runs must do so under `if __name__ == "__main__":`') from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.frames import frame
+from p2pser.base.processes import refuse_unguarded_script
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.topology.spec import Topology
@@ -168,18 +169,6 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
     if failures:
         raise P2PSERError("; ".join(f"peer {peer} failed: {reason}" for peer, reason in sorted(failures.items())))
     return Launch(tuple(summaries[peer] for peer in sorted(summaries)))
-
-
-def refuse_unguarded_script() -> None:
-    """End this process where it is a child that imports the script which starts processes.
-
-    A child process of multiprocessing imports the main script, which without a guard would start processes again.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        script = getattr(sys.modules.get("__mp_main__"), "__file__", None) or sys.argv[0]
-        sys.stderr.write(f"p2pser: {script} starts processes when it is imported, and each process imports it: put "
-                         'what starts them under `if __name__ == "__main__":`\n')
-        sys.exit(2)
 
 
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:
