@@ -178,7 +178,9 @@ def renamed(old: str, new: str) -> Callable[[F], F]:
         if value is not None:
             raise click.UsageError(f"{old} is now {new}: write {new} {value}", ctx)
 
-    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+    # A name of its own: with that of the new option's parameter the new option would be refused too.
+    name = f"renamed_{old.strip('-').replace('-', '_')}"
+    return click.option(old, name, hidden=True, expose_value=False, callback=refuse)
 
 
 def listed(text: str | None) -> list[str]:
