@@ -18,7 +18,7 @@ from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.payloads import Payloads
-from p2pser.topology.mixing import weight
+from p2pser.network.weights import Weights
 from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
@@ -27,6 +27,7 @@ from p2pser.wire.messages import Buffer, Header, Phase, Progress
 EventHook = Callable[[events.Event], None]
 
 
+# Over 300 lines: one peer's whole side of the exchange; the neighbour machine is to take over what it knows of neighbours.
 class NetworkMixer:
     """Carries one peer's rows to its neighbours (gossip.mixer.Mixer).
 
@@ -71,8 +72,8 @@ class NetworkMixer:
         """(sender, header, payload) -> whether it has taken the message; else the message is the exchange's."""
         self._meeting = Meeting(self.neighbours)
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
-        self._clips = clips
         self._timetable = Timetable(topology, slots, rounds)
+        self._weights = Weights(topology, me, self._timetable, clips, self._meeting.hellos)
         self._sent: tuple[Step, tuple[int, ...]] | None = None
         """The last exchange of a schedule that we posted, and its receivers."""
         self._unread: tuple[Step, tuple[int, ...]] | None = None
@@ -98,7 +99,7 @@ class NetworkMixer:
 
     def edges(self, at: Step) -> Edges:
         """Return the edges from all sources; a source that delivers nothing leaves its weight to our own row."""
-        return edges_into({(self.me, j): weight for j, weight in self._weights(at).items()})
+        return edges_into({(self.me, j): weight for j, weight in self._weights.of(at).items()})
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
         """Return the neighbours that we send to at a step, ascending, without the lost ones."""
@@ -111,12 +112,12 @@ class NetworkMixer:
         self._begun = True
         self._at = at
         alive = self.receivers(self.me, at)
-        if self._scheduled(at):
+        if self._weights.scheduled(at):
             self._sent, self._unread = (at, alive), self._sent
         if out.rows is not None:
             # A copy: a late flow may need the row as it was, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
-            weights = {j: weight for j, weight in self._weights(at).items() if j not in self.lost}
+            weights = {j: weight for j, weight in self._weights.of(at).items() if j not in self.lost}
             self.exchange.post(at, own, weights, alive)
             self._payloads.send_row(alive, at, own, out.codec)
             return
@@ -137,7 +138,7 @@ class NetworkMixer:
         if self._phase is Phase.TRAIN:
             self._enter(Phase.EXCHANGE)
         self._report()
-        weights, scheduled = self._weights(at), self._scheduled(at)
+        weights, scheduled = self._weights.of(at), self._weights.scheduled(at)
         if scheduled and self._unread is not None:
             self.exchange.begin(at, weights, self._unread[1], self._unread[0])
         else:
@@ -277,25 +278,6 @@ class NetworkMixer:
         return set(self.lost)
 
     # Inside -------------------------------------------------------------------------------------------------
-
-    def _scheduled(self, at: Step) -> bool:
-        """Whether an exchange follows a schedule: then not every neighbour sends to us, or receives from us."""
-        return self.topology.schedule is not None and self._timetable.exchange(at) is not None
-
-    def _weights(self, at: Step) -> dict[int, float]:
-        """Return W_ij of a step, by source j, ascending."""
-        t = self._timetable.exchange(at)
-        if t is None:
-            return {j: self._weight(j) for j in self.neighbours}
-        W = self.topology.matrix(t)
-        return {j: float(W[self.me, j]) for j in self.topology.sources(self.me, t)}
-
-    def _weight(self, j: int) -> float:
-        degree = self.topology.graph.degree
-        if self._clips is None:
-            return weight(degree[self.me], degree[j])
-        hello = self.hellos.get(j)
-        return weight(degree[self.me], degree[j], self._clips, hello.clips) if hello is not None else 0.0
 
     def _wait(self) -> Outcome:
         while True:

@@ -51,16 +51,12 @@ class PeerProtocol:
 
     Parameters
     ----------
-    ours:
-        Our HELLO.
-    keys:
-        Our CURVE key pair.
+    ours, keys:
+        Our HELLO and CURVE key pair.
     links:
         The links to the neighbours, by id.
-    settings:
-        The network settings.
-    clock:
-        Returns the time [s].
+    settings, clock:
+        The network settings; ``clock`` returns the time [s].
     queue:
         Takes the events for the training thread.
     """
