@@ -27,7 +27,7 @@ from p2pser.wire.messages import Buffer, Header, Phase, Progress
 EventHook = Callable[[events.Event], None]
 
 
-# Over 300 lines: one peer's whole side of the exchange; the neighbour machine is to take over what it knows of neighbours.
+# Over 300 lines: one whole side of the exchange. The neighbour machine will take over what it knows of neighbours.
 class NetworkMixer:
     """Carries one peer's rows to its neighbours (gossip.mixer.Mixer).
 

@@ -51,10 +51,8 @@ class PeerProtocol:
 
     Parameters
     ----------
-    ours, keys:
-        Our HELLO and CURVE key pair.
-    links:
-        The links to the neighbours, by id.
+    ours, keys, links:
+        Our HELLO and CURVE key pair, and the neighbours' links, by id.
     settings, clock:
         The network settings; ``clock`` returns the time [s].
     queue:
@@ -143,8 +141,8 @@ class PeerProtocol:
         """Whether every neighbour has read all that we sent, or the time for that is over. Sends the BYEs."""
         if self.closing.reason is None:
             return False
-        open_links = [link for link in self._links.values() if link.up and not self._said_goodbye(link)]
-        return not open_links or self.closing.expired(self._clock())
+        busy = [link for link in self._links.values() if link.up and not self._said_goodbye(link)]
+        return not busy or self.closing.expired(self._clock())
 
     def send_last_byes(self) -> None:
         """Send BYE to the neighbours that have not been sent one."""
@@ -229,11 +227,10 @@ class PeerProtocol:
 
     def _on_pong(self, message: Message) -> None:
         if self._accept(message):
-            peer = message.link.peer
             if self.ours.role == "check":
-                self._queue.put(events.Ponged(peer))
+                self._queue.put(events.Ponged(message.link.peer))
             else:
-                self.closing.acknowledge(peer, message.header.slot)
+                self.closing.acknowledge(message.link.peer, message.header.slot)
 
     def _accept(self, message: Message) -> bool:
         """Whether a message belongs to an open link; note the traffic, or answer that the link is closed.
