@@ -21,7 +21,7 @@ import pairs
 from p2pser.config import Config
 from p2pser.experiments import hostile
 from p2pser.features.federation import federate
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 DEGREE = 6
 

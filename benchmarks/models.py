@@ -29,11 +29,11 @@ from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation
+from p2pser.graph.spec import Topology
 from p2pser.models.cost import cost
 from p2pser.models.inference import logits
 from p2pser.run.participant import Cohort
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology
 
 CLASSES, CLIPS, REPEATS = 7, 60, 5
 

@@ -18,7 +18,7 @@ import pairs
 from p2pser.config import Config
 from p2pser.experiments import personal
 from p2pser.features.federation import federate
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 
 def main() -> None:

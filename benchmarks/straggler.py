@@ -18,10 +18,10 @@ import pairs
 from p2pser.config import Config
 from p2pser.experiments import baselines, tuning
 from p2pser.features.federation import Federation, federate
+from p2pser.graph import spec
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology import spec
 
 SCHEMES = ("dfedavg", "overlap", "ad-psgd", "stale-gossip")
 RATES = (0.02, 0.05, 0.1)

@@ -114,12 +114,12 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
 
     from p2pser.config import NetworkSettings
     from p2pser.gossip.mixer import Outbox, Step
+    from p2pser.graph.spec import Topology
     from p2pser.models.rows import Schema
     from p2pser.network import keys
     from p2pser.network.io import IOThread
     from p2pser.network.link import Neighbour
     from p2pser.network.mixer import NetworkMixer
-    from p2pser.topology.spec import Topology
     from p2pser.wire.hello import Hello
     from p2pser.wire.messages import Phase
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import p2pser.topology  # noqa: F401  a later first import would replace the function ``topology`` by the folder
 from p2pser.base.errors import P2PSERError as Error
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES
 from p2pser.base.version import __version__
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from p2pser.experiments.crossval import CrossValidation
     from p2pser.features.federation import Federation
     from p2pser.gossip.algorithm import Algorithm
+    from p2pser.graph.spec import Topology
     from p2pser.inference.predictor import Predictor
     from p2pser.peer.launch import Launch
     from p2pser.simulation.results import Round, Simulation
-    from p2pser.topology.spec import Topology
 
 __all__ = ["Algorithm", "Error", "__version__", "compare", "crossval", "federate", "launch", "load",
            "register_algorithm", "register_compressor", "register_corpus", "register_family", "register_features",
@@ -125,7 +124,7 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     Example
     -------
     >>> run = p2pser.simulate("ring", peers=4, settings={"training.rounds": 5})  # doctest: +SKIP
-    >>> run.answers.uar, run.to_frame()  # doctest: +SKIP
+    >>> run.outputs.uar, run.to_frame()  # doctest: +SKIP
     """
     from p2pser.config import configured
     from p2pser.simulation.engine import simulate as simulate_run
@@ -216,7 +215,7 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
 
 
 def _topology(given: str | os.PathLike[str] | Topology, peers: int | None) -> Topology:
-    from p2pser.topology.spec import load as load_topology
+    from p2pser.graph.spec import load as load_topology
 
     return load_topology(os.fspath(given), peers) if isinstance(given, (str, os.PathLike)) else given
 
@@ -264,7 +263,7 @@ def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs:
     needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
     limits : the smallest and largest value of numeric parameters.
     """
-    from p2pser.topology import kind
+    from p2pser.graph import kind
 
     return kind.register_graph(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
 
@@ -273,7 +272,7 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
                       limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[T], T]:
     """Return a decorator that registers a function that makes a schedule, for ``kind: NAME`` in topology files.
 
-    The function is ``make(peers, parameter=default, …)`` and returns a ``p2pser.topology.schedule.Schedule``.
+    The function is ``make(peers, parameter=default, …)`` and returns a ``p2pser.graph.schedule.Schedule``.
 
     Parameters
     ----------
@@ -282,7 +281,7 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
     needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
     limits : the smallest and largest value of numeric parameters.
     """
-    from p2pser.topology import kind
+    from p2pser.graph import kind
 
     return kind.register_schedule(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
 

@@ -347,7 +347,7 @@ BASE_CLASSES = (
     "p2pser.gossip.mixer.Step", "p2pser.gossip.mixer.Mixer", "p2pser.gossip.mixer.Outbox", "p2pser.gossip.mixer.Inbox",
     "p2pser.gossip.algorithm.State", "p2pser.gossip.algorithm.Local", "p2pser.features.kind.FeatureKind",
     "p2pser.models.family.Family", "p2pser.corpora.adapter.Adapter", "p2pser.corpora.adapter.NamedClips",
-    "p2pser.corpora.adapter.About", "p2pser.corpora.manifest.Clip", "p2pser.topology.schedule.Schedule",
+    "p2pser.corpora.adapter.About", "p2pser.corpora.manifest.Clip", "p2pser.graph.schedule.Schedule",
     "p2pser.wire.codec.Form")
 """What plug-ins use or derive their classes from, beside ``p2pser.Algorithm``."""
 

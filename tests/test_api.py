@@ -42,7 +42,7 @@ def main():
     settings = {"gossip.algorithm": "half-way", "training.rounds": 2, "model.hidden": [4], "peer.out": sys.argv[1]}
     simulated = p2pser.simulate("ring", peers=3, data=data, settings=settings, exact=True)
     launched = p2pser.launch("ring", peers=3, data=data, settings=settings)
-    print(json.dumps([simulated.answers.uar, [one["uar"] for one in launched.summaries],
+    print(json.dumps([simulated.outputs.uar, [one["uar"] for one in launched.summaries],
                       [one["consensus"] for one in launched.summaries]]))
 
 GUARD
@@ -69,9 +69,9 @@ def test_a_simulation_of_own_arrays_has_a_frame_of_its_rounds() -> None:
     data = p2pser.federate(peers=4, **arrays())
     run = p2pser.simulate("ring", peers=4, data=data, settings=SETTINGS, observe=lambda one: rounds.append(one.round))
     assert rounds == [1, 2, 3]
-    assert run.answers is not None
-    assert run.answers.uar is not None
-    assert run.answers.uar > 0.8
+    assert run.outputs is not None
+    assert run.outputs.uar is not None
+    assert run.outputs.uar > 0.8
     frame = run.to_frame()
     assert frame["round"].tolist() == [1, 2, 3]
     assert frame["uar.consensus"].tolist() == [one.uar["consensus"] for one in run.history]
@@ -110,3 +110,7 @@ def test_compare_and_crossval_return_frames_of_their_schemes() -> None:
     assert comparison.to_frame()["name"].tolist()[:2] == ["ring dfedavg", "star dfedavg"]
     cross = p2pser.crossval(peers=3, settings=settings, folds=[0])
     assert cross.to_frame()["scheme"].tolist()[0] == "gossip"
+def test_topologies_by_name() -> None:
+    assert p2pser.topology("ring", peers=5).neighbours(2) == (1, 3)
+
+

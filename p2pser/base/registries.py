@@ -23,13 +23,13 @@ FAMILIES: Registry[Any] = Registry("model family", "p2pser.families", "p2pser.mo
 CORPORA: Registry[Any] = Registry("corpus", "p2pser.corpora", "p2pser.corpora.adapters", error=CorpusError)
 """Subclasses of ``p2pser.corpora.adapter.Adapter``, by the value of ``corpus.name``."""
 
-GRAPHS: Registry[Any] = Registry("graph kind", "p2pser.graphs", modules=("p2pser.topology.graph_kinds",),
+GRAPHS: Registry[Any] = Registry("graph kind", "p2pser.graphs", modules=("p2pser.graph.graph_kinds",),
                                  error=TopologyError)
-"""``p2pser.topology.kind.GraphKind`` of graphs, by the value of ``kind`` in topology files."""
+"""``p2pser.graph.kind.GraphKind`` of graphs, by the value of ``kind`` in topology files."""
 
-SCHEDULES: Registry[Any] = Registry("schedule", "p2pser.schedules", modules=("p2pser.topology.schedules",),
+SCHEDULES: Registry[Any] = Registry("schedule", "p2pser.schedules", modules=("p2pser.graph.schedules",),
                                     error=TopologyError)
-"""``p2pser.topology.kind.GraphKind`` of schedules, graphs that change with each exchange."""
+"""``p2pser.graph.kind.GraphKind`` of schedules, graphs that change with each exchange."""
 
 COMPRESSORS: Registry[Any] = Registry("compressor", "p2pser.compressors", modules=(
     "p2pser.wire.codec", "p2pser.wire.low_rank", "p2pser.wire.quantised", "p2pser.wire.sparse"))

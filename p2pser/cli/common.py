@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from p2pser.config import Config
-    from p2pser.topology.spec import Topology
+    from p2pser.graph.spec import Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,13 +69,13 @@ class RunOptions:
 
     def graph(self, config: Config) -> Topology:
         """Return the topology of ``--topology`` and ``--peers``. Raises TopologyError."""
-        from p2pser.topology.spec import load
+        from p2pser.graph.spec import load
 
         return load(self.topology, self.peers, config.seed)
 
     def graphs(self, config: Config) -> list[Topology]:
         """Return the topologies of a list. Raises TopologyError."""
-        from p2pser.topology.spec import load
+        from p2pser.graph.spec import load
 
         return [load(name, self.peers, config.seed) for name in listed(self.topology)]
 

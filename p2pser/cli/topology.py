@@ -45,7 +45,7 @@ def list_command(as_json: bool) -> None:
 
     Example: p2pser topology list
     """
-    from p2pser.topology import spec, summary
+    from p2pser.graph import spec, summary
 
     rows = []
     for path in spec.shipped().values():
@@ -68,8 +68,8 @@ def _added_kinds() -> list[dict[str, Any]]:
     """Return a row for each graph kind and schedule of other packages, with the smallest size from 8 that exists."""
     from p2pser.base.errors import TopologyError
     from p2pser.base.registries import GRAPHS, SCHEDULES
-    from p2pser.topology import spec, summary
-    from p2pser.topology.kind import registered
+    from p2pser.graph import spec, summary
+    from p2pser.graph.kind import registered
 
     rows = []
     for registry in (GRAPHS, SCHEDULES):
@@ -99,7 +99,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
 
     Example: p2pser topology show ring --peers 16 --json
     """
-    from p2pser.topology import spec, summary
+    from p2pser.graph import spec, summary
 
     loaded = spec.load(file, peers, seed)
     facts = summary.summarise(loaded, parameters)
@@ -170,7 +170,7 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
 
     Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --out compared.png
     """
-    from p2pser.topology import drawing, spec, summary, theory
+    from p2pser.graph import drawing, spec, summary, theory
 
     loaded = [spec.load(file, peers, seed) for file in files]
     rows = [summary.compare(item, parameters, seed) for item in loaded]
@@ -205,7 +205,7 @@ def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: boo
 
     Example: p2pser topology plot hypercube --out hypercube.png
     """
-    from p2pser.topology import drawing, spec
+    from p2pser.graph import drawing, spec
 
     loaded = spec.load(file, peers, seed)
     out = out or Path(f"{Path(loaded.name).name or 'topology'}.png")

@@ -31,14 +31,14 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
 from p2pser.features.federation import Examples, Federation, no_examples
 from p2pser.features.normalisation import Statistics, from_sums, sums
+from p2pser.graph import graphs
+from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.widths import of_width
 from p2pser.run.participant import Cohort, together
 from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
-from p2pser.topology import graphs
-from p2pser.topology.spec import Topology
 
 POOLED_BATCH = 64
 """Largest batch of the pooled run [clips]."""

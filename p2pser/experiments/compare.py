@@ -22,8 +22,8 @@ from p2pser.experiments.differences import PairedDifference, paired, pooled_uar_
 from p2pser.experiments.jobs import BASELINES, Document, Plan
 from p2pser.experiments.planning import plan
 from p2pser.experiments.results import Results
-from p2pser.topology.spec import Topology
-from p2pser.topology.summary import FLOAT32, summarise
+from p2pser.graph.spec import Topology
+from p2pser.graph.summary import FLOAT32, summarise
 
 if TYPE_CHECKING:
     import pandas

@@ -31,7 +31,7 @@ from p2pser.experiments.differences import PairedDifference, paired, pooled_uar_
 from p2pser.experiments.jobs import Job, Plan, file_name
 from p2pser.experiments.planning import plan
 from p2pser.experiments.results import Results, predictions
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 if TYPE_CHECKING:
     import pandas

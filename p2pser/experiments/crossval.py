@@ -27,8 +27,8 @@ from p2pser.experiments.jobs import Document, Plan, file_name
 from p2pser.experiments.planning import baselines_of, plan
 from p2pser.experiments.results import Results
 from p2pser.experiments.scheme_figures import figures, mean
-from p2pser.topology import spec
-from p2pser.topology.spec import Topology
+from p2pser.graph import spec
+from p2pser.graph.spec import Topology
 
 if TYPE_CHECKING:
     import pandas

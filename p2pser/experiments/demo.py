@@ -19,10 +19,10 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
 from p2pser.evaluation.outputs import in_short
 from p2pser.features.federation import Federation
+from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.sketch import consensus_distance
-from p2pser.topology.spec import Topology
 
 BASELINES = ("pooled", "local-only")
 

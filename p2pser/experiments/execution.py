@@ -17,9 +17,9 @@ from p2pser.evaluation.outputs import Outputs
 from p2pser.experiments import baselines, enrolment, tuning
 from p2pser.experiments.jobs import Document, Job
 from p2pser.features.federation import Federation, federate
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
-from p2pser.topology.spec import Topology
 
 WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "local-only": baselines.local_only, "voting": baselines.voting}
 """The baselines in which no peer exchanges parameters."""
@@ -93,11 +93,11 @@ def final_outputs(run: Simulation) -> Sequence[Outputs]:
     """Return the outputs of the models that a run ends with: the consensus model's, or each peer's where the peers
     keep parameters of their own or end without a consensus (robust rules).
     """
-    if run.final_answers:
-        return run.final_answers
+    if run.final_outputs:
+        return run.final_outputs
     method = ALGORITHMS[run.config.gossip.algorithm]
     agreed = method.consensus or run.final.converged
-    return [run.answers] if run.answers is not None and agreed else run.peer_answers
+    return [run.outputs] if run.outputs is not None and agreed else run.peer_outputs
 
 
 def _run(run: Simulation) -> Document:

@@ -14,9 +14,9 @@ from p2pser.config import Config
 from p2pser.evaluation.metrics import uar_pooled
 from p2pser.features.federation import Federation
 from p2pser.gossip.attacks import ATTACKS, Attack
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 
 RULES = ("dfedavg", "self-centred-clipping", "median", "trimmed-mean", "krum")
 NOBODY, SILENT = "nobody", "silent"

@@ -13,7 +13,7 @@ from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.experiments.schemes import Scheme
 from p2pser.features.clip_features import settings_key
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 BASELINES = ("pooled", "local-only", "server", "voting")
 """What gossip is compared with (``p2pser.experiments.baselines``); voting where a server has nothing to average."""

@@ -24,12 +24,12 @@ from p2pser.config import Config
 from p2pser.evaluation import metrics
 from p2pser.features.federation import Examples, Federation
 from p2pser.features.normalisation import by_speaker
+from p2pser.graph.spec import Topology
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested
 from p2pser.run.participant import Cohort
 from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology
 
 HELD_OUT = 0.25
 WAYS: Mapping[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from p2pser.experiments.grids import grid
 from p2pser.experiments.jobs import BASELINES, Plan, of_run
 from p2pser.experiments.schemes import Scheme, schemes_of
 from p2pser.features.federation import federate
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 def plan(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.config import Config
 from p2pser.experiments.grids import grid
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @dataclass(frozen=True)

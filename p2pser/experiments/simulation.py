@@ -15,10 +15,10 @@ from p2pser.experiments import temperature
 from p2pser.experiments.baselines import Baseline, local_only, pooled
 from p2pser.experiments.by_corpus import uar_by_corpus
 from p2pser.features.federation import Federation
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ class SimulatedRun:
             "consensus": metrics.uar_pooled(run.predictions) if run.predictions is not None and agreed else None,
             "mean_peer": sum(each) / len(each) if each else None,
             "worst_peer": min(each) if each else None,
-            **({"fine_tuned": mean_uar(run.personal_answers)} if run.personal is not None else {}),
+            **({"fine_tuned": mean_uar(run.personal_outputs)} if run.personal is not None else {}),
             "local_only": None if self.local_only is None else self.local_only.uar,
             "pooled": None if self.pooled is None else self.pooled.uar,
         }
 
     def _ccc(self, agreed: bool) -> dict[str, Any] | None:
         run = self.simulation
-        if run.answers is None or run.answers.ccc is None:
+        if run.outputs is None or run.outputs.ccc is None:
             return None
-        mean, worst = ccc_of_several([outputs.ccc for outputs in run.peer_answers])
-        return {"consensus": run.answers.ccc if agreed else None, "mean_peer": mean, "worst_peer": worst,
+        mean, worst = ccc_of_several([outputs.ccc for outputs in run.peer_outputs])
+        return {"consensus": run.outputs.ccc if agreed else None, "mean_peer": mean, "worst_peer": worst,
                 "local_only": self.local_only and self.local_only.ccc, "pooled": self.pooled and self.pooled.ccc}
 
     def _by_corpus(self, agreed: bool) -> dict[str, dict[str, float | None]]:
@@ -135,6 +135,6 @@ def mean_uar(outputs: Sequence[Outputs]) -> float | None:
 
 def uar_by_width(run: Simulation) -> dict[str, float | None]:
     """Return the mean UAR of the models of each width at the end; empty where all have the same width."""
-    by_width = {width: [outputs for i, outputs in zip(run.living, run.final_answers) if run.widths[i] == width]
+    by_width = {width: [outputs for i, outputs in zip(run.living, run.final_outputs) if run.widths[i] == width]
                 for width in sorted(set(run.widths))}
     return {f"{width:g}": mean_uar(outputs) for width, outputs in by_width.items()} if len(by_width) > 1 else {}

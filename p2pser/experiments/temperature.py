@@ -10,8 +10,8 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments.execution import final_outputs
 from p2pser.experiments.tuning import inner
 from p2pser.features.federation import Federation
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology
 
 
 def fit(config: Config, topology: Topology, federation: Federation, folds: int,

@@ -18,10 +18,10 @@ from p2pser.config import Config
 from p2pser.evaluation import metrics
 from p2pser.evaluation.metrics import Predictions
 from p2pser.features.federation import Federation
+from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
-from p2pser.topology.spec import Topology
 
 TOGETHER, ALONE, WHOLE = "together", "own kind", "all whole"
 
@@ -60,7 +60,7 @@ def measure(config: Config, topology: Topology, federation: Federation,
 
 def _predicted(run: Simulation, peer: int) -> list[int]:
     """Return a peer's predicted labels. Raises ConfigError where no emotions are learned."""
-    outputs = run.final_answers[peer] if run.final_answers else run.answers
+    outputs = run.final_outputs[peer] if run.final_outputs else run.outputs
     if outputs is None or outputs.predictions is None:
         raise ConfigError("models of several widths are compared by their UAR: take training.task=classes or both")
     predicted: list[int] = outputs.predictions.predicted.tolist()

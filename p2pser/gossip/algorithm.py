@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
 from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @dataclass

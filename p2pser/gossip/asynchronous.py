@@ -26,7 +26,7 @@ from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolEr
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Edge, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.messages import Buffer
 

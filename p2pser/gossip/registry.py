@@ -12,8 +12,8 @@ from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Context
+from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
-from p2pser.topology.spec import Topology
 from p2pser.wire.codec import settings_of
 
 
@@ -31,7 +31,7 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     ------
     ConfigError : for an unknown name or parameter (with the nearest), or a value of the wrong type.
 
-    >>> from p2pser.topology.spec import load
+    >>> from p2pser.graph.spec import load
     >>> create("multi-step", {"exchanges": 3}, Config(), load("ring")).slots
     3
     """

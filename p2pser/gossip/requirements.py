@@ -11,7 +11,7 @@ import numpy as np
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 if TYPE_CHECKING:
     from p2pser.gossip.algorithm import Algorithm

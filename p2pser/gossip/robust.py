@@ -13,7 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step, row_of
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 class NeighbourRow(NamedTuple):

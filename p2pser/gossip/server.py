@@ -16,7 +16,7 @@ from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @dataclass(frozen=True, kw_only=True)

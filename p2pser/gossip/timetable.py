@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Timetable:
     def exchange(self, at: Step) -> int | None:
         """Return t where ``topology.matrix(t)`` mixes (0 where it is always the same); None: Metropolis on the graph.
 
-        >>> from p2pser.topology.spec import load
+        >>> from p2pser.graph.spec import load
         >>> Timetable(load("ring"), slots=2).exchange(Step(3, 1)) is None
         True
         """

@@ -12,6 +12,7 @@ from p2pser.base.errors import LocalProtocolError, P2PSERError, RemoteProtocolEr
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
+from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
@@ -19,7 +20,6 @@ from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.payloads import Payloads
 from p2pser.network.weights import Weights
-from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Header, Phase, Progress

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.timetable import Timetable
-from p2pser.topology.mixing import weight
-from p2pser.topology.spec import Topology
+from p2pser.graph.mixing import weight
+from p2pser.graph.spec import Topology
 from p2pser.wire.hello import Hello
 
 

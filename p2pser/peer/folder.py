@@ -10,9 +10,9 @@ from typing import IO, Any
 from p2pser.base.atomic import read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
+from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
 from p2pser.peer.telemetry import EVENTS, METRICS
-from p2pser.topology.spec import Topology
 
 RUN = "run.json"
 STARTS = "starts.json"

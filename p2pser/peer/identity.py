@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.config import Config
+from p2pser.graph.file_format import NOWHERE
+from p2pser.graph.spec import PeerEntry, Topology
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Neighbour
-from p2pser.topology.file_format import NOWHERE
-from p2pser.topology.spec import PeerEntry, Topology
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 

@@ -27,7 +27,7 @@ from p2pser.base.frames import frame
 from p2pser.base.processes import refuse_unguarded_script
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 if TYPE_CHECKING:
     import pandas

@@ -21,6 +21,7 @@ import p2pser.features.kinds.dynamics
 import p2pser.features.kinds.functionals
 import p2pser.features.kinds.logmel
 import p2pser.features.kinds.mfcc
+import p2pser.graph.spec
 import p2pser.models.families.cnn1d
 import p2pser.models.families.cnn1d_shallow
 import p2pser.models.families.cnn2d
@@ -34,7 +35,6 @@ import p2pser.models.networks.crnn
 import p2pser.models.networks.mlp
 import p2pser.models.networks.recurrent
 import p2pser.peer.process
-import p2pser.topology.spec
 import p2pser.training.learner
 
 __all__ = ["encodings", "msgpack", "numpy", "p2pser", "safetensors", "torch", "zmq"]

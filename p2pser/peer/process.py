@@ -20,6 +20,7 @@ from p2pser.features.federation import Federation, federate
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.directory import save
 from p2pser.models.rows import digest
@@ -37,7 +38,6 @@ from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
 from p2pser.run.session import End, Session
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
-from p2pser.topology.spec import Topology
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.hello import Hello, normalised_settings
 from p2pser.wire.messages import Phase

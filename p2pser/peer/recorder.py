@@ -14,6 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.partial import Parts
+from p2pser.graph.spec import Topology
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import join_state
@@ -24,7 +25,6 @@ from p2pser.run import checkpoint
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Hooks
 from p2pser.run.setup import RollCall, kept_checkpoints, lead
-from p2pser.topology.spec import Topology
 from p2pser.wire.messages import Phase
 
 SUMS = "setup.sums"

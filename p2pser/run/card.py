@@ -5,9 +5,9 @@ from __future__ import annotations
 from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
+from p2pser.graph.spec import Topology
 from p2pser.models.directory import Card, Origin
 from p2pser.models.widths import of_width
-from p2pser.topology.spec import Topology
 
 CONSENSUS = "none: the consensus after the last round"
 

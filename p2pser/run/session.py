@@ -17,11 +17,11 @@ from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.requirements import exchanging_parts
+from p2pser.graph.mixing import metropolis, slow_weights
+from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Hook, run
 from p2pser.run.setup import STATISTICS, RollCall, counts_for
-from p2pser.topology.mixing import metropolis, slow_weights
-from p2pser.topology.spec import Topology
 from p2pser.wire.messages import Phase
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer
-from p2pser.topology.spec import Topology
-from p2pser.topology.summary import diameter
+from p2pser.graph.spec import Topology
+from p2pser.graph.summary import diameter
 
 ROLL_CALL, STATISTICS, JOIN = -3, -2, -1
 """The set-up rounds: what each peer brings, the statistics of features and targets, the state for a peer that joins.

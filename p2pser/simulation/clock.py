@@ -12,7 +12,7 @@ import numpy as np
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 TICKS = 10**9
 """Ticks of simulated time a second. Events are ordered by whole ticks: floating-point functions differ in their last

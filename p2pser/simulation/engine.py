@@ -21,6 +21,7 @@ from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Driver, End, Hooks, LockStep, Session
@@ -30,7 +31,6 @@ from p2pser.simulation.events import EventDriver
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 from p2pser.training.fine_tuning import fine_tuned
 
 
@@ -182,8 +182,8 @@ class _Simulator(Hooks):
             final=final,
             final_distance=tuple(self.distances),
             consensus_distance=course.distance(ended, course.mean(ended)),
-            answers=cohort.evaluate(final.rows[widest], widest) if scored and course.one_model else None,
-            peer_answers=peers,
+            outputs=cohort.evaluate(final.rows[widest], widest) if scored and course.one_model else None,
+            peer_outputs=peers,
             living=living,
             slem=end.slem,
             bytes_training=self.bytes_training,
@@ -196,10 +196,10 @@ class _Simulator(Hooks):
             hostile=tuple(sorted(self.scenario.hostile)),
             widths=tuple(widths[i] for i in range(self.topology.size)),
             networks=cohort.networks,
-            final_answers=tuple(cohort.evaluate(final.rows[i], i) for i in living)
+            final_outputs=tuple(cohort.evaluate(final.rows[i], i) for i in living)
             if scored and self.session.parts is not None else (),
             personal=personal,
-            personal_answers=self._personal_answers(personal),
+            personal_outputs=self._personal_outputs(personal),
         )
 
     def _personal(self, rows: Tensor) -> Tensor | None:
@@ -209,7 +209,7 @@ class _Simulator(Hooks):
         learners = self.cohort.work.learners
         return torch.stack([fine_tuned(learners[i], rows[i].to(torch.float32)) for i in self.living])
 
-    def _personal_answers(self, personal: Tensor | None) -> tuple[Outputs, ...]:
+    def _personal_outputs(self, personal: Tensor | None) -> tuple[Outputs, ...]:
         if personal is None or not self.cohort.tests:
             return ()
         return tuple(self.cohort.evaluate(row, i) for i, row in zip(self.living, personal))

@@ -21,12 +21,12 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, Staleness
+from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Hook
 from p2pser.simulation.clock import TICKS, Clock, ticks
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 from p2pser.training.learner import LocalWork
 
 DEAD_AFTER = 8.0

@@ -19,8 +19,8 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Edge, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.messages import SETTLE_WINDOW, Phase
 

@@ -19,10 +19,10 @@ from p2pser.features.normalisation import Statistics
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.partial import Parts
+from p2pser.graph.spec import Topology
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.run.participant import Cohort
-from p2pser.topology.spec import Topology
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +64,7 @@ class Simulation:
     final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where models have
     different widths, ``rows`` are those of the whole network, with zeros where a peer's has no parameter, and ``row``
     (of ``schema``) is the widest peer's. Where peers keep parameters to themselves (``gossip.share``) there is no
-    common model: ``row`` is the first peer's, ``predictions`` and ``answers`` are None.
+    common model: ``row`` is the first peer's, ``predictions`` and ``outputs`` are None.
     """
 
     config: Config
@@ -80,9 +80,9 @@ class Simulation:
     """Consensus distance before each exchange of the final consensus."""
     consensus_distance: float
     """Consensus distance of the rows that the peers adopted."""
-    answers: Outputs | None
+    outputs: Outputs | None
     """The consensus model's outputs for the held-out clips; None where no clips are held out."""
-    peer_answers: tuple[Outputs, ...]
+    peer_outputs: tuple[Outputs, ...]
     living: tuple[int, ...]
     """The honest peers that did not die; results are over these."""
     slem: float
@@ -102,11 +102,11 @@ class Simulation:
     """The width of each peer's model (``model.width``)."""
     networks: Mapping[float, Nested] = field(default_factory=dict)
     """The networks by width; the whole one is among them."""
-    final_answers: tuple[Outputs, ...] = ()
+    final_outputs: tuple[Outputs, ...] = ()
     """Each living peer's outputs after the final consensus, where their models differ."""
     personal: Tensor | None = None
     """Each living peer's fine-tuned model (``training.fine_tune``), like ``rows``; None without."""
-    personal_answers: tuple[Outputs, ...] = ()
+    personal_outputs: tuple[Outputs, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""
@@ -115,12 +115,12 @@ class Simulation:
     @property
     def predictions(self) -> Predictions | None:
         """The consensus model's predictions of the held-out clips' emotions; None where there is none."""
-        return None if self.answers is None else self.answers.predictions
+        return None if self.outputs is None else self.outputs.predictions
 
     @property
     def peer_predictions(self) -> tuple[Predictions, ...]:
         """Each living peer's predictions after the last round, before the final consensus."""
-        return tuple(one.predictions for one in self.peer_answers if one.predictions is not None)
+        return tuple(one.predictions for one in self.peer_outputs if one.predictions is not None)
 
 
 def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
@@ -191,12 +191,12 @@ class Course:
         mean = self.mean(rows)
         last = round == self._config.training.rounds - 1
         due = cohort.tests and ((round + 1) % self._config.peer.evaluate_every == 0 or last)
-        answers = [cohort.evaluate(row, i) for i, row in zip(self.living, rows)] \
+        outputs = [cohort.evaluate(row, i) for i, row in zip(self.living, rows)] \
             if due and (self._each_peer or last) else []
-        uars = [one.uar for one in answers if one.uar is not None]
+        uars = [one.uar for one in outputs if one.uar is not None]
         agreed = cohort.evaluate(mean) if due and self.one_model else None
         ccc = None if agreed is None or agreed.ccc is None else {
-            **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in answers]))), "consensus": agreed.ccc}
+            **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in outputs]))), "consensus": agreed.ccc}
         self.rounds.append(Round(
             round=round + 1,
             loss=_mean_known([losses[i] for i in self.living]),

@@ -10,9 +10,9 @@ from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.attacks import Attack
+from p2pser.graph.spec import Topology
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.mixer import Faults
-from p2pser.topology.spec import Topology
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from p2pser.base.errors import TopologyError
 from p2pser.cli.topology import topology as command
-from p2pser.topology.drawing import draw, draw_on, draw_side_by_side, panels, title
-from p2pser.topology.spec import load
+from p2pser.graph.drawing import draw, draw_on, draw_side_by_side, panels, title
+from p2pser.graph.spec import load
 
 
 def run(*arguments: str) -> str:

@@ -21,8 +21,8 @@ import networkx as nx
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, NamedClips
 from p2pser.corpora.manifest import Clip
-from p2pser.topology.kind import register_graph, register_schedule
-from p2pser.topology.schedule import Computed, Entry, dense
+from p2pser.graph.kind import register_graph, register_schedule
+from p2pser.graph.schedule import Computed, Entry, dense
 
 
 @CORPORA.register("diary")

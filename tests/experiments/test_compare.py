@@ -22,8 +22,8 @@ from p2pser.experiments.compare import compare, rounds_to, summarised
 from p2pser.experiments.jobs import Job, Plan
 from p2pser.experiments.planning import fold_numbers, plan
 from p2pser.experiments.report import comparison as report
+from p2pser.graph import spec
 from p2pser.models.directory import read_card
-from p2pser.topology import spec
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:2"]

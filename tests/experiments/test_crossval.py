@@ -30,7 +30,7 @@ from p2pser.experiments.jobs import Job
 from p2pser.experiments.report import crossval as report
 from p2pser.experiments.results import Results, predictions
 from p2pser.experiments.scheme_figures import temperatures_of
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]

@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.experiments import hostile
 from p2pser.experiments.hostile import Outcome, measure, place, table
 from p2pser.features.federation import federate
-from p2pser.topology.spec import load, parse
+from p2pser.graph.spec import load, parse
 
 PLAIN = ["training.rounds=3", "training.local_steps=2", "model.hidden=[8]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:2"]

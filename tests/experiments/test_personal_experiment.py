@@ -14,7 +14,7 @@ from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.experiments import personal
 from p2pser.features.federation import Examples, Federation
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 LABELS = ("anger", "joy", "sadness")
 

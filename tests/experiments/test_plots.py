@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from p2pser.experiments.report import runs as plots
-from p2pser.topology import spec
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spectral import slem
+from p2pser.graph import spec
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spectral import slem
 
 Drawn = list[Any]
 

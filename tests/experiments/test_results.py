@@ -14,7 +14,7 @@ from p2pser.experiments.differences import paired, pooled_uar_of, uar_of, worst_
 from p2pser.experiments.jobs import Document, Job, Plan, file_name, of_run
 from p2pser.experiments.results import Results
 from p2pser.experiments.schemes import Scheme
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 # Two folds of two speakers each. By hand: UAR (a) of the better is (0.9 + 0.9) / 2, of the worse (0.7 + 19/30) / 2.
 TARGETS = [0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]

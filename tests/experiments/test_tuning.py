@@ -19,7 +19,7 @@ from p2pser.experiments.jobs import Job, Plan
 from p2pser.experiments.planning import plan
 from p2pser.experiments.schemes import Scheme
 from p2pser.features.federation import Examples, Federation, federate
-from p2pser.topology import spec
+from p2pser.graph import spec
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import KINDS, AsynchronousPeer, Message, MessageKind, Place, received, staleness
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
-from p2pser.topology.spec import Topology
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Progress
 

@@ -15,8 +15,8 @@ from p2pser.gossip.agreement.consensus import chebyshev, consensus, living_slem,
 from p2pser.gossip.agreement.flood import edges_of
 from p2pser.gossip.agreement.stopping import Trailer, decode_trailer, encode_trailer
 from p2pser.gossip.mixer import Step
+from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import Topology
 
 
 def topology(graph: nx.Graph) -> Topology:

@@ -11,10 +11,10 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create
 from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import parse
 
 RING = parse({"graph": {"kind": "ring", "peers": 5}}, "test")
 NAMES = ["d-psgd", "quasi-global-momentum", "d2", "gradient-tracking", "k-gt"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, without
 from p2pser.gossip.mixer import Step, add_late
+from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import Topology
 
 
 def flood(mixer, *arguments):

@@ -10,10 +10,10 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import parse
 from p2pser.wire.messages import SETTLE_WINDOW
 
 GRAPHS = {name: parse(document, "test") for name, document in {

@@ -13,10 +13,10 @@ from p2pser.gossip.agreement.consensus import living_slem
 from p2pser.gossip.partial import Parts, cut_off, parts_of, shared_entries, shared_names
 from p2pser.gossip.registry import create
 from p2pser.gossip.requirements import exchanging_parts
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology, load, parse
+from p2pser.graph.spectral import slem
 from p2pser.models.rows import Schema
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology, load, parse
-from p2pser.topology.spectral import slem
 
 SCHEMA = Schema((("hidden.0.weight", (3, 2)), ("hidden.0.bias", (3,)), ("hidden.1.weight", (2, 3)),
                  ("head.weight", (2, 2)), ("head.bias", (2,))))

@@ -16,9 +16,9 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.algorithms.choco import Choco
 from p2pser.gossip.registry import create, hyper_parameters, validate
+from p2pser.graph.spec import Topology, parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import Topology, parse
 from p2pser.wire.codec import _DECODERS, DENSE, Form, codec, compressor
 
 RING = parse({"graph": {"kind": "ring", "peers": 16}}, "ring")

@@ -12,9 +12,9 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.relay import spanning_tree
 from p2pser.gossip.mixer import Inbox, Step
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import parse
 
 GRAPHS = {
     "tree": (parse({"graph": {"kind": "tree", "peers": 7}}, "test"), {}),

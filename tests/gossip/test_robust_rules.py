@@ -14,9 +14,9 @@ from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create, validate
 from p2pser.gossip.robust import NeighbourRow, ordered
+from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import parse
 
 NAMES = ["self-centred-clipping", "median", "trimmed-mean", "krum"]
 GRAPH = parse({"graph": {"kind": "random-regular", "peers": 8, "degree": 4, "seed": 2}}, "test")

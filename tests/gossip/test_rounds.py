@@ -10,10 +10,10 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
 
 TOPOLOGY = Topology("ring", nx.cycle_graph(5), {}, "metropolis", {})
 

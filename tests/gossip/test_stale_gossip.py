@@ -13,8 +13,8 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import AsynchronousPeer, Message, MessageKind, Place, staleness
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
-from p2pser.topology.spec import Topology
 
 
 def algorithm(name: str, parameters: dict[str, float] | None = None) -> Any:

@@ -9,8 +9,8 @@ import torch
 
 from p2pser.gossip.agreement.consensus import living_slem
 from p2pser.gossip.agreement.statistics import relative_sums, statistics
+from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import Topology
 
 TOPOLOGY = Topology("ring", nx.cycle_graph(9), {}, "metropolis", {})
 

@@ -19,9 +19,9 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.forest import Forest
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import load, parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import load, parse
 
 PEERS, ROUNDS, CLASSES, DEPTH = 7, 9, 2, 2
 NUMBERS = 3 * 2**DEPTH - 2

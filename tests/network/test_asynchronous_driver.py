@@ -20,11 +20,11 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous, Message, MessageKind, received
 from p2pser.gossip.mixer import Outbox, Step
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.asynchronous import MAX_EARLY, REMIND_AFTER, AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
-from p2pser.topology.spec import Topology
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Phase, Progress
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
+from p2pser.graph.mixing import metropolis, weight
 from p2pser.network.exchange import AHEAD, DeliveryStatus, Exchange, Outcome
-from p2pser.topology.mixing import metropolis, weight
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 TIMEOUT = 10.0

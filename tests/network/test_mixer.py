@@ -16,12 +16,12 @@ from p2pser.base.errors import LocalProtocolError, P2PSERError, RefusedError
 from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
+from p2pser.graph.spec import Topology, parse
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import Phase
 
 if TYPE_CHECKING:

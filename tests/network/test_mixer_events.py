@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from p2pser.gossip.mixer import Outbox, Step, add_flows
+from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
-from p2pser.topology.spec import Topology
 from p2pser.wire.codec import DENSE
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress

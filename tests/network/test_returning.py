@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
+from p2pser.graph.mixing import weight
 from p2pser.network.exchange import DeliveryStatus, Exchange
-from p2pser.topology.mixing import weight
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 ROUNDS = 40

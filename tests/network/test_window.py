@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
+from p2pser.graph.spec import Topology, parse
 from p2pser.network.exchange import DeliveryStatus, Exchange
 from p2pser.run.setup import lead
-from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 DOCUMENTS: dict[str, dict[str, Any]] = {

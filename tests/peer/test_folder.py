@@ -10,8 +10,8 @@ import pytest
 
 from p2pser.base.errors import CheckpointError, ConfigError
 from p2pser.config import Config
+from p2pser.graph.spec import load
 from p2pser.peer.folder import REMOVED_BY_FRESH, PeerFolder
-from p2pser.topology.spec import load
 
 
 def folder(tmp_path: Path, *settings: str, topology: str = "ring", me: int = 1) -> PeerFolder:
@@ -74,7 +74,7 @@ def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path
     one = folder(tmp_path)
     one.claim(fresh=False)
     code = ("import sys; from pathlib import Path; from p2pser.config import Config; "
-            "from p2pser.peer.folder import PeerFolder; from p2pser.topology.spec import load\n"
+            "from p2pser.peer.folder import PeerFolder; from p2pser.graph.spec import load\n"
             "config = Config().with_settings([f'peer.out={sys.argv[1]}'])\n"
             "PeerFolder(config, load('ring', peers=4), 1).claim(fresh=True)")
     second = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

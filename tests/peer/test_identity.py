@@ -10,9 +10,9 @@ import pytest
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.config import Config
+from p2pser.graph.spec import PeerEntry, Topology, load
 from p2pser.network import keys
 from p2pser.peer.identity import address, identify, listen
-from p2pser.topology.spec import PeerEntry, Topology, load
 
 
 def ring(entries: dict[int, PeerEntry] | None = None) -> Topology:

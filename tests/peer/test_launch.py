@@ -15,8 +15,8 @@ import soundfile
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
+from p2pser.graph.spec import load
 from p2pser.peer.launch import PORTS, LocalPeers, free_base_port
-from p2pser.topology.spec import load
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_peers_die_with_their_launcher(tmp_path: Path, clips: Path, python: list
     script.write_text(f"""
 from p2pser.config import Config
 from p2pser.peer.launch import LocalPeers
-from p2pser.topology.spec import load
+from p2pser.graph.spec import load
 
 if __name__ == "__main__":
     config = Config().with_settings({list(_plain(configured(tmp_path, clips)))!r})

@@ -20,13 +20,13 @@ from p2pser.corpora.manifest import Corpus
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Examples, Federation
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
+from p2pser.graph.spec import Topology, load
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
 from p2pser.peer.launch import free_base_port
 from p2pser.peer.process import Ending, Peer
 from p2pser.peer.telemetry import read
 from p2pser.run import checkpoint
-from p2pser.topology.spec import Topology, load
 
 LABELS, SIZE, ROUNDS = ("calm", "cross", "glad"), 8, 7
 Hear = Callable[[Peer, dict[str, Any]], None]

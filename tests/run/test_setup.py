@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
+from p2pser.graph.spec import Topology, load
+from p2pser.graph.summary import diameter
 from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, roll_call
-from p2pser.topology.spec import Topology, load
-from p2pser.topology.summary import diameter
 
 PAIR = load("chain", peers=2)
 

@@ -43,9 +43,9 @@ def test_dimensions_alone(dimensional: MadeUp) -> None:
     run = simulate(config, topology, federation)
     assert run.predictions is None
     assert run.peer_predictions == ()
-    assert run.answers is not None
-    assert run.answers.ccc is not None
-    assert min(value for value in run.answers.ccc.values() if value is not None) > 0.7
+    assert run.outputs is not None
+    assert run.outputs.ccc is not None
+    assert min(value for value in run.outputs.ccc.values() if value is not None) > 0.7
     first, last = run.history[0], run.history[-1]
     assert last.loss < 0.5 * first.loss
     assert last.uar == {"mean": None, "worst": None, "consensus": None}
@@ -53,7 +53,7 @@ def test_dimensions_alone(dimensional: MadeUp) -> None:
     assert set(last.ccc) == {"mean", "worst", "consensus"}
     agreed = last.ccc["consensus"]
     assert agreed is not None
-    for name, value in run.answers.ccc.items():
+    for name, value in run.outputs.ccc.items():
         assert value == pytest.approx(agreed[name], abs=1e-3)
     assert last.to_dict()["ccc"] == last.ccc
     pooled, local = baselines.pooled(config, federation), baselines.local_only(config, federation)
@@ -70,12 +70,12 @@ def test_both_at_once(dimensional: MadeUp) -> None:
     config, topology, federation = dimensional(**{"training.task": "both"})
     run = simulate(config, topology, federation)
     assert run.predictions is not None
-    assert run.answers is not None
-    assert run.answers.uar is not None
-    assert run.answers.uar > 0.5
-    assert run.answers.ccc is not None
-    assert run.answers.ccc["valence"] is not None
-    assert run.answers.ccc["valence"] > 0.6
+    assert run.outputs is not None
+    assert run.outputs.uar is not None
+    assert run.outputs.uar > 0.5
+    assert run.outputs.ccc is not None
+    assert run.outputs.ccc["valence"] is not None
+    assert run.outputs.ccc["valence"] > 0.6
 
 
 @pytest.mark.parametrize(("normalise", "settings"), [

@@ -15,12 +15,12 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.ad_psgd import ADPSGD
 from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology
 from p2pser.simulation.clock import Clock, preset, synchronous
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 
 STEPS = 5
 

@@ -10,9 +10,9 @@ import torch
 
 from p2pser.base.errors import ConfigError
 from p2pser.gossip.attacks import ATTACKS, Attack
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 
 COMPLETE = Topology("complete", nx.complete_graph(7), {}, "metropolis", {})
 

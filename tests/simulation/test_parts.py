@@ -12,10 +12,10 @@ from p2pser.evaluation.metrics import uar_pooled
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.experiments.widths import ALONE, TOGETHER, WHOLE, among, measure, table, tabulate
 from p2pser.gossip.attacks import Attack
+from p2pser.graph.spec import Topology, load
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology, load
 
 WIDTHS = "0.25*2,0.5,1*2"
 
@@ -33,9 +33,9 @@ def test_each_width_ends_with_one_model_and_the_narrow_ones_are_parts_of_the_wid
     assert run.consensus_distance < 1e-6
     assert run.schema == run.networks[1.0].schema
     torch.testing.assert_close(run.row, rows[4].float())
-    said = [uar_pooled(one.predictions) for one in run.final_answers]
+    said = [uar_pooled(one.predictions) for one in run.final_outputs]
     assert said[0] == said[1]
-    assert said[3] == said[4] == uar_pooled(run.answers.predictions)
+    assert said[3] == said[4] == uar_pooled(run.outputs.predictions)
     assert min(said) > 0.5
     sizes = [len(run.networks[width].start) for width in run.widths]
     # On the ring each sends a neighbour what the narrower of the two has.
@@ -55,9 +55,9 @@ def test_what_is_not_shared_stays_each_peers_own(made_up, share, local):
     config, topology, federation = made_up(**{"gossip.share": share})
     run = simulate(config, topology, federation)
     assert run.final.converged
-    assert run.answers is None
+    assert run.outputs is None
     assert run.history[-1].uar["consensus"] is None
-    assert len(run.final_answers) == 5
+    assert len(run.final_outputs) == 5
     ends = [dict(run.schema.views(row.float())) for row in run.final.rows]
     for name, value in ends[0].items():
         alike = [bool(torch.allclose(value, end[name], rtol=1e-5, atol=1e-8)) for end in ends[1:]]
@@ -95,7 +95,7 @@ def test_personal_models_fit_their_peers_clips_better(made_up):
                                               "training.fine_tune_lr": 0.1})
     run = simulate(config, topology, federation)
     assert run.personal.shape == run.rows.shape
-    assert len(run.personal_answers) == 5
+    assert len(run.personal_outputs) == 5
     for i in range(5):
         network, examples = run.networks[run.widths[i]], federation.train[i]
         right = []

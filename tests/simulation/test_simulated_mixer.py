@@ -8,8 +8,8 @@ import torch
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Outbox, Step, mix_by_flows
+from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import Topology
 
 
 def topology(graph: nx.Graph) -> Topology:

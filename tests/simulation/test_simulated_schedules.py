@@ -9,9 +9,9 @@ import torch
 
 from p2pser.base.errors import LocalProtocolError, TopologyError
 from p2pser.gossip.mixer import Outbox, Step, mix_by_flows
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology, parse
 from p2pser.simulation.mixer import KEPT, Faults, SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology, parse
 from p2pser.wire.messages import SETTLE_WINDOW
 
 CHANGING = [("one-peer-exponential", 8, {}), ("base", 7, {"k": 1}), ("epidemic", 6, {"s": 2}),

@@ -13,11 +13,11 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.federation import no_examples
 from p2pser.gossip.algorithm import State
+from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import Topology
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_trees_between_peers_are_better_than_each_alone(made_up):
     config, topology, federation = made_up(**TREES)
     ours = simulate(config, topology, federation).history[-1].uar["consensus"]
     alone, everything, votes = (one(config, federation) for one in (local_only, pooled, voting))
-    assert [len(one.answers) for one in (alone, everything, votes)] == [5, 1, 1]
+    assert [len(one.outputs) for one in (alone, everything, votes)] == [5, 1, 1]
     assert alone.uar + 0.05 < ours <= everything.uar + 0.1
     assert votes.uar > alone.uar
 

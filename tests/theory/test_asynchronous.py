@@ -17,10 +17,10 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, MessageKind, Place, staleness
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology
 from p2pser.simulation.clock import preset
 from p2pser.simulation.events import Events
 from p2pser.simulation.mixer import Faults
-from p2pser.topology.spec import Topology
 
 D = 3
 GRAPHS = {"ring": nx.cycle_graph(6), "triangle": nx.complete_graph(3), "star": nx.star_graph(5),

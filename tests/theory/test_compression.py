@@ -12,9 +12,9 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.choco import proven_step
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import parse
 
 RING = parse({"graph": {"kind": "ring", "peers": 8}}, "test")
 SHAPES = ((16, 24), (16,), (8, 16), (8,))

@@ -10,10 +10,10 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology, parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology, parse
 
 GRAPHS = {
     "ring": nx.cycle_graph(8),

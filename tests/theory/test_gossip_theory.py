@@ -9,10 +9,10 @@ import torch
 
 from p2pser.gossip.agreement.consensus import consensus, living_slem
 from p2pser.gossip.mixer import Step
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import rounds_to, slem
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import rounds_to, slem
 from p2pser.wire.messages import SETTLE_WINDOW
 
 

@@ -16,9 +16,9 @@ from p2pser.gossip.algorithm import Context, State
 from p2pser.gossip.algorithms.self_centred_clipping import SelfCentredClipping
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
-from p2pser.topology.spec import parse
 
 WIDTH = 30
 STRONG = {name: default for name, (_, default) in ATTACKS.items()} | {"a-little-is-enough": 30.0}

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from p2pser.topology import base_k as base
-from p2pser.topology import theory
-from p2pser.topology.schedule import Schedule
-from p2pser.topology.schedules import Base, EpidemicLocal, EpidemicOracle, OnePeerExponential, OnePeerHypercube
-from p2pser.topology.spec import load, parse
-from p2pser.topology.spectral import rounds_to
-from p2pser.topology.theory import Convergence, convergence, distance, measured
+from p2pser.graph import base_k as base
+from p2pser.graph import theory
+from p2pser.graph.schedule import Schedule
+from p2pser.graph.schedules import Base, EpidemicLocal, EpidemicOracle, OnePeerExponential, OnePeerHypercube
+from p2pser.graph.spec import load, parse
+from p2pser.graph.spectral import rounds_to
+from p2pser.graph.theory import Convergence, convergence, distance, measured
 
 
 def product(schedule: Schedule, exchanges: int, start: int = 0) -> np.ndarray:

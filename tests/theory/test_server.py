@@ -15,9 +15,9 @@ import torch
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.spec import Topology
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.spec import Topology
 
 CLIENTS = 8
 TOPOLOGY = Topology("server", nx.star_graph(CLIENTS), {}, "metropolis", {}, hub=0)

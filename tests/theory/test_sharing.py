@@ -10,10 +10,10 @@ import torch
 from p2pser.gossip.agreement.consensus import consensus, living_slem
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import slem, stationary
 from p2pser.simulation.mixer import Faults, SimulatedMixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import slem, stationary
 
 WIDTHS = (0.25, 0.25, 0.5, 1.0, 1.0, 0.5, 0.25, 1.0)
 SIZE = 40

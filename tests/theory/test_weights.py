@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS
-from p2pser.topology.graphs import build
-from p2pser.topology.mixing import RULES, metropolis, self_weight, slow_weights, weight
-from p2pser.topology.spec import parse
-from p2pser.topology.spectral import rounds_to, second, slem, stationary
+from p2pser.graph.graphs import build
+from p2pser.graph.mixing import RULES, metropolis, self_weight, slow_weights, weight
+from p2pser.graph.spec import parse
+from p2pser.graph.spectral import rounds_to, second, slem, stationary
 
 
 @st.composite

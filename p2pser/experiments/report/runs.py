@@ -15,7 +15,7 @@ import numpy as np
 from p2pser.base.errors import ConfigError, P2PSERError
 
 if TYPE_CHECKING:
-    from p2pser.topology.spec import Topology
+    from p2pser.graph.spec import Topology
 
 Curve: TypeAlias = Sequence[float | None]
 """One value a round; None where nothing was measured."""
@@ -50,7 +50,7 @@ def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: 
     slem : second largest eigenvalue modulus of the mixing matrix of the living peers, for the predicted slopes.
     score : what ``uar`` measures, the panel's title.
     """
-    from p2pser.topology.drawing import draw_on
+    from p2pser.graph.drawing import draw_on
 
     figure = new_figure(13.5, 4.4)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.3))

@@ -21,9 +21,9 @@ from p2pser.gossip.agreement.flood import ordered, without
 from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
 from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import slem as slem_of
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import slem as slem_of
 from p2pser.wire.codec import codec
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], float]

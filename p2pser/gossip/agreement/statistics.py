@@ -14,8 +14,8 @@ from torch import Tensor
 
 from p2pser.gossip.agreement.consensus import Consensus, consensus
 from p2pser.gossip.mixer import Mixer
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology
 
 TOLERANCE = 1e-12
 

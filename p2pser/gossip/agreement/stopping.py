@@ -25,7 +25,7 @@ from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import checked_cut, ordered, without
-from p2pser.topology import summary
+from p2pser.graph import summary
 
 UNDECIDED = -1
 

@@ -14,7 +14,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Message, MessageKind, Place, keep
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("ad-psgd")

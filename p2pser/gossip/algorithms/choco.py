@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip import public_copies, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 from p2pser.wire.codec import Codec, compressor
 
 STEPS = {"top-k": 2.5, "random-k": 1.0, "sign": 12.0, "qsgd": 1.5, "8-bit": 1.0, "low-rank": 1.5, "dense": 1.0}

@@ -11,7 +11,7 @@ from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("dfedavg")

@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.server import Server, mean
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 DEFAULTS = {"adam": (0.01, 0.9), "yogi": (0.01, 0.9), "adagrad": (0.01, 0.9), "sgdm": (1.0, 0.3)}
 """The server's default lr and beta1 with each optimiser: the best of small grids on clients held out of training, where

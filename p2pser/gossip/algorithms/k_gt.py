@@ -15,7 +15,7 @@ from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step, add_late
 from p2pser.gossip.stacked import mix_together, part_of
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("k-gt")

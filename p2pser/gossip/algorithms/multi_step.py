@@ -14,8 +14,8 @@ from p2pser.gossip import requirements
 from p2pser.gossip.agreement.consensus import chebyshev
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step, add_flows, add_late
-from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import slem
+from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import slem
 
 
 @ALGORITHMS.register("multi-step")

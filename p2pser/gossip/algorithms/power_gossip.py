@@ -16,7 +16,7 @@ from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import Head, Marks, decode, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.low_rank import matrices
 

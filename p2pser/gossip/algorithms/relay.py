@@ -16,7 +16,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 def spanning_tree(graph: nx.Graph) -> nx.Graph:

@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.server import Server, mean
-from p2pser.topology.spec import Topology
+from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("scaffold")

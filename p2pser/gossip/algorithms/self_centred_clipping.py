@@ -13,8 +13,8 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.robust import NeighbourRow, Robust
-from p2pser.topology.spec import Topology
-from p2pser.topology.spectral import slem
+from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import slem
 
 
 @ALGORITHMS.register("self-centred-clipping")

@@ -19,9 +19,9 @@ from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.forest import Forest, reconcile
 from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.graph.spec import Topology
+from p2pser.graph.summary import diameter
 from p2pser.models.families.xgb import BoostedTrees
-from p2pser.topology.spec import Topology
-from p2pser.topology.summary import diameter
 
 
 @ALGORITHMS.register("trees")

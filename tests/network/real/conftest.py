@@ -16,11 +16,11 @@ import torch
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
+from p2pser.graph.spec import Topology
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
 from p2pser.peer.launch import LocalPeers, free_base_port
 from p2pser.peer.telemetry import read
-from p2pser.topology.spec import Topology
 
 RATE = 16000
 SPEAKERS, CLIPS, SECONDS = 9, 4, 0.4

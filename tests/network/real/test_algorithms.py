@@ -15,9 +15,9 @@ from p2pser.config import Config
 from p2pser.features.federation import federate
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
+from p2pser.graph.spec import Topology, load, parse
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology, load, parse
 
 PEERS = 6
 EVERYBODY = range(PEERS)

@@ -16,12 +16,12 @@ import torch
 import yaml
 
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.peer.telemetry import read
 from p2pser.run.checkpoint import available
 from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
-from p2pser.topology.spec import load
 
 RING = load("ring", peers=4)
 EVERYBODY = range(4)

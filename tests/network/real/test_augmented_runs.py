@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.models.directory import read_card
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import load
 
 SETTINGS = ("augment.mixup=0.4", "augment.noise=0.1", "augment.copies=2", "augment.snr=10", "augment.gain=6",
             "features.level=-26", "features.trim=40")

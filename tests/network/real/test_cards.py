@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.models.directory import save
 from p2pser.run.card import card
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import load
 
 
 def test_a_simulated_and_a_networked_card_are_equal(real: Any) -> None:

@@ -10,9 +10,9 @@ import torch
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import load
 
 PEERS, ROUNDS = 4, 6
 SIZES = {"gru": "[5]", "lstm": "[4]", "cnn1d": "[8,8]", "crnn": "[4,5]"}

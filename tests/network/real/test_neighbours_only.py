@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from p2pser.topology.spec import load
+from p2pser.graph.spec import load
 
 RING = load("ring", peers=5)
 CALL = re.compile(r"\b(bind|connect)\(\d+(?:<[^>]*>)?, \{sa_family=(AF_INET6?)\b(.*)")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p2pser.topology.spec import load
+from p2pser.graph.spec import load
 
 RING, OTHER = load("ring", peers=5), load("complete", peers=5)
 ODD = 3

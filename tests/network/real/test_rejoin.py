@@ -15,8 +15,8 @@ import torch
 import yaml
 
 from p2pser.config import Config
+from p2pser.graph.spec import load
 from p2pser.peer.telemetry import read
-from p2pser.topology.spec import load
 
 RING = load("ring", peers=5)
 EVERYBODY = range(5)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from p2pser.features.federation import federate
+from p2pser.graph.spec import Topology, load, parse
 from p2pser.run.checkpoint import available
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology, load, parse
 
 RING = load("ring", peers=6)
 HALF_HIDDEN = parse({**RING.document, "peers": {i: {"address": "none"} for i in (0, 2, 4)}}, "half-hidden")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2pser.topology.spec import parse
+from p2pser.graph.spec import parse
 
 EVERYBODY = range(6)
 RUNS = {

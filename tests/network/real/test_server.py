@@ -11,9 +11,9 @@ import torch
 from p2pser.base.errors import P2PSERError
 from p2pser.experiments import demo
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.run.checkpoint import available
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import load
 
 SERVER = load("server", peers=5)
 EVERYBODY = range(5)

@@ -14,9 +14,9 @@ import torch
 from p2pser.config import Config
 from p2pser.corpora.manifest import read_manifest, write_manifest
 from p2pser.features.federation import federate
+from p2pser.graph.spec import Topology
 from p2pser.models.directory import read_card
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology
 
 PEERS = 4
 RING = Topology("ring", nx.cycle_graph(PEERS), {}, "metropolis", {})

@@ -13,8 +13,8 @@ from p2pser import config as settings
 from p2pser.corpora.partitioning import partition_corpus
 from p2pser.corpora.sites import write_sites
 from p2pser.features.federation import federate
+from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import Topology
 
 PEERS = 4
 RING = Topology("ring", nx.cycle_graph(PEERS), {}, "metropolis", {})

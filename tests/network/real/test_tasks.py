@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from p2pser.features.federation import federate
+from p2pser.graph.spec import load
 from p2pser.models.directory import read_card
 from p2pser.simulation.engine import simulate
-from p2pser.topology.spec import load
 
 PEERS = 3
 RING = load("ring", peers=PEERS)
@@ -50,10 +50,10 @@ def test_peers_end_with_the_simulators_model(real: Any, rated: Path, settings: t
     assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)
     exact = simulate(config, RING, federation, exact=True)
     assert torch.equal(real.rows(config, range(PEERS)), exact.final.rows.to(torch.float32))
-    assert exact.answers is not None
+    assert exact.outputs is not None
     for one in story.summaries.values():
-        assert one["uar"] == exact.answers.uar
-        expected = exact.answers.ccc
+        assert one["uar"] == exact.outputs.uar
+        expected = exact.outputs.ccc
         assert one.get("ccc") == (expected and {name: value and pytest.approx(value, abs=1e-5)
                                                 for name, value in expected.items()})
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from p2pser.topology.spec import load
+from p2pser.graph.spec import load
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 

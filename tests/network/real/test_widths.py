@@ -10,12 +10,12 @@ import torch
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
+from p2pser.graph.spec import Topology, load
 from p2pser.inference.predictor import load as load_predictor
 from p2pser.models.directory import load as load_model
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
-from p2pser.topology.spec import Topology, load
 
 WIDTHS = (0.25, 0.25, 0.5, 0.5, 1.0, 1.0)
 PEERS = len(WIDTHS)

@@ -14,9 +14,9 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology import spectral, theory
-from p2pser.topology.graph_kinds import sides
-from p2pser.topology.spec import Topology
+from p2pser.graph import spectral, theory
+from p2pser.graph.graph_kinds import sides
+from p2pser.graph.spec import Topology
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

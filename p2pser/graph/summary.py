@@ -9,8 +9,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from p2pser.topology import spectral, theory
-from p2pser.topology.spec import Topology
+from p2pser.graph import spectral, theory
+from p2pser.graph.spec import Topology
 
 PARAMETERS = 100_000
 """The default number of model parameters for the bytes of an exchange."""

@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from p2pser.topology.kind import MAX_PEERS, register_graph
+from p2pser.graph.kind import MAX_PEERS, register_graph
 
 PROBABILITY = {"probability": (0, 1)}
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.registries import SCHEDULES
-from p2pser.topology import graphs, mixing, spectral
-from p2pser.topology.file_format import GraphForm, HandWeights
-from p2pser.topology.kind import MAX_PEERS, registered
-from p2pser.topology.schedule import Schedule, Static
+from p2pser.graph import graphs, mixing, spectral
+from p2pser.graph.file_format import GraphForm, HandWeights
+from p2pser.graph.kind import MAX_PEERS, registered
+from p2pser.graph.schedule import Schedule, Static
 
 WAYS = ("kind", "edges", "graphml")
 

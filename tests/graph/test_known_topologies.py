@@ -13,11 +13,11 @@ import pytest
 import p2pser
 from p2pser.base.paths import packaged
 from p2pser.base.registries import GRAPHS, SCHEDULES
-from p2pser.topology.graphs import build
-from p2pser.topology.mixing import RULES, metropolis, slow_weights, weight
-from p2pser.topology.schedules import default_receivers
-from p2pser.topology.spec import Topology, load, parse, shipped
-from p2pser.topology.summary import compare, diameter, summarise
+from p2pser.graph.graphs import build
+from p2pser.graph.mixing import RULES, metropolis, slow_weights, weight
+from p2pser.graph.schedules import default_receivers
+from p2pser.graph.spec import Topology, load, parse, shipped
+from p2pser.graph.summary import compare, diameter, summarise
 
 
 def made(graph: dict[str, Any], **more: Any) -> Topology:

@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology.mixing import by_hand
+from p2pser.graph.mixing import by_hand
 
 Stochastic = Literal["doubly", "row", "column"]
 

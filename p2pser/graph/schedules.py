@@ -9,10 +9,10 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base import seeding
-from p2pser.topology import base_k
-from p2pser.topology.graph_kinds import hops, power_of_two
-from p2pser.topology.kind import register_schedule
-from p2pser.topology.schedule import Computed, Entry, Stochastic, dense
+from p2pser.graph import base_k
+from p2pser.graph.graph_kinds import hops, power_of_two
+from p2pser.graph.kind import register_schedule
+from p2pser.graph.schedule import Computed, Entry, Stochastic, dense
 
 
 @register_schedule("one-peer-exponential")

@@ -111,7 +111,7 @@ def register_schedule(name: str, *, fits: Callable[..., bool] = any_size, needs:
                       limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[F], F]:
     """Return a decorator that adds a kind of schedule, as ``register_graph`` adds a kind of graph.
 
-    The decorated function, or class, returns a ``p2pser.topology.schedule.Schedule``, whose mixing matrices depend on
+    The decorated function, or class, returns a ``p2pser.graph.schedule.Schedule``, whose mixing matrices depend on
     nothing but the parameters, the seed and the number of the exchange.
     """
     return _register(SCHEDULES, name, fits, needs, limits or {})

@@ -18,8 +18,8 @@ from pydantic import (
 )
 
 from p2pser.base.errors import TopologyError, nearest
-from p2pser.topology.kind import MAX_PEERS
-from p2pser.topology.mixing import RULES
+from p2pser.graph.kind import MAX_PEERS
+from p2pser.graph.mixing import RULES
 
 Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 

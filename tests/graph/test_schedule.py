@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import SCHEDULES
-from p2pser.topology.schedule import Static
-from p2pser.topology.schedules import default_receivers
-from p2pser.topology.spec import Topology, load, parse
+from p2pser.graph.schedule import Static
+from p2pser.graph.schedules import default_receivers
+from p2pser.graph.spec import Topology, load, parse
 
 NAMES = ("one-peer-exponential", "one-peer-hypercube", "base-2", "base-3", "epidemic", "epidemic-local",
          "random-matching", "directed-ring", "directed-exponential", "random-digraph")

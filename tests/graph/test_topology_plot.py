@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS
 from p2pser.cli.topology import topology as command
-from p2pser.topology.drawing import draw, draw_on, positions, title
-from p2pser.topology.spec import load, parse, shipped
-from p2pser.topology.summary import diameter, summarise
+from p2pser.graph.drawing import draw, draw_on, positions, title
+from p2pser.graph.spec import load, parse, shipped
+from p2pser.graph.summary import diameter, summarise
 
 
 def drawn(name: str, peers: int, dead: tuple[int, ...] = ()) -> Figure:

@@ -32,9 +32,9 @@ from pydantic import ValidationError
 from p2pser.base.documents import read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
-from p2pser.topology import building, graphs, mixing
-from p2pser.topology.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
-from p2pser.topology.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
+from p2pser.graph import building, graphs, mixing
+from p2pser.graph.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
+from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
 
 @dataclass(frozen=True)

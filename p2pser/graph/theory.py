@@ -18,10 +18,10 @@ from typing import Literal
 import numpy as np
 
 from p2pser.base import seeding
-from p2pser.topology import spectral
-from p2pser.topology.schedule import Alternating
-from p2pser.topology.schedules import Random
-from p2pser.topology.spec import Topology
+from p2pser.graph import spectral
+from p2pser.graph.schedule import Alternating
+from p2pser.graph.schedules import Random
+from p2pser.graph.spec import Topology
 
 DRAWS = 100
 """The number of exchanges over which the rate of a random schedule is estimated, up to 200 peers."""

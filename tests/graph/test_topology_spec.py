@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS, SCHEDULES
-from p2pser.topology.spec import PeerEntry, Topology, load, parse, shipped
+from p2pser.graph.spec import PeerEntry, Topology, load, parse, shipped
 
 KEYS = [f"{i:040d}" for i in range(10)]  # digits are Z85 too
 

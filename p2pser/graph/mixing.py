@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology import spectral
+from p2pser.graph import spectral
 
 
 def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1) -> float:

@@ -15,7 +15,7 @@ import networkx as nx
 from p2pser.base import seeding
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.registries import GRAPHS, SCHEDULES
-from p2pser.topology.kind import MAX_PEERS, GraphKind, registered
+from p2pser.graph.kind import MAX_PEERS, GraphKind, registered
 
 DRAWS = 1000
 """The number of draws of a random graph that may be not connected."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS
-from p2pser.topology.graphs import build, checked, generators, is_random
+from p2pser.graph.graphs import build, checked, generators, is_random
 
 DIRECTED = {"directed-ring", "directed-exponential", "random-digraph"}
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from p2pser.base.errors import TopologyError
-from p2pser.topology import mixing
-from p2pser.topology.mixing import metropolis
-from p2pser.topology.spec import Topology, parse
-from p2pser.topology.spectral import slem
+from p2pser.graph import mixing
+from p2pser.graph.mixing import metropolis
+from p2pser.graph.spec import Topology, parse
+from p2pser.graph.spectral import slem
 
 CHAIN = {"kind": "chain", "peers": 3}
 TRIANGLE = {"edges": [[0, 1], [1, 2], [2, 0]], "directed": True}
