@@ -151,7 +151,9 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
         are not kept.
     jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
 
-    Raises Error where the settings, the topologies and the corpus do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topologies and the corpus do not fit together.
     """
     from p2pser.config import configured
     from p2pser.experiments.compare import compare as compare_runs
@@ -177,7 +179,9 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
         are not kept.
     jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
 
-    Raises Error where the settings, the topology and the corpus do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topology and the corpus do not fit together.
     """
     from p2pser.config import configured
     from p2pser.experiments.crossval import crossval as cross_validate

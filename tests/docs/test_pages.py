@@ -1,0 +1,95 @@
+"""The code blocks of README and guides run as they are written, each page in a folder of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUNNER = Path(__file__).with_name("run_page.py")
+PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+def runner() -> ModuleType:
+    """Return the module ``run_page``."""
+    spec = importlib.util.spec_from_file_location("run_page", RUNNER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_page"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_here(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this checkout's p2pser in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, text=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pages may assume: ``my-clips/`` (EMOTION/SPEAKER/clip.wav), ``clip.wav``, and the model of a small run."""
+    folder = tmp_path_factory.mktemp("given")
+    made = run_here(folder, "-m", "p2pser.cli.main", "corpus", "make", "--out", "all")
+    assert made.returncode == 0, made.stderr
+    for speaker in ("s01", "s02", "s03", "s04"):
+        for clip in sorted((folder / "all" / speaker).glob("*.wav")):
+            emotion = folder / "my-clips" / clip.stem.rpartition("-")[0] / speaker
+            emotion.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, emotion / clip.name)
+    shutil.copy(folder / "all" / "s11" / "sadness-3.wav", folder / "clip.wav")
+    shutil.rmtree(folder / "all")
+    run = run_here(folder, "-m", "p2pser.cli.main", "demo", "--peers", "2", "--rounds", "3", "--corpus",
+                   "synthetic:es")
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.mark.timeout(300)  # under a minute on an idle machine
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page(page: Path, given: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    if "<!-- given: model clips -->" in page.read_text(encoding="utf-8"):
+        shutil.copytree(given, folder)
+    else:
+        folder.mkdir()
+    run = run_here(folder, str(RUNNER), str(page))
+    assert run.returncode == 0, f"{page}\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_is_not_run_says_why(page: Path) -> None:
+    for block in runner().blocks(page):
+        if block.language in ("python", "console"):
+            assert all(len(note) > 25 for note in block.notes if note.startswith("not run:")), block
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_a_failing_block_fails_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\n```console\n$ p2pser topology show nonsense\n```\n")
+    run = run_here(tmp_path, str(RUNNER), str(page))
+    assert run.returncode == 1
+    assert "line 5: 'p2pser topology show nonsense' ended with exit code 2, not 0" in run.stderr
+
+
+def test_blocks_are_read_as_written(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('text\n\n<!-- not run: a reason -->\n<!-- exit 2 -->\n'
+                    '```console\n$ p2pser a \\\n    b\nout\n$ c\n```\n'
+                    '\n    ```yaml title="run.yaml"\n    seed: 3\n    ```\n')
+    first, second = runner().blocks(page)
+    assert (first.language, first.line, first.runs, first.exit_code) == ("console", 5, False, 2)
+    assert list(first.commands()) == ["p2pser a b", "c"]
+    assert (second.title, second.text, second.runs) == ("run.yaml", "seed: 3", True)
