@@ -27,7 +27,7 @@ CALL, SUMS, ROW = range(3)
 class JoinState(NamedTuple):
     """The state that neighbour ``sender`` sent.
 
-    round : the one that begins. call : what every peer brings. sums : (S,) of the statistics. x : parameters (D,).
+    round : the round that begins. call : what every peer brings. sums : (S,) of the statistics. x : (D,), parameters.
     """
 
     sender: int

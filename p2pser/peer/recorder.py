@@ -154,8 +154,8 @@ class Recorder(Hooks):
     def warn(self, sentence: str) -> None:
         self.reporter.say(sentence)
 
-    def statistics(self, found: Consensus) -> None:
-        self.reporter.event("statistics", exchanges=found.exchanges, distance=found.distance)
+    def statistics(self, agreed: Consensus) -> None:
+        self.reporter.event("statistics", exchanges=agreed.exchanges, distance=agreed.distance)
 
     def training(self, start: int) -> None:
         begins = "joins the run in" if self.joined else "resumes at" if start else "starts with"

@@ -1,4 +1,4 @@
-"""A short random projection of a row, by which somebody who watches can tell how far rows are apart.
+"""A short random projection of a row, from which a watcher estimates how far rows are apart.
 
 For the demo on one machine only, through a pipe: a peer never sends it to another peer.
 """

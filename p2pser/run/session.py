@@ -76,7 +76,7 @@ class Hooks:
     def warn(self, sentence: str) -> None:
         """A person should know this."""
 
-    def statistics(self, found: Consensus) -> None:
+    def statistics(self, agreed: Consensus) -> None:
         """The statistics of features and targets are known."""
 
     def training(self, start: int) -> None:
@@ -159,9 +159,9 @@ class Session:
         mixer : carries it where the session's should not (one with faults).
         """
         slem = living_slem(self.topology, None, cut, self.living[0])
-        found = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
-        self.hooks.statistics(found)
-        return found.rows[0]
+        agreed = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
+        self.hooks.statistics(agreed)
+        return agreed.rows[0]
 
     # The run ------------------------------------------------------------------------------------------------
 

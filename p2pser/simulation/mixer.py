@@ -173,7 +173,7 @@ class SimulatedMixer:
         return self._graph(at).edges
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
-        """To whom a peer sends at a step: nobody if it is dead itself."""
+        """Return the receivers of a peer at a step; none where it is dead."""
         dead = self.dead_at(at)
         return () if peer in dead else tuple(j for j in self._graph(at).to[peer] if j not in dead)
 
