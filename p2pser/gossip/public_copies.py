@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +47,9 @@ def mix_copies(
 ) -> Tensor:
     """Exchange compressed differences of rows to their copies, and mix the copies.
 
+    Returns z_i + gamma sum_j W_ij (c_j - c_i), over the neighbours j whose message arrived and that know c_i. Raises
+    RemoteProtocolError for a message of another form.
+
     Parameters
     ----------
     state : its copies and edges are replaced.
@@ -55,14 +58,6 @@ def mix_copies(
     at, t : the step of the exchange, and its index.
     gamma : the step of the consensus.
     form : returns the codec of a hosted peer.
-
-    Returns
-    -------
-    Tensor : z_i + gamma sum_j W_ij (c_j - c_i), over the neighbours j whose message arrived and that know c_i.
-
-    Raises
-    ------
-    RemoteProtocolError : for a message of another form.
     """
     place = {peer: b for b, peer in enumerate(mixer.peers)}
     before, last = state.rows["copy"], state.rows["last"].flatten().tolist()
@@ -104,13 +99,22 @@ def mix_copies(
             mixed[b] += flow((i, j), other, copy[b])
             marks.pending = t
         state.edges[i, j] = {"copy": other, "marks": marks.tensor(), **({} if known else {"deaf": torch.tensor(1)})}
-    for (i, j), kept in state.edges.items():
-        if (i, j) in delivered or i not in place:
-            continue
+    _keep_open(state, [edge for edge in state.edges if edge not in delivered and edge[0] in place], heads,
+               lambda edge, other: flow(edge, other, before[place[edge[0]]]))
+    return mixed
+
+
+def _keep_open(state: State, edges: Sequence[Edge], sent: Collection[Edge],
+               flow: Callable[[Edge, Tensor], Tensor]) -> None:
+    """Keep the flows of edges that delivered nothing, until their other end says whether it applied them.
+
+    sent : the edges over which this exchange sent a message. flow : of an edge, from the neighbour's copy.
+    """
+    for edge in edges:
+        kept = state.edges[edge]
         marks = Marks.of(kept["marks"])
         if marks.pending != marks.confirmed and "open" not in kept:
-            kept = {**kept, "open": flow((i, j), kept["copy"], before[place[i]])}
-        if (i, j) not in heads:
+            kept = {**kept, "open": flow(edge, kept["copy"])}
+        if edge not in sent:
             kept = {**kept, "deaf": torch.tensor(1)}
-        state.edges[i, j] = kept
-    return mixed
+        state.edges[edge] = kept

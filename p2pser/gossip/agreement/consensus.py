@@ -101,31 +101,21 @@ def _slem_of_part(
 
 
 def consensus(
-    mixer: Mixer,
-    rows: Tensor,
-    round: int,
-    topology: Topology,
-    tolerance: float,
-    *,
-    slem: float,
-    max_exchanges: int = 2000,
-    weights: Callable[[int, int], float] | None = None,
-    measure: Measure = relative_norm,
-    cut: Collection[tuple[int, int]] = (),
-    observe: Callable[[int, Tensor], None] | None = None,
+    mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, *, slem: float,
+    max_exchanges: int = 2000, weights: Callable[[int, int], float] | None = None, measure: Measure = relative_norm,
+    cut: Collection[tuple[int, int]] = (), observe: Callable[[int, Tensor], None] | None = None,
     parts: Parts | None = None,
 ) -> Consensus:
     """Gossip rows to one row, the mean that the mixing matrix conserves, at Step(round, 0), Step(round, 1), …
 
     Ends when all reachable peers know that any two of them differ by at most ``tolerance``, or after
-    ``max_exchanges``. An edge without a message is cut until the end. ``slem`` and ``cut`` must be equal on all peers;
-    a slem that is too small, since an edge was cut meanwhile, makes the consensus slower, not wrong.
+    ``max_exchanges``. ``slem`` and ``cut`` must be equal on all peers; a slem that is too small, since an edge was cut
+    meanwhile, makes the consensus slower, not wrong. Raises RemoteProtocolError for a message of another form.
 
     Parameters
     ----------
-    mixer : carries the messages.
+    mixer, round : carries the messages, in exchanges of this round.
     rows : (B, D), the hosted rows; they are not changed.
-    round : the round of the exchanges.
     topology : the run's topology, whose undirected graph is used.
     tolerance : largest relative difference between any two peers; never less than float64 allows.
     slem : of the mixing matrix without the cut edges (``living_slem``), for the Chebyshev acceleration.
@@ -136,51 +126,35 @@ def consensus(
     observe : called as observe(k, y) with the rows (B, D) before exchange k.
     parts : the parts of rows that peers exchange (None: whole rows). The holders of an entry then end with its mean
         over them, and ``parts`` measures differences.
-
-    Returns
-    -------
-    Consensus : its rows are those of one exchange, the same at all peers.
-
-    Raises
-    ------
-    RemoteProtocolError : for a message of another form.
     """
-    graph = topology.graph
-    y = rows.to(torch.float64, copy=True)
+    graph, y = topology.graph, rows.to(torch.float64, copy=True)
     groups = parts.groups() if parts is not None else ()
     reach = Reach(graph, groups)
     measures = {i: measure if parts is None else parts.measure(i) for i in mixer.peers}
     diameter = max(1, living_diameter(graph, cut, groups))
-    period = math.ceil(diameter / 2)
-    within = max(tolerance, 32 * diameter * float(np.finfo(np.float64).eps))
+    within = max(tolerance, 32 * diameter * np.finfo(np.float64).eps.item())
     nodes = [Agreement(peer, reach, within, frozenset(cut)) for peer in mixer.peers]
-    running = dict(enumerate(nodes))
-    at_row = {peer: b for b, peer in enumerate(mixer.peers)}
+    running, at_row = dict(enumerate(nodes)), {peer: b for b, peer in enumerate(mixer.peers)}
     previous, omega, exchange = y, 1.0, 0
     for exchange in range(max_exchanges):
-        at = Step(round, exchange)
         if observe is not None:
             observe(exchange, y)
         trailers_of = {node.peer: encode_trailer(node.trailer(exchange), len(graph)) for node in running.values()}
-        mixer.post(at, Outbox(edges=_messages(y, at_row, trailers_of, graph, parts)))
+        mixer.post(Step(round, exchange), Outbox(edges=_messages(y, at_row, trailers_of, graph, parts)))
         running = {b: node for b, node in running.items() if node.adopted is None}
         if not running:
             break
-        inbox = mixer.collect(at)
+        inbox = mixer.collect(Step(round, exchange))
         theirs, trailers = _read(inbox, y, at_row, graph, exchange, {nodes[b].peer for b in running}, parts)
         mixed = y.clone()
         for (dst, src), (value, weight) in theirs.items():
             b = at_row[dst]
             mixed[b].add_(value - y[b], alpha=weight if weights is None else weights(dst, src))
-        worst = _worst(y, theirs, at_row, measures) if exchange % period == 0 else None
-        for b, node in running.items():
-            if worst is not None:
+        if exchange % math.ceil(diameter / 2) == 0:
+            worst = _worst(y, theirs, at_row, measures)
+            for b, node in running.items():
                 node.start(exchange, worst[b], y[b])
-            for dst, src in inbox.missing:
-                if dst == node.peer:
-                    node.lost(src)
-        for (dst, _), trailer in trailers.items():
-            nodes[at_row[dst]].merge(trailer)
+        _note(running, inbox, trailers, at_row)
         omega = chebyshev(omega, slem, exchange)
         y, previous = mixed if exchange == 0 else (mixed - previous).mul_(omega).add_(previous), y
         for b, node in running.items():
@@ -196,6 +170,16 @@ def _worst(y: Tensor, theirs: Mapping[Edge, tuple[Tensor, float]], at_row: Mappi
         b = at_row[dst]
         worst[b] = max(worst[b], _checked(measures[dst](y[b], value)))
     return worst
+
+
+def _note(running: Mapping[int, Agreement], inbox: Inbox, trailers: Mapping[Edge, Trailer],
+          at_row: Mapping[int, int]) -> None:
+    """Tell the running peers, by row, which neighbours are lost and what the others know."""
+    for dst, src in inbox.missing:
+        if at_row[dst] in running:
+            running[at_row[dst]].lost(src)
+    for (dst, _), trailer in trailers.items():
+        running[at_row[dst]].merge(trailer)
 
 
 def _result(y: Tensor, nodes: Sequence[Agreement], reach: Reach, graph: nx.Graph, exchanges: int) -> Consensus:
