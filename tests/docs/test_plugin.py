@@ -69,6 +69,12 @@ def test_the_list_of_algorithms_explains_it(place: Place) -> None:
     assert "How far a row moves to the mean of its neighbourhood (a)." in run.stdout
 
 
+def test_a_wheel_that_is_too_small_is_refused(place: Place) -> None:
+    run = place.run("topology", "show", "wheel.yaml", "--peers", "3")
+    assert run.returncode == 2
+    assert "4 peers or more" in run.stderr
+
+
 def test_the_algorithm_has_thirty_lines_at_most() -> None:
     assert len((EXAMPLE / "p2pser_example" / "algorithm.py").read_text().splitlines()) <= 30
 
