@@ -325,8 +325,6 @@ def dump(title: str, data: bytes) -> Iterator[tuple[str, str]]:
 
 def api() -> str:
     """Return the page of the public API: a directive for each public name."""
-    import importlib.util
-
     import p2pser
 
     text = ("# Python API\n\nThis page is the public API. Everything else in the package is private and may change "
@@ -335,12 +333,17 @@ def api() -> str:
     for name in sorted(p2pser.__all__, key=lambda name: (name[0].isupper(), name.startswith("register_"), name)):
         if not name.startswith("__"):
             text += f"\n::: p2pser.{name}\n"
+    text += "\n## What they return\n" + "".join(f"\n::: {name}\n" for name in RETURNED)
     text += "\n## For plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"
-    for name in BASE_CLASSES:
-        module, _, kind = name.rpartition(".")
-        if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), kind):
-            text += f"\n::: {name}\n"
-    return text
+    return text + "".join(f"\n::: {name}\n" for name in BASE_CLASSES)
+
+
+RETURNED = (
+    "p2pser.inference.predictor.Predictor", "p2pser.inference.predictor.Prediction", "p2pser.graph.spec.Topology",
+    "p2pser.features.federation.Federation", "p2pser.simulation.results.Simulation",
+    "p2pser.experiments.compare.Comparison", "p2pser.experiments.crossval.CrossValidation",
+    "p2pser.peer.launch.Launch")
+"""The classes of what public functions return."""
 
 
 BASE_CLASSES = (
