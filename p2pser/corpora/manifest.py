@@ -14,6 +14,9 @@ from pathlib import Path
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 
+ARRAYS = "arrays"
+"""The name of a corpus of features that p2pser did not compute, whose clips are no recordings."""
+
 UNKNOWN = "unknown"
 """The speaker of a clip whose speaker is not known: no split can be speaker-disjoint with it."""
 

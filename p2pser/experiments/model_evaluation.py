@@ -150,6 +150,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     """
     card, corpus = predictor.card, trial.corpus
     wanted = sorted({index for part in trial.folds for index in part})
+    card.require_recordings()
     extraction = extract([corpus.clips[index].path for index in wanted], card.features, workers=workers,
                          progress=progress)
     left_out = extraction.left_out

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.corpora import partitions
 from p2pser.corpora.folds import Split
-from p2pser.corpora.manifest import Clip, Corpus
+from p2pser.corpora.manifest import ARRAYS, Clip, Corpus
 from p2pser.corpora.partitioning import notes_of
 from p2pser.features.federation import Examples, Federation, no_examples
 
@@ -109,7 +109,7 @@ def _corpus(
     sexes = ("",) * count if genders is None else _genders(genders, count)
     version = hashlib.blake2b(values.tobytes() + repr((names, people)).encode(), digest_size=4).hexdigest()
     clips = tuple(Clip(Path(f"array/{index}"), people[index], names[index], sexes[index]) for index in range(count))
-    return order, Corpus("arrays", version, clips, default_split="none")
+    return order, Corpus(ARRAYS, version, clips, default_split="none")
 
 
 def _split(corpus: Corpus, held_out: NDArray[np.bool_]) -> Split:
@@ -117,7 +117,7 @@ def _split(corpus: Corpus, held_out: NDArray[np.bool_]) -> Split:
     tested = {corpus.clips[index].speaker for index in testing}
     trained = {corpus.clips[index].speaker for index in training}
     disjoint = not testing or (corpus.names_speakers and not tested & trained)
-    return Split("arrays", training, testing, tuple(sorted(tested)), disjoint)
+    return Split(ARRAYS, training, testing, tuple(sorted(tested)), disjoint)
 
 
 def _features(features: ArrayLike) -> NDArray[np.float32]:

@@ -200,6 +200,7 @@ class Predictor:
         """Return the features of samples (n,) at the card's rate. Raises ModelError where they do not fit the model."""
         from p2pser.features import clip_features
 
+        self.card.require_recordings()
         values = clip_features.compute(signal, self.card.features)
         if values.shape != self.card.shape:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "

@@ -22,6 +22,7 @@ from p2pser.config.model import without_moved
 from p2pser.config.problems import validated
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.folds import folds
+from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features
 from p2pser.features.clip_features import settings_key
 from p2pser.features.normalisation import Statistics
@@ -127,6 +128,12 @@ class Card:
     selection: str = "none: the consensus after the last round"
     temperature: float | None = None
     task: str = "classes"
+
+    def require_recordings(self) -> None:
+        """Raise ModelError where the model was trained on features that p2pser cannot compute from recordings."""
+        if self.corpus.name == ARRAYS:
+            raise ModelError("the model was trained on feature arrays of its user's, which p2pser cannot compute from "
+                             "recordings: pass such features to Predictor.answers")
 
     @property
     def dimensions(self) -> tuple[str, ...]:

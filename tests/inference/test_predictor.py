@@ -18,7 +18,7 @@ from p2pser import models
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.cli.evaluate import evaluate
 from p2pser.cli.predict import predict
-from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings
+from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings, configured
 from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
 from p2pser.features import clip_features
@@ -28,6 +28,8 @@ from p2pser.inference.predictor import Answer, Predictor, enrolled
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
+from p2pser.run.card import card as card_of
+from p2pser.simulation.engine import simulate
 from p2pser.training.learner import Learner
 
 SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
@@ -317,3 +319,18 @@ def test_labels_that_the_model_does_not_know(model: Path, folder: Path, tmp_path
     assert "fold 9 does not exist" in str(wrong.exception)
     both = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--folds", "0", "--all"])
     assert both.exit_code == 2
+
+
+def test_a_model_of_own_arrays_rates_features_and_no_recordings(tmp_path: Path) -> None:
+    """Functionals of recordings may have the arrays' length, and mean something else."""
+    names = ["anger", "sadness"] * 3
+    data = p2pser.federate(peers=2, features=np.eye(6, 684), labels=names, speakers=["a", "b", "c"] * 2,
+                           settings={"features.normalise": "none"})
+    config = configured({"training.rounds": 1, "model.hidden": [2], "features.normalise": "none"})
+    graph = p2pser.topology("ring", peers=2)
+    run = simulate(config, graph, data)
+    directory.save(tmp_path / "model", run.row, run.schema, card_of(run.config, graph, data, run.statistics))
+    model = p2pser.load(tmp_path / "model")
+    assert len(model.answers(np.eye(2, 684, dtype=np.float32))) == 2
+    with pytest.raises(ModelError, match="pass such features to Predictor"):
+        model.predict(tone(tmp_path / "clip.wav", 200.0))
