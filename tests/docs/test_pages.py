@@ -38,7 +38,7 @@ def run_here(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may assume: ``my-clips/`` (EMOTION/SPEAKER/clip.wav), ``clip.wav``, and the model of a small run."""
     folder = tmp_path_factory.mktemp("given")
-    made = run_here(folder, "-m", "p2pser.cli.main", "corpus", "make", "--out", "all")
+    made = run_here(folder, "-m", "p2pser", "corpus", "make", "--out", "all")
     assert made.returncode == 0, made.stderr
     for speaker in ("s01", "s02", "s03", "s04"):
         for clip in sorted((folder / "all" / speaker).glob("*.wav")):
@@ -47,9 +47,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(clip, emotion / clip.name)
     shutil.copy(folder / "all" / "s11" / "sadness-3.wav", folder / "clip.wav")
     shutil.rmtree(folder / "all")
-    run = run_here(folder, "-m", "p2pser.cli.main", "demo", "--peers", "2", "--rounds", "3", "--corpus",
-                   "synthetic:es")
+    run = run_here(folder, "-m", "p2pser", "simulate", "--peers", "2", "--rounds", "3", "--no-baselines", "--name",
+                   "demo")
     assert run.returncode == 0, run.stderr
+    (folder / "runs" / "demo" / "simulation").rename(folder / "runs" / "demo" / "peer-0")  # where p2pser demo has it
     return folder
 
 
