@@ -5,6 +5,7 @@
 - In ``console`` blocks the lines that begin with ``$`` run, ``p2pser`` commands inside this process. A command that
   ends with ``&`` runs beside the next ones, and must have ended well at the end of its block.
 - ``<!-- not run: REASON -->`` before a block leaves it out; ``<!-- exit CODE -->`` expects a code other than 0.
+- ``<!-- free port: NUMBER -->`` puts a free port (and the next one) in the place of NUMBER, as other jobs may use it.
 - Other blocks (sh, text, yaml without a title, mermaid) are not run.
 """
 
@@ -48,9 +49,18 @@ class Block:
         """The exit code that its commands must end with."""
         return next((int(note.split()[1]) for note in self.notes if note.startswith("exit ")), 0)
 
+    def with_free_port(self) -> str:
+        """Return the text with a free port in the place of the one that its note names."""
+        port = next((note.removeprefix("free port: ") for note in self.notes if note.startswith("free port: ")), None)
+        if port is None:
+            return self.text
+        from p2pser.peer.launch import free_base_port
+
+        return self.text.replace(port, str(free_base_port(2)))
+
     def commands(self) -> Iterator[str]:
         """Yield the commands of a console block; a backslash at a line's end continues it."""
-        lines = iter(self.text.splitlines())
+        lines = iter(self.with_free_port().splitlines())
         for line in lines:
             if line.startswith("$ "):
                 command = line[2:]
