@@ -105,7 +105,7 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
             for neighbour in RING.neighbours(ODD):
                 site.said(neighbour, f"peer {ODD} is DEAD")
         site.start(ODD)
-        site.said(ODD, "finds the run going on")
+        site.said(ODD, "finds the run under way")
         site.go_on(FIRST)
         site.said(ODD, "joins the run in round")
         site.go_on(SECOND)
