@@ -5,6 +5,7 @@ The names of this module are the public API; everything else may change.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,18 +18,33 @@ from p2pser.base.version import __version__
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from p2pser.corpora.adapter import About, Adapter, NamedClips
+    from p2pser.corpora.manifest import Clip
     from p2pser.experiments.compare import Comparison
     from p2pser.experiments.crossval import CrossValidation
     from p2pser.features.federation import Federation
+    from p2pser.features.kind import FeatureKind
     from p2pser.gossip.algorithm import Algorithm
+    from p2pser.gossip.mixer import Step
+    from p2pser.graph.schedule import Schedule
     from p2pser.graph.spec import Topology
     from p2pser.inference.predictor import Predictor
+    from p2pser.models.family import Family
     from p2pser.peer.launch import Launch
     from p2pser.simulation.results import Round, Simulation
+    from p2pser.wire.codec import Form
 
-__all__ = ["Algorithm", "Error", "__version__", "compare", "crossval", "federate", "launch", "load",
-           "register_algorithm", "register_compressor", "register_corpus", "register_family", "register_features",
-           "register_graph", "register_schedule", "simulate", "topology"]
+__all__ = ["About", "Adapter", "Algorithm", "Clip", "Error", "Family", "FeatureKind", "Form", "NamedClips", "Schedule",
+           "Step", "__version__", "compare", "crossval", "federate", "launch", "load", "register_algorithm",
+           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
+           "register_schedule", "simulate", "topology"]
+
+_FOR_PLUGINS = {
+    "About": "corpora.adapter", "Adapter": "corpora.adapter", "Algorithm": "gossip.algorithm",
+    "Clip": "corpora.manifest", "Family": "models.family", "FeatureKind": "features.kind", "Form": "wire.codec",
+    "NamedClips": "corpora.adapter", "Schedule": "graph.schedule", "Step": "gossip.mixer",
+}
+"""The classes that plug-ins derive from or use, with their modules: imported when they are first used."""
 
 T = TypeVar("T")
 Settings = Mapping[str, Any]
@@ -111,7 +127,7 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     Parameters
     ----------
     topology : a topology, or its name or path.
-    peers : number of peers, instead of the file's.
+    peers : number of peers, instead of the file's; default with ``data``: its number.
     data : from ``federate``; default: from the settings.
     settings : settings that differ from the defaults, ``{"gossip.algorithm": "k-gt", "training.rounds": 10}``.
     exact : mix bit for bit as peers in processes of their own do (slower).
@@ -129,7 +145,7 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     from p2pser.config import configured
     from p2pser.simulation.engine import simulate as simulate_run
 
-    config, graph = configured(settings or {}), _topology(topology, peers)
+    config, graph = configured(settings or {}), _topology(topology, peers, data)
     federation = data or federate(peers=graph.size, settings=settings, hub=graph.hub)
     return simulate_run(config, graph, federation, exact=exact, card=True, observe=observe)
 
@@ -203,7 +219,7 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
     Parameters
     ----------
     topology : a topology, or its name or path.
-    peers : number of peers, instead of the file's.
+    peers : number of peers, instead of the file's; default with ``data``: its number.
     data : from ``federate``; default: each peer reads its own share of the corpus in the settings.
     settings : settings that differ from the defaults. ``peer.out`` is the folder of the runs.
     observe : called with each record that a peer tells, such as ``{"peer": 0, "round": 3, "loss": 1.2, …}``.
@@ -215,13 +231,15 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
     from p2pser.config import configured
     from p2pser.peer.launch import run_all
 
-    return run_all(configured(settings or {}), _topology(topology, peers), observe, data)
+    return run_all(configured(settings or {}), _topology(topology, peers, data), observe, data)
 
 
-def _topology(given: str | os.PathLike[str] | Topology, peers: int | None) -> Topology:
+def _topology(given: str | os.PathLike[str] | Topology, peers: int | None, data: Federation | None = None) -> Topology:
     from p2pser.graph.spec import load as load_topology
 
-    return load_topology(os.fspath(given), peers) if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    return load_topology(os.fspath(given), peers if peers is not None or data is None else len(data.train))
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:
@@ -291,8 +309,6 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Algorithm":  # imports torch: only where it is used
-        from p2pser.gossip.algorithm import Algorithm
-
-        return Algorithm
+    if name in _FOR_PLUGINS:
+        return getattr(importlib.import_module(f"p2pser.{_FOR_PLUGINS[name]}"), name)
     raise AttributeError(f"module 'p2pser' has no attribute {name!r}")

@@ -67,7 +67,7 @@ def run_script(folder: Path, guard: str) -> subprocess.CompletedProcess[str]:
 def test_a_simulation_of_own_arrays_has_a_frame_of_its_rounds() -> None:
     rounds: list[int] = []
     data = p2pser.federate(peers=4, **arrays())
-    run = p2pser.simulate("ring", peers=4, data=data, settings=SETTINGS, observe=lambda one: rounds.append(one.round))
+    run = p2pser.simulate("ring", data=data, settings=SETTINGS, observe=lambda one: rounds.append(one.round))
     assert rounds == [1, 2, 3]
     assert run.outputs is not None
     assert run.outputs.uar is not None

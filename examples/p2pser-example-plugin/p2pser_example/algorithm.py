@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import p2pser
-from p2pser.gossip.mixer import Step
 
 
 @p2pser.register_algorithm("lazy")
@@ -20,6 +19,6 @@ class Lazy(p2pser.Algorithm):
         """Take the local steps of a round, and mix in every k-th."""
         rows = local.train(state, round)
         if round % self.every == 0:
-            rows = rows + self.share * (mixer.mix(rows, Step(round, 0)) - rows)
+            rows = rows + self.share * (mixer.mix(rows, p2pser.Step(round, 0)) - rows)
         state.rows["x"] = rows
         return state

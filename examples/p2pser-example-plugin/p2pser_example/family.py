@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import p2pser
-from p2pser.models.family import Family
 
 
 @p2pser.register_family("softmax")
 @dataclass(frozen=True, kw_only=True)
-class Softmax(Family):
+class Softmax(p2pser.Family):
     """Softmax regression of low rank."""
 
     takes = "vector"

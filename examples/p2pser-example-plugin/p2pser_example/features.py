@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 import p2pser
-from p2pser.features.kind import FeatureKind
 
 
 @p2pser.register_features("loudness")
 @dataclass(frozen=True, kw_only=True)
-class Loudness(FeatureKind):
+class Loudness(p2pser.FeatureKind):
     """Level [dB] and rate of zero crossings of equal parts of a clip."""
 
     parts: int = 8
