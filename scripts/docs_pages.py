@@ -334,7 +334,7 @@ def api() -> str:
         if not name.startswith("__"):
             text += f"\n::: p2pser.{name}\n"
     text += "\n## What they return\n" + "".join(f"\n::: {name}\n" for name in RETURNED)
-    text += "\n## For plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md).\n"
+    text += "\n## For plug-ins\n\nThe guide is [Publish a plug-in](../guides/plugin.md). Most are names of p2pser.\n"
     return text + "".join(f"\n::: {name}\n" for name in BASE_CLASSES)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, get_type_hints
 
-from p2pser.base.errors import ConfigError, nearest
-from p2pser.base.parameters import described
+from p2pser.base.errors import ConfigError
+from p2pser.base.parameters import described, typed
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -38,13 +38,7 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     kind: type[Algorithm] = ALGORITHMS[name]
     own = _types(kind, _hyper_fields(kind))
     further = _compressor_types(kind, parameters)
-    known = further | own
-    given: dict[str, Any] = {}
-    for key, value in parameters.items():
-        if key not in known:
-            hint = nearest(key, known) if known else "; it has none"
-            raise ConfigError(f"gossip.parameters: {name} has no parameter {key!r}{hint}")
-        given[key] = _typed(f"gossip.parameters.{key}", value, known[key])
+    given = typed(parameters, further | own, "gossip.parameters", name)
     if further:
         given["compression"] = tuple((key, given.pop(key)) for key in sorted(given.keys() - own.keys()))
     return kind(context=Context(name, config, topology), **given)
@@ -96,14 +90,3 @@ def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[
     if config.training.fine_tune and algorithm.boosts:
         raise ConfigError("training.fine_tune takes steps on parameters, and trees have none: set training.fine_tune=0")
     return tuple(algorithm.validate(config, topology))
-
-
-def _typed(where: str, value: Any, kind: Any) -> Any:
-    """Return a value in the type of its field (an int becomes a float); ConfigError for another type."""
-    allowed = getattr(kind, "__args__", (kind,))  # float | None has both
-    if float in allowed and type(value) is int:
-        return float(value)
-    if type(value) not in allowed:
-        names = " or ".join("none" if each is type(None) else each.__name__ for each in allowed)
-        raise ConfigError(f"{where} = {value!r} must be {names}")
-    return value
