@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from docs_markdown import cell, code, plain, prose, table
+
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
              "SECURITY.md": "security.md"}
@@ -52,25 +54,6 @@ def from_root(text: str) -> str:
 def keep_pages(match: re.Match[str]) -> str:
     """Return a link as it is where it leads to a page or a heading, else its text as code."""
     return match[0] if re.search(r"\.(md|png)(#[^)]*)?\)$", match[0]) else f"`{match[1]}`"
-
-
-def cell(text: str) -> str:
-    """Return text that may stand in a cell of a table."""
-    text = " ".join(str(text).split()).replace("|", "\\|")
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\[\]*_])", r"\\\1", part.replace("<", "&lt;"))
-                   for part in parts)
-
-
-def code(text: str) -> str:
-    """Return text as code that may stand in a cell of a table."""
-    return "`" + " ".join(str(text).split()).replace("|", "\\|").replace("`", "'") + "`"
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -380,34 +363,6 @@ def algorithms() -> str:
 
 METHODS = ("round", "combine", "train", "merge", "adopt", "trained", "ready", "open", "receive")
 """What of an algorithm is shown: its rounds; a robust rule; a server's and its clients' part; messages."""
-
-
-def prose(docstring: str) -> str:
-    """Return a docstring as Markdown: ``code`` as `code`, and a literal block after ``::`` as a fenced one."""
-    lines: list[str] = []
-    literal = False
-    for line in docstring.splitlines():
-        if literal and line.strip() and not line.startswith(" "):
-            while not lines[-1].strip():
-                lines.pop()
-            lines += ["```", ""]
-            literal = False
-        if literal:
-            if line.strip() or lines[-1] != "```text":
-                lines.append(line.replace("``", ""))
-        elif line.endswith("::"):
-            lines += [plain(line[:-1]), "", "```text"]
-            literal = True
-        else:
-            lines.append(plain(line))
-    return "\n".join(lines + ["```"] * literal)
-
-
-def plain(text: str) -> str:
-    """Return a line of a docstring as Markdown."""
-    parts = re.split(r"``(.+?)``", text)
-    return "".join(f"`{part}`" if number % 2 else re.sub(r"([*_<])", r"\\\1", part)
-                   for number, part in enumerate(parts))
 
 
 PAGES: dict[str, Callable[[], str]] = {
