@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 # Before numpy is imported: the last bits of its sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +22,10 @@ import numpy as np
 # The same examples in every run, however slow the machine: a test must not need luck.
 settings.register_profile("p2pser", derandomize=True, deadline=None)
 settings.load_profile("p2pser")
+if hasattr(providers, "_get_local_constants"):
+    # Hypothesis also draws constants of the modules that are loaded, which depend on the tests that ran before.
+    no_constants = providers.Constants()
+    providers._get_local_constants = lambda: no_constants
 # The real corpora: beside the checkout, or in the folder that the variable names.
 SHARED_DATA = Path(os.environ.get("P2PSER_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
