@@ -148,7 +148,10 @@ class Session:
         widths = [call.widths.get(i, 1.0) for i in everyone]
         exchanging_parts(self.algorithm, self.topology, widths, gossip.share,
                     [i for i in everyone if i not in call.widths])
-        held = {width: network.held for width, network in self.cohort.networks_of(widths).items()}
+        networks = self.cohort.networks
+        if not set(widths) <= networks.keys():
+            networks = self.cohort.networks_of(widths)
+        held = {width: network.held for width, network in networks.items()}
         self.parts = parts_of(widths, held, self.cohort.whole.schema, gossip.share, compact=self.cohort.compact)
         if self.parts is not None:
             self.mixer.share(self.parts)
