@@ -51,15 +51,16 @@ def shared_data() -> Path:
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the session and its child processes folders of their own: nothing is written to the user's.
 
-    The feature cache and the synthetic corpus are made once a session; P2PSER_CACHE, when it is set, keeps
-    them from one session to the next.
+    The feature cache and the synthetic corpus are made once a session, for all of its pytest-xdist workers;
+    P2PSER_CACHE, when it is set, keeps them from one session to the next.
     """
     home = tmp_path_factory.mktemp("home")
+    session = home.parent.parent if os.environ.get("PYTEST_XDIST_WORKER") else home
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         if not os.environ.get("P2PSER_CACHE"):
-            patch.setenv("P2PSER_CACHE", str(home / "p2pser"))
+            patch.setenv("P2PSER_CACHE", str(session / "p2pser"))
         yield
 
 

@@ -17,7 +17,7 @@ RUN = """
 import sys
 import nbformat
 from nbclient import NotebookClient
-NotebookClient(nbformat.read(sys.argv[1], as_version=4), timeout=60, kernel_name="python3").execute(cwd=".")
+NotebookClient(nbformat.read(sys.argv[1], as_version=4), timeout=None, kernel_name="python3").execute(cwd=".")
 """
 
 
@@ -25,7 +25,7 @@ def test_there_are_two() -> None:
     assert len(NOTEBOOKS) == 2
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)  # for a busy machine; alone it takes 15 s, of which 10 make the synthetic corpus
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(notebook: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "JUPYTER_PLATFORM_DIRS": "1",
