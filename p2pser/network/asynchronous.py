@@ -54,9 +54,10 @@ class AsynchronousDriver:
         self.waited_s = 0.0
         """Seconds without a local step, because an exchange had reached the bound, or was still open at the end."""
         self._early: dict[int, deque[Message]] = {j: deque(maxlen=MAX_EARLY) for j in mixer.neighbours}
+        self._closed = False
         self._remind_at = math.inf
         self._remind_after = REMIND_AFTER
-        mixer.interceptor = self._arrived
+        mixer.on(range(rounds), self._arrived)
 
     def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
         """Train rounds ``start`` .. R-1, then wait until no exchange is open.
@@ -103,7 +104,7 @@ class AsynchronousDriver:
 
     def close(self) -> None:
         """End, when all reachable peers have ended their rounds: no message can arrive any more."""
-        self.mixer.interceptor = None
+        self._closed = True
         self._node().close()
 
     def report(self) -> dict[str, Any]:
@@ -143,16 +144,15 @@ class AsynchronousDriver:
             self._remind_at = self.clock() + self._remind_after
             self._send(node.remind())
 
-    def _arrived(self, peer: int, header: Header, payload: memoryview) -> bool:
-        """Handle a message of a training round; False for others. Raises RemoteProtocolError where it does not fit."""
-        if not 0 <= header.round < self.rounds:
-            return False
+    def _arrived(self, peer: int, header: Header, payload: memoryview) -> None:
+        """Handle a message of a training round. Raises RemoteProtocolError where it does not fit."""
+        if self._closed:
+            return
         message = received(peer, self.mixer.me, Step(header.round, header.slot), payload, header.codec, header.size)
         if self.node is None:
             self._early[peer].append(message)
         else:
             self._receive(message)
-        return True
 
     def _receive(self, message: Message) -> None:
         self._send(self._node().receive(message))

@@ -91,6 +91,15 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Struck:
+    """A neighbour sent what was not due: its ``strikes``-th such message."""
+
+    peer: int
+    reason: str
+    strikes: int
+
+
+@dataclass(frozen=True)
 class Ponged:
     """A neighbour has answered a PING (reported to a checking peer only)."""
 
@@ -117,6 +126,6 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Ponged | Paused
-    | Failed | Woken
+    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Struck | Ponged
+    | Paused | Failed | Woken
 )

@@ -16,8 +16,9 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.config import NetworkSettings
 from p2pser.network import events
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Link, Neighbour, Outgoing, Traffic
+from p2pser.network.link import Link, Neighbour
 from p2pser.network.protocol import PeerProtocol
+from p2pser.network.stream import Outgoing, Traffic
 from p2pser.wire import messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Kind, Progress
@@ -142,11 +143,11 @@ class IOThread:
 
     def traffic(self) -> dict[int, Traffic]:
         """Return what was sent over each link so far."""
-        return {j: link.snapshot() for j, link in self._links.items()}
+        return {j: link.stream.snapshot() for j, link in self._links.items()}
 
     def mark_read(self, peer: int) -> None:
         """Note that an Arrived event of a neighbour has been read."""
-        self._links[peer].read += 1
+        self._links[peer].stream.read += 1
 
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""

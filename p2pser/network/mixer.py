@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from queue import Empty
 
@@ -25,6 +26,8 @@ from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Header, Phase, Progress
 
 EventHook = Callable[[events.Event], None]
+MessageHandler = Callable[[int, Header, memoryview], None]
+"""Takes (sender, header, payload) of a message; raises RemoteProtocolError where it does not fit."""
 
 
 # Over 300 lines: one whole side of the exchange. The neighbour machine will take over what it knows of neighbours.
@@ -68,8 +71,9 @@ class NetworkMixer:
         """Neighbours that take no part any more, and why."""
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour's message."""
-        self.interceptor: Callable[[int, Header, memoryview], bool] | None = None
-        """(sender, header, payload) -> whether it has taken the message; else the message is the exchange's."""
+        self._handlers: dict[range, MessageHandler] = {}
+        """What takes the messages of these rounds; those of all others belong to exchanges."""
+        self._strikes: Counter[int] = Counter()
         self._meeting = Meeting(self.neighbours)
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
         self._timetable = Timetable(topology, slots, rounds)
@@ -241,6 +245,18 @@ class NetworkMixer:
         ahead = self.exchange.ahead()
         return max(round + 1, ahead.round if ahead is not None else 0)
 
+    def on(self, rounds: int | range, handler: MessageHandler) -> None:
+        """Let ``handler`` take the messages of these rounds from now on, instead of the exchanges.
+
+        Register it before ``connect``: a neighbour that trains already may send while this peer waits for others.
+        """
+        self._handlers[range(rounds, rounds + 1) if isinstance(rounds, int) else rounds] = handler
+
+    def strike(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that did not fit what was due; the message is treated as missing."""
+        self._strikes[peer] += 1
+        self._observe(events.Struck(peer, reason, self._strikes[peer]))
+
     def send(self, peer: int, at: Step, payload: Buffer, form: str, size: int) -> None:
         """Queue a message that belongs to no exchange.
 
@@ -311,10 +327,8 @@ class NetworkMixer:
         now = self._clock()
         match event:
             case events.Arrived():
-                trouble = self._arrived(event, now)
-                if trouble is None:
-                    return  # the hot path: no observer needs each message
-                event = trouble
+                self._arrived(event, now)
+                return  # the hot path: no observer needs each message
             case events.Progressed(peer, progress):
                 if self.exchange.progress(peer, progress, now) and self._begun:
                     # A peer that waits for one that makes progress reports progress itself: else its own neighbours
@@ -344,21 +358,23 @@ class NetworkMixer:
                 pass
         self._observe(event)
 
-    def _arrived(self, event: events.Arrived, now: float) -> events.Trouble | None:
-        """Deliver a message; return what is wrong with it, if anything is."""
+    def _arrived(self, event: events.Arrived, now: float) -> None:
+        """Deliver a message to its handler, or to the exchange."""
         peer, header, payload = event.peer, event.header, event.payload
         self.io.mark_read(peer)
         try:
-            if self.interceptor is not None and self.interceptor(peer, header, payload):
-                return None
+            for rounds, handle in self._handlers.items():
+                if header.round in rounds:
+                    handle(peer, header, payload)
+                    return
             value = self._payloads.read(header, payload)
         except RemoteProtocolError as error:
-            return events.Trouble(peer, str(error))
+            self.strike(peer, str(error))
+            return
         self.exchange.deliver(peer, Step(header.round, header.slot), value, [Step(*step) for step in header.unmixed],
                               now)
         for receiver, step, row in self.exchange.resend():
             self._payloads.send_row([receiver], step, row, DENSE)
-        return None
 
     def _ended(self, peer: int, reason: str) -> None:
         if self._begun:

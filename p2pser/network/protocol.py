@@ -20,8 +20,9 @@ from p2pser.network import events
 from p2pser.network.closing import Closing
 from p2pser.network.connections import Connections, Route
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Link, Outgoing
+from p2pser.network.link import Link
 from p2pser.network.liveness import Alive, Dead, Liveness, Ping, Suspect
+from p2pser.network.stream import Outgoing
 from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress
@@ -105,10 +106,10 @@ class PeerProtocol:
         """Send rows for as long as there is credit and the connection accepts them."""
         if link.up and link.peer in self._credit_due:
             self._acknowledge(link)
-        while link.up and (frame := link.next_frame()) is not None:
+        while link.up and (frame := link.stream.next_frame()) is not None:
             if not self.connections.route(link)(frame):
                 return
-            link.sent(frame, self._clock())
+            link.stream.sent(frame, self._clock())
 
     def header(self, kind: Kind) -> Header:
         """Return the header of a message that leaves now."""
@@ -117,7 +118,7 @@ class PeerProtocol:
     def queue_row(self, peer: int, row: Outgoing) -> None:
         """Queue a row for a neighbour whose link is open."""
         if not self._links[peer].closed:
-            self._links[peer].queue(row)
+            self._links[peer].stream.queue(row)
 
     def ping(self, peer: int, payload_bytes: int) -> None:
         """Send a PING."""
@@ -181,7 +182,7 @@ class PeerProtocol:
         if identity is not None and theirs.role == "peer":
             self.connections.accept(link, identity)
         if header.kind is Kind.HELLO:
-            self._send(link, Kind.WELCOME, messages.encode_body(self.ours.body()), route=route, slot=link.restarts)
+            self._greet(link, Kind.WELCOME, route)
         if "check" in (theirs.role, self.ours.role):
             if self.ours.role == "check":
                 link.hello = theirs
@@ -215,7 +216,7 @@ class PeerProtocol:
 
     def _on_row(self, message: Message) -> None:
         if self._accept(message):
-            whole, due = message.link.row(message.header, message.payload)
+            whole, due = message.link.chunk(message.header, message.payload)
             if due is not None:
                 self._acknowledge(message.link)
             if whole is not None:
@@ -223,7 +224,7 @@ class PeerProtocol:
 
     def _on_credit(self, message: Message) -> None:
         if self._accept(message):
-            message.link.credit(message.header.total, self._clock())
+            message.link.stream.credit(message.header.total, self._clock())
 
     def _on_pong(self, message: Message) -> None:
         if self._accept(message):
@@ -289,12 +290,15 @@ class PeerProtocol:
         frame = messages.encode(replace(self.header(kind), slot=slot, total=total), payload)
         if not (route or self.connections.route(link))(frame):
             return False
-        link.count_sent(frame)
+        link.stream.count_sent(frame)
         return True
+
+    def _greet(self, link: Link, kind: Kind, route: Route) -> bool:
+        return self._send(link, kind, messages.encode_body(self.ours.body()), route=route, slot=link.stream.restarts)
 
     def _acknowledge(self, link: Link) -> None:
         """Send a CREDIT, later where the connection is full of rows: without it the neighbour may wait without end."""
-        if self._send(link, Kind.CREDIT, total=link.receiver.total):
+        if self._send(link, Kind.CREDIT, total=link.stream.receiver.total):
             self._credit_due.discard(link.peer)
         else:
             self._credit_due.add(link.peer)
@@ -308,8 +312,8 @@ class PeerProtocol:
         """Whether a neighbour has read all that we sent, or has ended. Sends BYE once nothing else waits."""
         if self.closing.gone(link.peer, self.connections.connected(link.peer), self._clock()):
             return True
-        if not link.idle or self.ours.role == "check":
-            return link.idle
+        if not link.stream.idle or self.ours.role == "check":
+            return link.stream.idle
         if not self.closing.was_sent(link.peer):
             self._say_bye(link)
         return self.closing.acknowledged(link.peer)
@@ -322,18 +326,18 @@ class PeerProtocol:
 
     def send_hello(self, link: Link, route: Route) -> bool:
         """Send HELLO over a new connection (connections.Handler)."""
-        return self._send(link, Kind.HELLO, messages.encode_body(self.ours.body()), route=route, slot=link.restarts)
+        return self._greet(link, Kind.HELLO, route)
 
     def hello_sent(self, link: Link) -> None:
         """Repeat the CREDIT that may have been lost with another connection (connections.Handler)."""
-        if link.up and link.receiver.total:
+        if link.up and link.stream.receiver.total:
             self._acknowledge(link)
 
     def connection_lost(self, link: Link, carrier: bool) -> None:
         """Restart the stream of rows if it went over that connection (connections.Handler)."""
         self.closing.connection_lost(link.peer)
         if carrier and link.up:
-            link.restart_stream()
+            link.stream.restart()
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
         """Report a refusal (connections.Handler)."""

@@ -58,30 +58,36 @@ def send(mixer: NetworkMixer, peer: int, round: int, call: RollCall, sums: Tenso
     mixer.exchange.expect(peer)
 
 
-def receive(mixer: NetworkMixer, size: int) -> JoinState | None:
-    """Wait for a training neighbour's join state; None where no neighbour is left that could send it.
+class Receiver:
+    """Takes the join states that neighbours send. Make it before the peer meets them: they may send at once.
 
-    size : D. Raises RemoteProtocolError for a join state of another form.
+    mixer : carries the messages. size : D.
     """
-    parts: dict[int, dict[int, Any]] = {}
 
-    def take(peer: int, header: Header, payload: memoryview) -> bool:
-        if header.round == JOIN:
-            kept = bytes(payload)
-            value = codec(header.codec).decode(kept, header.size) if header.codec else kept
-            parts.setdefault(peer, {})[header.slot] = value
-        return header.round == JOIN
+    def __init__(self, mixer: NetworkMixer, size: int) -> None:
+        self._mixer, self._size = mixer, size
+        self._parts: dict[int, dict[int, Any]] = {}
+        """The messages of each sender, by slot."""
+        mixer.on(JOIN, self._take)
 
-    mixer.interceptor = take
-    try:
-        while mixer.training():
-            for peer, messages in parts.items():
-                if set(messages) >= {CALL, SUMS, ROW}:
-                    return _read(peer, messages, size)
-            mixer.listen(None)
+    def receive(self) -> JoinState | None:
+        """Wait for a training neighbour's join state; None where no neighbour is left that could send it.
+
+        Raises RemoteProtocolError for a join state of another form.
+        """
+        while self._mixer.training():
+            for peer, messages in self._parts.items():
+                if messages.keys() >= {CALL, SUMS, ROW}:
+                    return _read(peer, messages, self._size)
+            self._mixer.listen(None)
         return None
-    finally:
-        mixer.interceptor = None
+
+    def _take(self, peer: int, header: Header, payload: memoryview) -> None:
+        if header.slot not in (CALL, SUMS, ROW):
+            raise RemoteProtocolError(f"peer {peer} sent part {header.slot} of a join state, which has 3", peer)
+        kept = bytes(payload)
+        value = codec(header.codec).decode(kept, header.size) if header.codec else kept
+        self._parts.setdefault(peer, {})[header.slot] = value
 
 
 def _read(peer: int, messages: dict[int, Any], size: int) -> JoinState:

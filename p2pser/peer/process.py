@@ -170,6 +170,7 @@ class _Attendance:
             clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds)
         # Made before the set-up: neighbours may train already while this peer does not.
+        self.join_states = join_state.Receiver(self.mixer, cohort.schema.size)
         self.driver = AsynchronousDriver(self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
@@ -228,7 +229,7 @@ class _Attendance:
             if not self.mixer.training():
                 return None
             self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
-            if (joined := join_state.receive(self.mixer, self.cohort.schema.size)) is not None:
+            if (joined := self.join_states.receive()) is not None:
                 self.mixer.without_missing()
                 return joined
 

@@ -63,6 +63,9 @@ class Reporter:
                 self.event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
             case events.Trouble(peer, reason):
                 self.tell("trouble", reason, peer=peer, reason=reason)
+            case events.Struck(peer, reason, strikes):
+                self.tell("struck", f"a message of peer {peer} does not fit and is left out: {reason}", peer=peer,
+                          reason=reason, strikes=strikes)
             case events.Paused(seconds):
                 self.event("paused", seconds=seconds)
             case _:

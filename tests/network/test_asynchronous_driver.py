@@ -82,7 +82,7 @@ class Bench:
         """(round, local step) -> what happens before that step ends."""
 
     def _observe(self, event: events.Event) -> None:
-        if isinstance(event, events.Trouble):
+        if isinstance(event, events.Struck):
             self.troubles.append(event.reason)
 
     steps = 3

@@ -15,7 +15,7 @@ from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
 from p2pser.network.handshakes import FAILURES_REPORTED
 from p2pser.network.io import IOThread
-from p2pser.network.link import MAX_UNREAD
+from p2pser.network.stream import MAX_UNREAD
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def test_credits_that_were_lost_with_the_other_connection_are_told_again(network
     network.proxies[1, 0].stalled = True  # credits wait there
     a.send([1], (0, 0), payload(1, 4 * MIB))
     link = a._links[1]
-    eventually(lambda: link._sender.outstanding >= link._sender.window, "the window is never full")
+    eventually(lambda: link.stream._sender.outstanding >= link.stream._sender.window, "the window is never full")
     network.proxies[1, 0].cut()
     network.proxies[1, 0].stalled = False
     assert bytes(network.wait(b, events.Arrived).payload) == payload(1, 4 * MIB)
@@ -264,8 +264,8 @@ def test_a_neighbour_that_stops_reading_costs_bounded_memory(network: Network, e
         a.send([1], (0, k), payload(k, 256 * 1024))
     link = a._links[1]
     eventually(lambda: not a._commands, "the commands are not obeyed")
-    assert len(link._rows) == SETTLE_WINDOW
-    assert link._sender.outstanding <= 512 * 1024
+    assert len(link.stream._rows) == SETTLE_WINDOW
+    assert link.stream._sender.outstanding <= 512 * 1024
     for proxy in network.proxies.values():
         proxy.stalled = False
     last = network.wait(b, events.Arrived, lambda event: event.header.slot == 39)
@@ -276,8 +276,8 @@ def test_what_the_training_thread_does_not_look_at_is_bounded(network: Network, 
     a, b = pair(network)
     for k in range(MAX_UNREAD + 10):
         a.send([1], (0, k), b"%d" % k)
-        eventually(lambda: a._links[1].idle and not a._commands, "the queue is not sent")
-    eventually(lambda: b._links[0].receiver.total >= sum(len(b"%d" % k) for k in range(MAX_UNREAD + 10)),
+        eventually(lambda: a._links[1].stream.idle and not a._commands, "the queue is not sent")
+    eventually(lambda: b._links[0].stream.receiver.total >= sum(len(b"%d" % k) for k in range(MAX_UNREAD + 10)),
                "not everything came")
     waiting = [event for event in network.so_far(b) if isinstance(event, events.Arrived)]
     assert len(waiting) == MAX_UNREAD
@@ -296,7 +296,7 @@ def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network:
         b.ping(0)
         # Chunks carry what was so when they were posted: this news can only come with the answer.
         network.wait(b, events.Progressed, lambda event, beat=beat: event.progress.slot == beat)  # type: ignore[misc]
-        assert b._links[0].receiver.total < size * 3 / 4
+        assert b._links[0].stream.receiver.total < size * 3 / 4
     assert not any(isinstance(event, (events.Arrived, events.Suspected)) for event in network.so_far(b))
     for proxy in network.proxies.values():
         proxy.rate = None

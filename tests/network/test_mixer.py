@@ -360,7 +360,7 @@ def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
     assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))
     assert not torch.equal(right, one)
-    eventually(lambda: a.io._links[1].delivered == 1, "the late row does not come")
+    eventually(lambda: a.io._links[1].stream.delivered == 1, "the late row does not come")
     left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
     torch.testing.assert_close(left + right, zero + one, rtol=1e-14, atol=1e-14)
     assert a.exchange.messages_late == 1
@@ -416,7 +416,7 @@ def test_a_part_that_comes_late_is_settled(
     left = a.mix(zero, Step(0, 0))
     assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))
-    eventually(lambda: a.io._links[1].delivered == 1, "the late row does not come")
+    eventually(lambda: a.io._links[1].stream.delivered == 1, "the late row does not come")
     left, right = peers.together(lambda: a.mix(left, Step(1, 0)), lambda: b.mix(right, Step(1, 0)))
     common = HELD[0.5]
     torch.testing.assert_close(left + right[:, common], zero + one[:, common], rtol=1e-14, atol=1e-14)
@@ -460,7 +460,7 @@ def test_who_was_left_behind_jumps_to_the_others_round(
 
     peers.together(*(lambda m=m: ahead(m) for m in mixers[:2]))
     slow = mixers[2]
-    eventually(lambda: all(slow.io._links[j].delivered == 6 for j in (0, 1)), "their rows do not come")
+    eventually(lambda: all(slow.io._links[j].stream.delivered == 6 for j in (0, 1)), "their rows do not come")
     slow.mix(row(2), Step(0, 0))  # their rows of this step are there
     assert slow.next_round(0) == 5
     assert [status for _, _, status in slow.left_out] == []
@@ -487,7 +487,7 @@ def test_check_ends_the_waiting(peers: Peers) -> None:
         waiting.result(timeout=90)
 
 
-def test_a_row_of_another_model_is_trouble(peers: Peers) -> None:
+def test_a_row_of_another_model_is_struck(peers: Peers) -> None:
     topology = topology_of(nx.path_graph(2))
     a, b = peers.all(topology)
     peers.together(lambda: connect(a), lambda: connect(b))
@@ -498,7 +498,7 @@ def test_a_row_of_another_model_is_trouble(peers: Peers) -> None:
     a.post(Step(1, 0), Outbox(rows=row(0)))
     b.post(Step(1, 0), Outbox(rows=row(1)))
     assert len(b.collect(Step(1, 0)).values) == 1
-    assert len(peers.had(1, events.Trouble)) == 3
+    assert [event.strikes for event in peers.had(1, events.Struck)] == [1, 2, 3]
 
 
 def test_a_bug_in_the_io_thread_ends_the_waiting(peers: Peers) -> None:

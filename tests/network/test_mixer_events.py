@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Outbox, Step, add_flows
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
@@ -163,7 +164,7 @@ def test_every_message_is_marked_as_read_also_one_that_breaks_the_protocol() -> 
     hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
     hub.mixer.listen()
     assert hub.io.read == [1, 2]
-    assert [event.peer for event in hub.seen if isinstance(event, events.Trouble)] == [2]
+    assert [event.peer for event in hub.seen if isinstance(event, events.Struck)] == [2]
 
 
 def test_a_neighbour_that_dies_is_dropped_in_that_incarnation_and_may_return() -> None:
@@ -190,3 +191,35 @@ def test_a_refusal_by_us_drops_no_neighbour_of_a_run_that_goes_on() -> None:
     hub.io.events.put(events.Refused(1, "you were silent", by_us=False))
     hub.mixer.listen()
     assert hub.mixer.lost == {1: "you were silent"}
+
+
+def test_a_message_that_comes_while_others_are_awaited_reaches_its_handler() -> None:
+    """Neighbour 1 trains and sends the join state at once; neighbour 2 is still awaited."""
+    io, taken = FakeIO(), []
+    mixer = NetworkMixer(cast(IOThread, io), STAR, 0, SCHEMA, clips=None, round_timeout=TIMEOUT, clock=lambda: 0.0)
+    mixer.on(-1, lambda peer, header, payload: taken.append((peer, header.slot, bytes(payload))))
+    for j, round in ((1, 4), (2, 4)):
+        if j == 2:
+            header = Header(Kind.ROW, b"run-0001", 1, 5, Progress(4, 0, Phase.TRAIN, 0), -1, 2)
+            io.events.put(events.Arrived(1, header, memoryview(b"state")))
+        hello = Hello("run", j, 5, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+        io.events.put(events.Up(j, hello, Progress(round, 0, Phase.TRAIN, 0)))
+    mixer.connect(None, 0.0, lambda sentence: None)
+    assert taken == [(1, 2, b"state")]
+
+
+def test_a_message_that_its_handler_refuses_is_a_strike_and_the_others_count() -> None:
+    hub, taken = Hub(), []
+
+    def take(peer: int, header: Header, payload: memoryview) -> None:
+        if header.slot:
+            raise RemoteProtocolError("there is no such part")
+        taken.append(header.round)
+
+    hub.mixer.on(range(5, 7), take)
+    for step in ((5, 0), (6, 1), (6, 0), (6, 2), (7, 1)):
+        hub.arrive(2, step, row(3))
+    hub.mixer.listen()
+    assert taken == [5, 6]
+    assert [event for event in hub.seen if isinstance(event, events.Struck)] == [
+        events.Struck(2, "there is no such part", 1), events.Struck(2, "there is no such part", 2)]

@@ -1,0 +1,153 @@
+"""The stream of rows to and from one neighbour: queue, chunks, credits, reassembly, counters. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from p2pser.network.flow import Receiver, Sender
+from p2pser.wire.assembly import Assembler
+from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Header, payload_length, split
+
+FRAME_OVERHEAD = 9 + 33
+"""Bytes that ZMTP framing and CURVE add to each of our messages."""
+
+KEPT_ROWS = 2
+"""Rows sent last, which are sent again over a new connection: the old one may not have delivered them."""
+
+MAX_UNREAD = 12
+"""Payloads of one neighbour that the training thread has not read; further ones are dropped."""
+
+
+@dataclass
+class Traffic:
+    """What was sent over a link, as it left: with ZMTP and CURVE, without TCP's headers."""
+
+    bytes_sent: int = 0
+    payload_sent: int = 0
+    messages_sent: int = 0
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A payload for one neighbour; the buffer and its checksums are shared with other neighbours."""
+
+    header: Header
+    payload: Buffer
+    checksums: Sequence[int]
+
+
+class Stream:
+    """Rows to and from one neighbour.
+
+    Parameters
+    ----------
+    chunk_bytes:
+        Largest chunk [B].
+    max_row_bytes:
+        Largest payload that is accepted [B].
+    """
+
+    def __init__(self, chunk_bytes: int, max_row_bytes: int) -> None:
+        self.chunk_bytes = chunk_bytes
+        self.traffic = Traffic()
+        self.delivered = 0
+        """Payloads given to the training thread (counted by the I/O thread)."""
+        self.read = 0
+        """Payloads that the training thread has read (counted by the training thread)."""
+        self.receiver = Receiver(chunk_bytes)
+        self.restarts = 0
+        """How often our stream to the neighbour broke. Every HELLO carries it: both ends then count the credits of the
+        same stream."""
+        self._their_restarts: int | None = None
+        self._max_row_bytes = max_row_bytes
+        self._sender = Sender(chunk_bytes)
+        self._assembler = Assembler(max_row_bytes)
+        self._rows: deque[Outgoing] = deque()
+        self._kept: deque[Outgoing] = deque(maxlen=KEPT_ROWS)
+        self._frames: Iterator[bytes] = iter(())
+        self._frame: bytes | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return self._frame is None and not self._rows
+
+    def greeted(self, restarts: int, *, new: bool) -> None:
+        """Take a HELLO: how often its sender's stream broke, and whether it is of a ``new`` incarnation."""
+        if new:
+            self._assembler = Assembler(self._max_row_bytes)
+            self._their_restarts = None
+        if restarts != self._their_restarts:
+            self.receiver.restart()
+            self._their_restarts = restarts
+
+    def restart(self) -> None:
+        """Start anew after a broken connection: the last rows may be lost and are queued again, with fresh credits."""
+        self.restarts += 1
+        self._sender.restart()
+        self._frames, self._frame = iter(()), None
+        self._rows.extendleft(reversed(self._kept))
+        self._kept.clear()
+
+    def reset(self) -> None:
+        """Start anew for a later incarnation: nothing that was queued for the earlier one is sent."""
+        self.restart()
+        self._rows.clear()
+
+    def queue(self, row: Outgoing) -> None:
+        """Queue a payload; where the neighbour reads too slowly, the oldest one is dropped."""
+        self._rows.append(row)
+        while len(self._rows) > SETTLE_WINDOW:
+            self._rows.popleft()
+
+    def next_frame(self) -> bytes | None:
+        """Return the frame to send now, or None where nothing waits or there is no credit."""
+        if self._frame is None:
+            self._frame = next(self._frames, None)
+        if self._frame is None and self._rows:
+            row = self._rows.popleft()
+            self._kept.append(row)
+            chunk_bytes = self._sender.chunk_bytes  # smaller on a slow link, where the shared checksums do not apply
+            shared = row.checksums if chunk_bytes == self.chunk_bytes else None
+            self._frames = split(row.header, row.payload, chunk_bytes, shared)
+            self._frame = next(self._frames)
+        if self._frame is None or not self._sender.can_send(payload_length(self._frame)):
+            return None
+        return self._frame
+
+    def sent(self, frame: bytes, now: float) -> None:
+        """Note that the frame of ``next_frame`` has left."""
+        payload = payload_length(frame)
+        self._sender.sent(payload, now)
+        self._frame = None
+        self.count_sent(frame, payload)
+
+    def credit(self, consumed: int, now: float) -> None:
+        """Take a CREDIT of ``consumed`` bytes in all (which may still be those of an earlier connection)."""
+        self._sender.credit(min(consumed, self._sender.sent_total), now)
+
+    def chunk(self, header: Header, payload: memoryview) -> tuple[memoryview | None, int | None]:
+        """Take a chunk. Return the whole payload if it is complete, and the bytes of the CREDIT if one is due.
+
+        Raises RemoteProtocolError where the chunk does not fit.
+        """
+        last = header.chunk == header.chunks - 1
+        due = self.receiver.consumed(len(payload), last)
+        whole = self._assembler.add(header, payload)
+        if whole is not None:
+            if self.delivered - self.read >= MAX_UNREAD:
+                return None, due
+            self.delivered += 1
+        return whole, due
+
+    def count_sent(self, frame: bytes, payload: int = 0) -> None:
+        """Count a frame that has left."""
+        self.traffic.bytes_sent += len(frame) + FRAME_OVERHEAD
+        self.traffic.payload_sent += payload
+        self.traffic.messages_sent += 1
+
+    def snapshot(self) -> Traffic:
+        """Return a copy of the counters."""
+        return replace(self.traffic)

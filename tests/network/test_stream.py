@@ -1,0 +1,74 @@
+"""The stream of rows to and from a neighbour, without a socket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p2pser.network.stream import Outgoing, Stream, Traffic
+from p2pser.wire.messages import Header, Kind, Phase, Progress, checksums, decode, encode, split
+
+ROW = Header(Kind.ROW, b"run-0001", 1, 0, Progress(0, 0, Phase.TRAIN, 0))
+
+
+def open_stream() -> Stream:
+    stream = Stream(4096, 1 << 20)
+    stream.greeted(0, new=True)
+    return stream
+
+
+def receive(stream: Stream, payload: bytes, **change: int) -> list[int | None]:
+    """Take a row of the neighbour; return the CREDITs that were due."""
+    return [stream.chunk(header, part)[1] for header, part in map(decode, split(replace(ROW, **change), payload, 4096))]
+
+
+def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
+    stream = open_stream()
+    receive(stream, bytes(10_000))
+    assert stream.snapshot() == Traffic(0, 0, 0)
+    row = bytes(5000)
+    stream.queue(Outgoing(replace(ROW, sender=0), row, checksums(row, 4096)))
+    frames = []
+    while (frame := stream.next_frame()) is not None:
+        frames.append(frame)
+        stream.sent(frame, 0.0)
+    control = encode(replace(ROW, kind=Kind.CREDIT))
+    stream.count_sent(control)
+    assert len(frames) == 2
+    assert stream.snapshot() == Traffic(sum(map(len, frames)) + len(control) + 3 * 42, 5000, 3)
+
+
+def test_credits_count_the_bytes_of_one_stream() -> None:
+    stream = open_stream()
+    assert receive(stream, bytes(10_000)) == [None, None, 10_000]
+    assert stream.receiver.total == 10_000
+    stream.greeted(0, new=False)  # over a second connection: the same stream
+    assert stream.receiver.total == 10_000
+    stream.greeted(1, new=False)  # their stream broke, and they count from 0
+    assert stream.receiver.total == 0
+
+
+def test_the_last_two_rows_are_sent_again_after_a_break_and_received_once() -> None:
+    here, there = open_stream(), open_stream()
+    for slot in range(3):
+        here.queue(Outgoing(replace(ROW, slot=slot), b"%d" % slot, checksums(b"%d" % slot, 4096)))
+    arrived = []
+    for connection in range(2):
+        while (frame := here.next_frame()) is not None:
+            here.sent(frame, 0.0)
+            header, payload = decode(frame)
+            whole, _ = there.chunk(header, payload)
+            arrived.append((connection, header.slot, whole is not None))
+        here.restart()
+    assert arrived == [(0, 0, True), (0, 1, True), (0, 2, True), (1, 1, False), (1, 2, False)]
+    assert here.restarts == 2
+    assert there.delivered == 3
+
+
+def test_a_credit_of_an_earlier_connection_acknowledges_no_more_than_was_sent() -> None:
+    stream = open_stream()
+    stream.queue(Outgoing(ROW, b"abc", checksums(b"abc", 4096)))
+    frame = stream.next_frame()
+    assert frame is not None
+    stream.sent(frame, 0.0)
+    stream.credit(5000, 1.0)
+    assert stream._sender.outstanding == 0
