@@ -173,21 +173,10 @@ class NetworkMixer:
 
         Where neighbours train already, the others are waited for only shortly, and may still come later.
 
-        Parameters
-        ----------
-        start_timeout:
-            Seconds after which the run begins without the missing neighbours; None: wait without limit.
-        refused_wait:
-            Seconds for which a refused neighbour is given time to come back with other settings.
-        say:
-            Called with a sentence whenever the awaited neighbours change.
+        start_timeout, refused_wait : as for ``Meeting.begin``.
+        say : called with a sentence whenever the awaited neighbours change.
 
-        Raises
-        ------
-        RefusedError
-            Where no neighbour fits.
-        P2PSERError
-            Where none has come in time.
+        Raises RefusedError where no neighbour fits, P2PSERError where none has come in time.
         """
         said = ""
         self._meeting.begin(self._clock(), start_timeout, refused_wait)
