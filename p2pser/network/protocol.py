@@ -52,12 +52,9 @@ class PeerProtocol:
 
     Parameters
     ----------
-    ours, keys, links:
-        Our HELLO and CURVE key pair, and the neighbours' links, by id.
-    settings, clock:
-        The network settings; ``clock`` returns the time [s].
-    queue:
-        Takes the events for the training thread.
+    ours, keys, links : our HELLO and CURVE key pair, and the neighbours' links, by id.
+    settings, clock : the network settings; ``clock`` returns the time [s].
+    queue : takes the events for the training thread.
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, links: Mapping[int, Link], settings: NetworkSettings,
@@ -117,8 +114,9 @@ class PeerProtocol:
 
     def queue_row(self, peer: int, row: Outgoing) -> None:
         """Queue a row for a neighbour whose link is open."""
-        if not self._links[peer].closed:
-            self._links[peer].stream.queue(row)
+        link = self._links[peer]
+        if not link.closed:
+            link.stream.queue(row)
 
     def ping(self, peer: int, payload_bytes: int) -> None:
         """Send a PING."""
