@@ -75,8 +75,8 @@ class PeerProtocol:
         self._reported: dict[tuple[int | None, str], float] = {}
         self._handlers: dict[Kind, Callable[[Message], None]] = {
             Kind.HELLO: self._on_hello, Kind.WELCOME: self._on_hello, Kind.REFUSED: self._on_refused,
-            Kind.PING: self._on_ping, Kind.BYE: self._on_bye, Kind.ROW: self._on_row, Kind.CREDIT: self._on_credit,
-            Kind.PONG: self._on_pong}
+            Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye, Kind.ROW: self._on_row,
+            Kind.CREDIT: self._on_credit}
 
     # What the I/O thread asks for ----------------------------------------------------------------------------
 
@@ -114,9 +114,8 @@ class PeerProtocol:
 
     def queue_row(self, peer: int, row: Outgoing) -> None:
         """Queue a row for a neighbour whose link is open."""
-        link = self._links[peer]
-        if not link.closed:
-            link.stream.queue(row)
+        if not self._links[peer].closed:
+            self._links[peer].stream.queue(row)
 
     def ping(self, peer: int, payload_bytes: int) -> None:
         """Send a PING."""
