@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from p2pser.base import registries
 from p2pser.base.errors import P2PSERError
@@ -22,37 +17,27 @@ from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
-from p2pser.models.directory import save
 from p2pser.models.rows import digest
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import join_state
+from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import identify
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry
-from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
 from p2pser.run.session import End, Session
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
-from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.hello import Hello, normalised_settings
 from p2pser.wire.messages import Phase
 
 
 class Interrupted(Exception):
     """This peer was asked to stop (Ctrl-C, SIGTERM)."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a peer's run ended. ``finished`` is False where it was interrupted; ``summary`` is plain data."""
-
-    finished: bool
-    summary: dict[str, Any]
 
 
 class Peer:
@@ -177,6 +162,8 @@ class _Attendance:
                                  reporter=self.reporter, driver=self.driver, sink=peer.sink, look_up=peer.look_up)
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
+        self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
+                                    folder=peer.folder, recorder=self.recorder, reporter=self.reporter)
         peer.wake_by(io.wake)
 
     def run(self, incarnation: int) -> Ending:
@@ -186,15 +173,15 @@ class _Attendance:
         try:
             self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
             end = self._session()
-            personal = self._save(end.final.rows[0])
+            personal = self.last_phase.save(end.final.rows[0])
             reason = "done"
         except Interrupted:
             reason = "interrupted"
-            return self._leave()
+            return self.last_phase.leave()
         finally:
             self.io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
             self.telemetry.event("left", reason=reason)
-        return self._finish(end, personal, time.monotonic() - started)
+        return self.last_phase.finish(end, personal, time.monotonic() - started)
 
     def _session(self) -> End:
         """Set up and run the session: from the start, from a checkpoint, or joining where the neighbours are."""
@@ -242,58 +229,3 @@ class _Attendance:
             raise P2PSERError("neighbours went on with the run during the roll call: start this peer again, and it "
                               "joins them")
         return call
-
-    # The end ------------------------------------------------------------------------------------------------
-
-    def _save(self, row: Tensor) -> Tensor | None:
-        """Write the common model and, where one is asked for, the peer's own; return the own one's row."""
-        self._save_model(self.peer.folder.model, row, CONSENSUS)
-        steps = self.config.training.fine_tune
-        if not steps:
-            return None
-        personal = fine_tuned(self.cohort.work.learners[0], row.to(torch.float32))
-        self._save_model(self.peer.folder.personal, personal,
-                         f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips")
-        return personal
-
-    def _save_model(self, folder: Path, row: Tensor, selection: str) -> None:
-        save(folder, row, self.cohort.schema, card(
-            self.config, self.topology, self.cohort.federation, self.cohort.statistics,
-            width=self.cohort.widths[self.me], selection=selection))
-
-    def _finish(self, end: End, personal: Tensor | None, seconds: float) -> Ending:
-        mixer, final, folder = self.mixer, end.final, self.peer.folder
-        traffic = self.io.traffic().values()
-        summary: dict[str, Any] = {
-            "peer": self.me, "finished": True, "rounds": self.config.training.rounds,
-            **self.recorder.scores(final.rows[0]), "model": str(folder.model), "consensus": final.converged,
-            "consensus_distance": final.distance if math.isfinite(final.distance) else None,
-            "consensus_exchanges": final.exchanges,
-            "consensus_bytes": mixer.payload_posted - self.recorder.training_bytes,
-            "bytes_sent": mixer.bytes_sent(), "payload_sent": sum(link.payload_sent for link in traffic),
-            "messages_sent": sum(link.messages_sent for link in traffic),
-            "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
-            "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out],
-            "peers_dead": list(final.dead), "wall_s": seconds, "out": str(folder.path),
-        }
-        if personal is not None:
-            summary |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
-        if self.driver is not None:
-            summary["asynchronous"] = self.driver.report()
-        if not final.converged and self.algorithm.consensus:
-            self.reporter.say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at "
-                              f"a difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
-        folder.finish(summary)
-        self.reporter.event("finished", **summary)
-        return Ending(True, summary)
-
-    def _leave(self) -> Ending:
-        round = self.checkpoints.round
-        if round is not None:
-            # One more than is kept: the checkpoints that the other peers have too must stay.
-            self.recorder.save_checkpoint(prune=False)
-        where = f"with a checkpoint of round {round}" if round is not None else "before the first round"
-        self.reporter.say(f"peer {self.me} leaves {where}; the same command resumes")
-        return Ending(False, {"peer": self.me, "finished": False, "round": round, "out": str(self.peer.folder.path)})
-
-

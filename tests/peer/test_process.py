@@ -23,8 +23,9 @@ from p2pser.gossip.algorithms.dfedavg import DFedAvg
 from p2pser.graph.spec import Topology, load
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
+from p2pser.peer.ending import Ending
 from p2pser.peer.launch import free_base_port
-from p2pser.peer.process import Ending, Peer
+from p2pser.peer.process import Peer
 from p2pser.peer.telemetry import read
 from p2pser.run import checkpoint
 
