@@ -15,11 +15,11 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+import hostile_peers as hostile
 import numpy as np
 import pairs
 
 from p2pser.config import Config
-from p2pser.experiments import hostile
 from p2pser.features.federation import federate
 from p2pser.graph import spec
 

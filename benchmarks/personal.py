@@ -14,9 +14,9 @@ import sys
 from typing import Any
 
 import pairs
+import personal_models as personal
 
 from p2pser.config import Config
-from p2pser.experiments import personal
 from p2pser.features.federation import federate
 from p2pser.graph import spec
 

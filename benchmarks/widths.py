@@ -14,9 +14,9 @@ import sys
 from typing import Any
 
 import pairs
+import peer_widths as widths
 
 from p2pser.config import Config
-from p2pser.experiments import widths
 from p2pser.features.federation import federate
 from p2pser.graph import spec
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from inspect import get_annotations
 from pathlib import Path
@@ -123,11 +123,16 @@ def test_the_command_line_is_light() -> None:
 def test_help_answers_at_once() -> None:
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = processor_time_of_children()
         done = run("-m", "p2pser.cli.main", "--help")
-        took.append(time.perf_counter() - began)
+        took.append(processor_time_of_children() - began)
         assert done.returncode == 0, done.stderr
-    assert min(took) < 0.5
+    assert min(took) < 0.5  # of processor time, which the load of the machine does not change
+
+
+def processor_time_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("command", COMMANDS)

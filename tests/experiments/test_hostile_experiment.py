@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
+import hostile_peers as hostile
 import networkx as nx
 import pytest
 from click.testing import CliRunner
+from hostile_peers import Outcome, measure, place, table
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.simulate import simulate
 from p2pser.config import Config
-from p2pser.experiments import hostile
-from p2pser.experiments.hostile import Outcome, measure, place, table
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load, parse
 

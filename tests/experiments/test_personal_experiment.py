@@ -6,13 +6,13 @@ from collections import Counter
 
 import networkx as nx
 import numpy as np
+import personal_models as personal
 import pytest
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
-from p2pser.experiments import personal
 from p2pser.features.federation import Examples, Federation
 from p2pser.graph.spec import Topology
 

@@ -6,11 +6,11 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from peer_widths import ALONE, TOGETHER, WHOLE, among, measure, table, tabulate
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.evaluation.metrics import uar_pooled
 from p2pser.experiments.baselines import fedavg, local_only, pooled
-from p2pser.experiments.widths import ALONE, TOGETHER, WHOLE, among, measure, table, tabulate
 from p2pser.gossip.attacks import Attack
 from p2pser.graph.spec import Topology, load
 from p2pser.simulation.engine import simulate
