@@ -79,8 +79,7 @@ class Connections:
         self._poller = zmq.Poller()
         self._readers: dict[Any, Callable[[], None]] = {}
         """What reads each registered socket or file descriptor."""
-        self._zap_socket = self._context.socket(zmq.ROUTER)
-        self._zap_socket.linger = 0
+        self._zap_socket: zmq.Socket[bytes] | None = None
         self._router: zmq.Socket[bytes] | None = None
         self._router_monitor: zmq.Socket[bytes] | None = None
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
@@ -104,8 +103,10 @@ class Connections:
 
         Raises ConfigError where the address cannot be listened on.
         """
-        self._zap_socket.bind("inproc://zeromq.zap.01")
-        self.watch(self._zap_socket, self._answer_zap)
+        zap = self._zap_socket = self._context.socket(zmq.ROUTER)
+        zap.linger = 0
+        zap.bind("inproc://zeromq.zap.01")
+        self.watch(zap, lambda: self._answer_zap(zap))
         if listen is not None:
             router = self._router = sockets.listener(self._context, listen, self._keys)
             listen = sockets.endpoint(router)
@@ -136,7 +137,8 @@ class Connections:
             self._end_probe(peer)
         if self._router is not None:
             sockets.close(self._router, self._router_monitor, linger)
-        self._zap_socket.close(0)
+        if self._zap_socket is not None:
+            self._zap_socket.close(0)
         self._context.term()
 
     def maintain(self) -> None:
@@ -240,11 +242,11 @@ class Connections:
             self._handshakes.probe_greeted(peer)
             self._end_probe(peer)
 
-    def _answer_zap(self) -> None:
-        for frames in sockets.received(self._zap_socket):
+    def _answer_zap(self, socket: zmq.Socket[bytes]) -> None:
+        for frames in sockets.received(socket):
             reply = self._zap.reply([frame.bytes for frame in frames])
             if reply is not None:
-                self._zap_socket.send_multipart(reply)
+                socket.send_multipart(reply)
         for reason in self._zap.refusals():
             self._handler.trouble(None, reason)
 

@@ -15,6 +15,7 @@ from typing import Any
 from p2pser.base.errors import LocalProtocolError
 from p2pser.config import NetworkSettings
 from p2pser.network import events
+from p2pser.network.connections import Connections
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link, Neighbour
 from p2pser.network.protocol import PeerProtocol
@@ -48,16 +49,19 @@ class IOThread:
         Largest payload that is accepted [B].
     clock:
         Returns the time [s].
+    connections:
+        Makes the connections; a simulation has others than sockets.
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Neighbour],
-                 settings: NetworkSettings, max_row_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+                 settings: NetworkSettings, max_row_bytes: int, clock: Callable[[], float] = time.monotonic,
+                 connections: type[Connections] = Connections) -> None:
         self.events: SimpleQueue[events.Event] = SimpleQueue()
         self.endpoint = listen
         """Where we listen: the address to bind, then the one that was bound."""
         self._settings, self._clock = settings, clock
         self._links = {n.peer: Link(n, settings.chunk_bytes, max_row_bytes) for n in neighbours}
-        self._protocol = PeerProtocol(ours, keys, self._links, settings, self.events, clock)
+        self._protocol = PeerProtocol(ours, keys, self._links, settings, self.events, clock, connections)
         self._connections = self._protocol.connections
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._wake_end, self._sleep_end = socket.socketpair()
@@ -87,7 +91,7 @@ class IOThread:
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
         try:
-            self._connections.watch(self._sleep_end.fileno(), self._run_commands)
+            self._connections.watch(self._sleep_end.fileno(), self._woken)
             self.endpoint = self._connections.open(self.endpoint)
         except BaseException:
             self._close_sockets(0)
@@ -164,14 +168,18 @@ class IOThread:
             while not self._protocol.may_close():
                 now = self._clock()
                 self._connections.poll(min(TICK, max(0.0, self._protocol.liveness.next_due(now) - now)))
-                self._protocol.tick()
-                for link in self._links.values():
-                    self._protocol.pump(link)
+                self.turn()
             self._protocol.send_last_byes()
             self._close_sockets(self._settings.linger)
         except BaseException as error:
             self._close_sockets(0)
             self.events.put(events.Failed(error))
+
+    def turn(self) -> None:
+        """Do what is due by the clock and send what may leave, after what was there to read has been read."""
+        self._protocol.tick()
+        for link in self._links.values():
+            self._protocol.pump(link)
 
     def _command(self, do: Callable[..., None], *arguments: Any) -> None:
         """Let the thread call a function soon."""
@@ -181,9 +189,13 @@ class IOThread:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups: the thread will read them
             self._wake_end.send(b"!")
 
-    def _run_commands(self) -> None:
+    def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._sleep_end.recv(4096)
+        self.run_commands()
+
+    def run_commands(self) -> None:
+        """Do what the training thread asked for."""
         while self._commands:
             do, arguments = self._commands.popleft()
             do(*arguments)

@@ -58,14 +58,15 @@ class PeerProtocol:
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, links: Mapping[int, Link], settings: NetworkSettings,
-                 queue: SimpleQueue[events.Event], clock: Callable[[], float] = time.monotonic) -> None:
+                 queue: SimpleQueue[events.Event], clock: Callable[[], float] = time.monotonic,
+                 connections: type[Connections] = Connections) -> None:
         self.progress = Progress(-(2**31), 0, Phase.START, 0)
         """How far we are; every header carries it."""
         self.accepts_rejoining = False
         """Whether a neighbour that was lost, or never came, may join while we train."""
         self.ours = ours
         self.liveness = Liveness(links, settings.ping_after, settings.suspect_after, settings.dead_after)
-        self.connections = Connections(ours.peer, keys, links, settings, clock, self)
+        self.connections = connections(ours.peer, keys, links, settings, clock, self)
         self.closing = Closing()
         self._links, self._clock, self._queue = links, clock, queue
         self._run = hello.run_id(ours.run)
