@@ -51,15 +51,18 @@ class IOThread:
         Returns the time [s].
     connections:
         Makes the connections; a simulation has others than sockets.
+    queue:
+        Where events arrive; a simulation waits in another way.
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Neighbour],
                  settings: NetworkSettings, max_row_bytes: int, clock: Callable[[], float] = time.monotonic,
-                 connections: type[Connections] = Connections) -> None:
-        self.events: SimpleQueue[events.Event] = SimpleQueue()
+                 connections: type[Connections] = Connections, queue: SimpleQueue[events.Event] | None = None) -> None:
+        self.events: SimpleQueue[events.Event] = SimpleQueue() if queue is None else queue
         self.endpoint = listen
         """Where we listen: the address to bind, then the one that was bound."""
-        self._settings, self._clock = settings, clock
+        self.clock = clock
+        self._settings = settings
         self._links = {n.peer: Link(n, settings.chunk_bytes, max_row_bytes) for n in neighbours}
         self._protocol = PeerProtocol(ours, keys, self._links, settings, self.events, clock, connections)
         self._connections = self._protocol.connections
@@ -156,7 +159,7 @@ class IOThread:
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""
         if self._thread.is_alive():
-            self._command(self._protocol.closing.begin, reason, self._clock() + flush)
+            self._command(self._protocol.closing.begin, reason, self.clock() + flush)
             self._thread.join()
         elif not self._closed:
             self._close_sockets(0)
@@ -166,7 +169,7 @@ class IOThread:
     def _main(self) -> None:
         try:
             while not self._protocol.may_close():
-                now = self._clock()
+                now = self.clock()
                 self._connections.poll(min(TICK, max(0.0, self._protocol.liveness.next_due(now) - now)))
                 self.turn()
             self._protocol.send_last_byes()

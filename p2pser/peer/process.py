@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -25,7 +24,7 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import join_state
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.folder import PeerFolder
-from p2pser.peer.identity import identify
+from p2pser.peer.identity import Identity, identify
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry
@@ -78,9 +77,12 @@ class Peer:
         with self.folder, Telemetry(self.folder.path, self._sink) as telemetry:
             cohort, algorithm = self.prepare(telemetry)
             hello = self.hello(cohort, incarnation)
-            io = IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network,
-                          max_row_bytes=max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
+            io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
             return _Attendance(self, telemetry, cohort, algorithm, io).run(incarnation)
+
+    def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
+        """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""
+        return IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network, max_row_bytes)
 
     # Before the network -------------------------------------------------------------------------------------
 
@@ -153,10 +155,12 @@ class _Attendance:
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema, observe=self.reporter.observe, check=peer.look_up,
             clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
-            round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds)
+            round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
+            clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.join_states = join_state.Receiver(self.mixer, cohort.schema.size)
-        self.driver = AsynchronousDriver(self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds) \
+        self.driver = AsynchronousDriver(
+            self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
                                  reporter=self.reporter, driver=self.driver, sink=peer.sink, look_up=peer.look_up)
@@ -168,7 +172,7 @@ class _Attendance:
 
     def run(self, incarnation: int) -> Ending:
         """Meet the neighbours, run the session, write the model."""
-        started, reason = time.monotonic(), "failed"
+        started, reason = self.io.clock(), "failed"
         self.io.start()
         try:
             self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
@@ -181,7 +185,7 @@ class _Attendance:
         finally:
             self.io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
             self.telemetry.event("left", reason=reason)
-        return self.last_phase.finish(end, personal, time.monotonic() - started)
+        return self.last_phase.finish(end, personal, self.io.clock() - started)
 
     def _session(self) -> End:
         """Set up and run the session: from the start, from a checkpoint, or joining where the neighbours are."""
