@@ -53,8 +53,7 @@ class PeerProtocol:
     Parameters
     ----------
     ours, keys, links : our HELLO and CURVE key pair, and the neighbours' links, by id.
-    settings, clock : the network settings; ``clock`` returns the time [s].
-    queue : takes the events for the training thread.
+    settings, queue, clock : the network settings; what takes events for the training thread; what tells the time [s].
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, links: Mapping[int, Link], settings: NetworkSettings,
