@@ -50,6 +50,8 @@ class Checkpoints:
         self._config, self._me, self._folder, self._schema = config, me, folder.checkpoints, schema
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
+        self.reach = None if asynchronous else self._keep * every
+        """How many rounds back a resume may go for peers that were killed earlier (``run.setup.resume_round``)."""
         self._pinned: list[int] | None = None
         self._start: tuple[int, State] | None = None
 
@@ -62,9 +64,15 @@ class Checkpoints:
         """Return the rounds of which there is a whole checkpoint."""
         return checkpoint.available(self._folder)
 
-    def discard_after(self, round: int) -> None:
-        """Remove the checkpoints of later rounds: they belong to a course in which other peers were left out."""
-        checkpoint.discard(self._folder, [other for other in self.available() if other > round])
+    def set_aside_after(self, round: int) -> list[int]:
+        """Set the checkpoints of later rounds aside, which belong to another course of the run; return their rounds."""
+        later = [other for other in self.available() if other > round]
+        checkpoint.set_aside(self._folder, later)
+        return later
+
+    def remove_set_aside(self) -> None:
+        """Remove the checkpoints that were set aside: the run has finished."""
+        checkpoint.remove_set_aside(self._folder)
 
     def load(self, round: int) -> tuple[State, Tensor]:
         """Return the state of a round's start and the statistics' sums (S,)."""

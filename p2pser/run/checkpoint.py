@@ -8,6 +8,7 @@ leaves the older ones intact. An incomplete checkpoint is not read.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -29,6 +30,7 @@ FORMAT = 1
 _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
 # A round that is saved again becomes round-N.1 (then .2, …) before round-N is removed: one is always complete.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
+_ASIDE = "aside-"
 
 _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 """Verified checkpoints and their stamps at that time, so that pruning does not read all of them again."""
@@ -120,11 +122,23 @@ def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
     return sorted(removed)
 
 
-def discard(folder: Path, rounds: Collection[int]) -> None:
-    """Remove the checkpoints of ``rounds``."""
-    for round, _, path in list(_entries(folder)):
+def set_aside(folder: Path, rounds: Collection[int]) -> list[Path]:
+    """Rename the checkpoints of ``rounds``, so that they are neither read nor in the way; return their new names."""
+    moved = []
+    for round, generation, path in sorted(_entries(folder)):
         if round in rounds:
-            _remove(path)
+            names = (folder / f"{_ASIDE}{round:06d}.{number}" for number in itertools.count(generation))
+            aside = next(name for name in names if not name.exists())
+            os.rename(path, aside)
+            _sound.pop(path, None)
+            moved.append(aside)
+    return moved
+
+
+def remove_set_aside(folder: Path) -> None:
+    """Remove the checkpoints that were set aside: the run has finished without them."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Tensor]:

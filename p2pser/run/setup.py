@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgpack
@@ -27,21 +28,34 @@ SAMPLED_EXCHANGES = 16
 class RollCall:
     """What every reachable peer brings.
 
-    resume : the newest round of which all peers have a checkpoint; 0 where they start from the initial parameters.
+    resume : the round at which the peers resume that have its checkpoint; 0: all start from the initial parameters.
     clips : the number of training clips by peer.
     cut : the edges to peers that did not come or do not fit.
     widths : the width of each peer's model.
+    newcomers : the peers without a checkpoint of ``resume``, which join the others.
+    refused : why the answer of a peer does not count; it is taken as that of a peer without clips and checkpoints.
     """
 
     resume: int
     clips: Mapping[int, int]
     cut: frozenset[tuple[int, int]]
     widths: Mapping[int, float] = field(default_factory=dict)
+    newcomers: frozenset[int] = frozenset()
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    rounds: frozenset[int] = frozenset()
+    clips: int = 0
+    width: float = 1.0
 
 
 def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int,
-              width: float = 1.0) -> RollCall:
+              width: float = 1.0, *, rounds: int, reach: int | None = None) -> RollCall:
     """Send this peer's checkpoints, clip count and width to all reachable peers, and return what all of them bring.
+
+    No answer of another peer, whatever it says, is an error.
 
     Parameters
     ----------
@@ -51,29 +65,55 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     checkpoints : the rounds of which it has a checkpoint.
     clips : the number of its training clips.
     width : the width of its model.
-
-    Raises RemoteProtocolError for an answer of another form.
+    rounds : R; nobody can have a checkpoint of a later round.
+    reach : see ``resume_round``.
     """
     answer = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
     knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: answer}, topology.graph)[peer]
-    known = sorted(knowledge.reachable() & knowledge.values.keys())
-    answers = {other: _parse(knowledge.values[other], other) for other in known}
-    common = set.intersection(*(rounds for rounds, _, _ in answers.values()))
-    return RollCall(max(common), {other: count for other, (_, count, _) in answers.items()}, frozenset(knowledge.cut),
-                    {other: its_width for other, (_, _, its_width) in answers.items()})
+    answers, refused = {}, {}
+    for other in sorted(knowledge.reachable() & knowledge.values.keys()):
+        try:
+            answers[other] = _parse(knowledge.values[other], other, rounds)
+        except RemoteProtocolError as error:
+            answers[other], refused[other] = _Answer(), str(error)
+    held = {other: each.rounds for other, each in answers.items()}
+    resume = resume_round(held.values(), reach)
+    newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
+    return RollCall(resume, {other: each.clips for other, each in answers.items()}, frozenset(knowledge.cut),
+                    {other: each.width for other, each in answers.items()}, newcomers, refused)
 
 
-def _parse(value: bytes, peer: int) -> tuple[set[int], int, float]:
+def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> int:
+    """Return the round at which peers resume; 0 where no peer has a checkpoint.
+
+    Peers without a checkpoint do not count. The round that most of the others have is taken, the newest among equals:
+    that is the newest common round where there is one. The peers that lack it join as newcomers.
+
+    Parameters
+    ----------
+    held : the rounds above 0 of which each peer has a checkpoint.
+    reach : how many rounds the peers go back, from the newest that more than half of them have, for the sake of others
+        that were killed earlier; None: without limit. So one old or false answer costs its sender's state only.
+    """
+    count = Counter(round for rounds in held for round in set(rounds))
+    holders = sum(1 for rounds in held if rounds)
+    newest = max((round for round, number in count.items() if 2 * number > holders), default=0)
+    first = 0 if reach is None else newest - reach
+    return max((round for round in count if round >= first), key=lambda round: (count[round], round), default=0)
+
+
+def _parse(value: bytes, peer: int, last: int) -> _Answer:
     try:
         rounds, clips, *more = msgpack.unpackb(value)
     except (ValueError, TypeError, msgpack.UnpackException):
         rounds, clips, more = None, None, []
-    fits = isinstance(rounds, list) and all(type(r) is int and r >= 0 for r in rounds) and 0 in rounds
+    fits = isinstance(rounds, list) and len(rounds) <= last + 1 and 0 in rounds
+    fits = fits and all(type(round) is int and 0 <= round <= last for round in rounds)
     width = more[0] if more else 1.0
     fits = fits and len(more) <= 1 and type(width) is float and 0 < width <= 1
-    if not fits or type(clips) is not int or clips < 0:
+    if not fits or type(clips) is not int or not 0 <= clips < 2**53:
         raise RemoteProtocolError(f"peer {peer} answered the roll call in another form", peer)
-    return set(rounds), clips, width
+    return _Answer(frozenset(rounds) - {0}, clips, width)
 
 
 def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
