@@ -183,7 +183,8 @@ class Exchange:
         """
         if sender not in self._arrived:
             return
-        self._returning.discard(sender)
+        if step.round >= 0:  # a message of the set-up comes from a peer that does not train yet
+            self._returning.discard(sender)
         self._restart_timeout(sender, now)
         self._note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
@@ -213,7 +214,7 @@ class Exchange:
     def returned(self, sender: int) -> None:
         """Include a lost neighbour again, which has restarted and remembers nothing.
 
-        It is sent to at once, but waited for only after ``expect`` or its first message. What its earlier incarnation
+        It is sent to at once, but waited for only after its first message of training. What its earlier incarnation
         left open stays open.
         """
         self._lost.discard(sender)
@@ -227,13 +228,9 @@ class Exchange:
             past.unmixed.discard(sender)
             past.open_there.discard(sender)
 
-    def expect(self, sender: int) -> None:
-        """Wait for a returned neighbour from the next exchange on: it knows now where the run is."""
-        self._returning.discard(sender)
-
     @property
     def returning(self) -> tuple[int, ...]:
-        """The neighbours that have returned, and do not know yet where the run is."""
+        """The neighbours that have returned, and have not sent a message of training yet."""
         return tuple(sorted(self._returning))
 
     def resume_waiting(self, now: float) -> None:

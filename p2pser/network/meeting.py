@@ -74,8 +74,12 @@ class Meeting:
         return tuple(j for j in self.neighbours if j not in self.hellos)
 
     def training(self) -> tuple[int, ...]:
-        """Return the neighbours that were training when they sent HELLO: the run goes on, and a peer may join it."""
+        """Return the neighbours that train, as far as we know: the run goes on, and a peer may join it."""
         return tuple(j for j in sorted(self.hellos) if self._progress[j].phase in (Phase.TRAIN, Phase.EXCHANGE))
+
+    def progressed(self, peer: int, progress: Progress) -> None:
+        """Note how far a neighbour is now."""
+        self._progress[peer] = progress
 
     def why_missing(self, peer: int) -> str:
         """Return why a missing neighbour takes no part."""

@@ -197,8 +197,8 @@ class NetworkMixer:
                               f"start peers {', '.join(map(str, self.neighbours))}, or wait longer (--start-timeout)")
 
     def training(self) -> tuple[int, ...]:
-        """Return the neighbours that were training when they sent HELLO: the run goes on, and a peer may join it."""
-        return self._meeting.training()
+        """Return the present neighbours that train, as far as we know: the run goes on, and a peer may join it."""
+        return tuple(j for j in self._meeting.training() if j not in self.lost)
 
     def without_missing(self) -> None:
         """Begin the run without the neighbours that have not come."""
@@ -258,7 +258,6 @@ class NetworkMixer:
         form, size:
             Wire name of the codec and number of elements, where it is an encoded row; else "" and 0.
         """
-        self._begun = True
         self._payloads.send_message(peer, at, payload, form, size)
 
     def listen(self, timeout: float | None = 0.0) -> None:
@@ -319,6 +318,7 @@ class NetworkMixer:
                 self._arrived(event, now)
                 return  # the hot path: no observer needs each message
             case events.Progressed(peer, progress):
+                self._meeting.progressed(peer, progress)
                 if self.exchange.progress(peer, progress, now) and self._begun:
                     # A peer that waits for one that makes progress reports progress itself: else its own neighbours
                     # would give it up, and timeouts would spread along a chain.

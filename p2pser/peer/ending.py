@@ -90,6 +90,7 @@ class LastPhase:
             self.reporter.say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at "
                               f"a difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
         folder.finish(summary)
+        self.recorder.checkpoints.remove_set_aside()
         self.reporter.event("finished", **summary)
         return Ending(True, summary)
 

@@ -1,33 +1,45 @@
-"""What a peer needs that joins a run under way, or comes back into it: a neighbour sends it.
+"""What a peer needs that joins a run under way, or comes back into it: its neighbours send it.
 
-A neighbour that lets a peer join sends, at the start of its next round, that round and the roll call, the statistics'
-sums, and its parameters. With these the peer takes the round's local steps and its place in the exchanges. Nothing that
-carries mass is handed over: optimiser and algorithm begin afresh, and the peer's former rows are discarded.
+The peer asks every neighbour that trains. A neighbour answers at the start of its next round with that round, the roll
+call, the statistics' sums, and its parameters. With these the peer takes the round's local steps and its place in the
+exchanges. Nothing that carries mass is handed over: optimiser and algorithm begin afresh, and the peer's former rows
+are discarded. Where two neighbours can answer, what must be equal in both answers is compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
 
 import msgpack
+import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Step
+from p2pser.gossip.partial import Parts
+from p2pser.graph.spec import Topology
+from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
 from p2pser.run.setup import JOIN, RollCall
-from p2pser.wire.codec import DENSE, codec
-from p2pser.wire.messages import Header
+from p2pser.wire.codec import DENSE
+from p2pser.wire.messages import Header, Phase
 
-CALL, SUMS, ROW = range(3)
-"""The slots of the messages: the roll call, the statistics' sums, the parameters."""
+CALL, SUMS, ROW, ASK = range(4)
+"""The slots of the messages: the roll call, the statistics' sums, the parameters; and the request for all three."""
+TRAINING = (Phase.TRAIN, Phase.EXCHANGE)
+AGREEMENT = 1e-6
+"""Largest relative difference of two neighbours' sums: each has its own last bits."""
 
 
-class JoinState(NamedTuple):
+@dataclass(frozen=True)
+class JoinState:
     """The state that neighbour ``sender`` sent.
 
-    round : the round that begins. call : what every peer brings. sums : (S,) of the statistics. x : (D,), parameters.
+    round : the round that begins. call : what every peer brings. sums : (S,) of the statistics. x : (D,), parameters,
+    or the part of them that the sender shares with this peer. differing : the senders whose answers differ from it.
     """
 
     sender: int
@@ -35,73 +47,184 @@ class JoinState(NamedTuple):
     call: RollCall
     sums: Tensor
     x: Tensor
+    differing: tuple[int, ...] = ()
+
+    def agrees(self, other: JoinState) -> bool:
+        """Whether the other state is of the same run: round and parameters are each sender's own."""
+        same = (self.call.resume, self.call.clips, self.call.widths) == (
+            other.call.resume, other.call.clips, other.call.widths)
+        return same and bool(torch.allclose(self.sums, other.sums, rtol=AGREEMENT, atol=0))
 
 
-def send(mixer: NetworkMixer, peer: int, round: int, call: RollCall, sums: Tensor, x: Tensor) -> None:
-    """Send the join state to a neighbour, and wait for its rows from this round on.
+class Joining:
+    """Sends and takes join states. Make it before the peer meets its neighbours: they may send at once.
 
     Parameters
     ----------
     mixer : carries the messages.
-    peer : the neighbour that joins.
-    round : the round that begins.
-    call : what every peer brings.
-    sums : (S,) float64, as ``Session.statistics`` returned them.
-    x : this peer's parameters (D,).
-    """
-    fields = {"round": round, "resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
-              "cut": sorted(map(list, call.cut)), "shape": [1, sums.numel()]}
-    mixer.send(peer, Step(JOIN, CALL), msgpack.packb(fields), "", 0)
-    for slot, row in ((SUMS, sums), (ROW, x)):
-        kept = row.detach().clone()
-        mixer.send(peer, Step(JOIN, slot), DENSE.encode(kept), DENSE.wire_name(kept), kept.numel())
-    mixer.exchange.expect(peer)
-
-
-class Receiver:
-    """Takes the join states that neighbours send. Make it before the peer meets them: they may send at once.
-
-    mixer : carries the messages. size : D.
+    topology, rounds : the run's topology, and R.
+    sums : S, the length of the statistics' sums.
+    like : this peer's row (D,), whose dtype the parameters have.
+    patience : seconds for which the second answer is waited for.
+    clock : returns the time [s].
     """
 
-    def __init__(self, mixer: NetworkMixer, size: int) -> None:
-        self._mixer, self._size = mixer, size
+    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: int, like: Tensor,
+                 patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._mixer, self._topology, self._rounds = mixer, topology, rounds
+        self._sums, self._like, self._patience, self._clock = sums, like, patience, clock
+        self._requests: dict[int, int] = {}
+        """The neighbours that were asked, and the incarnation of each."""
         self._parts: dict[int, dict[int, Any]] = {}
-        """The messages of each sender, by slot."""
+        """The messages of each sender whose state is not complete, by slot."""
+        self._states: dict[int, JoinState] = {}
+        self._wanted = True
+        self._asking: set[int] = set()
         mixer.on(JOIN, self._take)
 
-    def receive(self) -> JoinState | None:
-        """Wait for a training neighbour's join state; None where no neighbour is left that could send it.
+    # The peer that joins --------------------------------------------------------------------------------------
 
-        Raises RemoteProtocolError for a join state of another form.
+    def observe(self, event: events.Event) -> None:
+        """Ask a neighbour that trains as soon as it has said HELLO."""
+        if self._wanted and isinstance(event, events.Up) and event.progress.phase in TRAINING:
+            self._ask(event.peer)
+
+    def receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
+        """Wait for join states; None where no neighbour is left that could send one.
+
+        expected : the neighbours that send one without being asked. endless : wait for neighbours that may still train.
         """
-        while self._mixer.training():
-            for peer, messages in self._parts.items():
-                if messages.keys() >= {CALL, SUMS, ROW}:
-                    return _read(peer, messages, self._size)
+        first: float | None = None
+        while True:
+            here = self._present()
+            training = set(self._mixer.training())
+            for peer in training:
+                self._ask(peer)
+            coming = (here & (training | set(expected))) - self._states.keys()
+            if self._states:
+                first = self._clock() if first is None else first
+                chosen, agreeing = _chosen(self._states)
+                left = first + self._patience - self._clock()
+                if agreeing > 1 or not coming or left <= 0:
+                    return chosen
+                self._mixer.listen(left)
+                continue
+            if not coming and not endless:
+                return None
             self._mixer.listen(None)
-        return None
+
+    def refuse(self, state: JoinState, reason: str) -> None:
+        """Forget a state that does not fit."""
+        self._states.pop(state.sender, None)
+        self._mixer.strike(state.sender, reason)
+
+    def joined(self) -> None:
+        """Take no more states: this peer trains."""
+        self._wanted = False
+        self._parts.clear()
+        self._states.clear()
+
+    def _present(self) -> set[int]:
+        return self._mixer.hellos.keys() - self._mixer.lost.keys()
+
+    def _ask(self, peer: int) -> None:
+        incarnation = self._mixer.hellos[peer].incarnation
+        if self._requests.get(peer) != incarnation:
+            self._requests[peer] = incarnation
+            self._mixer.send(peer, Step(JOIN, ASK), b"", "", 0)
+
+    # Its neighbours -------------------------------------------------------------------------------------------
+
+    def newcomers(self, peers: Collection[int]) -> None:
+        """Send a state to these neighbours, which the roll call has shown to lack one."""
+        self._asking |= set(peers) & set(self._mixer.neighbours)
+
+    def answer(self, round: int, call: RollCall, sums: Tensor, x: Tensor, parts: Parts | None) -> None:
+        """Send the join state to the neighbours that have asked for it.
+
+        Parameters
+        ----------
+        round : the round that begins.
+        call : what every peer brings.
+        sums : (S,) float64, as ``Session.statistics`` returned them.
+        x : this peer's parameters (D,).
+        parts : what of a row crosses each edge; None: all of it.
+        """
+        fields = {"round": round, "resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
+                  "cut": sorted(map(list, call.cut))}
+        for peer in sorted(self._asking & self._present()):
+            if round < self._rounds:
+                self._begins_afresh(peer)
+            self._mixer.send(peer, Step(JOIN, CALL), msgpack.packb(fields), "", 0)
+            row = x if parts is None else parts.cut(self._mixer.me, peer, x)
+            for slot, each in ((SUMS, sums), (ROW, row)):
+                kept = each.detach().clone()
+                self._mixer.send(peer, Step(JOIN, slot), DENSE.encode(kept), DENSE.wire_name(kept), kept.numel())
+        self._asking.clear()
+
+    def _begins_afresh(self, peer: int) -> None:
+        """No exchange waits for a neighbour that waits for a join state."""
+        if self._mixer.io.progress.phase in TRAINING and peer not in self._mixer.lost:
+            self._mixer.exchange.returned(peer)
+
+    # Messages -------------------------------------------------------------------------------------------------
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
-        if header.slot not in (CALL, SUMS, ROW):
-            raise RemoteProtocolError(f"peer {peer} sent part {header.slot} of a join state, which has 3", peer)
-        kept = bytes(payload)
-        value = codec(header.codec).decode(kept, header.size) if header.codec else kept
-        self._parts.setdefault(peer, {})[header.slot] = value
+        if header.slot == ASK:
+            if len(payload):
+                raise RemoteProtocolError(f"peer {peer} asked for a join state in another form", peer)
+            self._asking.add(peer)
+            self._begins_afresh(peer)
+            return
+        if not self._wanted:
+            return
+        try:
+            parts = self._parts.setdefault(peer, {})
+            parts[header.slot] = self._read(header, payload)
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException, RemoteProtocolError) as error:
+            del self._parts[peer]
+            raise RemoteProtocolError(f"peer {peer} sent a join state of another form: {error}", peer) from None
+        if parts.keys() == {CALL, SUMS, ROW}:
+            round, call = parts[CALL]
+            self._states[peer] = JoinState(peer, round, call, parts[SUMS], parts[ROW])
+            del self._parts[peer]
+
+    def _read(self, header: Header, payload: memoryview) -> Any:
+        """Return the content of a message: (round, roll call), or a row of finite numbers."""
+        if header.slot == CALL:
+            return self._read_call(payload)
+        like, sizes = self._like.dtype, range(1, self._like.numel() + 1)
+        if header.slot == SUMS:
+            like, sizes = torch.float64, range(self._sums, self._sums + 1)
+        elif header.slot != ROW:
+            raise ValueError(f"it has no part {header.slot}")
+        if header.codec != DENSE.wire_name(torch.empty(0, dtype=like)) or header.size not in sizes:
+            raise ValueError(f"{header.size} numbers in the form {header.codec!r}")
+        row = DENSE.decode(bytes(payload), header.size)
+        if not torch.isfinite(row).all():
+            raise ValueError("numbers that are not finite")
+        return row
+
+    def _read_call(self, payload: memoryview) -> tuple[int, RollCall]:
+        fields = msgpack.unpackb(payload, strict_map_key=False)
+        round, resume, peers = fields["round"], fields["resume"], range(self._topology.size)
+        if any(type(number) is not int or not 0 <= number <= self._rounds for number in (round, resume)):
+            raise ValueError(f"round {round}, resumed from {resume}")
+        clips, widths, cut = dict(fields["clips"]), dict(fields["widths"]), {(i, j) for i, j in fields["cut"]}
+        if not all(i in peers and type(n) is int and 0 <= n < 2**53 for i, n in clips.items()):
+            raise ValueError("the numbers of clips")
+        if not all(i in peers and type(width) is float and 0 < width <= 1 for i, width in widths.items()):
+            raise ValueError("the widths")
+        if not all(self._topology.graph.has_edge(*edge) for edge in cut):
+            raise ValueError("the cut edges")
+        return round, RollCall(resume, clips, frozenset(cut), widths)
 
 
-def _read(peer: int, messages: dict[int, Any], size: int) -> JoinState:
-    try:
-        fields = msgpack.unpackb(messages[CALL], strict_map_key=False)
-        cut = frozenset((int(i), int(j)) for i, j in fields["cut"])
-        call = RollCall(int(fields["resume"]), _by_peer(fields["clips"], int), cut, _by_peer(fields["widths"], float))
-        sums = messages[SUMS].reshape(fields["shape"]).reshape(-1)
-        if messages[ROW].numel() != size or not isinstance(fields["round"], int) or fields["round"] < 0:
-            raise ValueError("its parameters or its round do not fit")
-        return JoinState(peer, fields["round"], call, sums, messages[ROW])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, msgpack.UnpackException) as error:
-        raise RemoteProtocolError(f"peer {peer} sent a join state of another form: {error}", peer) from None
-
-
-def _by_peer(mapping: dict[Any, Any], kind: Callable[[Any], Any]) -> dict[int, Any]:
-    return {int(peer): kind(value) for peer, value in mapping.items()}
+def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
+    """Return the state that most senders agree with, and how many do, itself included."""
+    groups = {i: [j for j in states if states[i].agrees(states[j])] for i in sorted(states)}
+    best = max(groups, key=lambda i: len(groups[i]))
+    state, together = states[best], groups[best]
+    differing = tuple(j for j in sorted(states) if j not in together)
+    earliest = min(states[j].round for j in together)  # one sender alone cannot send a peer to a later round
+    return JoinState(best, earliest, state.call, state.sums, state.x, differing), len(together)

@@ -7,32 +7,30 @@ from collections.abc import Callable
 import torch
 
 from p2pser.base import registries
-from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, federate
-from p2pser.gossip.algorithm import Algorithm, State
+from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.rows import digest
 from p2pser.network.asynchronous import AsynchronousDriver
-from p2pser.network.exchange import DeliveryStatus
+from p2pser.network.events import Event
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer import join_state
 from p2pser.peer.ending import Ending, LastPhase
+from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import Identity, identify
+from p2pser.peer.join_state import Joining
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry
 from p2pser.run.participant import Cohort
 from p2pser.run.session import End, Session
-from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
 from p2pser.wire.hello import Hello, normalised_settings
-from p2pser.wire.messages import Phase
 
 
 class Interrupted(Exception):
@@ -153,17 +151,19 @@ class _Attendance:
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin)
         clips = len(cohort.participants[0].examples)
         self.mixer = NetworkMixer(
-            io, topology, me, cohort.schema, observe=self.reporter.observe, check=peer.look_up,
+            io, topology, me, cohort.schema, observe=self._observe, check=peer.look_up,
             clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
-        self.join_states = join_state.Receiver(self.mixer, cohort.schema.size)
+        self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
+                               like=cohort.initial()[0], patience=config.network.round_timeout, clock=io.clock)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
-                                 reporter=self.reporter, driver=self.driver, sink=peer.sink, look_up=peer.look_up)
+                                 reporter=self.reporter, joining=self.joining, driver=self.driver, sink=peer.sink,
+                                 look_up=peer.look_up)
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
@@ -187,49 +187,15 @@ class _Attendance:
             self.telemetry.event("left", reason=reason)
         return self.last_phase.finish(end, personal, self.io.clock() - started)
 
+    def _observe(self, event: Event) -> None:
+        self.joining.observe(event)
+        self.reporter.observe(event)
+
     def _session(self) -> End:
-        """Set up and run the session: from the start, from a checkpoint, or joining where the neighbours are."""
-        joined = self._meet()
-        call = self._roll_call() if joined is None else joined.call
-        self.session.share(call)
-        self.checkpoints.discard_after(call.resume)
-        state: State | None = None
-        if joined is not None:
-            self.telemetry.event("joined", host=joined.sender)
-            state, sums = State({"x": joined.x[None].clone()}), joined.sums
-        else:
-            self.telemetry.rewind(call.resume)  # also to 0: the peer may have been killed before a common checkpoint
-            if call.resume:
-                state, sums = self.checkpoints.load(call.resume)
-                self.telemetry.event("resumed", round=call.resume)
-            else:
-                self.mixer.enter(Phase.SETUP, STATISTICS)
-                sums = self.session.statistics(call.cut)
+        """Get into the run and run the session to its end."""
+        entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
         parts = self.session.parts
-        self.recorder.known(call, sums, parts, joined=joined is not None)
+        self.recorder.known(entry.call, entry.sums, parts, joined=entry.joined)
         self.io.accepts_rejoining = self.algorithm.joins and self.topology.schedule is None and parts is None
-        start = call.resume if joined is None else self.mixer.next_round(joined.round - 1)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
-        return self.session.run(call, sums, state=state, start=start, report=report)
-
-    def _meet(self) -> join_state.JoinState | None:
-        """Wait for the neighbours. Where they train already, return the join state that one of them sends."""
-        network = self.config.network
-        while True:
-            self.mixer.connect(network.start_timeout, network.refused_wait, self.reporter.waiting)
-            if not self.mixer.training():
-                return None
-            self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
-            if (joined := self.join_states.receive()) is not None:
-                self.mixer.without_missing()
-                return joined
-
-    def _roll_call(self) -> RollCall:
-        self.mixer.enter(Phase.SETUP, ROLL_CALL)
-        own = self.cohort.participants[0]
-        call = roll_call(self.mixer, self.topology, self.me, self.checkpoints.available(), len(own.examples),
-                         own.width)
-        if any(step.round == ROLL_CALL and status is DeliveryStatus.SKIPPED for step, _, status in self.mixer.left_out):
-            raise P2PSERError("neighbours went on with the run during the roll call: start this peer again, and it "
-                              "joins them")
-        return call
+        return self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, report=report)

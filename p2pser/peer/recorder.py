@@ -17,8 +17,8 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer import join_state
 from p2pser.peer.folder import PeerFolder
+from p2pser.peer.join_state import Joining
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
 from p2pser.run import checkpoint
@@ -47,7 +47,8 @@ class Checkpoints:
 
     def __init__(self, config: Config, topology: Topology, me: int, folder: PeerFolder, schema: str, *,
                  asynchronous: bool) -> None:
-        self._config, self._me, self._folder, self._schema = config, me, folder.checkpoints, schema
+        self._config, self._me, self._schema = config, me, schema
+        self.folder = folder.checkpoints
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
         self.reach = None if asynchronous else self._keep * every
@@ -62,21 +63,21 @@ class Checkpoints:
 
     def available(self) -> list[int]:
         """Return the rounds of which there is a whole checkpoint."""
-        return checkpoint.available(self._folder)
+        return checkpoint.available(self.folder)
 
     def set_aside_after(self, round: int) -> list[int]:
         """Set the checkpoints of later rounds aside, which belong to another course of the run; return their rounds."""
         later = [other for other in self.available() if other > round]
-        checkpoint.set_aside(self._folder, later)
+        checkpoint.set_aside(self.folder, later)
         return later
 
     def remove_set_aside(self) -> None:
         """Remove the checkpoints that were set aside: the run has finished."""
-        checkpoint.remove_set_aside(self._folder)
+        checkpoint.remove_set_aside(self.folder)
 
     def load(self, round: int) -> tuple[State, Tensor]:
         """Return the state of a round's start and the statistics' sums (S,)."""
-        rows, edges, _ = checkpoint.load(self._folder, round)
+        rows, edges, _ = checkpoint.load(self.folder, round)
         sums = rows.pop(SUMS)
         return State(rows, edges), sums.reshape(-1)
 
@@ -94,9 +95,9 @@ class Checkpoints:
             return
         round, state = self._start
         meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema}
-        checkpoint.save(self._folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
+        checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
         if prune:
-            checkpoint.prune(self._folder, self._keep, self._pinned or ())
+            checkpoint.prune(self.folder, self._keep, self._pinned or ())
 
     def due(self, round: int) -> bool:
         """Whether a checkpoint is to be written at the start of a round."""
@@ -116,18 +117,20 @@ class Recorder(Hooks):
     ----------
     config, me, cohort, algorithm, mixer : the session's.
     checkpoints, reporter : where it writes.
+    joining : sends the join states that neighbours have asked for.
     driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
     sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
     look_up : called between exchanges; may raise, which ends the run.
     """
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
-                 checkpoints: Checkpoints, reporter: Reporter, driver: AsynchronousDriver | None, sink: Sink | None,
-                 look_up: Callable[[], None]) -> None:
+                 checkpoints: Checkpoints, reporter: Reporter, joining: Joining, driver: AsynchronousDriver | None,
+                 sink: Sink | None, look_up: Callable[[], None]) -> None:
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
-        self.checkpoints, self.reporter, self.driver = checkpoints, reporter, driver
+        self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
         self.call = RollCall(0, {}, frozenset())
         self.sums = torch.zeros(0, dtype=torch.float64)
+        self.parts: Parts | None = None
         self.joined = False
         self.training_bytes = 0
         """Payload bytes posted until the last round was over."""
@@ -145,7 +148,7 @@ class Recorder(Hooks):
         parts : what of a row crosses each edge; None: all of it.
         joined : whether this peer joined a run under way.
         """
-        self.call, self.sums, self.joined = call, sums, joined
+        self.call, self.sums, self.parts, self.joined = call, sums, parts, joined
         if self._sink is not None:
             shared = None if parts is None else parts.everywhere(self.me)
             self._sketch = Sketch(self.cohort.schema.size, self.config.seed, shared)
@@ -184,8 +187,7 @@ class Recorder(Hooks):
             self.save_checkpoint()
         if round < self.config.training.rounds:
             self.mixer.enter(Phase.TRAIN, round)
-            for peer in self.mixer.exchange.returning:
-                join_state.send(self.mixer, peer, round, self.call, self.sums, state.rows["x"][0])
+        self.joining.answer(round, self.call, self.sums, state.rows["x"][0], self.parts)
 
     def after_round(self, round: int, state: State) -> None:
         row = self.algorithm.model(state)[0]

@@ -9,6 +9,7 @@ from typing import Protocol
 import networkx as nx
 from torch import Tensor
 
+from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
@@ -155,6 +156,18 @@ class Session:
         self.parts = parts_of(widths, held, self.cohort.whole.schema, gossip.share, compact=self.cohort.compact)
         if self.parts is not None:
             self.mixer.share(self.parts)
+
+    def fitted(self, sender: int, row: Tensor) -> Tensor:
+        """Return a row (D,) of the first hosted peer from what another one shares with it.
+
+        Entries that the sender lacks are the initial ones. Raises RemoteProtocolError where the length does not fit.
+        """
+        own = self.cohort.initial()[0]
+        if self.parts is not None:
+            return self.parts.fit(self.mixer.peers[0], sender, own, row)
+        if row.shape != own.shape:
+            raise RemoteProtocolError(f"peer {sender} sent {row.numel()} parameters of {own.numel()}", sender)
+        return row
 
     def statistics(self, cut: frozenset[tuple[int, int]] = frozenset(), mixer: Mixer | None = None) -> Tensor:
         """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip.

@@ -114,7 +114,6 @@ class Freely:
         else:
             for j in self.owed[i]:
                 self.send(i, j, "welcomed", round)
-                self.exchanges[i].expect(j)
             self.owed[i].clear()
             self.at(self.draw.exponential(), "trained", i, self.life[i])
 

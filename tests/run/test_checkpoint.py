@@ -101,7 +101,8 @@ def test_checkpoints_are_listed_and_pruned(tmp_path: Path) -> None:
     assert checkpoint.available(folder) == [0, 5, 10, 1_234_567]
     assert checkpoint.prune(folder, 2, {0}) == [5]
     assert checkpoint.available(folder) == [0, 10, 1_234_567]
-    checkpoint.discard(folder, [1_234_567])
+    aside = checkpoint.set_aside(folder, [1_234_567])
+    assert [path.name for path in aside] == ["aside-1234567.0"]
     assert checkpoint.available(folder) == [0, 10]
     check(folder, 10)
     with pytest.raises(CheckpointError, match="keep = 0"):
@@ -214,9 +215,26 @@ def test_a_full_disk_at_any_call_leaves_the_old_ones(
         check(tmp_path, 5)
         leftovers = {path.name for path in tmp_path.iterdir()} - {"round-000005", "round-000010", "round-000010.1"}
         assert not leftovers
-        checkpoint.discard(tmp_path, [10])
+        checkpoint.set_aside(tmp_path, [10])
+        checkpoint.remove_set_aside(tmp_path)
         fail_at += 1
     assert failures == {"fsync": 5, "rename": 1}[call]
+    check(tmp_path, 10)
+
+
+def test_what_is_set_aside_is_kept_whole_until_the_run_has_finished(tmp_path: Path) -> None:
+    for _ in range(2):  # a round that is set aside twice is kept twice
+        save(tmp_path, 10)
+        checkpoint.set_aside(tmp_path, [10, 20])
+    save(tmp_path, 5)
+    checkpoint.prune(tmp_path, 1)
+    aside = [tmp_path / "aside-000010.0", tmp_path / "aside-000010.1"]
+    assert sorted(tmp_path.glob("aside-*")) == aside
+    assert checkpoint.available(tmp_path) == [5]
+    aside[1].rename(tmp_path / "round-000010")  # a person takes it back
+    check(tmp_path, 10)
+    checkpoint.remove_set_aside(tmp_path)
+    assert not aside[0].exists()
     check(tmp_path, 10)
 
 

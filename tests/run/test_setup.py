@@ -12,11 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
 from p2pser.graph.spec import Topology, load
 from p2pser.graph.summary import diameter
-from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, roll_call
+from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, resume_round, roll_call
 
 PAIR = load("chain", peers=2)
 
@@ -53,32 +52,69 @@ def answer(rounds: Sequence[int], clips: int) -> bytes:
     return packed
 
 
-@pytest.mark.parametrize(("ours", "theirs", "resume"), [
-    ([], [0], 0), ([5, 10], [0, 5, 10], 10), ([5, 10], [0, 5], 5), ([10, 15], [0, 5], 0), ([5], [0, 10], 0)])
-def test_all_resume_at_the_newest_round_that_all_have(ours: list[int], theirs: list[int], resume: int) -> None:
-    call = roll_call(Scripted(answer(theirs, 7)), PAIR, 0, ours, 3)
-    assert (call.resume, dict(call.clips), call.cut) == (resume, {0: 3, 1: 7}, frozenset())
+@pytest.mark.parametrize(("ours", "theirs", "resume", "newcomers"), [
+    ([], [0], 0, set()), ([5, 10], [0, 5, 10], 10, set()), ([5, 10], [0, 5], 5, set()), ([5, 10], [0], 10, {1}),
+    ([], [0, 5], 5, {0}), ([10, 15], [0, 5], 15, {1}), ([5], [0, 10], 10, {0})])
+def test_all_resume_at_the_newest_round_that_all_have(ours: list[int], theirs: list[int], resume: int,
+                                                      newcomers: set[int]) -> None:
+    call = roll_call(Scripted(answer(theirs, 7)), PAIR, 0, ours, 3, rounds=20)
+    assert (call.resume, call.newcomers) == (resume, newcomers)
+    assert (dict(call.clips), call.cut, dict(call.refused)) == ({0: 3, 1: 7}, frozenset(), {})
+
+
+ROUNDS = st.sets(st.integers(1, 60), max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(honest=st.integers(3, 9), kept=ROUNDS.filter(bool), lies=st.sets(st.integers(1, 10**6), max_size=40),
+       empty=st.integers(0, 9))
+def test_one_liar_and_the_empty_cost_the_others_no_more_than_the_reach(honest: int, kept: set[int], lies: set[int],
+                                                                       empty: int) -> None:
+    reach = 7
+    held = [kept] * honest + [set[int]()] * empty
+    assert resume_round(held, reach) == max(kept)
+    resume = resume_round([*held, lies], reach)
+    assert resume in kept
+    assert max(kept) - reach <= resume
+    assert resume_round([*held, lies]) in kept
+
+
+@settings(max_examples=300, deadline=None)
+@given(held=st.lists(ROUNDS, min_size=1, max_size=7), reach=st.none() | st.integers(0, 20))
+def test_the_peers_resume_where_most_of_them_can(held: list[set[int]], reach: int | None) -> None:
+    resume = resume_round(held, reach)
+    having = [rounds for rounds in held if rounds]
+    assert (resume == 0) == (not having)
+    if not having:
+        return
+    assert any(resume in rounds for rounds in having)
+    assert resume_round([*held, set()], reach) == resume  # an empty peer does not count
+    common = set.intersection(*having)
+    if common and reach is None:
+        assert resume == max(common)
+    several = [set(having[0])] * (len(having) + 1)
+    assert resume_round([*held, *several], 0) == max(having[0])
 
 
 def test_the_widths_of_all_become_known() -> None:
     packed: bytes = msgpack.packb([[0], 7, 0.25])
-    assert dict(roll_call(Scripted(packed), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5, 1: 0.25}
-    assert dict(roll_call(Scripted(answer([0], 7)), PAIR, 0, [], 3).widths) == {0: 1.0, 1: 1.0}
-    assert dict(roll_call(Scripted(None), PAIR, 0, [], 3, 0.5).widths) == {0: 0.5}
+    assert dict(roll_call(Scripted(packed), PAIR, 0, [], 3, 0.5, rounds=20).widths) == {0: 0.5, 1: 0.25}
+    assert dict(roll_call(Scripted(answer([0], 7)), PAIR, 0, [], 3, rounds=20).widths) == {0: 1.0, 1: 1.0}
+    assert dict(roll_call(Scripted(None), PAIR, 0, [], 3, 0.5, rounds=20).widths) == {0: 0.5}
 
 
 def test_one_that_never_came_does_not_count() -> None:
-    call = roll_call(Scripted(None), PAIR, 0, [5, 10], 3)
+    call = roll_call(Scripted(None), PAIR, 0, [5, 10], 3, rounds=20)
     assert (call.resume, dict(call.clips), call.cut) == (10, {0: 3}, frozenset({(0, 1)}))
 
 
-@pytest.mark.parametrize("value", [b"", b"\xc1", b"x", *map(msgpack.packb, (
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"x", b"\xdd\xff\xff\xff\xff", *map(msgpack.packb, (
     [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1},
-    [[0], "1"]))])
-def test_an_answer_of_another_form_is_the_other_peers_error(value: bytes) -> None:
-    with pytest.raises(RemoteProtocolError) as caught:
-        roll_call(Scripted(value), PAIR, 0, [], 3)
-    assert caught.value.peer == 1
+    [[0], "1"], [[0, 21], 1], [[0, 2**60], 1], [[0] * 22, 1], [[0], 2**60], [[0, [5]], 1]))])
+def test_an_answer_of_another_form_costs_its_sender_only(value: bytes) -> None:
+    call = roll_call(Scripted(value), PAIR, 0, [5, 10], 3, rounds=20)
+    assert list(call.refused) == [1]
+    assert (call.resume, call.newcomers, dict(call.clips), dict(call.widths)) == (10, {1}, {0: 3, 1: 0}, {0: 1, 1: 1})
     assert ROLL_CALL < 0
 
 

@@ -1,0 +1,150 @@
+"""How a peer gets into the run: from the start, from a checkpoint, or joining where its neighbours are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from p2pser.base.errors import P2PSERError
+from p2pser.gossip.algorithm import State
+from p2pser.network.exchange import DeliveryStatus
+from p2pser.network.mixer import NetworkMixer
+from p2pser.peer.join_state import Joining, JoinState
+from p2pser.peer.recorder import Checkpoints
+from p2pser.peer.reporter import Reporter
+from p2pser.run.session import Session
+from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
+from p2pser.wire.messages import Phase
+
+
+@dataclass(frozen=True)
+class Entry:
+    """With what a peer gets into the run.
+
+    call : what every peer brings. start : the first round. state : what it starts from; None: the initial parameters.
+    sums : (S,) of the statistics. joined : whether it has joined a run under way.
+    """
+
+    call: RollCall
+    start: int
+    state: State | None
+    sums: Tensor
+    joined: bool
+
+
+class Entrance:
+    """Gets a peer into the run. Parameters: those of its process."""
+
+    def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
+                 reporter: Reporter) -> None:
+        self.session, self.mixer, self.joining = session, mixer, joining
+        self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
+
+    def enter(self) -> Entry:
+        """Meet the neighbours, agree with them where to begin, and return that."""
+        joined = self._meet()
+        if joined is not None:
+            return self._joined(joined)
+        call = self._roll_call()
+        if call is None:
+            return self._joined(self._join(()))
+        if self.me in call.newcomers:
+            joined = self._join(set(self.mixer.neighbours) - call.newcomers)
+            self.joining.newcomers(call.newcomers - set(self.mixer.training()))
+            return self._joined(joined)
+        self.session.share(call)
+        self.joining.newcomers(call.newcomers)
+        entry = self._resumed(call) if call.resume else self._began(call)
+        self.joining.joined()
+        return entry
+
+    # The three ways in ------------------------------------------------------------------------------------------
+
+    def _began(self, call: RollCall) -> Entry:
+        self._rewind(0)  # the peer may have been killed before its first checkpoint
+        self.mixer.enter(Phase.SETUP, STATISTICS)
+        return Entry(call, 0, None, self.session.statistics(call.cut), False)
+
+    def _resumed(self, call: RollCall) -> Entry:
+        state, sums = self.checkpoints.load(call.resume)
+        self._rewind(call.resume)
+        self.reporter.event("resumed", round=call.resume)
+        return Entry(call, call.resume, state, sums, False)
+
+    def _joined(self, joined: JoinState) -> Entry:
+        self.joining.joined()
+        self.reporter.event("joined", host=joined.sender, round=joined.round)
+        start = self.mixer.next_round(joined.round - 1)
+        self._set_aside(start)
+        return Entry(joined.call, start, State({"x": joined.x[None].clone()}), joined.sums, True)
+
+    def _rewind(self, start: int) -> None:
+        self.reporter.telemetry.rewind(start)
+        self._set_aside(start)
+
+    def _set_aside(self, start: int) -> None:
+        if rounds := self.checkpoints.set_aside_after(start):
+            self.reporter.tell("set_aside", f"peer {self.me} sets aside its checkpoints of rounds "
+                               f"{', '.join(map(str, rounds))}, since the others go on from round {start}; they are in "
+                               f"{self.checkpoints.folder} until the run has finished", rounds=rounds, start=start)
+
+    # What the neighbours say ------------------------------------------------------------------------------------
+
+    def _meet(self) -> JoinState | None:
+        """Wait for the neighbours. Where they train already, return the join state that one of them sends."""
+        network = self.session.config.network
+        while True:
+            self.mixer.connect(network.start_timeout, network.refused_wait, self.reporter.waiting)
+            if not self.mixer.training():
+                return None
+            self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
+            if (joined := self._receive()) is not None:
+                self.mixer.without_missing()
+                return joined
+
+    def _roll_call(self) -> RollCall | None:
+        """Return what every peer brings; None where neighbours have gone on with the run meanwhile."""
+        self.mixer.enter(Phase.SETUP, ROLL_CALL)
+        own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
+        call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), len(own.examples), own.width,
+                         rounds=session.config.training.rounds, reach=checkpoints.reach)
+        if any(step.round == ROLL_CALL and status is DeliveryStatus.SKIPPED for step, _, status in self.mixer.left_out):
+            return None
+        for peer, reason in call.refused.items():
+            self.reporter.tell("refused_answer", f"{reason}: it counts as a peer without checkpoints", peer=peer)
+        if call.newcomers:
+            who = ", ".join(map(str, sorted(call.newcomers)))
+            self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; without a checkpoint of it, and "
+                               f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
+        return call
+
+    def _join(self, expected: Collection[int]) -> JoinState:
+        """Wait for the state of neighbours that resume at a checkpoint that this peer lacks, or train already.
+
+        expected : the neighbours that will send one.
+        """
+        while True:
+            self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
+            if (joined := self._receive(expected, endless=True)) is not None:
+                return joined
+
+    def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
+        """Return the first join state that fits this peer's model; None where no neighbour can send one."""
+        own = len(self.session.cohort.participants[0].examples)
+        while (joined := self.joining.receive(expected, endless=endless)) is not None:
+            call = replace(joined.call, clips={**joined.call.clips, self.me: own})
+            try:
+                self.session.share(call)
+                row = self.session.fitted(joined.sender, joined.x)
+            except P2PSERError as error:
+                self.joining.refuse(joined, str(error))
+                continue
+            if joined.differing:
+                others = ", ".join(map(str, joined.differing))
+                self.reporter.tell("states_differ", f"peer {self.me} takes the state of peer {joined.sender}; that of "
+                                   f"{others} is of another run: find out which of them is wrong",
+                                   taken=joined.sender, differing=list(joined.differing))
+            return replace(joined, x=row, call=call)
+        return None
