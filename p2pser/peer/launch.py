@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.frames import frame
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from p2pser.features.federation import Federation
 
 PRELOAD = "p2pser.peer.preload"
+Work: TypeAlias = "Callable[[Config, Topology, int, bool, Connection, Federation | None], None]"
+"""What a child process does: (config, topology, peer, fresh, pipe to the launcher, data)."""
 PORTS = range(20000, 32000)
 """Ports to search for free ones: below the range that systems use for outgoing connections."""
 _PR_SET_PDEATHSIG = 1
@@ -65,6 +67,11 @@ class LocalPeers:
     def __init__(self, config: Config, topology: Topology, ids: Sequence[int] | None = None, *, fresh: bool = False,
                  federation: Federation | None = None):
         self.children: dict[int, Child] = {}
+        """The latest process of each peer."""
+        self._started: list[Child] = []
+        self._open: list[Child] = []
+        """The processes whose pipe has not ended."""
+        self._context = multiprocessing.get_context("forkserver")
         self._config, self._topology, self._fresh, self._federation = config, topology, fresh, federation
         self._ids = tuple(range(topology.size)) if ids is None else tuple(ids)
 
@@ -73,28 +80,44 @@ class LocalPeers:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._config.training.threads))
         os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
-        context = multiprocessing.get_context("forkserver")
+        context = self._context
         # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
         context.set_forkserver_preload([*FAMILIES[self._config.model.name].preload, PRELOAD])
         for peer in self._ids:
-            here, there = context.Pipe(duplex=False)
-            own = None if self._federation is None else replace(
-                self._federation, train={peer: self._federation.train[peer]})
-            arguments = (self._config, self._topology, peer, self._fresh, there, own)
-            process = context.Process(target=_child, args=arguments, name=f"p2pser-peer-{peer}", daemon=True)
-            process.start()
-            there.close()
-            self.children[peer] = Child(peer, process, here)
+            self.start(peer, fresh=self._fresh)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for child in self.children.values():
+        for child in self._started:
             child.process.kill()
-        for child in self.children.values():
+        for child in self._started:
             child.process.join()
             child.process.close()
             child.pipe.close()
+
+    def start(self, peer: int, *, fresh: bool = False, work: Work | None = None,
+              run: tuple[Config, Topology] | None = None) -> None:
+        """Start a peer, also one that has run before.
+
+        Parameters
+        ----------
+        peer : its id.
+        fresh : forget an earlier run in its folder.
+        work : does the child's work, in place of ``child_work`` and with its arguments.
+        run : the configuration and the topology as this peer sees them, where they differ from the others'.
+        """
+        config, topology = run or (self._config, self._topology)
+        here, there = self._context.Pipe(duplex=False)
+        own = None if self._federation is None else replace(
+            self._federation, train={peer: self._federation.train[peer]})
+        process = self._context.Process(target=work or child_work, args=(config, topology, peer, fresh, there, own),
+                                        name=f"p2pser-peer-{peer}", daemon=True)
+        process.start()
+        there.close()
+        child = self.children[peer] = Child(peer, process, here)
+        self._started.append(child)
+        self._open.append(child)
 
     def kill(self, peer: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to a peer's process."""
@@ -115,17 +138,24 @@ class LocalPeers:
         ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, as the last of
         each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
         """
-        open_pipes = {child.pipe: child for child in self.children.values()}
-        while open_pipes:
-            for ready in multiprocessing.connection.wait(list(open_pipes)):
-                child = open_pipes[ready]  # type: ignore[index]
-                try:
-                    yield {"peer": child.peer, **json.loads(child.pipe.recv_bytes()), "reporter": child.peer}
-                except EOFError:
-                    del open_pipes[child.pipe]
-                    child.process.join()
-                    yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode,
-                           "reporter": child.peer}
+        while self.running():
+            yield from self.news(None)
+
+    def running(self) -> tuple[int, ...]:
+        """Return the peers of which a process has not been reported ``gone`` yet."""
+        return tuple(sorted({child.peer for child in self._open}))
+
+    def news(self, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the records that are there; where there is none, wait at most ``timeout`` seconds (None: no limit)."""
+        pipes = {child.pipe: child for child in self._open}
+        for ready in multiprocessing.connection.wait(list(pipes), timeout):
+            child = pipes[ready]  # type: ignore[index]
+            try:
+                yield {"peer": child.peer, **json.loads(child.pipe.recv_bytes()), "reporter": child.peer}
+            except (EOFError, OSError):  # OSError: killed while it was telling something
+                self._open.remove(child)
+                child.process.join()
+                yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode, "reporter": child.peer}
 
 
 @dataclass(frozen=True)
@@ -191,9 +221,9 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def _child(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
-           federation: Federation | None) -> None:
-    """A child process's work."""
+def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
+               federation: Federation | None) -> None:
+    """Run one peer in a child process, and tell the launcher about it through the pipe."""
     _die_with_parent()
     threading.Thread(target=_die_with_launcher, args=(pipe.fileno(),), name="p2pser-lifeline", daemon=True).start()
     from p2pser.peer.process import Peer
