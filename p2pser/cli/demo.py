@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     """Run peers as real processes and compare their model with local-only and pooled training.
 
+    The exit code is 3 when the run is done, but not with every peer.
+
     Example: p2pser demo --peers 8 --topology ring.yaml --kill 3@10
     """
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
     from p2pser.features.federation import federate
+    from p2pser.run.account import INCOMPLETE, complete
 
     config = replace(options, name=options.name or "demo").config()
     topology = options.graph(config)
@@ -42,6 +45,7 @@ def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     else:
         _print(result, federation.corpus.synthetic)
     note(f"results: {result['out']}")
+    raise click.exceptions.Exit(0 if complete(result) else INCOMPLETE)
 
 
 def _watcher(table: LiveTable) -> Callable[[Mapping[str, Any]], None]:
@@ -78,6 +82,8 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
     for width, uar in result["uar_by_width"].items():
         table.add_row(f"consensus model of width {width}", f"{uar:.3f}", *("–" for _ in dimensions))
+    from p2pser.run.account import in_words
+
     console = Console()
     console.print(table)
     dead = ", ".join(map(str, result["peers_dead"])) or "none"
@@ -85,7 +91,8 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         f"consensus distance {result['consensus_distance']:.1e} after {result['consensus_exchanges']} exchanges",
         f"bytes sent per peer {result['bytes_per_peer']:,}, of which the final consensus "
         f"{result['bytes_per_peer_consensus']:,}",
-        f"dead peers {dead}, late messages {result['messages_late']}, lost to drift {result['drift']:.1e}",
+        f"{in_words(result)}, dead peers {dead}",
+        f"late messages {result['messages_late']}, lost to drift {result['drift']:.1e}",
         f"wall time {result['wall_s']:.1f} s for {result['rounds']} rounds of {result['peers']} peers",
         f"picture {result['picture']}",
     ):

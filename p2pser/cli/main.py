@@ -62,7 +62,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong."""
+    """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong, 3 not all peers agreed."""
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

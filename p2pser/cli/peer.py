@@ -24,6 +24,9 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
 
+    The exit code is 0 when the run is done, 1 when it failed, 2 when the call or a file is wrong, and 3 when it is
+    done but not with every peer that the topology declares.
+
     Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
     """
     from p2pser.base.errors import ConfigError
@@ -33,6 +36,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     if me >= topology.size:
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer
+    from p2pser.run.account import in_words
 
     process = Peer(config, topology, me, fresh=fresh, say=note)
     if check:
@@ -55,4 +59,6 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         click.echo(f"model: {Path(ending.summary['model'])}")
         if uar is not None:
             click.echo(f"UAR on the held-out speakers: {uar:.3f}")
+        click.echo(in_words(ending.summary))
     note(f"results: {ending.summary['out']}")
+    raise click.exceptions.Exit(ending.exit_code)

@@ -196,6 +196,7 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
     ccc_mean, ccc_worst = ccc_of_several([rated[i] for i in sorted(course.summaries) if i in rated])
     ccc_agreed = ccc_of_several([summary.get("ccc") for summary in ended])[0]
     unfinished = set(range(topology.size)) - set(course.summaries)
+    agreed = [summary["agreed"] for summary in ended]
     dead = sorted(unfinished.union(*(summary["peers_dead"] for summary in ended)))
     return {
         "peers": topology.size,
@@ -216,6 +217,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "consensus_distance": _distance(config, ended),
         "bytes_per_peer": round(float(np.mean([summary["bytes_sent"] for summary in ended]))),
         "messages_late": sum(summary["messages_late"] for summary in ended),
+        "took_part": topology.size - len(dead),
+        "agreed": None if None in agreed else topology.size - len(dead) if all(agreed) else 0,
         "peers_dead": dead,
         "wall_s": wall,
         "out": str(out),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from p2pser.config import Config
+from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.graph.spec import Topology
 from p2pser.models.directory import save
@@ -19,6 +21,7 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
+from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
 from p2pser.run.session import End
@@ -31,6 +34,11 @@ class Ending:
 
     finished: bool
     summary: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0; ``INCOMPLETE`` where the run ended without a peer that the topology declares."""
+        return INCOMPLETE if self.finished and not complete(self.summary) else 0
 
 
 class LastPhase:
@@ -50,21 +58,23 @@ class LastPhase:
         self.cohort, self.algorithm, self.mixer, self.driver = cohort, algorithm, mixer, driver
         self.folder, self.recorder, self.reporter = folder, recorder, reporter
 
-    def save(self, row: Tensor) -> Tensor | None:
+    def save(self, final: Consensus) -> Tensor | None:
         """Write the common model and, where one is asked for, the peer's own; return the own one's row."""
-        self._save_model(self.folder.model, row, CONSENSUS)
+        row, agreed = final.rows[0], account(self.topology.size, final)["agreed"]
+        self._save_model(self.folder.model, row, CONSENSUS, agreed)
         steps = self.config.training.fine_tune
         if not steps:
             return None
         personal = fine_tuned(self.cohort.work.learners[0], row.to(torch.float32))
         self._save_model(self.folder.personal, personal,
-                         f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips")
+                         f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips",
+                         agreed)
         return personal
 
-    def _save_model(self, folder: Path, row: Tensor, selection: str) -> None:
+    def _save_model(self, folder: Path, row: Tensor, selection: str, agreed: int | None) -> None:
         save(folder, row, self.cohort.schema, card(
             self.config, self.topology, self.cohort.federation, self.cohort.statistics,
-            width=self.cohort.widths[self.me], selection=selection))
+            agreed=agreed, width=self.cohort.widths[self.me], selection=selection))
 
     def finish(self, end: End, personal: Tensor | None, seconds: float) -> Ending:
         """Write ``finished.json`` once all connections are closed; ``seconds``: of the whole run."""
@@ -80,19 +90,33 @@ class LastPhase:
             "messages_sent": sum(link.messages_sent for link in traffic),
             "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
             "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out],
-            "peers_dead": list(final.dead), "wall_s": seconds, "out": str(folder.path),
+            **account(self.topology.size, final), "wall_s": seconds, "out": str(folder.path),
         }
         if personal is not None:
             summary |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
         if self.driver is not None:
             summary["asynchronous"] = self.driver.report()
-        if not final.converged and self.algorithm.consensus:
-            self.reporter.say(f"peer {self.me}: the final consensus was given up after {final.exchanges} exchanges at "
-                              f"a difference of {final.distance:.1e}; raise gossip.max_consensus_exchanges")
+        self._tell(summary)
         folder.finish(summary)
         self.recorder.checkpoints.remove_set_aside()
         self.reporter.event("finished", **summary)
         return Ending(True, summary)
+
+    def _tell(self, summary: Mapping[str, Any]) -> None:
+        """Say with whom the run ended."""
+        who = f"peer {self.me}: {in_words(summary)}"
+        if complete(summary):
+            self.reporter.say(who)
+        elif missing := summary["peers_dead"]:
+            peers = f"peer{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
+            self.reporter.tell("incomplete", f"{who.upper()}: the model lacks what {peers} learned after the loss; "
+                               f"start {peers} again with the same command, to take this model", missing=missing)
+        else:
+            distance = summary["consensus_distance"]
+            apart = "" if distance is None else f" at a difference of {distance:.1e}"
+            self.reporter.tell("incomplete", f"{who.upper()}: the final consensus was given up after "
+                               f"{summary['consensus_exchanges']} exchanges{apart}, so the peers' models differ; "
+                               "raise gossip.max_consensus_exchanges", missing=[])
 
     def leave(self) -> Ending:
         """Write a checkpoint and end before the run does."""

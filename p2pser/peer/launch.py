@@ -28,6 +28,7 @@ from p2pser.base.processes import refuse_unguarded_script
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
+from p2pser.run.account import INCOMPLETE, complete
 
 if TYPE_CHECKING:
     import pandas
@@ -160,9 +161,18 @@ class LocalPeers:
 
 @dataclass(frozen=True)
 class Launch:
-    """How the peers of a launched run ended: the summary of each, in the order of their ids, as plain data."""
+    """How the peers of a launched run ended.
+
+    summaries : of each peer, in the order of their ids, as plain data. "3 of 6 peers agreed" stands in it as
+        ``agreed`` (None where each peer keeps a model of its own), ``took_part`` and ``peers``.
+    """
 
     summaries: tuple[dict[str, Any], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that runs these peers exits with: 3 where one ended without another one, else 0."""
+        return 0 if all(map(complete, self.summaries)) else INCOMPLETE
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas frame with a line per peer. Raises ConfigError where pandas is not installed."""
@@ -248,6 +258,7 @@ def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: C
         tell({"kind": "failed", "reason": str(error), "exit_code": error.exit_code})
         sys.exit(error.exit_code)
     tell({"kind": "ended", "finished": ending.finished, "summary": ending.summary})
+    sys.exit(ending.exit_code)
 
 
 def _die_with_launcher(pipe: int) -> None:

@@ -177,7 +177,7 @@ class _Attendance:
         try:
             self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
             end = self._session()
-            personal = self.last_phase.save(end.final.rows[0])
+            personal = self.last_phase.save(end.final)
             reason = "done"
         except Interrupted:
             reason = "interrupted"

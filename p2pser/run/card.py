@@ -13,20 +13,21 @@ CONSENSUS = "none: the consensus after the last round"
 
 
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
-         width: float = 1.0, selection: str = CONSENSUS, temperature: float | None = None) -> Card:
+         agreed: int | None, width: float = 1.0, selection: str = CONSENSUS, temperature: float | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
     ----------
     config, topology, federation : the run's.
     statistics : the training statistics of all peers' features.
+    agreed : how many peers agreed on one model; None where each peer keeps its own.
     width : that of the model.
     selection : how this model was chosen among others.
     temperature : what its logits are divided by; None: it was not fitted.
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
-           "peers": topology.size, "topology": topology.name, "seed": config.seed}
+           "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),

@@ -96,6 +96,21 @@ def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(termi
     assert "--fresh" in said
 
 
+def test_a_run_without_a_declared_peer_ends_with_exit_code_3(terminal: Terminal) -> None:
+    ones = [terminal.start(i, "--peers", "3", "--start-timeout", "4", *more) for i, more in ((0, ()), (1, ("--json",)))]
+    (plain, said), (document, loud) = (one.communicate(timeout=PATIENCE) for one in ones)
+    assert [one.returncode for one in ones] == [3, 3], said + loud
+    assert plain.splitlines()[-1] == "2 of 3 peers agreed"
+    assert "PEER 0: 2 OF 3 PEERS AGREED" in said
+    assert "start peer 2 again with the same command" in said
+    summary = json.loads(document)
+    assert (summary["agreed"], summary["took_part"], summary["peers"], summary["peers_dead"]) == (2, 2, 3, [2])
+    card = json.loads((terminal.out / "run" / "peer-1" / "model" / "card.json").read_text(encoding="utf-8"))
+    assert (card["training"]["agreed"], card["training"]["peers"]) == (2, 3)
+    again = terminal.start(0, "--peers", "3")
+    assert again.wait(timeout=PATIENCE) == 3
+
+
 def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
     one = terminal.start(0, "--check", "--json")
     out, _ = one.communicate(timeout=PATIENCE)

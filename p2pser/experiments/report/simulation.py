@@ -13,6 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
+from p2pser.run.account import account
 from p2pser.run.card import card
 
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ def write(result: SimulatedRun, folder: Path) -> None:
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; give another --out") from None
     _draw(folder / "run.png", result)
+    agreed = account(run.topology.size, run.final)["agreed"]
     for name, width, row in _models(run):
         # The temperature is of the model that was evaluated, the widest.
         temperature = result.temperature if name == "model" else None
         directory.save(folder / name, row, run.networks[width].schema, card(
-            run.config, run.topology, run.federation, run.statistics, width=width, temperature=temperature))
+            run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
+            temperature=temperature))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:

@@ -45,11 +45,13 @@ class Consensus:
     dead: tuple[int, ...]
     """Peers that the first hosted peer could not reach at the end."""
     converged: bool
+    sought: bool = True
+    """Whether the peers sought one model; False: each keeps its own."""
 
 
 def no_consensus(rows: Tensor, dead: tuple[int, ...] = ()) -> Consensus:
     """Return the end of a run without consensus: each peer keeps its row of ``rows`` (B, D); the distance is NaN."""
-    return Consensus(rows.to(torch.float64), math.nan, 0, dead, False)
+    return Consensus(rows.to(torch.float64), math.nan, 0, dead, False, sought=False)
 
 
 def relative_norm(own: Tensor, other: Tensor) -> float:

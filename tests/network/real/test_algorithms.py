@@ -179,7 +179,10 @@ def test_without_a_consensus_the_dead_are_told_and_those_who_ended_first_are_not
             peers.kill(2)
 
     story = real.run(config, load("ring", peers=PEERS), kill)
-    assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [2] for i in EVERYBODY if i != 2}
+    living = [i for i in EVERYBODY if i != 2]
+    assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [2] for i in living}
+    assert all((one["agreed"], one["took_part"]) == (None, PEERS - 1) for one in story.summaries.values())
+    assert {i: story.exit_codes[i] for i in living} == dict.fromkeys(living, 3), str(story)
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

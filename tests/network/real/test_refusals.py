@@ -34,7 +34,7 @@ def test_an_odd_peer_is_refused_and_the_others_finish(real: Any, tmp_path: Path,
         secret.chmod(0o600)
         odd = config.with_settings([f"network.secret={secret}"])
     story = real.run(config, RING, odd={ODD: (odd, topology)})
-    assert story.exit_codes == {**dict.fromkeys(REST, 0), ODD: 2}, str(story)
+    assert story.exit_codes == {**dict.fromkeys(REST, 3), ODD: 2}, str(story)
     assert sorted(story.summaries) == list(REST)
     assert reason in story.failures[ODD]
     for neighbour in RING.neighbours(ODD):

@@ -11,6 +11,7 @@ import torch
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import Topology, load, parse
+from p2pser.run.account import INCOMPLETE
 from p2pser.run.checkpoint import available
 from p2pser.simulation.engine import simulate
 
@@ -62,9 +63,9 @@ def test_a_killed_peer_is_left_out_and_nobody_else(real: Any, furthest: Furthest
 
     story = real.run(config, topology, kill)
     living = [i for i in EVERYBODY if i != ODD]
-    assert story.exit_codes == {**dict.fromkeys(living, 0), ODD: -signal.SIGKILL}, str(story)
+    assert story.exit_codes == {**dict.fromkeys(living, INCOMPLETE), ODD: -signal.SIGKILL}, str(story)
     for one in story.summaries.values():
-        assert one["peers_dead"] == [ODD]
+        assert (one["peers_dead"], one["agreed"], one["took_part"], one["peers"]) == ([ODD], 5, 5, 6)
         assert {peer for _, peer, _ in one["left_out"]} <= {ODD}
     assert any(one["left_out"] for one in story.summaries.values())
     assert furthest(real.rows(config, living)) < 1e-6

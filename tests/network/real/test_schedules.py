@@ -29,7 +29,7 @@ def test_a_killed_peer_is_left_out_and_the_others_end_together(real: Any, furthe
 
     story = real.run(config, topology, kill)
     living = [i for i in EVERYBODY if i != 2]
-    assert {i: story.exit_codes[i] for i in living} == dict.fromkeys(living, 0), str(story)
+    assert {i: story.exit_codes[i] for i in living} == dict.fromkeys(living, 3), str(story)
     assert all(one["peers_dead"] == [2] for one in story.summaries.values())
     assert {peer for one in story.summaries.values() for _, peer, _ in one["left_out"]} == {2}
     assert furthest(real.rows(config, living)) < 1e-6

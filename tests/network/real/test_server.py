@@ -60,7 +60,7 @@ def test_when_a_client_dies_the_others_go_on(real: Any) -> None:
 
     story = real.run(config, SERVER, kill)
     living = [0, 1, 3, 4]
-    assert story.exit_codes == {**dict.fromkeys(living, 0), 2: -signal.SIGKILL}, str(story)
+    assert story.exit_codes == {**dict.fromkeys(living, 3), 2: -signal.SIGKILL}, str(story)
     assert all(one["peers_dead"] == [2] for one in story.summaries.values())
     rows = real.rows(config, living)
     assert torch.equal(rows, rows[:1].expand_as(rows))

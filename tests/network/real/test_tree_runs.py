@@ -27,6 +27,7 @@ def test_the_living_end_with_the_same_bytes(real: Any) -> None:
     story = real.run(config, load("ring", peers=PEERS), kill)
     living = [i for i in range(PEERS) if i != VICTIM]
     assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [VICTIM] for i in living}, str(story)
+    assert {story.exit_codes[i] for i in living} == {3}
     files = {(real.peer_folder(config, i) / "model" / "model.safetensors").read_bytes() for i in living}
     assert len(files) == 1
     grown = (real.row(config, 0).view(ROUNDS, PEERS, -1) != 0).any(2)

@@ -1,0 +1,40 @@
+"""Who took part in a run until its end, and how many agreed on one model: the same words wherever it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the launcher imports no torch
+    from p2pser.gossip.agreement.consensus import Consensus
+
+INCOMPLETE = 3
+"""The exit code of a run that is done, but not with every peer that the topology declares."""
+
+
+def account(peers: int, final: Consensus, holders: Iterable[int] = ()) -> dict[str, Any]:
+    """Return ``peers``, ``took_part``, ``agreed`` (None where each peer keeps a model of its own) and ``peers_dead``.
+
+    Parameters
+    ----------
+    peers : the number that the topology declares.
+    final : how the run ended.
+    holders : peers that took no part, but hold the model: it was handed over.
+    """
+    dead = [i for i in final.dead if i not in set(holders)]
+    took_part = peers - len(dead)
+    agreed = took_part if final.converged else 0 if final.sought else None
+    return {"peers": peers, "took_part": took_part, "agreed": agreed, "peers_dead": dead}
+
+
+def complete(document: Mapping[str, Any]) -> bool:
+    """Whether a run ended with every peer that the topology declares."""
+    together = document["took_part"] if document["agreed"] is None else document["agreed"]
+    return bool(together == document["peers"])
+
+
+def in_words(document: Mapping[str, Any]) -> str:
+    """Return ``"3 of 6 peers agreed"``, or how many took part where each keeps a model of its own."""
+    if document["agreed"] is None:
+        return f"{document['took_part']} of {document['peers']} peers took part until the end"
+    return f"{document['agreed']} of {document['peers']} peers agreed"
