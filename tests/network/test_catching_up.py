@@ -1,0 +1,187 @@
+"""Peers that were left behind jump to the round of the others; one that lies alone moves nobody beyond its bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import networkx as nx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pser.graph.spec import load
+from p2pser.network.catching_up import MARGIN, CatchingUp, Next
+
+APART = 8.0
+PACE = 0.5
+"""Seconds that a round takes."""
+
+
+def trained(rounds: int = 20, last: int = 1000, lead: int = 1, peers: tuple[int, ...] = (1, 2)) -> CatchingUp:
+    """A peer that has trained rounds 0 .. ``rounds`` - 1 in step with its neighbours, until rounds * PACE."""
+    one = CatchingUp(last, APART, lead)
+    for round in range(rounds):
+        one.began(round, round * PACE)
+        for j in peers:
+            one.in_step(j, round, (round + 1) * PACE)
+            one.claims(j, round + 1)
+    return one
+
+
+def test_in_step_the_next_round_follows() -> None:
+    assert trained().next_round(19, 10.0, (1, 2)) == Next(20)
+
+
+def test_two_neighbours_are_believed_as_far_as_both_say() -> None:
+    one = trained()
+    one.claims(1, 900)
+    one.claims(2, 40)
+    assert one.next_round(19, 10.0, (1, 2)) == Next(40, announce=True)
+    assert one.next_round(19, 10.0, (2, 3)) == Next(20)  # the other one is lost: its word is of no use
+
+
+def test_one_of_two_neighbours_is_not_believed() -> None:
+    one = trained()
+    one.claims(1, 900)
+    assert one.next_round(19, 10.1, (1, 2)) == Next(20)
+
+
+def test_one_that_was_apart_is_believed_as_far_as_it_can_have_come() -> None:
+    one = trained()
+    one.claims(1, 900)
+    assert one.next_round(19, 10.0 + APART - 0.1, (1, 2)) == Next(20)
+    assert one.next_round(19, 10.0 + 30, (1, 2)) == Next(19 + 60 + MARGIN, announce=True)
+    one.claims(2, 70)  # both together: as far as both say
+    assert one.next_round(19, 10.0, (1, 2)) == Next(70, announce=True)
+    modest = trained()
+    modest.claims(1, 33)
+    assert modest.next_round(19, 10.0 + 30, (1, 2)) == Next(33, announce=True)
+
+
+def test_the_only_neighbour_is_believed_as_far_as_it_can_have_come() -> None:
+    one = trained()
+    one.claims(1, 900)
+    assert one.next_round(19, 10.0 + 4, (1,)) == Next(19 + 8 + MARGIN, announce=True)
+    newcomer = CatchingUp(1000, APART)
+    newcomer.claims(1, 900)
+    assert newcomer.next_round(10, 0.0, (1,)) == Next(900, announce=True)  # it has taken its state from that one
+
+
+def test_one_that_jumped_is_followed_but_not_faster_than_time_goes() -> None:
+    one = trained(rounds=20)
+    one.claims(1, 60)
+    one.announced(1, 60, 40.0)
+    one.announced(1, 900, 41.0)  # too soon after the first
+    assert one.next_round(19, 41.0, (1, 2)) == Next(60, announce=True)
+    liar = trained(rounds=20)
+    liar.in_step(1, 19, 40.0)
+    liar.claims(1, 900)
+    liar.announced(1, 900, 40.0)
+    assert liar.next_round(19, 40.0, (1, 2)) == Next(80 + MARGIN, announce=True)
+
+
+def test_nobody_jumps_beyond_the_last_round() -> None:
+    one = trained(last=100)
+    for j in (1, 2):
+        one.claims(j, 10**6)
+    assert one.next_round(19, 10.0, (1, 2)) == Next(100, announce=True)
+
+
+def test_on_a_schedule_a_neighbour_may_be_ahead() -> None:
+    one = trained(lead=4)
+    for j in (1, 2):
+        one.claims(j, 23)
+    assert one.next_round(19, 10.0, (1, 2)) == Next(20)
+    for j in (1, 2):
+        one.claims(j, 24)
+    assert one.next_round(19, 10.0, (1, 2)) == Next(24, announce=True)
+
+
+def test_what_one_said_in_its_former_life_is_forgotten() -> None:
+    one = trained()
+    for j in (1, 2):
+        one.claims(j, 900)
+    one.forget(2)
+    assert one.next_round(19, 10.0, (1, 2)) == Next(20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["claims", "announced", "withhold"]), st.integers(0, 10**6)), max_size=60))
+def test_a_liar_alone_moves_nobody_faster_than_time(what: list[tuple[str, int]]) -> None:
+    """Neighbour 1 lies, neighbour 2 is in step, whatever rounds this peer is led to."""
+    one, round, now = CatchingUp(10**6, APART), 0, 0.0
+    for say, number in what:
+        one.began(round, now)
+        now += PACE
+        one.in_step(2, round, now)
+        one.claims(2, round + 1)
+        if say == "claims":
+            one.in_step(1, round, now)
+            one.claims(1, number)
+        elif say == "announced":
+            one.announced(1, number, now)
+            one.claims(1, number)
+        round = one.next_round(round, now, (1, 2)).round
+        assert round <= now / PACE + MARGIN + 1
+
+
+class Parts:
+    """Peers in lock-step along a graph that is cut in two for a time; each part has its own pace."""
+
+    def __init__(self, graph: nx.Graph, behind: set[int], rounds: int, cut: tuple[float, float],
+                 pace: Callable[[int], float], liar: int | None = None) -> None:
+        self.graph, self.behind, self.rounds, self.cut, self.pace, self.liar = graph, behind, rounds, cut, pace, liar
+        self.peers = {i: CatchingUp(rounds, APART) for i in graph}
+        self.round = dict.fromkeys(graph, 0)
+        self.busy = {i: pace(i) for i in graph}
+        for one in self.peers.values():
+            one.began(0, 0.0)
+
+    def apart(self, i: int, j: int, now: float) -> bool:
+        return self.cut[0] <= now < self.cut[1] and (i in self.behind) != (j in self.behind)
+
+    def living(self, i: int, now: float) -> list[int]:
+        return [j for j in self.graph[i] if not self.apart(i, j, now)]
+
+    def run(self, until: float) -> None:
+        now = 0.0
+        while now < until and min(self.round.values()) < self.rounds:
+            now += 0.1
+            ended = {i for i in self.graph if self.busy[i] <= now and self.round[i] < self.rounds}
+            # It waits for neighbours that are not further ahead than one round; rows of former rounds are there.
+            free = [i for i in sorted(ended) if all(
+                self.round[j] > self.round[i] or (j in ended and self.round[j] == self.round[i])
+                for j in self.living(i, now))]
+            before = dict(self.round)
+            for i in free:
+                self.go_on(i, before, now)
+
+    def go_on(self, i: int, at: dict[int, int], now: float) -> None:
+        one, living = self.peers[i], self.living(i, now)
+        for j in living:
+            one.claims(j, self.rounds if j == self.liar else at[j])
+            if at[j] in (at[i], at[i] + 1) and j != self.liar:
+                one.in_step(j, at[i], now)
+        after = one.next_round(at[i], now, living)
+        self.round[i] = after.round
+        self.busy[i] = now + self.pace(i)
+        one.began(after.round, now)
+        if after.announce:
+            for j in living:
+                self.peers[j].announced(i, after.round, now)
+
+
+GRAPHS = {"ring": load("ring", peers=12).graph, "exponential": load("exponential", peers=12).graph,
+          "random-regular": load("random-regular", peers=12).graph}
+
+
+@pytest.mark.parametrize("name", sorted(GRAPHS))
+def test_a_part_that_was_cut_off_finds_the_other_again(name: str) -> None:
+    behind = {7, 8, 9, 10, 11}
+    net = Parts(GRAPHS[name], behind, 2000, (10.0, 190.0), lambda i: 0.6 if i in behind else 0.5)
+    net.run(189.0)
+    ahead = min(net.round[i] for i in net.graph if i not in behind)
+    assert ahead - max(net.round[i] for i in behind) > 20
+    net.run(230.0)
+    assert max(net.round.values()) - min(net.round.values()) <= nx.diameter(net.graph)
+    assert min(net.round.values()) > ahead
