@@ -1,0 +1,46 @@
+"""Links that fail and heal between real peers: all end together, with one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from relays import Relays
+from trials import Trial, between
+
+from p2pser.graph.spec import load
+
+RING = load("ring", peers=6)
+QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0")
+PACE = 0.1
+"""Seconds of local work in a round: the run outlasts the disturbance, however fast the processor is."""
+Furthest = Callable[[torch.Tensor], float]
+
+
+def test_a_cut_shorter_than_dead_after_changes_nothing(real: Any, furthest: Furthest) -> None:
+    config = real.config("out", "training.rounds=60", "training.local_steps=1", *QUICK, "network.dead_after=60")
+    with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
+        trial.start()
+        trial.until_round(3)
+        relays.set(between(RING, (0, 1, 2)), cut=True)
+        trial.until_told("suspect", (0, 2, 3, 5))
+        relays.heal()
+        trial.until_told("alive", (0, 2, 3, 5))
+        codes = trial.until_end()
+    assert codes == dict.fromkeys(range(6), 0), str(trial.story)
+    assert furthest(real.rows(config, range(6))) < 1e-6
+    assert not trial.told("dead")
+    assert all(one["left_out"] == [] for one in trial.story.summaries.values())
+
+
+def test_a_link_that_carries_one_way_only_is_lost_at_one_end(real: Any, furthest: Furthest) -> None:
+    config = real.config("out", "training.rounds=60", "training.local_steps=1", *QUICK)
+    with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
+        trial.start()
+        trial.until_round(3)
+        relays.set([(0, 1)], cut=True)
+        trial.until_told("dead", [1], peer=0)
+        codes = trial.until_end()
+    assert set(codes.values()) <= {0, 3}, str(trial.story)
+    assert furthest(real.rows(config, range(6))) < 1e-6, str(trial.story)
