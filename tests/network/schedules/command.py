@@ -1,0 +1,93 @@
+"""The command ``scripts/schedules``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schedules.schedule import Schedule, algorithms, own_folder
+
+
+def main() -> int:
+    """Run schedules; exit code 1 where one has a violation."""
+    parser = argparse.ArgumentParser(prog="scripts/schedules", description=__doc__)
+    parser.add_argument("--count", type=int, default=1, help="how many seeds, from --seed on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes, whatever --count says")
+    parser.add_argument("--algorithm", help="this algorithm only")
+    parser.add_argument("--topology", help="this topology only")
+    parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--trace", action="store_true", help="print all that happens in each schedule")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    ends = time.perf_counter() + 60 * chosen.minutes if chosen.minutes else float("inf")
+    began, done, failed, topologies = time.process_time(), 0, [], set()
+    with _folder() as folder:
+        for seed in range(chosen.seed, chosen.seed + (1 << 60 if chosen.minutes and chosen.count == 1 else chosen.count)):
+            if time.perf_counter() > ends:
+                break
+            one = Schedule(seed, folder, chosen.algorithm, chosen.topology, not chosen.no_faults)
+            _run(one, chosen.trace)
+            done += 1
+            topologies.add(one.topology.name)
+            if one.violations:
+                failed.append(seed)
+                more = "".join(f" --{name} {value}" for name, value in (
+                    ("algorithm", chosen.algorithm), ("topology", chosen.topology)) if value)
+                print(f"seed {seed}: {one}\n" + "".join(f"  {what}\n" for what in one.violations) +
+                      f"  replay: scripts/schedules --seed {seed}{more} --trace", flush=True)
+    seconds = time.process_time() - began
+    print(f"{done} schedules of {len(algorithms()) if not chosen.algorithm else 1} algorithms on {len(topologies)} "
+          f"topologies, {len(failed)} with violations, {seconds / max(1, done) * 1e3:.0f} ms each")
+    return 1 if failed else 0
+
+
+def _run(one: Schedule, trace: bool) -> None:
+    try:
+        one.run()
+    finally:
+        if trace:
+            print(one)
+            for line in lines(one):
+                print(line)
+
+
+def lines(one: Schedule) -> Iterator[str]:
+    """Yield the trace in words, without what differs from one folder to another."""
+    for at, who, what, *more in one.world.trace:
+        text = " ".join(_word(word) for word in more).replace(str(one.folder), "DISK")
+        yield f"{at - 1000:9.4f} {who} {what} {text}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= 16 else f"{value[:8].hex()}... ({len(value)} B, {hash_of(value)})"
+    return str(value)
+
+
+def hash_of(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.blake2b(data, digest_size=4).hexdigest()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    import shutil
+
+    folder = own_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What must hold at the end of every schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+
+if TYPE_CHECKING:
+    from schedules.schedule import Schedule
+
+TOLERANCE = 1e-5
+"""Largest relative difference between models that count as one."""
+MOST_EVENTS = 4096
+"""Longest queue of events."""
+
+
+def judge(schedule: Schedule) -> None:
+    """Add to ``schedule.violations`` what does not hold."""
+    for i, machine in schedule.machines.items():
+        for process in machine.past:
+            if process.ended is not None and process.ended[0] == "crash":
+                schedule.violations.append(f"peer {process.name} ended with a traceback: {process.ended[1]}")
+            if process.io is not None and process.io.events.most > MOST_EVENTS:
+                schedule.violations.append(f"peer {process.name} had {process.io.events.most} events waiting")
+        if machine.process is None and machine.past and not machine.past[-1].ended and i not in schedule.given_up \
+                and not machine.past[-1].dead:
+            schedule.violations.append(f"peer {i} neither runs nor has it ended")
+    _one_model(schedule)
+
+
+def _one_model(schedule: Schedule) -> None:
+    rows: dict[int, torch.Tensor] = {}
+    for i, machine in schedule.machines.items():
+        ended = next((p.ended for p in reversed(machine.past) if p.ended is not None), None)
+        if ended is not None and ended[0] == "done" and success(ended[1]):
+            row = _row(Path(ended[1]["model"]))
+            if row is None:
+                schedule.violations.append(f"peer {i} ended with success, and its model cannot be read")
+            else:
+                rows[i] = row
+    parts: list[tuple[torch.Tensor, list[int]]] = []
+    for i, row in rows.items():
+        for other, members in parts:
+            if float((row - other).norm()) <= TOLERANCE * max(float(other.norm()), 1e-9):
+                members.append(i)
+                break
+        else:
+            parts.append((row, [i]))
+    if len(parts) > 1:
+        schedule.violations.append(f"{len(parts)} models, each a success: of {' and '.join(str(m) for _, m in parts)}")
+
+
+def success(summary: dict[str, Any]) -> bool:
+    """Whether a peer claims that all declared peers have this model (exit code 0)."""
+    return bool(summary.get("consensus"))
+
+
+def _row(folder: Path) -> torch.Tensor | None:
+    try:
+        tensors = safetensors.torch.load((folder / "model.safetensors").read_bytes())
+    except Exception:
+        return None
+    return torch.cat([tensors[name].reshape(-1).double() for name in sorted(tensors)])
