@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,10 @@ def main() -> int:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     ends = time.perf_counter() + 60 * chosen.minutes if chosen.minutes else float("inf")
-    began, done, failed, topologies = time.process_time(), 0, [], set()
+    endless = chosen.minutes and chosen.count == 1
+    began, done, failed, topologies, kinds = time.process_time(), 0, [], set(), Counter()
     with _folder() as folder:
-        for seed in range(chosen.seed, chosen.seed + (1 << 60 if chosen.minutes and chosen.count == 1 else chosen.count)):
+        for seed in range(chosen.seed, chosen.seed + (1 << 60 if endless else chosen.count)):
             if time.perf_counter() > ends:
                 break
             one = Schedule(seed, folder, chosen.algorithm, chosen.topology, not chosen.no_faults)
@@ -39,6 +42,7 @@ def main() -> int:
             topologies.add(one.topology.name)
             if one.violations:
                 failed.append(seed)
+                kinds.update({kind(what) for what in one.violations})
                 more = "".join(f" --{name} {value}" for name, value in (
                     ("algorithm", chosen.algorithm), ("topology", chosen.topology)) if value)
                 print(f"seed {seed}: {one}\n" + "".join(f"  {what}\n" for what in one.violations) +
@@ -46,7 +50,20 @@ def main() -> int:
     seconds = time.process_time() - began
     print(f"{done} schedules of {len(algorithms()) if not chosen.algorithm else 1} algorithms on {len(topologies)} "
           f"topologies, {len(failed)} with violations, {seconds / max(1, done) * 1e3:.0f} ms each")
+    for what, times in kinds.most_common():
+        print(f"{times:6}  {what}")
     return 1 if failed else 0
+
+
+def kind(violation: str) -> str:
+    """Return what a violation has in common with others."""
+    if violation.startswith("hang: "):
+        phases = sorted({part.split(" in ")[1].split()[0] for part in violation[6:].split("; ") if " in " in part})
+        return f"hang in {', '.join(phases)}"
+    if "Traceback" in violation:
+        *_, place, _, error = [""] * 3 + [line for line in violation.strip().splitlines() if "^^^" not in line]
+        return f"traceback: {error[:100]} at {place.strip()[-80:]}"
+    return re.sub(r"\[.*?\]|\d+\.\d+|\d+", "N", violation)
 
 
 def _run(one: Schedule, trace: bool) -> None:

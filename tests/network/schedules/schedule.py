@@ -54,9 +54,9 @@ def topology_of(name: str, peers: int) -> Topology:
 def base(algorithm: str, weighting: str) -> Config:
     """Return the settings that all schedules share."""
     return Config().with_settings([
-        "name=run", f"gossip.algorithm={algorithm}", f"gossip.weighting={weighting}", "training.batch_size=4", "training.momentum=0",
-        "training.local_steps=1",
-        "model.name=mlp", "model.hidden=[2]", "model.dropout=0", f"network.dead_after={DEAD_AFTER}",
+        "name=run", f"gossip.algorithm={algorithm}", f"gossip.weighting={weighting}", "training.batch_size=4",
+        "training.momentum=0", "training.local_steps=1", "model.name=mlp", "model.hidden=[2]", "model.dropout=0",
+        f"network.dead_after={DEAD_AFTER}",
         "network.suspect_after=1.5", "network.ping_after=0.7", f"network.round_timeout={ROUND_TIMEOUT}",
         "network.linger=0.5"])
 
@@ -100,8 +100,9 @@ class Schedule:
         self.pace = draw.choice((0.02, 0.1, 0.4))
         self.patient = draw.random() < 0.5
         weighting = "clips" if draw.random() < 0.2 and name in STATIC else "uniform"
+        steps = 2 if draw.random() < 0.3 and fits(self.algorithm, name, size, 2) else 1
         self.config = _varied(base(self.algorithm, weighting), {
-            "training.rounds": self.rounds, "training.local_steps": 2 if draw.random() < 0.3 and fits(self.algorithm, name, size, 2) else 1,
+            "training.rounds": self.rounds, "training.local_steps": steps,
             "peer.checkpoint_every": draw.choice((1, 2, 3)), "peer.out": str(folder), "seed": seed % 7,
             "network.secret": str(folder.parent / "secret"),
             "network.start_timeout": None if self.patient else 12.0})
@@ -327,10 +328,10 @@ def _waits(process: Any) -> str:
     waits = ""
     if mixer is not None:
         waits = f", lost {sorted(mixer.lost)}"
-        with_step = mixer.exchange
-        waits += f", exchange {with_step._step} waits for {with_step.waiting(process.clock()) if with_step._step else ()}"
-    return f"{process.name} in {progress.phase.name} {progress.round}.{progress.slot}{waits}, " \
-           f"links {process.io.states()}"
+        if (step := mixer.exchange._step) is not None:
+            waits += f", exchange {tuple(step)} waits for {mixer.exchange.waiting(process.clock())}"
+    at = f"{progress.round}.{progress.slot}" if progress.phase else ""
+    return f"{process.name} in {progress.phase.name} {at}{waits}, links {process.io.states()}"
 
 
 @contextmanager

@@ -192,7 +192,7 @@ class Wire:
         frame = self.flying[forth].popleft()
         if not self.open[not forth]:
             if self.network.machines[self.way(forth)[1]].process is not None:
-                self.drop(forth)  # half-open until now: that machine is up, and answers that it knows no such connection
+                self.drop(forth)  # half-open until now: that machine knows no such connection
             return
         if frame is None:
             self.drop(not forth)
