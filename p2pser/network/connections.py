@@ -1,8 +1,8 @@
 """A peer's sockets: dialled and accepted connections, their monitors, authentication. Used by the I/O thread only.
 
-A link is up to two connections, one dialled (DEALER) and one accepted (on the peer's one ROUTER), each usable both
-ways. The CURVE key says who the other end is: our own ZAP handler, bound before the listener, maps the key to the
-peer's id. The state of a connection follows from the socket monitor, HELLO and traffic; EAGAIN says nothing about it.
+A link is up to two connections, one dialled (DEALER) and one accepted (on the peer's one ROUTER: listening.py), each
+usable both ways. The state of a connection follows from the socket monitor, HELLO and traffic; EAGAIN says nothing
+about it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any, Protocol, TypeAlias
 
 import zmq
 
-from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import NetworkSettings
-from p2pser.network import sockets
+from p2pser.network import descriptors, sockets
+from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
-from p2pser.network.keys import KeyPair, Zap
+from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link
+from p2pser.network.listening import CHECK, Listener
 
 REDIAL = 1.0
 """Seconds until we dial an address again where ZeroMQ has given up: our key was refused, or the answer broke its
@@ -47,8 +48,11 @@ class Handler(Protocol):
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
         """Report that one end does not admit the other's key."""
 
-    def trouble(self, peer: int | None, reason: str) -> None:
-        """Report something that an operator may have to mend."""
+    def offended(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that no neighbour sends."""
+
+    def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
+        """Report something that an operator may have to mend; the reports of one kind are limited together."""
 
 
 class Connections:
@@ -74,14 +78,12 @@ class Connections:
                  clock: Callable[[], float], handler: Handler) -> None:
         self._me, self._keys, self._links, self._settings = me, keys, links, settings
         self._clock, self._handler = clock, handler
-        self._zap = Zap({link.neighbour.key: link.peer for link in links.values()})
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._readers: dict[Any, Callable[[], None]] = {}
         """What reads each registered socket or file descriptor."""
-        self._zap_socket: zmq.Socket[bytes] | None = None
-        self._router: zmq.Socket[bytes] | None = None
-        self._router_monitor: zmq.Socket[bytes] | None = None
+        self._listener = Listener(self._context, keys, {link.neighbour.key: link.peer for link in links.values()},
+                                  self.watch, self)
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
         self._monitors: dict[int, zmq.Socket[bytes]] = {}
         self._accepted: dict[int, bytes] = {}
@@ -97,22 +99,18 @@ class Connections:
         self._failed_handshake: set[int] = set()
         """Neighbours whose last handshake failed, on a connection that is about to end."""
         self._probes: dict[int, zmq.Socket[bytes]] = {}
+        self._descriptors: dict[int, int] = {}
+        """File descriptor of each dialled connection."""
+        self._intake = Intake()
+        self._checked = 0.0
 
     def open(self, listen: str | None) -> str | None:
         """Bind and dial; return the endpoint that was bound.
 
         Raises ConfigError where the address cannot be listened on.
         """
-        zap = self._zap_socket = self._context.socket(zmq.ROUTER)
-        zap.linger = 0
-        zap.bind("inproc://zeromq.zap.01")
-        self.watch(zap, lambda: self._answer_zap(zap))
         if listen is not None:
-            router = self._router = sockets.listener(self._context, listen, self._keys)
-            listen = sockets.endpoint(router)
-            monitor = self._router_monitor = sockets.watch(router, dials=False)
-            self.watch(router, lambda: self._read_router(router))
-            self.watch(monitor, lambda: self._read_router_monitor(monitor))
+            listen = self._listener.open(listen)
         for link in self._links.values():
             self.dial(link)
         return listen
@@ -135,10 +133,7 @@ class Connections:
             sockets.close(self._dealers.pop(peer), self._monitors.pop(peer), linger)
         for peer in list(self._probes):
             self._end_probe(peer)
-        if self._router is not None:
-            sockets.close(self._router, self._router_monitor, linger)
-        if self._zap_socket is not None:
-            self._zap_socket.close(0)
+        self._listener.close(linger)
         self._context.term()
 
     def maintain(self) -> None:
@@ -148,6 +143,15 @@ class Connections:
             self.dial(self._links[peer])
         for peer in self._hello_due & self._dialled:
             self._send_hello(self._links[peer], _by_dealer(self._dealers[peer]))
+        self._listener.maintain(now)
+        if now >= self._checked + CHECK:
+            self._checked = now
+            self._cut_endless()
+
+    def bar(self, peer: int) -> None:
+        """Exchange nothing more with a neighbour's key."""
+        self.hang_up(self._links[peer])
+        self._listener.bar(peer)
 
     def connected(self, peer: int) -> bool:
         """Whether there is any connection to a neighbour."""
@@ -170,8 +174,13 @@ class Connections:
         neighbour = link.neighbour
         if neighbour.address is None or link.closed:
             return
-        dealer = sockets.dialler(self._context, neighbour.address, neighbour.key, self._keys)
-        monitor = sockets.watch(dealer, dials=True)
+        try:
+            dealer = sockets.dialler(self._context, neighbour.address, neighbour.key, self._keys)
+            monitor = sockets.watch(dealer, dials=True)
+        except zmq.ZMQError as error:
+            self._redial_at[link.peer] = self._clock() + REDIAL
+            self._handler.trouble(link.peer, f"cannot dial peer {link.peer} now: {error}", "dial")
+            return
         self._dealers[link.peer], self._monitors[link.peer] = dealer, monitor
         self.watch(dealer, lambda: self._read_dealer(link, dealer))
         self.watch(monitor, lambda: self._read_monitor(link, monitor))
@@ -183,6 +192,7 @@ class Connections:
         self._hello_due.discard(link.peer)
         self._failed_handshake.discard(link.peer)
         self._redial_at.pop(link.peer, None)
+        self._forget_descriptor(link.peer)
         self._end_probe(link.peer)
         if self._carrier.get(link.peer) == DIALLED:
             del self._carrier[link.peer]
@@ -207,69 +217,51 @@ class Connections:
 
     def _read_dealer(self, link: Link, dealer: zmq.Socket[bytes]) -> None:
         for frames in sockets.received(dealer):
+            if link.peer in self._descriptors:
+                for frame in frames:
+                    self._intake.read(self._descriptors[link.peer], len(frame))
             if len(frames) == 1:
                 self._handler.received(link, frames[0], _by_dealer(dealer), None)
+            else:
+                self._handler.offended(link.peer, f"a message has {len(frames)} frames, not one")
             if self._dealers.get(link.peer) is not dealer:
                 return  # that message made us hang up
 
     def _read_monitor(self, link: Link, monitor: zmq.Socket[bytes]) -> None:
-        for event, _ in sockets.happened(monitor):
+        for event, value in sockets.happened(monitor):
+            if event == zmq.EVENT_CONNECTED:
+                self._descriptors[link.peer] = value
+                self._intake.begins(value)
             self._monitored(link, event)
             if self._monitors.get(link.peer) is not monitor:
                 return
 
-    def _read_router(self, router: zmq.Socket[bytes]) -> None:
-        for frames in sockets.received(router):
-            try:
-                if len(frames) != 2:
-                    raise RemoteProtocolError(f"a message has {len(frames) - 1} frames, not one")
-                link = self._links[int(frames[1]["User-Id"])]
-            except (RemoteProtocolError, KeyError, ValueError) as error:
-                self._handler.trouble(None, f"a message whose sender is no neighbour was dropped: {error}")
-                continue
-            identity = frames[0].bytes
-            self._handler.received(link, frames[1], self._by_router(identity), identity)
+    def accepted_message(self, peer: int, frame: zmq.Frame, identity: bytes) -> None:
+        """Handle a message that came over an accepted connection (listening.Handler)."""
+        self._handler.received(self._links[peer], frame, self._by_router(identity), identity)
 
-    def _read_router_monitor(self, monitor: zmq.Socket[bytes]) -> None:
-        for event, value in sockets.happened(monitor):
-            no_curve = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
-            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and not no_curve:
-                self._handler.trouble(None, "a peer dialled with the wrong public key for this peer: its topology file "
-                                            "or its secret differs from ours")
+    def offended(self, peer: int, reason: str) -> None:
+        """Pass on (listening.Handler)."""
+        self._handler.offended(peer, reason)
+
+    def trouble(self, peer: int | None, reason: str, kind: str) -> None:
+        """Pass on (listening.Handler)."""
+        self._handler.trouble(peer, reason, kind)
 
     def _read_probe(self, peer: int) -> None:
         if peer in self._probes and sockets.greeted(self._probes[peer]):
             self._handshakes.probe_greeted(peer)
             self._end_probe(peer)
 
-    def _answer_zap(self, socket: zmq.Socket[bytes]) -> None:
-        for frames in sockets.received(socket):
-            reply = self._zap.reply([frame.bytes for frame in frames])
-            if reply is not None:
-                socket.send_multipart(reply)
-        for reason in self._zap.refusals():
-            self._handler.trouble(None, reason)
-
     # Sending ------------------------------------------------------------------------------------------------
 
     def _by_router(self, identity: bytes, peer: int | None = None) -> Route:
-        router = self._router
-        if router is None:
-            return _no_connection
-
         def send(frame: bytes) -> bool:
-            try:
-                router.send_multipart([identity, frame], zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                if peer is not None and self._accepted.get(peer) == identity:
-                    del self._accepted[peer]
-                    self._lost(self._links[peer], identity)
-                return False
-            return True
+            sent = self._listener.send(identity, frame)
+            if sent is None and peer is not None and self._accepted.get(peer) == identity:
+                del self._accepted[peer]
+                self._lost(self._links[peer], identity)
+            return bool(sent)
 
         return send
 
@@ -280,13 +272,27 @@ class Connections:
 
     # Connections that begin and end --------------------------------------------------------------------------
 
-    def _monitored(self, link: Link, event: zmq.Event) -> None:
+    def _cut_endless(self) -> None:
+        """Cut the dialled connections over which a message of ever more parts comes."""
+        for peer, descriptor in list(self._descriptors.items()):
+            if self._intake.too_far(descriptor, descriptors.received(descriptor)):
+                self._forget_descriptor(peer)
+                descriptors.cut(descriptor)
+                self._handler.offended(peer, "a message of ever more parts: the connection was cut")
+
+    def _forget_descriptor(self, peer: int) -> None:
+        descriptor = self._descriptors.pop(peer, None)
+        if descriptor is not None:
+            self._intake.ended(descriptor)
+
+    def _monitored(self, link: Link, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._dialled.add(link.peer)
             self._handshakes.forget(link.peer)
             self._end_probe(link.peer)
             self._hello_due.add(link.peer)  # ``maintain`` sends it: the connection may not take it yet
         elif event == zmq.EVENT_DISCONNECTED:
+            self._forget_descriptor(link.peer)
             # ZeroMQ dials again, and reports that at once, unless what it read broke its protocol.
             self._redial_at[link.peer] = self._clock() + REDIAL
             if link.peer in self._dialled:
@@ -307,7 +313,7 @@ class Connections:
             self._failed_handshake.add(link.peer)
             self._handshake_failed(link, event)
 
-    def _handshake_failed(self, link: Link, event: zmq.Event) -> None:
+    def _handshake_failed(self, link: Link, event: int) -> None:
         peer, address = link.peer, link.neighbour.address
         if link.hello is not None or address is None:
             return
@@ -327,7 +333,10 @@ class Connections:
 
     def _probe(self, peer: int, address: str) -> None:
         self._end_probe(peer)
-        probe = self._probes[peer] = sockets.prober(self._context, address)
+        try:
+            probe = self._probes[peer] = sockets.prober(self._context, address)
+        except zmq.ZMQError:
+            return  # no descriptor is left; the next failure probes again
         self.watch(probe, lambda: self._read_probe(peer))
         sockets.connect(probe, address)
 

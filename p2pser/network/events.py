@@ -91,6 +91,14 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Offended:
+    """A neighbour sent what no neighbour sends: a strike."""
+
+    peer: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Struck:
     """A neighbour sent what was not due: its ``strikes``-th such message."""
 
@@ -126,6 +134,6 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Struck | Ponged
-    | Paused | Failed | Woken
+    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Offended | Struck
+    | Ponged | Paused | Failed | Woken
 )

@@ -130,6 +130,7 @@ class Zap:
 
     def __init__(self, admitted: Mapping[str, int]) -> None:
         self._admitted = dict(admitted)
+        self._barred: set[int] = set()
         self._new: list[str] = []
         self.refused: dict[str, int] = {}
         """How often each key (or mechanism) was refused."""
@@ -150,10 +151,16 @@ class Zap:
             peer = self._admitted.get(key)
         else:
             key = f"none (mechanism {mechanism.decode('ascii', errors='replace')[:20]!r})"
-        if peer is None:
+        if peer in self._barred:
+            peer = None
+        elif peer is None:
             self._note(key, address.decode("ascii", errors="replace")[:60])
         status, text, user = (b"200", b"OK", b"%d" % peer) if peer is not None else (b"400", _REASON, b"")
         return [*frames[:at], b"1.0", request_id, status, text, user, b""]
+
+    def bar(self, peer: int) -> None:
+        """Admit a neighbour's key no more."""
+        self._barred.add(peer)
 
     def refusals(self) -> list[str]:
         """Return a sentence for each key that was refused for the first time since the last call."""

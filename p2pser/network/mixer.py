@@ -330,6 +330,8 @@ class NetworkMixer:
                     self._observe(event)
                     self._return(peer, hello)
                     return
+            case events.Offended(peer, reason):
+                self.strike(peer, reason)
             case events.Refused(peer, reason, by_us):
                 if not self._begun:
                     self._meeting.refused(peer, reason, now)

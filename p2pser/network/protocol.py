@@ -5,7 +5,6 @@ Used by the I/O thread only; ``progress`` and ``accepts_rejoining`` are set by t
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,13 +21,14 @@ from p2pser.network.connections import Connections, Route
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link
 from p2pser.network.liveness import Alive, Dead, Liveness, Ping, Suspect
+from p2pser.network.rates import Bucket, Quota, Reports
 from p2pser.network.stream import Outgoing
 from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 
-REPORT_INTERVAL = 60.0
-"""The same trouble is reported once in so many seconds."""
+ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
+"""Messages that cost an answer or an event each: a neighbour has a quota of them."""
 
 
 class Message(NamedTuple):
@@ -72,7 +72,9 @@ class PeerProtocol:
         self._nonce = 0
         self._credit_due: set[int] = set()
         """Neighbours to which a CREDIT could not be sent yet."""
-        self._reported: dict[tuple[int | None, str], float] = {}
+        self._reports = Reports()
+        self._quotas = {peer: Quota() for peer in links}
+        self._refusals = {peer: Bucket(2.0, 16) for peer in links}
         self._handlers: dict[Kind, Callable[[Message], None]] = {
             Kind.HELLO: self._on_hello, Kind.WELCOME: self._on_hello, Kind.REFUSED: self._on_refused,
             Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye, Kind.ROW: self._on_row,
@@ -157,9 +159,19 @@ class PeerProtocol:
             if header.sender != link.peer:
                 raise RemoteProtocolError(f"peer {link.peer} sent a message in the name of peer {header.sender}",
                                           link.peer)
-            self._handlers[header.kind](Message(link, header, payload, route, identity))
+            if header.kind not in ANSWERED or self._within_quota(link.peer):
+                self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
+            self._within_quota(link.peer)
             self.trouble(link.peer, str(error))
+
+    def _within_quota(self, peer: int) -> bool:
+        quota = self._quotas[peer]
+        if quota.take(self._clock()):
+            return True
+        if quota.flooded:
+            self.offended(peer, "a flood of messages: most are left unanswered")
+        return False
 
     def _on_hello(self, message: Message) -> None:
         link, header, _, route, identity = message
@@ -338,12 +350,14 @@ class PeerProtocol:
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
         """Report a refusal (connections.Handler)."""
-        self._queue.put(events.Refused(link.peer, reason, by_us))
+        if self._refusals[link.peer].take(self._clock()):
+            self._queue.put(events.Refused(link.peer, reason, by_us))
 
-    def trouble(self, peer: int | None, reason: str) -> None:
-        """Report trouble, the same sentence at most every REPORT_INTERVAL seconds (connections.Handler)."""
-        now = self._clock()
-        if self._reported.get((peer, reason), -math.inf) + REPORT_INTERVAL <= now:
-            self._reported = {what: at for what, at in self._reported.items() if at + REPORT_INTERVAL > now}
-            self._reported[peer, reason] = now
-            self._queue.put(events.Trouble(peer, reason))
+    def offended(self, peer: int, reason: str) -> None:
+        """Let the training thread count an offence (connections.Handler)."""
+        self._queue.put(events.Offended(peer, reason))
+
+    def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
+        """Report trouble, as often as ``Reports`` allows (connections.Handler)."""
+        if (told := self._reports.due((peer, kind), reason, self._clock())) is not None:
+            self._queue.put(events.Trouble(peer, told))

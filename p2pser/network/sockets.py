@@ -6,10 +6,10 @@ ROUTING_ID and ROUTER_HANDOVER are never set: with them an authenticated peer co
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Iterator
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from p2pser.base.errors import ConfigError
 from p2pser.network.keys import KeyPair
@@ -19,33 +19,40 @@ HIGH_WATER = 192
 """Messages that a socket may hold: the largest credit window in chunks, and room for control messages."""
 SEND_BUFFER = 128 * 1024
 """Kernel buffer [B]: a PING cannot overtake what waits there."""
+AT_ONCE = 64
+"""Messages that are read from a socket at once, before the others and the clock have their turn."""
 HEARTBEAT_MS = 30_000
 """ZMTP heartbeats, against half-open connections only; failure detection is our own (liveness.py)."""
 
 _DIALLING = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | \
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED | \
     zmq.EVENT_CONNECT_RETRIED
-_LISTENING = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_LISTENING = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | \
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_HAPPENED = struct.Struct("=Hi")
 
 
 def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return a bound ROUTER. Raises ConfigError where the address cannot be listened on."""
+    """Return a ROUTER that ``bind`` lets listen."""
     socket = _bounded(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
     socket.setsockopt(zmq.IPV6, "[" in address)
+    return socket
+
+
+def bind(socket: zmq.Socket[bytes], address: str) -> None:
+    """Listen. Raises ConfigError where the address cannot be listened on."""
     try:
         # ZeroMQ resolves host names where it dials, not where it listens.
         socket.bind(address.replace("//localhost:", "//127.0.0.1:"))
     except zmq.ZMQError as error:
-        socket.close(0)
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"the port of {address} is already taken: another peer runs there, or another program; "
                               "stop it, or give this peer another address") from None
         raise ConfigError(f"cannot listen on {address}: {_why(error)}") from None
-    return socket
 
 
 def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, keys: KeyPair) -> zmq.Socket[bytes]:
@@ -113,20 +120,24 @@ def connect(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
-    """Return the monitor of a socket; ``happened`` reads it."""
-    return socket.get_monitor_socket(_DIALLING if dials else _LISTENING)
+    """Return the monitor of a socket; ``happened`` reads it. Raises ZMQError, the socket closed, where it cannot be."""
+    try:
+        return socket.get_monitor_socket(_DIALLING if dials else _LISTENING)
+    except zmq.ZMQError:
+        socket.close(0)
+        raise
 
 
-def happened(monitor: zmq.Socket[bytes]) -> Iterator[tuple[zmq.Event, int]]:
-    """Yield the events of a monitored socket since the last call, each with ZeroMQ's value (an error code)."""
-    for message in received(monitor):
-        parsed = parse_monitor_message([frame.bytes for frame in message])
-        yield zmq.Event(parsed["event"]), int(parsed["value"])
+def happened(monitor: zmq.Socket[bytes], most: int = AT_ONCE) -> Iterator[tuple[int, int]]:
+    """Yield at most so many events of a monitored socket, each with ZeroMQ's value: a file descriptor, or an error."""
+    for message in received(monitor, most):
+        if len(message) == 2 and len(message[0].buffer) == _HAPPENED.size:
+            yield _HAPPENED.unpack(message[0].buffer)
 
 
-def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
-    """Yield the messages that wait at a socket."""
-    while True:
+def received(socket: zmq.Socket[bytes], most: int = AT_ONCE) -> Iterator[list[zmq.Frame]]:
+    """Yield at most so many of the messages that wait at a socket."""
+    for _ in range(most):
         try:
             yield socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
@@ -136,6 +147,8 @@ def received(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
 def close(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None, linger: float) -> None:
     """Close a socket and its monitor; the socket may take ``linger`` seconds to send what it holds."""
     if monitor is not None:
+        for _ in happened(monitor, most=1 << 16):  # a full one would make ZeroMQ wait, and us for ZeroMQ
+            pass
         socket.disable_monitor()
         monitor.close(0)
     socket.close(int(linger * 1000))

@@ -10,7 +10,8 @@ import pytest
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
 from p2pser.network.link import Link, Neighbour
-from p2pser.network.protocol import REPORT_INTERVAL, PeerProtocol
+from p2pser.network.protocol import PeerProtocol
+from p2pser.network.rates import INTERVAL
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Phase, Progress
 
@@ -68,7 +69,7 @@ def test_before_the_run_a_dead_neighbour_may_come_back(clockwork: Clockwork) -> 
 
 
 def test_the_same_trouble_is_reported_once_a_minute(clockwork: Clockwork) -> None:
-    for now in (0.0, 1.0, REPORT_INTERVAL - 1, REPORT_INTERVAL, REPORT_INTERVAL + 1):
+    for now in (0.0, 1.0, INTERVAL - 1, INTERVAL, INTERVAL + 1):
         clockwork.now = now
         clockwork.protocol.trouble(1, "broken")
     clockwork.protocol.trouble(None, "broken")

@@ -1,0 +1,203 @@
+"""A peer's listener: one ROUTER, whom it admits, and the connections that it has accepted. Used by the I/O thread only.
+
+The CURVE key says who the other end is: our own ZAP handler, bound before the listener, maps the key to the peer's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import zmq
+
+from p2pser.network import descriptors, sockets
+from p2pser.network.admission import GUESTS, Admission, Intake
+from p2pser.network.keys import KeyPair, Zap
+
+Watch = Callable[[Any, Callable[[], None]], None]
+"""Lets the I/O thread call a function whenever a socket can be read."""
+
+CHECK = 0.1
+"""Seconds between two looks at how much the connections have received."""
+DEAF = 0.25
+"""Shortest time for which the listener takes nobody, once it had too many guests [s]."""
+
+AT_ONCE = 16
+"""Guests cut in one turn after which the listener is deaf for a while."""
+
+
+class Handler(Protocol):
+    """Receives what happens at the listener."""
+
+    def accepted_message(self, peer: int, frame: zmq.Frame, identity: bytes) -> None:
+        """Handle a message of a neighbour. ``identity`` is the ROUTER's for its connection."""
+
+    def offended(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that no neighbour sends."""
+
+    def trouble(self, peer: int | None, reason: str, kind: str) -> None:
+        """Report something that an operator may have to mend."""
+
+
+class Listener:
+    """The listener of one peer.
+
+    Parameters
+    ----------
+    context, keys : ZeroMQ's context, and our key pair.
+    admitted : the neighbours' ids, by public key.
+    watch : lets the I/O thread read a socket.
+    handler : receives what happens.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, admitted: Mapping[str, int],
+                 watch: Watch, handler: Handler) -> None:
+        self._context, self._keys, self._watch, self._handler = context, keys, watch, handler
+        self.admission = Admission(max(GUESTS, 2 * len(admitted)))
+        self._most_guests = self.admission.limit
+        self._zap = Zap(admitted)
+        self._intake = Intake()
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self._router: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._endpoint, self._port = "", 0
+        self._descriptor: int | None = None
+        """That of the listening TCP socket."""
+        self._deaf_since: float | None = None
+        self._overrun = False
+        """Whether no descriptor was left for a new connection, or too many guests came at once."""
+        self._told = 0
+        self._checked = 0.0
+
+    def open(self, address: str) -> str:
+        """Bind; return the endpoint that was bound. Raises ConfigError where the address cannot be listened on."""
+        zap = self._context.socket(zmq.ROUTER)
+        self._sockets.append(zap)
+        zap.linger = 0
+        zap.bind("inproc://zeromq.zap.01")
+        self._watch(zap, lambda: self._answer_zap(zap))
+        router = self._router = sockets.listener(self._context, address, self._keys)
+        monitor = self._monitor = sockets.watch(router, dials=False)
+        sockets.bind(router, address)
+        self._endpoint = sockets.endpoint(router)
+        self._port = int(self._endpoint.rpartition(":")[2])
+        # The monitor first: it tells of a connection before its first message.
+        self._watch(monitor, lambda: self._read_monitor(monitor))
+        self._watch(router, lambda: self._read(router))
+        return self._endpoint
+
+    def close(self, linger: float) -> None:
+        """Close everything; the ROUTER may take ``linger`` seconds to send what it holds."""
+        if self._descriptor is not None:
+            descriptors.deafen(self._descriptor)  # a flood could keep ZeroMQ from ending
+        if self._router is not None:
+            sockets.close(self._router, self._monitor, linger)
+        for one in self._sockets:
+            one.close(0)
+
+    def send(self, identity: bytes, frame: bytes) -> bool | None:
+        """Send a frame over an accepted connection; False where it cannot be sent now, None where it has ended."""
+        if self._router is None:
+            return False
+        try:
+            self._router.send_multipart([identity, frame], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return None
+        return True
+
+    def bar(self, peer: int) -> None:
+        """Admit a neighbour no more, and end its connections."""
+        self._zap.bar(peer)
+        for connection in self.admission.of(peer):
+            self._cut(connection)
+
+    def maintain(self, now: float) -> None:
+        """Cut what sends without end, take new connections again, and tell of those that were turned away."""
+        if now >= self._checked + CHECK:
+            self._checked = now
+            self._cut_endless()
+            # A process may be given fewer descriptors while it runs.
+            self.admission.limit = max(8, min(self._most_guests, descriptors.limit() // 8))
+            for connection in self.admission.surplus():
+                self._cut(connection)
+        if self._overrun and self._descriptor is not None:
+            self._overrun = False
+            if self._deaf_since is None:
+                descriptors.deafen(self._descriptor)
+            self._deaf_since = now
+        elif self._deaf_since is not None and self._descriptor is not None and now >= self._deaf_since + DEAF:
+            self._deaf_since = None
+            descriptors.hear(self._descriptor)
+        if self.admission.turned_away > self._told:
+            self._told = self.admission.turned_away
+            self._handler.trouble(None, (
+                f"more than {self.admission.limit} connections to {self._endpoint} say nothing, most of them from "
+                f"{self.admission.crowd() or 'hosts that have gone'}: strangers, not neighbours; the surplus is cut, "
+                "and the run goes on (let a firewall admit the neighbours' addresses only)"), "strangers")
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    def _read(self, router: zmq.Socket[bytes]) -> None:
+        for frames in sockets.received(router):
+            try:
+                frame = frames[-1]
+                peer, connection = int(frame["User-Id"]), int(frame["__fd"])
+            except (KeyError, ValueError) as error:
+                self._handler.trouble(None, f"a message whose sender is no neighbour was dropped: {error}", "sender")
+                continue
+            for other in self.admission.spoke(connection, peer):
+                self._cut(other)
+            for part in frames[1:]:
+                self._intake.read(connection, len(part))
+            if len(frames) == 2:
+                self._handler.accepted_message(peer, frame, frames[0].bytes)
+            else:
+                self._handler.offended(peer, f"a message has {len(frames) - 1} frames, not one")
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:
+        before = self.admission.turned_away
+        for event, value in sockets.happened(monitor, most=4 * sockets.AT_ONCE):
+            if event == zmq.EVENT_ACCEPTED:
+                self._intake.begins(value)
+                for connection in self.admission.accepted(value, descriptors.host(value)):
+                    self._cut(connection)
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._intake.ended(value)
+                self.admission.ended(value)
+            elif event == zmq.EVENT_ACCEPT_FAILED:
+                self._overrun = True
+            elif event == zmq.EVENT_LISTENING:
+                self._descriptor = value
+            elif value != zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+                self._handler.trouble(None, "a peer dialled with the wrong public key for this peer: its topology file "
+                                            "or its secret differs from ours", "key")
+        self._overrun = self._overrun or self.admission.turned_away > before + AT_ONCE
+
+    def _answer_zap(self, socket: zmq.Socket[bytes]) -> None:
+        for frames in sockets.received(socket):
+            reply = self._zap.reply([frame.bytes for frame in frames])
+            if reply is not None:
+                socket.send_multipart(reply)
+        for reason in self._zap.refusals():
+            self._handler.trouble(None, reason, "unlisted")
+
+    # Cutting ------------------------------------------------------------------------------------------------
+
+    def _cut(self, connection: int) -> None:
+        descriptors.cut(connection, self._port)
+
+    def _cut_endless(self) -> None:
+        for connection in self._intake.connections():
+            if self._intake.too_far(connection, descriptors.received(connection)):
+                self._cut(connection)
+                self._intake.ended(connection)
+                peer = self.admission.peer(connection)
+                reason = "a message of ever more parts: the connection was cut"
+                if peer is None:
+                    self._handler.trouble(None, f"a neighbour began its connection with {reason}", "endless")
+                else:
+                    self._handler.offended(peer, reason)

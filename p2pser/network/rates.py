@@ -1,0 +1,75 @@
+"""How often something may happen, and be told. Pure: the caller passes the time in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+INTERVAL = 60.0
+"""The same trouble is told once in so many seconds."""
+DIFFERENT = 4
+"""So many different sentences of one kind are told at once; further ones take turns, one in INTERVAL seconds."""
+
+
+class Bucket:
+    """Lets ``burst`` through at once, and ``rate`` a second in the long run."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst = rate, burst
+        self._left, self._at = float(burst), -math.inf
+
+    def take(self, now: float) -> bool:
+        """Whether one more may pass."""
+        self._left = min(float(self.burst), self._left + (now - self._at) * self.rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Reports:
+    """Which sentences to tell: bounded for each kind, whatever others send.
+
+    A kind is what must be bounded: who caused it and what it is, never the sentence, which others may choose.
+    """
+
+    def __init__(self, different: int = DIFFERENT, interval: float = INTERVAL) -> None:
+        self._different, self._interval = different, interval
+        self._buckets: dict[Hashable, Bucket] = {}
+        self._told: dict[Hashable, dict[str, float]] = {}
+        self._hidden: dict[Hashable, int] = {}
+
+    def due(self, kind: Hashable, sentence: str, now: float) -> str | None:
+        """Return the sentence to tell, with the number of those that were not told; None: tell nothing now."""
+        told = self._told.setdefault(kind, {})
+        if now < told.get(sentence, -math.inf) + self._interval:
+            return None
+        bucket = self._buckets.setdefault(kind, Bucket(1 / self._interval, self._different))
+        if not bucket.take(now):
+            self._hidden[kind] = self._hidden.get(kind, 0) + 1
+            return None
+        self._told[kind] = {**{text: at for text, at in told.items() if now < at + self._interval}, sentence: now}
+        hidden = self._hidden.pop(kind, 0)
+        return f"{sentence} ({hidden} more suppressed)" if hidden else sentence
+
+
+class Quota:
+    """How many messages of a neighbour are answered: those beyond it are dropped, and counted as a flood."""
+
+    def __init__(self, rate: float = 32.0, burst: int = 128, flood: int = 1000) -> None:
+        self._bucket, self._flood = Bucket(rate, burst), flood
+        self.dropped = 0
+        """Messages beyond the quota so far."""
+
+    def take(self, now: float) -> bool:
+        """Whether the next one may be answered."""
+        if self._bucket.take(now):
+            return True
+        self.dropped += 1
+        return False
+
+    @property
+    def flooded(self) -> bool:
+        """Whether that was one flood more: every so many dropped messages are one."""
+        return self.dropped > 0 and self.dropped % self._flood == 0
