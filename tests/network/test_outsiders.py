@@ -1,0 +1,263 @@
+"""Outsiders without a key, and floods, against the I/O threads of real peers: other neighbours notice nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from p2pser.network import events
+from p2pser.network.admission import GUESTS
+from p2pser.network.io import IOThread
+from p2pser.network.keys import KeyPair
+from p2pser.wire import hello
+from p2pser.wire.messages import Header, Kind, Phase, Progress, encode, encode_body, encode_reason
+
+if TYPE_CHECKING:
+    from network.conftest import Network
+
+Eventually = Callable[[Callable[[], bool], str], None]
+KeyOf = Callable[[int], KeyPair]
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(48)
+
+
+def port(io: IOThread) -> int:
+    assert io.endpoint is not None
+    return int(io.endpoint.rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def flood(io: IOThread, count: int, says: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Hold so many connections to a peer, again and again, until the block ends."""
+    held: list[socket.socket] = []
+    over = threading.Event()
+
+    def dial() -> None:
+        while not over.is_set():
+            while len(held) < count and not over.is_set():
+                one = socket.socket()
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port(io)))
+                held.append(one)
+            for one in list(held):
+                try:
+                    if says:
+                        one.send(says)
+                    gone = one.recv(100) == b""
+                except BlockingIOError:
+                    gone = False
+                except OSError:
+                    gone = True
+                if gone:
+                    one.close()
+                    held.remove(one)
+            over.wait(0.05)
+
+    thread = threading.Thread(target=dial)
+    thread.start()
+    try:
+        yield held
+    finally:
+        over.set()
+        thread.join()
+        for one in held:
+            one.close()
+
+
+@contextlib.contextmanager
+def neighbour(io: IOThread, own: KeyPair, theirs: KeyPair, routing_id: bytes = b"") -> Iterator[zmq.Socket[bytes]]:
+    """A connection of somebody who holds a neighbour's key, and follows no protocol."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    one = context.socket(zmq.DEALER)
+    one.linger = 0
+    one.sndhwm = 0
+    one.curve_serverkey = theirs.public.encode()
+    one.curve_publickey, one.curve_secretkey = own.public.encode(), own.secret.encode()
+    if routing_id:
+        one.setsockopt(zmq.ROUTING_ID, routing_id)
+    one.connect(f"tcp://127.0.0.1:{port(io)}")
+    try:
+        yield one
+    finally:
+        one.close(0)
+        context.term()
+
+
+def message(kind: Kind, sender: int, number: int = 0, payload: bytes = b"") -> bytes:
+    return encode(Header(kind, hello.run_id("run"), sender, 0, Progress(-(2**31), 0, Phase.START, 0), slot=number),
+                  payload)
+
+
+def rows_cross(network: Network, a: IOThread, b: IOThread, ids: tuple[int, int], number: int) -> None:
+    a.send([ids[1]], (0, number), b"there")
+    b.send([ids[0]], (0, number), b"back")
+    for io in (a, b):
+        network.wait(io, events.Arrived, lambda event: event.header.slot == number)
+
+
+def lost(network: Network, *io: IOThread) -> list[events.Event]:
+    return [event for one in io for event in network.so_far(one) if isinstance(event, events.Died | events.Left)]
+
+
+def can_open() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("says", [b"", GREETING[:10]], ids=["silent", "half a greeting"])
+def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Network, says: bytes) -> None:
+    """1,000 connections held again and again: few stay, a neighbour that only dials comes while they do."""
+    a, b = network.peer(0, (1, 2), dials=(1,)), network.peer(1, (0,))
+    for io in (a, b):
+        network.wait(io, events.Up)
+    before = descriptors()
+    with flood(a, 1000, says) as held:
+        told = network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
+        assert told.peer is None
+        assert "127.0.0.1" in told.reason
+        c = network.peer(2, (0,))
+        network.wait(c, events.Up)
+        network.find(a, events.Up, lambda event: event.peer == 2)
+        rows_cross(network, a, b, (0, 1), 0)
+        rows_cross(network, a, c, (0, 2), 1)
+        assert descriptors() - before - len(held) < 3 * GUESTS
+    assert not lost(network, a, b, c)
+    assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble)]) < 5
+
+
+def test_a_peer_outlives_a_crowd_that_takes_every_descriptor(network: Network, eventually: Eventually) -> None:
+    """Its limit is raised no further: a crowd comes while 100 descriptors are left, and the peer has work to do."""
+    a, b = network.peer(0, (1,)), network.peer(1, (0,))
+    for io in (a, b):
+        network.wait(io, events.Up)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        crowd: list[socket.socket] = []
+        stack.callback(lambda: [one.close() for one in crowd])
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        # The crowd is of this process too: its ends are made first, then the limit leaves 100 for the peer.
+        for _ in range(400):
+            crowd.append(socket.socket())
+            crowd[-1].setblocking(False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 100, hard))
+        for one in crowd:
+            one.connect_ex(("127.0.0.1", port(a)))
+        network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
+        rows_cross(network, a, b, (0, 1), 0)
+        eventually(can_open, "no descriptor is left for a checkpoint")
+        for one in crowd:
+            assert one.fileno() >= 0  # the crowd has not gone by itself
+    rows_cross(network, a, b, (0, 1), 9)
+    assert not lost(network, a, b)
+
+
+def test_one_key_cannot_hold_many_connections(network: Network, key_of: KeyOf, eventually: Eventually) -> None:
+    a, b = network.peer(0, (1, 2), dials=(1,)), network.peer(1, (0,))
+    network.wait(b, events.Up)
+    before = descriptors()
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            one = stack.enter_context(neighbour(a, key_of(2), key_of(0)))
+            one.send(message(Kind.PING, 2, number))
+        assert descriptors() > before
+        eventually(lambda: len(a._connections._listener.admission.of(2)) in range(1, 5), "its connections were not cut")
+        rows_cross(network, a, b, (0, 1), 0)
+
+
+def test_a_message_of_ever_more_parts_is_cut_and_its_sender_named(network: Network, key_of: KeyOf) -> None:
+    """ZeroMQ keeps the parts until the last has come: 480 MB of one message."""
+    a, b = network.peer(0, (1, 2), dials=(1,)), network.peer(1, (0,))
+    network.wait(b, events.Up)
+    part = memoryview(bytes(60000))
+    before = resident()
+    with neighbour(a, key_of(2), key_of(0)) as one:
+        one.send(message(Kind.PING, 2))
+        one.recv()
+        for _ in range(8000):
+            one.send(part, zmq.SNDMORE, copy=False)
+        one.send(b"end")
+        told = network.wait(a, events.Offended)
+        assert told.peer == 2
+        assert "ever more parts" in told.reason
+        rows_cross(network, a, b, (0, 1), 0)
+    assert resident() - before < 100
+
+
+def test_a_message_of_two_parts_is_an_offence(network: Network, key_of: KeyOf) -> None:
+    a = network.peer(0, (2,), dials=())
+    with neighbour(a, key_of(2), key_of(0)) as one:
+        one.send_multipart([message(Kind.PING, 2), b"more"])
+        told = network.wait(a, events.Offended)
+    assert told == events.Offended(2, "a message has 2 frames, not one")
+
+
+@pytest.mark.parametrize("kind", ["ping", "hello", "refused", "junk"])
+def test_a_flood_of_a_neighbour_leaves_the_thread_free(network: Network, key_of: KeyOf, kind: str,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread comes back to its other duties, answers with measure, and tells little."""
+    a, b = network.peer(0, (1, 2), dials=(1,), start=False), network.peer(1, (0,))
+    turns = [time.monotonic()]
+    turn = a.turn
+    monkeypatch.setattr(a, "turn", lambda: turns.append(time.monotonic()) or turn())
+    a.start()
+    network.seen[id(a)] = []
+    for j in (1, 2):
+        network.proxy(j, 0).aim(port(a))
+    network.wait(b, events.Up)
+    make: dict[str, Callable[[int], bytes]] = {
+        "ping": lambda n: message(Kind.PING, 2, n),
+        "hello": lambda n: message(Kind.HELLO, 2, 0, encode_body({**a._protocol.ours.body(), "peer": 2,
+                                                                  "topology": f"{n:016x}"})),
+        "refused": lambda n: message(Kind.REFUSED, 2, n, encode_reason(f"reason {n}")),
+        "junk": lambda n: b"\x05\x00junk%d" % n}
+    with neighbour(a, key_of(2), key_of(0)) as one:
+        for number in range(20000):
+            one.send(make[kind](number))
+        told = network.wait(a, events.Offended)
+        rows_cross(network, a, b, (0, 1), 0)
+        answers = 0
+        while one.poll(500):
+            one.recv()
+            answers += 1
+    assert told == events.Offended(2, "a flood of messages: most are left unanswered")
+    assert answers < 1000
+    assert max(later - earlier for earlier, later in pairwise(turns)) < 1.0
+    assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble | events.Refused)]) < 60
+
+
+def test_no_id_of_a_connection_gets_the_messages_of_another(network: Network, key_of: KeyOf) -> None:
+    """A neighbour that gives itself the routing id of another's connection gets nothing, and ends nothing."""
+    a, b = network.peer(0, (1, 2), dials=()), network.peer(1, (0,))
+    network.wait(b, events.Up)
+    identity = a._connections._accepted[1]
+    with neighbour(a, key_of(2), key_of(0), b"claimed") as first, \
+            neighbour(a, key_of(2), key_of(0), b"claimed") as second:
+        first.send(message(Kind.PING, 2))
+        assert first.recv()
+        second.send(message(Kind.PING, 2))
+        rows_cross(network, a, b, (0, 1), 0)
+        assert not second.poll(200)
+    assert a._connections._accepted[1] == identity
+
+
+def resident() -> int:
+    """Memory of this process [MiB]."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
