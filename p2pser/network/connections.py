@@ -19,6 +19,7 @@ from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link
 from p2pser.network.listening import CHECK, Listener
+from p2pser.network.probes import Probes
 
 REDIAL = 1.0
 """Seconds until we dial an address again where ZeroMQ has given up: our key was refused, or the answer broke its
@@ -98,7 +99,7 @@ class Connections:
         self._handshakes = HandshakeFailures()
         self._failed_handshake: set[int] = set()
         """Neighbours whose last handshake failed, on a connection that is about to end."""
-        self._probes: dict[int, zmq.Socket[bytes]] = {}
+        self._probes = Probes(self._context, self.watch, self._forget, self._handshakes.probe_greeted)
         self._descriptors: dict[int, int] = {}
         """File descriptor of each dialled connection."""
         self._intake = Intake()
@@ -131,8 +132,7 @@ class Connections:
         """Close everything; sockets may take ``linger`` seconds to send what they hold."""
         for peer in list(self._dealers):
             sockets.close(self._dealers.pop(peer), self._monitors.pop(peer), linger)
-        for peer in list(self._probes):
-            self._end_probe(peer)
+        self._probes.close()
         self._listener.close(linger)
         self._context.term()
 
@@ -193,7 +193,7 @@ class Connections:
         self._failed_handshake.discard(link.peer)
         self._redial_at.pop(link.peer, None)
         self._forget_descriptor(link.peer)
-        self._end_probe(link.peer)
+        self._probes.end(link.peer)
         if self._carrier.get(link.peer) == DIALLED:
             del self._carrier[link.peer]
         dealer, monitor = self._dealers.pop(link.peer, None), self._monitors.pop(link.peer, None)
@@ -248,11 +248,6 @@ class Connections:
         """Pass on (listening.Handler)."""
         self._handler.trouble(peer, reason, kind)
 
-    def _read_probe(self, peer: int) -> None:
-        if peer in self._probes and sockets.greeted(self._probes[peer]):
-            self._handshakes.probe_greeted(peer)
-            self._end_probe(peer)
-
     # Sending ------------------------------------------------------------------------------------------------
 
     def _by_router(self, identity: bytes, peer: int | None = None) -> Route:
@@ -289,7 +284,7 @@ class Connections:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._dialled.add(link.peer)
             self._handshakes.forget(link.peer)
-            self._end_probe(link.peer)
+            self._probes.end(link.peer)
             self._hello_due.add(link.peer)  # ``maintain`` sends it: the connection may not take it yet
         elif event == zmq.EVENT_DISCONNECTED:
             self._forget_descriptor(link.peer)
@@ -317,12 +312,12 @@ class Connections:
         peer, address = link.peer, link.neighbour.address
         if link.hello is not None or address is None:
             return
-        self._read_probe(peer)  # it may have been greeted since this thread last looked
+        self._probes.read(peer)  # it may have been greeted since this thread last looked
         verdict = self._handshakes.failed(peer, greeted=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         if verdict is Verdict.PROBE:
-            self._probe(peer, address)
+            self._probes.begin(peer, address)
         elif verdict is Verdict.WRONG_KEY:
-            self._end_probe(peer)
+            self._probes.end(peer)
             self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "
                                         f"that peer {self._me} knows: compare the topology files, the keys and the "
                                         "secrets", True)
@@ -330,21 +325,6 @@ class Connections:
             self._handler.trouble(peer, f"{address} accepts connections for peer {peer} and closes them unanswered: a "
                                         "tunnel or proxy that does not reach its far end (start the peer, check the "
                                         "tunnel), or another program listens there (check the address)")
-
-    def _probe(self, peer: int, address: str) -> None:
-        self._end_probe(peer)
-        try:
-            probe = self._probes[peer] = sockets.prober(self._context, address)
-        except zmq.ZMQError:
-            return  # no descriptor is left; the next failure probes again
-        self.watch(probe, lambda: self._read_probe(peer))
-        sockets.connect(probe, address)
-
-    def _end_probe(self, peer: int) -> None:
-        probe = self._probes.pop(peer, None)
-        if probe is not None:
-            self._forget(probe)
-            sockets.close(probe, None, 0)
 
     def _lost(self, link: Link, connection: bytes) -> None:
         """Handle the end of a connection; where it carried our rows, the other one or the next one does from now on."""

@@ -1,0 +1,54 @@
+"""Probes: plain TCP connections that find out whether any ZeroMQ listens where handshakes fail (handshakes.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from p2pser.network import sockets
+
+
+class Probes:
+    """At most one probe for each neighbour.
+
+    Parameters
+    ----------
+    context : ZeroMQ's.
+    watch, forget : let the I/O thread read a socket, and no more.
+    greeted : called with the neighbour whose address has greeted a probe.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], watch: Callable[[Any, Callable[[], None]], None],
+                 forget: Callable[[Any], None], greeted: Callable[[int], None]) -> None:
+        self._context, self._watch, self._forget, self._greeted = context, watch, forget, greeted
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+
+    def begin(self, peer: int, address: str) -> None:
+        """Dial a neighbour's address; an earlier probe ends."""
+        self.end(peer)
+        try:
+            probe = self._sockets[peer] = sockets.prober(self._context, address)
+        except zmq.ZMQError:
+            return  # no descriptor is left; the next failed handshake asks again
+        self._watch(probe, lambda: self.read(peer))
+        sockets.connect(probe, address)
+
+    def read(self, peer: int) -> None:
+        """Look whether a probe was greeted, which ends it."""
+        if peer in self._sockets and sockets.greeted(self._sockets[peer]):
+            self._greeted(peer)
+            self.end(peer)
+
+    def end(self, peer: int) -> None:
+        """Close a probe."""
+        probe = self._sockets.pop(peer, None)
+        if probe is not None:
+            self._forget(probe)
+            sockets.close(probe, None, 0)
+
+    def close(self) -> None:
+        """Close all."""
+        for peer in list(self._sockets):
+            self.end(peer)
