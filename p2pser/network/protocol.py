@@ -17,11 +17,11 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import NetworkSettings
 from p2pser.network import events
 from p2pser.network.closing import Closing
+from p2pser.network.complaints import Complaints
 from p2pser.network.connections import Connections, Route
 from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link
 from p2pser.network.liveness import Alive, Dead, Liveness, Ping, Suspect
-from p2pser.network.rates import Bucket, Quota, Reports
 from p2pser.network.stream import Outgoing
 from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
@@ -68,17 +68,14 @@ class PeerProtocol:
         self.connections = connections(ours.peer, keys, links, settings, clock, self)
         self.closing = Closing()
         self._links, self._clock, self._queue = links, clock, queue
-        self._run = hello.run_id(ours.run)
-        self._nonce = 0
+        self._run, self._nonce = hello.run_id(ours.run), 0
         self._credit_due: set[int] = set()
         """Neighbours to which a CREDIT could not be sent yet."""
-        self._reports = Reports()
-        self._quotas = {peer: Quota() for peer in links}
-        self._refusals = {peer: Bucket(2.0, 16) for peer in links}
+        self._complaints = Complaints(links, queue, clock)
         self._handlers: dict[Kind, Callable[[Message], None]] = {
             Kind.HELLO: self._on_hello, Kind.WELCOME: self._on_hello, Kind.REFUSED: self._on_refused,
-            Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye, Kind.ROW: self._on_row,
-            Kind.CREDIT: self._on_credit}
+            Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye,
+            Kind.ROW: self._on_row, Kind.CREDIT: self._on_credit}
 
     # What the I/O thread asks for ----------------------------------------------------------------------------
 
@@ -157,21 +154,12 @@ class PeerProtocol:
         try:
             header, payload = messages.decode(frame.buffer)
             if header.sender != link.peer:
-                raise RemoteProtocolError(f"peer {link.peer} sent a message in the name of peer {header.sender}",
-                                          link.peer)
-            if header.kind not in ANSWERED or self._within_quota(link.peer):
+                raise RemoteProtocolError(f"peer {link.peer} sent a message in peer {header.sender}'s name", link.peer)
+            if header.kind not in ANSWERED or self._complaints.within_quota(link.peer):
                 self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
-            self._within_quota(link.peer)
+            self._complaints.within_quota(link.peer)
             self.trouble(link.peer, str(error))
-
-    def _within_quota(self, peer: int) -> bool:
-        quota = self._quotas[peer]
-        if quota.take(self._clock()):
-            return True
-        if quota.flooded:
-            self.offended(peer, "a flood of messages: most are left unanswered")
-        return False
 
     def _on_hello(self, message: Message) -> None:
         link, header, _, route, identity = message
@@ -350,14 +338,12 @@ class PeerProtocol:
 
     def refused(self, link: Link, reason: str, by_us: bool) -> None:
         """Report a refusal (connections.Handler)."""
-        if self._refusals[link.peer].take(self._clock()):
-            self._queue.put(events.Refused(link.peer, reason, by_us))
+        self._complaints.refused(link.peer, reason, by_us=by_us)
 
     def offended(self, peer: int, reason: str) -> None:
-        """Let the training thread count an offence (connections.Handler)."""
-        self._queue.put(events.Offended(peer, reason))
+        """Report an offence (connections.Handler)."""
+        self._complaints.offended(peer, reason)
 
     def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
-        """Report trouble, as often as ``Reports`` allows (connections.Handler)."""
-        if (told := self._reports.due((peer, kind), reason, self._clock())) is not None:
-            self._queue.put(events.Trouble(peer, told))
+        """Report trouble (connections.Handler)."""
+        self._complaints.trouble(peer, reason, kind)

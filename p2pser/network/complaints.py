@@ -1,0 +1,49 @@
+"""What the I/O thread tells the training thread about messages that do not fit, bounded for each neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+
+from p2pser.network import events
+from p2pser.network.rates import Bucket, Quota, Reports
+
+
+class Complaints:
+    """Refusals, troubles and offences, and who sends too much.
+
+    Parameters
+    ----------
+    peers : the neighbours.
+    queue : takes the events for the training thread.
+    clock : returns the time [s].
+    """
+
+    def __init__(self, peers: Iterable[int], queue: SimpleQueue[events.Event], clock: Callable[[], float]) -> None:
+        self._queue, self._clock = queue, clock
+        self._reports = Reports()
+        self._quotas = {peer: Quota() for peer in peers}
+        self._refusals = {peer: Bucket(2.0, 16) for peer in self._quotas}
+
+    def within_quota(self, peer: int) -> bool:
+        """Whether a neighbour's message may be answered; a flood of further ones is an offence."""
+        quota = self._quotas[peer]
+        if quota.take(self._clock()):
+            return True
+        if quota.flooded:
+            self.offended(peer, "a flood of messages: most are left unanswered")
+        return False
+
+    def refused(self, peer: int, reason: str, *, by_us: bool) -> None:
+        """Tell that one end refuses the other; a refused peer tries again every second."""
+        if self._refusals[peer].take(self._clock()):
+            self._queue.put(events.Refused(peer, reason, by_us))
+
+    def offended(self, peer: int, reason: str) -> None:
+        """Let the training thread count an offence."""
+        self._queue.put(events.Offended(peer, reason))
+
+    def trouble(self, peer: int | None, reason: str, kind: str) -> None:
+        """Tell an operator; the sentences of one kind and neighbour are limited together."""
+        if (told := self._reports.due((peer, kind), reason, self._clock())) is not None:
+            self._queue.put(events.Trouble(peer, told))
