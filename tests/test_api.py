@@ -61,7 +61,7 @@ def run_script(folder: Path, guard: str) -> subprocess.CompletedProcess[str]:
     script = folder / "own_algorithm.py"
     script.write_text(SCRIPT.replace("GUARD", guard), encoding="utf-8")
     return subprocess.run([sys.executable, str(script), str(folder / "runs")], capture_output=True, text=True,
-                          timeout=50, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_a_simulation_of_own_arrays_has_a_frame_of_its_rounds() -> None:

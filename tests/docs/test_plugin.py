@@ -79,7 +79,6 @@ def test_the_algorithm_has_thirty_lines_at_most() -> None:
     assert len((EXAMPLE / "p2pser_example" / "algorithm.py").read_text().splitlines()) <= 30
 
 
-@pytest.mark.timeout(120)
 def test_it_runs_simulated(place: Place) -> None:
     run = place.run("simulate", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
                     "--corpus", "diary", "--json")
@@ -91,7 +90,6 @@ def test_it_runs_simulated(place: Place) -> None:
     assert card["shape"] == [12]  # level and crossings of features.parameters.parts = 6 parts
 
 
-@pytest.mark.timeout(120)
 def test_it_runs_between_four_processes(place: Place) -> None:
     run = place.run("demo", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
                     "--corpus", "diary", "--name", "processes", "--json")
