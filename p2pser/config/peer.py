@@ -15,3 +15,5 @@ class PeerSettings(Section):
     out: Path = Field(Path("runs"), description="folder of runs; a peer writes OUT/NAME/peer-ID/")
     checkpoint_every: int = Field(5, ge=1, description="rounds between two checkpoints")
     evaluate_every: int = Field(1, ge=1, description="rounds between two evaluations on the held-out speakers")
+    log_bytes: int = Field(8 << 20, ge=4096,
+        description="size at which metrics.jsonl and events.jsonl are set aside, as *.older.jsonl, and begun anew [B]")

@@ -28,6 +28,22 @@ class Bucket:
         return True
 
 
+class Sieve:
+    """A bucket for each kind of thing, and how many of it were held back."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._buckets: dict[Hashable, Bucket] = {}
+        self._held_back: dict[Hashable, int] = {}
+
+    def take(self, kind: Hashable, now: float) -> int | None:
+        """Return how many of this kind were held back since the last that passed; None: this one is held back too."""
+        if not self._buckets.setdefault(kind, Bucket(self._rate, self._burst)).take(now):
+            self._held_back[kind] = self._held_back.get(kind, 0) + 1
+            return None
+        return self._held_back.pop(kind, 0)
+
+
 class Reports:
     """Which sentences to tell: bounded for each kind, whatever others send.
 
@@ -35,23 +51,24 @@ class Reports:
     """
 
     def __init__(self, different: int = DIFFERENT, interval: float = INTERVAL) -> None:
-        self._different, self._interval = different, interval
-        self._buckets: dict[Hashable, Bucket] = {}
+        self._interval = interval
+        self._sieve = Sieve(1 / interval, different)
         self._told: dict[Hashable, dict[str, float]] = {}
-        self._hidden: dict[Hashable, int] = {}
 
     def due(self, kind: Hashable, sentence: str, now: float) -> str | None:
         """Return the sentence to tell, with the number of those that were not told; None: tell nothing now."""
         told = self._told.setdefault(kind, {})
         if now < told.get(sentence, -math.inf) + self._interval:
             return None
-        bucket = self._buckets.setdefault(kind, Bucket(1 / self._interval, self._different))
-        if not bucket.take(now):
-            self._hidden[kind] = self._hidden.get(kind, 0) + 1
+        if (hidden := self._sieve.take(kind, now)) is None:
             return None
         self._told[kind] = {**{text: at for text, at in told.items() if now < at + self._interval}, sentence: now}
-        hidden = self._hidden.pop(kind, 0)
-        return f"{sentence} ({hidden} more suppressed)" if hidden else sentence
+        return f"{sentence}{suppressed(hidden)}"
+
+
+def suppressed(number: int) -> str:
+    """Return what a sentence says of those before it that were not told."""
+    return f" ({number} more suppressed)" if number else ""
 
 
 class Quota:

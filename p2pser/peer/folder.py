@@ -12,7 +12,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
-from p2pser.peer.telemetry import EVENTS, METRICS
+from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
 
 RUN = "run.json"
 STARTS = "starts.json"
@@ -21,7 +21,7 @@ LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 PERSONAL = "personal"
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, METRICS, EVENTS)
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the number of starts: neighbours refuse a peer whose incarnation does not grow."""
 
 

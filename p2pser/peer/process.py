@@ -17,6 +17,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.rows import digest
 from p2pser.network.asynchronous import AsynchronousDriver
+from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
@@ -72,7 +73,8 @@ class Peer:
             return Ending(True, summary)
         incarnation = self.folder.claim(self._fresh)
         torch.set_num_threads(self.config.training.threads)
-        with self.folder, Telemetry(self.folder.path, self._sink) as telemetry:
+        raise_limit()
+        with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
             cohort, algorithm = self.prepare(telemetry)
             hello = self.hello(cohort, incarnation)
             io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
@@ -148,7 +150,7 @@ class _Attendance:
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
                                        asynchronous=algorithm.asynchronous)
-        self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin)
+        self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
         clips = len(cohort.participants[0].examples)
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema, observe=self._observe, check=peer.look_up,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from p2pser.network import events
+from p2pser.network.rates import Sieve, suppressed
 from p2pser.peer.telemetry import Telemetry
+
+RATE, AT_ONCE = 0.1, 20
+"""Events of one kind and neighbour: so many a second in the long run, and so many at once. Others may cause them."""
 
 
 class Reporter:
@@ -18,11 +23,13 @@ class Reporter:
     telemetry : the files.
     say : receives the sentences.
     on_loss : called when a neighbour is lost before it has finished.
+    clock : returns the time [s].
     """
 
     def __init__(self, me: int, telemetry: Telemetry, say: Callable[[str], None],
-                 on_loss: Callable[[], None]) -> None:
+                 on_loss: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.me, self.telemetry, self.say = me, telemetry, say
+        self._sieve, self._clock = Sieve(RATE, AT_ONCE), clock
         self._on_loss = on_loss
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -30,14 +37,19 @@ class Reporter:
         self.telemetry.event(kind, **fields)
 
     def tell(self, kind: str, sentence: str, **fields: Any) -> None:
-        """Write an event and say its sentence."""
+        """Write an event and say its sentence; where there are too many of a kind, only how many there were."""
+        hidden = self._sieve.take((kind, fields.get("peer")), self._clock())
+        if hidden is None:
+            return
+        if hidden:
+            fields["suppressed"] = hidden
         self.event(kind, **fields)
-        self.say(sentence)
+        if sentence:
+            self.say(sentence + suppressed(hidden))
 
     def waiting(self, sentence: str) -> None:
         """The peer waits for neighbours."""
-        self.event("waiting", sentence=sentence)
-        self.say(f"peer {self.me} is {sentence}")
+        self.tell("waiting", f"peer {self.me} is {sentence}", sentence=sentence)
 
     def observe(self, event: events.Event) -> None:
         """Report an event of the network."""
@@ -60,7 +72,7 @@ class Reporter:
             case events.Rejoined(peer):
                 self.tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
             case events.Up(peer, hello):
-                self.event("up", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
+                self.tell("up", "", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
             case events.Trouble(peer, reason):
                 self.tell("trouble", reason, peer=peer, reason=reason)
             case events.Struck(peer, reason, strikes):

@@ -14,21 +14,26 @@ from typing import IO, Any
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
+OLDER = {METRICS: "metrics.older.jsonl", EVENTS: "events.older.jsonl"}
+"""Where a file goes that has grown to its limit; the one that was there before is lost."""
+LIMIT = 8 << 20
+"""Size at which a file is set aside [B]."""
 
 
 class Telemetry:
     """Appends lines of JSON to both files, each flushed at once, and passes them to ``sink``. Thread-safe.
 
     A half-written last line of a killed process is removed on opening. A full disk does not end the run: the line is
-    lost, ``lost`` counts it, and ``problem`` names the cause.
+    lost, ``lost`` counts it, and ``problem`` names the cause. A file that reaches ``limit`` bytes is set aside (OLDER):
+    the disk holds at most twice as much of each, however long the run.
 
     >>> with Telemetry(folder, sink=print) as telemetry:
     ...     telemetry.event("joined", peer=3)
     ...     telemetry.metrics(round=0, loss=1.2)
     """
 
-    def __init__(self, folder: Path, sink: Callable[[dict[str, Any]], None] | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, sink: Callable[[dict[str, Any]], None] | None = None, limit: int = LIMIT) -> None:
+        self.folder, self.limit = folder, limit
         self.lost = 0
         self.problem = ""
         self._sink = sink
@@ -53,12 +58,12 @@ class Telemetry:
             file = self._files[METRICS]
             if file.closed:
                 return
-            end = 0
-            for line in (self.folder / METRICS).read_bytes().splitlines(keepends=True):
-                if json.loads(line).get("round", -1) >= round:
-                    break
-                end += len(line)
-            file.truncate(end)
+            older, newer = self.folder / OLDER[METRICS], self.folder / METRICS
+            if (end := _before(older, round)) < _size(older):
+                os.truncate(older, end)
+                file.truncate(0)
+            else:
+                file.truncate(_before(newer, round))
 
     def close(self) -> None:
         """Close the files; later lines go to the sink only."""
@@ -77,12 +82,13 @@ class Telemetry:
     def _add(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         record: dict[str, Any] = _plain(fields)
         with self._lock:
-            self._append(self._files[name], _line(record))
+            self._append(name, _line(record))
             if self._sink is not None:
                 self._sink(record)
         return record
 
-    def _append(self, file: IO[bytes], line: bytes) -> None:
+    def _append(self, name: str, line: bytes) -> None:
+        file = self._files[name]
         if file.closed:
             return
         end = os.fstat(file.fileno()).st_size
@@ -91,22 +97,59 @@ class Telemetry:
                 raise OSError("only a part of the line was written")
         except OSError as error:
             self.lost += 1
-            self.problem = f"cannot write {file.name}: {error.strerror or error}"
+            self.problem = f"cannot write {self.folder / name}: {error.strerror or error}"
             file.truncate(end)
+        else:
+            if end + len(line) >= self.limit:
+                self._set_aside(name)
+
+    def _set_aside(self, name: str) -> None:
+        path = self.folder / name
+        try:
+            if path.exists():
+                os.replace(path, self.folder / OLDER[name])
+            fresh = _open(path)
+        except OSError:
+            return  # the line is written where it was; the next one tries again
+        self._files[name].close()
+        self._files[name] = fresh
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a telemetry file, none where it is missing. A half-written last line is left out."""
+    """Return the lines of a telemetry file, with what was set aside of it; none where it is missing.
+
+    A half-written last line is left out.
+    """
+    older = path.with_name(OLDER[path.name]) if path.name in OLDER else None
+    lines = _lines(path) if older is None else [*_lines(older), *_lines(path)]
+    return [json.loads(line) for line in lines]
+
+
+def _lines(path: Path) -> list[bytes]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in data[: _whole(data)].split(b"\n")[:-1]]
+    return data[: _whole(data)].splitlines(keepends=True)
+
+
+def _before(path: Path, round: int) -> int:
+    """Return where the first line of metrics of ``round`` or a later one begins; the size where there is none."""
+    end = 0
+    for line in _lines(path):
+        if json.loads(line).get("round", -1) >= round:
+            break
+        end += len(line)
+    return end
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _open(path: Path) -> IO[bytes]:
     """Open for appending, unbuffered, and remove a half-written last line."""
-    file = path.open("a+b", buffering=0)
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "a+b", buffering=0)
     file.seek(0)
     data = file.read()
     if _whole(data) < len(data):

@@ -28,3 +28,22 @@ def test_events_are_written_said_and_counted_as_losses(tmp_path: Path, event: ev
     assert said == [sentence]
     assert len(lost) == losses
     assert [one["kind"] for one in read(tmp_path / "events.jsonl")] == [kind]
+
+
+def test_what_a_neighbour_causes_again_and_again_is_bounded(tmp_path: Path) -> None:
+    said: list[str] = []
+    now = [0.0]
+    with Telemetry(tmp_path) as telemetry:
+        reporter = Reporter(3, telemetry, said.append, lambda: None, lambda: now[0])
+        for number in range(5000):
+            reporter.observe(events.Refused(4, f"settings differ: {number}", False))
+            reporter.observe(events.Trouble(4, f"broken: {number}"))
+        assert len(said) == 40
+        reporter.observe(events.Refused(5, "run names differ", False))
+        assert said[-1] == "peer 5 refused peer 3: run names differ"
+        now[0] = 10.0
+        reporter.observe(events.Trouble(4, "broken"))
+    assert said[-1] == "broken (4980 more suppressed)"
+    lines = read(tmp_path / "events.jsonl")
+    assert len(lines) == 42
+    assert lines[-1]["suppressed"] == 4980

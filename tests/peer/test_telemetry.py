@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import enum
+import errno
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2pser.peer.telemetry import EVENTS, METRICS, Telemetry, read
+from p2pser.peer.telemetry import EVENTS, METRICS, OLDER, Telemetry, read
 
 
 def test_lines_are_there_at_once_and_go_to_the_sink(tmp_path: Path) -> None:
@@ -152,3 +154,44 @@ def test_a_full_disk_does_not_end_the_run(room: int | None, tmp_path: Path) -> N
     assert [json.loads(line)["round"] for line in (tmp_path / METRICS).read_bytes().splitlines()] == [0, 2]
     assert telemetry.lost == 1
     assert METRICS in telemetry.problem
+
+
+def test_a_file_that_has_grown_is_set_aside_and_still_read(tmp_path: Path) -> None:
+    with Telemetry(tmp_path, limit=4096) as telemetry:
+        for round in range(1000):
+            telemetry.metrics(round=round, text="x" * 50)
+            telemetry.event("up", peer=1)
+    rounds = [line["round"] for line in read(tmp_path / METRICS)]
+    assert rounds == list(range(rounds[0], 1000))
+    assert len(rounds) > 50
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4 * 4096 + 400
+    assert {path.name for path in tmp_path.iterdir()} == {METRICS, EVENTS, *OLDER.values()}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("back", [0, 15, 38, 39])
+def test_metrics_are_rewound_over_what_was_set_aside(tmp_path: Path, back: int) -> None:
+    with Telemetry(tmp_path, limit=1200) as telemetry:
+        for round in range(40):
+            telemetry.metrics(round=round, text="x" * 60)
+        first = read(tmp_path / METRICS)[0]["round"]
+        assert 0 < first <= 15
+        telemetry.rewind(back)
+        telemetry.metrics(round=back)
+    assert [line["round"] for line in read(tmp_path / METRICS)] == [*range(first, back), back]
+
+
+def test_a_file_that_cannot_be_set_aside_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left for the new one: the next line tries again."""
+    with Telemetry(tmp_path, limit=100) as telemetry:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", failing)
+            for round in range(20):
+                telemetry.metrics(round=round)
+        telemetry.metrics(round=20)
+        telemetry.metrics(round=21)
+    assert [line["round"] for line in read(tmp_path / METRICS)] == list(range(22))
+
+
+def failing(*_: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
