@@ -36,7 +36,7 @@ class Reporter:
         """Write an event."""
         self.telemetry.event(kind, **fields)
 
-    def tell(self, kind: str, sentence: str, **fields: Any) -> None:
+    def tell(self, kind: str, sentence: str, /, **fields: Any) -> None:
         """Write an event and say its sentence; where there are too many of a kind, only how many there were."""
         hidden = self._sieve.take((kind, fields.get("peer")), self._clock())
         if hidden is None:
