@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from schedules.schedule import Schedule
 
-TOLERANCE = 1e-5
+TOLERANCE = 3e-4
 """Largest relative difference between models that count as one."""
 MOST_EVENTS = 4096
 """Longest queue of events."""

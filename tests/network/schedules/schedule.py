@@ -20,6 +20,7 @@ from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
 from p2pser.network import connections
 from p2pser.peer import process as peer_process
+from p2pser.run import session
 from p2pser.wire.messages import Phase, Progress
 from schedules import data
 from schedules.disk import Disks, tear
@@ -58,7 +59,7 @@ def base(algorithm: str, weighting: str) -> Config:
         "training.momentum=0", "training.local_steps=1", "model.name=mlp", "model.hidden=[2]", "model.dropout=0",
         f"network.dead_after={DEAD_AFTER}",
         "network.suspect_after=1.5", "network.ping_after=0.7", f"network.round_timeout={ROUND_TIMEOUT}",
-        "network.linger=0.5"])
+        "network.linger=0.5", "gossip.consensus_tolerance=1e-4"])
 
 
 @functools.cache
@@ -336,13 +337,18 @@ def _waits(process: Any) -> str:
 
 @contextmanager
 def _instead_of_the_machine(world: World) -> Iterator[None]:
-    """Put the fake time and sockets in the place of the real ones."""
-    sockets, monotonic, mixer = connections.sockets, time.monotonic, peer_process.NetworkMixer
-    connections.sockets, time.monotonic, peer_process.NetworkMixer = Sockets, lambda: world.now, Mixer
+    """Put the fake time and sockets in the place of the real ones, and a shorter gossip of statistics."""
+    places = (
+        (connections, "sockets", Sockets), (time, "monotonic", lambda: world.now), (peer_process, "NetworkMixer", Mixer),
+        (session, "statistics", partial(session.statistics, tolerance=1e-3)))
+    before = [getattr(where, name) for where, name, _ in places]
+    for where, name, value in places:
+        setattr(where, name, value)
     try:
         yield
     finally:
-        connections.sockets, time.monotonic, peer_process.NetworkMixer = sockets, monotonic, mixer
+        for (where, name, _), value in zip(places, before):
+            setattr(where, name, value)
 
 
 def own_folder() -> Path:
