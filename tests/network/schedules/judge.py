@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -34,9 +34,9 @@ def judge(schedule: Schedule) -> None:
 def _one_model(schedule: Schedule) -> None:
     rows: dict[int, torch.Tensor] = {}
     for i, machine in schedule.machines.items():
-        ended = next((p.ended for p in reversed(machine.past) if p.ended is not None), None)
-        if ended is not None and ended[0] == "done" and success(ended[1]):
-            row = _row(Path(ended[1]["model"]))
+        last = next((p for p in reversed(machine.past) if p.ended is not None), None)
+        if last is not None and last.ended[0] == "done" and last.exit_code == 0 and last.ended[1]["consensus"]:
+            row = _row(Path(last.ended[1]["model"]))
             if row is None:
                 schedule.violations.append(f"peer {i} ended with success, and its model cannot be read")
             else:
@@ -51,11 +51,6 @@ def _one_model(schedule: Schedule) -> None:
             parts.append((row, [i]))
     if len(parts) > 1:
         schedule.violations.append(f"{len(parts)} models, each a success: of {' and '.join(str(m) for _, m in parts)}")
-
-
-def success(summary: dict[str, Any]) -> bool:
-    """Whether a peer claims that all declared peers have this model (exit code 0)."""
-    return bool(summary.get("consensus"))
 
 
 def _row(folder: Path) -> torch.Tensor | None:

@@ -20,7 +20,7 @@ from p2pser.peer.identity import Identity
 from p2pser.peer.process import Peer
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Progress
-from schedules.wires import Context, Network, Poller
+from schedules.wires import Context, Network
 from schedules.world import World
 
 PROMPT = 0.0001
@@ -28,13 +28,11 @@ PROMPT = 0.0001
 
 
 class Connections(connections.Connections):
-    """The real connections over fake sockets (``Sockets`` stands in the place of the module)."""
+    """The real connections, whose sockets are those of a process."""
 
     def __init__(self, process: Process, *arguments: Any) -> None:
+        Context.born_for = process
         super().__init__(*arguments)
-        self._context.term()
-        self._context = process.context = Context(process)
-        self._poller = Poller()
 
 
 class Queue:
@@ -76,6 +74,8 @@ def _told(event: events.Event) -> tuple[Any, ...]:
     if isinstance(event, events.Arrived):
         header = event.header
         return "arrived", event.peer, header.round, header.slot, header.codec, bytes(event.payload)
+    if isinstance(event, events.Up):
+        return "event", "Up", event.peer, event.hello.incarnation, event.progress
     return "event", event
 
 
@@ -174,6 +174,7 @@ class Process:
         self.mixer: Mixer | None = None
         self.context: Context | None = None
         self.stopped = self.dead = False
+        self.exit_code: int | None = None
         self.ended: tuple[str, Any] | None = None
         """How it ended: done, interrupted, error or crash, and the summary, sentence or traceback."""
         self.waits_for_event = False
@@ -213,6 +214,7 @@ class Process:
     def _run(self) -> None:
         try:
             ending = self.peer.run()
+            self.exit_code = ending.exit_code
             self.ended = ("done" if ending.finished else "interrupted", ending.summary)
         except GreenletExit:
             raise

@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
-from p2pser.network import connections
+from p2pser.network import descriptors, sockets
 from p2pser.peer import process as peer_process
 from p2pser.run import session
 from p2pser.wire.messages import Phase, Progress
@@ -26,8 +28,8 @@ from schedules import data
 from schedules.disk import Disks, tear
 from schedules.faults import Fault, draw_faults
 from schedules.judge import judge
-from schedules.machine import Machine, Mixer, SimulatedPeer
-from schedules.wires import Network, Sockets
+from schedules.machine import Machine, Mixer, Process, SimulatedPeer
+from schedules.wires import Context, Descriptors, Network, Poller, Sockets
 from schedules.world import START, World
 
 TOPOLOGIES: dict[str, tuple[int, ...]] = {
@@ -136,7 +138,7 @@ class Schedule:
         """Run it to its end; ``violations`` then says what was wrong."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        with _instead_of_the_machine(self.world), self.disks:
+        with _instead_of_the_machine(self.world, self.network), self.disks:
             try:
                 self._begin()
                 while self._goes_on() and self.world.step():
@@ -188,6 +190,9 @@ class Schedule:
             return True
         if not living:
             return False
+        if all(self._serves(process) for process in living):
+            for process in living:
+                process.interrupt()
         if any(process.stopped for process in living):
             return True
         since = max(max(process.advanced_at for process in living), self._quiet_since)
@@ -202,6 +207,11 @@ class Schedule:
         return True
 
     _quiet_since = START
+
+    def _serves(self, process: Process) -> bool:
+        """Whether a process only serves its model, until it is told to leave."""
+        return process.machine.id in self._roused and process.io is not None and \
+            process.io.progress.phase is Phase.END
 
     def _rouse(self) -> bool:
         """Start finished peers again, once each, so that they serve those that still wait; False where all were."""
@@ -322,7 +332,7 @@ def _varied(config: Config, settings: dict[str, Any]) -> Config:
         **top, **{name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()}})
 
 
-def _waits(process: Any) -> str:
+def _waits(process: Process) -> str:
     if process.io is None:
         return f"{process.name} before its sockets open"
     progress, mixer = process.io.progress, process.mixer
@@ -336,11 +346,15 @@ def _waits(process: Any) -> str:
 
 
 @contextmanager
-def _instead_of_the_machine(world: World) -> Iterator[None]:
+def _instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
     """Put the fake time and sockets in the place of the real ones, and a shorter gossip of statistics."""
-    places = (
-        (connections, "sockets", Sockets), (time, "monotonic", lambda: world.now), (peer_process, "NetworkMixer", Mixer),
-        (session, "statistics", partial(session.statistics, tolerance=1e-3)))
+    Descriptors.network = network
+    places = [
+        (time, "monotonic", lambda: world.now), (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context),
+        (zmq, "Poller", Poller), (session, "statistics", partial(session.statistics, tolerance=1e-3)),
+        *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
+        *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
+    places = [place for place in places if not place[1].startswith("_")]
     before = [getattr(where, name) for where, name, _ in places]
     for where, name, value in places:
         setattr(where, name, value)

@@ -1,4 +1,4 @@
-"""Fake sockets and the wires between them, in the place of ``p2pser.network.sockets``.
+"""Fake sockets and the wires between them, in the place of what ``p2pser.network`` takes of ZeroMQ and the kernel.
 
 A wire stands for one TCP connection with its handshake: in each direction frames arrive in the order in which they were
 sent, after a delay, or not at all once the connection has ended. A direction can be blocked: its frames wait, as TCP
@@ -30,15 +30,15 @@ BROKEN_AFTER = 45.0
 class Frame:
     """A received frame, as much of ``zmq.Frame`` as the connections use."""
 
-    def __init__(self, data: bytes, sender: int = -1) -> None:
-        self.bytes, self.sender = data, sender
+    def __init__(self, data: bytes, sender: int = -1, descriptor: int = -1) -> None:
+        self.bytes, self._properties = data, {"User-Id": str(sender), "__fd": str(descriptor)}
 
     @property
     def buffer(self) -> memoryview:
         return memoryview(self.bytes)
 
     def __getitem__(self, name: str) -> str:
-        return str(self.sender)
+        return self._properties[name]
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -151,7 +151,8 @@ class Wire:
     def __init__(self, network: Network, dealer: Dealer, router: Router) -> None:
         self.network, self.dealer, self.router = network, dealer, router
         self.here, self.there = dealer.context.machine.id, router.context.machine.id
-        self.identity = b"wire-%d" % next(network.count)
+        self.descriptor = 1_000_000 + next(network.count)
+        self.identity = b"wire-%d" % self.descriptor
         self.open = {True: True, False: True}
         """Which end still knows the connection: the dialler's (True), the listener's (False)."""
         self.flying: dict[bool, deque[bytes | None]] = {True: deque(), False: deque()}
@@ -197,7 +198,7 @@ class Wire:
         if frame is None:
             self.drop(not forth)
         elif forth:
-            self.router.unread.append([Frame(self.identity), Frame(frame, self.here)])
+            self.router.unread.append([Frame(self.identity), Frame(frame, self.here, self.descriptor)])
             self.router.context.process.stir()
         else:
             self.dealer.unread.append([Frame(frame, self.there)])
@@ -227,6 +228,7 @@ class Wire:
                 self.dealer.lost()
         else:
             self.router.wires.pop(self.identity, None)
+            self.router.monitor.unread.append((zmq.EVENT_DISCONNECTED, self.descriptor))
         if not any(self.open.values()):
             self.network.wires.pop(self.identity, None)
 
@@ -241,7 +243,12 @@ class Wire:
 class Context:
     """The sockets of one process (``zmq.Context``)."""
 
-    def __init__(self, process: Any) -> None:
+    born_for: Any = None
+    """The process whose connections are being made."""
+
+    def __init__(self) -> None:
+        process = self.born_for
+        process.context = self
         self.process, self.machine = process, process.machine
         self.network: Network = process.machine.network
         self.opened: list[Socket] = []
@@ -284,7 +291,10 @@ class Poller:
 
 
 class Sockets:
-    """In the place of the module ``p2pser.network.sockets``."""
+    """In the place of the functions of ``p2pser.network.sockets``."""
+
+    @staticmethod
+    def bind(socket: Router, address: str) -> None: ...
 
     @staticmethod
     def listener(context: Context, address: str, keys: Any) -> Router:
@@ -318,13 +328,13 @@ class Sockets:
         return socket.monitor
 
     @staticmethod
-    def happened(monitor: Monitor) -> Iterator[tuple[zmq.Event, int]]:
-        while monitor.unread:
+    def happened(monitor: Monitor, most: int = 64) -> Iterator[tuple[zmq.Event, int]]:
+        for _ in range(min(most, len(monitor.unread))):
             yield monitor.unread.popleft()
 
     @staticmethod
-    def received(socket: Socket) -> Iterator[list[Frame]]:
-        while socket.unread:
+    def received(socket: Socket, most: int = 64) -> Iterator[list[Frame]]:
+        for _ in range(min(most, len(socket.unread))):
             yield socket.unread.popleft()
 
     @staticmethod
@@ -332,6 +342,36 @@ class Sockets:
         if monitor is not None:
             monitor.close(0)
         socket.close()
+
+
+class Descriptors:
+    """In the place of the functions of ``p2pser.network.descriptors``."""
+
+    network: Network
+
+    @staticmethod
+    def cut(descriptor: int, port: int) -> None:
+        for wire in list(Descriptors.network.wires.values()):
+            if wire.descriptor == descriptor:
+                wire.reset()
+
+    @staticmethod
+    def received(descriptor: int) -> int:
+        return 0
+
+    @staticmethod
+    def host(descriptor: int) -> str:
+        return "127.0.0.1"
+
+    @staticmethod
+    def limit() -> int:
+        return 1024
+
+    @staticmethod
+    def deafen(descriptor: int) -> None: ...
+
+    @staticmethod
+    def hear(descriptor: int) -> None: ...
 
 
 class Network:
