@@ -23,7 +23,7 @@ class NetworkSettings(Section):
     ping_after: float = Field(1.0, gt=0, description="silence after which a neighbour is pinged [s]")
     suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
     dead_after: float = Field(8.0, gt=0, description="silence after which a neighbour is DEAD and left out [s]")
-    chunk_bytes: int = Field(65536, ge=1024, le=65536, description="largest payload of one message [B]")
+    chunk_bytes: int = Field(524288, ge=1024, le=524288, description="largest payload of one message [B]")
     linger: float = Field(2.0, ge=0, description="how long the last messages may take to be sent at the end [s]")
     secret: Path | None = Field(None,
         description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "

@@ -34,8 +34,8 @@ class Sender:
     """The sending end: decides when the next chunk may leave.
 
     The window is HORIZON seconds of the measured rate, between 4 chunks and 8 MiB. Chunks are cut so that four of them
-    fit: ``chunk_bytes`` is the size for the *next* row (between MIN_CHUNK and the given size); all chunks of one row
-    must have the same length. Larger chunks are accepted too, with a window of four of them.
+    fit: ``chunk_bytes`` is the size for the *next* chunk (between MIN_CHUNK and the given size). As long as larger ones
+    are in flight the window has room for four of them, since the receiver may hold back the acknowledgement of three.
 
     The rate is what was acknowledged, over the time of a busy period (which begins with the first byte on an idle
     link), so idle time does not count. A higher rate is believed at once: acknowledgements never arrive faster than the
@@ -49,25 +49,27 @@ class Sender:
         """Measured rate [B/s]."""
         self.sent_total = 0
         self.consumed_total = 0
-        self._largest = 0
+        self._flying: deque[tuple[int, int]] = deque()
+        """(bytes sent in all after it, its size) of each chunk in flight."""
         self._points: deque[tuple[float, int]] = deque()
         """(time, bytes acknowledged in all) of the present busy period."""
 
     def restart(self) -> None:
         """Start counting for a new connection: nothing is in flight; the measured rate stays."""
-        self.sent_total = self.consumed_total = self._largest = 0
+        self.sent_total = self.consumed_total = 0
+        self._flying.clear()
         self._points.clear()
 
     @property
     def chunk_bytes(self) -> int:
-        """Size of the next row's chunks [B]."""
+        """Size of the next chunk [B]."""
         aim = int(self.rate * HORIZON / WINDOW_CHUNKS) // 1024 * 1024
         return min(self.max_chunk, max(MIN_CHUNK, aim))
 
     @property
     def window(self) -> int:
         """How much may be in flight now [B]."""
-        least = WINDOW_CHUNKS * max(self.chunk_bytes, self._largest, MIN_CHUNK)
+        least = WINDOW_CHUNKS * max(self.chunk_bytes, MIN_CHUNK, *(size for _, size in self._flying))
         return max(least, min(int(self.rate * HORIZON), MAX_WINDOW))
 
     @property
@@ -82,13 +84,12 @@ class Sender:
 
     def sent(self, n: int, now: float) -> None:
         """Note that a chunk of ``n`` bytes has left."""
-        outstanding = self.outstanding
-        if outstanding < _HELD:
+        if self.outstanding < _HELD:
             # Idle until now (the receiver may be holding back the acknowledgement of the rest): a busy period begins.
             self._points.clear()
             self._points.append((now, self.sent_total))
-        self._largest = max(n, self._largest) if outstanding else n
         self.sent_total += n
+        self._flying.append((self.sent_total, n))
 
     def credit(self, consumed_total: int, now: float) -> None:
         """Take a CREDIT: the receiver has consumed ``consumed_total`` bytes of this connection in all.
@@ -102,6 +103,8 @@ class Sender:
         if consumed_total <= self.consumed_total:
             return
         self.consumed_total = consumed_total
+        while self._flying and self._flying[0][0] <= consumed_total:
+            self._flying.popleft()
         self._measure(now)
 
     def _measure(self, now: float) -> None:

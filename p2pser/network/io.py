@@ -20,7 +20,6 @@ from p2pser.network.keys import KeyPair
 from p2pser.network.link import Link, Neighbour
 from p2pser.network.protocol import PeerProtocol
 from p2pser.network.stream import Outgoing, Traffic
-from p2pser.wire import messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Kind, Progress
 
@@ -103,7 +102,7 @@ class IOThread:
 
     def send(self, peers: Iterable[int], step: tuple[int, int], payload: Buffer, *, codec: str = "", size: int = 0,
              schema: bytes = b"", unmixed: Callable[[int], Sequence[tuple[int, int]]] = lambda peer: ()) -> None:
-        """Queue one payload for several neighbours. Its checksums are computed once.
+        """Queue one payload for several neighbours.
 
         Parameters
         ----------
@@ -118,11 +117,10 @@ class IOThread:
         unmixed:
             Returns the steps that we have not mixed with a given receiver.
         """
-        checksums = messages.checksums(payload, self._settings.chunk_bytes)
         header = replace(self._protocol.header(Kind.ROW), round=step[0], slot=step[1], codec=codec, size=size,
                          schema=schema)
         for peer in peers:
-            row = Outgoing(replace(header, unmixed=tuple(unmixed(peer))), payload, checksums)
+            row = Outgoing(replace(header, unmixed=tuple(unmixed(peer))), payload)
             self._command(self._protocol.queue_row, peer, row)
 
     def ping(self, peer: int, payload_bytes: int = 0) -> None:

@@ -15,7 +15,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.network.keys import KeyPair
 from p2pser.wire.messages import MAX_FRAME
 
-HIGH_WATER = 192
+HIGH_WATER = 48
 """Messages that a socket may hold: the largest credit window in chunks, and room for control messages."""
 SEND_BUFFER = 128 * 1024
 """Kernel buffer [B]: a PING cannot overtake what waits there."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from p2pser.network.flow import Receiver, Sender
-from p2pser.wire.assembly import Assembler
-from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Header, payload_length, split
+from p2pser.wire.assembly import Assembler, Cut
+from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Header
 
 FRAME_OVERHEAD = 9 + 33
 """Bytes that ZMTP framing and CURVE add to each of our messages."""
@@ -31,11 +30,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A payload for one neighbour; the buffer and its checksums are shared with other neighbours."""
+    """A payload for one neighbour; the buffer is shared with other neighbours."""
 
     header: Header
     payload: Buffer
-    checksums: Sequence[int]
 
 
 class Stream:
@@ -50,7 +48,6 @@ class Stream:
     """
 
     def __init__(self, chunk_bytes: int, max_row_bytes: int) -> None:
-        self.chunk_bytes = chunk_bytes
         self.traffic = Traffic()
         self.delivered = 0
         """Payloads given to the training thread (counted by the I/O thread)."""
@@ -66,13 +63,15 @@ class Stream:
         self._assembler = Assembler(max_row_bytes)
         self._rows: deque[Outgoing] = deque()
         self._kept: deque[Outgoing] = deque(maxlen=KEPT_ROWS)
-        self._frames: Iterator[bytes] = iter(())
-        self._frame: bytes | None = None
+        self._cut: Cut | None = None
+        """The row that is being sent."""
+        self._frame: tuple[bytes, int] | None = None
+        """The frame that leaves next, and how many bytes of it are payload."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
-        return self._frame is None and not self._rows
+        return self._frame is None and self._cut is None and not self._rows
 
     def greeted(self, restarts: int, *, new: bool) -> None:
         """Take a HELLO: how often its sender's stream broke, and whether it is of a ``new`` incarnation."""
@@ -87,7 +86,7 @@ class Stream:
         """Start anew after a broken connection: the last rows may be lost and are queued again, with fresh credits."""
         self.restarts += 1
         self._sender.restart()
-        self._frames, self._frame = iter(()), None
+        self._cut = self._frame = None
         self._rows.extendleft(reversed(self._kept))
         self._kept.clear()
 
@@ -105,21 +104,23 @@ class Stream:
     def next_frame(self) -> bytes | None:
         """Return the frame to send now, or None where nothing waits or there is no credit."""
         if self._frame is None:
-            self._frame = next(self._frames, None)
-        if self._frame is None and self._rows:
-            row = self._rows.popleft()
-            self._kept.append(row)
-            chunk_bytes = self._sender.chunk_bytes  # smaller on a slow link, where the shared checksums do not apply
-            shared = row.checksums if chunk_bytes == self.chunk_bytes else None
-            self._frames = split(row.header, row.payload, chunk_bytes, shared)
-            self._frame = next(self._frames)
-        if self._frame is None or not self._sender.can_send(payload_length(self._frame)):
-            return None
-        return self._frame
+            if self._cut is None and self._rows:
+                row = self._rows.popleft()
+                self._kept.append(row)
+                self._cut = Cut(row.header, row.payload)
+            if self._cut is None:
+                return None
+            length = self._cut.length(self._sender.chunk_bytes)
+            if not self._sender.can_send(length):
+                return None
+            self._frame = self._cut.frame(length), length
+            if not self._cut.left:
+                self._cut = None
+        return self._frame[0]
 
     def sent(self, frame: bytes, now: float) -> None:
         """Note that the frame of ``next_frame`` has left."""
-        payload = payload_length(frame)
+        _, payload = self._frame or (frame, 0)
         self._sender.sent(payload, now)
         self._frame = None
         self.count_sent(frame, payload)
@@ -133,8 +134,7 @@ class Stream:
 
         Raises RemoteProtocolError where the chunk does not fit.
         """
-        last = header.chunk == header.chunks - 1
-        due = self.receiver.consumed(len(payload), last)
+        due = self.receiver.consumed(len(payload), last=header.start + len(payload) == header.total)
         whole = self._assembler.add(header, payload)
         if whole is not None:
             if self.delivered - self.read >= MAX_UNREAD:

@@ -1,11 +1,15 @@
-"""Reassembly of payloads from the chunks of one sender."""
+"""A payload in chunks: cut at the sender, put together at the receiver."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import msgpack
+import numpy as np
+
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.wire.messages import Header
+from p2pser.wire.messages import MAX_PAYLOAD, Buffer, Header, frame, pack_header
 
 StepKey: TypeAlias = tuple[int, int]
 """(round, slot) of an exchange."""
@@ -16,24 +20,61 @@ MAX_DONE = 256
 """Complete steps that are remembered, so that a second copy is not returned again."""
 
 
+class Cut:
+    """Cuts one payload into frames, each as long as the link allows when it leaves.
+
+    The payload must not change until the last frame has left. Raises LocalProtocolError where a header's field is out
+    of range.
+
+    >>> cut = Cut(header, payload)
+    >>> while cut.left:
+    ...     send(cut.frame(65536))
+    """
+
+    def __init__(self, header: Header, payload: Buffer) -> None:
+        view = memoryview(payload)
+        self._view = view.cast("B") if view.nbytes else memoryview(b"")
+        self._at = 0
+        self._begun = False
+        # Checked and packed once: the headers of a row differ only in ``start``, which is the last field.
+        whole = replace(header, total=len(self._view), start=0)
+        self._packed = pack_header(whole, min(len(self._view), MAX_PAYLOAD))[:-1]
+
+    @property
+    def left(self) -> bool:
+        """Whether there is another frame; an empty payload has one."""
+        return self._at < len(self._view) or not self._begun
+
+    def length(self, chunk_bytes: int) -> int:
+        """Return how many bytes of payload the next frame of at most ``chunk_bytes`` has."""
+        return min(chunk_bytes, MAX_PAYLOAD, len(self._view) - self._at)
+
+    def frame(self, chunk_bytes: int) -> bytes:
+        """Return the next frame, whose payload has at most ``chunk_bytes`` bytes."""
+        start, self._at = self._at, self._at + self.length(chunk_bytes)
+        self._begun = True
+        packed: bytes = self._packed + msgpack.packb(start)
+        return frame(packed, self._view[start : self._at])
+
+
+@dataclass
 class _Partial:
-    def __init__(self, identity: tuple[object, ...], chunks: int, total: int) -> None:
-        self.identity = identity
-        self.buffer = bytearray(total)
-        self.seen = bytearray(chunks)
-        self.left = chunks
+    identity: tuple[object, ...]
+    buffer: memoryview
+    filled: int = 0
 
 
 class Assembler:
     """Takes the ROW messages of one sender and returns whole payloads. Pure.
 
-    A row may arrive over two connections, twice, and out of order. Chunks are identified by (incarnation, step, chunk),
-    and each payload is returned once. The second copy may have chunks of another size, since the sender has measured
-    the link's rate meanwhile: copies are assembled apart. A larger incarnation discards the chunks of smaller ones.
+    A connection keeps the order, and a new one carries the row from its beginning again: so a row grows from its
+    beginning to its end. It may arrive over two connections, interleaved and cut otherwise: what is there already is
+    left out. What follows a gap is left out, too: a part of the row was lost with a link that was closed meanwhile.
+    Each payload is returned once. A larger incarnation discards the rows of smaller ones.
 
     >>> assembler = Assembler(max_bytes=1 << 20)
-    >>> for frame in split(header, payload):
-    ...     whole = assembler.add(*decode(frame))   # None until the last
+    >>> while cut.left:
+    ...     whole = assembler.add(*decode(cut.frame(65536)))   # None until the last
     """
 
     def __init__(self, max_bytes: int, max_rows: int = MAX_ROWS) -> None:
@@ -44,7 +85,7 @@ class Assembler:
         self.dropped = 0
         """Unfinished rows that were discarded to make room for newer ones."""
         self._incarnation = -1
-        self._partial: dict[tuple[StepKey, int], _Partial] = {}
+        self._partial: dict[StepKey, _Partial] = {}
         self._done: dict[StepKey, None] = {}
 
     def __len__(self) -> int:
@@ -52,10 +93,11 @@ class Assembler:
         return len(self._partial)
 
     def add(self, header: Header, payload: memoryview) -> memoryview | None:
-        """Take a chunk; return the payload, read-only, when it was the last one missing.
+        """Take a chunk; return the whole payload when it was the last one missing.
 
-        The payload of a single chunk is returned as it is, others in a buffer of their own. Raises RemoteProtocolError
-        where the chunk does not fit the others of its row, or the row is larger than ``max_bytes``.
+        A payload of one chunk is returned as it is, read-only. Others are in a buffer of their own, which is writable:
+        the caller may keep it. Raises RemoteProtocolError where the chunk does not fit the others of its row, or the
+        row is larger than ``max_bytes``.
         """
         if header.total > self.max_bytes:
             raise RemoteProtocolError(
@@ -68,65 +110,45 @@ class Assembler:
         if header.incarnation < self._incarnation or step in self._done:
             self.duplicates += 1
             return None
+        row = self._partial.get(step)
         identity = (header.codec, header.schema, header.size, header.total, header.epoch)
-        if any(row.identity != identity for (other, _), row in self._partial.items() if other == step):
-            raise _inconsistent(header)
-        if header.chunks == 1:
+        if row is not None and row.identity != identity:
+            raise RemoteProtocolError(
+                f"what peer {header.sender} sends from byte {header.start} of its row of round {header.round}, slot "
+                f"{header.slot}, on does not fit what it sent of this row before", header.sender)
+        if len(payload) == header.total:
             self._finish(step)
             return payload.toreadonly()
-        chunk_bytes = _chunk_bytes(header, len(payload))
-        row = self._partial.get((step, chunk_bytes))
-        if row is None:
-            row = self._begin(step, chunk_bytes, _Partial(identity, header.chunks, header.total))
-        if row.seen[header.chunk]:
+        if row is None and header.start == 0:
+            row = self._begin(step, _Partial(identity, np.empty(header.total, np.uint8).data))
+        if row is None or header.start > row.filled:
+            return None
+        fresh = payload[row.filled - header.start :]
+        if not fresh:
             self.duplicates += 1
             return None
-        start = header.chunk * chunk_bytes
-        row.buffer[start : start + len(payload)] = payload
-        row.seen[header.chunk] = 1
-        row.left -= 1
-        if row.left:
+        row.buffer[row.filled : row.filled + len(fresh)] = fresh
+        row.filled += len(fresh)
+        if row.filled < header.total:
             return None
         self._finish(step)
-        return memoryview(row.buffer).toreadonly()
+        return row.buffer
 
     def _restart(self, incarnation: int) -> None:
         self._incarnation = incarnation
         self._partial.clear()
         self._done.clear()
 
-    def _begin(self, step: StepKey, chunk_bytes: int, row: _Partial) -> _Partial:
+    def _begin(self, step: StepKey, row: _Partial) -> _Partial:
         while len(self._partial) >= self.max_rows:
             # The oldest one was left unfinished by a broken connection: the sender has gone on since.
             del self._partial[min(self._partial)]
             self.dropped += 1
-        self._partial[step, chunk_bytes] = row
+        self._partial[step] = row
         return row
 
     def _finish(self, step: StepKey) -> None:
-        self._partial = {key: row for key, row in self._partial.items() if key[0] != step}
+        self._partial.pop(step, None)
         self._done[step] = None
         while len(self._done) > MAX_DONE:
             del self._done[next(iter(self._done))]
-
-
-def _chunk_bytes(header: Header, length: int) -> int:
-    """Return the length of all chunks of a row but the last, from any one of them.
-
-    A chunk has this length itself, or it is the last one and the others share the rest. Raises RemoteProtocolError
-    where no length fits.
-    """
-    last = header.chunk == header.chunks - 1
-    chunk_bytes = (header.total - length) // (header.chunks - 1) if last else length
-    tail = header.total - chunk_bytes * (header.chunks - 1)
-    if not 0 < tail <= chunk_bytes or (last and tail != length):
-        raise _inconsistent(header)
-    return chunk_bytes
-
-
-def _inconsistent(header: Header) -> RemoteProtocolError:
-    return RemoteProtocolError(
-        f"chunk {header.chunk} of peer {header.sender}'s row of round {header.round}, slot {header.slot} "
-        "does not fit the row's other chunks",
-        header.sender,
-    )

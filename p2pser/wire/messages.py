@@ -4,16 +4,15 @@ The header is a msgpack array of fixed length, so unknown fields are refused; th
 header that arrives is checked against one table of types and ranges before it is used. Whatever is wrong with it raises
 RemoteProtocolError, never another exception. Nothing is ever unpickled.
 
-A payload larger than a chunk travels in several messages, whose headers differ only in ``chunk`` and ``checksum``
-(``split``; ``assembly.Assembler`` puts them together).
+A payload larger than a chunk travels in several messages, whose headers differ only in ``start`` (``assembly.Cut``;
+``assembly.Assembler`` puts them together). A message has no checksum: CURVE authenticates each frame.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from operator import le
 from typing import Any, NamedTuple, TypeAlias
@@ -22,14 +21,14 @@ import msgpack
 
 from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
-MAJOR = 1
+MAJOR = 2
 """Major version of the protocol: peers with another one are refused."""
 MINOR = 0
 """Minor version, for changes that peers with the same major version understand."""
 
 MAX_HEADER = 1024
 """Largest packed header [B]."""
-MAX_PAYLOAD = 65536
+MAX_PAYLOAD = 524288
 """Largest payload of one message, that is, of one chunk [B]."""
 MAX_FRAME = 2 + MAX_HEADER + MAX_PAYLOAD
 """Largest frame [B]; sockets refuse larger ones (MAXMSGSIZE)."""
@@ -107,14 +106,10 @@ class Header:
     """ROW: first 8 bytes of the model schema's digest; empty where it is no whole row of the model."""
     size: int = 0
     """ROW: number of elements D of the row; 0 for plain bytes."""
-    chunk: int = 0
-    """Index of this chunk, from 0."""
-    chunks: int = 1
-    """Number of chunks of the payload."""
     total: int = 0
     """ROW: bytes of the whole payload. CREDIT: bytes consumed in all."""
-    checksum: int = 0
-    """CRC-32 of this message's payload; ``encode`` computes it."""
+    start: int = 0
+    """ROW: where in the whole payload this message's part begins."""
 
 
 _Range: TypeAlias = tuple[type, int, int]
@@ -139,10 +134,8 @@ _FIELDS: tuple[tuple[str, type, int, int], ...] = (
     ("codec", str, 0, 16),
     ("schema", bytes, 0, 8),
     ("size", *_BYTES),
-    ("chunk", int, 0, 2**31 - 1),
-    ("chunks", int, 1, 2**31),
     ("total", *_BYTES),
-    ("checksum", *_U32),
+    ("start", *_BYTES),
 )
 _KINDS = [kind for _, kind, _, _ in _FIELDS]
 _LEAST = [least for _, _, least, _ in _FIELDS]
@@ -151,11 +144,16 @@ _LENGTH = struct.Struct("<H")
 
 
 def encode(header: Header, payload: Buffer = b"") -> bytes:
-    """Return the frame of a message, with its checksum.
+    """Return the frame of a message.
 
     Raises LocalProtocolError where a field has a wrong type or is out of range, or the payload is too large.
     """
-    return _frame(header, payload, zlib.crc32(payload))
+    return frame(pack_header(header, len(payload)), payload)
+
+
+def frame(packed: bytes, payload: Buffer) -> bytes:
+    """Return the frame of a packed header and a payload."""
+    return b"".join((_LENGTH.pack(len(packed)), packed, payload))
 
 
 def decode(frame: Buffer) -> tuple[Header, memoryview]:
@@ -172,64 +170,8 @@ def decode(frame: Buffer) -> tuple[Header, memoryview]:
         raise RemoteProtocolError(f"a frame of {len(view)} bytes cannot have a header of {length} bytes")
     header = _unpack(_unpackb(view[_LENGTH.size : end], "header"))
     payload = view[end:].toreadonly()
-    _check_chunk(header, len(payload), RemoteProtocolError)
-    if zlib.crc32(payload) != header.checksum:
-        raise RemoteProtocolError(
-            f"a {header.kind.name} message of peer {header.sender} is damaged: its checksum differs"
-        )
+    _check_part(header, len(payload), RemoteProtocolError)
     return header, payload
-
-
-def payload_length(frame: bytes) -> int:
-    """Return how many bytes of a frame of ``encode`` are payload."""
-    return len(frame) - _LENGTH.size - int(_LENGTH.unpack_from(frame)[0])
-
-
-def split(
-    header: Header, payload: Buffer, chunk_bytes: int = MAX_PAYLOAD, checksums: Sequence[int] | None = None
-) -> Iterator[bytes]:
-    """Yield the frames of a whole payload, one at a time: the payload must not change until the last.
-
-    Parameters
-    ----------
-    header:
-        The header of all frames but for ``chunk``, ``chunks``, ``total`` and ``checksum``.
-    payload:
-        The bytes.
-    chunk_bytes:
-        Bytes of each frame's payload but the last's.
-    checksums:
-        What ``checksums(payload, chunk_bytes)`` returns, to compute them once for several neighbours.
-    """
-    view = _bytes_view(payload)
-    chunks = chunk_count(len(view), chunk_bytes)
-    # Checked and packed once: the headers of a row differ only in the chunk's number and the checksum.
-    length = len(view) if chunks == 1 else chunk_bytes
-    whole = _packed(replace(header, chunk=0, chunks=chunks, total=len(view)), 0, length)
-    pack: Callable[[object], bytes] = msgpack.packb
-    middle = pack(chunks) + pack(len(view))
-    before = whole[: -len(middle) - 2]  # chunk 0 and checksum 0 take a byte each
-    for index in range(chunks):
-        piece = view[index * chunk_bytes : (index + 1) * chunk_bytes]
-        checksum = zlib.crc32(piece) if checksums is None else checksums[index]
-        packed = b"".join((before, pack(index), middle, pack(checksum)))
-        yield b"".join((_LENGTH.pack(len(packed)), packed, piece))
-
-
-def chunk_count(total: int, chunk_bytes: int) -> int:
-    """Return the number of chunks of ``total`` bytes: at least one."""
-    if not 1 <= chunk_bytes <= MAX_PAYLOAD:
-        raise LocalProtocolError(f"chunks of {chunk_bytes} bytes: use 1 to {MAX_PAYLOAD}")
-    return max(1, -(-total // chunk_bytes))
-
-
-def checksums(payload: Buffer, chunk_bytes: int = MAX_PAYLOAD) -> tuple[int, ...]:
-    """Return the CRC-32 of every chunk of a payload."""
-    view = _bytes_view(payload)
-    return tuple(
-        zlib.crc32(view[index * chunk_bytes : (index + 1) * chunk_bytes])
-        for index in range(chunk_count(len(view), chunk_bytes))
-    )
 
 
 def encode_body(mapping: Mapping[str, Any]) -> bytes:
@@ -277,23 +219,16 @@ def printable(text: str, most: int = 1000) -> str:
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
-def _bytes_view(payload: Buffer) -> memoryview:
-    view = memoryview(payload)
-    return view.cast("B") if view.nbytes else memoryview(b"")
+def pack_header(header: Header, length: int) -> bytes:
+    """Return the packed header of a message with a payload of ``length`` bytes; its last byte is a ``start`` of 0.
 
-
-def _frame(header: Header, payload: Buffer, checksum: int) -> bytes:
-    packed = _packed(header, checksum, len(payload))
-    return b"".join((_LENGTH.pack(len(packed)), packed, payload))
-
-
-def _packed(header: Header, checksum: int, length: int) -> bytes:
-    """Return the checked and packed header of a message whose payload has ``length`` bytes."""
-    _check_chunk(header, length, LocalProtocolError)
+    Raises LocalProtocolError where a field has a wrong type or is out of range, or the payload is too large.
+    """
+    _check_part(header, length, LocalProtocolError)
     values: list[Any] = [
         int(header.kind), header.run, header.sender, header.incarnation, *map(int, header.progress),
         header.round, header.slot, header.epoch, [number for step in header.unmixed for number in step],
-        header.codec, header.schema, header.size, header.chunk, header.chunks, header.total, checksum,
+        header.codec, header.schema, header.size, header.total, header.start,
     ]  # fmt: skip
     _check_fields(values, LocalProtocolError)
     try:
@@ -343,14 +278,12 @@ def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
         raise error("the header's field unmixed holds half a step")
 
 
-def _check_chunk(header: Header, length: int, error: type[ProtocolError]) -> None:
-    """Check what the table cannot: the chunk's index, and its length against the total."""
+def _check_part(header: Header, length: int, error: type[ProtocolError]) -> None:
+    """Check what the table cannot: the payload's length against the whole row's."""
     if length > MAX_PAYLOAD:
         raise error(f"a payload of {length} bytes is too large for one message (at most {MAX_PAYLOAD})")
-    if header.chunk >= header.chunks:
-        raise error(f"chunk {header.chunk} of {header.chunks} cannot be (chunks count from 0)")
-    if header.kind == Kind.ROW and (length > header.total or (header.chunks == 1 and length != header.total)):
-        raise error(f"a chunk of {length} bytes does not fit a row of {header.total} bytes")
+    if header.kind == Kind.ROW and (header.start + length > header.total or (length == 0 and header.total > 0)):
+        raise error(f"{length} bytes from byte {header.start} on do not fit a row of {header.total} bytes")
 
 
 def _unpackb(data: Buffer, what: str) -> Any:
