@@ -217,7 +217,7 @@ u16 little-endian header length | header: a msgpack array | payload
 ```
 
 The header has at most {module.MAX_HEADER} bytes and the payload at most {module.MAX_PAYLOAD}. A larger payload travels
-in several messages (chunks) whose headers differ in `chunk` and `checksum` only. A message that does not fit this page
+in several messages (chunks) whose headers differ in `start` only. A message that does not fit this page
 exactly is refused: unknown fields, other types and values out of range included. Nothing is unpickled.
 
 ## Kinds of messages

@@ -131,7 +131,7 @@ class Receiver:
     One is due every second chunk, every fourth chunk of full size, and at the end of a row (tiny rows share one).
     """
 
-    def __init__(self, chunk_bytes: int = MEASURE) -> None:
+    def __init__(self, chunk_bytes: int) -> None:
         self.max_chunk = chunk_bytes
         self.total = 0
         """Bytes consumed in all."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2pser.network.stream import Outgoing, Stream, Traffic
-from p2pser.wire.messages import Header, Kind, Phase, Progress, checksums, decode, encode, split
+from p2pser.wire.assembly import Cut
+from p2pser.wire.messages import Header, Kind, Phase, Progress, decode, encode
 
 ROW = Header(Kind.ROW, b"run-0001", 1, 0, Progress(0, 0, Phase.TRAIN, 0))
 
@@ -18,7 +19,10 @@ def open_stream() -> Stream:
 
 def receive(stream: Stream, payload: bytes, **change: int) -> list[int | None]:
     """Take a row of the neighbour; return the CREDITs that were due."""
-    return [stream.chunk(header, part)[1] for header, part in map(decode, split(replace(ROW, **change), payload, 4096))]
+    cut, due = Cut(replace(ROW, **change), payload), []
+    while cut.left:
+        due.append(stream.chunk(*decode(cut.frame(4096)))[1])
+    return due
 
 
 def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
@@ -26,7 +30,7 @@ def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
     receive(stream, bytes(10_000))
     assert stream.snapshot() == Traffic(0, 0, 0)
     row = bytes(5000)
-    stream.queue(Outgoing(replace(ROW, sender=0), row, checksums(row, 4096)))
+    stream.queue(Outgoing(replace(ROW, sender=0), row))
     frames = []
     while (frame := stream.next_frame()) is not None:
         frames.append(frame)
@@ -50,7 +54,7 @@ def test_credits_count_the_bytes_of_one_stream() -> None:
 def test_the_last_two_rows_are_sent_again_after_a_break_and_received_once() -> None:
     here, there = open_stream(), open_stream()
     for slot in range(3):
-        here.queue(Outgoing(replace(ROW, slot=slot), b"%d" % slot, checksums(b"%d" % slot, 4096)))
+        here.queue(Outgoing(replace(ROW, slot=slot), b"%d" % slot))
     arrived = []
     for connection in range(2):
         while (frame := here.next_frame()) is not None:
@@ -66,9 +70,25 @@ def test_the_last_two_rows_are_sent_again_after_a_break_and_received_once() -> N
 
 def test_a_credit_of_an_earlier_connection_acknowledges_no_more_than_was_sent() -> None:
     stream = open_stream()
-    stream.queue(Outgoing(ROW, b"abc", checksums(b"abc", 4096)))
+    stream.queue(Outgoing(ROW, b"abc"))
     frame = stream.next_frame()
     assert frame is not None
     stream.sent(frame, 0.0)
     stream.credit(5000, 1.0)
     assert stream._sender.outstanding == 0
+
+
+def test_a_row_that_was_begun_is_cut_smaller_where_the_link_becomes_slow() -> None:
+    stream = Stream(1 << 19, 1 << 23)
+    stream.greeted(0, new=True)
+    stream.queue(Outgoing(ROW, bytes(4_000_000)))
+    now, sizes = 0.0, []
+    while (frame := stream.next_frame()) is not None:
+        stream.sent(frame, now)
+        sizes.append(len(decode(frame)[1]))
+        now += len(frame) / (100_000_000 if len(sizes) < 4 else 20_000)
+        stream.credit(sum(sizes), now)
+    assert sizes[:4] == [16384, 1 << 19, 1 << 19, 1 << 19]
+    assert sizes[-2] == 4096
+    assert sum(sizes) == 4_000_000
+    assert stream.idle

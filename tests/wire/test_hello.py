@@ -21,7 +21,7 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
-    ({"major": 2}, "protocol versions differ: 1.0 at peer 0, 2.0 at peer 3"),
+    ({"major": 1}, "protocol versions differ: 2.0 at peer 0, 1.0 at peer 3"),
     ({"run": "other"}, "run names differ: 'r' at peer 0, 'other' at peer 3"),
     ({"topology": "ffffffffffffffff"}, "topology files (digests of edges, weights and keys) differ: aaaaaaaaaaaa at "
                                        "peer 0, ffffffffffff at peer 3"),
@@ -65,10 +65,10 @@ def test_neighbours_may_differ_in_width_and_a_whole_one_says_nothing_of_it() -> 
 
 
 def test_the_most_basic_difference_comes_first() -> None:
-    everything = replace(THEIRS, major=2, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
+    everything = replace(THEIRS, major=1, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
     assert "protocol" in (difference(OURS, everything) or "")
-    assert "run names" in (difference(OURS, replace(everything, major=1)) or "")
-    assert "topology" in (difference(OURS, replace(everything, major=1, run="r")) or "")
+    assert "run names" in (difference(OURS, replace(everything, major=2)) or "")
+    assert "topology" in (difference(OURS, replace(everything, major=2, run="r")) or "")
 
 
 def test_a_long_value_is_cut_and_a_hostile_one_cannot_write_on_the_terminal() -> None:
