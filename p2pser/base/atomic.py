@@ -19,6 +19,8 @@ from p2pser.base.errors import CheckpointError, P2PSERError
 
 PARTIAL = ".partial-"
 """Prefix of the name of an unfinished file or folder."""
+PRIVATE = 0o600
+"""The mode of a file that only this user may read."""
 
 
 @contextlib.contextmanager
@@ -56,17 +58,19 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def new_folder(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[Path]:
     """Make a folder that appears at ``path`` when the block ends, and not at all when the block raises.
 
-    Yields the folder to write into. ``durable``: wait until the disk has its files. Raises OSError where it cannot be
-    written or ``path`` is a folder that is not empty.
+    Yields the folder to write into. ``durable``: wait until the disk has its files. ``private``: for this user only.
+    Raises OSError where it cannot be written or ``path`` is a folder that is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
-    partial.mkdir()
+    partial.mkdir(mode=0o700 if private else 0o777)
     try:
         yield partial
+        for entry in partial.rglob("*") if private else ():
+            entry.chmod(0o700 if entry.is_dir() else PRIVATE)
         if durable:
             for entry in (*partial.rglob("*"), partial):
                 _sync(entry)
@@ -77,6 +81,11 @@ def new_folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def append_privately(path: Path) -> IO[bytes]:
+    """Open a file for reading and appending, unbuffered; a new one is for this user only. Raises OSError."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "a+b", buffering=0)
+
+
 def move(finished: Path, path: Path) -> None:
     """Move a finished file to ``path`` once the disk has it, replacing an old one. Raises OSError."""
     _sync(finished)
@@ -84,11 +93,16 @@ def move(finished: Path, path: Path) -> None:
     _sync(path.parent)
 
 
-def write_json(path: Path, document: Any, *, error: type[P2PSERError] = CheckpointError) -> None:
+def put_json(path: Path, document: Any, *, mode: int = 0o666) -> None:
+    """Write a JSON file. Raises OSError."""
+    with new_file(path, mode=mode) as file:
+        file.write((json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PSERError] = CheckpointError) -> None:
     """Write a JSON file; raise ``error`` where it cannot be written."""
     try:
-        with new_file(path) as file:
-            file.write((json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+        put_json(path, document, mode=mode)
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror or reason}; make room there") from None
 

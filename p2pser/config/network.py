@@ -24,6 +24,8 @@ class NetworkSettings(Section):
     suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
     dead_after: float = Field(8.0, gt=0, description="silence after which a neighbour is DEAD and left out [s]")
     chunk_bytes: int = Field(524288, ge=1024, le=524288, description="largest payload of one message [B]")
+    serve_after: float = Field(30.0, ge=0,
+        description="how long a peer that has finished stays to hand its model to neighbours that have none [s]")
     linger: float = Field(2.0, ge=0, description="how long the last messages may take to be sent at the end [s]")
     secret: Path | None = Field(None,
         description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "

@@ -266,24 +266,33 @@ def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
     ------
     ModelError : where ``path`` exists or cannot be written, or a parameter is not finite.
     """
-    import torch
-    from safetensors.numpy import save_file
-
     path = Path(path)
     if path.exists():
         raise ModelError(f"{path} exists already; remove it, or write the model elsewhere")
+    try:
+        write(path, row, schema, card)
+    except OSError as error:
+        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
+
+
+def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool = False) -> None:
+    """Write a model directory as ``save`` does; ``private``: for this user only.
+
+    Raises OSError where it cannot be written, ModelError where a parameter is not finite.
+    """
+    import torch
+    from safetensors.numpy import save as pack
+
     values = row.detach().to("cpu", torch.float32).contiguous()
     if not bool(torch.isfinite(values).all()):
         raise ModelError(f"the model for {path} has parameters that are not finite; it is not written")
     tensors = {name: view.numpy().copy() for name, view in schema.views(values)}
-    try:
-        with new_folder(path) as folder:
-            # One entry: safetensors writes several in any order, and equal models should be equal files.
-            save_file(tensors, folder / WEIGHTS, metadata={"schema": schema.digest()})
-            text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
-            (folder / CARD).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
+    text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
+    # One entry: safetensors writes several in any order, and equal models should be equal files.
+    weights = pack(tensors, metadata={"schema": schema.digest()})
+    with new_folder(path, private=private) as folder:
+        (folder / WEIGHTS).write_bytes(weights)
+        (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
 def load(path: Path | str) -> tuple[nn.Module, Card]:

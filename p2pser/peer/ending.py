@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
-from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.graph.spec import Topology
-from p2pser.models.directory import save
+from p2pser.models import directory
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer.folder import PeerFolder
+from p2pser.peer import outcome
+from p2pser.peer.disk import Disk
+from p2pser.peer.folder import FINISHED, PeerFolder
+from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
 from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
-from p2pser.run.session import End
 from p2pser.training.fine_tuning import fine_tuned
 
 
@@ -57,50 +61,74 @@ class LastPhase:
         self.config, self.topology, self.me = config, topology, me
         self.cohort, self.algorithm, self.mixer, self.driver = cohort, algorithm, mixer, driver
         self.folder, self.recorder, self.reporter = folder, recorder, reporter
+        self._disk = Disk(me, reporter, self._pause, mixer.io.clock)
 
-    def save(self, final: Consensus) -> Tensor | None:
-        """Write the common model and, where one is asked for, the peer's own; return the own one's row."""
-        row, agreed = final.rows[0], account(self.topology.size, final)["agreed"]
-        self._save_model(self.folder.model, row, CONSENSUS, agreed)
-        steps = self.config.training.fine_tune
-        if not steps:
-            return None
-        personal = fine_tuned(self.cohort.work.learners[0], row.to(torch.float32))
-        self._save_model(self.folder.personal, personal,
-                         f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips",
-                         agreed)
-        return personal
+    def kept(self) -> tuple[Outcome, dict[str, Any]] | None:
+        """Return the outcome of a run whose end was torn, and its summary so far; None where the end is still to come.
+        """
+        return outcome.kept(self.folder.outcome, self.config.training.rounds, self.topology)
 
-    def _save_model(self, folder: Path, row: Tensor, selection: str, agreed: int | None) -> None:
-        save(folder, row, self.cohort.schema, card(
-            self.config, self.topology, self.cohort.federation, self.cohort.statistics,
-            agreed=agreed, width=self.cohort.widths[self.me], selection=selection))
+    def conclude(self, end: Outcome, seconds: float) -> dict[str, Any]:
+        """Write all that is left of a run, and return its summary. Raises P2PSERError where the disk does not take it.
 
-    def finish(self, end: End, personal: Tensor | None, seconds: float) -> Ending:
-        """Write ``finished.json`` once all connections are closed; ``seconds``: of the whole run."""
-        mixer, final, folder = self.mixer, end.final, self.folder
-        traffic = mixer.io.traffic().values()
-        summary: dict[str, Any] = {
-            "peer": self.me, "finished": True, "rounds": self.config.training.rounds,
-            **self.recorder.scores(final.rows[0]), "model": str(folder.model), "consensus": final.converged,
-            "consensus_distance": final.distance if math.isfinite(final.distance) else None,
-            "consensus_exchanges": final.exchanges,
-            "consensus_bytes": mixer.payload_posted - self.recorder.training_bytes,
-            "bytes_sent": mixer.bytes_sent(), "payload_sent": sum(link.payload_sent for link in traffic),
-            "messages_sent": sum(link.messages_sent for link in traffic),
-            "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
-            "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out],
-            **account(self.topology.size, final), "wall_s": seconds, "out": str(folder.path),
-        }
-        if personal is not None:
-            summary |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
+        seconds : of the whole run.
+        """
+        summary = {"peer": self.me, "finished": True, "rounds": self.config.training.rounds,
+                   **self._account(end), **self._traffic(), "wall_s": seconds, "out": str(self.folder.path)}
         if self.driver is not None:
             summary["asynchronous"] = self.driver.report()
-        self._tell(summary)
-        folder.finish(summary)
+        self._disk.write("how the run ended", self.folder.outcome, 8 * end.row.numel(),
+                         lambda: outcome.keep(self.folder.outcome, self.config.training.rounds, end, summary))
+        return self.complete(end, summary)
+
+    def complete(self, end: Outcome, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Write what follows from an outcome that is on disk; what an earlier process wrote of it is replaced."""
+        row, folder, steps = end.row.to(torch.float32), self.folder, self.config.training.fine_tune
+        if end.givers or not self.cohort.prepared:
+            self.cohort.prepare(end.sums, self.topology.size, sum(end.call.clips.values()))
+        whole = {**summary, "model": str(folder.model), **self.recorder.scores(row)}
+        self._write_model(folder.model, end.row, CONSENSUS, summary["agreed"])
+        if steps:
+            personal = fine_tuned(self.cohort.work.learners[0], row)
+            self._write_model(folder.personal, personal, f"the consensus after the last round, then {steps} steps on "
+                              f"peer {self.me}'s own clips", summary["agreed"])
+            whole |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
+        self._disk.write("its summary", folder.path / FINISHED, len(json.dumps(whole)), lambda: folder.finish(whole))
+        self._tell(whole)
         self.recorder.checkpoints.remove_set_aside()
-        self.reporter.event("finished", **summary)
-        return Ending(True, summary)
+        return whole
+
+    def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None) -> None:
+        its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
+                        width=self.cohort.widths[self.me], selection=selection)
+
+        def write() -> None:
+            if path.exists():
+                shutil.rmtree(path)
+            directory.write(path, row, self.cohort.schema, its_card, private=True)
+
+        self._disk.write("a model", path, 4 * row.numel(), write)
+
+    def _account(self, end: Outcome) -> dict[str, Any]:
+        final = end.final
+        return {"consensus": final.converged,
+                "consensus_distance": final.distance if math.isfinite(final.distance) else None,
+                "consensus_exchanges": final.exchanges, **account(self.topology.size, final, [self.me]),
+                "handed_over_by": list(end.givers)}
+
+    def _traffic(self) -> dict[str, Any]:
+        mixer = self.mixer
+        traffic = mixer.io.traffic().values()
+        return {"consensus_bytes": mixer.payload_posted - self.recorder.training_bytes,
+                "bytes_sent": mixer.bytes_sent(), "payload_sent": sum(link.payload_sent for link in traffic),
+                "messages_sent": sum(link.messages_sent for link in traffic),
+                "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
+                "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out]}
+
+    def _pause(self, seconds: float) -> None:
+        until = self.mixer.io.clock() + seconds
+        while (left := until - self.mixer.io.clock()) > 0:
+            self.mixer.listen(left)
 
     def _tell(self, summary: Mapping[str, Any]) -> None:
         """Say with whom the run ended."""
@@ -119,12 +147,21 @@ class LastPhase:
                                "raise gossip.max_consensus_exchanges", missing=[])
 
     def leave(self) -> Ending:
-        """Write a checkpoint and end before the run does."""
+        """Write a checkpoint and end before the run does.
+
+        Raises P2PSERError where the peer has a model and could not write it.
+        """
         checkpoints = self.recorder.checkpoints
-        round = checkpoints.round
-        if round is not None:
+        round, where = checkpoints.round, "before the first round"
+        if self.kept() is not None:
+            where = "with its model kept"
+        elif round is not None:
             # One more than is kept: the checkpoints that the other peers have too must stay.
-            self.recorder.save_checkpoint(prune=False)
-        where = f"with a checkpoint of round {round}" if round is not None else "before the first round"
+            written = self.recorder.save_checkpoint(prune=False)
+            newest = round if written else max(checkpoints.available(), default=None)
+            where = f"with a checkpoint of round {newest}" if newest is not None else "without a checkpoint"
+        if self._disk.waits:
+            raise P2PSERError(f"peer {self.me} leaves {where}, and without a model, since the disk does not take it: "
+                              f"make room in {self.folder.path}, and the same command ends the run")
         self.reporter.say(f"peer {self.me} leaves {where}; the same command resumes")
         return Ending(False, {"peer": self.me, "finished": False, "round": round, "out": str(self.folder.path)})

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
-from p2pser.base.atomic import read_json, write_json
+from p2pser.base.atomic import PRIVATE, append_privately, put_json, read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
@@ -21,7 +21,9 @@ LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 PERSONAL = "personal"
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
+OUTCOME = "end"
+"""How the run ended: the first thing that is written at the end."""
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the number of starts: neighbours refuse a peer whose incarnation does not grow."""
 
 
@@ -33,6 +35,7 @@ class PeerFolder:
         self.checkpoints = self.path / CHECKPOINTS
         self.model = self.path / MODEL
         self.personal = self.path / PERSONAL
+        self.outcome = self.path / OUTCOME
         self._lock: IO[bytes] | None = None
         settings = config.shared()
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
@@ -56,8 +59,8 @@ class PeerFolder:
         or another process has locked it.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._lock = (self.path / LOCK).open("ab")
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self._lock = append_privately(self.path / LOCK)
         except OSError as error:
             raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
         try:
@@ -77,9 +80,9 @@ class PeerFolder:
         if (run := read_json(self.path / RUN)) is not None:
             self._compare(run)
         else:
-            write_json(self.path / RUN, self._identity)
+            write_json(self.path / RUN, self._identity, mode=PRIVATE)
         incarnation = self._starts()
-        write_json(self.path / STARTS, {"starts": incarnation + 1})
+        write_json(self.path / STARTS, {"starts": incarnation + 1}, mode=PRIVATE)
         return incarnation
 
     def release(self) -> None:
@@ -95,8 +98,8 @@ class PeerFolder:
         self.release()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the run as finished, with its summary."""
-        write_json(self.path / FINISHED, summary)
+        """Mark the run as finished, with its summary. Raises OSError."""
+        put_json(self.path / FINISHED, summary, mode=PRIVATE)
 
     def _clear(self) -> None:
         for name in REMOVED_BY_FRESH:

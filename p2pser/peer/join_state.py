@@ -9,7 +9,7 @@ are discarded. Where two neighbours can answer, what must be equal in both answe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,8 +150,7 @@ class Joining:
         x : this peer's parameters (D,).
         parts : what of a row crosses each edge; None: all of it.
         """
-        fields = {"round": round, "resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
-                  "cut": sorted(map(list, call.cut))}
+        fields = {"round": round, **call_fields(call)}
         for peer in sorted(self._asking & self._present()):
             if round < self._rounds:
                 self._begins_afresh(peer)
@@ -207,17 +206,10 @@ class Joining:
 
     def _read_call(self, payload: memoryview) -> tuple[int, RollCall]:
         fields = msgpack.unpackb(payload, strict_map_key=False)
-        round, resume, peers = fields["round"], fields["resume"], range(self._topology.size)
-        if any(type(number) is not int or not 0 <= number <= self._rounds for number in (round, resume)):
-            raise ValueError(f"round {round}, resumed from {resume}")
-        clips, widths, cut = dict(fields["clips"]), dict(fields["widths"]), {(i, j) for i, j in fields["cut"]}
-        if not all(i in peers and type(n) is int and 0 <= n < 2**53 for i, n in clips.items()):
-            raise ValueError("the numbers of clips")
-        if not all(i in peers and type(width) is float and 0 < width <= 1 for i, width in widths.items()):
-            raise ValueError("the widths")
-        if not all(self._topology.graph.has_edge(*edge) for edge in cut):
-            raise ValueError("the cut edges")
-        return round, RollCall(resume, clips, frozenset(cut), widths)
+        round, call = fields["round"], read_call(fields, self._topology, self._rounds)
+        if type(round) is not int or not 0 <= round <= self._rounds:
+            raise ValueError(f"round {round}")
+        return round, call
 
 
 def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
@@ -228,3 +220,25 @@ def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
     differing = tuple(j for j in sorted(states) if j not in together)
     earliest = min(states[j].round for j in together)  # one sender alone cannot send a peer to a later round
     return JoinState(best, earliest, state.call, state.sums, state.x, differing), len(together)
+
+
+def call_fields(call: RollCall) -> dict[str, Any]:
+    """Return what a peer that takes no part in the roll call needs of it, as plain data."""
+    return {"resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
+            "cut": sorted(map(list, call.cut))}
+
+
+def read_call(fields: Mapping[str, Any], topology: Topology, rounds: int) -> RollCall:
+    """Return the roll call of ``call_fields``. Raises KeyError, TypeError or ValueError for another form."""
+    resume, peers = fields["resume"], range(topology.size)
+    if type(resume) is not int or not 0 <= resume <= rounds:
+        raise ValueError(f"resumed from {resume}")
+    clips, widths = ({int(i): value for i, value in dict(fields[name]).items()} for name in ("clips", "widths"))
+    cut = {(i, j) for i, j in fields["cut"]}
+    if not all(i in peers and type(n) is int and 0 <= n < 2**53 for i, n in clips.items()):
+        raise ValueError("the numbers of clips")
+    if not all(i in peers and type(width) is float and 0 < width <= 1 for i, width in widths.items()):
+        raise ValueError("the widths")
+    if not all(topology.graph.has_edge(*edge) for edge in cut):
+        raise ValueError("the cut edges")
+    return RollCall(resume, clips, frozenset(cut), widths)

@@ -26,11 +26,12 @@ from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import Identity, identify
 from p2pser.peer.join_state import Joining
+from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry
 from p2pser.run.participant import Cohort
-from p2pser.run.session import End, Session
+from p2pser.run.session import Session
 from p2pser.wire.hello import Hello, normalised_settings
 
 
@@ -174,12 +175,15 @@ class _Attendance:
 
     def run(self, incarnation: int) -> Ending:
         """Meet the neighbours, run the session, write the model."""
-        started, reason = self.io.clock(), "failed"
-        self.io.start()
+        started, reason, torn = self.io.clock(), "failed", self.last_phase.kept()
         try:
-            self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
-            end = self._session()
-            personal = self.last_phase.save(end.final)
+            if torn is not None:
+                summary = self.last_phase.complete(*torn)
+            else:
+                self.io.start()
+                self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
+                end = self._session()
+                summary = self.last_phase.conclude(end, self.io.clock() - started)
             reason = "done"
         except Interrupted:
             reason = "interrupted"
@@ -187,17 +191,19 @@ class _Attendance:
         finally:
             self.io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
             self.telemetry.event("left", reason=reason)
-        return self.last_phase.finish(end, personal, self.io.clock() - started)
+        self.telemetry.event("finished", **summary)
+        return Ending(True, summary)
 
     def _observe(self, event: Event) -> None:
         self.joining.observe(event)
         self.reporter.observe(event)
 
-    def _session(self) -> End:
+    def _session(self) -> Outcome:
         """Get into the run and run the session to its end."""
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
         parts = self.session.parts
         self.recorder.known(entry.call, entry.sums, parts, joined=entry.joined)
         self.io.accepts_rejoining = self.algorithm.joins and self.topology.schedule is None and parts is None
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
-        return self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, report=report)
+        end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, report=report)
+        return Outcome(end.final, entry.call, entry.sums)

@@ -55,6 +55,8 @@ class Checkpoints:
         """How many rounds back a resume may go for peers that were killed earlier (``run.setup.resume_round``)."""
         self._pinned: list[int] | None = None
         self._start: tuple[int, State] | None = None
+        self._saved: tuple[int, State] | None = None
+        """The start of a round that is on disk."""
 
     @property
     def round(self) -> int | None:
@@ -91,11 +93,12 @@ class Checkpoints:
 
         sums : (S,) of the statistics. prune : remove those that are no longer needed.
         """
-        if self._start is None:
+        if self._start is None or self._start is self._saved:
             return
         round, state = self._start
         meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
+        self._saved = self._start
         if prune:
             checkpoint.prune(self.folder, self._keep, self._pinned or ())
 
@@ -153,12 +156,17 @@ class Recorder(Hooks):
             shared = None if parts is None else parts.everywhere(self.me)
             self._sketch = Sketch(self.cohort.schema.size, self.config.seed, shared)
 
-    def save_checkpoint(self, *, prune: bool = True) -> None:
-        """Write a checkpoint. A full disk does not end a run on which the neighbours depend: the one before stays."""
+    def save_checkpoint(self, *, prune: bool = True) -> bool:
+        """Write a checkpoint; return whether it is on disk.
+
+        A full disk does not end a run on which the neighbours depend: the checkpoint before stays.
+        """
         try:
             self.checkpoints.save(self.sums, prune=prune)
+            return True
         except P2PSERError as error:
             self.reporter.tell("checkpoint_failed", str(error), round=self.checkpoints.round, reason=str(error))
+            return False
 
     # Hooks --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from p2pser.base.atomic import append_privately
+from p2pser.base.errors import ConfigError
+
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 OLDER = {METRICS: "metrics.older.jsonl", EVENTS: "events.older.jsonl"}
@@ -38,10 +41,15 @@ class Telemetry:
         self.problem = ""
         self._sink = sink
         self._lock = threading.RLock()
-        folder.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, IO[bytes]] = {}
-        for name in (METRICS, EVENTS):
-            self._files[name] = _open(folder / name)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in (METRICS, EVENTS):
+                self._files[name] = _open(folder / name)
+        except OSError as error:
+            self.close()
+            raise ConfigError(f"cannot write in {folder}: {error.strerror or error}; make room there, or choose "
+                              "another folder (--out)") from None
 
     def metrics(self, **fields: Any) -> dict[str, Any]:
         """Append a line of measurements and return it (numbers that are not finite become null)."""
@@ -59,11 +67,14 @@ class Telemetry:
             if file.closed:
                 return
             older, newer = self.folder / OLDER[METRICS], self.folder / METRICS
-            if (end := _before(older, round)) < _size(older):
-                os.truncate(older, end)
-                file.truncate(0)
-            else:
-                file.truncate(_before(newer, round))
+            try:
+                if (end := _before(older, round)) < _size(older):
+                    os.truncate(older, end)
+                    file.truncate(0)
+                else:
+                    file.truncate(_before(newer, round))
+            except OSError as error:
+                self._lose(METRICS, error)
 
     def close(self) -> None:
         """Close the files; later lines go to the sink only."""
@@ -91,17 +102,23 @@ class Telemetry:
         file = self._files[name]
         if file.closed:
             return
-        end = os.fstat(file.fileno()).st_size
         try:
-            if file.write(line) != len(line):
-                raise OSError("only a part of the line was written")
+            end = os.fstat(file.fileno()).st_size
+            try:
+                if file.write(line) != len(line):
+                    raise OSError("only a part of the line was written")
+            except OSError:
+                file.truncate(end)
+                raise
         except OSError as error:
-            self.lost += 1
-            self.problem = f"cannot write {self.folder / name}: {error.strerror or error}"
-            file.truncate(end)
+            self._lose(name, error)
         else:
             if end + len(line) >= self.limit:
                 self._set_aside(name)
+
+    def _lose(self, name: str, error: OSError) -> None:
+        self.lost += 1
+        self.problem = f"cannot write {self.folder / name}: {error.strerror or error}"
 
     def _set_aside(self, name: str) -> None:
         path = self.folder / name
@@ -137,7 +154,7 @@ def _before(path: Path, round: int) -> int:
     """Return where the first line of metrics of ``round`` or a later one begins; the size where there is none."""
     end = 0
     for line in _lines(path):
-        if json.loads(line).get("round", -1) >= round:
+        if _round(line) >= round:
             break
         end += len(line)
     return end
@@ -149,7 +166,7 @@ def _size(path: Path) -> int:
 
 def _open(path: Path) -> IO[bytes]:
     """Open for appending, unbuffered, and remove a half-written last line."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "a+b", buffering=0)
+    file = append_privately(path)
     file.seek(0)
     data = file.read()
     if _whole(data) < len(data):
@@ -160,6 +177,14 @@ def _open(path: Path) -> IO[bytes]:
 def _whole(data: bytes) -> int:
     """Return the offset at which the last whole line ends."""
     return data.rfind(b"\n") + 1
+
+
+def _round(line: bytes) -> int:
+    """Return the round of a line of measurements; -1 for a line that is damaged."""
+    try:
+        return int(json.loads(line)["round"])
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -51,7 +51,27 @@ def save(
     edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write a checkpoint and return its directory.
+    """Write a checkpoint and return its directory: ``write``.
+
+    Raises CheckpointError where it cannot be written; older checkpoints stay.
+    """
+    try:
+        return write(folder, round, rows, edges, meta)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
+            "make room there, the checkpoint before it stays"
+        ) from None
+
+
+def write(
+    folder: Path,
+    round: int,
+    rows: Mapping[str, Tensor],
+    edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint, for this user only, and return its directory.
 
     Parameters
     ----------
@@ -60,13 +80,13 @@ def save(
     rows, edges : tensors of any dtype and shape, kept bit for bit.
     meta : plain data for JSON.
 
-    Raises CheckpointError where it cannot be written; older checkpoints stay.
+    Raises OSError where the disk does not take it, CheckpointError where it cannot be kept; older checkpoints stay.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _clean(folder)
+    older = _generations(folder, round)
+    path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clean(folder)
-        older = _generations(folder, round)
-        path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
         contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
         document: dict[str, Any] = {
             "format": FORMAT,
@@ -76,17 +96,12 @@ def save(
             "meta": dict(meta),
         }
         document["digest"] = _digest(_canonical(document))
-        with new_folder(path) as partial:
-            for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
-                (partial / file).write_bytes(data)
-        _sound[path] = _stamp(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
-            "make room there, the checkpoint before it stays"
-        ) from None
     except (TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
+    with new_folder(path, private=True) as partial:
+        for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
+            (partial / file).write_bytes(data)
+    _sound[path] = _stamp(path)
     for _, old in older:
         _remove(old)
     return path

@@ -138,6 +138,11 @@ class Cohort:
         return self._work
 
     @property
+    def prepared(self) -> bool:
+        """Whether the local work is made."""
+        return self._work is not None
+
+    @property
     def work(self) -> LocalWork:
         """The local work; LocalProtocolError before ``prepare``."""
         if self._work is None:
