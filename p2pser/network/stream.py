@@ -14,6 +14,10 @@ FRAME_OVERHEAD = 9 + 33
 
 KEPT_ROWS = 2
 """Rows sent last, which are sent again over a new connection: the old one may not have delivered them."""
+KEPT_SMALL = 8
+"""As many are kept where they are small: those of the set-up, of which three can be on their way."""
+SMALL = 1 << 16
+"""Rows that together have so many bytes are small."""
 
 MAX_UNREAD = 12
 """Payloads of one neighbour that the training thread has not read; further ones are dropped."""
@@ -62,7 +66,7 @@ class Stream:
         self._sender = Sender(chunk_bytes)
         self._assembler = Assembler(max_row_bytes)
         self._rows: deque[Outgoing] = deque()
-        self._kept: deque[Outgoing] = deque(maxlen=KEPT_ROWS)
+        self._kept: deque[Outgoing] = deque(maxlen=KEPT_SMALL)
         self._cut: Cut | None = None
         """The row that is being sent."""
         self._frame: tuple[bytes, int] | None = None
@@ -106,7 +110,7 @@ class Stream:
         if self._frame is None:
             if self._cut is None and self._rows:
                 row = self._rows.popleft()
-                self._kept.append(row)
+                self._keep(row)
                 self._cut = Cut(row.header, row.payload)
             if self._cut is None:
                 return None
@@ -117,6 +121,11 @@ class Stream:
             if not self._cut.left:
                 self._cut = None
         return self._frame[0]
+
+    def _keep(self, row: Outgoing) -> None:
+        self._kept.append(row)
+        while len(self._kept) > KEPT_ROWS and sum(memoryview(kept.payload).nbytes for kept in self._kept) > SMALL:
+            self._kept.popleft()
 
     def sent(self, frame: bytes, now: float) -> None:
         """Note that the frame of ``next_frame`` has left."""

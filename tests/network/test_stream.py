@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from p2pser.network.stream import Outgoing, Stream, Traffic
 from p2pser.wire.assembly import Cut
 from p2pser.wire.messages import Header, Kind, Phase, Progress, decode, encode
@@ -51,19 +53,23 @@ def test_credits_count_the_bytes_of_one_stream() -> None:
     assert stream.receiver.total == 0
 
 
-def test_the_last_two_rows_are_sent_again_after_a_break_and_received_once() -> None:
-    here, there = open_stream(), open_stream()
+@pytest.mark.parametrize(("size", "again"), [(1, (0, 1, 2)), (40_000, (1, 2))])
+def test_the_last_two_rows_are_sent_again_after_a_break_and_small_ones_of_before_and_received_once(
+        size: int, again: tuple[int, ...]) -> None:
+    here, there = Stream(65536, 1 << 20), open_stream()
     for slot in range(3):
-        here.queue(Outgoing(replace(ROW, slot=slot), b"%d" % slot))
+        here.queue(Outgoing(replace(ROW, slot=slot), bytes(size)))
     arrived = []
     for connection in range(2):
         while (frame := here.next_frame()) is not None:
             here.sent(frame, 0.0)
             header, payload = decode(frame)
             whole, _ = there.chunk(header, payload)
-            arrived.append((connection, header.slot, whole is not None))
+            here.credit(1 << 30, 0.1)
+            if header.start + len(payload) == header.total:
+                arrived.append((connection, header.slot, whole is not None))
         here.restart()
-    assert arrived == [(0, 0, True), (0, 1, True), (0, 2, True), (1, 1, False), (1, 2, False)]
+    assert arrived == [(0, 0, True), (0, 1, True), (0, 2, True), *((1, slot, False) for slot in again)]
     assert here.restarts == 2
     assert there.delivered == 3
 
