@@ -138,6 +138,7 @@ def furthest(rows: torch.Tensor) -> float:
 
 def write_tones(folder: Path, speakers: int = SPEAKERS) -> Path:
     """Write a corpus of tones whose tremolo is the emotion, and return its manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(0)
     time = np.arange(int(RATE * SECONDS)) / RATE
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:

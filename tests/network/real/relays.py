@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +37,11 @@ class Condition:
     delay: float = 0.0
     rate: float = float("inf")
     loss: float = 0.0
+
+    def with_(self, other: Condition) -> Condition:
+        """Return the condition of a way to which both happen."""
+        return Condition(self.cut or other.cut, max(self.delay, other.delay), min(self.rate, other.rate),
+                         max(self.loss, other.loss))
 
 
 class Relays:
@@ -77,15 +82,28 @@ class Relays:
 
     def set(self, ways: Iterable[Way], **condition: float) -> None:
         """Change the condition of some ways, for example ``cut=True`` or ``delay=0.1``."""
-        for way in ways:
-            self._conditions[way] = replace(self._conditions.get(way, Condition()), **condition)
-        self._loop.call_soon_threadsafe(self._changed.set)
+        def change() -> None:
+            for way in chosen:
+                self._conditions[way] = replace(self._conditions.get(way, Condition()), **condition)
+            self._changed.set()
+        chosen = list(ways)
+        self._loop.call_soon_threadsafe(change)
 
     def heal(self, ways: Iterable[Way] | None = None) -> None:
         """Take all disturbances from some ways; by default from all."""
-        for way in list(self._conditions) if ways is None else ways:
-            self._conditions.pop(way, None)
-        self._loop.call_soon_threadsafe(self._changed.set)
+        def change() -> None:
+            for way in list(self._conditions) if chosen is None else chosen:
+                self._conditions.pop(way, None)
+            self._changed.set()
+        chosen = None if ways is None else list(ways)
+        self._loop.call_soon_threadsafe(change)
+
+    def impose(self, conditions: Mapping[Way, Condition]) -> None:
+        """Let these conditions hold from now on, and no others."""
+        def change() -> None:
+            self._conditions = dict(conditions)
+            self._changed.set()
+        self._loop.call_soon_threadsafe(change)
 
     def reset(self, i: int, j: int) -> None:
         """Break the connections between two peers, once."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from real_peers import Record, Story
+from relays import Condition
 
 from p2pser.config import Config
 from p2pser.features.federation import Federation
@@ -76,8 +77,8 @@ class Wires(Protocol):
 
     def view(self, me: int, config: Config) -> tuple[Config, Topology]: ...
     def namespace(self, me: int) -> str: ...
-    def set(self, ways: Iterable[tuple[int, int]], **condition: float) -> None: ...
-    def heal(self, ways: Iterable[tuple[int, int]] | None = None) -> None: ...
+    def impose(self, conditions: Mapping[tuple[int, int], Condition]) -> None: ...
+    def reset(self, i: int, j: int) -> None: ...
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Trial:
     topology: Topology
     wires: Wires
     pace: float = 0.0
-    changes: Mapping[int, Callable[[Config, Topology, int], None]] = field(default_factory=dict)
+    changes: dict[int, Callable[[Config, Topology, int], None]] = field(default_factory=dict)
     story: Story = field(default_factory=Story)
     rounds: dict[int, int] = field(default_factory=dict)
     """The round that each peer ended last."""
