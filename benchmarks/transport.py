@@ -118,8 +118,8 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
     from p2pser.models.rows import Schema
     from p2pser.network import keys
     from p2pser.network.io import IOThread
-    from p2pser.network.link import Neighbour
     from p2pser.network.mixer import NetworkMixer
+    from p2pser.network.neighbour import Contact
     from p2pser.wire.hello import Hello
     from p2pser.wire.messages import Phase
 
@@ -133,11 +133,11 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
         with zmq.Context() as context, context.socket(zmq.ROUTER) as probe:
             port = probe.bind_to_random_port("tcp://127.0.0.1")
         pipe.send((port, pair.public))
-        neighbour, listen = Neighbour(1, None, _receive(pipe)), f"tcp://127.0.0.1:{port}"
+        neighbour, listen = Contact(1, None, _receive(pipe)), f"tcp://127.0.0.1:{port}"
     else:
         port, server = _receive(pipe)
         pipe.send(pair.public)
-        neighbour, listen = Neighbour(0, f"tcp://127.0.0.1:{port}", server), None
+        neighbour, listen = Contact(0, f"tcp://127.0.0.1:{port}", server), None
     io = IOThread(hello, pair, listen, [neighbour], NetworkSettings(), size)
     mixer = NetworkMixer(io, topology, side, schema, clips=None, round_timeout=60.0)
     rows = torch.zeros(1, size // 4)

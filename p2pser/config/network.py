@@ -16,13 +16,15 @@ class NetworkSettings(Section):
     base_port: int = Field(5700, ge=1, le=65535, description="peer i without an address listens on base_port + i")
     start_timeout: float | None = Field(None, gt=0,
         description="how long to wait for neighbours at the start [s]; none: without limit")
-    refused_wait: float = Field(10.0, ge=0,
-        description="how long to wait for a refused neighbour to come back with corrected settings [s]")
+    refused_wait: float | None = Field(None, ge=0,
+        description="how long to wait for a refused neighbour to come back corrected [s]; none: as for an absent one")
+    strikes: int = Field(5, ge=1, description="messages that do not fit until their sender is banned from the run")
     round_timeout: float = Field(60.0, gt=0,
         description="an exchange goes on without a neighbour that reports no progress for this long [s]")
     ping_after: float = Field(1.0, gt=0, description="silence after which a neighbour is pinged [s]")
     suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
-    dead_after: float = Field(8.0, gt=0, description="silence after which a neighbour is DEAD and left out [s]")
+    dead_after: float = Field(8.0, gt=0,
+        description="silence after which a neighbour is DEAD, and left out until it comes back [s]")
     chunk_bytes: int = Field(524288, ge=1024, le=524288, description="largest payload of one message [B]")
     serve_after: float = Field(30.0, ge=0,
         description="how long a peer that has finished stays to hand its model to neighbours that have none [s]")

@@ -17,10 +17,12 @@ class Complaints:
     peers : the neighbours.
     queue : takes the events for the training thread.
     clock : returns the time [s].
+    strike : (peer, reason): counts an offence.
     """
 
-    def __init__(self, peers: Iterable[int], queue: SimpleQueue[events.Event], clock: Callable[[], float]) -> None:
-        self._queue, self._clock = queue, clock
+    def __init__(self, peers: Iterable[int], queue: SimpleQueue[events.Event], clock: Callable[[], float],
+                 strike: Callable[[int, str], None]) -> None:
+        self._queue, self._clock, self._strike = queue, clock, strike
         self._reports = Reports()
         self._quotas = {peer: Quota() for peer in peers}
         self._refusals = {peer: Bucket(2.0, 16) for peer in self._quotas}
@@ -31,17 +33,13 @@ class Complaints:
         if quota.take(self._clock()):
             return True
         if quota.flooded:
-            self.offended(peer, "a flood of messages: most are left unanswered")
+            self._strike(peer, "a flood of messages: most are left unanswered")
         return False
 
     def refused(self, peer: int, reason: str, *, by_us: bool) -> None:
         """Tell that one end refuses the other; a refused peer tries again every second."""
         if self._refusals[peer].take(self._clock()):
             self._queue.put(events.Refused(peer, reason, by_us))
-
-    def offended(self, peer: int, reason: str) -> None:
-        """Let the training thread count an offence."""
-        self._queue.put(events.Offended(peer, reason))
 
     def trouble(self, peer: int | None, reason: str, kind: str) -> None:
         """Tell an operator; the sentences of one kind and neighbour are limited together."""

@@ -17,9 +17,10 @@ from p2pser.network import descriptors, sockets
 from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Link
 from p2pser.network.listening import CHECK, Listener
+from p2pser.network.neighbour import Neighbour
 from p2pser.network.probes import Probes
+from p2pser.network.states import State
 
 REDIAL = 1.0
 """Seconds until we dial an address again where ZeroMQ has given up: our key was refused, or the answer broke its
@@ -34,19 +35,19 @@ Route: TypeAlias = Callable[[bytes], bool]
 class Handler(Protocol):
     """Receives what happens on the connections."""
 
-    def received(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
+    def received(self, link: Neighbour, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
         """Handle a message. ``route`` answers over the same connection; ``identity`` is that of an accepted one."""
 
-    def send_hello(self, link: Link, route: Route) -> bool:
+    def send_hello(self, link: Neighbour, route: Route) -> bool:
         """Send HELLO over a new connection; False where it cannot be sent now."""
 
-    def hello_sent(self, link: Link) -> None:
+    def hello_sent(self, link: Neighbour) -> None:
         """Note that our HELLO has left over a connection, which may carry rows from now on."""
 
-    def connection_lost(self, link: Link, carrier: bool) -> None:
+    def connection_lost(self, link: Neighbour, carrier: bool) -> None:
         """Note that a connection has ended; ``carrier``: our rows went over it."""
 
-    def refused(self, link: Link, reason: str, by_us: bool) -> None:
+    def refused(self, link: Neighbour, reason: str, by_us: bool) -> None:
         """Report that one end does not admit the other's key."""
 
     def offended(self, peer: int, reason: str) -> None:
@@ -75,7 +76,7 @@ class Connections:
         Receives what happens.
     """
 
-    def __init__(self, me: int, keys: KeyPair, links: Mapping[int, Link], settings: NetworkSettings,
+    def __init__(self, me: int, keys: KeyPair, links: Mapping[int, Neighbour], settings: NetworkSettings,
                  clock: Callable[[], float], handler: Handler) -> None:
         self._me, self._keys, self._links, self._settings = me, keys, links, settings
         self._clock, self._handler = clock, handler
@@ -83,7 +84,7 @@ class Connections:
         self._poller = zmq.Poller()
         self._readers: dict[Any, Callable[[], None]] = {}
         """What reads each registered socket or file descriptor."""
-        self._listener = Listener(self._context, keys, {link.neighbour.key: link.peer for link in links.values()},
+        self._listener = Listener(self._context, keys, {link.contact.key: link.peer for link in links.values()},
                                   self.watch, self)
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
         self._monitors: dict[int, zmq.Socket[bytes]] = {}
@@ -157,7 +158,7 @@ class Connections:
         """Whether there is any connection to a neighbour."""
         return peer in self._dialled or peer in self._accepted
 
-    def route(self, link: Link) -> Route:
+    def route(self, link: Neighbour) -> Route:
         """Return the connection that carries our rows: always the same, so that rows cannot overtake each other."""
         carrier = self._carrier.get(link.peer)
         if carrier is None:
@@ -168,14 +169,14 @@ class Connections:
             self._carrier[link.peer] = carrier
         return _by_dealer(self._dealers[link.peer]) if carrier == DIALLED else self._by_router(carrier, link.peer)
 
-    def dial(self, link: Link) -> None:
-        """Dial a neighbour that has an address and whose link is open; an earlier dialled connection is closed."""
+    def dial(self, link: Neighbour) -> None:
+        """Dial a neighbour that has an address and is not BANNED; an earlier dialled connection is closed."""
         self.hang_up(link)
-        neighbour = link.neighbour
-        if neighbour.address is None or link.closed:
+        contact = link.contact
+        if contact.address is None or link.state is State.BANNED:
             return
         try:
-            dealer = sockets.dialler(self._context, neighbour.address, neighbour.key, self._keys)
+            dealer = sockets.dialler(self._context, contact.address, contact.key, self._keys)
             monitor = sockets.watch(dealer, dials=True)
         except zmq.ZMQError as error:
             self._redial_at[link.peer] = self._clock() + REDIAL
@@ -184,9 +185,9 @@ class Connections:
         self._dealers[link.peer], self._monitors[link.peer] = dealer, monitor
         self.watch(dealer, lambda: self._read_dealer(link, dealer))
         self.watch(monitor, lambda: self._read_monitor(link, monitor))
-        sockets.connect(dealer, neighbour.address)
+        sockets.connect(dealer, contact.address)
 
-    def hang_up(self, link: Link) -> None:
+    def hang_up(self, link: Neighbour) -> None:
         """Close the dialled connection; messages that arrive over the accepted one are still answered."""
         self._dialled.discard(link.peer)
         self._hello_due.discard(link.peer)
@@ -202,20 +203,20 @@ class Connections:
             self._forget(monitor)
             sockets.close(dealer, monitor, self._settings.linger)
 
-    def accept(self, link: Link, identity: bytes) -> None:
+    def accept(self, link: Neighbour, identity: bytes) -> None:
         """Note the connection over which a neighbour sent HELLO; it replaces an earlier one."""
         before = self._accepted.get(link.peer)
         self._accepted[link.peer] = identity
         if before is not None and before != identity:
             self._lost(link, before)
 
-    def still_accepted(self, link: Link, identity: bytes) -> None:
+    def still_accepted(self, link: Neighbour, identity: bytes) -> None:
         """Note that an accepted connection has carried a message: answers can go over it again."""
         self._accepted.setdefault(link.peer, identity)
 
     # Reading ------------------------------------------------------------------------------------------------
 
-    def _read_dealer(self, link: Link, dealer: zmq.Socket[bytes]) -> None:
+    def _read_dealer(self, link: Neighbour, dealer: zmq.Socket[bytes]) -> None:
         for frames in sockets.received(dealer):
             if link.peer in self._descriptors:
                 for frame in frames:
@@ -227,7 +228,7 @@ class Connections:
             if self._dealers.get(link.peer) is not dealer:
                 return  # that message made us hang up
 
-    def _read_monitor(self, link: Link, monitor: zmq.Socket[bytes]) -> None:
+    def _read_monitor(self, link: Neighbour, monitor: zmq.Socket[bytes]) -> None:
         for event, value in sockets.happened(monitor):
             if event == zmq.EVENT_CONNECTED:
                 self._descriptors[link.peer] = value
@@ -260,7 +261,7 @@ class Connections:
 
         return send
 
-    def _send_hello(self, link: Link, route: Route) -> None:
+    def _send_hello(self, link: Neighbour, route: Route) -> None:
         if self._handler.send_hello(link, route):
             self._hello_due.discard(link.peer)  # first: the handler may now send over this connection
             self._handler.hello_sent(link)
@@ -280,7 +281,7 @@ class Connections:
         if descriptor is not None:
             self._intake.ended(descriptor)
 
-    def _monitored(self, link: Link, event: int) -> None:
+    def _monitored(self, link: Neighbour, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._dialled.add(link.peer)
             self._handshakes.forget(link.peer)
@@ -294,13 +295,13 @@ class Connections:
                 self._dialled.discard(link.peer)
                 self._lost(link, DIALLED)
             elif link.peer not in self._failed_handshake:
-                self._handler.trouble(link.peer, f"{link.neighbour.address} answers for peer {link.peer}, but in "
+                self._handler.trouble(link.peer, f"{link.contact.address} answers for peer {link.peer}, but in "
                                                  "another protocol: another program listens there (check the address)")
             self._failed_handshake.discard(link.peer)
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self._redial_at.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._handler.refused(link, f"peer {link.peer} at {link.neighbour.address} does not admit the key of peer "
+            self._handler.refused(link, f"peer {link.peer} at {link.contact.address} does not admit the key of peer "
                                         f"{self._me}: compare the topology files and the keys", False)
             self.hang_up(link)
             self._redial_at[link.peer] = self._clock() + REDIAL
@@ -308,8 +309,8 @@ class Connections:
             self._failed_handshake.add(link.peer)
             self._handshake_failed(link, event)
 
-    def _handshake_failed(self, link: Link, event: int) -> None:
-        peer, address = link.peer, link.neighbour.address
+    def _handshake_failed(self, link: Neighbour, event: int) -> None:
+        peer, address = link.peer, link.contact.address
         if link.hello is not None or address is None:
             return
         self._probes.read(peer)  # it may have been greeted since this thread last looked
@@ -326,7 +327,7 @@ class Connections:
                                         "tunnel or proxy that does not reach its far end (start the peer, check the "
                                         "tunnel), or another program listens there (check the address)")
 
-    def _lost(self, link: Link, connection: bytes) -> None:
+    def _lost(self, link: Neighbour, connection: bytes) -> None:
         """Handle the end of a connection; where it carried our rows, the other one or the next one does from now on."""
         carrier = self._carrier.get(link.peer) == connection
         if carrier:

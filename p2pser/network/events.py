@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from p2pser.network.states import Cause, State
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Progress
 
 
 @dataclass(frozen=True)
 class Up:
-    """A neighbour has sent a HELLO that fits ours; ``progress`` is how far it was then."""
+    """An incarnation of a neighbour has sent its first HELLO that fits ours; ``progress`` is how far it was then."""
 
     peer: int
     hello: Hello
@@ -19,10 +20,20 @@ class Up:
 
 
 @dataclass(frozen=True)
-class Rejoined:
-    """A neighbour that was lost, or had never come, takes part from now on."""
+class Changed:
+    """A neighbour is in another state; ``reason`` is a sentence, ``silence`` how long it has been silent [s]."""
 
     peer: int
+    before: State
+    after: State
+    cause: Cause
+    reason: str = ""
+    silence: float = 0.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Our run has begun: the neighbours that are missing were reported as LOST before this."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +63,10 @@ class Progressed:
 
 
 @dataclass(frozen=True)
-class Suspected:
-    """A neighbour has been silent for ``silence`` seconds."""
-
-    peer: int
-    silence: float
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """A suspected neighbour has sent something."""
-
-    peer: int
-
-
-@dataclass(frozen=True)
-class Died:
-    """A neighbour has been silent for ``silence`` seconds: it is left out from now on."""
-
-    peer: int
-    silence: float
-
-
-@dataclass(frozen=True)
-class Left:
-    """A neighbour has sent BYE; ``reason`` is ``done``, ``interrupted`` or another word of its own."""
-
-    peer: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Trouble:
     """A message broke the protocol, or came from a program that is no neighbour; the run goes on."""
 
     peer: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Offended:
-    """A neighbour sent what no neighbour sends: a strike."""
-
-    peer: int
     reason: str
 
 
@@ -134,6 +106,5 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Rejoined | Refused | Arrived | Progressed | Suspected | Recovered | Died | Left | Trouble | Offended | Struck
-    | Ponged | Paused | Failed | Woken
+    Up | Changed | Begun | Refused | Arrived | Progressed | Trouble | Struck | Ponged | Paused | Failed | Woken
 )

@@ -29,10 +29,15 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step, in_order
+from p2pser.network.roster import Roster
+from p2pser.network.states import State
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 AHEAD = 2
 """Messages for later steps that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
+
+BEYOND = 2
+"""A source so many rounds ahead does not wait for us, and is not waited for."""
 
 Value: TypeAlias = "Tensor | bytes"
 
@@ -81,15 +86,15 @@ class Exchange:
     ----------
     me:
         The peer's id.
-    neighbours:
-        Ids of its neighbours.
+    roster:
+        Its neighbours: who takes part, and who is only sent to.
     round_timeout:
         Seconds without progress after which a neighbour is left out of an exchange.
     """
 
-    def __init__(self, me: int, neighbours: Iterable[int], round_timeout: float) -> None:
+    def __init__(self, me: int, roster: Roster, round_timeout: float) -> None:
         self.me = me
-        self.neighbours = tuple(sorted(neighbours))
+        self.neighbours = roster.neighbours
         self.round_timeout = round_timeout
         self.drift = 0.0
         """Sum of the norms of the flows that only one end has applied, for good."""
@@ -99,6 +104,7 @@ class Exchange:
         """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
         self.fit: Callable[[int, Tensor, Tensor], Tensor] = lambda sender, own, value: value
         """(sender, our row, received row) -> a row like ours; set where parts of rows are exchanged."""
+        self._roster = roster
         self._step: Step | None = None
         """The step that we wait for."""
         self._posted: Step | None = None
@@ -115,8 +121,8 @@ class Exchange:
         """The latest step that each neighbour has sent."""
         self._progress: dict[int, tuple[Progress, float]] = {}
         """The progress of each neighbour, and when it was last known to go on."""
-        self._lost: set[int] = set()
-        self._returning: set[int] = set()
+        self._void: dict[int, Step] = {}
+        """The step whose message of a neighbour did not fit."""
         self._past: OrderedDict[Step, _Past] = OrderedDict()
         self._late: list[Late] = []
 
@@ -183,8 +189,6 @@ class Exchange:
         """
         if sender not in self._arrived:
             return
-        if step.round >= 0:  # a message of the set-up comes from a peer that does not train yet
-            self._returning.discard(sender)
         self._restart_timeout(sender, now)
         self._note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
@@ -206,20 +210,14 @@ class Exchange:
         self._progress[sender] = (progress, now)
         return True
 
-    def lost(self, sender: int) -> None:
-        """Wait no more for a neighbour that is DEAD or has left, until it returns."""
-        self._lost.add(sender)
-        self._returning.discard(sender)
+    def void(self, sender: int, step: Step) -> None:
+        """A neighbour's message of a step does not fit: the step goes on without it."""
+        self._void[sender] = step
 
-    def returned(self, sender: int) -> None:
-        """Include a lost neighbour again, which has restarted and remembers nothing.
-
-        It is sent to at once, but waited for only after its first message of training. What its earlier incarnation
-        left open stays open.
-        """
-        self._lost.discard(sender)
-        self._returning.add(sender)
+    def restarted(self, sender: int) -> None:
+        """A neighbour was started again and remembers nothing. What its earlier incarnation left open stays open."""
         self._arrived[sender].clear()
+        self._void.pop(sender, None)
         self._newest.pop(sender, None)
         self._progress.pop(sender, None)
         for past in self._past.values():
@@ -227,11 +225,6 @@ class Exchange:
             past.receivers -= {sender}
             past.unmixed.discard(sender)
             past.open_there.discard(sender)
-
-    @property
-    def returning(self) -> tuple[int, ...]:
-        """The neighbours that have returned, and have not sent a message of training yet."""
-        return tuple(sorted(self._returning))
 
     def resume_waiting(self, now: float) -> None:
         """Restart all timeouts: this process did not run, so it could not see any progress."""
@@ -274,7 +267,7 @@ class Exchange:
 
     def stuck(self, now: float) -> tuple[int, ...]:
         """Return the living neighbours that have made no progress for ``round_timeout``."""
-        return tuple(j for j in self.neighbours if j not in self._lost and self._stopped(j, now))
+        return tuple(j for j in self.neighbours if not self._roster.gone(j) and self._stopped(j, now))
 
     def unmixed(self, neighbour: int) -> tuple[Step, ...]:
         """Return the steps, of the last exchanges, whose flow from a neighbour we have not applied."""
@@ -297,8 +290,14 @@ class Exchange:
         self._late.clear()
 
     def ahead(self) -> Step | None:
-        """Return the newest step of any living neighbour, to which a peer that was left behind jumps."""
-        return max((step for j, step in self._newest.items() if j not in self._lost), default=None)
+        """Return the step to which a peer that was left behind jumps: the newest that two neighbours have reached.
+
+        The word of one is enough where no other takes part, and where this one and we were apart.
+        """
+        living = [j for j in self.neighbours if not self._roster.gone(j)]
+        steps = sorted((self._newest[j] for j in living if j in self._newest), reverse=True)
+        known = [steps[1]] if len(steps) > 1 else steps if len(living) == 1 else []
+        return max([*known, *(self._newest[j] for j in self._roster.came_back if j in self._newest)], default=None)
 
     # Inside ---------------------------------------------------------------------------------------------------
 
@@ -307,18 +306,23 @@ class Exchange:
         not_sent = self._own is not None and j not in self._weights
         if self._step in self._arrived[j] and not not_sent:
             return DeliveryStatus.DELIVERED
-        if j in self._lost or not_sent:
+        if self._roster.gone(j) or not_sent:
             return DeliveryStatus.LOST
-        if self._step is not None and self._newest.get(j, self._step) > self._step:
+        if self._step is not None and (self._newest.get(j, self._step) > self._step or self._beyond(j, self._step)):
             return DeliveryStatus.SKIPPED
-        given_up = j in self._returning or self._stopped(j, now)
+        given_up = (self._roster.state(j) is State.RETURNING or self._void.get(j) == self._step
+                    or self._stopped(j, now))
         return DeliveryStatus.GIVEN_UP if given_up else DeliveryStatus.WAITING
 
     def _may_still_read(self, j: int, now: float) -> bool:
         """Whether a reader has not gone past the step ``read``, and may still do so."""
-        if self._read is None or j in self._lost or self._stopped(j, now):
+        if self._read is None or not self._roster.awaited(j) or self._stopped(j, now):
             return False
         return j not in self._progress or self._progress[j][0][:2] <= self._read
+
+    def _beyond(self, j: int, step: Step) -> bool:
+        """Whether a source has gone on without us: one that waits for our messages is an exchange ahead at most."""
+        return step.round >= 0 and j in self._progress and self._progress[j][0].round >= step.round + BEYOND
 
     def _stopped(self, j: int, now: float) -> bool:
         return self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout

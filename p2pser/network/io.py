@@ -17,14 +17,18 @@ from p2pser.config import NetworkSettings
 from p2pser.network import events
 from p2pser.network.connections import Connections
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Link, Neighbour
+from p2pser.network.neighbour import Contact
 from p2pser.network.protocol import PeerProtocol
+from p2pser.network.states import State
 from p2pser.network.stream import Outgoing, Traffic
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Kind, Progress
 
 TICK = 0.25
 """Longest sleep of the I/O thread [s]: a longer gap means that this process did not run."""
+
+_SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
+          State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
 
 
 class IOThread:
@@ -54,7 +58,7 @@ class IOThread:
         Where events arrive; a simulation waits in another way.
     """
 
-    def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Neighbour],
+    def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Contact],
                  settings: NetworkSettings, max_row_bytes: int, clock: Callable[[], float] = time.monotonic,
                  connections: type[Connections] = Connections, queue: SimpleQueue[events.Event] | None = None) -> None:
         self.events: SimpleQueue[events.Event] = SimpleQueue() if queue is None else queue
@@ -62,8 +66,8 @@ class IOThread:
         """Where we listen: the address to bind, then the one that was bound."""
         self.clock = clock
         self._settings = settings
-        self._links = {n.peer: Link(n, settings.chunk_bytes, max_row_bytes) for n in neighbours}
-        self._protocol = PeerProtocol(ours, keys, self._links, settings, self.events, clock, connections)
+        self._protocol = PeerProtocol(ours, keys, neighbours, settings, max_row_bytes, self.events, clock, connections)
+        self._neighbours = self._protocol.neighbours
         self._connections = self._protocol.connections
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._wake_end, self._sleep_end = socket.socketpair()
@@ -75,20 +79,22 @@ class IOThread:
     @property
     def progress(self) -> Progress:
         """How far this peer is; every header carries it."""
-        return self._protocol.progress
+        return self._protocol.ours.progress
 
     @progress.setter
     def progress(self, progress: Progress) -> None:
-        self._protocol.progress = progress
+        self._protocol.ours.progress = progress
 
-    @property
-    def accepts_rejoining(self) -> bool:
-        """Whether a neighbour that was lost, or never came, may join while we train."""
-        return self._protocol.accepts_rejoining
+    def begin(self, *, joining: bool = False) -> None:
+        """Begin the run without the neighbours that have not come; a Begun event follows what that changes.
 
-    @accepts_rejoining.setter
-    def accepts_rejoining(self, accepts: bool) -> None:
-        self._protocol.accepts_rejoining = accepts
+        joining : the run is under way: a neighbour that does not train yet is not waited for either.
+        """
+        self._command(self._protocol.begin, joining)
+
+    def admit(self, admits: bool) -> None:
+        """Let a neighbour that is started again, or comes late, take part while we train, or not."""
+        self._command(self._protocol.admit, admits)
 
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
@@ -117,7 +123,7 @@ class IOThread:
         unmixed:
             Returns the steps that we have not mixed with a given receiver.
         """
-        header = replace(self._protocol.header(Kind.ROW), round=step[0], slot=step[1], codec=codec, size=size,
+        header = replace(self._protocol.control.header(Kind.ROW), round=step[0], slot=step[1], codec=codec, size=size,
                          schema=schema)
         for peer in peers:
             row = Outgoing(replace(header, unmixed=tuple(unmixed(peer))), payload)
@@ -125,7 +131,7 @@ class IOThread:
 
     def ping(self, peer: int, payload_bytes: int = 0) -> None:
         """Send a PING to a neighbour now."""
-        self._command(self._protocol.ping, peer, payload_bytes)
+        self._command(self._protocol.control.ping, self._neighbours[peer], payload_bytes)
 
     def announce_progress(self, peers: Iterable[int]) -> None:
         """Tell neighbours now how far we are."""
@@ -133,8 +139,16 @@ class IOThread:
             self._command(self._protocol.send_progress, peer)
 
     def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
-        """Exchange nothing more with a neighbour (or only with that incarnation); it is told the reason if it asks."""
-        self._command(self._protocol.close_link, peer, reason, incarnation)
+        """Go on without a neighbour (or with ``incarnation``, only without that one) until a row of it comes."""
+        self._command(self._protocol.drop, peer, reason, incarnation)
+
+    def apart(self, peer: int, reason: str) -> None:
+        """Do not wait for a neighbour until a row of it comes."""
+        self._command(self._protocol.apart, peer, reason)
+
+    def strike(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that did not fit what was due."""
+        self._command(self._protocol.strike, peer, reason)
 
     def wake(self) -> None:
         """Put a Woken event into the queue (safe in a signal handler)."""
@@ -142,22 +156,20 @@ class IOThread:
 
     def states(self) -> dict[int, str]:
         """Return each neighbour's state: waiting, alive, suspect, dead or left."""
-        liveness = self._protocol.liveness
-        return {j: liveness.state(j).name.lower() if link.hello or link.closed else "waiting"
-                for j, link in self._links.items()}
+        return {j: _SHOWN[neighbour.state] for j, neighbour in self._neighbours.items()}
 
     def traffic(self) -> dict[int, Traffic]:
         """Return what was sent over each link so far."""
-        return {j: link.stream.snapshot() for j, link in self._links.items()}
+        return {j: neighbour.stream.snapshot() for j, neighbour in self._neighbours.items()}
 
     def mark_read(self, peer: int) -> None:
         """Note that an Arrived event of a neighbour has been read."""
-        self._links[peer].stream.read += 1
+        self._neighbours[peer].stream.read += 1
 
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""
         if self._thread.is_alive():
-            self._command(self._protocol.closing.begin, reason, self.clock() + flush)
+            self._command(self._protocol.leave, reason, self.clock() + flush)
             self._thread.join()
         elif not self._closed:
             self._close_sockets(0)
@@ -167,8 +179,7 @@ class IOThread:
     def _main(self) -> None:
         try:
             while not self._protocol.may_close():
-                now = self.clock()
-                self._connections.poll(min(TICK, max(0.0, self._protocol.liveness.next_due(now) - now)))
+                self._connections.poll(min(TICK, max(0.0, self._protocol.next_due() - self.clock())))
                 self.turn()
             self._protocol.send_last_byes()
             self._close_sockets(self._settings.linger)
@@ -179,8 +190,8 @@ class IOThread:
     def turn(self) -> None:
         """Do what is due by the clock and send what may leave, after what was there to read has been read."""
         self._protocol.tick()
-        for link in self._links.values():
-            self._protocol.pump(link)
+        for neighbour in self._neighbours.values():
+            self._protocol.pump(neighbour)
 
     def _command(self, do: Callable[..., None], *arguments: Any) -> None:
         """Let the thread call a function soon."""

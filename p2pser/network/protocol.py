@@ -1,13 +1,13 @@
 """The protocol between neighbours: how a peer answers each message, and what it sends on its own.
 
-Used by the I/O thread only; ``progress`` and ``accepts_rejoining`` are set by the training thread.
+Used by the I/O thread only. What is known of a neighbour is in neighbour.py.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -16,140 +16,165 @@ import zmq
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import NetworkSettings
 from p2pser.network import events
-from p2pser.network.closing import Closing
+from p2pser.network.awake import PAUSE_AFTER, AwakeClock
 from p2pser.network.complaints import Complaints
 from p2pser.network.connections import Connections, Route
+from p2pser.network.control import APART, Control
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Link
-from p2pser.network.liveness import Alive, Dead, Liveness, Ping, Suspect
-from p2pser.network.stream import Outgoing
+from p2pser.network.neighbour import Contact, Neighbour, Ours, Patience
+from p2pser.network.states import Cause, State
+from p2pser.network.stream import Outgoing, Stream
 from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Header, Kind, Phase, Progress
+from p2pser.wire.messages import Header, Kind
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
+REDIAL_LOST = 5.0
+"""Seconds after which a neighbour that is silent is dialled anew: its old connection may be half open for minutes."""
 
 
 class Message(NamedTuple):
     """A message of a neighbour. ``route`` answers it; ``identity`` is that of an accepted connection."""
 
-    link: Link
+    link: Neighbour
     header: Header
     payload: memoryview
     route: Route
     identity: bytes | None
 
-    @property
-    def of_this_incarnation(self) -> bool:
-        """Whether it comes from the incarnation that said HELLO last."""
-        known = self.link.hello
-        return known is not None and self.header.incarnation == known.incarnation
-
 
 class PeerProtocol:
-    """One peer's side of the protocol, over all its links (connections.Handler).
+    """One peer's side of the protocol, with all its neighbours (connections.Handler).
 
     Parameters
     ----------
-    ours, keys, links : our HELLO and CURVE key pair, and the neighbours' links, by id.
-    settings, queue, clock : the network settings; what takes events for the training thread; what tells the time [s].
+    hello, keys, contacts : our HELLO and CURVE key pair, and where the neighbours are.
+    settings, max_row_bytes : the network settings, and the largest payload that is accepted [B].
+    queue : takes the events for the training thread.
+    clock : returns the time [s].
+    connections : makes the connections.
     """
 
-    def __init__(self, ours: Hello, keys: KeyPair, links: Mapping[int, Link], settings: NetworkSettings,
-                 queue: SimpleQueue[events.Event], clock: Callable[[], float] = time.monotonic,
+    def __init__(self, hello: Hello, keys: KeyPair, contacts: Iterable[Contact], settings: NetworkSettings,
+                 max_row_bytes: int, queue: SimpleQueue[events.Event], clock: Callable[[], float] = time.monotonic,
                  connections: type[Connections] = Connections) -> None:
-        self.progress = Progress(-(2**31), 0, Phase.START, 0)
-        """How far we are; every header carries it."""
-        self.accepts_rejoining = False
-        """Whether a neighbour that was lost, or never came, may join while we train."""
-        self.ours = ours
-        self.liveness = Liveness(links, settings.ping_after, settings.suspect_after, settings.dead_after)
-        self.connections = connections(ours.peer, keys, links, settings, clock, self)
-        self.closing = Closing()
-        self._links, self._clock, self._queue = links, clock, queue
-        self._run, self._nonce = hello.run_id(ours.run), 0
-        self._credit_due: set[int] = set()
-        """Neighbours to which a CREDIT could not be sent yet."""
-        self._complaints = Complaints(links, queue, clock)
+        self.hello, self.ours = hello, Ours()
+        patience = Patience(settings.ping_after, settings.suspect_after, settings.dead_after)
+        self.neighbours = {
+            one.peer: Neighbour(one, self.ours, patience, Stream(settings.chunk_bytes, max_row_bytes), settings.strikes)
+            for one in contacts}
+        self.connections = connections(hello.peer, keys, self.neighbours, settings, clock, self)
+        self._clock, self._queue = clock, queue
+        self._awake = AwakeClock(min(PAUSE_AFTER, settings.dead_after / 2))
+        self.control = Control(hello, self.ours, self.connections)
+        self._goodbye: tuple[str, float] | None = None
+        """The word of our BYE, and when we close whether it was read or not."""
+        self._redial_at: dict[int, float] = {}
+        self._complaints = Complaints(self.neighbours, queue, clock, self.strike)
         self._handlers: dict[Kind, Callable[[Message], None]] = {
             Kind.HELLO: self._on_hello, Kind.WELCOME: self._on_hello, Kind.REFUSED: self._on_refused,
-            Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye,
-            Kind.ROW: self._on_row, Kind.CREDIT: self._on_credit}
+            Kind.PING: self._on_ping, Kind.PONG: self._on_pong, Kind.BYE: self._on_bye, Kind.ROW: self._on_row,
+            Kind.CREDIT: self._on_credit}
 
     # What the I/O thread asks for ----------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due by the clock: dial again, ping the silent, report the suspected and the dead."""
+        """Do what is due by the clock: dial again, ping the silent, report the suspected and the lost."""
         now = self._clock()
         self.connections.maintain()
-        paused = self.liveness.pause(now)
+        paused = self._awake.tick(now)
         if paused:
+            for link in self.neighbours.values():
+                link.paused(self._awake.time(now))
             self._queue.put(events.Paused(paused))
-        for event in self.liveness.tick(now):
-            match event:
-                case Ping(peer):
-                    self.ping(peer, 0)
-                case Suspect(peer, silence):
-                    self._queue.put(events.Suspected(peer, silence))
-                case Alive(peer):
-                    self._queue.put(events.Recovered(peer))
-                case Dead(peer, silence):
-                    self._end(self._links[peer], f"peer {peer} was silent for {silence:.1f} s and declared DEAD")
-                    self._queue.put(events.Died(peer, silence))
+        for link in self.neighbours.values():
+            changes, ping = link.tick(self._awake.time(now))
+            self._tell(changes)
+            if ping:
+                self.control.ping(link)
+            silent = link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST
+            if silent and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
+                self._redial_at[link.peer] = now + REDIAL_LOST
+                self.connections.dial(link)
 
-    def pump(self, link: Link) -> None:
+    def next_due(self) -> float:
+        """Return the time by which ``tick`` must be called next [s]."""
+        due = min((at for link in self.neighbours.values() for at in link.due()), default=math.inf)
+        return min(self._awake.due(self._clock()), self._awake.at(due))
+
+    def pump(self, link: Neighbour) -> None:
         """Send rows for as long as there is credit and the connection accepts them."""
-        if link.up and link.peer in self._credit_due:
-            self._acknowledge(link)
+        self.control.acknowledge_due(link)
         while link.up and (frame := link.stream.next_frame()) is not None:
             if not self.connections.route(link)(frame):
                 return
             link.stream.sent(frame, self._clock())
 
-    def header(self, kind: Kind) -> Header:
-        """Return the header of a message that leaves now."""
-        return Header(kind, self._run, self.ours.peer, self.ours.incarnation, self.progress)
-
     def queue_row(self, peer: int, row: Outgoing) -> None:
-        """Queue a row for a neighbour whose link is open."""
-        if not self._links[peer].closed:
-            self._links[peer].stream.queue(row)
-
-    def ping(self, peer: int, payload_bytes: int) -> None:
-        """Send a PING."""
-        self._send(self._links[peer], Kind.PING, bytes(payload_bytes), slot=self._next_nonce())
+        """Queue a row for a neighbour that takes part."""
+        if self.neighbours[peer].up:
+            self.neighbours[peer].stream.queue(row)
 
     def send_progress(self, peer: int) -> None:
         """Tell a neighbour how far we are: by a PONG without a PING."""
-        if self._links[peer].up:
-            self._send(self._links[peer], Kind.PONG)
+        if self.neighbours[peer].up:
+            self.control.send(self.neighbours[peer], Kind.PONG)
 
-    def close_link(self, peer: int, reason: str, incarnation: int | None = None) -> None:
-        """Exchange nothing more with a neighbour; with ``incarnation``, only if it is still that one."""
-        link = self._links[peer]
-        later = incarnation is not None and link.hello is not None and link.hello.incarnation != incarnation
-        if not link.closed and not later:
-            link.closed = reason
-            self.liveness.close(peer)
-            self.connections.hang_up(link)
+    def begin(self, joining: bool) -> None:
+        """Begin our run: a neighbour that is missing is LOST from now on."""
+        self.ours.begun = True
+        for link in self.neighbours.values():
+            self._tell(link.begin(joining))
+        self._queue.put(events.Begun())
+
+    def admit(self, admits: bool) -> None:
+        """Let neighbours join from now on, or not; those that were left unanswered hear of it."""
+        self.ours.admits = admits
+        for link in self.neighbours.values():
+            if admits and link.hello is None:
+                self.control.greet(link, Kind.HELLO, self.connections.route(link))
+
+    def drop(self, peer: int, reason: str, incarnation: int | None) -> None:
+        """Go on without a neighbour; with ``incarnation``, only if it is still that one."""
+        self._tell(self.neighbours[peer].drop(reason, incarnation))
+
+    def apart(self, peer: int, reason: str) -> None:
+        """Do not wait for a neighbour until a row of it comes."""
+        self._tell(self.neighbours[peer].happens(Cause.APART, reason))
+
+    def strike(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that did not fit."""
+        link = self.neighbours[peer]
+        if link.state is State.BANNED:
+            return
+        changes = link.strike(reason)
+        self._queue.put(events.Struck(peer, reason, link.strikes))
+        self._tell(changes)
+
+    def leave(self, word: str, deadline: float) -> None:
+        """Begin to close; at ``deadline`` we close, whether our BYE was read or not."""
+        self._goodbye = word, deadline
 
     def may_close(self) -> bool:
         """Whether every neighbour has read all that we sent, or the time for that is over. Sends the BYEs."""
-        if self.closing.reason is None:
+        if self._goodbye is None:
             return False
-        busy = [link for link in self._links.values() if link.up and not self._said_goodbye(link)]
-        return not busy or self.closing.expired(self._clock())
+        word, deadline = self._goodbye
+        busy = [link for link in self.neighbours.values() if link.up and not self._said_goodbye(link, word)]
+        return not busy or self._clock() >= deadline
 
     def send_last_byes(self) -> None:
         """Send BYE to the neighbours that have not been sent one."""
-        for link in self._links.values():
-            if link.up and self.ours.role == "peer" and not self.closing.was_sent(link.peer):
-                self._say_bye(link)
+        word = self._goodbye[0] if self._goodbye is not None else ""
+        for link in self.neighbours.values():
+            heard = link.up or link.state is State.LOST
+            if heard and self.hello.role == "peer" and not link.was_sent_bye:
+                self.control.say_bye(link, word)
 
     # Messages -------------------------------------------------------------------------------------------------
 
-    def received(self, link: Link, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
+    def received(self, link: Neighbour, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
         """Handle a neighbour's message (connections.Handler)."""
         try:
             header, payload = messages.decode(frame.buffer)
@@ -158,35 +183,49 @@ class PeerProtocol:
             if header.kind not in ANSWERED or self._complaints.within_quota(link.peer):
                 self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
-            self._complaints.within_quota(link.peer)
-            self.trouble(link.peer, str(error))
+            self.strike(link.peer, str(error))
 
     def _on_hello(self, message: Message) -> None:
         link, header, _, route, identity = message
         theirs = hello.parse(messages.decode_body(message.payload), link.peer)
-        reason, is_new = hello.difference(self.ours, theirs), False
-        if reason is None and self._may_rejoin(link, theirs):
-            self._reopen(link)
-        if reason is None and link.closed:
-            reason = link.closed
-        elif reason is None and theirs.role == "peer" and self.ours.role == "peer":
-            is_new = link.hello is None or link.hello.incarnation != theirs.incarnation
-            reason = link.admit(theirs, header.slot)
-        if reason is not None:
-            self._send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
-            self.refused(link, reason, by_us=True)
+        difference = hello.difference(self.hello, theirs)
+        if "check" in (theirs.role, self.hello.role):
+            self._check(message, theirs, difference)
             return
-        if identity is not None and theirs.role == "peer":
+        known = link.hello
+        reason, changes = link.greeted(theirs, header.slot, difference, self._awake.time(self._clock()))
+        restarted = [change for change in changes if change.cause is Cause.RESTART]
+        if restarted:
+            self.control.forget(link)
+        if restarted and identity is not None:
+            self.connections.dial(link)  # the dialled connection may still lead to its former process
+        elif restarted:
+            self.control.greet(link, Kind.HELLO, route)
+        if reason is not None:
+            self._tell(changes)
+            if reason:
+                self._refuse(link, reason, route)
+            return
+        if identity is not None:
             self.connections.accept(link, identity)
         if header.kind is Kind.HELLO:
-            self._greet(link, Kind.WELCOME, route)
-        if "check" in (theirs.role, self.ours.role):
-            if self.ours.role == "check":
-                link.hello = theirs
-                self._queue.put(events.Up(link.peer, theirs, header.progress))
+            self.control.greet(link, Kind.WELCOME, route)
+        self._tell(restarted)
+        if known is None or restarted:
+            self._queue.put(events.Up(link.peer, theirs, header.progress))
+        self._tell(changes[len(restarted):])
+        self._hear_apart(message)
+
+    def _check(self, message: Message, theirs: Hello, difference: str | None) -> None:
+        """Answer a peer that only checks, or the answer to our check; neither takes part."""
+        link, header, _, route, _ = message
+        if difference is not None:
+            self._refuse(link, difference, route)
             return
-        self.liveness.watch(link.peer, self._clock())
-        if is_new:
+        if header.kind is Kind.HELLO:
+            self.control.greet(link, Kind.WELCOME, route)
+        if self.hello.role == "check":
+            link.hello = theirs
             self._queue.put(events.Up(link.peer, theirs, header.progress))
 
     def _on_refused(self, message: Message) -> None:
@@ -194,155 +233,117 @@ class PeerProtocol:
 
     def _on_ping(self, message: Message) -> None:
         link = message.link
-        self._send(link, Kind.PONG, route=message.route, slot=message.header.slot)  # also to a peer that only checks
-        self._note_traffic(message)
-        if link.closed and message.of_this_incarnation:
-            # It may have nothing else to send, and would wait for us without end.
-            self._send(link, Kind.REFUSED, messages.encode_reason(link.closed), route=message.route)
+        if link.state is State.BANNED:
+            self.control.send(link, Kind.REFUSED, messages.encode_reason(link.reason), route=message.route)
+            return
+        # Also to a peer that only checks.
+        self.control.send(link, Kind.PONG, route=message.route, slot=message.header.slot)
+        if link.of_this_incarnation(message.header) and message.header.run == self.control.run:
+            self._hear_apart(message)
+            self._note_traffic(message)
+
+    def _on_pong(self, message: Message) -> None:
+        if self._accept(message):
+            if self.hello.role == "check":
+                self._queue.put(events.Ponged(message.link.peer))
+            else:
+                message.link.ponged(message.header.slot)
 
     def _on_bye(self, message: Message) -> None:
-        link = message.link
-        if not message.of_this_incarnation:
-            self._accept(message)
-            return
-        self._send(link, Kind.PONG, route=message.route, slot=message.header.slot)
-        if not link.closed:
-            reason = messages.decode_reason(message.payload)
-            self._end(link, f"peer {link.peer} has left: {reason}")
-            self._queue.put(events.Left(link.peer, reason))
+        self.control.send(message.link, Kind.PONG, route=message.route, slot=message.header.slot)
+        if self._accept(message):
+            self._tell(message.link.said_bye(messages.decode_reason(message.payload)))
 
     def _on_row(self, message: Message) -> None:
         if self._accept(message):
-            whole, due = message.link.chunk(message.header, message.payload)
+            whole, due = message.link.stream.chunk(message.header, message.payload)
             if due is not None:
-                self._acknowledge(message.link)
+                self.control.acknowledge(message.link)
             if whole is not None:
+                self._tell(message.link.row(message.header.round))
                 self._queue.put(events.Arrived(message.link.peer, message.header, whole))
 
     def _on_credit(self, message: Message) -> None:
         if self._accept(message):
             message.link.stream.credit(message.header.total, self._clock())
 
-    def _on_pong(self, message: Message) -> None:
-        if self._accept(message):
-            if self.ours.role == "check":
-                self._queue.put(events.Ponged(message.link.peer))
-            else:
-                self.closing.acknowledge(message.link.peer, message.header.slot)
-
     def _accept(self, message: Message) -> bool:
-        """Whether a message belongs to an open link; note the traffic, or answer that the link is closed.
-
-        Raises RemoteProtocolError where the neighbour has not sent HELLO, or the run is another.
-        """
+        """Whether a message belongs to the present incarnation of a neighbour; note the traffic."""
         link = message.link
-        if link.closed:
-            self._send(link, Kind.REFUSED, messages.encode_reason(link.closed), route=message.route)
-            return False
-        if link.hello is None or message.header.run != self._run:
-            raise RemoteProtocolError(f"peer {link.peer} sent {message.header.kind.name} before its HELLO", link.peer)
-        if message.identity is not None and message.of_this_incarnation:
+        if link.state is State.BANNED or not link.of_this_incarnation(message.header):
+            return False  # of an incarnation whose HELLO goes another way, or of a former one
+        if message.header.run != self.control.run:
+            raise RemoteProtocolError(f"peer {link.peer} sent {message.header.kind.name} of another run", link.peer)
+        if message.identity is not None:
             self.connections.still_accepted(link, message.identity)
         self._note_traffic(message)
         return True
 
     def _note_traffic(self, message: Message) -> None:
-        link = message.link
-        if link.closed or not message.of_this_incarnation:
-            return
-        now = self._clock()
-        self.liveness.note_traffic(link.peer, now)
-        if link.note_progress(message.header.progress, now):
+        link, now = message.link, self._clock()
+        changes = link.heard(self._awake.time(now))
+        if changes:
+            self._tell(changes)
+        if link.new_progress(message.header.progress, now):
             self._queue.put(events.Progressed(link.peer, message.header.progress))
 
-    def _may_rejoin(self, link: Link, theirs: Hello) -> bool:
-        """Whether a HELLO comes from a neighbour that never came, or was lost, and may take part now."""
-        training = self.progress.phase in (Phase.TRAIN, Phase.EXCHANGE)
-        both_peers = theirs.role == self.ours.role == "peer"
-        if not (self.accepts_rejoining and training and both_peers):
-            return False
-        return bool(link.closed) if link.hello is None else theirs.incarnation > link.hello.incarnation
+    def _hear_apart(self, message: Message) -> None:
+        if message.header.total == APART and self.ours.begun:
+            self._tell(message.link.happens(
+                Cause.APART, f"peer {message.link.peer} goes on without peer {self.hello.peer}"))
 
-    def _reopen(self, link: Link) -> None:
-        if not link.closed:
-            self._queue.put(events.Left(link.peer, "it was started again"))
-        link.reopen()
-        self.liveness.forget(link.peer)
-        self._credit_due.discard(link.peer)
-        self.connections.dial(link)
-
-    def _end(self, link: Link, reason: str) -> None:
-        """Close the link to a neighbour that died or left; before the run has begun, it may come back as if new."""
-        if self.progress.phase is Phase.START:
-            self.liveness.forget(link.peer)
-            link.forget()
-        else:
-            self.close_link(link.peer, reason)
+    def _tell(self, changes: Iterable[events.Changed]) -> None:
+        """Report changes, and act on them."""
+        for change in changes:
+            link = self.neighbours[change.peer]
+            self._queue.put(change)
+            if change.after is State.BANNED:
+                self.control.send(link, Kind.REFUSED, messages.encode_reason(link.reason))
+                self.connections.bar(link.peer)
+            elif change.after is State.RETURNING and change.before is State.LOST:
+                self.control.ping(link)  # it must not wait for what we sent while it was lost
+            if change.after is State.LOST:
+                self._redial_at.pop(link.peer, None)
 
     # Sending --------------------------------------------------------------------------------------------------
 
-    def _send(self, link: Link, kind: Kind, payload: bytes = b"", route: Route | None = None, slot: int = 0,
-              total: int = 0) -> bool:
-        """Send a control message ahead of the rows that wait; False where it cannot be sent now."""
-        frame = messages.encode(replace(self.header(kind), slot=slot, total=total), payload)
-        if not (route or self.connections.route(link))(frame):
-            return False
-        link.stream.count_sent(frame)
-        return True
+    def _refuse(self, link: Neighbour, reason: str, route: Route) -> None:
+        self.control.send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
+        self._complaints.refused(link.peer, reason, by_us=True)
 
-    def _greet(self, link: Link, kind: Kind, route: Route) -> bool:
-        return self._send(link, kind, messages.encode_body(self.ours.body()), route=route, slot=link.stream.restarts)
-
-    def _acknowledge(self, link: Link) -> None:
-        """Send a CREDIT, later where the connection is full of rows: without it the neighbour may wait without end."""
-        if self._send(link, Kind.CREDIT, total=link.stream.receiver.total):
-            self._credit_due.discard(link.peer)
-        else:
-            self._credit_due.add(link.peer)
-
-    def _say_bye(self, link: Link) -> None:
-        nonce = self._next_nonce()
-        if self._send(link, Kind.BYE, messages.encode_reason(self.closing.reason or ""), slot=nonce):
-            self.closing.sent(link.peer, nonce)
-
-    def _said_goodbye(self, link: Link) -> bool:
+    def _said_goodbye(self, link: Neighbour, word: str) -> bool:
         """Whether a neighbour has read all that we sent, or has ended. Sends BYE once nothing else waits."""
-        if self.closing.gone(link.peer, self.connections.connected(link.peer), self._clock()):
+        if link.unconnected(self.connections.connected(link.peer), self._clock()):
             return True
-        if not link.stream.idle or self.ours.role == "check":
+        if not link.stream.idle or self.hello.role == "check":
             return link.stream.idle
-        if not self.closing.was_sent(link.peer):
-            self._say_bye(link)
-        return self.closing.acknowledged(link.peer)
-
-    def _next_nonce(self) -> int:
-        self._nonce = (self._nonce + 1) % 2**32
-        return self._nonce
+        if not link.was_sent_bye:
+            self.control.say_bye(link, word)
+        return link.has_read_bye
 
     # What the connections report --------------------------------------------------------------------------------
 
-    def send_hello(self, link: Link, route: Route) -> bool:
+    def send_hello(self, link: Neighbour, route: Route) -> bool:
         """Send HELLO over a new connection (connections.Handler)."""
-        return self._greet(link, Kind.HELLO, route)
+        return self.control.greet(link, Kind.HELLO, route)
 
-    def hello_sent(self, link: Link) -> None:
+    def hello_sent(self, link: Neighbour) -> None:
         """Repeat the CREDIT that may have been lost with another connection (connections.Handler)."""
         if link.up and link.stream.receiver.total:
-            self._acknowledge(link)
+            self.control.acknowledge(link)
 
-    def connection_lost(self, link: Link, carrier: bool) -> None:
+    def connection_lost(self, link: Neighbour, carrier: bool) -> None:
         """Restart the stream of rows if it went over that connection (connections.Handler)."""
-        self.closing.connection_lost(link.peer)
-        if carrier and link.up:
-            link.stream.restart()
+        link.connection_lost(carrier)
 
-    def refused(self, link: Link, reason: str, by_us: bool) -> None:
-        """Report a refusal (connections.Handler)."""
+    def refused(self, link: Neighbour, reason: str, by_us: bool) -> None:
+        """One end does not admit the other (connections.Handler)."""
         self._complaints.refused(link.peer, reason, by_us=by_us)
+        self._tell(link.happens(Cause.MISFIT if by_us else Cause.REFUSAL, reason))
 
     def offended(self, peer: int, reason: str) -> None:
-        """Report an offence (connections.Handler)."""
-        self._complaints.offended(peer, reason)
+        """A message is none that a neighbour sends (connections.Handler)."""
+        self.strike(peer, reason)
 
     def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
         """Report trouble (connections.Handler)."""

@@ -101,7 +101,7 @@ class Entrance:
                 return None
             self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
             if (joined := self._receive()) is not None:
-                self.mixer.without_missing()
+                self.mixer.begin(joining=True)
                 return joined
 
     def _roll_call(self) -> RollCall | None:

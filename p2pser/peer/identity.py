@@ -10,7 +10,7 @@ from p2pser.graph.file_format import NOWHERE
 from p2pser.graph.spec import PeerEntry, Topology
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair
-from p2pser.network.link import Neighbour
+from p2pser.network.neighbour import Contact
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -21,7 +21,7 @@ class Identity:
 
     keys: KeyPair
     listen: str | None
-    neighbours: tuple[Neighbour, ...]
+    neighbours: tuple[Contact, ...]
 
 
 def identify(config: Config, topology: Topology, me: int) -> Identity:
@@ -42,7 +42,7 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         key_pair = keys.derive(secret, config.name, me)
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
     return Identity(key_pair, listen(config, topology, me),
-                    tuple(Neighbour(j, address(config, topology, j), public[j]) for j in neighbours))
+                    tuple(Contact(j, address(config, topology, j), public[j]) for j in neighbours))
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:

@@ -164,7 +164,7 @@ class Joining:
     def _begins_afresh(self, peer: int) -> None:
         """No exchange waits for a neighbour that waits for a join state."""
         if self._mixer.io.progress.phase in TRAINING and peer not in self._mixer.lost:
-            self._mixer.exchange.returned(peer)
+            self._mixer.apart(peer, f"peer {peer} is sent the state of the run")
 
     # Messages -------------------------------------------------------------------------------------------------
 

@@ -203,7 +203,7 @@ class _Attendance:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
         parts = self.session.parts
         self.recorder.known(entry.call, entry.sums, parts, joined=entry.joined)
-        self.io.accepts_rejoining = self.algorithm.joins and self.topology.schedule is None and parts is None
+        self.io.admit(self.algorithm.joins and self.topology.schedule is None and parts is None)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, report=report)
         return Outcome(end.final, entry.call, entry.sums)

@@ -8,6 +8,7 @@ from typing import Any
 
 from p2pser.network import events
 from p2pser.network.rates import Sieve, suppressed
+from p2pser.network.states import Cause, State
 from p2pser.peer.telemetry import Telemetry
 
 RATE, AT_ONCE = 0.1, 20
@@ -57,20 +58,8 @@ class Reporter:
             case events.Refused(peer, reason, by_us):
                 who = f"peer {self.me} refused peer {peer}" if by_us else f"peer {peer} refused peer {self.me}"
                 self.tell("refused", f"{who}: {reason}", peer=peer, reason=reason, by_us=by_us)
-            case events.Suspected(peer, silence):
-                self.tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
-            case events.Recovered(peer):
-                self.tell("alive", f"peer {peer} is back", peer=peer)
-            case events.Died(peer, silence):
-                self._on_loss()
-                self.tell("dead", f"peer {peer} is DEAD after {silence:.1f} s of silence; the others go on",
-                          peer=peer, silence=silence)
-            case events.Left(peer, reason):
-                if reason != "done":
-                    self._on_loss()
-                self.tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
-            case events.Rejoined(peer):
-                self.tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
+            case events.Changed():
+                self._changed(event)
             case events.Up(peer, hello):
                 self.tell("up", "", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
             case events.Trouble(peer, reason):
@@ -82,3 +71,25 @@ class Reporter:
                 self.event("paused", seconds=seconds)
             case _:
                 pass
+
+    def _changed(self, event: events.Changed) -> None:
+        """Report that a neighbour is in another state."""
+        peer, reason, silence = event.peer, event.reason, event.silence
+        if event.after is State.LOST:
+            self._on_loss()
+        if event.cause is Cause.SILENCE:
+            self.tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
+        elif event.cause is Cause.DEATH:
+            self.tell("dead", f"peer {peer} is DEAD after {silence:.1f} s of silence; the others go on", peer=peer,
+                      silence=silence)
+        elif event.cause in (Cause.DONE, Cause.LEFT, Cause.RESTART):
+            self.tell("bye", f"peer {peer} has left: {reason}", peer=peer, reason=reason)
+        elif event.cause is Cause.STRUCK_OUT:
+            self.tell("banned", f"{reason}; nothing is exchanged with peer {peer} any more", peer=peer, reason=reason)
+        elif event.after is State.RETURNING:
+            if event.before is State.LOST:
+                self.tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
+            else:
+                self.tell("apart", f"{reason}; it is not waited for until its rows come again", peer=peer)
+        elif event.before is State.SUSPECT and event.after is State.PRESENT:
+            self.tell("alive", f"peer {peer} is back", peer=peer)

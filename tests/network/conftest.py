@@ -17,7 +17,7 @@ import pytest
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
 from p2pser.network.io import IOThread
-from p2pser.network.link import Neighbour
+from p2pser.network.neighbour import Contact
 from p2pser.wire.hello import Hello
 
 E = TypeVar("E")
@@ -182,7 +182,7 @@ class Network:
         near = []
         for j in neighbours:
             address = self.proxy(me, j).address if dials is None or j in dials else None
-            near.append(Neighbour(j, address, (expects or {}).get(j, keys.derive(SECRET, "run", j).public)))
+            near.append(Contact(j, address, (expects or {}).get(j, keys.derive(SECRET, "run", j).public)))
         quick = {"ping_after": 0.3, "suspect_after": 1.0, "dead_after": 6.0, "linger": 0.5, **network}
         io = IOThread(Hello(**said), key or keys.derive(SECRET, "run", me), "tcp://127.0.0.1:*" if listen else None,
                       near, NetworkSettings(**quick), max_row_bytes)

@@ -22,7 +22,7 @@ from p2pser.gossip.mixer import Outbox, Step
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
-from p2pser.network import events
+from p2pser.network import events, states
 from p2pser.network.asynchronous import MAX_EARLY, REMIND_AFTER, AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.wire import messages
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 SCHEMA = Schema.of(nn.Linear(2, 1, bias=False))
 PAIR = Topology("pair", nx.path_graph(2), {}, "metropolis", {})
 ROUND_TIMEOUT = 30.0
+
+
+def lost(peer: int, cause: states.Cause, reason: str) -> events.Changed:
+    return events.Changed(peer, states.State.PRESENT, states.State.LOST, cause, reason)
 
 
 class Wire:
@@ -54,6 +58,10 @@ class Wire:
 
     def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         self.left.append(peer)
+        self.events.put(lost(peer, states.Cause.DROPPED, reason))
+
+    def strike(self, peer: int, reason: str) -> None:
+        self.events.put(events.Struck(peer, reason, 1))
 
     def arrive(self, message: Message) -> None:
         header = Header(messages.Kind.ROW, bytes(8), message.src, 0, Progress(0, 0, Phase.TRAIN, 0),
@@ -197,7 +205,7 @@ def test_a_neighbour_that_gets_on_is_waited_for():
 
 def test_a_dead_neighbour_holds_nobody():
     bench = Bench(ad_psgd(bound=0), 3)
-    bench.listen_with(lambda _: bench.wire.events.put(events.Died(1, 8.0)))
+    bench.listen_with(lambda _: bench.wire.events.put(lost(1, states.Cause.DEATH, "silent for 8.0 s")))
     bench.run()
     assert bench.rounds == [0, 1, 2]
     assert len(bench.wire.sent) == 1

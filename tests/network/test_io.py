@@ -15,6 +15,7 @@ from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.network import events
 from p2pser.network.handshakes import FAILURES_REPORTED
 from p2pser.network.io import IOThread
+from p2pser.network.states import Cause, State
 from p2pser.network.stream import MAX_UNREAD
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
@@ -36,9 +37,19 @@ def pair(network: Network, **options: Any) -> tuple[IOThread, IOThread]:
     return a, b
 
 
+def becomes(state: State) -> Callable[[events.Changed], bool]:
+    return lambda event: event.after is state
+
+
+def lost(network: Network, io: IOThread) -> list[int]:
+    return [event.peer for event in network.so_far(io)
+            if isinstance(event, events.Changed) and event.after is State.LOST]
+
+
 def begin(*io: IOThread) -> None:
     """From here on nobody may leave and come back."""
     for one in io:
+        one.begin()
         one.progress = Progress(0, 0, Phase.TRAIN, 0)
 
 
@@ -117,10 +128,14 @@ def test_a_key_that_is_not_admitted_is_told_on_both_sides(network: Network,
 def test_the_same_refusal_is_not_told_again_and_again(network: Network, key_of: Callable[[int], Any]) -> None:
     a = network.peer(0, (1,), expects={1: key_of(99).public})
     b = network.peer(1, (0,))
-    for _ in range(3):  # ZeroMQ dials again every second
-        network.wait(b, events.Refused)
-    told = [event.reason for event in network.so_far(a) if isinstance(event, events.Trouble)]
-    assert len(told) == len(set(told))
+    network.wait(b, events.Refused)
+    dealers = {id(b._connections._dealers.get(0))}
+    while len(dealers) < 4:  # it is dialled again every second
+        network.so_far(b)
+        dealers.add(id(b._connections._dealers.get(0)))
+    for io in (a, b):
+        told = [event.reason for event in network.so_far(io) if isinstance(event, (events.Trouble, events.Refused))]
+        assert len(told) == len(set(told))
 
 
 def test_a_tunnel_whose_far_end_is_not_there_yet_is_no_wrong_key(network: Network, eventually: Eventually) -> None:
@@ -222,7 +237,8 @@ def test_what_a_broken_connection_loses_is_sent_again_once(network: Network, eve
     for io in (a, b):
         arrived = [event.header.slot for event in network.so_far(io) if isinstance(event, events.Arrived)]
         assert arrived == [0, 1, 2, 3]
-        assert not any(isinstance(event, (events.Died, events.Refused)) for event in network.so_far(io))
+        assert not any(isinstance(event, events.Refused) for event in network.so_far(io))
+        assert not lost(network, io)
 
 
 def test_credits_that_were_lost_with_the_other_connection_are_told_again(network: Network,
@@ -231,7 +247,7 @@ def test_credits_that_were_lost_with_the_other_connection_are_told_again(network
     a, b = pair(network)
     network.proxies[1, 0].stalled = True  # credits wait there
     a.send([1], (0, 0), payload(1, 4 * MIB))
-    link = a._links[1]
+    link = a._neighbours[1]
     eventually(lambda: link.stream._sender.outstanding >= link.stream._sender.window, "the window is never full")
     network.proxies[1, 0].cut()
     network.proxies[1, 0].stalled = False
@@ -262,7 +278,7 @@ def test_a_neighbour_that_stops_reading_costs_bounded_memory(network: Network, e
         proxy.stalled = True
     for k in range(40):
         a.send([1], (0, k), payload(k, 256 * 1024))
-    link = a._links[1]
+    link = a._neighbours[1]
     eventually(lambda: not a._commands, "the commands are not obeyed")
     assert len(link.stream._rows) == SETTLE_WINDOW
     assert link.stream._sender.outstanding <= 512 * 1024
@@ -276,8 +292,8 @@ def test_what_the_training_thread_does_not_look_at_is_bounded(network: Network, 
     a, b = pair(network)
     for k in range(MAX_UNREAD + 10):
         a.send([1], (0, k), b"%d" % k)
-        eventually(lambda: a._links[1].stream.idle and not a._commands, "the queue is not sent")
-    eventually(lambda: b._links[0].stream.receiver.total >= sum(len(b"%d" % k) for k in range(MAX_UNREAD + 10)),
+        eventually(lambda: a._neighbours[1].stream.idle and not a._commands, "the queue is not sent")
+    eventually(lambda: b._neighbours[0].stream.receiver.total >= sum(len(b"%d" % k) for k in range(MAX_UNREAD + 10)),
                "not everything came")
     waiting = [event for event in network.so_far(b) if isinstance(event, events.Arrived)]
     assert len(waiting) == MAX_UNREAD
@@ -296,8 +312,9 @@ def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network:
         b.ping(0)
         # Chunks carry what was so when they were posted: this news can only come with the answer.
         network.wait(b, events.Progressed, lambda event, beat=beat: event.progress.slot == beat)  # type: ignore[misc]
-        assert b._links[0].stream.receiver.total < size * 3 / 4
-    assert not any(isinstance(event, (events.Arrived, events.Suspected)) for event in network.so_far(b))
+        assert b._neighbours[0].stream.receiver.total < size * 3 / 4
+    assert not any(isinstance(event, events.Arrived) for event in network.so_far(b))
+    assert b.states() == {0: "alive"}
     for proxy in network.proxies.values():
         proxy.rate = None
     assert bytes(network.wait(b, events.Arrived).payload) == payload(1, size)
@@ -316,7 +333,7 @@ def test_bye_tells_the_reason_after_all_rows(network: Network, dials: str) -> No
     a.send([1], (0, 0), payload(1, 2 * MIB))
     a.close("done", flush=20.0)
     assert bytes(network.wait(b, events.Arrived).payload) == payload(1, 2 * MIB)
-    left = network.wait(b, events.Left)
+    left = network.wait(b, events.Changed, lambda event: event.cause is Cause.DONE)
     assert (left.peer, left.reason) == (0, "done")
     assert b.states() == {0: "left"}
     assert network.seen[id(b)].index(left) == len(network.seen[id(b)]) - 1
@@ -324,7 +341,7 @@ def test_bye_tells_the_reason_after_all_rows(network: Network, dials: str) -> No
         a.send([1], (0, 1), b"x")
 
 
-def test_silence_is_suspect_then_dead_and_who_was_taken_for_dead_learns_it(network: Network) -> None:
+def test_silence_is_suspect_then_lost_and_the_first_message_brings_it_back(network: Network) -> None:
     a = network.peer(0, (1,), dead_after=2.0)
     b = network.peer(1, (0,), dead_after=60.0, suspect_after=1.0)
     network.wait(a, events.Up)
@@ -332,15 +349,19 @@ def test_silence_is_suspect_then_dead_and_who_was_taken_for_dead_learns_it(netwo
     begin(a, b)
     for proxy in network.proxies.values():
         proxy.stalled = True
-    assert network.wait(a, events.Suspected).silence >= 1.0
-    assert network.wait(a, events.Died).silence >= 2.0
-    assert a.states() == {1: "dead"} or a.states() == {1: "left"}
-    network.wait(b, events.Suspected)
+    assert network.wait(a, events.Changed, becomes(State.SUSPECT)).silence >= 1.0
+    assert network.wait(a, events.Changed, becomes(State.LOST)).silence >= 2.0
+    assert a.states() == {1: "dead"}
+    network.wait(b, events.Changed, becomes(State.SUSPECT))
     for proxy in network.proxies.values():
         proxy.stalled = False
-    refused = network.wait(b, events.Refused)  # although b has nothing to send but PINGs
-    assert not refused.by_us
-    assert "declared DEAD" in refused.reason
+    network.wait(a, events.Changed, becomes(State.RETURNING))  # although b has nothing to send but PINGs
+    assert "goes on without peer 1" in network.wait(b, events.Changed, becomes(State.RETURNING)).reason
+    b.progress = Progress(4, 0, Phase.TRAIN, 0)
+    for round, state in ((-1, {1: "returning"}), (0, {1: "present"})):  # a message of the set-up shows nothing
+        b.send([0], (round, 0), b"x")
+        network.wait(a, events.Arrived)
+        assert {j: one.state.value for j, one in a._neighbours.items()} == state
 
 
 def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
@@ -348,17 +369,17 @@ def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
     begin(a, b)
     for proxy in network.proxies.values():
         proxy.stalled = True
-    network.wait(a, events.Suspected)
+    network.wait(a, events.Changed, becomes(State.SUSPECT))
     for proxy in network.proxies.values():
         proxy.stalled = False
-    assert network.wait(a, events.Recovered).peer == 1
+    assert network.wait(a, events.Changed, becomes(State.PRESENT)).peer == 1
     assert a.states() == {1: "alive"}
 
 
 def test_before_the_run_a_neighbour_may_die_and_come_back(network: Network) -> None:
     a, b = pair(network)
     b.close("interrupted", flush=0.0)
-    assert network.wait(a, events.Left).reason == "interrupted"
+    assert network.wait(a, events.Changed, becomes(State.ABSENT)).reason == "interrupted"
     c = network.peer(1, (0,), hello={"incarnation": 1})
     assert network.wait(a, events.Up).hello.incarnation == 1
     network.wait(c, events.Up)
@@ -374,26 +395,27 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
     b.send([0], (0, 0), b"x")
     network.wait(a, events.Arrived)
     c = network.peer(1, (0,), hello={"incarnation": 1})  # its first life still seems to go on
-    assert "started again while the run goes on" in network.wait(c, events.Refused, lambda e: not e.by_us).reason
+    assert "lets no peer join" in network.wait(c, events.Refused, lambda e: not e.by_us).reason
+    assert network.wait(a, events.Changed, becomes(State.LOST)).cause is Cause.RESTART
 
 
 @pytest.mark.parametrize("died", [True, False], ids=["dead", "not yet missed"])
 def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, died: bool) -> None:
     a, b = pair(network, dead_after=1.5 if died else 60.0)
     begin(a, b)
-    a.accepts_rejoining = True
+    a.admit(True)
     b.send([0], (0, 0), payload(1))
     network.wait(a, events.Arrived)
     a.send([1], (0, 0), payload(2))  # of its former life: nobody is to get it
     if died:
         for proxy in network.proxies.values():
             proxy.stalled = True
-        network.wait(a, events.Died)
+        network.wait(a, events.Changed, becomes(State.LOST))
         for proxy in network.proxies.values():
             proxy.stalled = False
     c = network.peer(1, (0,), hello={"incarnation": 1})
     if not died:
-        assert "started again" in network.wait(a, events.Left).reason
+        assert "started again" in network.wait(a, events.Changed, becomes(State.LOST)).reason
     back = network.wait(a, events.Up)
     assert (back.peer, back.hello.incarnation) == (1, 1)
     assert network.wait(c, events.Up).progress.phase == Phase.TRAIN
@@ -404,8 +426,10 @@ def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network:
     assert bytes(network.find(a, events.Arrived, lambda event: event.header.round == 1).payload) == payload(4)
     assert a.states() == {1: "alive"}
     a.progress = Progress(9, 0, Phase.CONSENSUS, 0)
-    d = network.peer(1, (0,), hello={"incarnation": 2})
-    assert "was started again" in network.wait(d, events.Refused).reason
+    a.admit(False)
+    d = network.peer(1, (0,), hello={"incarnation": 2})  # at the end a peer may always come for the model
+    network.wait(a, events.Changed, becomes(State.RETURNING))
+    network.wait(d, events.Up)
 
 
 def test_an_older_life_of_a_neighbour_is_refused(network: Network) -> None:
@@ -445,7 +469,7 @@ def test_a_row_beyond_the_limit_is_trouble_and_not_memory(network: Network) -> N
     network.wait(a, events.Up)
     network.wait(b, events.Up)
     a.send([1], (0, 0), bytes(2000))
-    assert "at most 1000" in network.wait(b, events.Trouble).reason
+    assert "at most 1000" in network.wait(b, events.Struck).reason
     a.send([1], (0, 1), bytes(10))
     assert network.wait(b, events.Arrived).header.slot == 1
 
@@ -492,7 +516,7 @@ def test_the_usual_names_of_this_machine_can_be_listened_on(network: Network, en
 def test_a_neighbour_that_cannot_be_dialled_is_a_config_error(network: Network, address: str,
                                                               key: str | None) -> None:
     io = network.peer(0, (1,), start=False)
-    neighbour = io._links[1].neighbour
+    neighbour = io._neighbours[1].contact
     object.__setattr__(neighbour, "address", address)
     if key is not None:
         object.__setattr__(neighbour, "key", key)

@@ -19,6 +19,7 @@ from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.states import Cause, State
 from p2pser.wire.codec import DENSE
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress
@@ -47,6 +48,7 @@ class FakeIO:
         self.sent: list[Sent] = []
         self.read: list[int] = []
         self.dropped: list[tuple[int, int | None]] = []
+        self.strikes: list[tuple[int, str]] = []
 
     def send(self, peers: Any, step: tuple[int, int], payload: Any, *, unmixed: Any, **_: Any) -> None:
         peers = tuple(peers)
@@ -57,6 +59,9 @@ class FakeIO:
 
     def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         self.dropped.append((peer, incarnation))
+
+    def strike(self, peer: int, reason: str) -> None:
+        self.strikes.append((peer, reason))
 
 
 class Hub:
@@ -71,9 +76,13 @@ class Hub:
         for j in (1, 2):
             hello = Hello("run", j, 4 + j, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
             self.io.events.put(events.Up(j, hello, Progress(-3, 0, Phase.SETUP, 0)))
+            self.changes(j, State.ABSENT, State.PRESENT, Cause.HELLO)
             self.io.events.put(events.Progressed(j, Progress(0, 0, Phase.TRAIN, 0)))
         self.mixer.listen()
         self.mixer.enter(Phase.TRAIN, 0)
+
+    def changes(self, peer: int, before: State, after: State, cause: Cause, reason: str = "") -> None:
+        self.io.events.put(events.Changed(peer, before, after, cause, reason))
 
     def arrive(self, sender: int, step: tuple[int, int], row: Tensor,
                unmixed: tuple[tuple[int, int], ...] = ()) -> None:
@@ -164,33 +173,54 @@ def test_every_message_is_marked_as_read_also_one_that_breaks_the_protocol() -> 
     hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
     hub.mixer.listen()
     assert hub.io.read == [1, 2]
-    assert [event.peer for event in hub.seen if isinstance(event, events.Struck)] == [2]
+    assert [peer for peer, _ in hub.io.strikes] == [2]
 
 
-def test_a_neighbour_that_dies_is_dropped_in_that_incarnation_and_may_return() -> None:
+def test_a_lost_neighbour_is_not_sent_to_and_one_that_returns_is_but_is_not_waited_for() -> None:
     hub = Hub()
-    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
-    hub.io.events.put(events.Died(1, 8.0))
+    hub.changes(1, State.SUSPECT, State.LOST, Cause.DEATH, "silent for 8.0 s")
     hub.mixer.listen()
     assert hub.mixer.lost == {1: "silent for 8.0 s"}
-    assert hub.io.dropped == [(1, 5)]
+    assert hub.mixer.receivers(0, Step(0, 0)) == (2,)
     hello = Hello("run", 1, 6, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
     hub.io.events.put(events.Up(1, hello, Progress(-3, 0, Phase.SETUP, 0)))
+    hub.changes(1, State.LOST, State.RETURNING, Cause.HELLO)
     hub.mixer.listen()
     assert hub.mixer.lost == {}
-    assert hub.mixer.exchange.returning == (1,)
-    assert hub.seen[-1] == events.Rejoined(1)
+    assert hub.mixer.receivers(0, Step(0, 0)) == (1, 2)
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    hub.arrive(2, (0, 0), row(3))
+    hub.mixer.collect(Step(0, 0))
+    assert hub.mixer.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
+    hub.mixer.enter(Phase.CONSENSUS, 1)
+    assert hub.mixer.receivers(0, Step(1, 0)) == (2,)
+    assert hub.mixer.unreachable() == {1}
 
 
-def test_a_refusal_by_us_drops_no_neighbour_of_a_run_that_goes_on() -> None:
+def test_a_neighbour_is_dropped_in_the_incarnation_that_is_known() -> None:
+    hub = Hub()
+    hub.mixer.drop(1, "it answers nothing")
+    assert hub.io.dropped == [(1, 5)]
+
+
+def test_a_row_that_does_not_fit_is_missing_and_nobody_waits_for_it() -> None:
     hub = Hub()
     hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
-    hub.io.events.put(events.Refused(1, "it was started again", by_us=True))
-    hub.mixer.listen()
-    assert hub.mixer.lost == {}
-    hub.io.events.put(events.Refused(1, "you were silent", by_us=False))
-    hub.mixer.listen()
-    assert hub.mixer.lost == {1: "you were silent"}
+    hub.arrive(1, (0, 0), row(3))
+    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), codec="no-such", size=1)
+    hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
+    assert len(hub.mixer.collect(Step(0, 0)).values) == 1
+    assert hub.mixer.left_out == [(Step(0, 0), 2, DeliveryStatus.GIVEN_UP)]
+    assert [peer for peer, _ in hub.io.strikes] == [2]
+
+
+def test_a_neighbour_that_goes_on_without_us_is_not_waited_for() -> None:
+    hub = Hub()
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    hub.arrive(2, (0, 0), row(3))
+    hub.io.events.put(events.Progressed(1, Progress(2, 0, Phase.TRAIN, 0)))
+    hub.mixer.collect(Step(0, 0))
+    assert hub.mixer.left_out == [(Step(0, 0), 1, DeliveryStatus.SKIPPED)]
 
 
 def test_a_message_that_comes_while_others_are_awaited_reaches_its_handler() -> None:
@@ -204,6 +234,7 @@ def test_a_message_that_comes_while_others_are_awaited_reaches_its_handler() -> 
             io.events.put(events.Arrived(1, header, memoryview(b"state")))
         hello = Hello("run", j, 5, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
         io.events.put(events.Up(j, hello, Progress(round, 0, Phase.TRAIN, 0)))
+        io.events.put(events.Changed(j, State.ABSENT, State.PRESENT, Cause.HELLO))
     mixer.connect(None, 0.0, lambda sentence: None)
     assert taken == [(1, 2, b"state")]
 
@@ -221,5 +252,4 @@ def test_a_message_that_its_handler_refuses_is_a_strike_and_the_others_count() -
         hub.arrive(2, step, row(3))
     hub.mixer.listen()
     assert taken == [5, 6]
-    assert [event for event in hub.seen if isinstance(event, events.Struck)] == [
-        events.Struck(2, "there is no such part", 1), events.Struck(2, "there is no such part", 2)]
+    assert hub.io.strikes == [(2, "there is no such part")] * 2

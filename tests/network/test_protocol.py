@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from queue import SimpleQueue
 
 import pytest
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
-from p2pser.network.link import Link, Neighbour
-from p2pser.network.protocol import PeerProtocol
+from p2pser.network.neighbour import Contact
+from p2pser.network.protocol import REDIAL_LOST, PeerProtocol
 from p2pser.network.rates import INTERVAL
+from p2pser.network.states import Cause, State
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Phase, Progress
+
+
+class NoConnections:
+    """Connections that carry nothing."""
+
+    def __init__(self, *_: object) -> None:
+        self.dialled: list[int] = []
+
+    def maintain(self) -> None:
+        """Nothing is due."""
+
+    def route(self, link):
+        return lambda frame: False
+
+    def dial(self, link) -> None:
+        self.dialled.append(link.peer)
+
+    def bar(self, peer: int) -> None:
+        self.dialled.append(-peer)
 
 
 class Clockwork:
@@ -22,12 +41,12 @@ class Clockwork:
     def __init__(self) -> None:
         self.now = 0.0
         self.queue: SimpleQueue[events.Event] = SimpleQueue()
-        self.link = Link(Neighbour(1, None, keys.derive(b"s" * 32, "run", 1).public), 65536, 1 << 20)
         ours, theirs = (Hello("run", peer, 0, {}, "t", "s", "i", ("a", "b"), 7) for peer in (0, 1))
-        self.protocol = PeerProtocol(ours, keys.derive(b"s" * 32, "run", 0), {1: self.link}, NetworkSettings(),
-                                     self.queue, lambda: self.now)
-        self.link.admit(theirs, 0)
-        self.protocol.liveness.watch(1, 0.0)
+        contact = Contact(1, None, keys.derive(b"s" * 32, "run", 1).public)
+        self.protocol = PeerProtocol(ours, keys.derive(b"s" * 32, "run", 0), [contact], NetworkSettings(), 1 << 20,
+                                     self.queue, lambda: self.now, NoConnections)
+        self.link = self.protocol.neighbours[1]
+        assert self.link.greeted(theirs, 0, None, 0.0)[0] is None
         self.protocol.tick()
 
     def until(self, end: float, step: float = 0.25) -> list[events.Event]:
@@ -41,11 +60,16 @@ class Clockwork:
         return [self.queue.get() for _ in range(self.queue.qsize())]
 
 
+SUSPECTED = events.Changed(1, State.PRESENT, State.SUSPECT, Cause.SILENCE, "silent for 2.0 s", 2.0)
+
+
+def died(after: State) -> events.Changed:
+    return events.Changed(1, State.SUSPECT, after, Cause.DEATH, "silent for 8.0 s", 8.0)
+
+
 @pytest.fixture
-def clockwork() -> Iterator[Clockwork]:
-    clockwork = Clockwork()
-    yield clockwork
-    clockwork.protocol.connections.close(0)
+def clockwork() -> Clockwork:
+    return Clockwork()
 
 
 def test_a_pause_of_this_process_is_reported_and_no_silence_of_a_neighbour(clockwork: Clockwork) -> None:
@@ -53,19 +77,32 @@ def test_a_pause_of_this_process_is_reported_and_no_silence_of_a_neighbour(clock
     clockwork.now = 61.0
     clockwork.protocol.tick()
     assert clockwork.reported() == [events.Paused(60.0)]
-    assert clockwork.until(62.25) == [events.Suspected(1, 2.0)]  # 1 s before the pause, .5 s of it, and more since
+    assert clockwork.until(62.25) == [SUSPECTED]  # 1 s before the pause, .5 s of it, and more since
 
 
-def test_in_the_run_a_silent_neighbour_is_suspected_then_dead_for_good(clockwork: Clockwork) -> None:
-    clockwork.protocol.progress = Progress(0, 0, Phase.TRAIN, 0)
-    assert clockwork.until(9.0) == [events.Suspected(1, 2.0), events.Died(1, 8.0)]
-    assert clockwork.link.closed == "peer 1 was silent for 8.0 s and declared DEAD"
+def test_in_the_run_a_silent_neighbour_is_suspected_then_lost_and_dialled_on(clockwork: Clockwork) -> None:
+    clockwork.protocol.begin(joining=False)
+    assert clockwork.until(9.0) == [events.Begun(), SUSPECTED, died(State.LOST)]
+    assert clockwork.protocol.connections.dialled == []
+    clockwork.until(9.0 + 3 * REDIAL_LOST)
+    assert clockwork.protocol.connections.dialled == [1, 1, 1]
 
 
-def test_before_the_run_a_dead_neighbour_may_come_back(clockwork: Clockwork) -> None:
-    assert clockwork.until(9.0) == [events.Suspected(1, 2.0), events.Died(1, 8.0)]
-    assert clockwork.link.closed == ""
-    assert clockwork.link.hello is None
+def test_before_the_run_a_dead_neighbour_is_absent(clockwork: Clockwork) -> None:
+    assert clockwork.until(9.0) == [SUSPECTED, died(State.ABSENT)]
+
+
+def test_the_run_begins_without_those_that_have_not_come(clockwork: Clockwork) -> None:
+    clockwork.until(9.0)
+    clockwork.protocol.begin(joining=False)
+    changed, begun = clockwork.reported()
+    assert (changed.after, changed.reason) == (State.LOST, "silent for 8.0 s")
+    assert begun == events.Begun()
+
+
+def test_one_that_joins_a_run_does_not_wait_for_a_neighbour_that_does_not_train(clockwork: Clockwork) -> None:
+    clockwork.protocol.begin(joining=True)
+    assert [event.after for event in clockwork.reported()[:1]] == [State.RETURNING]
 
 
 def test_the_same_trouble_is_reported_once_a_minute(clockwork: Clockwork) -> None:
@@ -77,8 +114,22 @@ def test_the_same_trouble_is_reported_once_a_minute(clockwork: Clockwork) -> Non
                                     events.Trouble(None, "broken")]
 
 
-def test_a_link_is_closed_for_the_incarnation_that_was_meant_only(clockwork: Clockwork) -> None:
-    clockwork.protocol.close_link(1, "it left", incarnation=3)
-    assert clockwork.link.closed == ""
-    clockwork.protocol.close_link(1, "it left", incarnation=0)
-    assert clockwork.link.closed == "it left"
+def test_a_neighbour_is_dropped_in_the_incarnation_that_was_meant_only(clockwork: Clockwork) -> None:
+    clockwork.protocol.begin(joining=False)
+    clockwork.protocol.drop(1, "it answers nothing", incarnation=3)
+    assert clockwork.link.state is State.PRESENT
+    clockwork.protocol.drop(1, "it answers nothing", incarnation=0)
+    assert (clockwork.link.state, clockwork.link.reason) == (State.LOST, "it answers nothing")
+    clockwork.protocol.ours.progress = Progress(3, 0, Phase.TRAIN, 0)
+    assert clockwork.link.heard(0.0) == []  # it lives, which was known
+    assert [change.after for change in clockwork.link.row(3)] == [State.RETURNING]
+    assert [change.after for change in clockwork.link.row(3)] == [State.PRESENT]
+
+
+def test_after_some_strikes_a_neighbour_is_banned(clockwork: Clockwork) -> None:
+    for number in range(7):
+        clockwork.protocol.strike(1, f"lie {number}")
+    reported = clockwork.reported()
+    assert [event.strikes for event in reported if isinstance(event, events.Struck)] == [1, 2, 3, 4, 5]
+    assert [event.after for event in reported if isinstance(event, events.Changed)] == [State.BANNED]
+    assert clockwork.protocol.connections.dialled == [-1]

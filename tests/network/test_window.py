@@ -15,7 +15,10 @@ from torch import Tensor
 
 from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import Topology, parse
+from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus, Exchange
+from p2pser.network.roster import Roster
+from p2pser.network.states import Cause, State
 from p2pser.run.setup import lead
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
@@ -43,7 +46,7 @@ class One:
 
     def __init__(self, me: int, where: Topology, timeout: float = 1e9) -> None:
         self.me, self.where = me, where
-        self.exchange = Exchange(me, where.neighbours(me), timeout)
+        self.exchange = Exchange(me, Roster(where.neighbours(me)), timeout)
         self.x = torch.full((3,), float(me), dtype=torch.float64)
         self.round = 0
         self.statuses: list[DeliveryStatus] = []
@@ -158,7 +161,7 @@ def test_the_one_before_a_stopped_peer_in_a_directed_ring_waits_for_it_after_two
             assert one.exchange.waiting(1.0) == (after,)
             one.exchange.progress(after, past(0), 2.0)
             assert one.finish(2.0)
-    one.exchange.lost(after)
+    one.exchange._roster.changed(events.Changed(after, State.PRESENT, State.LOST, Cause.DEATH), 3.0)
     assert one.finish(3.0)
 
 

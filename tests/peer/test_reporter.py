@@ -7,15 +7,28 @@ from pathlib import Path
 import pytest
 
 from p2pser.network import events
+from p2pser.network.states import Cause, State
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry, read
 
 
 @pytest.mark.parametrize(("event", "kind", "sentence", "losses"), [
-    (events.Left(4, "interrupted"), "bye", "peer 4 has left: interrupted", 1),
-    (events.Left(4, "done"), "bye", "peer 4 has left: done", 0),
-    (events.Died(2, 8.04), "dead", "peer 2 is DEAD after 8.0 s of silence; the others go on", 1),
-    (events.Suspected(2, 2.0), "suspect", "peer 2 has been silent for 2.0 s", 0),
+    (events.Changed(4, State.PRESENT, State.LOST, Cause.LEFT, "interrupted"), "bye",
+     "peer 4 has left: interrupted", 1),
+    (events.Changed(4, State.PRESENT, State.DONE, Cause.DONE, "done"), "bye", "peer 4 has left: done", 0),
+    (events.Changed(2, State.SUSPECT, State.LOST, Cause.DEATH, "silent for 8.0 s", 8.04), "dead",
+     "peer 2 is DEAD after 8.0 s of silence; the others go on", 1),
+    (events.Changed(2, State.PRESENT, State.SUSPECT, Cause.SILENCE, "silent for 2.0 s", 2.0), "suspect",
+     "peer 2 has been silent for 2.0 s", 0),
+    (events.Changed(2, State.SUSPECT, State.PRESENT, Cause.TRAFFIC), "alive", "peer 2 is back", 0),
+    (events.Changed(2, State.LOST, State.RETURNING, Cause.TRAFFIC), "rejoined",
+     "peer 2 has come back and takes part from now on", 0),
+    (events.Changed(2, State.PRESENT, State.RETURNING, Cause.APART, "peer 2 goes on without peer 3"), "apart",
+     "peer 2 goes on without peer 3; it is not waited for until its rows come again", 0),
+    (events.Struck(6, "it has 3 numbers", 2), "struck",
+     "a message of peer 6 does not fit and is left out: it has 3 numbers", 0),
+    (events.Changed(6, State.PRESENT, State.BANNED, Cause.STRUCK_OUT, "5 messages of peer 6 did not fit: the last"),
+     "banned", "5 messages of peer 6 did not fit: the last; nothing is exchanged with peer 6 any more", 0),
     (events.Refused(5, "run names differ", True), "refused", "peer 3 refused peer 5: run names differ", 0),
     (events.Refused(5, "run names differ", False), "refused", "peer 5 refused peer 3: run names differ", 0),
 ])

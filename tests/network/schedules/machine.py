@@ -89,12 +89,12 @@ class IO(IOThread):
 
     @property
     def progress(self) -> Progress:
-        return self._protocol.progress
+        return self._protocol.ours.progress
 
     @progress.setter
     def progress(self, progress: Progress) -> None:
-        before = self._protocol.progress
-        self._protocol.progress = progress
+        before = self._protocol.ours.progress
+        self._protocol.ours.progress = progress
         process = self.process
         if progress[:3] != before[:3]:
             process.advanced_at = process.world.now
@@ -107,7 +107,7 @@ class IO(IOThread):
 
     def close(self, reason: str, flush: float) -> None:
         if self.alive and not self.process.dead:
-            self._command(self._protocol.closing.begin, reason, self.clock() + flush)
+            self._command(self._protocol.leave, reason, self.clock() + flush)
             while self.alive:
                 self.process.wait(None)
         elif not self._closed:
@@ -125,7 +125,7 @@ class IO(IOThread):
             self.turn()
             if not self._protocol.may_close():
                 now = self.clock()
-                return min(TICK, max(0.001, self._protocol.liveness.next_due(now) - now))
+                return min(TICK, max(0.001, self._protocol.next_due() - now))
             self._protocol.send_last_byes()
             self._close_sockets(self._settings.linger)
         except Exception as error:

@@ -1,0 +1,76 @@
+"""Control messages, which go ahead of the rows that wait. Used by the I/O thread only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p2pser.network.connections import Connections, Route
+from p2pser.network.neighbour import Neighbour, Ours
+from p2pser.wire import messages
+from p2pser.wire.hello import Hello, run_id
+from p2pser.wire.messages import Header, Kind
+
+APART = 1
+"""``Header.total`` of a PING, HELLO or WELCOME whose sender goes on without the receiver."""
+
+
+class Control:
+    """Sends control messages.
+
+    hello, ours : our HELLO, and how far we are. connections : carry them.
+    """
+
+    def __init__(self, hello: Hello, ours: Ours, connections: Connections) -> None:
+        self.run = run_id(hello.run)
+        self._hello, self._ours, self._connections = hello, ours, connections
+        self._nonce = 0
+        self._credit_due: set[int] = set()
+        """Neighbours to which a CREDIT could not be sent yet."""
+
+    def header(self, kind: Kind) -> Header:
+        """Return the header of a message that leaves now."""
+        return Header(kind, self.run, self._hello.peer, self._hello.incarnation, self._ours.progress)
+
+    def send(self, link: Neighbour, kind: Kind, payload: bytes = b"", route: Route | None = None, slot: int = 0,
+             total: int = 0) -> bool:
+        """Send a message; False where it cannot be sent now."""
+        frame = messages.encode(replace(self.header(kind), slot=slot, total=total), payload)
+        if not (route or self._connections.route(link))(frame):
+            return False
+        link.stream.count_sent(frame)
+        return True
+
+    def ping(self, link: Neighbour, payload_bytes: int = 0) -> None:
+        """Send a PING, which tells a neighbour too whether we go on without it."""
+        self.send(link, Kind.PING, bytes(payload_bytes), slot=self._next_nonce(), total=APART * link.apart)
+
+    def greet(self, link: Neighbour, kind: Kind, route: Route) -> bool:
+        """Send HELLO or WELCOME."""
+        return self.send(link, kind, messages.encode_body(self._hello.body()), route=route, slot=link.stream.restarts,
+                         total=APART * link.apart)
+
+    def acknowledge(self, link: Neighbour) -> None:
+        """Send a CREDIT, later where the connection is full of rows: without it the neighbour may wait without end."""
+        if self.send(link, Kind.CREDIT, total=link.stream.receiver.total):
+            self._credit_due.discard(link.peer)
+        else:
+            self._credit_due.add(link.peer)
+
+    def acknowledge_due(self, link: Neighbour) -> None:
+        """Send a CREDIT that could not be sent before."""
+        if link.peer in self._credit_due and link.up:
+            self.acknowledge(link)
+
+    def forget(self, link: Neighbour) -> None:
+        """Owe nothing to an incarnation that is over."""
+        self._credit_due.discard(link.peer)
+
+    def say_bye(self, link: Neighbour, word: str) -> None:
+        """Send BYE."""
+        nonce = self._next_nonce()
+        if self.send(link, Kind.BYE, messages.encode_reason(word), slot=nonce):
+            link.bye_sent(nonce)
+
+    def _next_nonce(self) -> int:
+        self._nonce = (self._nonce + 1) % 2**32
+        return self._nonce

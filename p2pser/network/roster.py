@@ -1,0 +1,92 @@
+"""What the training thread knows of the neighbours: only the I/O thread's events, in order, change it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from p2pser.network import events
+from p2pser.network.states import GONE, WATCHED, State
+from p2pser.wire.hello import Hello
+from p2pser.wire.messages import Phase, Progress
+
+TRAINS = (Phase.TRAIN, Phase.EXCHANGE)
+
+
+class Roster:
+    """The neighbours' states, HELLOs and progress."""
+
+    def __init__(self, neighbours: Iterable[int]) -> None:
+        self.neighbours = tuple(sorted(neighbours))
+        self._states = dict.fromkeys(self.neighbours, State.ABSENT)
+        self._reasons: dict[int, str] = {}
+        self._since: dict[int, float] = {}
+        self._hellos: dict[int, Hello] = {}
+        self._progress: dict[int, Progress] = {}
+        self.came_back: set[int] = set()
+        """Those that were LOST and have returned since."""
+        self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)
+        """The HELLOs of those that have come."""
+
+    def up(self, event: events.Up) -> bool:
+        """Take a HELLO; True where it is of another incarnation than the one before, which remembers nothing."""
+        before = self._hellos.get(event.peer)
+        self._hellos[event.peer], self._progress[event.peer] = event.hello, event.progress
+        return before is not None and before.incarnation != event.hello.incarnation
+
+    def changed(self, event: events.Changed, now: float) -> None:
+        """Take a change."""
+        j = event.peer
+        self._states[j], self._since[j] = event.after, now
+        self._reasons[j] = event.reason
+        if event.before is State.LOST and event.after is State.RETURNING:
+            self.came_back.add(j)
+
+    def refused(self, event: events.Refused) -> None:
+        """Take a refusal: the newest reason is told."""
+        if self._states[event.peer] is State.REFUSED:
+            self._reasons[event.peer] = event.reason
+
+    def progressed(self, event: events.Progressed) -> None:
+        """Take a neighbour's progress."""
+        self._progress[event.peer] = event.progress
+
+    def state(self, j: int) -> State:
+        """Return a neighbour's state."""
+        return self._states[j]
+
+    def since(self, j: int) -> float:
+        """Return when a neighbour has come into its state [s]."""
+        return self._since.get(j, 0.0)
+
+    def reason(self, j: int) -> str:
+        """Return why a neighbour takes no part."""
+        return self._reasons.get(j, "")
+
+    def gone(self, j: int) -> bool:
+        """Whether a neighbour takes no part: nothing is sent to it, and it is not waited for."""
+        return self._states[j] in GONE
+
+    def awaited(self, j: int) -> bool:
+        """Whether a neighbour is waited for."""
+        return self._states[j] is not State.RETURNING and not self.gone(j)
+
+    def lost(self) -> dict[int, str]:
+        """Return the neighbours that take no part, and why."""
+        return {j: self.reason(j) for j in self.neighbours if self.gone(j)}
+
+    def returning(self) -> tuple[int, ...]:
+        """Return the neighbours that are sent to, but not waited for yet."""
+        return tuple(j for j in self.neighbours if self._states[j] is State.RETURNING)
+
+    def missing(self) -> tuple[int, ...]:
+        """Return the neighbours that have not come, or do not fit."""
+        return tuple(j for j in self.neighbours if self._states[j] in (State.ABSENT, State.REFUSED))
+
+    def refusing(self) -> tuple[int, ...]:
+        """Return the neighbours that do not fit."""
+        return tuple(j for j in self.neighbours if self._states[j] is State.REFUSED)
+
+    def training(self) -> tuple[int, ...]:
+        """Return the neighbours that train: where ours has not begun, the run goes on, and this peer may join it."""
+        return tuple(j for j in self.neighbours if self._states[j] in WATCHED and self._progress[j].phase in TRAINS)
