@@ -1,0 +1,323 @@
+"""One neighbour, with times and messages of the test's own: every cell of the table, silence, returns, goodbyes."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from p2pser.base.errors import ConfigError
+from p2pser.network.awake import AwakeClock
+from p2pser.network.events import Changed
+from p2pser.network.neighbour import DISCONNECTED, PROGRESS_INTERVAL, Contact, Neighbour, Ours, Patience
+from p2pser.network.states import GONE, TABLE, WATCHED, Cause, Either, State
+from p2pser.network.stream import Stream
+from p2pser.wire.hello import Hello
+from p2pser.wire.messages import Header, Kind, Phase, Progress
+
+PATIENCE = Patience(1.0, 2.0, 8.0)
+STRIKES = 3
+
+
+def hello(incarnation: int = 5) -> Hello:
+    return Hello("run", 4, incarnation, {}, "t", "s", "i", ("a", "b"), 7)
+
+
+class One:
+    """Neighbour 4 of a peer that trains in round 6, unless it has not begun."""
+
+    def __init__(self, *, begun: bool = True, admits: bool = True, phase: Phase = Phase.TRAIN) -> None:
+        self.ours = Ours(begun, admits, Progress(6, 0, phase, 0))
+        self.machine = Neighbour(Contact(4, None, "k" * 40), self.ours, PATIENCE, Stream(4096, 1 << 20), STRIKES)
+
+    def greets(self, incarnation: int = 5, difference: str | None = None, at: float = 0.0) -> str | None:
+        return self.machine.greeted(hello(incarnation), 0, difference, at)[0]
+
+    def present(self) -> Neighbour:
+        self.ours.begun = False
+        assert self.greets() is None
+        self.ours.begun = True
+        assert self.machine.state is State.PRESENT
+        return self.machine
+
+
+def silent(machine: Neighbour, until: float, start: float = 0.0, step: float = 0.125) -> list[tuple[float, object]]:
+    """Tick regularly; return (time, change or "ping")."""
+    told: list[tuple[float, object]] = []
+    for tick in range(round((until - start) / step) + 1):
+        changes, ping = machine.tick(start + tick * step)
+        told += [(start + tick * step, one) for one in [*changes, *(["ping"] if ping else [])]]
+    return told
+
+
+@pytest.mark.parametrize(("state", "cause", "begun"), [*product(State, Cause, [False, True])])
+def test_every_cell_of_the_table(state: State, cause: Cause, begun: bool) -> None:
+    machine = One(begun=begun).machine
+    machine.state = state
+    after = TABLE[state].get(cause, state)
+    if isinstance(after, Either):
+        after = after.during if begun else after.before
+    changes = machine.happens(cause, "why", 3.0)
+    assert machine.state is after
+    assert changes == ([] if after is state else [Changed(4, state, after, cause, "why", 3.0)])
+
+
+def test_what_the_table_promises() -> None:
+    """Only a ban is final; nobody that is not waited for becomes so but by a row; all of them can be banned."""
+    for state, row in TABLE.items():
+        assert set(TABLE) == set(State)
+        ends = {end for after in row.values() for end in ((after.before, after.during) if isinstance(after, Either)
+                                                          else (after,))}
+        assert (state is State.BANNED) == (not ends)
+        assert state is State.BANNED or row[Cause.STRUCK_OUT] is State.BANNED
+        if state in (*GONE, State.RETURNING):
+            assert [cause for cause, after in row.items() if after is State.PRESENT] == (
+                [Cause.ROW] if state is State.RETURNING else [])
+        if state in WATCHED:
+            assert row[Cause.DEATH] == Either(State.ABSENT, State.LOST)
+
+
+# Silence ----------------------------------------------------------------------------------------------------
+
+
+def test_silence_is_pinged_suspected_and_lost_and_pinged_on() -> None:
+    machine = One().present()
+    told = silent(machine, 12.0)
+    assert [(at, one) for at, one in told if one != "ping"] == [
+        (2.0, Changed(4, State.PRESENT, State.SUSPECT, Cause.SILENCE, "silent for 2.0 s", 2.0)),
+        (8.0, Changed(4, State.SUSPECT, State.LOST, Cause.DEATH, "silent for 8.0 s", 8.0))]
+    assert [at for at, one in told if one == "ping"] == [float(at) for at in range(1, 13)]
+
+
+def test_an_absent_neighbour_is_not_watched() -> None:
+    one = One(begun=False)
+    assert silent(one.machine, 30.0) == []
+    assert one.greets(at=30.0) is None
+    assert [what for _, what in silent(one.machine, 31.5, start=30.0)] == ["ping"]
+
+
+def test_any_message_brings_a_suspect_back() -> None:
+    machine = One().present()
+    silent(machine, 3.0)
+    assert machine.state is State.SUSPECT
+    assert [change.after for change in machine.heard(3.05)] == [State.PRESENT]
+    assert silent(machine, 3.9, start=3.2) == []
+    assert machine.silence(3.9) == pytest.approx(0.85)
+
+
+def test_before_the_run_a_neighbour_that_was_silent_is_present_again_when_it_is_heard() -> None:
+    """It was stopped, say: its connection has lived on, so it says no second HELLO."""
+    one = One(begun=False)
+    one.greets()
+    silent(one.machine, 9.0)
+    assert one.machine.state is State.ABSENT
+    assert [change.after for change in one.machine.heard(10.0)] == [State.PRESENT]
+
+
+def test_the_next_tick_is_due_before_anything_happens() -> None:
+    machine = One().present()
+    now, told = 0.0, []
+    for _ in range(100):
+        due = min(machine.due())
+        assert due > now or not told
+        before, _ = machine.tick(due - 1e-6)
+        assert before == []
+        now = due
+        told += [change.after for change in machine.tick(now)[0]]
+        if machine.state is State.LOST:
+            break
+    assert told == [State.SUSPECT, State.LOST]
+
+
+def test_our_own_pause_is_nobodys_silence() -> None:
+    machine, clock = One().present(), AwakeClock(1.0)
+    for tick in range(10):
+        assert clock.tick(tick * 0.1) == 0.0
+    machine.heard(clock.time(61.0))  # read on waking, before the next tick
+    assert clock.tick(61.0) == pytest.approx(60.1)
+    machine.paused(clock.time(61.0))
+    assert machine.silence(clock.time(61.0)) == 0.0
+    assert clock.tick(61.1) == 0.0
+    assert clock.time(63.0) - clock.time(61.0) == pytest.approx(2.0)
+    assert clock.at(clock.time(63.0)) == pytest.approx(63.0)
+    assert clock.due(61.2) == pytest.approx(61.1 + 0.5)
+
+
+def test_even_a_starved_process_ends_waiting() -> None:
+    machine, clock, told = One().present(), AwakeClock(1.0), []
+    for tick in range(20):
+        clock.tick(tick * 3.0)
+        told += machine.tick(clock.time(tick * 3.0))[0]
+    assert machine.state is State.LOST
+
+
+@pytest.mark.parametrize("times", [(0.0, 1.0, 2.0), (2.0, 1.0, 3.0), (1.0, 3.0, 2.0), (-1.0, 1.0, 2.0)])
+def test_times_must_ascend(times: tuple[float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="ascend"):
+        Patience(*times)
+
+
+# Coming and coming back --------------------------------------------------------------------------------------
+
+
+def test_a_lost_neighbour_returns_on_any_message_and_is_waited_for_from_its_row_of_our_round_on() -> None:
+    one = One()
+    machine = one.present()
+    silent(machine, 9.0)
+    assert [change.after for change in machine.heard(20.0)] == [State.RETURNING]
+    for round in (-3, 0, 5):
+        assert machine.row(round) == []
+    one.ours.progress = Progress(11, 0, Phase.TRAIN, 0)
+    assert [change.after for change in machine.row(6)] == [State.PRESENT]
+
+
+def test_after_the_rounds_one_that_returns_is_served_but_takes_no_part() -> None:
+    one = One(phase=Phase.CONSENSUS, admits=False)
+    machine = one.present()
+    silent(machine, 9.0)
+    assert one.greets(6, at=10.0) is None
+    assert machine.state is State.RETURNING
+    assert machine.row(9) == []
+
+
+def test_a_later_incarnation_ends_the_earlier_one_and_returns_at_once() -> None:
+    one = One()
+    machine = one.present()
+    reason, changes = machine.greeted(hello(7), 0, None, 1.0)
+    assert reason is None
+    assert [(change.after, change.cause) for change in changes] == [(State.LOST, Cause.RESTART),
+                                                                     (State.RETURNING, Cause.HELLO)]
+    assert "incarnation 7" in str(one.greets(5))
+
+
+def test_where_no_peer_may_join_a_later_incarnation_is_refused_and_the_earlier_one_is_lost() -> None:
+    one = One(admits=False)
+    machine = one.present()
+    assert "lets no peer join" in str(one.greets(6))
+    assert machine.state is State.LOST
+    one.ours.progress = Progress(-2, 0, Phase.SETUP, 0)
+    assert one.greets(6) == "", "left unanswered: perhaps it may join the training"
+
+
+def test_a_hello_that_does_not_fit_says_nothing_about_the_incarnation_that_takes_part() -> None:
+    one = One()
+    machine = one.present()
+    assert one.greets(5, "labels differ") == "labels differ"
+    assert machine.state is State.PRESENT
+    assert one.greets(6, "labels differ") == "labels differ"
+    assert machine.state is State.LOST
+
+
+def test_messages_of_other_incarnations_are_not_its_own() -> None:
+    one = One()
+    header = Header(Kind.PING, b"run-0001", 4, 5, Progress(0, 0, Phase.TRAIN, 0))
+    assert not one.machine.of_this_incarnation(header)
+    assert one.present().of_this_incarnation(header)
+    one.greets(6)
+    assert not one.machine.of_this_incarnation(header)
+
+
+@pytest.mark.parametrize(("word", "after"), [("done", State.DONE), ("interrupted", State.LOST)])
+def test_one_that_has_left_comes_back_in_a_later_incarnation_only(word: str, after: State) -> None:
+    one = One()
+    machine = one.present()
+    assert [change.after for change in machine.said_bye(word)] == [after]
+    assert machine.heard(1.0) == machine.row(6) == []
+    assert one.greets(5, at=1.0) == ""
+    assert one.greets(6, at=2.0) is None
+    assert machine.state is State.RETURNING
+
+
+def test_one_that_was_dropped_comes_back_with_a_row_only() -> None:
+    machine = One().present()
+    assert machine.drop("no progress", incarnation=4) == []
+    assert [change.after for change in machine.drop("no progress", incarnation=5)] == [State.LOST]
+    assert machine.heard(1.0) == []
+    assert [change.after for change in machine.row(6)] == [State.RETURNING]
+
+
+def test_when_the_run_begins_those_that_have_not_come_are_lost_with_the_reason() -> None:
+    for difference, reason in ((None, "peer 4 did not come in time"), ("labels differ", "labels differ")):
+        one = One(begun=False)
+        if difference:
+            one.greets(5, difference)
+        one.ours.begun = True
+        assert [(change.after, change.reason) for change in one.machine.begin(joining=False)] == [
+            (State.LOST, reason)]
+
+
+def test_one_that_joins_waits_for_those_that_train_only() -> None:
+    for phase, after in ((Phase.SETUP, State.RETURNING), (Phase.EXCHANGE, State.PRESENT)):
+        machine = One().present()
+        machine.new_progress(Progress(3, 0, phase, 0), 0.0)
+        machine.begin(joining=True)
+        assert machine.state is after
+
+
+def test_a_ban_is_final() -> None:
+    one = One()
+    machine = one.present()
+    changes = [change for _ in range(STRIKES) for change in machine.strike("it is no number")]
+    assert [change.after for change in changes] == [State.BANNED]
+    assert "it is no number" in str(one.greets(9))
+    assert machine.heard(1.0) == machine.row(6) == []
+    assert not machine.up
+
+
+# Progress and goodbye ----------------------------------------------------------------------------------------
+
+
+def at(round: int, phase: Phase, beat: int, slot: int = 0) -> Progress:
+    return Progress(round, slot, phase, beat)
+
+
+def test_steps_within_a_phase_are_told_now_and_then_and_everything_else_at_once() -> None:
+    one = One()
+    machine = one.present()
+    assert machine.new_progress(at(0, Phase.TRAIN, 1), 10.0)
+    assert not machine.new_progress(at(0, Phase.TRAIN, 2), 10.1)
+    assert machine.new_progress(at(0, Phase.EXCHANGE, 0), 10.1)
+    assert machine.new_progress(at(0, Phase.TRAIN, 0, slot=1), 10.1)
+    assert machine.new_progress(at(1, Phase.TRAIN, 1), 10.1)
+    assert not machine.new_progress(at(1, Phase.TRAIN, 1), 20.0), "nothing new"
+    assert not machine.new_progress(at(0, Phase.TRAIN, 9), 20.0), "a chunk tells how far its sender was when it posted"
+    assert machine.new_progress(at(1, Phase.TRAIN, 2), 10.1 + PROGRESS_INTERVAL)
+    one.greets(6)
+    assert machine.new_progress(at(0, Phase.TRAIN, 1), 10.4)
+
+
+def test_only_the_acknowledgement_of_our_bye_counts() -> None:
+    machine = One().present()
+    machine.ponged(7)
+    assert not machine.has_read_bye
+    machine.bye_sent(7)
+    machine.ponged(8)
+    assert not machine.has_read_bye
+    machine.ponged(7)
+    assert machine.has_read_bye
+
+
+def test_a_bye_is_sent_again_over_the_next_connection() -> None:
+    machine = One().present()
+    machine.bye_sent(7)
+    machine.ponged(7)
+    machine.connection_lost(carrier=False)
+    assert not machine.was_sent_bye
+    assert not machine.has_read_bye
+
+
+def test_the_stream_restarts_where_it_went_over_the_lost_connection() -> None:
+    machine = One().present()
+    machine.connection_lost(carrier=False)
+    assert machine.stream.restarts == 0
+    machine.connection_lost(carrier=True)
+    assert machine.stream.restarts == 1
+
+
+def test_a_neighbour_without_a_connection_is_gone_after_a_while() -> None:
+    machine = One().present()
+    assert not machine.unconnected(False, 10.0)
+    assert not machine.unconnected(True, 11.0)
+    assert not machine.unconnected(False, 12.0)
+    assert not machine.unconnected(False, 12.0 + DISCONNECTED - 0.1)
+    assert machine.unconnected(False, 12.0 + DISCONNECTED)
