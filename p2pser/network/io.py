@@ -169,7 +169,7 @@ class IOThread:
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""
         if self._thread.is_alive():
-            self._command(self._protocol.leave, reason, self.clock() + flush)
+            self._command(self._protocol.farewell.begin, reason, self.clock() + flush)
             self._thread.join()
         elif not self._closed:
             self._close_sockets(0)
@@ -178,10 +178,10 @@ class IOThread:
 
     def _main(self) -> None:
         try:
-            while not self._protocol.may_close():
+            while not self._protocol.farewell.may_close():
                 self._connections.poll(min(TICK, max(0.0, self._protocol.next_due() - self.clock())))
                 self.turn()
-            self._protocol.send_last_byes()
+            self._protocol.farewell.last()
             self._close_sockets(self._settings.linger)
         except BaseException as error:
             self._close_sockets(0)

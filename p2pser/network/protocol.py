@@ -20,6 +20,7 @@ from p2pser.network.awake import PAUSE_AFTER, AwakeClock
 from p2pser.network.complaints import Complaints
 from p2pser.network.connections import Connections, Route
 from p2pser.network.control import APART, Control
+from p2pser.network.farewell import Farewell
 from p2pser.network.keys import KeyPair
 from p2pser.network.neighbour import Contact, Neighbour, Ours, Patience
 from p2pser.network.states import Cause, State
@@ -68,8 +69,7 @@ class PeerProtocol:
         self._clock, self._queue = clock, queue
         self._awake = AwakeClock(min(PAUSE_AFTER, settings.dead_after / 2))
         self.control = Control(hello, self.ours, self.connections)
-        self._goodbye: tuple[str, float] | None = None
-        """The word of our BYE, and when we close whether it was read or not."""
+        self.farewell = Farewell(self.neighbours.values(), self.control, self.connections, clock, hello.role)
         self._redial_at: dict[int, float] = {}
         self._complaints = Complaints(self.neighbours, queue, clock, self.strike)
         self._handlers: dict[Kind, Callable[[Message], None]] = {
@@ -151,26 +151,6 @@ class PeerProtocol:
         changes = link.strike(reason)
         self._queue.put(events.Struck(peer, reason, link.strikes))
         self._tell(changes)
-
-    def leave(self, word: str, deadline: float) -> None:
-        """Begin to close; at ``deadline`` we close, whether our BYE was read or not."""
-        self._goodbye = word, deadline
-
-    def may_close(self) -> bool:
-        """Whether every neighbour has read all that we sent, or the time for that is over. Sends the BYEs."""
-        if self._goodbye is None:
-            return False
-        word, deadline = self._goodbye
-        busy = [link for link in self.neighbours.values() if link.up and not self._said_goodbye(link, word)]
-        return not busy or self._clock() >= deadline
-
-    def send_last_byes(self) -> None:
-        """Send BYE to the neighbours that have not been sent one."""
-        word = self._goodbye[0] if self._goodbye is not None else ""
-        for link in self.neighbours.values():
-            heard = link.up or link.state is State.LOST
-            if heard and self.hello.role == "peer" and not link.was_sent_bye:
-                self.control.say_bye(link, word)
 
     # Messages -------------------------------------------------------------------------------------------------
 
@@ -310,16 +290,6 @@ class PeerProtocol:
     def _refuse(self, link: Neighbour, reason: str, route: Route) -> None:
         self.control.send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
         self._complaints.refused(link.peer, reason, by_us=True)
-
-    def _said_goodbye(self, link: Neighbour, word: str) -> bool:
-        """Whether a neighbour has read all that we sent, or has ended. Sends BYE once nothing else waits."""
-        if link.unconnected(self.connections.connected(link.peer), self._clock()):
-            return True
-        if not link.stream.idle or self.hello.role == "check":
-            return link.stream.idle
-        if not link.was_sent_bye:
-            self.control.say_bye(link, word)
-        return link.has_read_bye
 
     # What the connections report --------------------------------------------------------------------------------
 

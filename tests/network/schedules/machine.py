@@ -107,7 +107,7 @@ class IO(IOThread):
 
     def close(self, reason: str, flush: float) -> None:
         if self.alive and not self.process.dead:
-            self._command(self._protocol.leave, reason, self.clock() + flush)
+            self._command(self._protocol.farewell.begin, reason, self.clock() + flush)
             while self.alive:
                 self.process.wait(None)
         elif not self._closed:
@@ -123,10 +123,10 @@ class IO(IOThread):
             self._connections.poll(0)
             self.run_commands()
             self.turn()
-            if not self._protocol.may_close():
+            if not self._protocol.farewell.may_close():
                 now = self.clock()
                 return min(TICK, max(0.001, self._protocol.next_due() - now))
-            self._protocol.send_last_byes()
+            self._protocol.farewell.last()
             self._close_sockets(self._settings.linger)
         except Exception as error:
             self._close_sockets(0)
