@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step, in_order
+from p2pser.network.past import Past, PastExchanges, distance
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
@@ -60,23 +61,6 @@ class Outcome:
     values: tuple[tuple[int, Value], ...]
     missing: tuple[tuple[int, DeliveryStatus], ...]
     late: tuple[Late, ...]
-
-
-@dataclass
-class _Past:
-    """A finished row exchange that can still be settled."""
-
-    own: Tensor
-    """Our row in it."""
-    weights: Mapping[int, float]
-    receivers: frozenset[int]
-    unmixed: set[int]
-    """Sources whose flow we have not applied."""
-    flows: dict[int, float]
-    """Norm of each flow that we have applied, by source."""
-    resent: set[int] = field(default_factory=set)
-    open_there: set[int] = field(default_factory=set)
-    """Receivers that have not applied the flow of our row."""
 
 
 class Exchange:
@@ -123,7 +107,7 @@ class Exchange:
         """The progress of each neighbour, and when it was last known to go on."""
         self._void: dict[int, Step] = {}
         """The step whose message of a neighbour did not fit."""
-        self._past: OrderedDict[Step, _Past] = OrderedDict()
+        self._past = PastExchanges()
         self._late: list[Late] = []
 
     # Inputs ---------------------------------------------------------------------------------------------------
@@ -151,6 +135,7 @@ class Exchange:
         if self._posted is not None and step <= self._posted:
             raise LocalProtocolError(f"step {step} posted after {self._posted}")
         self._posted, self._own, self._weights = step, own, dict(weights)
+        self._past.posted = None if own is None else step
         self._receivers = frozenset(weights if receivers is None else receivers)
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
@@ -190,7 +175,7 @@ class Exchange:
         if sender not in self._arrived:
             return
         self._restart_timeout(sender, now)
-        self._note_unmixed(sender, step, unmixed)
+        self._past.note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
         if (self._step is not None and step < self._step) or step in self._past:
             self._settle(sender, step, value)
@@ -275,12 +260,7 @@ class Exchange:
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
-        due = []
-        for step, past in self._past.items():
-            for j in sorted(past.open_there - past.resent - past.unmixed):
-                past.resent.add(j)
-                due.append((j, step, past.own))
-        return due
+        return self._past.resend()
 
     def close(self) -> None:
         """Settle nothing from now on; flows that are applied at one end only become drift."""
@@ -335,43 +315,33 @@ class Exchange:
         if sender in self._progress:
             self._progress[sender] = (self._progress[sender][0], now)
 
-    def _note_unmixed(self, sender: int, at: Step, unmixed: Iterable[Step]) -> None:
-        """Note which of our rows a neighbour had not mixed when it sent its message of the step ``at``."""
-        unmixed = set(unmixed)
-        if not unmixed and not any(sender in past.open_there for past in self._past.values()):
-            return
-        for step, past in self._past.items():
-            # After SETTLE_WINDOW further exchanges the sender has forgotten this one: its silence means nothing.
-            forgotten = self._since(step, at) >= SETTLE_WINDOW
-            if sender in past.receivers and not forgotten:
-                (past.open_there.add if step in unmixed else past.open_there.discard)(sender)
-
-    def _since(self, step: Step, before: Step | None = None) -> int:
-        """Return how many row exchanges we have posted after a step (and before another one)."""
-        known = {*self._past, *([self._posted] if self._own is not None and self._posted else [])}
-        return sum(step < other and (before is None or other < before) for other in known)
-
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         past = self._past.get(step)
-        if past is None or sender not in past.unmixed or isinstance(value, bytes) or self._since(step) >= SETTLE_WINDOW:
+        if past is None or sender not in past.unmixed or isinstance(value, bytes):
             return
-        value = self.fit(sender, past.own, value)
+        own = past.own
+        if own is None or self._past.since(step) >= SETTLE_WINDOW:
+            return  # too late, or too large to keep: the flow stays open, and the sender is told so
+        value = self.fit(sender, own, value)
         past.unmixed.discard(sender)
-        past.flows[sender] = past.weights[sender] * float((value.to(past.own.dtype) - past.own).norm())
+        past.flows[sender] = past.weights[sender] * distance(value.to(own.dtype), own)
         self.messages_late += 1
-        self._late.append(Late((self.me, sender), step, past.weights[sender], past.own, value))
+        self._late.append(Late((self.me, sender), step, past.weights[sender], own, value))
+        if past.settled():
+            past.own = None
 
     def _fitted(self, sender: int, value: Value) -> Value:
         return value if self._own is None or isinstance(value, bytes) else self.fit(sender, self._own, value)
 
-    def _forget(self, past: _Past) -> None:
+    def _forget(self, past: Past) -> None:
         self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
 
     def _remember(self, step: Step, own: Tensor, values: Mapping[int, Value]) -> None:
         rows = {j: value.to(own.dtype) for j, value in values.items() if isinstance(value, Tensor)}
-        gaps = {j: float((row - own).norm()) for j, row in rows.items()}
+        gaps = {j: distance(row, own) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
-        self._past[step] = _Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
+        self._past[step] = Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
         while len(self._past) > SETTLE_WINDOW:
             self._forget(self._past.popitem(last=False)[1])
+        self._past.bound_memory()

@@ -19,6 +19,10 @@ KEPT_SMALL = 8
 SMALL = 1 << 16
 """Rows that together have so many bytes are small."""
 
+QUEUED_BYTES = 256 << 20
+"""Rows of one neighbour that wait to be sent, that are kept, or that wait to be read: so many bytes each, but at least
+two, one and three rows."""
+
 MAX_UNREAD = 12
 """Payloads of one neighbour that the training thread has not read; further ones are dropped."""
 
@@ -63,10 +67,11 @@ class Stream:
         same stream."""
         self._their_restarts: int | None = None
         self._max_row_bytes = max_row_bytes
+        self._max_unread = max(3, min(MAX_UNREAD, QUEUED_BYTES // max_row_bytes))
         self._sender = Sender(chunk_bytes)
         self._assembler = Assembler(max_row_bytes)
         self._rows: deque[Outgoing] = deque()
-        self._kept: deque[Outgoing] = deque(maxlen=KEPT_SMALL)
+        self._kept: deque[Outgoing] = deque()
         self._cut: Cut | None = None
         """The row that is being sent."""
         self._frame: tuple[bytes, int] | None = None
@@ -102,15 +107,16 @@ class Stream:
     def queue(self, row: Outgoing) -> None:
         """Queue a payload; where the neighbour reads too slowly, the oldest one is dropped."""
         self._rows.append(row)
-        while len(self._rows) > SETTLE_WINDOW:
-            self._rows.popleft()
+        _bound(self._rows, SETTLE_WINDOW, 2, QUEUED_BYTES)
 
     def next_frame(self) -> bytes | None:
         """Return the frame to send now, or None where nothing waits or there is no credit."""
         if self._frame is None:
             if self._cut is None and self._rows:
                 row = self._rows.popleft()
-                self._keep(row)
+                self._kept.append(row)
+                _bound(self._kept, KEPT_SMALL, KEPT_ROWS, SMALL)
+                _bound(self._kept, KEPT_SMALL, 1, QUEUED_BYTES)
                 self._cut = Cut(row.header, row.payload)
             if self._cut is None:
                 return None
@@ -121,11 +127,6 @@ class Stream:
             if not self._cut.left:
                 self._cut = None
         return self._frame[0]
-
-    def _keep(self, row: Outgoing) -> None:
-        self._kept.append(row)
-        while len(self._kept) > KEPT_ROWS and sum(memoryview(kept.payload).nbytes for kept in self._kept) > SMALL:
-            self._kept.popleft()
 
     def sent(self, frame: bytes, now: float) -> None:
         """Note that the frame of ``next_frame`` has left."""
@@ -146,7 +147,7 @@ class Stream:
         due = self.receiver.consumed(len(payload), last=header.start + len(payload) == header.total)
         whole = self._assembler.add(header, payload)
         if whole is not None:
-            if self.delivered - self.read >= MAX_UNREAD:
+            if self.delivered - self.read >= self._max_unread:
                 return None, due
             self.delivered += 1
         return whole, due
@@ -160,3 +161,9 @@ class Stream:
     def snapshot(self) -> Traffic:
         """Return a copy of the counters."""
         return replace(self.traffic)
+
+
+def _bound(rows: deque[Outgoing], most: int, least: int, most_bytes: int) -> None:
+    """Drop the oldest rows beyond ``most``, and those beyond ``least`` that make more than ``most_bytes``."""
+    while len(rows) > most or (len(rows) > least and sum(memoryview(row.payload).nbytes for row in rows) > most_bytes):
+        rows.popleft()

@@ -55,7 +55,7 @@ class Codec(Protocol):
         """Return the bytes of ``row`` (D,), possibly a view of the row, which must not change before it is sent."""
 
     def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
-        """Return a new row (size,) from ``buffer``.
+        """Return a row (size,) from ``buffer``; it may stay in a buffer that is writable, which is given away.
 
         Raises RemoteProtocolError where the buffer cannot be a row of that size.
         """
@@ -125,10 +125,10 @@ class Dense(Form):
         dtype, wire = WIRE_DTYPES[self.wire_name(row)]
         values = row.detach().to("cpu", dtype).contiguous().numpy().astype(wire, copy=False)
         # memoryview.cast refuses empty arrays.
-        return memoryview(values.data).cast("B") if values.size else b""
+        return memoryview(values.data).cast("B").toreadonly() if values.size else b""
 
     def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
-        """Return a row (size,) that owns its memory (Codec.decode)."""
+        """Return a row (size,): in the buffer itself where that is writable, else in memory of its own."""
         view = memoryview(buffer)
         name = self.only or ("f8" if size and view.nbytes == 8 * size else "f4")
         wire = WIRE_DTYPES[name][1]
@@ -136,8 +136,9 @@ class Dense(Form):
             raise RemoteProtocolError(
                 f"a dense row of {size} numbers cannot be {view.nbytes} bytes; the peers run different models"
             )
-        # A copy: torch has no read-only tensors, and the received buffer may be reused.
-        return torch.from_numpy(np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=True))
+        # A read-only buffer is copied: torch has no read-only tensors. A writable one was given to us.
+        values = np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=view.readonly)
+        return torch.from_numpy(values)
 
 
 DENSE: Codec = Dense()

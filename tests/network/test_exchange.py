@@ -19,6 +19,7 @@ from p2pser.gossip.mixer import Late, Step
 from p2pser.graph.mixing import metropolis, weight
 from p2pser.network import events
 from p2pser.network.exchange import AHEAD, DeliveryStatus, Exchange, Outcome
+from p2pser.network.past import BLOCK, PAST_BYTES, distance
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
@@ -474,3 +475,53 @@ def test_the_spread_is_the_largest_relative_difference_to_a_neighbour() -> None:
     exchange.deliver(2, Step(0, 0), row(3, 1), (), 0.0)
     assert exchange.finish(0.0) is not None
     assert exchange.spread == pytest.approx(3 / 5)
+
+
+def kept_rows(exchange: Exchange) -> list[int]:
+    return [step.round for step, past in exchange._past.items() if past.own is not None]
+
+
+def test_an_own_row_is_kept_until_all_receivers_have_mixed_it() -> None:
+    exchange = waiting_exchange()
+    for round in range(4):
+        if round:
+            exchange.post(Step(round, 0), row(round), {1: 0.25, 2: 0.5})
+            exchange.begin(Step(round, 0))
+        for j in (1, 2):  # peer 2 has not mixed round 1 before its message of round 3
+            unmixed = (Step(1, 0),) if j == 2 and round == 2 else ()
+            exchange.deliver(j, Step(round, 0), row(7), unmixed, 0.0)
+        assert exchange.finish(0.0) is not None
+        assert kept_rows(exchange) == [[0], [1], [1, 2], [3]][round]
+
+
+def test_an_own_row_is_kept_while_a_source_may_still_send_its_own() -> None:
+    exchange = waiting_exchange()
+    exchange.deliver(1, Step(0, 0), row(7), (), 0.0)
+    exchange.progress(2, at(0), 0.0)
+    assert exchange.finish(TIMEOUT + 1) is not None
+    exchange.deliver(1, Step(1, 0), row(7), (), 0.0)
+    exchange.deliver(2, Step(1, 0), row(7), (), 0.0)
+    assert kept_rows(exchange) == [0]
+    exchange.deliver(2, Step(0, 0), row(3), (), 0.0)
+    assert exchange.messages_late == 1
+    assert kept_rows(exchange) == []
+
+
+def test_large_own_rows_take_bounded_memory_and_what_stays_open_is_told() -> None:
+    exchange = Exchange(0, Roster((1,)), TIMEOUT)
+    exchange.progress(1, at(0), 0.0)
+    own = torch.zeros(PAST_BYTES // 4)
+    for round in range(4):
+        exchange.post(Step(round, 0), own, {1: 0.5})
+        exchange.begin(Step(round, 0))
+        assert exchange.finish(TIMEOUT + 1) is not None
+    assert kept_rows(exchange) == [2, 3]
+    exchange.deliver(1, Step(0, 0), own, (), 0.0)
+    assert exchange.messages_late == 0
+    assert exchange.unmixed(1) == (Step(0, 0), Step(1, 0), Step(2, 0), Step(3, 0))
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, 2 * BLOCK + 3])
+def test_a_distance_is_that_of_whole_rows(size: int) -> None:
+    a = torch.arange(size, dtype=torch.float64)
+    assert distance(a, 2 * a) == pytest.approx(float(a.norm()))

@@ -98,3 +98,17 @@ def test_a_row_that_was_begun_is_cut_smaller_where_the_link_becomes_slow() -> No
     assert sizes[-2] == 4096
     assert sum(sizes) == 4_000_000
     assert stream.idle
+
+
+def test_large_rows_that_wait_or_are_kept_are_few() -> None:
+    large = bytes(150 << 20)
+    stream = Stream(1 << 19, 160 << 20)
+    stream.greeted(0, new=True)
+    for slot in range(4):
+        stream.queue(Outgoing(replace(ROW, slot=slot), large))
+    assert [row.header.slot for row in stream._rows] == [2, 3]
+    for slot in (2, 3):
+        while (frame := stream.next_frame()) is not None and decode(frame)[0].slot == slot:
+            stream.sent(frame, 0.0)
+            stream.credit(stream._sender.sent_total, 0.001)
+    assert [row.header.slot for row in stream._kept] == [3]
