@@ -21,10 +21,12 @@ class State:
 
     ``rows["x"]`` are the parameters (B, D); the other rows (B, ·) belong to the algorithm and the optimiser.
     ``edges`` has tensors for each edge (hosted peer, neighbour), which are replaced, never changed in place.
+    ``breakable``: edges may break in this run, so that algorithms keep what they need to go on without them.
     """
 
     rows: dict[str, Tensor]
     edges: dict[Edge, dict[str, Tensor]] = field(default_factory=dict)
+    breakable: bool = False
 
 
 class Local(Protocol):
@@ -94,9 +96,6 @@ class Algorithm:
     """Whether a hub averages (server federated learning): the topology must have a hub, for others it must not."""
     parts: ClassVar[bool] = False
     """Whether the algorithm only mixes rows, so that peers may exchange parts of rows (``p2pser.gossip.partial``)."""
-    joins: ClassVar[bool] = False
-    """Whether a peer may join a run in progress with another peer's parameters alone: no row of the algorithm carries
-    mass, and no edge has memory."""
     consensus: ClassVar[bool] = True
     """Whether a final consensus averages the models; False: ``finish`` ends the run."""
     boosts: ClassVar[bool] = False
@@ -126,6 +125,23 @@ class Algorithm:
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add the algorithm's rows and edges that ``state`` lacks (none after a resume)."""
+
+    def on_join(self, state: State, mixer: Mixer) -> None:
+        """Make what the hosted peers lack, which join a run under way with a neighbour's parameters ``x`` alone."""
+        self.begin(state, mixer)
+
+    def on_edge_broken(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Take out of the state what depends on the other end of ``edge``; called at both ends, between rounds.
+
+        The neighbour is lost, or was left behind in rounds that the other end took without it; it may come back with
+        its memory. peers: the hosted peers, in row order.
+        """
+
+    def on_edge_reset(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Forget the memory of ``edge`` that its other end, which begins afresh, does not have; called between rounds.
+
+        ``on_edge_broken`` has been called before.
+        """
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Run round ``round``, local work and exchanges, and return the state after it."""

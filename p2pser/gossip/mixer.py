@@ -87,6 +87,17 @@ class Inbox:
     late: tuple[Late, ...] = ()
 
 
+@dataclass(frozen=True)
+class Breaks:
+    """What has happened to edges (hosted peer, neighbour) between two rounds.
+
+    broken : the neighbour is lost, or this end has jumped over rounds. reset : the neighbour begins afresh.
+    """
+
+    broken: tuple[Edge, ...] = ()
+    reset: tuple[Edge, ...] = ()
+
+
 def edges_into(weights: Mapping[Edge, float]) -> Edges:
     """Return the edges of ``weights``, {(dst, src): W_ij}, whose keys ascend."""
     return Edges(torch.tensor([src for _, src in weights], dtype=torch.int64),

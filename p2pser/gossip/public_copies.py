@@ -28,6 +28,13 @@ def begin(state: State, mixer: Mixer) -> None:
             state.edges[i, j] = {"copy": state.rows["copy"][place[i]].clone(), "marks": Marks().tensor()}
 
 
+def join(state: State, mixer: Mixer) -> None:
+    """Take the hosted rows, which the neighbours do not know, as copies, to be sent whole to all of them."""
+    begin(state, mixer)
+    unknown = {"marks": Marks(LOST, START, START).tensor(), "deaf": torch.tensor(1)}
+    state.edges = {edge: {**kept, **unknown} if edge[0] in mixer.peers else kept for edge, kept in state.edges.items()}
+
+
 def _messages(heads: Mapping[Edge, Head], t: int, place: Mapping[int, int], copy: Tensor,
               payloads: Sequence[bytes]) -> dict[Edge, Tensor | bytes]:
     """Return the message over each edge: a head, and the whole copy of the row or its compressed change."""

@@ -15,7 +15,7 @@ from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
 from p2pser.graph.spec import Topology
 
 
@@ -67,6 +67,17 @@ class Server(Algorithm):
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add ``stale`` (B, 1): 1 for a client that missed the last download."""
         state.rows.setdefault("stale", torch.zeros(len(mixer.peers), 1))
+
+    def on_join(self, state: State, mixer: Mixer) -> None:
+        """Wait for a download: the server's row may have moved on from the neighbour's."""
+        self.begin(state, mixer)
+        state.rows["stale"] = torch.tensor([[float(i != self.hub)] for i in mixer.peers])
+
+    def on_edge_broken(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """A client that was cut off from its hub waits for a download."""
+        if edge[1] == self.hub:
+            state.rows["stale"] = state.rows["stale"].clone()
+            state.rows["stale"][list(peers).index(edge[0])] = 1.0
 
     def sampled(self, round: int) -> frozenset[int]:
         """Return the clients that take part in a round."""

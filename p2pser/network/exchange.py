@@ -97,6 +97,8 @@ class Exchange:
         """Our row of that step; None where we sent messages of another kind."""
         self._weights: Mapping[int, float] = {}
         self._receivers: frozenset[int] = frozenset()
+        self._unsent: set[int] = set()
+        """The neighbours that were not sent our message: should they return meanwhile, neither end mixes."""
         self._sources = self.neighbours
         self._readers: tuple[int, ...] = ()
         self._read: Step | None = None
@@ -137,6 +139,7 @@ class Exchange:
         self._posted, self._own, self._weights = step, own, dict(weights)
         self._past.posted = None if own is None else step
         self._receivers = frozenset(weights if receivers is None else receivers)
+        self._unsent = {j for j in self.neighbours if self._roster.gone(j)}
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
               read: Step | None = None) -> None:
@@ -202,6 +205,7 @@ class Exchange:
     def restarted(self, sender: int) -> None:
         """A neighbour was started again and remembers nothing. What its earlier incarnation left open stays open."""
         self._arrived[sender].clear()
+        self._unsent.add(sender)  # our message of this step went to its former life
         self._void.pop(sender, None)
         self._newest.pop(sender, None)
         self._progress.pop(sender, None)
@@ -282,11 +286,9 @@ class Exchange:
     # Inside ---------------------------------------------------------------------------------------------------
 
     def _status(self, j: int, now: float) -> DeliveryStatus:
-        # A neighbour that returned after our row had left was not sent it: then neither end mixes.
-        not_sent = self._own is not None and j not in self._weights
-        if self._step in self._arrived[j] and not not_sent:
+        if self._step in self._arrived[j] and j not in self._unsent:
             return DeliveryStatus.DELIVERED
-        if self._roster.gone(j) or not_sent:
+        if self._roster.gone(j) or j in self._unsent:
             return DeliveryStatus.LOST
         if self._step is not None and (self._newest.get(j, self._step) > self._step or self._beyond(j, self._step)):
             return DeliveryStatus.SKIPPED

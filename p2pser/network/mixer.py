@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
-from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
+from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
@@ -230,6 +230,11 @@ class NetworkMixer:
             return round + 1  # a neighbour may rightly be ahead, and the window bounds by how much
         ahead = self.exchange.ahead()
         return max(round + 1, ahead.round if ahead is not None else 0)
+
+    def breaks(self, round: int) -> Breaks:
+        """Return what has happened to our edges since the last call."""
+        broken, renewed = self.roster.breaks()
+        return Breaks(tuple((self.me, j) for j in broken), tuple((self.me, j) for j in renewed))
 
     def on(self, rounds: int | range, handler: MessageHandler) -> None:
         """Let ``handler`` take the messages of these rounds from now on, instead of the exchanges.

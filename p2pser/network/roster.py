@@ -23,6 +23,8 @@ class Roster:
         self._since: dict[int, float] = {}
         self._hellos: dict[int, Hello] = {}
         self._progress: dict[int, Progress] = {}
+        self._broken: set[int] = set()
+        self._renewed: set[int] = set()
         self.came_back: set[int] = set()
         """Those that were LOST and have returned since."""
         self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)
@@ -32,15 +34,27 @@ class Roster:
         """Take a HELLO; True where it is of another incarnation than the one before, which remembers nothing."""
         before = self._hellos.get(event.peer)
         self._hellos[event.peer], self._progress[event.peer] = event.hello, event.progress
-        return before is not None and before.incarnation != event.hello.incarnation
+        renewed = before is not None and before.incarnation != event.hello.incarnation
+        if renewed:
+            self._renewed.add(event.peer)
+        return renewed
 
     def changed(self, event: events.Changed, now: float) -> None:
         """Take a change."""
         j = event.peer
         self._states[j], self._since[j] = event.after, now
         self._reasons[j] = event.reason
+        if event.before in (State.PRESENT, State.SUSPECT) and event.after not in (State.PRESENT, State.SUSPECT):
+            self._broken.add(j)
         if event.before is State.LOST and event.after is State.RETURNING:
             self.came_back.add(j)
+
+    def breaks(self) -> tuple[list[int], list[int]]:
+        """Return, since the last call, with whom the exchanges broke off at both ends, and who began afresh."""
+        taken = sorted(self._broken), sorted(self._renewed)
+        self._broken.clear()
+        self._renewed.clear()
+        return taken
 
     def refused(self, event: events.Refused) -> None:
         """Take a refusal: the newest reason is told."""

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
 from p2pser.gossip.algorithm import State
+from p2pser.gossip.mixer import Breaks
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
+from p2pser.run.rounds import mend
 from p2pser.run.session import Session
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
 from p2pser.wire.messages import Phase
@@ -69,6 +71,8 @@ class Entrance:
 
     def _resumed(self, call: RollCall) -> Entry:
         state, sums = self.checkpoints.load(call.resume)
+        afresh = tuple((self.me, j) for j in self.mixer.neighbours if j in call.newcomers)
+        mend(self.session.algorithm, state, self.mixer, Breaks(afresh, afresh))
         self._rewind(call.resume)
         self.reporter.event("resumed", round=call.resume)
         return Entry(call, call.resume, state, sums, False)

@@ -201,9 +201,9 @@ class _Attendance:
     def _session(self) -> Outcome:
         """Get into the run and run the session to its end."""
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
-        parts = self.session.parts
-        self.recorder.known(entry.call, entry.sums, parts, joined=entry.joined)
-        self.io.admit(self.algorithm.joins and self.topology.schedule is None and parts is None)
+        self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
+        self.io.admit(True)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
-        end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, report=report)
+        end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,
+                               report=report)
         return Outcome(end.final, entry.call, entry.sums)

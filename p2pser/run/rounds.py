@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Mixer
+from p2pser.gossip.mixer import Breaks, Mixer
 
 Hook: TypeAlias = Callable[[int, State], None]
 """Called with (round, state)."""
@@ -23,6 +23,7 @@ def run(
     before_round: Hook | None = None,
     after_round: Hook | None = None,
     next_round: Callable[[int], int] | None = None,
+    breaks: Callable[[int], Breaks] | None = None,
 ) -> State:
     """Run rounds ``start .. rounds-1`` and return the state after the last.
 
@@ -35,10 +36,14 @@ def run(
     after_round : called with the mixed state.
     next_round : returns the round after a given one, so that a peer can jump to the round of its neighbours; default,
         and where it returns an earlier one: the next round.
+    breaks : returns what has happened to edges until the start of a round; default: no edge ever breaks.
     """
+    state.breakable = breaks is not None
     algorithm.begin(state, mixer)
     round = start
     while round < rounds:
+        if breaks is not None:
+            mend(algorithm, state, mixer, breaks(round))
         if before_round is not None:
             before_round(round, state)
         state = algorithm.round(state, local, mixer, round)
@@ -46,3 +51,11 @@ def run(
             after_round(round, state)
         round = max(round + 1, next_round(round)) if next_round is not None else round + 1
     return state
+
+
+def mend(algorithm: Algorithm, state: State, mixer: Mixer, breaks: Breaks) -> None:
+    """Let the algorithm go on without broken edges, and begin anew with neighbours that begin afresh."""
+    for edge in breaks.broken:
+        algorithm.on_edge_broken(state, mixer.peers, edge)
+    for edge in breaks.reset:
+        algorithm.on_edge_reset(state, mixer.peers, edge)

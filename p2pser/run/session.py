@@ -15,7 +15,7 @@ from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
 from p2pser.gossip.agreement.statistics import statistics
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Mixer
+from p2pser.gossip.mixer import Breaks, Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.requirements import exchanging_parts
 from p2pser.graph.mixing import metropolis, slow_weights
@@ -41,6 +41,9 @@ class SessionMixer(Mixer, Protocol):
     def next_round(self, round: int) -> int:
         """Return the round that follows ``round``: a later one where the neighbours went on without this peer."""
 
+    def breaks(self, round: int) -> Breaks:
+        """Return what has happened to edges since the last call, until the start of ``round``."""
+
     def close(self) -> None:
         """Training is over: settle no more late rows."""
 
@@ -59,13 +62,15 @@ class LockStep:
     """The driver of synchronous algorithms: round after round, each ending with its exchanges."""
 
     def __init__(self, algorithm: Algorithm, mixer: Mixer, rounds: int,
-                 next_round: Callable[[int], int] | None = None) -> None:
-        self._algorithm, self._mixer, self._rounds, self._next_round = algorithm, mixer, rounds, next_round
+                 next_round: Callable[[int], int] | None = None,
+                 breaks: Callable[[int], Breaks] | None = None) -> None:
+        self._algorithm, self._mixer, self._rounds = algorithm, mixer, rounds
+        self._next_round, self._breaks = next_round, breaks
 
     def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
         """Run rounds ``start`` .. R-1 and return the state after the last."""
         return run(self._algorithm, state, local, self._mixer, self._rounds, start, before_round=before_round,
-                   after_round=after_round, next_round=self._next_round)
+                   after_round=after_round, next_round=self._next_round, breaks=self._breaks)
 
     def close(self) -> None:
         """Nothing is open after the last round."""
@@ -131,7 +136,8 @@ class Session:
                  agree: Callable[..., Consensus] = consensus) -> None:
         self.config, self.topology, self.cohort = config, topology, cohort
         self.algorithm, self.mixer = algorithm, mixer
-        self.driver: Driver = driver or LockStep(algorithm, mixer, config.training.rounds, mixer.next_round)
+        self.driver: Driver = driver or LockStep(algorithm, mixer, config.training.rounds, mixer.next_round,
+                                                   mixer.breaks)
         self.hooks = hooks or Hooks()
         self.living = living or mixer.peers
         self.parts: Parts | None = None
@@ -182,7 +188,7 @@ class Session:
     # The run ------------------------------------------------------------------------------------------------
 
     def run(self, call: RollCall, sums: Tensor | None, *, state: State | None = None, start: int = 0,
-            report: Callable[[int, int], None] | None = None) -> End:
+            joined: bool = False, report: Callable[[int, int], None] | None = None) -> End:
         """Train from round ``start`` on, agree, and return how it ended. ``share`` comes first.
 
         Parameters
@@ -191,6 +197,7 @@ class Session:
         sums : from ``statistics``; None where the local work needs none.
         state : what to start from; default: the initial parameters.
         start : the first round.
+        joined : whether ``state`` contains nothing but the parameters of another peer.
         report : called with (peer, k) after local step k.
         """
         rounds, hooks = self.config.training.rounds, self.hooks
@@ -200,6 +207,8 @@ class Session:
             hooks.warn(warning)
         local = self.cohort.prepare(sums, self.topology.size, sum(call.clips.values()), report)
         state = state or State({"x": self.cohort.initial()})
+        if joined:
+            self.algorithm.on_join(state, self.mixer)
         self.mixer.enter(Phase.TRAIN, start)
         hooks.training(start)
         state = self.driver.run(state, local, start, before_round=hooks.before_round, after_round=hooks.after_round)

@@ -102,7 +102,8 @@ class _Simulator(Hooks):
         if self.scenario.hostile:
             return LockStep(self.algorithm, Hostile(self.mixer, self.scenario.hostile, self.config.seed),
                             self.config.training.rounds)
-        return LockStep(self.algorithm, self.mixer, self.config.training.rounds)
+        breaks = self.mixer.breaks if self.scenario.dead else None
+        return LockStep(self.algorithm, self.mixer, self.config.training.rounds, breaks=breaks)
 
     # Hooks of the session -----------------------------------------------------------------------------------
 

@@ -16,7 +16,19 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Edge, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
+from p2pser.gossip.mixer import (
+    Breaks,
+    Edge,
+    Edges,
+    Inbox,
+    Late,
+    Outbox,
+    Step,
+    edges_into,
+    in_order,
+    inbox_of,
+    mix_by_flows,
+)
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.mixing import metropolis
@@ -117,6 +129,7 @@ class SimulatedMixer:
     exact : mix by flows, bit-equal to the network.
     faults : faults of single messages.
     dead : {peer: step}: from this step on the peer neither sends nor receives.
+    back : {peer: round}: from this round on it does so again.
     slots, rounds : see ``Timetable``.
     own_weights : the algorithm weighs by clips itself, so that the matrices of training do not.
     parts : what of a row crosses each edge; None: all of it. With parts, ``mix`` is by flows.
@@ -132,6 +145,7 @@ class SimulatedMixer:
         exact: bool = False,
         faults: Faults | None = None,
         dead: Mapping[int, Step] | None = None,
+        back: Mapping[int, int] | None = None,
         slots: int = 1,
         rounds: int | None = None,
         own_weights: bool = False,
@@ -142,6 +156,8 @@ class SimulatedMixer:
         self.exact = exact
         self.faults = faults
         self.dead: dict[int, Step] = dict(dead or {})
+        self.back: dict[int, int] = dict(back or {})
+        self._broken: frozenset[int] = frozenset()
         self._timetable = Timetable(topology, slots, rounds)
         self._counts = None if own_weights else counts
         self._static = ExchangeGraph(metropolis(topology.graph, counts))
@@ -179,7 +195,8 @@ class SimulatedMixer:
 
     def dead_at(self, at: Step) -> frozenset[int]:
         """Return who is dead at a step."""
-        return frozenset(peer for peer, since in self.dead.items() if at >= since)
+        return frozenset(peer for peer, since in self.dead.items()
+                         if at >= since and not (peer in self.back and at.round >= self.back[peer]))
 
     def post(self, at: Step, out: Outbox) -> None:
         """Keep what the living send at ``at`` until it is collected.
@@ -242,6 +259,13 @@ class SimulatedMixer:
     def next_round(self, round: int) -> int:
         """Return ``round + 1``: no peer falls behind."""
         return round + 1
+
+    def breaks(self, round: int) -> Breaks:
+        """Return the edges to peers that died since the last call; peers that are back do not begin afresh."""
+        dead = self.dead_at(Step(round, 0))
+        new, self._broken = dead - self._broken, dead
+        pairs = zip(self._static.edges.dst.tolist(), self._static.edges.src.tolist())
+        return Breaks(tuple(pair for pair in pairs if new & set(pair)))
 
     def close(self) -> None:
         """Settle no more late rows: those still on their way are lost."""

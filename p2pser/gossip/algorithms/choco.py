@@ -97,6 +97,10 @@ class Choco(Algorithm):
         """Start from the initial rows as public copies."""
         public_copies.begin(state, mixer)
 
+    def on_join(self, state: State, mixer: Mixer) -> None:
+        """Start from the rows as copies that no neighbour knows yet."""
+        public_copies.join(state, mixer)
+
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps and mix the copies at Step(round, 0)."""
         form = self.form.shaped(local.shapes)

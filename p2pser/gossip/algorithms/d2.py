@@ -10,7 +10,8 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.gossip.mixer import Edge, Late, Mixer, Step
+from p2pser.gossip.stacked import mix_keeping_flows, without_flows
 from p2pser.graph.spec import Topology
 
 
@@ -32,8 +33,8 @@ class D2(Algorithm):
     on bipartite graphs), one local step, no momentum, a constant rate. Conserved: the sum over peers of x - psi,
     which is 0; missing and late flows conserve it too, because each flow has two ends. So a missing edge needs no
     repair: to restart the difference (psi <- x) at its two ends alone would break the sum, and with it the fixed
-    point, for good. The last gradient of a neighbour that dies stays in the sum and shifts the fixed point of the
-    others.
+    point, for good. Where a neighbour is lost, both ends take the flows of its edge out of x - psi: the sum is 0 over
+    the peers that are left, which go on to the optimum of their own mean objective.
 
     References: H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu, "D2: Decentralized Training over Decentralized Data",
     ICML 2018; K. Yuan, B. Ying, X. Zhao, A. H. Sayed, "Exact Diffusion for Distributed Optimization and Learning",
@@ -61,9 +62,14 @@ class D2(Algorithm):
         x = state.rows["x"]
         psi = x - local.lr(round) * local.gradient(x, round)
         corrected = psi + (x - state.rows["psi"])
-        state.rows["x"] = (corrected + mixer.mix(corrected, Step(round, 0))) / 2
+        (mixed,) = mix_keeping_flows(state, mixer, Step(round, 0), corrected, part=0.5)
+        state.rows["x"] = (corrected + mixed) / 2
         state.rows["psi"] = psi
         return state
+
+    def on_edge_broken(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Take the flows of the edge out of x - psi, by psi: the parameters stay."""
+        without_flows(state, peers, edge, "psi", 1.0)
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add half of each flow, as in the rounds."""

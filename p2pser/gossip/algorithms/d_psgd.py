@@ -39,7 +39,6 @@ class DPSGD(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-    joins: ClassVar[bool] = True
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse several local steps, momentum, AdamW, and matrices that do not average."""

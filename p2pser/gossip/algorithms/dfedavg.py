@@ -40,7 +40,6 @@ class DFedAvg(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-    joins: ClassVar[bool] = True
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average."""

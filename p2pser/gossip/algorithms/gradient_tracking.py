@@ -12,8 +12,8 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step, add_late
-from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.gossip.mixer import Edge, Late, Mixer, Step, add_late
+from p2pser.gossip.stacked import mix_keeping_flows, part_of, without_flows
 from p2pser.graph.spec import Topology
 
 
@@ -34,8 +34,9 @@ class GradientTracking(Algorithm):
 
     Assumes: doubly stochastic W, also directed and changing from exchange to exchange (jointly connected); or the
     clip-weighted chain, whose weighted mean is conserved. One local step, no momentum. It sends twice the bytes of
-    ``d-psgd``. A missing edge needs no repair: both halves of the row are settled late together, or not at all. The
-    last gradient of a neighbour that dies stays in the sum and shifts the fixed point of the others.
+    ``d-psgd``. A missing edge needs no repair: both halves of the row are settled late together, or not at all. Where a
+    neighbour is lost, both ends take the flows of its edge out of their trackers: sum_i y_i = sum_i g_i over the peers
+    that are left, which go on to the optimum of their own mean objective (not on one-way links).
 
     References: P. Di Lorenzo, G. Scutari, "NEXT: In-Network Nonconvex Optimization", IEEE Transactions on Signal
     and Information Processing over Networks 2016; A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence
@@ -63,8 +64,13 @@ class GradientTracking(Algorithm):
         gradient = local.gradient(x, round)
         y = state.rows["y"] + (gradient - state.rows["gradient"])
         state.rows["gradient"] = gradient
-        state.rows["x"], state.rows["y"] = mix_together(mixer, Step(round, 0), x - local.lr(round) * y, y)
+        state.rows["x"], state.rows["y"] = mix_keeping_flows(
+            state, mixer, Step(round, 0), x - local.lr(round) * y, y)
         return state
+
+    def on_edge_broken(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Take the flows of the edge out of the tracker."""
+        without_flows(state, peers, edge, "y")
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add late flows to the parameters and to the trackers."""

@@ -13,8 +13,8 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step, add_late
-from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.gossip.mixer import Edge, Late, Mixer, Step, add_late
+from p2pser.gossip.stacked import mix_keeping_flows, part_of, without_flows
 from p2pser.graph.spec import Topology
 
 
@@ -40,7 +40,8 @@ class KGT(Algorithm):
     the clip-weighted chain. No local momentum: the correction would be applied 1 / (1 - momentum) times. The
     paper starts c at the negative gradient plus the mean gradient; with 0 the first rounds find it. It sends
     twice the bytes of ``dfedavg``. A missing edge needs no repair: both halves of the row are settled late together, or
-    not at all. The last direction of a neighbour that dies stays in the sum and shifts the fixed point of the others.
+    not at all. Where a neighbour is lost, both ends take the flows of its edge out of their corrections, which sum to 0
+    over the peers that are left: these go on to the optimum of their own mean objective (not on one-way links).
 
     Reference: Y. Liu, T. Lin, A. Koloskova, S. U. Stich, "Decentralized gradient tracking with local steps",
     Optimization Methods and Software 2024 (arXiv 2023).
@@ -72,9 +73,14 @@ class KGT(Algorithm):
         x, c = state.rows["x"], state.rows["c"]
         moved = local.train(state, round, correction=c) - x
         z = moved / (-local.steps * local.lr(round))
-        state.rows["x"], mixed = mix_together(mixer, Step(round, 0), x + self.communication_rate * moved, z)
+        state.rows["x"], mixed = mix_keeping_flows(
+            state, mixer, Step(round, 0), x + self.communication_rate * moved, z)
         state.rows["c"] = c + (mixed - z)
         return state
+
+    def on_edge_broken(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Take the flows of the edge out of the correction."""
+        without_flows(state, peers, edge, "c")
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add late flows to the parameters and to the corrections."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
 
 
 @ALGORITHMS.register("push-sum")
@@ -37,7 +37,8 @@ class PushSum(Algorithm):
     A message is the *cumulative* sum of all shares sent over its edge, of which the receiver adds the change: a lost or
     late message delays its share to the next exchange of that edge, and no mass is lost. A message has D + 1 float64
     numbers, twice the bytes of float32 rows, and each edge in use stores two such rows. Dead peers get no shares. An
-    edge needs no repair after a gap.
+    edge needs no repair after a gap; where a neighbour begins afresh, the sums of its edge begin at 0 at both ends. Its
+    new mass has its own weight p_i: all z_i stay weighted means.
 
     References: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep Learning",
     ICML 2019; D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003
@@ -46,6 +47,10 @@ class PushSum(Algorithm):
     """
 
     own_weights: ClassVar[bool] = True
+
+    def on_edge_reset(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Begin the sums of the edge at 0: its other end has neither sent nor received anything."""
+        state.edges = {other: kept for other, kept in state.edges.items() if other != edge}
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps at z and push at Step(round, 0).

@@ -43,7 +43,6 @@ class QuasiGlobalMomentum(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-    joins: ClassVar[bool] = True
 
     momentum: float = 0.9
     """factor of the buffer that is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -81,6 +81,15 @@ class Trees(Algorithm):
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add ``held`` (B, rounds * N) uint8, 1 where the place round * N + peer is filled."""
         state.rows.setdefault("held", torch.zeros(len(mixer.peers), self.places, dtype=torch.uint8))
+
+    def on_join(self, state: State, mixer: Mixer) -> None:
+        """Take the tree sets of a neighbour's row as held."""
+        sets = state.rows["x"].view(len(mixer.peers), self.places, -1)
+        state.rows["held"] = (sets != 0).any(2).to(torch.uint8)
+
+    def on_edge_reset(self, state: State, peers: Sequence[int], edge: Edge) -> None:
+        """Forget which tree sets the neighbour held."""
+        state.edges = {other: kept for other, kept in state.edges.items() if other != edge}
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Grow the tree sets of ``round``, and spread them at Step(round, 0) to Step(round, d - 1)."""
