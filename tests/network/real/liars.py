@@ -269,8 +269,8 @@ def _chunks(me: Hostile) -> Iterator[list[bytes]]:
     number = 0
     while True:
         number += 1
-        yield [messages.encode(_header(me, Kind.ROW, round=number, codec="f4", size=10**5, chunk=0, chunks=7,
-                                       total=4 * 10**5), bytes(60000))]
+        yield [messages.encode(_header(me, Kind.ROW, round=number, codec="f4", size=10**5, total=4 * 10**5),
+                               bytes(60000))]
 
 
 def _junk(me: Hostile) -> Iterator[list[bytes]]:
