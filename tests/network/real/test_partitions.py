@@ -44,3 +44,18 @@ def test_a_link_that_carries_one_way_only_is_lost_at_one_end(real: Any, furthest
         codes = trial.until_end()
     assert set(codes.values()) <= {0, 3}, str(trial.story)
     assert furthest(real.rows(config, range(6))) < 1e-6, str(trial.story)
+
+
+def test_a_cut_longer_than_dead_after_heals_and_ends_with_one_model(real: Any, furthest: Furthest) -> None:
+    config = real.config("out", "training.rounds=200", "training.local_steps=1", *QUICK)
+    half = (0, 1, 2)
+    with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
+        trial.start()
+        trial.until_round(5)
+        relays.set(between(RING, half), cut=True)
+        trial.until_told("dead", (0, 2, 3, 5))
+        relays.heal()
+        codes = trial.until_end()
+    assert codes == dict.fromkeys(range(6), 0), str(trial.story)
+    assert furthest(real.rows(config, range(6))) < 1e-6
+    assert all(one["peers_dead"] == [] and one["consensus"] for one in trial.story.summaries.values())
