@@ -59,7 +59,8 @@ def kind(violation: str) -> str:
     """Return what a violation has in common with others."""
     if violation.startswith("hang: "):
         phases = sorted({part.split(" in ")[1].split()[0] for part in violation[6:].split("; ") if " in " in part})
-        return f"hang in {', '.join(phases)}"
+        whom = sorted(set(re.findall(r"\(([a-z ]+)\)|(nobody)", violation)))
+        return f"hang in {', '.join(phases)}, waiting for {', '.join(sorted(a or b for a, b in whom))}"
     if "Traceback" in violation:
         *_, place, _, error = [""] * 3 + [line for line in violation.strip().splitlines() if "^^^" not in line]
         return f"traceback: {error[:100]} at {place.strip()[-80:]}"

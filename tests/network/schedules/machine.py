@@ -342,6 +342,13 @@ class Machine:
             self.process = None
             self.on_end()
 
+    def what(self) -> str:
+        """Return what the machine does now, in a word."""
+        if self.process is not None:
+            return "runs"
+        last = self.last
+        return "not started" if last is None else "killed" if last.ended is None else last.ended[0]
+
     @property
     def last(self) -> Process | None:
         return self.past[-1] if self.past else None

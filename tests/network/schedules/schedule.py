@@ -202,7 +202,7 @@ class Schedule:
         if world.now - since > QUIET:
             if self._rouse():
                 return True
-            self.violations.append("hang: " + "; ".join(_waits(process) for process in living))
+            self.violations.append("hang: " + "; ".join(_waits(self, process) for process in living))
             return False
         return True
 
@@ -332,17 +332,19 @@ def _varied(config: Config, settings: dict[str, Any]) -> Config:
         **top, **{name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()}})
 
 
-def _waits(process: Process) -> str:
-    if process.io is None:
-        return f"{process.name} before its sockets open"
+def _waits(schedule: Schedule, process: Process) -> str:
+    """Return what a peer that hangs is doing, and whom it waits for."""
+    if process.io is None or process.mixer is None:
+        return f"{process.name} in NOTHING before its sockets open"
     progress, mixer = process.io.progress, process.mixer
-    waits = ""
-    if mixer is not None:
-        waits = f", lost {sorted(mixer.lost)}"
-        if (step := mixer.exchange._step) is not None:
-            waits += f", exchange {tuple(step)} waits for {mixer.exchange.waiting(process.clock())}"
     at = f"{progress.round}.{progress.slot}" if progress.phase else ""
-    return f"{process.name} in {progress.phase.name} {at}{waits}, links {process.io.states()}"
+    if progress.phase is Phase.START:
+        awaited = mixer._meeting.missing()
+    else:
+        awaited = mixer.exchange.waiting(process.clock()) if mixer.exchange._step is not None else ()
+    whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in awaited)
+    return f"{process.name} in {progress.phase.name} {at} waits for {whom or 'nobody'}, lost {sorted(mixer.lost)}, " \
+           f"links {process.io.states()}"
 
 
 @contextmanager
