@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--algorithm", help="this algorithm only")
     parser.add_argument("--topology", help="this topology only")
     parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--hostile", action="store_true", help="a peer lies in every schedule")
     parser.add_argument("--trace", action="store_true", help="print all that happens in each schedule")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -36,7 +37,8 @@ def main() -> int:
         for seed in range(chosen.seed, chosen.seed + (1 << 60 if endless else chosen.count)):
             if time.perf_counter() > ends:
                 break
-            one = Schedule(seed, folder, chosen.algorithm, chosen.topology, not chosen.no_faults)
+            one = Schedule(seed, folder, chosen.algorithm, chosen.topology, not chosen.no_faults,
+                           True if chosen.hostile else None)
             _run(one, chosen.trace)
             done += 1
             topologies.add(one.topology.name)
@@ -45,6 +47,7 @@ def main() -> int:
                 kinds.update({kind(what) for what in one.violations})
                 more = "".join(f" --{name} {value}" for name, value in (
                     ("algorithm", chosen.algorithm), ("topology", chosen.topology)) if value)
+                more += " --no-faults" * chosen.no_faults + " --hostile" * chosen.hostile
                 print(f"seed {seed}: {one}\n" + "".join(f"  {what}\n" for what in one.violations) +
                       f"  replay: scripts/schedules --seed {seed}{more} --trace", flush=True)
     seconds = time.process_time() - began

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
+from schedules.lies import HARMLESS
+
 if TYPE_CHECKING:
     from schedules.schedule import Schedule
 
@@ -21,7 +23,7 @@ def judge(schedule: Schedule) -> None:
     """Add to ``schedule.violations`` what does not hold."""
     for i, machine in schedule.machines.items():
         for process in machine.past:
-            if process.ended is not None and process.ended[0] == "crash":
+            if process.ended is not None and process.ended[0] == "crash" and i != schedule.liar:
                 schedule.violations.append(f"peer {process.name} ended with a traceback: {process.ended[1]}")
             if process.io is not None and process.io.events.most > MOST_EVENTS:
                 schedule.violations.append(f"peer {process.name} had {process.io.events.most} events waiting")
@@ -35,7 +37,9 @@ def _one_model(schedule: Schedule) -> None:
     rows: dict[int, torch.Tensor] = {}
     for i, machine in schedule.machines.items():
         last = next((p for p in reversed(machine.past) if p.ended is not None), None)
-        if last is not None and last.ended[0] == "done" and last.exit_code == 0 and last.ended[1]["consensus"]:
+        if last is None or i == schedule.liar or last.ended[0] != "done":
+            continue
+        if last.exit_code == 0 and last.ended[1]["consensus"]:
             row = _row(Path(last.ended[1]["model"]))
             if row is None:
                 schedule.violations.append(f"peer {i} ended with success, and its model cannot be read")
@@ -49,7 +53,7 @@ def _one_model(schedule: Schedule) -> None:
                 break
         else:
             parts.append((row, [i]))
-    if len(parts) > 1:
+    if len(parts) > 1 and (schedule.lies is None or schedule.lies.kind in HARMLESS):
         schedule.violations.append(f"{len(parts)} models, each a success: of {' and '.join(str(m) for _, m in parts)}")
 
 

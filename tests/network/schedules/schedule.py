@@ -28,6 +28,7 @@ from schedules import data
 from schedules.disk import Disks, tear
 from schedules.faults import Fault, draw_faults
 from schedules.judge import judge
+from schedules.lies import Lies, draw_lies
 from schedules.machine import Machine, Mixer, Process, SimulatedPeer
 from schedules.wires import Context, Descriptors, Network, Poller, Sockets
 from schedules.world import START, World
@@ -44,6 +45,8 @@ STATIC = ("ring", "chain", "star", "complete", "grid", "tree", "random-regular",
 DEAD_AFTER, ROUND_TIMEOUT = 3.0, 6.0
 QUIET = 4 * (DEAD_AFTER + ROUND_TIMEOUT)
 """Where no training thread goes on for so long, and no fault is left, it is a hang [s]."""
+HOSTILE = 0.15
+"""The share of schedules in which a peer lies."""
 LONGEST = 900.0
 """Longest time of a schedule [s]."""
 
@@ -91,10 +94,11 @@ class Schedule:
     algorithm, topology : fixed ones; default: by the seed.
     folder : where the peers write; it is removed before and after.
     faults : whether there are any.
+    hostile : whether a peer lies; default: by the seed.
     """
 
     def __init__(self, seed: int, folder: Path, algorithm: str | None = None, topology: str | None = None,
-                 faults: bool = True) -> None:
+                 faults: bool = True, hostile: bool | None = None) -> None:
         draw = random.Random(f"schedule {seed}")
         self.seed, self.folder = seed, folder
         self.algorithm, name, size = _choice(seed, draw, algorithm, topology)
@@ -117,6 +121,11 @@ class Schedule:
         self.machines = {i: Machine(i, self.world, self.network, partial(self._peer, i), self.pace * draw.choice(
             (1, 1, 1, 3))) for i in range(size)}
         self.disks = Disks(self.machines)
+        self.liar: int | None = None
+        self.lies: Lies | None = None
+        if hostile or (hostile is None and faults and random.Random(f"hostile {seed}").random() < HOSTILE):
+            self.liar, self.lies = draw_lies(seed, size)
+            self.network.mutate[self.liar] = self.lies
         self.given_up: set[int] = set()
         """Peers that are not started again."""
         self.violations: list[str] = []
@@ -130,7 +139,8 @@ class Schedule:
         name, size = self.topology.name, self.topology.size
         return f"{self.algorithm} on {name} of {size}, {self.rounds} rounds, a step of {self.pace} s, " \
                f"{'start without limit' if self.patient else 'start_timeout 12 s'}; " + \
-               ("; ".join(map(str, self.faults)) or "no faults")
+               ("; ".join(map(str, self.faults)) or "no faults") + (
+                   "" if self.lies is None else f"; peer {self.liar} lies ({self.lies.kind})")
 
     # Running --------------------------------------------------------------------------------------------------
 
@@ -185,7 +195,8 @@ class Schedule:
                 self.later(when.seconds, partial(self._happen, fault))
 
     def _goes_on(self) -> bool:
-        world, living = self.world, [m.process for m in self.machines.values() if m.process is not None]
+        world = self.world
+        living = [m.process for m in self.machines.values() if m.process is not None and m.id != self.liar]
         if self.pending:
             return True
         if not living:
