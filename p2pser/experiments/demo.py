@@ -137,7 +137,8 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
         Where no peer finishes.
     """
     port = free_base_port(topology.size, config.network.host)
-    network = config.network.model_copy(update={"base_port": port})
+    nobody_returns = {} if "serve_after" in config.network.model_fields_set else {"serve_after": 0.0}
+    network = config.network.model_copy(update={"base_port": port, **nobody_returns})
     config = config.model_copy(update={"network": network})
     out = config.peer.out / config.name
     course, started = Course(), time.monotonic()

@@ -266,6 +266,10 @@ class NetworkMixer:
         self._receiving.next(timeout)
         self._receiving.drain()
 
+    def wake_at(self, time: float | None) -> None:
+        """Have ``check`` called by this time [s] at the latest, whatever happens meanwhile."""
+        self._receiving.wake_at = time
+
     def drop(self, peer: int, reason: str) -> None:
         """Go on without a neighbour from now on, until a row of it comes."""
         hello = self.hellos.get(peer)

@@ -38,6 +38,8 @@ class Receiving:
         """Whether the I/O thread has begun the run."""
         self._io, self._roster, self._exchange, self._payloads, self._rounds = io, roster, exchange, payloads, rounds
         self._observe, self._check, self._clock, self._progressed = observe, check, clock, progressed
+        self.wake_at: float | None = None
+        """A time by which ``check`` is called again, whatever happens meanwhile [s]."""
         self._handlers: dict[range, MessageHandler] = {}
         """What takes the messages of these rounds; those of all others belong to exchanges."""
 
@@ -47,9 +49,13 @@ class Receiving:
 
     def next(self, timeout: float | None) -> None:
         """Handle the next event, waiting for it at most ``timeout`` seconds (None: without limit)."""
+        if self.wake_at is not None:
+            alarm = self.wake_at - self._clock()
+            timeout = alarm if timeout is None else min(timeout, alarm)
         try:
             event = self._io.events.get(timeout=None if timeout is None else max(0.0, timeout))
         except Empty:
+            self._check()
             return
         self._handle(event)
         self._check()

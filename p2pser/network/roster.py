@@ -69,6 +69,14 @@ class Roster:
         """Return a neighbour's state."""
         return self._states[j]
 
+    def progress(self, j: int) -> Progress | None:
+        """Return how far a neighbour was when it was last heard of; None before its first HELLO."""
+        return self._progress.get(j)
+
+    def here(self) -> frozenset[int]:
+        """Return the neighbours that messages reach."""
+        return frozenset(j for j in self.neighbours if self._states[j] in WATCHED)
+
     def since(self, j: int) -> float:
         """Return when a neighbour has come into its state [s]."""
         return self._since.get(j, 0.0)

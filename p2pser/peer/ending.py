@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.models import directory
 from p2pser.network.asynchronous import AsynchronousDriver
@@ -23,6 +24,7 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.peer import outcome
 from p2pser.peer.disk import Disk
 from p2pser.peer.folder import FINISHED, PeerFolder
+from p2pser.peer.handover import Handover
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
@@ -30,6 +32,10 @@ from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
 from p2pser.training.fine_tuning import fine_tuned
+from p2pser.wire.messages import Phase
+
+QUIET = 2.0
+"""For so long a peer waits without a word for neighbours that are about to have a model too [s]."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,16 @@ class LastPhase:
     config, topology, me : the run's, and the peer's id.
     cohort, algorithm, mixer, driver : the session's.
     folder, recorder, reporter : where the peer writes.
+    handover : hands the model to neighbours. parts : returns what of a row crosses each edge.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, cohort: Cohort, algorithm: Algorithm,
                  mixer: NetworkMixer, *, driver: AsynchronousDriver | None, folder: PeerFolder, recorder: Recorder,
-                 reporter: Reporter) -> None:
+                 reporter: Reporter, handover: Handover, parts: Callable[[], Parts | None]) -> None:
         self.config, self.topology, self.me = config, topology, me
         self.cohort, self.algorithm, self.mixer, self.driver = cohort, algorithm, mixer, driver
         self.folder, self.recorder, self.reporter = folder, recorder, reporter
+        self.handover, self.parts = handover, parts
         self._disk = Disk(me, reporter, self._pause, mixer.io.clock)
 
     def kept(self) -> tuple[Outcome, dict[str, Any]] | None:
@@ -124,6 +132,28 @@ class LastPhase:
                 "messages_sent": sum(link.messages_sent for link in traffic),
                 "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
                 "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out]}
+
+    def hand_over(self, end: Outcome) -> int:
+        """Answer the neighbours that ask for the model, until all have one or none asks for ``network.serve_after``.
+
+        Returns how often a neighbour was answered.
+        """
+        clock, patience = self.mixer.io.clock, self.config.network.serve_after
+        self.handover.offer(end, self.parts())
+        self.mixer.enter(Phase.END, self.config.training.rounds + 2)
+        self.mixer.io.announce_progress(self.mixer.neighbours)
+        began = clock()
+        until, answered, said = began + patience, 0, False
+        while (lacking := self.handover.lacking()) and clock() < until:
+            self.mixer.listen(min(until - clock(), QUIET))
+            if self.handover.answered > answered:
+                answered, until = self.handover.answered, clock() + patience
+            if not said and clock() - began >= QUIET:
+                said = True
+                self.reporter.say(f"peer {self.me} has its model ({self.folder.model}) and stays up to {patience:g} s "
+                                  f"to hand it to peer{'s' if len(lacking) > 1 else ''} "
+                                  f"{', '.join(map(str, lacking))}; Ctrl-C ends it")
+        return answered
 
     def _pause(self, seconds: float) -> None:
         until = self.mixer.io.clock() + seconds

@@ -193,6 +193,8 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
     """
     if "base_port" not in config.network.model_fields_set:
         config = config.with_settings([f"network.base_port={free_base_port(topology.size)}"])
+    if "serve_after" not in config.network.model_fields_set:
+        config = config.with_settings(["network.serve_after=0"])  # nobody starts a peer again
     summaries: dict[int, dict[str, Any]] = {}
     failures: dict[int, str] = {}
     with LocalPeers(config, topology, fresh=True, federation=federation) as peers:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from p2pser.base import registries
+from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, federate
@@ -24,6 +28,7 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
+from p2pser.peer.handover import Handover, ModelTaken
 from p2pser.peer.identity import Identity, identify
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import Outcome
@@ -68,10 +73,20 @@ class Peer:
     def run(self) -> Ending:
         """Train, gossip and end with a model. Raises P2PSERError where that is not possible."""
         identity = identify(self.config, self.topology, self.me)
-        if not self._fresh and (summary := self.folder.finished()) is not None:
-            self._say(f"peer {self.me} has finished this run: its model is at {self.folder.model}; "
-                      "start over with --fresh, or give the next run another name (--name)")
+        if self._fresh or (summary := self.folder.finished()) is None:
+            return self._attend(identity)
+        self._say(f"peer {self.me} has finished this run: its model is at {self.folder.model}; "
+                  "start over with --fresh, or give the next run another name (--name)")
+        if not self.folder.outcome.exists():
             return Ending(True, summary)
+        try:
+            return self._attend(identity, summary)
+        except P2PSERError as error:
+            self._say(f"peer {self.me} cannot hand its model to neighbours: {error}")
+            return Ending(True, summary)
+
+    def _attend(self, identity: Identity, finished: dict[str, Any] | None = None) -> Ending:
+        """Take part in the run, or only in what is left of it where it is ``finished``: its summary."""
         incarnation = self.folder.claim(self._fresh)
         torch.set_num_threads(self.config.training.threads)
         raise_limit()
@@ -79,7 +94,7 @@ class Peer:
             cohort, algorithm = self.prepare(telemetry)
             hello = self.hello(cohort, incarnation)
             io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
-            return _Attendance(self, telemetry, cohort, algorithm, io).run(incarnation)
+            return _Attendance(self, telemetry, cohort, algorithm, io).run(incarnation, finished)
 
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
         """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""
@@ -154,13 +169,15 @@ class _Attendance:
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
         clips = len(cohort.participants[0].examples)
         self.mixer = NetworkMixer(
-            io, topology, me, cohort.schema, observe=self._observe, check=peer.look_up,
+            io, topology, me, cohort.schema, observe=self._observe, check=self._look_up,
             clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
                                like=cohort.initial()[0], patience=config.network.round_timeout, clock=io.clock)
+        self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
+                                 sums=cohort.sums().shape[1], say=self.reporter.say)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
@@ -170,36 +187,68 @@ class _Attendance:
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
-                                    folder=peer.folder, recorder=self.recorder, reporter=self.reporter)
+                                    folder=peer.folder, recorder=self.recorder, reporter=self.reporter,
+                                    handover=self.handover, parts=lambda: self.session.parts)
         peer.wake_by(io.wake)
 
-    def run(self, incarnation: int) -> Ending:
-        """Meet the neighbours, run the session, write the model."""
-        started, reason, torn = self.io.clock(), "failed", self.last_phase.kept()
+    def run(self, incarnation: int, finished: dict[str, Any] | None) -> Ending:
+        """Meet the neighbours, run the session, write the model, hand it to neighbours that lack one.
+
+        finished : the summary of the run, where only the last is left to do.
+        """
+        reason = "failed"
         try:
-            if torn is not None:
-                summary = self.last_phase.complete(*torn)
-            else:
-                self.io.start()
-                self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
-                end = self._session()
-                summary = self.last_phase.conclude(end, self.io.clock() - started)
+            end, summary = self._model(incarnation, finished)
             reason = "done"
+            with contextlib.suppress(Interrupted):
+                self.last_phase.hand_over(end)
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()
         finally:
             self.io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
             self.telemetry.event("left", reason=reason)
-        self.telemetry.event("finished", **summary)
+        if finished is None:
+            self.telemetry.event("finished", **summary)
         return Ending(True, summary)
+
+    def _model(self, incarnation: int, finished: dict[str, Any] | None) -> tuple[Outcome, dict[str, Any]]:
+        """Return what the run ended with and its summary, both on disk; this peer listens from then on at the latest.
+        """
+        started, torn = self.io.clock(), self.last_phase.kept()
+        if torn is not None:
+            end, so_far = torn
+            self.session.share(end.call)
+            summary = finished or self.last_phase.complete(end, so_far)
+        self.io.start()
+        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
+        if torn is None:
+            end = self._session()
+            summary = self.last_phase.conclude(end, self.io.clock() - started)
+        return end, summary
+
+    def _look_up(self) -> None:
+        self.peer.look_up()
+        self.handover.look_up(self._fitted)
+
+    def _fitted(self, end: Outcome, sender: int) -> Tensor:
+        """Return this peer's row of a model that was handed over."""
+        self.session.share(end.call)
+        return self.session.fitted(sender, end.row)
 
     def _observe(self, event: Event) -> None:
         self.joining.observe(event)
+        self.handover.observe(event)
         self.reporter.observe(event)
 
     def _session(self) -> Outcome:
-        """Get into the run and run the session to its end."""
+        """Get into the run and run the session to its end, or take the model of neighbours that are there already."""
+        try:
+            return self._trained()
+        except ModelTaken as taken:
+            return taken.outcome
+
+    def _trained(self) -> Outcome:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
         self.io.admit(True)

@@ -15,8 +15,9 @@ from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 
-ROLL_CALL, STATISTICS, JOIN = -3, -2, -1
-"""The set-up rounds: what each peer brings, the statistics of features and targets, the state for a peer that joins.
+MODEL, ROLL_CALL, STATISTICS, JOIN = -4, -3, -2, -1
+"""The set-up rounds: the model for a peer that was not there at the end, what each peer brings, the statistics of
+features and targets, the state for a peer that joins.
 
 Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
 """

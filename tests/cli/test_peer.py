@@ -38,7 +38,7 @@ class Terminal:
         self.running: list[subprocess.Popen[str]] = []
         self._call = [*python, "-m", "p2pser.cli.main", "peer", "--topology", "chain", "--peers", "2", "--data",
                       str(clips), "--out", str(out), "--rounds", "2", "--set", "model.hidden=[4]",
-                      "--set", f"network.base_port={free_base_port(2)}"]
+                      "--set", "network.serve_after=0.5", "--set", f"network.base_port={free_base_port(2)}"]
         self.out = out
 
     def start(self, me: int, *more: str) -> subprocess.Popen[str]:

@@ -61,7 +61,8 @@ class Crew:
         # No dropout: it draws from torch's own generator, which the threads of this process share.
         return Config().with_settings([
             f"name={name}", f"peer.out={self.folder}", f"network.base_port={self.port}", f"training.rounds={ROUNDS}",
-            "model.hidden=[6]", "model.dropout=0", "training.local_steps=2", "peer.checkpoint_every=2", *settings])
+            "model.hidden=[6]", "model.dropout=0", "training.local_steps=2", "peer.checkpoint_every=2",
+            "network.serve_after=0", *settings])
 
     def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False) -> Peer:
         one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me), say=self.said.append,

@@ -1,0 +1,238 @@
+"""The model of a run that is over, for a peer that was not there at the end: its neighbours hand it over.
+
+A peer that finds a neighbour at the end of the run while it is itself not there yet was left out of that end: it was
+killed in the last phase, cut off, or started too late. It asks each such neighbour for the model, compares the answers
+where there are two, and ends with it. A peer that has its model stays for a while to answer, and so does one that has
+finished and is started again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+from torch import Tensor
+
+from p2pser.base.errors import P2PSERError, RemoteProtocolError
+from p2pser.gossip.agreement.consensus import relative_norm
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.partial import Parts
+from p2pser.graph.spec import Topology
+from p2pser.network import events
+from p2pser.network.mixer import NetworkMixer
+from p2pser.network.states import Cause
+from p2pser.peer import outcome
+from p2pser.peer.outcome import Outcome
+from p2pser.run.setup import MODEL
+from p2pser.wire.codec import codec
+from p2pser.wire.messages import Header, Phase, Progress
+
+FACTS, SUMS, ROW, ASK = range(4)
+"""The slots of the messages: how the run ended, the statistics' sums, the model; and the request for all three."""
+ANSWERS = 3
+"""So often is one incarnation of a neighbour answered."""
+PATIENCE = 10.0
+"""Seconds for which a second answer is waited for."""
+AGREEMENT = 1e-5
+"""Largest relative difference of two neighbours' models; the final consensus leaves less."""
+F8 = "f8"
+_F8 = codec(F8)
+
+
+class ModelTaken(Exception):
+    """Neighbours have handed over the model of the run: there is nothing left to train."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"the model of peers {outcome.givers}")
+        self.outcome = outcome
+
+
+class Handover:
+    """Asks for the model, and answers. Make it before the peer meets its neighbours: they may speak at once.
+
+    Parameters
+    ----------
+    mixer : carries the messages.
+    topology, rounds : the run's topology, and R.
+    size, sums : the lengths of this peer's row and of the statistics' sums.
+    say : receives a sentence for the person who watches.
+    """
+
+    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: int,
+                 say: Callable[[str], None]) -> None:
+        self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say
+        self._sizes = {SUMS: range(sums, sums + 1), ROW: range(1, size + 1)}
+        self._done: set[int] = set()
+        """The neighbours that have a model, as far as they have said."""
+        self._asked: dict[int, int] = {}
+        """The neighbours that were asked, and the incarnation of each."""
+        self._asking: set[int] = set()
+        self._answers: Counter[tuple[int, int]] = Counter()
+        """How often an incarnation of a neighbour was answered."""
+        self._parts: dict[int, dict[int, Any]] = {}
+        self._received: dict[int, Outcome] = {}
+        self._first: float | None = None
+        """When the first answer came."""
+        self._offer: tuple[Outcome, Parts | None] | None = None
+        mixer.on(MODEL, self._take)
+
+    def observe(self, event: events.Event) -> None:
+        """Hear who has a model."""
+        match event:
+            case events.Up(peer, _, progress):
+                self._done.discard(peer)
+                self._asking.discard(peer)
+                self._forget(peer)
+                self._note(peer, progress)
+            case events.Progressed(peer, progress):
+                self._note(peer, progress)
+            case events.Changed(peer, cause=Cause.DONE):
+                self._done.add(peer)
+            case _:
+                pass
+
+    def _note(self, peer: int, progress: Progress) -> None:
+        if progress.phase == Phase.END and progress.round >= self._rounds + 2:
+            self._done.add(peer)
+
+    def _forget(self, peer: int) -> None:
+        self._parts.pop(peer, None)
+        self._received.pop(peer, None)
+
+    # The peer that was not there ------------------------------------------------------------------------------
+
+    def look_up(self, fit: Callable[[Outcome, int], Tensor]) -> None:
+        """Ask the neighbours that have a model; raise ModelTaken once this peer takes theirs.
+
+        fit : (outcome, sender) -> this peer's row (D,) float64; raises P2PSERError where it does not fit.
+
+        Call it between messages, at ``NetworkMixer.wake_at`` at the latest. Raises P2PSERError where the neighbours
+        hand over different models, and this peer has nothing else to do.
+        """
+        phase = self._mixer.io.progress.phase
+        if self._offer is not None or phase >= Phase.CONSENSUS:
+            return
+        here = self._mixer.roster.here()
+        for peer in sorted(self._done & here):
+            incarnation = self._mixer.hellos[peer].incarnation
+            if self._asked.get(peer) != incarnation:
+                self._asked[peer] = incarnation
+                self._mixer.send(peer, Step(MODEL, ASK), b"", "", 0)
+        if not self._received:
+            return
+        now = self._mixer.io.clock()
+        self._first = now if self._first is None else self._first
+        together = self._together()
+        over = now >= self._first + PATIENCE
+        # While others train with this peer, one neighbour alone does not end its run.
+        training = phase >= Phase.TRAIN and bool(here - self._done)
+        soon = {j for j in here if self._phase(j) >= Phase.CONSENSUS}
+        alone = len(self._received) == 1 and not training and (over or soon <= self._received.keys())
+        if len(together) > 1 or alone:
+            self._take_over(together, fit)
+        elif len(self._received) > 1 and over and phase < Phase.TRAIN:
+            who = " and ".join(map(str, sorted(self._received)))
+            raise P2PSERError(f"peers {who} hand over different models, so peer {self._mixer.me} takes none: find out "
+                              "which is right, and start this peer again with only that one running")
+        self._mixer.wake_at(None if over else self._first + PATIENCE)
+
+    def _phase(self, peer: int) -> int:
+        progress = self._mixer.roster.progress(peer)
+        return Phase.START if progress is None else progress.phase
+
+    def _together(self) -> list[int]:
+        """Return the senders of the model that most of them hand over."""
+        def near(i: int, j: int) -> bool:
+            one, other = self._received[i], self._received[j]
+            if not (one.final.converged and other.final.converged):
+                return one.final.converged == other.final.converged  # each keeps a model of its own
+            return one.row.shape == other.row.shape and relative_norm(one.row, other.row) <= AGREEMENT
+
+        groups = [[j for j in sorted(self._received) if near(i, j)] for i in sorted(self._received)]
+        return max(groups, key=len)
+
+    def _take_over(self, together: list[int], fit: Callable[[Outcome, int], Tensor]) -> None:
+        for peer in list(together):
+            end = self._received[peer]
+            try:
+                row = fit(end, peer)
+            except P2PSERError as error:
+                self._forget(peer)
+                self._mixer.strike(peer, str(error))
+                continue
+            who = f"peers {' and '.join(map(str, together))}" if len(together) > 1 else \
+                f"peer {peer} alone, which no other neighbour has confirmed"
+            self._say(f"peer {self._mixer.me} finds the run at its end, and takes the model of {who}")
+            raise ModelTaken(replace(end, final=replace(end.final, rows=row[None]), givers=tuple(together)))
+
+    # Its neighbours -------------------------------------------------------------------------------------------
+
+    def offer(self, end: Outcome, parts: Parts | None) -> None:
+        """Answer with this outcome from now on; parts: what of a row crosses each edge."""
+        self._offer = end, parts
+        if end.givers:  # those who agreed have it
+            self._done |= set(self._mixer.neighbours) - set(end.final.dead)
+        self._received.clear()
+        self._mixer.wake_at(None)
+        for peer in sorted(self._asking):
+            self._answer(peer)
+
+    def lacking(self) -> tuple[int, ...]:
+        """Return the neighbours that have no model, as far as this peer knows."""
+        return tuple(j for j in self._mixer.neighbours if j not in self._done)
+
+    @property
+    def answered(self) -> int:
+        """How often a neighbour was answered."""
+        return self._answers.total()
+
+    def _answer(self, peer: int) -> None:
+        self._asking.discard(peer)
+        if self._offer is None or peer not in self._mixer.hellos:
+            return
+        end, parts = self._offer
+        row = end.row if parts is None else parts.cut(self._mixer.me, peer, end.row)
+        self._mixer.send(peer, Step(MODEL, FACTS), msgpack.packb(end.fields()), "", 0)
+        for slot, each in ((SUMS, end.sums), (ROW, row)):
+            kept = each.detach().double().clone()
+            self._mixer.send(peer, Step(MODEL, slot), _F8.encode(kept), _F8.wire_name(kept), kept.numel())
+        self._answers[peer, self._mixer.hellos[peer].incarnation] += 1
+        self._say(f"peer {self._mixer.me} hands its model to peer {peer}")
+
+    # Messages -------------------------------------------------------------------------------------------------
+
+    def _take(self, peer: int, header: Header, payload: memoryview) -> None:
+        if header.slot == ASK:
+            if len(payload) or self._answers[peer, self._mixer.hellos[peer].incarnation] >= ANSWERS:
+                raise RemoteProtocolError(f"peer {peer} asks for the model too often, or in another form", peer)
+            self._asking.add(peer)
+            self._answer(peer)
+            return
+        if self._asked.get(peer) != self._mixer.hellos[peer].incarnation:
+            raise RemoteProtocolError(f"peer {peer} sent a model that nobody has asked for", peer)
+        try:
+            parts = self._parts.setdefault(peer, {})
+            parts[header.slot] = self._read(header, payload)
+            if parts.keys() == {FACTS, SUMS, ROW}:
+                del self._parts[peer]
+                self._received[peer] = outcome.read(parts[FACTS], parts[ROW], parts[SUMS], self._topology, self._rounds)
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException, RemoteProtocolError) as error:
+            self._forget(peer)
+            raise RemoteProtocolError(f"peer {peer} handed over a model of another form: {error}", peer) from None
+
+    def _read(self, header: Header, payload: memoryview) -> Any:
+        if header.slot == FACTS:
+            fields = msgpack.unpackb(payload, strict_map_key=False)
+            if not isinstance(fields, Mapping):
+                raise ValueError("it says nothing of the end")
+            return fields
+        if header.slot not in self._sizes or header.codec != F8 or header.size not in self._sizes[header.slot]:
+            raise ValueError(f"{header.size} numbers in the form {header.codec!r} as part {header.slot}")
+        row = _F8.decode(bytes(payload), header.size)
+        if not math.isfinite(float(row.abs().sum())):
+            raise ValueError("numbers that are not finite")
+        return row
