@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zmq
+from crowds import HALF_A_GREETING, crowd
 
 from p2pser.network import events
 from p2pser.network.admission import GUESTS
@@ -29,50 +29,11 @@ if TYPE_CHECKING:
 Eventually = Callable[[Callable[[], bool], str], None]
 KeyOf = Callable[[int], KeyPair]
 
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(48)
 
 
 def port(io: IOThread) -> int:
     assert io.endpoint is not None
     return int(io.endpoint.rpartition(":")[2])
-
-
-@contextlib.contextmanager
-def flood(io: IOThread, count: int, says: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Hold so many connections to a peer, again and again, until the block ends."""
-    held: list[socket.socket] = []
-    over = threading.Event()
-
-    def dial() -> None:
-        while not over.is_set():
-            while len(held) < count and not over.is_set():
-                one = socket.socket()
-                one.setblocking(False)
-                one.connect_ex(("127.0.0.1", port(io)))
-                held.append(one)
-            for one in list(held):
-                try:
-                    if says:
-                        one.send(says)
-                    gone = one.recv(100) == b""
-                except BlockingIOError:
-                    gone = False
-                except OSError:
-                    gone = True
-                if gone:
-                    one.close()
-                    held.remove(one)
-            over.wait(0.05)
-
-    thread = threading.Thread(target=dial)
-    thread.start()
-    try:
-        yield held
-    finally:
-        over.set()
-        thread.join()
-        for one in held:
-            one.close()
 
 
 @contextlib.contextmanager
@@ -123,14 +84,14 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.parametrize("says", [b"", GREETING[:10]], ids=["silent", "half a greeting"])
+@pytest.mark.parametrize("says", [b"", HALF_A_GREETING], ids=["silent", "half a greeting"])
 def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Network, says: bytes) -> None:
     """1,000 connections held again and again: few stay, a neighbour that only dials comes while they do."""
     a, b = network.peer(0, (1, 2), dials=(1,)), network.peer(1, (0,))
     for io in (a, b):
         network.wait(io, events.Up)
     before = descriptors()
-    with flood(a, 1000, says) as held:
+    with crowd(port(a), 1000, says) as held:
         told = network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
         assert told.peer is None
         assert "127.0.0.1" in told.reason
@@ -151,20 +112,20 @@ def test_a_peer_outlives_a_crowd_that_takes_every_descriptor(network: Network, e
         network.wait(io, events.Up)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
-        crowd: list[socket.socket] = []
-        stack.callback(lambda: [one.close() for one in crowd])
+        outsiders: list[socket.socket] = []
+        stack.callback(lambda: [one.close() for one in outsiders])
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         # The crowd is of this process too: its ends are made first, then the limit leaves 100 for the peer.
         for _ in range(400):
-            crowd.append(socket.socket())
-            crowd[-1].setblocking(False)
+            outsiders.append(socket.socket())
+            outsiders[-1].setblocking(False)
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 100, hard))
-        for one in crowd:
+        for one in outsiders:
             one.connect_ex(("127.0.0.1", port(a)))
         network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
         rows_cross(network, a, b, (0, 1), 0)
         eventually(can_open, "no descriptor is left for a checkpoint")
-        for one in crowd:
+        for one in outsiders:
             assert one.fileno() >= 0  # the crowd has not gone by itself
     rows_cross(network, a, b, (0, 1), 9)
     assert not lost(network, a, b)
@@ -252,13 +213,13 @@ def test_no_id_of_a_connection_gets_the_messages_of_another(network: Network, ke
     a, b = network.peer(0, (1, 2), dials=()), network.peer(1, (0,))
     network.wait(b, events.Up)
     identity = a._connections._accepted[1]
-    with neighbour(a, key_of(2), key_of(0), b"claimed") as first, \
-            neighbour(a, key_of(2), key_of(0), b"claimed") as second:
+    with neighbour(a, key_of(2), key_of(0), b"claimed") as first:
         first.send(message(Kind.PING, 2))
         assert first.recv()
-        second.send(message(Kind.PING, 2))
-        rows_cross(network, a, b, (0, 1), 0)
-        assert not second.poll(200)
+        with neighbour(a, key_of(2), key_of(0), b"claimed") as second:
+            second.send(message(Kind.PING, 2))
+            rows_cross(network, a, b, (0, 1), 0)
+            assert not second.poll(200)
     assert a._connections._accepted[1] == identity
 
 
