@@ -28,7 +28,7 @@ def crowd(port: int, count: int, says: bytes = b"", slowly: bool = False) -> Ite
                 one.connect_ex(("127.0.0.1", port))
                 held.append(one)
             for one in list(held):
-                if not _lives(one, says[turn % len(says):][:1] if slowly else says):
+                if not _lives(one, says[turn % len(says):][:1] if slowly and says else says):
                     one.close()
                     held.remove(one)
             turn += 1

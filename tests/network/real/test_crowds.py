@@ -1,4 +1,4 @@
-"""Outsiders hold every connection that a peer with few descriptors can take: the run goes on, and all end with one model."""
+"""Outsiders hold every connection that a peer with few descriptors can take: the run goes on as without them."""
 
 from __future__ import annotations
 
