@@ -24,10 +24,11 @@ from p2pser.graph.spec import Topology
 from p2pser.network import sockets
 from p2pser.network.io import IOThread
 from p2pser.peer.identity import identify
+from p2pser.peer.process import Peer
 from p2pser.run.setup import ROLL_CALL
 from p2pser.wire import messages
 from p2pser.wire.codec import DENSE
-from p2pser.wire.hello import run_id
+from p2pser.wire.hello import Hello, run_id
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 
 SETUP = range(-8, 0)
@@ -66,6 +67,8 @@ class Hostile:
     topology: Topology
     me: int
     io: Any = None
+    hello: Any = None
+    """What the peer says of itself."""
     count: int = 0
     old: deque[Row] = field(default_factory=lambda: deque(maxlen=12))
 
@@ -229,8 +232,7 @@ PROGRESS: dict[str, Callable[[Hostile, Progress], Progress]] = {
 # Over a connection of its own -----------------------------------------------------------------------------------
 
 def _header(me: Hostile, kind: Kind, **fields: Any) -> Header:
-    ours = me.io._protocol.ours
-    return Header(kind, run_id(me.config.name), me.me, ours.incarnation, me.io.progress, **fields)
+    return Header(kind, run_id(me.config.name), me.me, me.hello.incarnation, me.io.progress, **fields)
 
 
 def _pings(me: Hostile) -> Iterator[list[bytes]]:
@@ -239,7 +241,7 @@ def _pings(me: Hostile) -> Iterator[list[bytes]]:
 
 
 def _hellos(me: Hostile) -> Iterator[list[bytes]]:
-    body, number = dict(me.io._protocol.ours.body()), 0
+    body, number = dict(me.hello.body()), 0
     while True:
         number += 1
         yield [messages.encode(_header(me, Kind.HELLO), messages.encode_body({**body, "topology": f"{number:032x}"}))]
@@ -327,7 +329,7 @@ class Liar:
 
     def __call__(self, config: Config, topology: Topology, me: int) -> None:
         hostile = Hostile(config, topology, me)
-        plain, lock, flooding = IOThread.send, threading.Lock(), threading.Event()
+        plain, lock, flooding, attach = IOThread.send, threading.Lock(), threading.Event(), Peer.attach
 
         def send(io: IOThread, peers: Any, step: tuple[int, int], payload: Any, **fields: Any) -> None:
             hostile.io = io
@@ -343,6 +345,11 @@ class Liar:
             for one in told:
                 plain(io, one.peers, one.step, one.payload, **one.fields)
 
+        def attached(peer: Peer, hello: Hello, *rest: Any) -> IOThread:
+            hostile.hello = hello
+            return attach(peer, hello, *rest)
+
+        Peer.attach = attached  # type: ignore[method-assign,assignment]
         IOThread.send = send  # type: ignore[method-assign,assignment]
         if self.lie in PROGRESS:
             self._misreport(hostile)
