@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PACE_OVER = 8
@@ -54,7 +54,6 @@ class CatchingUp:
         """Rounds a second, of the fastest ``PACE_OVER`` rounds in sequence."""
         self._in_step: dict[int, tuple[int, float]] = {}
         """The round in which each neighbour's row was there last, and when."""
-        self._claims: dict[int, int] = {}
         self._announced: dict[int, tuple[int, float]] = {}
         """The last announcement of each neighbour that counts, and when it came."""
 
@@ -70,37 +69,29 @@ class CatchingUp:
         """A neighbour has delivered its row of this peer's round."""
         self._in_step[peer] = round, now
 
-    def claims(self, peer: int, round: int) -> None:
-        """A neighbour says that it is in a round."""
-        self._claims[peer] = max(round, self._claims.get(peer, round))
-
     def announced(self, peer: int, round: int, now: float) -> None:
         """A neighbour says that it has jumped to a round. Announcements that come too soon do not count."""
         if peer not in self._announced or now - self._announced[peer][1] >= self._apart:
             self._announced[peer] = round, now
 
-    def forget(self, peer: int) -> None:
-        """Forget what a neighbour said: it was started again."""
-        self._claims.pop(peer, None)
-
-    def next_round(self, round: int, now: float, living: Collection[int]) -> Next:
+    def next_round(self, round: int, now: float, claims: Mapping[int, int]) -> Next:
         """Return the round after ``round``: the next, or a later one.
 
-        living : the neighbours that are connected and neither lost nor banned.
+        claims : by living neighbour (connected, neither lost nor banned), the round in which it says that it is.
         """
-        claims = sorted((self._claims[j] for j in living if j in self._claims), reverse=True)
-        together = claims[1] if len(claims) > 1 else 0
-        alone = max((self._word(j, now, len(living) == 1) for j in living), default=0)
+        said = sorted(claims.values(), reverse=True)
+        together = said[1] if len(said) > 1 else 0
+        alone = max((self._word(j, claim, now, len(claims) == 1) for j, claim in claims.items()), default=0)
         target = min(max(together, alone), self._rounds)
         if target <= round + self._lead:
             return Next(round + 1)
-        return Next(target, announce=True)
+        return Next(target, announce=self._began is not None)
 
     # Inside -------------------------------------------------------------------------------------------------
 
-    def _word(self, peer: int, now: float, only: bool) -> int:
+    def _word(self, peer: int, claim: int, now: float, only: bool) -> int:
         """Return how far this peer goes on the word of one neighbour."""
-        claim, (round, since) = self._claims.get(peer, 0), self._since(peer, now)
+        round, since = self._since(peer, now)
         far = self._follow(peer, now)
         if only or now - since >= self._apart:
             far = max(far, math.inf if only and self._pace is None else self._reach(round, since, now))

@@ -273,15 +273,9 @@ class Exchange:
         self._past.clear()
         self._late.clear()
 
-    def ahead(self) -> Step | None:
-        """Return the step to which a peer that was left behind jumps: the newest that two neighbours have reached.
-
-        The word of one is enough where no other takes part, and where this one and we were apart.
-        """
-        living = [j for j in self.neighbours if not self._roster.gone(j)]
-        steps = sorted((self._newest[j] for j in living if j in self._newest), reverse=True)
-        known = [steps[1]] if len(steps) > 1 else steps if len(living) == 1 else []
-        return max([*known, *(self._newest[j] for j in self._roster.came_back if j in self._newest)], default=None)
+    def newest(self, neighbour: int) -> Step:
+        """Return the latest step that a neighbour has sent; before it has sent anything, one before the set-up."""
+        return self._newest.get(neighbour, Step(-(2**31), 0))
 
     # Inside ---------------------------------------------------------------------------------------------------
 

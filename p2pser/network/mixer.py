@@ -13,6 +13,7 @@ from p2pser.gossip.partial import Parts
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
+from p2pser.network.catching_up import CatchingUp
 from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
@@ -21,9 +22,10 @@ from p2pser.network.receiving import EventHook, MessageHandler, Receiving
 from p2pser.network.roster import Roster
 from p2pser.network.states import GONE, State
 from p2pser.network.weights import Weights
+from p2pser.run.setup import JUMP, lead
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Buffer, Phase, Progress
+from p2pser.wire.messages import Buffer, Header, Phase, Progress
 
 
 class NetworkMixer:
@@ -43,6 +45,8 @@ class NetworkMixer:
         Seconds without progress after which a neighbour is left out of an exchange.
     slots, rounds:
         As in ``gossip.timetable.Timetable``.
+    apart:
+        As in ``network.catching_up.CatchingUp``.
     observe:
         Called with every event of the network, in order.
     check:
@@ -52,7 +56,7 @@ class NetworkMixer:
     """
 
     def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema, *, clips: int | None,
-                 round_timeout: float, slots: int = 1, rounds: int | None = None,
+                 round_timeout: float, slots: int = 1, rounds: int | None = None, apart: float = 8.0,
                  observe: EventHook = lambda event: None, check: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.io = io
@@ -76,6 +80,9 @@ class NetworkMixer:
         self._check, self._clock = check, clock
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
                                     check=check, clock=clock, progressed=self._neighbour_progressed)
+        ahead = 1 if topology.schedule is None else lead(topology)
+        self._catching_up = CatchingUp(2**31 if rounds is None else rounds, apart, ahead)
+        self._receiving.on(range(JUMP, JUMP + 1), self._jumped)
         self._phase = Phase.START
         self._at = Step(-(2**31), 0)
         self._beat = 0
@@ -151,6 +158,9 @@ class NetworkMixer:
             self.io.announce_progress(j for j in weights if not self.roster.gone(j))
         for j, status in outcome.missing:
             self.left_out.append((at, j, status))
+        now = self._clock()
+        for j, _ in outcome.values:
+            self._catching_up.in_step(j, at.round, now)
         edges = edges_into({(self.me, j): weight for j, weight in weights.items()})
         return inbox_of(edges, {(self.me, j): value for j, value in outcome.values}, outcome.late)
 
@@ -213,6 +223,8 @@ class NetworkMixer:
 
     def enter(self, phase: Phase, round: int) -> None:
         """Enter a phase; every header from now on says so."""
+        if phase is Phase.TRAIN and (self._phase, self._at) != (phase, Step(round, 0)):
+            self._catching_up.began(round, self._clock())
         self._at = Step(round, 0)
         self._enter(phase)
         self._report()
@@ -226,10 +238,13 @@ class NetworkMixer:
     def next_round(self, round: int) -> int:
         """Return the round to go on with: the next, or a later one if living neighbours went on without us."""
         self._receiving.drain()
-        if self.topology.schedule is not None:
-            return round + 1  # a neighbour may rightly be ahead, and the window bounds by how much
-        ahead = self.exchange.ahead()
-        return max(round + 1, ahead.round if ahead is not None else 0)
+        claims = {j: max(at, self.exchange.newest(j).round) for j, at in self.roster.rounds().items()}
+        after = self._catching_up.next_round(round, self._clock(), claims)
+        if after.announce:
+            for j in self.neighbours:
+                if self._takes_part(j):
+                    self.send(j, Step(JUMP, after.round), b"", "", 0)
+        return after.round
 
     def breaks(self, round: int) -> Breaks:
         """Return what has happened to our edges since the last call."""
@@ -299,6 +314,10 @@ class NetworkMixer:
                 return outcome
             deadline = self.exchange.deadline(now)
             self._receiving.next(None if deadline is None else deadline - now)
+
+    def _jumped(self, peer: int, header: Header, payload: memoryview) -> None:
+        """Take a neighbour's word that it has jumped."""
+        self._catching_up.announced(peer, header.slot, self._clock())
 
     def _neighbour_progressed(self) -> None:
         """Report progress of ours too: else our own neighbours would give us up, and timeouts spread along a chain."""

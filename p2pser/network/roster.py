@@ -25,8 +25,6 @@ class Roster:
         self._progress: dict[int, Progress] = {}
         self._broken: set[int] = set()
         self._renewed: set[int] = set()
-        self.came_back: set[int] = set()
-        """Those that were LOST and have returned since."""
         self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)
         """The HELLOs of those that have come."""
 
@@ -46,8 +44,6 @@ class Roster:
         self._reasons[j] = event.reason
         if event.before in (State.PRESENT, State.SUSPECT) and event.after not in (State.PRESENT, State.SUSPECT):
             self._broken.add(j)
-        if event.before is State.LOST and event.after is State.RETURNING:
-            self.came_back.add(j)
 
     def breaks(self) -> tuple[list[int], list[int]]:
         """Return, since the last call, with whom the exchanges broke off at both ends, and who began afresh."""
@@ -108,6 +104,10 @@ class Roster:
     def refusing(self) -> tuple[int, ...]:
         """Return the neighbours that do not fit."""
         return tuple(j for j in self.neighbours if self._states[j] is State.REFUSED)
+
+    def rounds(self) -> dict[int, int]:
+        """Return the rounds in which the neighbours are that are connected and take part, or are coming back."""
+        return {j: self._progress[j].round for j in self.neighbours if self._states[j] in WATCHED}
 
     def training(self) -> tuple[int, ...]:
         """Return the neighbours that train: where ours has not begun, the run goes on, and this peer may join it."""

@@ -172,7 +172,7 @@ class _Attendance:
             io, topology, me, cohort.schema, observe=self._observe, check=self._look_up,
             clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
-            clock=io.clock)
+            apart=config.network.dead_after, clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
                                like=cohort.initial()[0], patience=config.network.round_timeout, clock=io.clock)

@@ -21,6 +21,8 @@ features and targets, the state for a peer that joins.
 
 Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
 """
+JUMP = -5
+"""The round of messages that say that their sender has jumped to a later round, which is their slot."""
 SAMPLED_EXCHANGES = 16
 """Exchanges of a random schedule from which the lead of its peers is estimated."""
 

@@ -24,85 +24,58 @@ def trained(rounds: int = 20, last: int = 1000, lead: int = 1, peers: tuple[int,
         one.began(round, round * PACE)
         for j in peers:
             one.in_step(j, round, (round + 1) * PACE)
-            one.claims(j, round + 1)
     return one
 
 
 def test_in_step_the_next_round_follows() -> None:
-    assert trained().next_round(19, 10.0, (1, 2)) == Next(20)
+    assert trained().next_round(19, 10.0, {1: 20, 2: 20}) == Next(20)
+    assert trained().next_round(19, 10.0, {}) == Next(20)
 
 
 def test_two_neighbours_are_believed_as_far_as_both_say() -> None:
     one = trained()
-    one.claims(1, 900)
-    one.claims(2, 40)
-    assert one.next_round(19, 10.0, (1, 2)) == Next(40, announce=True)
-    assert one.next_round(19, 10.0, (2, 3)) == Next(20)  # the other one is lost: its word is of no use
+    assert one.next_round(19, 10.0, {1: 900, 2: 40, 3: 12}) == Next(40, announce=True)
+    assert one.next_round(19, 10.0, {2: 40, 3: 12}) == Next(20)  # the other one is lost: its word is of no use
 
 
 def test_one_of_two_neighbours_is_not_believed() -> None:
-    one = trained()
-    one.claims(1, 900)
-    assert one.next_round(19, 10.1, (1, 2)) == Next(20)
+    assert trained().next_round(19, 10.1, {1: 900, 2: 20}) == Next(20)
 
 
 def test_one_that_was_apart_is_believed_as_far_as_it_can_have_come() -> None:
     one = trained()
-    one.claims(1, 900)
-    assert one.next_round(19, 10.0 + APART - 0.1, (1, 2)) == Next(20)
-    assert one.next_round(19, 10.0 + 30, (1, 2)) == Next(19 + 60 + MARGIN, announce=True)
-    one.claims(2, 70)  # both together: as far as both say
-    assert one.next_round(19, 10.0, (1, 2)) == Next(70, announce=True)
-    modest = trained()
-    modest.claims(1, 33)
-    assert modest.next_round(19, 10.0 + 30, (1, 2)) == Next(33, announce=True)
+    assert one.next_round(19, 10.0 + APART - 0.1, {1: 900, 2: 20}) == Next(20)
+    assert one.next_round(19, 10.0 + 30, {1: 900, 2: 20}) == Next(19 + 60 + MARGIN, announce=True)
+    assert one.next_round(19, 10.0, {1: 900, 2: 70}) == Next(70, announce=True)  # both together
+    assert trained().next_round(19, 10.0 + 30, {1: 33, 2: 20}) == Next(33, announce=True)
 
 
 def test_the_only_neighbour_is_believed_as_far_as_it_can_have_come() -> None:
-    one = trained()
-    one.claims(1, 900)
-    assert one.next_round(19, 10.0 + 4, (1,)) == Next(19 + 8 + MARGIN, announce=True)
-    newcomer = CatchingUp(1000, APART)
-    newcomer.claims(1, 900)
-    assert newcomer.next_round(10, 0.0, (1,)) == Next(900, announce=True)  # it has taken its state from that one
+    assert trained().next_round(19, 10.0 + 4, {1: 900}) == Next(19 + 8 + MARGIN, announce=True)
+    # A newcomer has taken its state from that one, and has nothing to tell.
+    assert CatchingUp(1000, APART).next_round(10, 0.0, {1: 900}) == Next(900)
 
 
 def test_one_that_jumped_is_followed_but_not_faster_than_time_goes() -> None:
     one = trained(rounds=20)
-    one.claims(1, 60)
     one.announced(1, 60, 40.0)
     one.announced(1, 900, 41.0)  # too soon after the first
-    assert one.next_round(19, 41.0, (1, 2)) == Next(60, announce=True)
+    assert one.next_round(19, 41.0, {1: 60, 2: 20}) == Next(60, announce=True)
     liar = trained(rounds=20)
     liar.in_step(1, 19, 40.0)
-    liar.claims(1, 900)
+    liar.in_step(2, 19, 40.0)
     liar.announced(1, 900, 40.0)
-    assert liar.next_round(19, 40.0, (1, 2)) == Next(80 + MARGIN, announce=True)
+    assert liar.next_round(19, 40.0, {1: 900, 2: 20}) == Next(80 + MARGIN, announce=True)
 
 
 def test_nobody_jumps_beyond_the_last_round() -> None:
-    one = trained(last=100)
-    for j in (1, 2):
-        one.claims(j, 10**6)
-    assert one.next_round(19, 10.0, (1, 2)) == Next(100, announce=True)
+    assert trained(last=100).next_round(19, 10.0, {1: 10**6, 2: 10**6}) == Next(100, announce=True)
 
 
 def test_on_a_schedule_a_neighbour_may_be_ahead() -> None:
     one = trained(lead=4)
-    for j in (1, 2):
-        one.claims(j, 23)
-    assert one.next_round(19, 10.0, (1, 2)) == Next(20)
-    for j in (1, 2):
-        one.claims(j, 24)
-    assert one.next_round(19, 10.0, (1, 2)) == Next(24, announce=True)
-
-
-def test_what_one_said_in_its_former_life_is_forgotten() -> None:
-    one = trained()
-    for j in (1, 2):
-        one.claims(j, 900)
-    one.forget(2)
-    assert one.next_round(19, 10.0, (1, 2)) == Next(20)
+    assert one.next_round(19, 10.0, {1: 23, 2: 23}) == Next(20)
+    assert one.next_round(19, 10.0, {1: 24, 2: 24}) == Next(24, announce=True)
 
 
 @settings(max_examples=200, deadline=None)
@@ -114,14 +87,11 @@ def test_a_liar_alone_moves_nobody_faster_than_time(what: list[tuple[str, int]])
         one.began(round, now)
         now += PACE
         one.in_step(2, round, now)
-        one.claims(2, round + 1)
         if say == "claims":
             one.in_step(1, round, now)
-            one.claims(1, number)
         elif say == "announced":
             one.announced(1, number, now)
-            one.claims(1, number)
-        round = one.next_round(round, now, (1, 2)).round
+        round = one.next_round(round, now, {1: number, 2: round + 1}).round
         assert round <= now / PACE + MARGIN + 1
 
 
@@ -159,10 +129,9 @@ class Parts:
     def go_on(self, i: int, at: dict[int, int], now: float) -> None:
         one, living = self.peers[i], self.living(i, now)
         for j in living:
-            one.claims(j, self.rounds if j == self.liar else at[j])
             if at[j] in (at[i], at[i] + 1) and j != self.liar:
                 one.in_step(j, at[i], now)
-        after = one.next_round(at[i], now, living)
+        after = one.next_round(at[i], now, {j: self.rounds if j == self.liar else at[j] for j in living})
         self.round[i] = after.round
         self.busy[i] = now + self.pace(i)
         one.began(after.round, now)

@@ -122,8 +122,12 @@ class Freely:
             self.applied[i, j, outcome.step.round] = self.exchanges[i]._past[outcome.step].flows[j]
         for late in outcome.late:
             self.applied[i, late.edge[1], late.step.round] = late.weight * float((late.value - late.own).norm())
-        ahead = self.exchanges[i].ahead()
-        self.begin(i, max(self.round[i] + 1, 0 if ahead is None else ahead.round))
+        self.begin(i, max(self.round[i] + 1, self.ahead(i)))
+
+    def ahead(self, i: int) -> int:
+        """The newest round of any living neighbour: nobody lies here."""
+        newest = self.exchanges[i]._newest
+        return max((step.round for j, step in newest.items() if j not in self.lost[i]), default=0)
 
     def begin(self, i: int, round: int) -> None:
         self.round[i] = min(round, ROUNDS)
@@ -174,8 +178,7 @@ class Freely:
     def welcomed(self, i: int, about: Any) -> None:
         if i in self.outside:
             self.outside.discard(i)
-            ahead = self.exchanges[i].ahead()
-            self.begin(i, max(about[3], 0 if ahead is None else ahead.round))
+            self.begin(i, max(about[3], self.ahead(i)))
 
 
 @settings(max_examples=60, deadline=None)
