@@ -25,7 +25,7 @@ from p2pser.network.weights import Weights
 from p2pser.run.setup import JUMP, lead
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Buffer, Header, Phase, Progress
+from p2pser.wire.messages import Buffer, Phase, Progress
 
 
 class NetworkMixer:
@@ -80,9 +80,9 @@ class NetworkMixer:
         self._check, self._clock = check, clock
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
                                     check=check, clock=clock, progressed=self._neighbour_progressed)
-        ahead = 1 if topology.schedule is None else lead(topology)
-        self._catching_up = CatchingUp(2**31 if rounds is None else rounds, apart, ahead)
-        self._receiving.on(range(JUMP, JUMP + 1), self._jumped)
+        self._catching_up = CatchingUp(2**31 if rounds is None else rounds, apart,
+                                       1 if topology.schedule is None else lead(topology))
+        self.on(JUMP, lambda peer, header, _: self._catching_up.announced(peer, header.slot, self._clock()))
         self._phase = Phase.START
         self._at = Step(-(2**31), 0)
         self._beat = 0
@@ -158,9 +158,8 @@ class NetworkMixer:
             self.io.announce_progress(j for j in weights if not self.roster.gone(j))
         for j, status in outcome.missing:
             self.left_out.append((at, j, status))
-        now = self._clock()
         for j, _ in outcome.values:
-            self._catching_up.in_step(j, at.round, now)
+            self._catching_up.in_step(j, at.round, self._clock())
         edges = edges_into({(self.me, j): weight for j, weight in weights.items()})
         return inbox_of(edges, {(self.me, j): value for j, value in outcome.values}, outcome.late)
 
@@ -240,16 +239,13 @@ class NetworkMixer:
         self._receiving.drain()
         claims = {j: max(at, self.exchange.newest(j).round) for j, at in self.roster.rounds().items()}
         after = self._catching_up.next_round(round, self._clock(), claims)
-        if after.announce:
-            for j in self.neighbours:
-                if self._takes_part(j):
-                    self.send(j, Step(JUMP, after.round), b"", "", 0)
+        for j in filter(self._takes_part, self.neighbours) if after.announce else ():
+            self.send(j, Step(JUMP, after.round), b"", "", 0)
         return after.round
 
     def breaks(self, round: int) -> Breaks:
         """Return what has happened to our edges since the last call."""
-        broken, renewed = self.roster.breaks()
-        return Breaks(tuple((self.me, j) for j in broken), tuple((self.me, j) for j in renewed))
+        return Breaks(*(tuple((self.me, j) for j in peers) for peers in self.roster.breaks()))
 
     def on(self, rounds: int | range, handler: MessageHandler) -> None:
         """Let ``handler`` take the messages of these rounds from now on, instead of the exchanges.
@@ -314,10 +310,6 @@ class NetworkMixer:
                 return outcome
             deadline = self.exchange.deadline(now)
             self._receiving.next(None if deadline is None else deadline - now)
-
-    def _jumped(self, peer: int, header: Header, payload: memoryview) -> None:
-        """Take a neighbour's word that it has jumped."""
-        self._catching_up.announced(peer, header.slot, self._clock())
 
     def _neighbour_progressed(self) -> None:
         """Report progress of ours too: else our own neighbours would give us up, and timeouts spread along a chain."""
