@@ -19,7 +19,7 @@ from docs_markdown import cell, code, plain, prose, table
 
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
-             "SECURITY.md": "security.md"}
+             "SECURITY.md": "security-policy.md"}
 """Files of the project's root -> the pages that they become."""
 
 
