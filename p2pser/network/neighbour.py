@@ -20,6 +20,9 @@ PROGRESS_INTERVAL = 0.25
 """Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
 DISCONNECTED = 1.5
 """Seconds without any connection after which a neighbour has ended, its BYE lost: a living one would have dialled."""
+TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (where nobody "
+         "started a second, the key was stolen: replace it)")
+"""What is said of a neighbour whose HELLO comes from a second process."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,13 @@ class Neighbour:
         """
         if self.state is State.BANNED:
             return self.reason, []
+        other = self._is_another(theirs)
+        if other and self.up:
+            return f"peer {self.peer} {TWICE}", []
         if theirs.incarnation < self._incarnation:
             return f"peer {self.peer} was started again since (incarnation {self._incarnation})", []
         changes: list[Changed] = []
-        if theirs.incarnation > self._incarnation:
+        if theirs.incarnation > self._incarnation or other:
             if self._incarnation >= 0:
                 changes += self.happens(Cause.RESTART, "it was started again")
                 self.stream.reset()
@@ -296,6 +302,11 @@ class Neighbour:
         return now - self._unconnected_since >= DISCONNECTED
 
     # Inside -------------------------------------------------------------------------------------------------
+
+    def _is_another(self, theirs: Hello) -> bool:
+        """Whether a HELLO comes from another process, which claims no later start than the one that takes part."""
+        return self.hello is not None and self.hello.process != theirs.process \
+            and theirs.incarnation <= self.hello.incarnation
 
     def _admitted(self) -> bool:
         """Whether an incarnation that we have not met may take part, or at least be served at the end."""

@@ -22,7 +22,7 @@ from p2pser.network.connections import Connections, Route
 from p2pser.network.control import APART, Control
 from p2pser.network.farewell import Farewell
 from p2pser.network.keys import KeyPair
-from p2pser.network.neighbour import Contact, Neighbour, Ours, Patience
+from p2pser.network.neighbour import TWICE, Contact, Neighbour, Ours, Patience
 from p2pser.network.states import Cause, State
 from p2pser.network.stream import Outgoing, Stream
 from p2pser.wire import hello, messages
@@ -31,6 +31,8 @@ from p2pser.wire.messages import Header, Kind
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
+NOTICE = 1
+"""In the slot of REFUSED: nobody is refused, but its receiver shall know."""
 REDIAL_LOST = 5.0
 """Seconds after which a neighbour that is silent is dialled anew: its old connection may be half open for minutes."""
 
@@ -93,8 +95,9 @@ class PeerProtocol:
             self._tell(changes)
             if ping:
                 self.control.ping(link)
-            silent = link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST
-            if silent and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
+            missing = link.state is State.REFUSED or (
+                link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST)
+            if missing and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
                 self._redial_at[link.peer] = now + REDIAL_LOST
                 self.connections.dial(link)
 
@@ -185,6 +188,8 @@ class PeerProtocol:
             self._tell(changes)
             if reason:
                 self._refuse(link, reason, route)
+            if TWICE in reason:  # the first shall know too
+                self.control.send(link, Kind.REFUSED, messages.encode_reason(reason), slot=NOTICE)
             return
         if identity is not None:
             self.connections.accept(link, identity)
@@ -209,7 +214,11 @@ class PeerProtocol:
             self._queue.put(events.Up(link.peer, theirs, header.progress))
 
     def _on_refused(self, message: Message) -> None:
-        self.refused(message.link, messages.decode_reason(message.payload), by_us=False)
+        reason = messages.decode_reason(message.payload)
+        if message.header.slot == NOTICE:
+            self.trouble(message.link.peer, reason, "notice")
+        else:
+            self.refused(message.link, reason, by_us=False)
 
     def _on_ping(self, message: Message) -> None:
         link = message.link

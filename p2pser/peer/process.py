@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -125,7 +126,8 @@ class Peer:
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
             topology=self.topology.digest(), schema=cohort.whole.schema.digest(), initial=digest(cohort.whole.start),
-            labels=federation.labels, clips=len(cohort.participants[0].examples), width=cohort.widths[self.me])
+            labels=federation.labels, clips=len(cohort.participants[0].examples), width=cohort.widths[self.me],
+            process=secrets.token_hex(8))
 
     def look_up(self) -> None:
         """Raise Interrupted where this peer was asked to stop."""

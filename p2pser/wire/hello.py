@@ -19,6 +19,9 @@ from p2pser.wire.messages import MAJOR, MINOR, printable
 ROLES = ("peer", "check")
 """peer: takes part in the run; check: only compares (``p2pser peer --check``)."""
 
+MAX_PROCESS = 32
+"""Longest name of a process [characters]."""
+
 PLUGIN = "plugin."
 """Begins the settings ``plugin.KIND.NAME``, whose value is the package, with its version, that NAME comes from."""
 
@@ -42,18 +45,23 @@ class Hello:
     width: float = 1.0
     """Share of the whole model's hidden units that the peer has; neighbours may differ in it. ``schema`` and
     ``initial`` are those of the whole model."""
+    process: str = ""
+    """Random text of the process: tells two apart that have the same key, id and incarnation."""
 
     def body(self) -> dict[str, Any]:
-        """Return the message's body, without the width where it is 1: peers of earlier versions know no width."""
+        """Return the message's body, without what says nothing: a width of 1, a process without a name."""
         body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
         if self.width == 1:
             del body["width"]
+        if not self.process:
+            del body["process"]
         return body
 
 
 _TYPES: dict[str, type] = {
     "run": str, "peer": int, "incarnation": int, "settings": dict, "topology": str, "schema": str,
     "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
+    "process": str,
 }
 
 
@@ -62,7 +70,7 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
 
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
-    body = {"width": 1.0, **body}
+    body = {"width": 1.0, "process": "", **body}
     if set(body) != set(_TYPES):
         names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",
@@ -75,7 +83,8 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are not text", sender)
     if body["peer"] != sender:
         raise RemoteProtocolError(f"the HELLO of peer {sender} names peer {body['peer']} as its sender", sender)
-    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1:
+    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1 \
+            or len(body["process"]) > MAX_PROCESS:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
     return Hello(**{**body, "labels": tuple(body["labels"])})
 

@@ -81,7 +81,7 @@ class Header:
     """The header of a message; ``encode`` checks it.
 
     CREDIT carries in ``total`` the bytes that the receiver has consumed in all. PING, PONG and BYE carry a nonce in
-    ``slot``, HELLO and WELCOME the number of restarts of the sender's stream.
+    ``slot``, HELLO and WELCOME the number of restarts of the sender's stream, REFUSED 1 where it is but a notice.
     """
 
     kind: Kind

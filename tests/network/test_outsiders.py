@@ -223,6 +223,62 @@ def test_no_id_of_a_connection_gets_the_messages_of_another(network: Network, ke
     assert a._connections._accepted[1] == identity
 
 
+def test_two_processes_with_one_key_are_told_and_the_first_stays(network: Network) -> None:
+    """Two folders, or two machines: both count their starts from 0."""
+    a, first = network.peer(0, (1,)), network.peer(1, (0,), hello={"process": "first"})
+    for io in (a, first):
+        network.wait(io, events.Up)
+    second = network.peer(1, (0,), hello={"process": "second"})
+    assert "runs twice" in network.wait(second, events.Refused, lambda event: not event.by_us).reason
+    assert "runs twice" in network.wait(a, events.Refused, lambda event: event.by_us).reason
+    assert "runs twice" in network.wait(first, events.Trouble).reason
+    rows_cross(network, a, first, (0, 1), 0)
+    assert (a.states(), first.states()) == ({1: "alive"}, {0: "alive"})
+    assert not lost(network, a, first)
+    first.close("interrupted", flush=5.0)
+    network.wait(second, events.Up)  # it tries again, and is the only one now
+    network.wait(a, events.Up)
+    rows_cross(network, a, second, (0, 1), 1)
+
+
+def test_a_neighbours_word_in_anothers_name_is_a_strike(network: Network, key_of: KeyOf) -> None:
+    a = network.peer(0, (1, 2), dials=())
+    with neighbour(a, key_of(2), key_of(0)) as one:
+        one.send(message(Kind.PING, 1))
+        told = network.wait(a, events.Struck)
+    assert (told.peer, told.reason) == (2, "peer 2 sent a message in peer 1's name")
+
+
+def test_a_recorded_connection_cannot_be_played_again(network: Network, key_of: KeyOf) -> None:
+    a = network.peer(0, (2,), dials=())
+    recorded = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        one = context.socket(zmq.DEALER)
+        one.linger = 0
+        one.curve_serverkey = key_of(0).public.encode()
+        one.curve_publickey, one.curve_secretkey = key_of(2).public.encode(), key_of(2).secret.encode()
+        one.connect(f"tcp://127.0.0.1:{door.getsockname()[1]}")
+        one.send(message(Kind.PING, 2))
+        near, _ = door.accept()
+    with near, socket.create_connection(("127.0.0.1", port(a))) as far:
+        for way in (near, far):
+            way.setblocking(False)
+        while not one.poll(10):  # until the PONG has come
+            for source, sink in ((near, far), (far, near)):
+                with contextlib.suppress(BlockingIOError):
+                    data = source.recv(65536)
+                    sink.sendall(data)
+                    recorded += data if source is near else b""
+        one.close(0)
+        context.term()
+    with socket.create_connection(("127.0.0.1", port(a)), timeout=30) as again:
+        again.sendall(recorded)
+        while again.recv(65536):
+            pass  # until the peer has closed it
+    assert not [event for event in network.so_far(a) if isinstance(event, events.Up | events.Struck)]
+
+
 def resident() -> int:
     """Memory of this process [MiB]."""
     with open("/proc/self/statm", encoding="ascii") as file:
