@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from p2pser.network import events
-from p2pser.network.rates import Bucket, Quota, Reports
+from p2pser.network.rates import Quota, Reports
 
 
 class Complaints:
@@ -25,7 +25,6 @@ class Complaints:
         self._queue, self._clock, self._strike = queue, clock, strike
         self._reports = Reports()
         self._quotas = {peer: Quota() for peer in peers}
-        self._refusals = {peer: Bucket(2.0, 16) for peer in self._quotas}
 
     def within_quota(self, peer: int) -> bool:
         """Whether a neighbour's message may be answered; a flood of further ones is an offence."""
@@ -38,8 +37,8 @@ class Complaints:
 
     def refused(self, peer: int, reason: str, *, by_us: bool) -> None:
         """Tell that one end refuses the other; a refused peer tries again every second."""
-        if self._refusals[peer].take(self._clock()):
-            self._queue.put(events.Refused(peer, reason, by_us))
+        if (told := self._reports.due((peer, by_us), reason, self._clock())) is not None:
+            self._queue.put(events.Refused(peer, told, by_us))
 
     def trouble(self, peer: int | None, reason: str, kind: str) -> None:
         """Tell an operator; the sentences of one kind and neighbour are limited together."""

@@ -13,8 +13,6 @@ from p2pser.peer.telemetry import Telemetry
 
 RATE, AT_ONCE = 0.1, 20
 """Events of one kind and neighbour: so many a second in the long run, and so many at once. Others may cause them."""
-SAME = 60.0
-"""The same refusal is told once in so many seconds."""
 
 
 class Reporter:
@@ -33,7 +31,6 @@ class Reporter:
                  on_loss: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.me, self.telemetry, self.say = me, telemetry, say
         self._sieve, self._clock = Sieve(RATE, AT_ONCE), clock
-        self._refusals: dict[tuple[int, bool], tuple[str, float]] = {}
         self._on_loss = on_loss
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -58,8 +55,6 @@ class Reporter:
     def observe(self, event: events.Event) -> None:
         """Report an event of the network."""
         match event:
-            case events.Refused(peer, reason, by_us) if self._again(peer, reason, by_us):
-                pass
             case events.Refused(peer, reason, by_us):
                 who = f"peer {self.me} refused peer {peer}" if by_us else f"peer {peer} refused peer {self.me}"
                 self.tell("refused", f"{who}: {reason}", peer=peer, reason=reason, by_us=by_us)
@@ -98,11 +93,3 @@ class Reporter:
                 self.tell("apart", f"{reason}; it is not waited for until its rows come again", peer=peer)
         elif event.before is State.SUSPECT and event.after is State.PRESENT:
             self.tell("alive", f"peer {peer} is back", peer=peer)
-
-    def _again(self, peer: int, reason: str, by_us: bool) -> bool:
-        """Whether the same refusal was told within the last SAME seconds: a refused peer tries again and again."""
-        now, before = self._clock(), self._refusals.get((peer, by_us))
-        if before is not None and before[0] == reason and now < before[1] + SAME:
-            return True
-        self._refusals[peer, by_us] = reason, now
-        return False
