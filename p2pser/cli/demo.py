@@ -29,9 +29,11 @@ def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
     from p2pser.features.federation import federate
+    from p2pser.peer.launch import start_forkserver
     from p2pser.run.account import INCOMPLETE, complete
 
     config = replace(options, name=options.name or "demo").config()
+    start_forkserver(config)  # it imports what the peers need while this process reads the corpus
     topology = options.graph(config)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
     federation = federate(config, topology.size, hub=topology.hub, progress=True)

@@ -66,8 +66,8 @@ class Course:
     """CCC of each dimension, likewise."""
     seconds: dict[int, dict[int, float]] = field(default_factory=dict)
     """Duration [s] by round and peer."""
-    sketches: dict[int, dict[int, list[float]]] = field(default_factory=dict)
-    final_sketches: dict[int, dict[int, list[float]]] = field(default_factory=dict)
+    sketches: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    final_sketches: dict[int, dict[int, bytes]] = field(default_factory=dict)
     summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     exit_codes: dict[int, int] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Course:
         return [_spread(self.final_sketches[k]) for k in whole]
 
 
-def _spread(sketches: Mapping[int, list[float]] | None) -> float | None:
+def _spread(sketches: Mapping[int, bytes] | None) -> float | None:
     return consensus_distance([sketches[i] for i in sorted(sketches)]) if sketches else None
 
 
@@ -122,7 +122,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     Parameters
     ----------
     config, topology : the run's; the peers listen on free ports of this machine.
-    federation : all peers' clips, for the baselines. The peers load their own from the same cache.
+    federation : all peers' clips. Each peer is given its own, and does not read the corpus again.
     kills : the peers to kill, and when.
     watch : called with every record of every peer.
     say : called with a sentence before a longer step.
@@ -143,7 +143,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     out = config.peer.out / config.name
     course, started = Course(), time.monotonic()
     due = {kill.peer: kill.round for kill in kills}
-    with LocalPeers(config, topology, fresh=True) as peers:
+    with LocalPeers(config, topology, fresh=True, federation=federation) as peers:
         for record in peers.records():
             course.add(record)
             watch(record)

@@ -9,13 +9,14 @@ import ctypes
 import json
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.frames import frame
 from p2pser.base.processes import refuse_unguarded_script
-from p2pser.base.registries import FAMILIES
+from p2pser.base.registries import ALGORITHMS, FAMILIES
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.run.account import INCOMPLETE, complete
@@ -77,13 +78,7 @@ class LocalPeers:
         self._ids = tuple(range(topology.size)) if ids is None else tuple(ids)
 
     def __enter__(self) -> LocalPeers:
-        refuse_unguarded_script()
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ.setdefault(name, str(self._config.training.threads))
-        os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
-        context = self._context
-        # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
-        context.set_forkserver_preload([*FAMILIES[self._config.model.name].preload, PRELOAD])
+        start_forkserver(self._config)
         for peer in self._ids:
             self.start(peer, fresh=self._fresh)
         return self
@@ -152,11 +147,24 @@ class LocalPeers:
         for ready in multiprocessing.connection.wait(list(pipes), timeout):
             child = pipes[ready]  # type: ignore[index]
             try:
-                yield {"peer": child.peer, **json.loads(child.pipe.recv_bytes()), "reporter": child.peer}
+                yield {"peer": child.peer, **_read(child.pipe.recv_bytes()), "reporter": child.peer}
             except (EOFError, OSError):  # OSError: killed while it was telling something
                 self._open.remove(child)
                 child.process.join()
                 yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode, "reporter": child.peer}
+
+
+def start_forkserver(config: Config) -> None:
+    """Start the process that peers are forked from, which imports their modules while the caller goes on."""
+    refuse_unguarded_script()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(config.training.threads))
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
+    # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
+    algorithm = ALGORITHMS.module(config.gossip.algorithm)
+    modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), PRELOAD]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+    multiprocessing.forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: C
 
     def tell(record: dict[str, Any]) -> None:
         try:
-            pipe.send_bytes(json.dumps(record).encode())
+            pipe.send_bytes(_written(record))
         except BrokenPipeError:
             os._exit(1)  # the launcher is gone
 
@@ -261,6 +269,18 @@ def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: C
         sys.exit(error.exit_code)
     tell({"kind": "ended", "finished": ending.finished, "summary": ending.summary})
     sys.exit(ending.exit_code)
+
+
+def _written(record: Mapping[str, Any]) -> bytes:
+    """Return a line of JSON, and after it the bytes of a sketch."""
+    sketch: bytes = record.get("sketch", b"")
+    return json.dumps({key: value for key, value in record.items() if value is not sketch}).encode() + b"\n" + sketch
+
+
+def _read(message: bytes) -> dict[str, Any]:
+    line, _, sketch = message.partition(b"\n")
+    record: dict[str, Any] = json.loads(line)
+    return {**record, "sketch": sketch} if sketch else record
 
 
 def _die_with_launcher(pipe: int) -> None:

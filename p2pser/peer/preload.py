@@ -10,6 +10,7 @@ import msgpack
 import numpy.ctypeslib
 import numpy.ma
 import numpy.random
+import platformdirs
 import safetensors.numpy
 import torch
 import zmq
@@ -37,7 +38,7 @@ import p2pser.models.networks.recurrent
 import p2pser.peer.process
 import p2pser.training.learner
 
-__all__ = ["encodings", "msgpack", "numpy", "p2pser", "safetensors", "torch", "zmq"]
+__all__ = ["encodings", "msgpack", "numpy", "p2pser", "platformdirs", "safetensors", "torch", "zmq"]
 
 # The garbage collector writes into every object that it looks at: what is frozen stays shared with the children.
 gc.collect()

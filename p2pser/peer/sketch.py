@@ -5,6 +5,7 @@ For the demo on one machine only, through a pipe: a peer never sends it to anoth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # the launcher, which only compares sketches, does without to
     from torch import Tensor
 
 BUCKETS = 256
+BLOCK = 256 * BUCKETS
+"""Entries that are in memory in double precision at once."""
 
 
 class Sketch:
@@ -30,20 +33,25 @@ class Sketch:
         self._entries = entries
         size = size if entries is None else len(entries)
         signs = seeding.generator(seed, "sketch").choice(np.array([-1.0, 1.0]), size)
-        self._signs = torch.from_numpy(signs)
-        self._padded = torch.zeros(-(-size // BUCKETS) * BUCKETS, dtype=torch.float64)
+        self._signs = torch.from_numpy(signs.astype(np.int8))
+        self._padded = torch.zeros(min(BLOCK, -(-size // BUCKETS) * BUCKETS), dtype=torch.float64)
 
-    def of(self, row: Tensor) -> list[float]:
-        """Return the projection of a row (D,): BUCKETS numbers."""
+    def of(self, row: Tensor) -> bytes:
+        """Return the projection of a row (D,): BUCKETS numbers of double precision."""
         row = row if self._entries is None else row[self._entries]
-        self._padded[: row.numel()] = row.double() * self._signs
-        projected: list[float] = self._padded.view(-1, BUCKETS).sum(dim=0).tolist()
+        total = self._padded.new_zeros(BUCKETS)
+        for at in range(0, row.numel(), BLOCK):
+            part = row[at : at + BLOCK]
+            self._padded[part.numel() :] = 0.0
+            self._padded[: part.numel()].copy_(part).mul_(self._signs[at : at + BLOCK])
+            total += self._padded.view(-1, BUCKETS).sum(dim=0)
+        projected: bytes = total.numpy().tobytes()
         return projected
 
 
-def consensus_distance(sketches: list[list[float]]) -> float:
+def consensus_distance(sketches: Sequence[bytes]) -> float:
     """Return sqrt(mean_i ||x_i - mean||^2) / ||mean|| of the rows behind the sketches."""
-    rows = np.asarray(sketches)
+    rows = np.stack([np.frombuffer(sketch) for sketch in sketches])
     mean = rows.mean(axis=0)
     norm = float(np.linalg.norm(mean))
     return float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean())) / norm if norm else 0.0
