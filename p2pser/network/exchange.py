@@ -37,6 +37,8 @@ from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 AHEAD = 2
 """Messages for later steps that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
 
+LONGEST = 10
+"""A neighbour that makes progress is waited for up to so many ``round_timeout``: it may never send its message."""
 BEYOND = 2
 """A source so many rounds ahead does not wait for us, and is not waited for."""
 
@@ -107,6 +109,10 @@ class Exchange:
         """The latest step that each neighbour has sent."""
         self._progress: dict[int, tuple[Progress, float]] = {}
         """The progress of each neighbour, and when it was last known to go on."""
+        self._given_up: set[int] = set()
+        """Those that were given up: they are waited for again when a message of theirs has come."""
+        self._waiting_since: tuple[Step | None, float] = (None, 0.0)
+        """Since when we wait for which step."""
         self._void: dict[int, Step] = {}
         """The step whose message of a neighbour did not fit."""
         self._past = PastExchanges()
@@ -139,7 +145,7 @@ class Exchange:
         self._posted, self._own, self._weights = step, own, dict(weights)
         self._past.posted = None if own is None else step
         self._receivers = frozenset(weights if receivers is None else receivers)
-        self._unsent = {j for j in self.neighbours if self._roster.gone(j)}
+        self._unsent = {j for j in self.neighbours if not self._roster.takes_part(j)}
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
               read: Step | None = None) -> None:
@@ -178,6 +184,7 @@ class Exchange:
         if sender not in self._arrived:
             return
         self._restart_timeout(sender, now)
+        self._given_up.discard(sender)
         self._past.note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
         if (self._step is not None and step < self._step) or step in self._past:
@@ -207,6 +214,7 @@ class Exchange:
         self._arrived[sender].clear()
         self._unsent.add(sender)  # our message of this step went to its former life
         self._void.pop(sender, None)
+        self._given_up.discard(sender)
         self._newest.pop(sender, None)
         self._progress.pop(sender, None)
         for past in self._past.values():
@@ -217,12 +225,15 @@ class Exchange:
 
     def resume_waiting(self, now: float) -> None:
         """Restart all timeouts: this process did not run, so it could not see any progress."""
+        self._waiting_since = self._step, now
         self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
 
     # Outputs --------------------------------------------------------------------------------------------------
 
     def statuses(self, now: float) -> dict[int, DeliveryStatus]:
         """Return the status of each source in the present exchange."""
+        if self._waiting_since[0] != self._step:
+            self._waiting_since = self._step, now
         return {j: self._status(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
@@ -241,6 +252,7 @@ class Exchange:
         statuses = self.statuses(now)
         if DeliveryStatus.WAITING in statuses.values() or any(self._may_still_read(j, now) for j in self._readers):
             return None
+        self._given_up |= {j for j in statuses if self._step not in self._arrived[j] and self._stopped(j, now)}
         values = tuple((j, self._fitted(j, self._arrived[j].pop(step)))
                        for j, status in statuses.items() if status is DeliveryStatus.DELIVERED)
         if self._own is not None:
@@ -251,7 +263,8 @@ class Exchange:
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
-        due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
+        due = [min(self._progress[j][1] + self.round_timeout, self._waiting_since[1] + LONGEST * self.round_timeout)
+               for j in self.waiting(now) if self._can_give_up(j)]
         return min(due, default=None)
 
     def stuck(self, now: float) -> tuple[int, ...]:
@@ -301,7 +314,10 @@ class Exchange:
         return step.round >= 0 and j in self._progress and self._progress[j][0].round >= step.round + BEYOND
 
     def _stopped(self, j: int, now: float) -> bool:
-        return self._can_give_up(j) and now - self._progress[j][1] >= self.round_timeout
+        if not self._can_give_up(j):
+            return False
+        too_long = self._waiting_since[0] == self._step and now - self._waiting_since[1] >= LONGEST * self.round_timeout
+        return too_long or j in self._given_up or now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:
         # Before training a neighbour may wait for an operator to start another peer; only death ends that.

@@ -20,12 +20,14 @@ from p2pser.network.meeting import Meeting
 from p2pser.network.payloads import Payloads
 from p2pser.network.receiving import EventHook, MessageHandler, Receiving
 from p2pser.network.roster import Roster
-from p2pser.network.states import GONE, State
 from p2pser.network.weights import Weights
 from p2pser.run.setup import JUMP, lead
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
+
+HOPS = 4096
+"""``Progress.local_step`` is our progress within the phase times this, plus over how many peers it has come."""
 
 
 class NetworkMixer:
@@ -86,7 +88,9 @@ class NetworkMixer:
         self._phase = Phase.START
         self._at = Step(-(2**31), 0)
         self._beat = 0
-        """Counts our progress within the phase: local steps, and the progress of neighbours that we wait for."""
+        """Counts our progress within the phase: local steps, and while we wait, the progress of neighbours."""
+        self._hops = 0
+        """Over how many peers the last of it has come: progress that came over more than there are counts no more."""
 
     @property
     def hellos(self) -> Mapping[int, Hello]:
@@ -113,7 +117,7 @@ class NetworkMixer:
         """Return the neighbours that we send to at a step, ascending, without the lost ones."""
         t = self._timetable.exchange(at)
         receivers = self.neighbours if t is None else self.topology.receivers(peer, t)
-        return tuple(j for j in receivers if self._takes_part(j))
+        return tuple(j for j in receivers if self.roster.takes_part(j))
 
     def post(self, at: Step, out: Outbox) -> None:
         """Queue the messages of a step for all receivers that are not lost."""
@@ -124,7 +128,7 @@ class NetworkMixer:
         if out.rows is not None:
             # A copy: a late flow may need the row as it was, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
-            weights = {j: weight for j, weight in self._weights.of(at).items() if self._takes_part(j)}
+            weights = {j: weight for j, weight in self._weights.of(at).items() if self.roster.takes_part(j)}
             self.exchange.post(at, own, weights, alive)
             self._payloads.send_row(alive, at, own, out.codec)
             return
@@ -225,12 +229,13 @@ class NetworkMixer:
         if phase is Phase.TRAIN and (self._phase, self._at) != (phase, Step(round, 0)):
             self._catching_up.began(round, self._clock())
         self._at = Step(round, 0)
+        self.roster.rounds_over = phase > Phase.EXCHANGE
         self._enter(phase)
         self._report()
 
     def local_step(self, peer: int, step: int) -> None:
         """Report a finished local step, so that neighbours can tell a slow peer from a stuck one."""
-        self._beat = step + 1
+        self._beat, self._hops = self._beat + 1, 0
         self._report()
         self._check()
 
@@ -296,7 +301,7 @@ class NetworkMixer:
 
     def unreachable(self) -> set[int]:
         """Return the neighbours that take no part any more."""
-        return {j for j in self.neighbours if not self._takes_part(j)}
+        return {j for j in self.neighbours if not self.roster.takes_part(j)}
 
     # Inside -------------------------------------------------------------------------------------------------
 
@@ -311,20 +316,20 @@ class NetworkMixer:
             deadline = self.exchange.deadline(now)
             self._receiving.next(None if deadline is None else deadline - now)
 
-    def _neighbour_progressed(self) -> None:
-        """Report progress of ours too: else our own neighbours would give us up, and timeouts spread along a chain."""
-        if self._phase is not Phase.START:
-            self._beat += 1
-            self._report()
+    def _neighbour_progressed(self, progress: Progress) -> None:
+        """Report progress of ours too: else our own neighbours would give us up, and timeouts spread along a chain.
 
-    def _takes_part(self, j: int) -> bool:
-        """Whether a neighbour is sent to. After the rounds one that returns is not: it has missed too much."""
-        state = self.roster.state(j)
-        return state not in GONE and (state is not State.RETURNING or self._phase <= Phase.EXCHANGE)
+        Only so many times as there are peers: else those that wait for each other would make progress for ever.
+        """
+        hops = progress.local_step % HOPS + 1
+        if self._phase not in (Phase.START, Phase.TRAIN) and hops <= min(self.size, HOPS - 1):
+            self._beat, self._hops = self._beat + 1, hops
+            self._report()
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._beat = 0
+        self._beat = self._hops = 0
 
     def _report(self) -> None:
-        self.io.progress = Progress(self._at.round, self._at.slot, self._phase, self._beat)
+        beat = min(self._beat * HOPS + self._hops, 2**32 - 1)
+        self.io.progress = Progress(self._at.round, self._at.slot, self._phase, beat)

@@ -13,7 +13,7 @@ from p2pser.network.io import IOThread
 from p2pser.network.payloads import Payloads
 from p2pser.network.roster import Roster
 from p2pser.wire.codec import DENSE
-from p2pser.wire.messages import Header
+from p2pser.wire.messages import Header, Progress
 
 EventHook = Callable[[events.Event], None]
 MessageHandler = Callable[[int, Header, memoryview], None]
@@ -28,12 +28,12 @@ class Receiving:
     io, roster, exchange, payloads : where events come from, and what they concern.
     rounds : R, the rounds of training; None: without limit.
     observe, check, clock : as for ``NetworkMixer``.
-    progressed : called when a neighbour has made progress.
+    progressed : called with the progress that a neighbour has made.
     """
 
     def __init__(self, io: IOThread, roster: Roster, exchange: Exchange, payloads: Payloads, rounds: int | None, *,
                  observe: EventHook, check: Callable[[], None], clock: Callable[[], float],
-                 progressed: Callable[[], None]) -> None:
+                 progressed: Callable[[Progress], None]) -> None:
         self.begun = False
         """Whether the I/O thread has begun the run."""
         self._io, self._roster, self._exchange, self._payloads, self._rounds = io, roster, exchange, payloads, rounds
@@ -78,7 +78,7 @@ class Receiving:
             case events.Progressed(peer, progress):
                 self._roster.progressed(event)
                 if self._exchange.progress(peer, progress, now):
-                    self._progressed()
+                    self._progressed(progress)
             case events.Up(peer):
                 if self._roster.up(event):
                     self._exchange.restarted(peer)

@@ -25,6 +25,8 @@ class Roster:
         self._progress: dict[int, Progress] = {}
         self._broken: set[int] = set()
         self._renewed: set[int] = set()
+        self.rounds_over = False
+        """Whether our training is over: one that returns then takes no part, since it has missed too much."""
         self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)
         """The HELLOs of those that have come."""
 
@@ -84,6 +86,10 @@ class Roster:
     def gone(self, j: int) -> bool:
         """Whether a neighbour takes no part: nothing is sent to it, and it is not waited for."""
         return self._states[j] in GONE
+
+    def takes_part(self, j: int) -> bool:
+        """Whether a neighbour is sent to."""
+        return not self.gone(j) and not (self.rounds_over and self._states[j] is State.RETURNING)
 
     def awaited(self, j: int) -> bool:
         """Whether a neighbour is waited for."""

@@ -98,7 +98,7 @@ class Joining:
         while True:
             here = self._present()
             training = set(self._mixer.training())
-            for peer in training:
+            for peer in here if endless else training:
                 self._ask(peer)
             coming = (here & (training | set(expected))) - self._states.keys()
             if self._states:
@@ -163,7 +163,7 @@ class Joining:
 
     def _begins_afresh(self, peer: int) -> None:
         """No exchange waits for a neighbour that waits for a join state."""
-        if self._mixer.io.progress.phase in TRAINING and peer not in self._mixer.lost:
+        if self._mixer.io.progress.phase in (Phase.SETUP, *TRAINING) and peer not in self._mixer.lost:
             self._mixer.apart(peer, f"peer {peer} is sent the state of the run")
 
     # Messages -------------------------------------------------------------------------------------------------

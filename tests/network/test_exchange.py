@@ -18,7 +18,7 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step
 from p2pser.graph.mixing import metropolis, weight
 from p2pser.network import events
-from p2pser.network.exchange import AHEAD, DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import AHEAD, LONGEST, DeliveryStatus, Exchange, Outcome
 from p2pser.network.past import BLOCK, PAST_BYTES, distance
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -324,13 +324,31 @@ def waiting_exchange(neighbours: tuple[int, ...] = (1, 2), phase: Phase = Phase.
 
 def test_nobody_is_given_up_while_it_reports_progress() -> None:
     exchange = waiting_exchange((1,))
-    for beat in range(1, 20):
+    for beat in range(1, 9):
         exchange.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * 0.9 * TIMEOUT)
         assert exchange.finish(beat * 0.9 * TIMEOUT + 0.89 * TIMEOUT) is None
-    assert exchange.deadline(0.0) == pytest.approx(19 * 0.9 * TIMEOUT + TIMEOUT)
-    outcome = exchange.finish(20 * TIMEOUT)
+    assert exchange.deadline(0.0) == pytest.approx(8 * 0.9 * TIMEOUT + TIMEOUT)
+    outcome = exchange.finish(9 * TIMEOUT)
     assert outcome is not None
     assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+
+
+def test_one_that_makes_progress_and_sends_nothing_is_given_up_too_until_it_sends() -> None:
+    exchange = waiting_exchange((1, 2))
+    exchange.deliver(2, Step(0, 0), row(3), (), 0.0)
+    for beat in range(1, 20 * LONGEST):
+        exchange.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * TIMEOUT / 2)
+        if exchange.finish(beat * TIMEOUT / 2) is not None:
+            break
+        assert exchange.deadline(beat * TIMEOUT / 2) is not None
+    assert beat == 2 * LONGEST + 1
+    for round, status in ((1, DeliveryStatus.GIVEN_UP), (2, DeliveryStatus.WAITING)):
+        exchange.post(Step(round, 0), row(1), {1: 0.25, 2: 0.25})
+        exchange.begin(Step(round, 0))
+        assert exchange.statuses(beat * TIMEOUT / 2)[1] is status
+        exchange.deliver(2, Step(round, 0), row(3), (), beat * TIMEOUT / 2)
+        assert (exchange.finish(beat * TIMEOUT / 2) is None) == (round == 2)
+        exchange.deliver(1, Step(0, 0), row(3), (), beat * TIMEOUT / 2)
 
 
 def test_the_same_progress_again_is_no_progress() -> None:

@@ -18,7 +18,7 @@ from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
-from p2pser.network.mixer import NetworkMixer
+from p2pser.network.mixer import HOPS, NetworkMixer
 from p2pser.network.states import Cause, State
 from p2pser.wire.codec import DENSE
 from p2pser.wire.hello import Hello
@@ -111,11 +111,11 @@ def test_after_a_pause_of_this_process_every_neighbour_has_its_whole_time_again(
 def test_a_neighbours_progress_restarts_its_time_and_is_progress_of_ours() -> None:
     hub = Hub()
     hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
-    before = hub.io.progress
+    hub.mixer.enter(Phase.EXCHANGE, 0)
     hub.now = 20.0
-    hub.io.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
+    hub.io.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, HOPS)))
     hub.mixer.listen()
-    assert hub.io.progress == before._replace(local_step=before.local_step + 1)
+    assert hub.io.progress == Progress(0, 0, Phase.EXCHANGE, HOPS + 1)  # a step that came over one peer
     assert hub.mixer.exchange.stuck(TIMEOUT) == (2,)
     assert hub.mixer.exchange.stuck(20.0 + TIMEOUT) == (1, 2)
 
@@ -174,6 +174,23 @@ def test_every_message_is_marked_as_read_also_one_that_breaks_the_protocol() -> 
     hub.mixer.listen()
     assert hub.io.read == [1, 2]
     assert [peer for peer, _ in hub.io.strikes] == [2]
+
+
+def test_peers_that_wait_for_each_other_make_no_progress_by_each_others_progress() -> None:
+    """The star has three peers: what came over three is an echo of our own."""
+    hub = Hub()
+    hub.mixer.enter(Phase.EXCHANGE, 0)
+    told = []
+    for _ in range(9):
+        hub.io.events.put(events.Progressed(1, Progress(0, 0, Phase.EXCHANGE, hub.io.progress.local_step + HOPS)))
+        hub.mixer.listen()
+        told.append(hub.io.progress.local_step)
+    assert told == [HOPS + 1, 2 * HOPS + 2, *[3 * HOPS + 3] * 7]
+    hub.io.events.put(events.Progressed(1, Progress(0, 1, Phase.TRAIN, 0)))
+    hub.mixer.listen()
+    assert hub.io.progress.local_step == 4 * HOPS + 1
+    hub.mixer.local_step(0, 0)
+    assert hub.io.progress.local_step == 5 * HOPS
 
 
 def test_a_lost_neighbour_is_not_sent_to_and_one_that_returns_is_but_is_not_waited_for() -> None:

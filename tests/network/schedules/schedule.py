@@ -350,7 +350,7 @@ def _waits(schedule: Schedule, process: Process) -> str:
     progress, mixer = process.io.progress, process.mixer
     at = f"{progress.round}.{progress.slot}" if progress.phase else ""
     if progress.phase is Phase.START:
-        awaited = tuple(mixer.roster.missing())
+        awaited = mixer.roster.missing()
     else:
         awaited = mixer.exchange.waiting(process.clock()) if mixer.exchange._step is not None else ()
     whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in awaited)
