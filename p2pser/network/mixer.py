@@ -244,7 +244,7 @@ class NetworkMixer:
         self._receiving.drain()
         claims = {j: max(at, self.exchange.newest(j).round) for j, at in self.roster.rounds().items()}
         after = self._catching_up.next_round(round, self._clock(), claims)
-        for j in filter(self._takes_part, self.neighbours) if after.announce else ():
+        for j in filter(self.roster.takes_part, self.neighbours) if after.announce else ():
             self.send(j, Step(JUMP, after.round), b"", "", 0)
         return after.round
 
