@@ -17,6 +17,7 @@ from p2pser.network.catching_up import CatchingUp
 from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
+from p2pser.network.own_progress import OwnProgress
 from p2pser.network.payloads import Payloads
 from p2pser.network.receiving import EventHook, MessageHandler, Receiving
 from p2pser.network.roster import Roster
@@ -25,9 +26,6 @@ from p2pser.run.setup import JUMP, lead
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
-
-HOPS = 4096
-"""``Progress.local_step`` is our progress within the phase times this, plus over how many peers it has come."""
 
 
 class NetworkMixer:
@@ -80,17 +78,12 @@ class NetworkMixer:
         self._unread: tuple[Step, tuple[int, ...]] | None = None
         """The one before, which its receivers must have read before the last one ends."""
         self._check, self._clock = check, clock
+        self._progress = OwnProgress(topology.size, self._report)
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
-                                    check=check, clock=clock, progressed=self._neighbour_progressed)
+                                    check=check, clock=clock, progressed=self._progress.neighbour)
         self._catching_up = CatchingUp(2**31 if rounds is None else rounds, apart,
                                        1 if topology.schedule is None else lead(topology))
         self.on(JUMP, lambda peer, header, _: self._catching_up.announced(peer, header.slot, self._clock()))
-        self._phase = Phase.START
-        self._at = Step(-(2**31), 0)
-        self._beat = 0
-        """Counts our progress within the phase: local steps, and while we wait, the progress of neighbours."""
-        self._hops = 0
-        """Over how many peers the last of it has come: progress that came over more than there are counts no more."""
 
     @property
     def hellos(self) -> Mapping[int, Hello]:
@@ -121,7 +114,6 @@ class NetworkMixer:
 
     def post(self, at: Step, out: Outbox) -> None:
         """Queue the messages of a step for all receivers that are not lost."""
-        self._at = at
         alive = self.receivers(self.me, at)
         if self._weights.scheduled(at):
             self._sent, self._unread = (at, alive), self._sent
@@ -145,10 +137,10 @@ class NetworkMixer:
 
     def collect(self, at: Step) -> Inbox:
         """Wait until each source has delivered, is lost, has skipped the step or is given up; return what arrived."""
-        self._at = at
-        if self._phase is Phase.TRAIN:
-            self._enter(Phase.EXCHANGE)
-        self._report()
+        if self._progress.phase is Phase.TRAIN:
+            self._progress.enter(Phase.EXCHANGE, at)
+        else:
+            self._progress.reach(at)
         weights, scheduled = self._weights.of(at), self._weights.scheduled(at)
         if scheduled and self._unread is not None:
             self.exchange.begin(at, weights, self._unread[1], self._unread[0])
@@ -157,8 +149,7 @@ class NetworkMixer:
         outcome = self._wait()
         if scheduled:
             # Our sources wait until we are past this exchange, and may be sent nothing in the next one.
-            self._at = Step(at.round, at.slot + 1)
-            self._report()
+            self._progress.reach(Step(at.round, at.slot + 1))
             self.io.announce_progress(j for j in weights if not self.roster.gone(j))
         for j, status in outcome.missing:
             self.left_out.append((at, j, status))
@@ -226,17 +217,14 @@ class NetworkMixer:
 
     def enter(self, phase: Phase, round: int) -> None:
         """Enter a phase; every header from now on says so."""
-        if phase is Phase.TRAIN and (self._phase, self._at) != (phase, Step(round, 0)):
+        if phase is Phase.TRAIN and (self._progress.phase, self._progress.at) != (phase, Step(round, 0)):
             self._catching_up.began(round, self._clock())
-        self._at = Step(round, 0)
         self.roster.rounds_over = phase > Phase.EXCHANGE
-        self._enter(phase)
-        self._report()
+        self._progress.enter(phase, Step(round, 0))
 
     def local_step(self, peer: int, step: int) -> None:
         """Report a finished local step, so that neighbours can tell a slow peer from a stuck one."""
-        self._beat, self._hops = self._beat + 1, 0
-        self._report()
+        self._progress.step()
         self._check()
 
     def next_round(self, round: int) -> int:
@@ -316,20 +304,5 @@ class NetworkMixer:
             deadline = self.exchange.deadline(now)
             self._receiving.next(None if deadline is None else deadline - now)
 
-    def _neighbour_progressed(self, progress: Progress) -> None:
-        """Report progress of ours too: else our own neighbours would give us up, and timeouts spread along a chain.
-
-        Only so many times as there are peers: else those that wait for each other would make progress for ever.
-        """
-        hops = progress.local_step % HOPS + 1
-        if self._phase not in (Phase.START, Phase.TRAIN) and hops <= min(self.size, HOPS - 1):
-            self._beat, self._hops = self._beat + 1, hops
-            self._report()
-
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._beat = self._hops = 0
-
-    def _report(self) -> None:
-        beat = min(self._beat * HOPS + self._hops, 2**32 - 1)
-        self.io.progress = Progress(self._at.round, self._at.slot, self._phase, beat)
+    def _report(self, progress: Progress) -> None:
+        self.io.progress = progress

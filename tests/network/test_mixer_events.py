@@ -18,7 +18,8 @@ from p2pser.models.rows import Schema
 from p2pser.network import events
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.io import IOThread
-from p2pser.network.mixer import HOPS, NetworkMixer
+from p2pser.network.mixer import NetworkMixer
+from p2pser.network.own_progress import HOPS
 from p2pser.network.states import Cause, State
 from p2pser.wire.codec import DENSE
 from p2pser.wire.hello import Hello
