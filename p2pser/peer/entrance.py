@@ -111,6 +111,7 @@ class Entrance:
     def _roll_call(self) -> RollCall | None:
         """Return what every peer brings; None where neighbours have gone on with the run meanwhile."""
         self.mixer.enter(Phase.SETUP, ROLL_CALL)
+        self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
         call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), len(own.examples), own.width,
                          rounds=session.config.training.rounds, reach=checkpoints.reach)
@@ -129,10 +130,12 @@ class Entrance:
 
         expected : the neighbours that will send one.
         """
-        while True:
-            self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
-            if (joined := self._receive(expected, endless=True)) is not None:
-                return joined
+        self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
+        joined = self._receive(expected, endless=True)
+        if joined is None:
+            raise P2PSERError("neighbours went on with the run during the roll call, and none of them sends its state: "
+                              "start this peer again, and it joins them")
+        return joined
 
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Return the first join state that fits this peer's model; None where no neighbour can send one."""

@@ -92,9 +92,11 @@ class Joining:
     def receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Wait for join states; None where no neighbour is left that could send one.
 
-        expected : the neighbours that send one without being asked. endless : wait for neighbours that may still train.
+        expected : the neighbours that send one without being asked. endless : wait for neighbours that may still train,
+        as long as one of them goes on.
         """
         first: float | None = None
+        seen, quiet_since = self._seen(), self._clock()
         while True:
             here = self._present()
             training = set(self._mixer.training())
@@ -111,12 +113,32 @@ class Joining:
                 continue
             if not coming and not endless:
                 return None
-            self._mixer.listen(None)
+            if coming or self._seen() != seen:
+                seen, quiet_since = self._seen(), self._clock()
+            left = quiet_since + 2 * self._patience - self._clock()
+            if left <= 0 and not self._may_wait_for_others():
+                return None
+            self._mixer.listen(left if left > 0 else None)
+
+    def _seen(self) -> dict[int, tuple[int, ...]]:
+        """Return how far the neighbours are, but for what they report while they only wait."""
+        progress = {j: self._mixer.roster.progress(j) for j in self._present()}
+        return {j: each[: None if each.phase is Phase.TRAIN else 3] for j, each in progress.items() if each is not None}
+
+    def _may_wait_for_others(self) -> bool:
+        """Whether no neighbour is here, or one of them waits for peers that an operator has to start."""
+        progress = [self._mixer.roster.progress(j) for j in self._present()]
+        return not progress or any(each is None or each.phase is Phase.START for each in progress)
 
     def refuse(self, state: JoinState, reason: str) -> None:
         """Forget a state that does not fit."""
         self._states.pop(state.sender, None)
         self._mixer.strike(state.sender, reason)
+
+    def set_up(self) -> None:
+        """Call the roll without the neighbours that have asked for a state already."""
+        for peer in self._asking:
+            self._begins_afresh(peer)
 
     def joined(self) -> None:
         """Take no more states: this peer trains."""
