@@ -67,7 +67,8 @@ class Entrance:
     def _began(self, call: RollCall) -> Entry:
         self._rewind(0)  # the peer may have been killed before its first checkpoint
         self.mixer.enter(Phase.SETUP, STATISTICS)
-        return Entry(call, 0, None, self.session.statistics(call.cut), False)
+        sums = self.session.statistics(call.cut)
+        return self._joined(self._join(())) if self._left_behind(STATISTICS) else Entry(call, 0, None, sums, False)
 
     def _resumed(self, call: RollCall) -> Entry:
         state, sums = self.checkpoints.load(call.resume)
@@ -115,7 +116,7 @@ class Entrance:
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
         call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), len(own.examples), own.width,
                          rounds=session.config.training.rounds, reach=checkpoints.reach)
-        if any(step.round == ROLL_CALL and status is DeliveryStatus.SKIPPED for step, _, status in self.mixer.left_out):
+        if self._left_behind(ROLL_CALL):
             return None
         for peer, reason in call.refused.items():
             self.reporter.tell("refused_answer", f"{reason}: it counts as a peer without checkpoints", peer=peer)
@@ -124,6 +125,15 @@ class Entrance:
             self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; without a checkpoint of it, and "
                                f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
         return call
+
+    def _left_behind(self, round: int) -> bool:
+        """Whether neighbours have gone on to train without this peer, in a round of the set-up.
+
+        Neighbours that have gone on within the set-up still wait for this peer.
+        """
+        skipped = any(step.round == round and status is DeliveryStatus.SKIPPED
+                      for step, _, status in self.mixer.left_out)
+        return skipped and bool(self.mixer.training())
 
     def _join(self, expected: Collection[int]) -> JoinState:
         """Wait for the state of neighbours that resume at a checkpoint that this peer lacks, or train already.

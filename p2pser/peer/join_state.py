@@ -80,6 +80,8 @@ class Joining:
         self._states: dict[int, JoinState] = {}
         self._wanted = True
         self._asking: set[int] = set()
+        self._answered: dict[int, int] = {}
+        """The neighbours that were sent a state, and the incarnation of each: it is sent once."""
         mixer.on(JOIN, self._take)
 
     # The peer that joins --------------------------------------------------------------------------------------
@@ -174,6 +176,9 @@ class Joining:
         """
         fields = {"round": round, **call_fields(call)}
         for peer in sorted(self._asking & self._present()):
+            if self._answered.get(peer) == self._mixer.hellos[peer].incarnation:
+                continue
+            self._answered[peer] = self._mixer.hellos[peer].incarnation
             if round < self._rounds:
                 self._begins_afresh(peer)
             self._mixer.send(peer, Step(JOIN, CALL), msgpack.packb(fields), "", 0)
