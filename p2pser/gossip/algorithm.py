@@ -11,7 +11,8 @@ from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
-from p2pser.gossip.mixer import Edge, Late, Mixer, add_late
+from p2pser.gossip.mixer import Late, Mixer, add_late
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 
 

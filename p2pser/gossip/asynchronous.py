@@ -25,9 +25,10 @@ from torch import Tensor
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Step
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Edge, Received, magnitude, plausible
 from p2pser.graph.spec import Topology
-from p2pser.wire.codec import DENSE, codec
+from p2pser.wire.codec import DENSE
 from p2pser.wire.messages import Buffer
 
 KINDS = 8
@@ -73,15 +74,15 @@ class Message:
         """Return the message with ``row`` (D,) as its payload; the row must not change afterwards."""
         return replace(self, payload=DENSE.encode(row), codec=DENSE.wire_name(row), size=row.numel())
 
-    def row(self, like: Tensor) -> Tensor:
-        """Return the payload as a row (1, D) in the dtype of ``like`` (1, D).
+    def row(self, like: Tensor, largest: float | None = None) -> Tensor:
+        """Return the payload as a row (1, D) like ``like`` (1, D).
 
-        Raises RemoteProtocolError where the size differs.
+        largest : magnitude of the largest number that it may hold; default: what is plausible beside ``like``. Raises
+        RemoteProtocolError where it is no such row.
         """
-        if self.size != like.shape[1]:
-            raise RemoteProtocolError(f"peer {self.src} sent a row of {self.size} numbers instead of {like.shape[1]}; "
-                                      "the peers run different models or algorithms", self.src)
-        return codec(self.codec).decode(self.payload, self.size)[None].to(like.dtype)
+        message = Received(self.src, self.payload, self.codec, self.size)
+        largest = plausible(magnitude(like[0])) if largest is None else largest
+        return message.row(like.dtype, like.shape[1], largest=largest)[None]
 
 
 def received(src: int, dst: int, step: Step, payload: Buffer, form: str, size: int) -> Message:

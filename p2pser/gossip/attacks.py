@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from torch import Tensor
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, add_flows
+from p2pser.gossip.reading import Read
 from p2pser.wire.codec import DENSE, Codec
+
+T = TypeVar("T")
 
 
 class Scene(NamedTuple):
@@ -136,14 +139,18 @@ class Hostile:
                 rows[b] = self._attacks[peer].row(Scene(own, known, self._seed, at))
         self._mixer.post(at, Outbox(rows=rows, codec=out.codec))
 
-    def collect(self, at: Step) -> Inbox:
+    def collect(self, at: Step) -> Inbox[Tensor]:
         """Collect; hostile peers remember the received rows."""
         inbox = self._mixer.collect(at)
         self._received = {}
         for peer, value in zip(inbox.dst.tolist(), inbox.values):
-            if peer in self._attacks and isinstance(value, Tensor):
+            if peer in self._attacks:
                 self._received.setdefault(peer, []).append(value)
         return inbox
+
+    def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
+        """As in the other mixer."""
+        return self._mixer.collect_messages(at, read)
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Post, collect and add the flows; a hostile peer mixes into its own row, not into the row that it sent."""

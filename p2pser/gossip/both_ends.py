@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.reading import Received
 from p2pser.wire.codec import Codec
 
 START = -1
@@ -80,25 +80,31 @@ class Head:
             self.base, self.marks.have, self.marks.pending, self.marks.confirmed)
 
 
-def decode(message: Tensor | bytes, t: int, peer: int) -> tuple[Head, memoryview]:
-    """Return (head, payload) of a message of ``peer`` at exchange ``t``; RemoteProtocolError for another form."""
-    view = memoryview(b"" if isinstance(message, Tensor) else message)
+def decode(message: Received, t: int, most: int) -> tuple[Head, memoryview]:
+    """Return (head, payload) of a message at exchange ``t``, whose payload has at most ``most`` bytes.
+
+    Raises RemoteProtocolError for another form, and for marks of exchanges that have not been.
+    """
+    view = memoryview(message.octets(1 + _LAYOUT.size + most))
     if not view.nbytes or view[0] > _WHOLE | _MARKED or (view[0] & _MARKED and view.nbytes < 1 + _LAYOUT.size):
-        raise RemoteProtocolError(f"peer {peer} sent a message of another form in exchange {t}", peer)
+        raise message.refused(f"a message of another form in exchange {t}")
     whole = bool(view[0] & _WHOLE)
     if not view[0] & _MARKED:
         marks, base = _usual(t)
         return Head(marks, base, whole), view[1:]
     base, *marked = _LAYOUT.unpack_from(view, 1)
+    if not (START <= base < t and min(marked) >= LOST and max(marked) < t):
+        raise message.refused(f"marks of exchanges that are not before exchange {t}")
     return Head(Marks(*marked), base, whole), view[1 + _LAYOUT.size :]
 
 
-def numbers(form: Codec, payload: memoryview, size: int, t: int, peer: int) -> Tensor:
-    """Return the row (size,) that ``peer`` sent at exchange ``t``; RemoteProtocolError for another form."""
-    try:
-        return form.decode(payload, size)
-    except RemoteProtocolError as error:
-        raise RemoteProtocolError(f"peer {peer} in exchange {t}: {error}", peer) from None
+def numbers(form: Codec, payload: memoryview, like: Tensor, sender: int, size: int | None = None) -> Tensor:
+    """Return the row in the payload of a message, of ``like``'s dtype and of ``size`` numbers (default: as many).
+
+    Raises RemoteProtocolError for another form, and for numbers that are not finite.
+    """
+    size = like.numel() if size is None else size
+    return Received(sender, payload, form.wire_name(like), size).row(like.dtype, size, form=form).to(like.dtype)
 
 
 def _usual(t: int) -> tuple[Marks, int]:

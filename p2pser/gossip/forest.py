@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -12,13 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import flood_knowledge
+from p2pser.gossip.agreement.flood import Check, flood_knowledge
 from p2pser.gossip.mixer import Mixer
 from p2pser.models.networks.trees import numbers
 from p2pser.wire import tree_sets
+from p2pser.wire.messages import Buffer
 
 DIGEST = 8
 """Bytes of the digest of an ensemble."""
+
+
+class Sets(NamedTuple):
+    """The content of a message: the places that its sender holds, (S,), and tree sets by place."""
+
+    known: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    sets: NDArray[np.float32]
 
 
 @dataclass
@@ -42,20 +52,28 @@ class Forest:
         chosen = np.flatnonzero(places)
         return tree_sets.encode(self.held.astype(bool), chosen, self.sets[chosen], self.depth)
 
-    def take(self, message: object, sender: int, until: int | None = None) -> NDArray[np.bool_]:
-        """Add a message's tree sets to places that are empty; return the places that its sender holds, (S,).
+    def read(self, message: Buffer, sender: int, until: int | None = None) -> Sets:
+        """Return the places that a message's sender holds, and the tree sets in it.
 
-        until: the first place that no peer can have filled yet. A place keeps its first tree set. Raises
-        RemoteProtocolError for a message of another form, or with places that are not due.
+        until: the first place that no peer can have filled yet. Raises RemoteProtocolError for a message of another
+        form, or with places that are not due.
         """
         known, places, sets = tree_sets.decode(message, len(self.held), self.sets.shape[1], self.depth, sender)
         known[places] = True
         if until is not None and known[until:].any():
             raise RemoteProtocolError(f"peer {sender} sent trees of rounds that have not begun", sender)
-        new = self.held[places] == 0
-        self.sets[places[new]] = sets[new]
-        self.held[places] = 1
-        return known
+        return Sets(known, places, sets)
+
+    def take(self, came: Sets) -> None:
+        """Add the tree sets of a message to places that are empty: a place keeps its first tree set."""
+        new = self.held[came.places] == 0
+        self.sets[came.places[new]] = came.sets[new]
+        self.held[came.places] = 1
+
+    @property
+    def most(self) -> int:
+        """Bytes of the largest message."""
+        return tree_sets.largest(len(self.held), self.sets.shape[1], self.depth)
 
     def digest(self, places: NDArray[np.bool_]) -> bytes:
         """Return DIGEST bytes over the tree sets of ``places`` (S,)."""
@@ -68,28 +86,40 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
 
     The first flood carries which peer holds which places; in the second the first peer that holds a tree set sends it,
     if another peer lacks it. Returns the number of exchanges, and whether the tree sets that all held before were equal
-    to the last bit (they are not where a peer sent different trees for one place). Raises RemoteProtocolError for
-    messages of another form. dead: the unreachable peers.
+    to the last bit (they are not where a peer sent different trees for one place). dead: the unreachable peers.
     """
     exchanges: list[object] = []
     nothing = {i: np.zeros(len(forest.held), dtype=bool) for i, forest in forests.items()}
+    any_forest = next(iter(forests.values()))
 
-    def flood(round: int, values: Mapping[int, bytes]) -> dict[int, dict[int, bytes]]:
-        nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append)
+    def read(sender: int, value: bytes) -> Sets:
+        return any_forest.read(value, sender)
+
+    def read_after_digest(sender: int, value: bytes) -> Sets:
+        if len(value) < DIGEST:
+            raise RemoteProtocolError(f"the digest of peer {sender}'s trees is missing", sender)
+        return any_forest.read(memoryview(value)[DIGEST:], sender)
+
+    def flood(round: int, values: Mapping[int, bytes], check: Check) -> dict[int, dict[int, bytes]]:
+        nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append,
+                                most=any_forest.most + DIGEST, check=check)
         return {i: node.reachable_values() for i, node in nodes.items()}
 
-    messages = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()})
+    messages = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()}, read)
     values = {}
     for i, forest in forests.items():
-        holds = {j: forest.take(message, j) for j, message in messages[i].items()}
+        came = {j: read(j, message) for j, message in messages[i].items()}
+        for one in came.values():
+            forest.take(one)
+        holds = {j: one.known for j, one in came.items()}
         held = np.stack(list(holds.values()))
         common = np.logical_and.reduce(held, axis=0)
         first = np.array(list(holds))[held.argmax(axis=0)]
         mine = held.any(axis=0) & ~common & (first == i)
         values[i] = forest.digest(common) + forest.message(mine)
     equal = True
-    for i, answers in flood(round + 1, values).items():
+    for i, answers in flood(round + 1, values, read_after_digest).items():
         for j, value in answers.items():
             equal &= value[:DIGEST] == answers[i][:DIGEST]
-            forests[i].take(value[DIGEST:], j)
+            forests[i].take(read_after_digest(j, value))
     return len(exchanges), equal

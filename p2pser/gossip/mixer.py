@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.reading import Edge, Read
 from p2pser.wire.codec import DENSE, Codec
+
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -30,10 +32,6 @@ class Step(NamedTuple):
 
     round: int
     slot: int
-
-
-Edge: TypeAlias = tuple[int, int]
-"""(hosted peer, its neighbour)."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +70,20 @@ class Late:
 
 
 @dataclass(frozen=True)
-class Inbox:
+class Inbox(Generic[T]):
     """What hosted peers received at one step: E messages, ascending by (dst, src).
 
-    ``missing`` are the edges (dst, src) without a message: the source is dead, has left or has timed out. ``late`` are
-    rows of earlier steps.
+    ``missing`` are the edges (dst, src) without a message: the source is dead, has left or has timed out, or its
+    message was ``refused``. ``late`` are rows of earlier steps.
     """
 
     src: Tensor
     dst: Tensor
     weight: Tensor
-    values: Sequence[Tensor | bytes]
+    values: Sequence[T]
     missing: tuple[Edge, ...] = ()
     late: tuple[Late, ...] = ()
+    refused: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,15 +104,16 @@ def edges_into(weights: Mapping[Edge, float]) -> Edges:
                  torch.tensor(list(weights.values()), dtype=torch.float64))
 
 
-def inbox_of(edges: Edges, values: Mapping[Edge, Tensor | bytes], late: tuple[Late, ...] = ()) -> Inbox:
+def inbox_of(edges: Edges, values: Mapping[Edge, T], late: tuple[Late, ...] = (), refused: tuple[Edge, ...] = (),
+             ) -> Inbox[T]:
     """Return what came over ``edges``: ``values`` by (dst, src); an edge without a value is missing."""
     pairs = list(zip(edges.dst.tolist(), edges.src.tolist()))
     there = [e for e, pair in enumerate(pairs) if pair in values]
     came = [values[pairs[e]] for e in there]
     if len(there) == len(pairs):
-        return Inbox(edges.src, edges.dst, edges.weight, came, (), late)
+        return Inbox(edges.src, edges.dst, edges.weight, came, (), late, refused)
     missing = tuple(pair for pair in pairs if pair not in values)
-    return Inbox(edges.src[there], edges.dst[there], edges.weight[there], came, missing, late)
+    return Inbox(edges.src[there], edges.dst[there], edges.weight[there], came, missing, late, refused)
 
 
 def in_order(late: Iterable[Late]) -> tuple[Late, ...]:
@@ -144,8 +144,16 @@ class Mixer(Protocol):
     def post(self, at: Step, out: Outbox) -> None:
         """Send the messages of a step; never blocks."""
 
-    def collect(self, at: Step) -> Inbox:
-        """Return the messages of a step, when each neighbour has delivered, died, left or timed out."""
+    def collect(self, at: Step) -> Inbox[Tensor]:
+        """Return the rows of a step at which rows were posted, when each neighbour has delivered, died, left or timed
+        out. A row is of the posted rows' form, finite, and of a plausible magnitude (``reading.plausible``).
+        """
+
+    def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
+        """Return what ``read`` makes of the messages of a step at which messages were posted by edge.
+
+        A message that it refuses (RemoteProtocolError) is missing, and a strike against its sender.
+        """
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Post, collect and add the flows: row i becomes sum_j W_ij x_j. The input is not changed."""
@@ -161,20 +169,13 @@ def mix_by_flows(mixer: Mixer, rows: Tensor, at: Step, codec: Codec = DENSE) -> 
     return add_flows(rows, inbox, mixer.peers)
 
 
-def row_of(value: Tensor | bytes, sender: int) -> Tensor:
-    """Return a received row; RemoteProtocolError where the message is no row."""
-    if not isinstance(value, Tensor):
-        raise RemoteProtocolError(f"peer {sender} sent a message without a row where a row is due", sender)
-    return value
-
-
-def add_flows(rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
+def add_flows(rows: Tensor, inbox: Inbox[Tensor], peers: Sequence[int]) -> Tensor:
     """Return x_i + sum_j W_ij (x_j - x_i) for each row, plus the late flows."""
     mixed = rows.clone()
     at = {peer: b for b, peer in enumerate(peers)}
-    for dst, src, weight, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
+    for dst, weight, value in zip(inbox.dst.tolist(), inbox.weight.tolist(), inbox.values):
         b = at[dst]
-        mixed[b].add_(row_of(value, src).to(rows.dtype) - rows[b], alpha=weight)
+        mixed[b].add_(value.to(rows.dtype) - rows[b], alpha=weight)
     return add_late(mixed, inbox.late, peers)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode, numbers
-from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Read, Received, magnitude, plausible
 from p2pser.wire.codec import DENSE, Codec, codec
 
 # Rows: "copy" (B, D), the hosted peers' own copies; "last" (B, 1), the exchange of their last change. Edges (i, j):
@@ -54,8 +55,7 @@ def mix_copies(
 ) -> Tensor:
     """Exchange compressed differences of rows to their copies, and mix the copies.
 
-    Returns z_i + gamma sum_j W_ij (c_j - c_i), over the neighbours j whose message arrived and that know c_i. Raises
-    RemoteProtocolError for a message of another form.
+    Returns z_i + gamma sum_j W_ij (c_j - c_i), over the neighbours j whose message arrived and that know c_i.
 
     Parameters
     ----------
@@ -77,9 +77,7 @@ def mix_copies(
     heads = {(i, j): Head(Marks.of(state.edges[i, j]["marks"]), last[b], "deaf" in state.edges[i, j])
              for b, i in enumerate(mixer.peers) for j in mixer.receivers(i, at)}
     mixer.post(at, Outbox(edges=_messages(heads, t, place, copy, payloads)))
-    inbox = mixer.collect(at)
-
-    mixed, whole = z.clone(), codec(DENSE.wire_name(copy[0]))
+    inbox, mixed = mixer.collect_messages(at, _reader(state, t, place, copy, decoded, form)), z.clone()
     edges = mixer.edges(at)
     weight = {(i, j): gamma * w for i, j, w in zip(edges.dst.tolist(), edges.src.tolist(), edges.weight.tolist())}
 
@@ -87,19 +85,12 @@ def mix_copies(
         return (other - own).mul_(weight[edge])
 
     delivered = set()
-    for i, j, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+    for i, j, (theirs, other, knows) in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
         delivered.add((i, j))
         b, kept, sent = place[i], state.edges[i, j], heads.get((i, j))
-        theirs, payload = decode(message, t, j)
-        marks, other = Marks.of(kept["marks"]), kept["copy"]
+        marks = Marks.of(kept["marks"])
         if marks.settle(theirs.marks):
-            mixed[b] -= kept["open"] if "open" in kept else flow((i, j), other, before[b])
-        knows = theirs.whole or marks.have == theirs.base
-        if theirs.whole:
-            other = numbers(whole, payload, z.shape[1], t, j)
-        elif knows:
-            change = decoded.get(bytes(payload))
-            other = other + (numbers(form(j), payload, z.shape[1], t, j).to(z.dtype) if change is None else change)
+            mixed[b] -= kept["open"] if "open" in kept else flow((i, j), kept["copy"], before[b])
         known = sent is not None and (sent.whole or theirs.marks.have == sent.base)
         marks.have = t if knows else LOST
         if knows and known:
@@ -109,6 +100,33 @@ def mix_copies(
     _keep_open(state, [edge for edge in state.edges if edge not in delivered and edge[0] in place], heads,
                lambda edge, other: flow(edge, other, before[place[edge[0]]]))
     return mixed
+
+
+def _reader(state: State, t: int, place: Mapping[int, int], copy: Tensor, decoded: Mapping[bytes, Tensor],
+            form: Callable[[int], Codec]) -> Read[tuple[Head, Tensor, bool]]:
+    """Return what reads a message: its head, the sender's copy, and whether we know that copy now.
+
+    copy : the hosted peers' own copies (B, D). decoded : changes that are decoded already, by their bytes.
+    """
+    whole, limits = codec(DENSE.wire_name(copy[0])), [plausible(magnitude(row)) for row in copy]
+    most = copy[0].numel() * copy.element_size() + max(map(len, decoded))
+
+    def read(edge: Edge, message: Received) -> tuple[Head, Tensor, bool]:
+        kept, (i, j) = state.edges[edge], edge
+        theirs, payload = decode(message, t, most)
+        if theirs.whole:
+            other = numbers(whole, payload, copy[0], j)
+        else:
+            change = decoded.get(bytes(payload))
+            change = numbers(form(j), payload, copy[0], j) if change is None else change
+            if Marks.of(kept["marks"]).have != theirs.base:
+                return theirs, kept["copy"], False
+            other = kept["copy"] + change
+        if not magnitude(other) <= limits[place[i]]:
+            raise message.refused("a copy of its row with numbers that are not plausible here")
+        return theirs, other, True
+
+    return read
 
 
 def _keep_open(state: State, edges: Sequence[Edge], sent: Collection[Edge],

@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step, row_of
+from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step
 from p2pser.graph.spec import Topology
 
 
@@ -44,8 +44,8 @@ class Robust(Algorithm):
         z_i  = local_K(x_i, r)
         x_i <- combine(z_i; z_j of the neighbours j)
 
-    A hostile neighbour may send anything, and different rows to different peers. A row with a number that is not
-    finite is certainly hostile: it is left out and counts as one of the b.
+    A hostile neighbour may send anything, and different rows to different peers. A message that the mixer refuses (no
+    row of this model, or numbers that are not finite or not plausible) is certainly hostile: it counts as one of the b.
 
     No mean is conserved: rows that the rule rejects are lost, so the honest rows agree near their mean, not at it, even
     if no peer is hostile. Late rows are ignored, and a missing message is treated as if the neighbour did not exist.
@@ -89,17 +89,14 @@ class Robust(Algorithm):
         state.rows["x"] = self.combined(rows, mixer.collect(at), mixer.peers)
         return state
 
-    def combined(self, rows: Tensor, inbox: Inbox, peers: Sequence[int]) -> Tensor:
+    def combined(self, rows: Tensor, inbox: Inbox[Tensor], peers: Sequence[int]) -> Tensor:
         """Return the hosted rows (B, D), each combined with the rows of its neighbours."""
         neighbours: dict[int, list[NeighbourRow]] = {peer: [] for peer in peers}
         refused = dict.fromkeys(peers, 0)
-        for src, dst, weight, value in zip(inbox.src.tolist(), inbox.dst.tolist(), inbox.weight.tolist(),
-                                           inbox.values):
-            row = row_of(value, src)
-            if torch.isfinite(row).all():
-                neighbours[dst].append(NeighbourRow(src, weight, row.to(rows.dtype)))
-            else:
-                refused[dst] += 1
+        for src, dst, weight, row in zip(inbox.src.tolist(), inbox.dst.tolist(), inbox.weight.tolist(), inbox.values):
+            neighbours[dst].append(NeighbourRow(src, weight, row.to(rows.dtype)))
+        for dst, _ in inbox.refused:
+            refused[dst] += 1
         return torch.stack([self.combine(peer, row, neighbours[peer], max(0, self.hostile - refused[peer]))
                             for peer, row in zip(peers, rows)])
 

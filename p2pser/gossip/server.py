@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from p2pser.base import seeding
-from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.reading import LARGEST, Edge, Received, magnitude, plausible
 from p2pser.graph.spec import Topology
 
 
@@ -98,15 +99,20 @@ class Server(Algorithm):
                 uploads[i, hub] = torch.cat([trained[b], count]) if b in active else count
         mixer.post(Step(round, 0), Outbox(edges=uploads))
         if hub in peers:
-            self._serve(state, peers.index(hub), mixer.collect(Step(round, 0)), trained.shape[1])
+            b, size = peers.index(hub), trained.shape[1]
+            limit = plausible(magnitude(state.rows["x"][b]))
+            self._serve(state, b, mixer.collect_messages(Step(round, 0), lambda edge, message: self._upload(
+                message, trained.dtype, (size + 1, 1) if edge[1] in chosen else (1,), limit)))
             row = self.download(state, peers.index(hub))
             downloads = {(hub, i): row for i in self.clients}
         mixer.post(Step(round, 1), Outbox(edges=downloads))
         if peers != (hub,):
-            inbox = mixer.collect(Step(round, 1))
+            own, size = state.rows["x"], trained.shape[1]
+            inbox = mixer.collect_messages(Step(round, 1), lambda edge, message: message.row(
+                trained.dtype, size, largest=plausible(magnitude(own[peers.index(edge[0])]))))
             state.rows["stale"] = torch.tensor([[float(i != hub)] for i in peers])
             for i, value in zip(inbox.dst.tolist(), inbox.values):
-                self.adopt(state, peers.index(i), _row(value, hub, trained.shape[1]))
+                self.adopt(state, peers.index(i), value)
                 state.rows["stale"][peers.index(i)] = 0.0
         return state
 
@@ -116,13 +122,18 @@ class Server(Algorithm):
             return f"the hub, peer {self.hub}, is lost, and no other peer averages"
         return "no client is left" if peer == self.hub and set(self.clients) <= set(lost) else None
 
-    def _serve(self, state: State, b: int, inbox: Inbox, size: int) -> None:
-        uploads = {j: _row(value, j, size + 1, 1) for j, value in zip(inbox.src.tolist(), inbox.values)}
+    def _upload(self, message: Received, dtype: torch.dtype, sizes: tuple[int, ...], largest: float) -> Tensor:
+        """Read a client's upload: its row, if it was sampled, and its number of clips (or 1)."""
+        value = message.row(dtype, *sizes)
+        count = float(value[-1])
+        if not 0 < count <= (LARGEST if self.weighs_clips else 1) or not magnitude(value[:-1]) <= largest:
+            raise message.refused(f"a row that is not plausible here, or {count:g} as its number of clips")
+        return value
+
+    def _serve(self, state: State, b: int, inbox: Inbox[Tensor]) -> None:
+        uploads = dict(zip(inbox.src.tolist(), inbox.values))
         rows = {j: row[:-1] for j, row in uploads.items() if len(row) > 1}
         counts = {j: float(row[-1]) for j, row in uploads.items()}
-        for j, count in counts.items():
-            if not 0 < count < math.inf:
-                raise RemoteProtocolError(f"peer {j} sent {count} as its number of clips in a federated round", j)
         if rows:
             self.merge(state, b, rows, counts)
 
@@ -151,8 +162,3 @@ def mean(rows: Mapping[int, Tensor], counts: Mapping[int, float]) -> Tensor:
         total.add_(rows[i].to(torch.float64), alpha=counts[i])
     return total.div_(sum(counts[i] for i in sorted(rows))).to(first.dtype)
 
-
-def _row(value: Tensor | bytes, sender: int, *sizes: int) -> Tensor:
-    if not isinstance(value, Tensor) or len(value) not in sizes:
-        raise RemoteProtocolError(f"peer {sender} sent no row of {sizes[0]} numbers in a federated round", sender)
-    return value

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step, add_flows, row_of
+from p2pser.gossip.mixer import Late, Mixer, Outbox, Step, add_flows
+from p2pser.gossip.reading import Edge
 
 FLOW = "flow"
 """The sum of all flows over an edge, in its memory."""
@@ -39,7 +40,7 @@ def mix_keeping_flows(state: State, mixer: Mixer, at: Step, *rows: Tensor, part:
     came = [((i, j), weight, value, wide[place[i]]) for i, j, weight, value in zip(
         inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values)]
     for edge, weight, value, own in [*came, *((flow.edge, flow.weight, flow.value, flow.own) for flow in inbox.late)]:
-        moved = (row_of(value, edge[1]) - own)[start:].to(wide.dtype) * (weight * part)
+        moved = (value - own)[start:].to(wide.dtype) * (weight * part)
         kept = flows.get(edge, {})
         flows[edge] = {**kept, FLOW: kept[FLOW] + moved if FLOW in kept else moved}
     state.edges = flows

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from p2pser.base.errors import LocalProtocolError
+from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, received
 from p2pser.gossip.mixer import Step
@@ -85,7 +85,10 @@ class AsynchronousDriver:
         self.node = node = AsynchronousPeer(self._algorithm, state, place, start)
         for j in sorted(self._early):
             for message in self._early.pop(j):
-                self._receive(message)
+                try:
+                    self._receive(message)
+                except RemoteProtocolError as error:
+                    self.mixer.strike(j, str(error))
         self._look()
         while node.clock < self.rounds:
             round = node.clock

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step, in_order
+from p2pser.gossip.reading import Received
 from p2pser.network.past import Past, PastExchanges, distance
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
@@ -42,7 +43,8 @@ LONGEST = 10
 BEYOND = 2
 """A source so many rounds ahead does not wait for us, and is not waited for."""
 
-Value: TypeAlias = "Tensor | bytes"
+Value: TypeAlias = "Received | Tensor"
+"""A message as it came, or the row that was read from it."""
 
 
 class DeliveryStatus(Enum):
@@ -53,6 +55,8 @@ class DeliveryStatus(Enum):
     LOST = "lost"
     SKIPPED = "skipped"
     GIVEN_UP = "given up"
+    REFUSED = "refused"
+    """It came, and was not what is due."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ class Exchange:
         """Late rows that were settled."""
         self.spread = 0.0
         """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
-        self.fit: Callable[[int, Tensor, Tensor], Tensor] = lambda sender, own, value: value
-        """(sender, our row, received row) -> a row like ours; set where parts of rows are exchanged."""
+        self.read: Callable[[int, Step, Tensor, Value], Tensor | None] = _as_it_is
+        """(sender, step, our row, its message) -> its row, like ours; None where the message is not what is due."""
         self._roster = roster
         self._step: Step | None = None
         """The step that we wait for."""
@@ -253,13 +257,22 @@ class Exchange:
         if DeliveryStatus.WAITING in statuses.values() or any(self._may_still_read(j, now) for j in self._readers):
             return None
         self._given_up |= {j for j in statuses if self._step not in self._arrived[j] and self._stopped(j, now)}
-        values = tuple((j, self._fitted(j, self._arrived[j].pop(step)))
-                       for j, status in statuses.items() if status is DeliveryStatus.DELIVERED)
+        came = [j for j, status in statuses.items() if status is DeliveryStatus.DELIVERED]
+        values: dict[int, Value] = {}
+        rows: dict[int, Tensor] = {}
+        for j in came:
+            message = self._arrived[j].pop(step)
+            if self._own is None:
+                values[j] = message
+            elif (row := self.read(j, step, self._own, message)) is not None:
+                values[j] = rows[j] = row
+            else:
+                statuses[j] = DeliveryStatus.REFUSED
         if self._own is not None:
-            self._remember(step, self._own, dict(values))
+            self._remember(step, self._own, rows, set(came))
         late, self._late = in_order(self._late), []
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
-        return Outcome(step, values, missing, late)
+        return Outcome(step, tuple(values.items()), missing, late)
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
@@ -329,31 +342,33 @@ class Exchange:
 
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         past = self._past.get(step)
-        if past is None or sender not in past.unmixed or isinstance(value, bytes):
+        if past is None or sender not in past.unmixed:
             return
         own = past.own
         if own is None or self._past.since(step) >= SETTLE_WINDOW:
             return  # too late, or too large to keep: the flow stays open, and the sender is told so
-        value = self.fit(sender, own, value)
         past.unmixed.discard(sender)
-        past.flows[sender] = past.weights[sender] * distance(value.to(own.dtype), own)
-        self.messages_late += 1
-        self._late.append(Late((self.me, sender), step, past.weights[sender], own, value))
+        row = self.read(sender, step, own, value)
+        if row is not None:
+            past.flows[sender] = past.weights[sender] * distance(row.to(own.dtype), own)
+            self.messages_late += 1
+            self._late.append(Late((self.me, sender), step, past.weights[sender], own, row))
         if past.settled():
             past.own = None
-
-    def _fitted(self, sender: int, value: Value) -> Value:
-        return value if self._own is None or isinstance(value, bytes) else self.fit(sender, self._own, value)
 
     def _forget(self, past: Past) -> None:
         self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
 
-    def _remember(self, step: Step, own: Tensor, values: Mapping[int, Value]) -> None:
-        rows = {j: value.to(own.dtype) for j, value in values.items() if isinstance(value, Tensor)}
-        gaps = {j: distance(row, own) for j, row in rows.items()}
+    def _remember(self, step: Step, own: Tensor, rows: Mapping[int, Tensor], came: set[int]) -> None:
+        """Keep an exchange: the neighbours' rows that were read, and those whose message came (it may not fit)."""
+        gaps = {j: distance(row.to(own.dtype), own) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
-        self._past[step] = Past(own, self._weights, self._receivers, set(self._weights) - set(values), flows)
+        self._past[step] = Past(own, self._weights, self._receivers, set(self._weights) - came, flows)
         while len(self._past) > SETTLE_WINDOW:
             self._forget(self._past.popitem(last=False)[1])
         self._past.bound_memory()
+
+
+def _as_it_is(sender: int, step: Step, own: Tensor, value: Value) -> Tensor | None:
+    return value if isinstance(value, Tensor) else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
+from p2pser.gossip.reading import Read, Received, read_all
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
@@ -26,6 +28,8 @@ from p2pser.run.setup import JUMP, lead
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
+
+T = TypeVar("T")
 
 
 class NetworkMixer:
@@ -71,6 +75,7 @@ class NetworkMixer:
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour's message."""
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
+        self.exchange.read = self._payloads.read_row
         self._timetable = Timetable(topology, slots, rounds)
         self._weights = Weights(topology, me, self._timetable, clips, self.roster.hellos)
         self._sent: tuple[Step, tuple[int, ...]] | None = None
@@ -120,6 +125,7 @@ class NetworkMixer:
         if out.rows is not None:
             # A copy: a late flow may need the row as it was, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
+            self._payloads.expect(at, own, out.codec)
             weights = {j: weight for j, weight in self._weights.of(at).items() if self.roster.takes_part(j)}
             self.exchange.post(at, own, weights, alive)
             self._payloads.send_row(alive, at, own, out.codec)
@@ -135,8 +141,23 @@ class NetworkMixer:
             else:
                 self._payloads.send_bytes(peers, at, value)
 
-    def collect(self, at: Step) -> Inbox:
-        """Wait until each source has delivered, is lost, has skipped the step or is given up; return what arrived."""
+    def collect(self, at: Step) -> Inbox[Tensor]:
+        """Wait until each source has delivered, is lost, has skipped the step or is given up; return the rows."""
+        outcome, edges = self._collected(at)
+        rows = {(self.me, j): row for j, row in outcome.values if isinstance(row, Tensor)}
+        refused = tuple((self.me, j) for j, status in outcome.missing if status is DeliveryStatus.REFUSED)
+        return inbox_of(edges, rows, outcome.late, refused)
+
+    def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
+        """Wait as ``collect`` does; return what ``read`` makes of the messages."""
+        outcome, edges = self._collected(at)
+        came = {(self.me, j): message for j, message in outcome.values if isinstance(message, Received)}
+        values, refused = read_all(came, read, lambda edge, reason: self._payloads.strike(edge[1], at, reason))
+        self.left_out += [(at, j, DeliveryStatus.REFUSED) for _, j in refused]
+        return inbox_of(edges, values, outcome.late, refused)
+
+    def _collected(self, at: Step) -> tuple[Outcome, Edges]:
+        """Return the outcome of a step, when it is over, and the edges from all of its sources."""
         if self._progress.phase is Phase.TRAIN:
             self._progress.enter(Phase.EXCHANGE, at)
         else:
@@ -155,8 +176,7 @@ class NetworkMixer:
             self.left_out.append((at, j, status))
         for j, _ in outcome.values:
             self._catching_up.in_step(j, at.round, self._clock())
-        edges = edges_into({(self.me, j): weight for j, weight in weights.items()})
-        return inbox_of(edges, {(self.me, j): value for j, value in outcome.values}, outcome.late)
+        return outcome, edges_into({(self.me, j): weight for j, weight in weights.items()})
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Return sum_j W_ij x_j over the sources j that delivered.
@@ -213,7 +233,6 @@ class NetworkMixer:
     def share(self, parts: Parts) -> None:
         """Exchange only parts of rows from now on."""
         self._payloads.parts = parts
-        self.exchange.fit = lambda sender, own, value: parts.fit(self.me, sender, own, value)
 
     def enter(self, phase: Phase, round: int) -> None:
         """Enter a phase; every header from now on says so."""

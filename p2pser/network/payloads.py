@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from p2pser.base.errors import RemoteProtocolError
+from p2pser.base.errors import P2PSERError, RemoteProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
+from p2pser.gossip.reading import Received, magnitude, plausible
 from p2pser.models.rows import Schema
 from p2pser.network.io import IOThread
-from p2pser.wire.codec import Codec, codec
+from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.messages import Buffer, Header
 
 
@@ -34,6 +36,8 @@ class Payloads:
         self.posted = 0
         """Bytes of payload posted, counted once for each receiver."""
         self._io, self._me, self._size, self._unmixed = io, me, schema.size, unmixed
+        self._form, self._peak = DENSE, 0.0
+        """The codec and the magnitude of the row that we posted last."""
         self._mark = bytes.fromhex(schema.digest())[:8]
 
     def send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
@@ -65,8 +69,44 @@ class Payloads:
         self.posted += len(payload)
         self._io.send([peer], at, payload, codec=form, size=size, schema=self._mark if size == self._size else b"")
 
-    def read(self, header: Header, payload: memoryview) -> Tensor | bytes:
-        """Return a received row (D,) or bytes. Raises RemoteProtocolError where it is no row of this model."""
+    def received(self, header: Header, payload: memoryview) -> Received:
+        """Return a message as it came. Raises RemoteProtocolError where it is a row of another model."""
         if header.schema not in (b"", self._mark):
-            raise RemoteProtocolError("a row of another model's schema came")
-        return codec(header.codec).decode(payload, header.size) if header.codec else bytes(payload)
+            raise RemoteProtocolError(f"peer {header.sender} sent a row of another model's schema", header.sender)
+        return Received(header.sender, payload, header.codec, header.size)
+
+    def expect(self, at: Step, own: Tensor, form: Codec) -> None:
+        """Note the row (D,) that we post and its codec: the rows of the neighbours must be like it.
+
+        Raises P2PSERError where it is not finite: the neighbours would refuse it.
+        """
+        self._form, self._peak = form, magnitude(own)
+        if not math.isfinite(self._peak):
+            raise P2PSERError(f"the parameters of peer {self._me} are no longer finite in round {at.round}; lower "
+                              "training.lr or look for features of extreme size")
+
+    def read_row(self, sender: int, at: Step, own: Tensor, value: Received | Tensor) -> Tensor | None:
+        """Return a neighbour's row of the exchange of our row ``own``, as a row like ours; None, and a strike, where
+        its message is no such row.
+        """
+        if isinstance(value, Tensor):
+            return value
+        try:
+            return self._row(sender, own, value)
+        except RemoteProtocolError as error:
+            self.strike(sender, at, str(error))
+            return None
+
+    def strike(self, sender: int, at: Step, reason: str) -> None:
+        """Count a message of a step that was not what is due."""
+        self._io.strike(sender, f"round {at.round}, exchange {at.slot}: {reason}")
+
+    def _row(self, sender: int, own: Tensor, message: Received) -> Tensor:
+        due = own.numel()
+        if self.parts is not None:
+            positions = self.parts.positions(self._me, sender, due)
+            due = due if positions is None else len(positions)
+        # A row that was lost comes again in the dense form.
+        form = DENSE if message.form == DENSE.wire_name(own) else self._form
+        value = message.row(own.dtype, due, form=form, largest=plausible(self._peak))
+        return value if self.parts is None else self.parts.fit(self._me, sender, own, value)

@@ -108,7 +108,7 @@ class Receiving:
                     return
             if self._rounds is not None and header.round > self._rounds + 1:
                 raise RemoteProtocolError(f"peer {peer} sent a row of round {header.round}, which never comes", peer)
-            value = self._payloads.read(header, payload)
+            value = self._payloads.received(header, payload)
         except RemoteProtocolError as error:
             self._io.strike(peer, str(error))
             self._exchange.void(peer, step)

@@ -12,6 +12,7 @@ import numpy as np
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer
+from p2pser.gossip.reading import unpacked
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 
@@ -74,15 +75,15 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     answer = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
     knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: answer}, topology.graph)[peer]
     answers, refused = {}, {}
-    for other in sorted(knowledge.reachable() & knowledge.values.keys()):
+    for other, value in knowledge.reachable_values().items():
         try:
-            answers[other] = _parse(knowledge.values[other], other, rounds)
+            answers[other] = _parse(value, other, rounds)
         except RemoteProtocolError as error:
             answers[other], refused[other] = _Answer(), str(error)
     held = {other: each.rounds for other, each in answers.items()}
     resume = resume_round(held.values(), reach)
     newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
-    return RollCall(resume, {other: each.clips for other, each in answers.items()}, frozenset(knowledge.cut),
+    return RollCall(resume, {other: each.clips for other, each in answers.items()}, knowledge.cut_edges(),
                     {other: each.width for other, each in answers.items()}, newcomers, refused)
 
 
@@ -106,11 +107,9 @@ def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> i
 
 
 def _parse(value: bytes, peer: int, last: int) -> _Answer:
-    try:
-        rounds, clips, *more = msgpack.unpackb(value)
-    except (ValueError, TypeError, msgpack.UnpackException):
-        rounds, clips, more = None, None, []
-    fits = isinstance(rounds, list) and len(rounds) <= last + 1 and 0 in rounds
+    document = unpacked(value, "an answer to the roll call", peer)
+    rounds, clips, *more = document if isinstance(document, tuple) and len(document) in (2, 3) else (None, None)
+    fits = isinstance(rounds, tuple) and len(rounds) <= last + 1 and 0 in rounds
     fits = fits and all(type(round) is int and 0 <= round <= last for round in rounds)
     width = more[0] if more else 1.0
     fits = fits and len(more) <= 1 and type(width) is float and 0 < width <= 1

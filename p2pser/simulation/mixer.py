@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,25 +17,16 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import (
-    Breaks,
-    Edge,
-    Edges,
-    Inbox,
-    Late,
-    Outbox,
-    Step,
-    edges_into,
-    in_order,
-    inbox_of,
-    mix_by_flows,
-)
+from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
+from p2pser.gossip.reading import Edge, Read, Received, magnitude, plausible, read_all
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.messages import SETTLE_WINDOW, Phase
+
+T = TypeVar("T")
 
 DENSE_UP_TO = 64
 """Number of peers up to which W is a dense matrix, whose product is then faster than a sparse one."""
@@ -167,6 +159,8 @@ class SimulatedMixer:
         self.messages_sent = np.zeros(topology.size, dtype=np.int64)
         self.late = 0
         """Rows settled late."""
+        self.strikes: list[tuple[Edge, Step, str]] = []
+        """Messages that were not what is due: the edge (dst, src), the step, and the reason."""
         self.lost = 0
         """Directed messages whose flow was never applied."""
         self._posted: dict[Step, _Posted] = {}
@@ -219,31 +213,53 @@ class SimulatedMixer:
                 self.messages_sent[i] += 1
         self._posted[at] = _Posted(out, frozenset(i for i, _ in out.edges) - dead)
 
-    def collect(self, at: Step) -> Inbox:
-        """Return what came at ``at``, and the late rows that came meanwhile.
+    def collect(self, at: Step) -> Inbox[Tensor]:
+        """Return the rows that came at ``at``, and the late rows that came meanwhile.
 
         Edges to and from the dead, from who posted nothing, and those whose message did not come in time are
-        missing. Raises LocalProtocolError for a step that was not posted.
+        missing. Raises LocalProtocolError for a step at which no rows were posted.
         """
+        posted = self._posted.get(at)
+        if posted is None or posted.rows is None:
+            raise LocalProtocolError(f"rows of {at} are collected before any were posted; messages by edge are read by "
+                                     "collect_messages")
+        own = posted.rows
+        limits = [plausible(magnitude(row)) for row in own]
+
+        def read(edge: Edge, message: Received) -> Tensor:
+            dst, src = edge
+            if self.parts is None:
+                return message.row(own.dtype, own.shape[1], form=posted.out.codec, largest=limits[dst])
+            positions = self.parts.positions(dst, src, own.shape[1])
+            size = own.shape[1] if positions is None else len(positions)
+            return self.parts.fit(dst, src, own[dst], message.row(own.dtype, size, form=posted.out.codec,
+                                                                  largest=limits[dst]))
+
+        return self._collect(at, read)
+
+    def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
+        """Return what ``read`` makes of the messages that came at ``at``; missing edges are as in ``collect``."""
+        return self._collect(at, read)
+
+    def strike(self, edge: Edge, at: Step, reason: str) -> None:
+        """Note that the message over ``edge`` (dst, src) was not what is due."""
+        self.strikes.append((edge, at, reason))
+
+    def _collect(self, at: Step, read: Read[T]) -> Inbox[T]:
         if at not in self._posted:
             raise LocalProtocolError(f"{at} is collected before it was posted")
         posted, dead = self._posted.pop(at), self.dead_at(at)
         graph = self._graph(at)
         verdict = self._verdicts(at, graph)
-        values: dict[Edge, Tensor | bytes] = {}
-        for e, (dst, src) in enumerate(graph.pairs):
-            value = self._value(posted, dst, src)
-            if self.parts is not None and posted.rows is not None and isinstance(value, Tensor):
-                value = self.parts.fit(dst, src, posted.rows[dst], self.parts.cut(src, dst, value))
-            if value is None or dst in dead:
-                continue
-            if verdict is None or verdict[e] == 0:
-                values[dst, src] = value
-            else:
-                self._postpone(at, posted, (dst, src), value, graph.W[dst, src], int(verdict[e]))
+        came = {(dst, src): message for dst, src in graph.pairs
+                if dst not in dead and (message := self._message(at, posted, dst, src)) is not None}
+        values, refused = read_all(came, read, lambda edge, reason: self.strike(edge, at, reason))
+        for e, pair in enumerate(graph.pairs):
+            if verdict is not None and verdict[e] and pair in values:
+                self._postpone(at, posted, pair, values.pop(pair), graph.W[pair], int(verdict[e]))
         late = self._arrivals(dead)
         self._exchange += 1
-        return inbox_of(graph.edges, values, late)
+        return inbox_of(graph.edges, values, late, refused)
 
     def enter(self, phase: Phase, round: int) -> None:
         """All peers are in one process: no peer needs to know where another is."""
@@ -337,20 +353,22 @@ class SimulatedMixer:
             self.messages_sent[src] += 1
         return verdict
 
-    def _value(self, posted: _Posted, dst: int, src: int) -> Tensor | bytes | None:
+    def _message(self, at: Step, posted: _Posted, dst: int, src: int) -> Received | None:
+        """Return the message of ``src`` to ``dst`` at a step; None where there is none."""
         if src not in posted.senders:
             return None
-        codec = posted.out.codec
         value: Tensor | bytes | None = posted.rows[src] if posted.rows is not None else None
-        if posted.rows is None:
-            assert posted.out.edges is not None
+        if posted.out.edges is not None:
             value = posted.out.edges.get((src, dst))
-        if isinstance(value, Tensor) and codec is not DENSE:
-            return codec.decode(codec.encode(value), len(value))
-        return value
+        if value is None or isinstance(value, bytes):
+            return None if value is None else Received(src, value)
+        if self.parts is not None and posted.rows is not None:
+            value = self.parts.cut(src, dst, value)
+        form = posted.out.codec
+        return Received(src, value if form is DENSE else form.decode(form.encode(value), len(value)))
 
     def _postpone(
-        self, at: Step, posted: _Posted, pair: tuple[int, int], value: Tensor | bytes, weight: float, by: int
+        self, at: Step, posted: _Posted, pair: Edge, value: object, weight: float, by: int
     ) -> None:
         settle = self.faults is not None and self.faults.settle
         if (

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import RemoteProtocolError
+from p2pser.wire.messages import Buffer
 
 Bits = NDArray[np.bool_]
 
@@ -46,7 +47,12 @@ def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], dep
                      _packed(sets, depth)))
 
 
-def decode(message: object, held: int, classes: int, depth: int, sender: int,
+def largest(held: int, classes: int, depth: int) -> int:
+    """Return the bytes of the largest message: it names all places and holds all tree sets."""
+    return 12 + (held + 7) // 8 + held * (4 + classes * _kind(depth).itemsize)
+
+
+def decode(message: Buffer, held: int, classes: int, depth: int, sender: int,
            ) -> tuple[Bits, NDArray[np.int64], NDArray[np.float32]]:
     """Return held (S,), places (k,) and tree sets (k, classes, W) of a message.
 
@@ -67,8 +73,6 @@ def decode(message: object, held: int, classes: int, depth: int, sender: int,
         Where it has another form, names places that do not exist, or holds a number that is not finite or a leaf beyond
         ``LARGEST_LEAF``.
     """
-    if not isinstance(message, (bytes, bytearray, memoryview)):
-        raise RemoteProtocolError(f"peer {sender} sent a row where tree sets are due", sender)
     view = memoryview(message)
     kind = _kind(depth)
     try:

@@ -14,6 +14,7 @@ import torch
 
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
+from p2pser.gossip.reading import Received
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
@@ -80,6 +81,9 @@ class SoloMixer:
             self.bus.changed.notify_all()
 
     def collect(self, at: Step) -> Inbox:
+        return self.collect_messages(at, lambda edge, message: message.body)
+
+    def collect_messages(self, at: Step, read: Callable[[tuple[int, int], Received], Any]) -> Inbox:
         src, values, missing = [], [], []
         for j in self.sources(at):
             with self.bus.changed:
@@ -94,7 +98,7 @@ class SoloMixer:
                 assert known, f"peer {self.peer} hangs at {at} waiting for {j}"
                 if (j, at) in self.bus.posts:
                     src.append(j)
-                    values.append(self.bus.posts[j, at][self.peer])
+                    values.append(read((self.peer, j), Received(j, self.bus.posts[j, at][self.peer])))
                 else:
                     assert j not in self.bus.ended, f"peer {self.peer} waits at {at} for {j}, which has ended"
                     missing.append((self.peer, j))
@@ -103,6 +107,30 @@ class SoloMixer:
 
     def mix(self, rows: torch.Tensor, at: Step, codec: Any = None) -> torch.Tensor:
         return mix_by_flows(self, rows, at)
+
+
+class Lying(SimulatedMixer):
+    """A mixer whose messages are replaced: ``lie`` returns what comes instead, None for nothing."""
+
+    lie: Callable[[Step, int, int, Received], Received | None]
+
+    def _message(self, at: Step, posted: Any, dst: int, src: int) -> Received | None:
+        message = super()._message(at, posted, dst, src)
+        return None if message is None else self.lie(at, dst, src, message)
+
+
+@pytest.fixture
+def lying() -> Callable[..., Lying]:
+    """Return a function that makes a mixer whose message from ``src`` to ``dst`` (None: to all) is always ``body``."""
+
+    def make(topology: Topology, src: int, dst: int | None, body: Any, **settings: Any) -> Lying:
+        mixer = Lying(topology, **settings)
+        mixer.lie = lambda at, to, sender, message: (
+            Received(sender, body(message.body) if callable(body) else body)
+            if sender == src and dst in (None, to) else message)
+        return mixer
+
+    return make
 
 
 class Waves:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -12,6 +10,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
 from p2pser.gossip.mixer import Outbox, Step
+from p2pser.gossip.reading import Received
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
@@ -160,14 +159,12 @@ def test_a_dead_neighbour_is_left_out_and_the_others_go_on(waves):
 @pytest.mark.parametrize("spoil", [
     lambda m: b"", lambda m: b"\x04" + m[1:], lambda m: b"\x02\x00", lambda m: m[:-1], lambda m: b"\x01" + m[1:],
 ])
-def test_a_message_of_another_form_names_the_peer(spoil, waves):
-    class Spoils(SimulatedMixer):
-        def post(self, at, out):
-            edges = {edge: spoil(m) if edge == (3, 2) else m for edge, m in out.edges.items()}
-            super().post(at, dataclasses.replace(out, edges=edges))
-
-    with pytest.raises(RemoteProtocolError, match="peer 3"):
-        run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), Spoils(RING), 2)
+def test_a_message_of_another_form_is_a_strike_and_missing(spoil, waves, lying):
+    mixer = lying(RING, 3, 2, spoil)
+    state = run(algorithm("choco", {"share": 0.1}), State({"x": start()}), waves(range(5), SHAPES), mixer, 2)
+    assert [edge for edge, _, _ in mixer.strikes] == [(2, 3)] * 2
+    assert all("peer 3 sent" in reason for _, _, reason in mixer.strikes)
+    assert torch.isfinite(state.rows["x"]).all()
 
 
 def test_marks_settle_what_one_end_alone_applied():
@@ -185,11 +182,19 @@ def test_marks_settle_what_one_end_alone_applied():
 def test_heads_take_a_byte_where_all_went_well():
     usual = Head(Marks(6, 6, 5), 6)
     assert usual.encode(7) == b"\0"
-    assert decode(b"\0rest", 7, 1) == (usual, b"rest")
+    assert decode(Received(1, b"\0rest"), 7, 9) == (usual, b"rest")
     assert Head(Marks(), START).encode(0) == b"\0"
     odd = Head(Marks(LOST, 3, 2), 6, whole=True)
     assert len(odd.encode(7)) == 17
-    assert decode(odd.encode(7) + b"x", 7, 1) == (odd, b"x")
+    assert decode(Received(1, odd.encode(7) + b"x"), 7, 9) == (odd, b"x")
+
+
+@pytest.mark.parametrize("marks", [Marks(7, 3, 2), Marks(3, 8, 2), Marks(LOST - 1, 3, 2)])
+def test_marks_of_exchanges_that_have_not_been_are_refused(marks):
+    with pytest.raises(RemoteProtocolError, match="peer 1 sent marks"):
+        decode(Received(1, Head(marks, 6).encode(7)), 7, 9)
+    with pytest.raises(RemoteProtocolError, match="27 bytes"):
+        decode(Received(1, Head(Marks(LOST, 3, 2), 6).encode(7) + bytes(10)), 7, 9)
 
 
 def config(**settings):

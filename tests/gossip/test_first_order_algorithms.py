@@ -98,7 +98,7 @@ def arrivals(mixer, slot):
     """Return the late rows that arrive at an exchange of bytes after the last round."""
     edges = {(i, j): b"" for i in mixer.peers for j in mixer.topology.neighbours(i)}
     mixer.post(Step(12, slot), Outbox(edges=edges))
-    return mixer.collect(Step(12, slot)).late
+    return mixer.collect_messages(Step(12, slot), lambda edge, message: message.octets(0)).late
 
 
 @pytest.mark.parametrize(("name", "kept"), [

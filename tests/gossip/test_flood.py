@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, without
+from p2pser.gossip.agreement.flood import Distances, agree_on_cuts, edges_of, flood_knowledge, read, without
 from p2pser.gossip.mixer import Step, add_late
+from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
@@ -107,21 +108,19 @@ def test_the_dead_found_during_the_flood_are_known_to_all():
     ],
 )
 def test_other_forms_are_refused_and_name_the_peer(message):
-    knowledge = flood_knowledge(SimulatedMixer(topology(nx.path_graph(1))), 0, {0: b""}, nx.path_graph(1))[0]
-    knowledge.graph = nx.path_graph(4)
+    graph = nx.path_graph(4)
     with pytest.raises(RemoteProtocolError) as refused:
-        knowledge.merge(message, 2)
+        read(Received(2, message), 9, Distances(graph), graph)
     assert refused.value.peer == 2
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(message):
-    knowledge = flood_knowledge(SimulatedMixer(topology(nx.path_graph(1))), 0, {0: b""}, nx.path_graph(1))[0]
-    knowledge.graph = nx.path_graph(4)
+    graph = nx.path_graph(4)
     with contextlib.suppress(RemoteProtocolError):
-        knowledge.merge(message, 1)
-    assert knowledge.values.keys() <= {0, 1, 2, 3}
-    assert knowledge.cut <= set(knowledge.graph.edges)
+        said = read(Received(1, message), 9, Distances(graph), graph)
+        assert said.values.keys() <= {0, 1, 2, 3}
+        assert said.cut <= set(graph.edges)
 
 
 def test_late_rows_of_training_that_arrive_during_the_flood_of_cuts_are_handed_on_once():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.mixer import Late, Step, add_flows, add_late, edges_into, in_order, inbox_of
+from p2pser.gossip.mixer import Late, Step, add_flows, add_late, edges_into, in_order, inbox_of, mix_by_flows
+from p2pser.graph.spec import parse
+from p2pser.simulation.mixer import SimulatedMixer
 
 WEIGHTS = {(0, 1): 0.25, (0, 2): 0.5, (2, 0): 0.125}
 
@@ -40,7 +43,12 @@ def test_late_rows_are_settled_by_step_and_edge_whatever_the_order_of_their_arri
     assert add_late(torch.tensor([[0.0], [10.0]], dtype=torch.float64), flows, (0, 1))[1].item() == 12.0
 
 
-def test_bytes_where_a_row_is_due_are_the_senders_fault():
-    inbox = inbox_of(edges_into({(0, 1): 0.5}), {(0, 1): b"1234"})
-    with pytest.raises(RemoteProtocolError, match="peer 1 sent a message without a row"):
-        add_flows(torch.tensor([[4.0]]), inbox, (0,))
+@pytest.mark.parametrize("body", [b"1234", torch.zeros(1), torch.zeros(3).double(), torch.tensor([1.0, 2.0, math.nan]),
+                                  torch.tensor([1.0, 2.0, -math.inf]), torch.tensor([1.0, 1e9, 2.0])])
+def test_what_is_no_plausible_row_is_a_strike_and_its_weight_stays_with_the_receiver(body, lying):
+    ring = parse({"graph": {"kind": "ring", "peers": 4}}, "test")
+    mixer, rows = lying(ring, 1, 0, body), torch.arange(12.0).view(4, 3)
+    mixed = mix_by_flows(mixer, rows, Step(0, 0))
+    assert [(edge, at) for edge, at, _ in mixer.strikes] == [((0, 1), (0, 0))]
+    assert mixed[0].tolist() == pytest.approx([3.0, 4.0, 5.0])  # 2/3 of its own row, 1/3 of peer 3's
+    assert torch.allclose(mixed[1:], mix_by_flows(SimulatedMixer(ring), rows, Step(0, 0))[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip import factors
 from p2pser.gossip.algorithm import State
@@ -94,14 +94,12 @@ def test_a_dead_neighbour_is_left_out(waves):
     assert torch.equal(state.edges[0, 1]["vectors"], state.edges[1, 0]["vectors"])
 
 
-def test_a_message_of_another_length_names_the_peer(waves):
-    class Cuts(SimulatedMixer):
-        def post(self, at, out):
-            edges = {edge: m[:-1] if edge == (3, 2) else m for edge, m in out.edges.items()}
-            super().post(at, type(out)(edges=edges))
-
-    with pytest.raises(RemoteProtocolError, match="peer 3"):
-        run(algorithm("power-gossip"), State({"x": start()}), waves(range(5), SHAPES), Cuts(RING), 2)
+def test_a_message_of_another_length_is_a_strike_and_missing(waves, lying):
+    mixer = lying(RING, 3, 2, lambda m: m[:-1])
+    state = run(algorithm("power-gossip"), State({"x": start()}), waves(range(5), SHAPES), mixer, 1)
+    assert [edge for edge, _, _ in mixer.strikes] == [(2, 3)]
+    assert Marks.of(state.edges[2, 3]["marks"]).have == LOST
+    assert torch.isfinite(state.rows["x"]).all()
 
 
 def test_products_and_what_they_span():

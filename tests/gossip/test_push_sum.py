@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.mixer import Inbox, Step
+from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
@@ -72,23 +71,25 @@ def test_a_message_is_a_float64_row_with_its_weight_to_each_receiver(waves):
     assert mixer.bytes_sent.tolist() == [5 * 8 * 12] * 6
 
 
-class Deaf(SimulatedMixer):
-    """A mixer that delivers one wrong value."""
-
-    value: object = b""
-
-    def collect(self, at):
-        inbox = super().collect(at)
-        return Inbox(inbox.src, inbox.dst, inbox.weight, [self.value, *inbox.values[1:]])
-
-
 @pytest.mark.parametrize("value", [b"", torch.zeros(11).double(), torch.zeros(12), -torch.ones(12).double(),
                                    torch.full((12,), float("nan")).double()])
-def test_a_wrong_message_is_the_senders_fault(value, waves):
-    mixer = Deaf(GRAPHS["digraph"])
-    mixer.value = value
-    with pytest.raises(RemoteProtocolError, match="no sum of 12 numbers"):
-        pushing().round(State({"x": start()}), waves(range(6)), mixer, 0)
+def test_a_wrong_message_is_a_strike_and_adds_no_mass(value, waves, lying):
+    mixer = lying(GRAPHS["star"], 0, 3, value)
+    state = pushing("uniform").round(State({"x": start()}), waves(range(6)), mixer, 0)
+    assert [edge for edge, _, _ in mixer.strikes] == [(3, 0)]
+    assert float(state.rows["mass"][3, -1]) == 0.5
+    assert "had" not in state.edges[3, 0]
+
+
+def test_a_later_sum_that_takes_mass_back_or_is_not_plausible_beside_its_weight_is_refused(waves, lying):
+    for spoil in (lambda m: m * 0.1, lambda m: torch.cat([m[:-1] + 1e9, m[-1:]]), lambda m: m * 1e9):
+        mixer, method = SimulatedMixer(GRAPHS["star"]), pushing("uniform")
+        state = method.round(State({"x": start()}), waves(range(6)), mixer, 0)
+        mixer = lying(GRAPHS["star"], 0, 3, spoil)
+        state = method.round(state, waves(range(6)), mixer, 1)
+        assert [edge for edge, _, _ in mixer.strikes] == [(3, 0)]
+        assert float(state.rows["mass"][:, -1].min()) > 0
+        assert torch.isfinite(state.rows["x"]).all()
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "clips"])

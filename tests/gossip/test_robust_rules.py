@@ -112,7 +112,8 @@ class Once:
         inbox = mixer.collect(at)
         place = [e for e, dst in enumerate(inbox.dst.tolist()) if dst == 0]
         return type(inbox)(inbox.src[place], inbox.dst[place], inbox.weight[place],
-                           [inbox.values[e] for e in place])
+                           [inbox.values[e] for e in place],
+                           refused=tuple(edge for edge in inbox.refused if edge[0] == 0))
 
 
 @pytest.mark.parametrize("wild", [math.nan, math.inf, -math.inf, 3.4e38])

@@ -9,12 +9,13 @@ import networkx as nx
 import pytest
 import torch
 
-from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.algorithms.fedopt import DEFAULTS
-from p2pser.gossip.mixer import Inbox, Step
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Received
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
@@ -167,12 +168,8 @@ class Losing(SimulatedMixer):
 
     lose: frozenset[tuple[Step, int, int]] = frozenset()
 
-    def collect(self, at: Step) -> Inbox:
-        inbox = super().collect(at)
-        pairs = list(zip(inbox.dst.tolist(), inbox.src.tolist()))
-        kept = [e for e, (dst, src) in enumerate(pairs) if (at, dst, src) not in self.lose]
-        return Inbox(inbox.src[kept], inbox.dst[kept], inbox.weight[kept],
-                     [inbox.values[e] for e in kept])
+    def _message(self, at: Step, posted: Any, dst: int, src: int) -> Received | None:
+        return None if (at, dst, src) in self.lose else super()._message(at, posted, dst, src)
 
 
 def test_a_client_that_missed_the_download_waits_for_the_next() -> None:
@@ -206,18 +203,27 @@ def test_without_its_hub_a_client_cannot_go_on_and_a_hub_not_without_clients() -
 
 
 @pytest.mark.parametrize(("value", "said"), [
-    (b"12345678", "no row of 6 numbers"), (torch.zeros(3), "no row of 6 numbers"), (torch.zeros(0), "no row"),
-    (torch.zeros(6), "0.0 as its number of clips"), (torch.full((6,), torch.inf), "inf as its number of clips"),
-    (torch.tensor([torch.nan]), "nan as its number of clips"),
+    (b"12345678", "bytes where a row is due"), (torch.zeros(3), "a row of 3 numbers where 6 or 1 are due"),
+    (torch.zeros(0), "a row of 0"), (torch.zeros(6), "0 as its number of clips"),
+    (torch.full((6,), torch.inf), "not finite"), (torch.tensor([torch.nan]), "not finite"),
+    (torch.tensor([2.0]), "2 as its number of clips"),
+    (torch.tensor([1e9, 0.0, 0.0, 0.0, 0.0, 1.0]), "not plausible"),
 ])
-def test_an_upload_of_another_form_is_the_senders_fault(value: Any, said: str) -> None:
-    class Odd(SimulatedMixer):
-        def collect(self, at: Step) -> Inbox:
-            inbox = super().collect(at)
-            return Inbox(inbox.src, inbox.dst, inbox.weight, [value, *list(inbox.values)[1:]])
+def test_an_upload_of_another_form_is_a_strike_and_left_out_of_the_mean(value: Any, said: str, lying: Any) -> None:
+    mixer = lying(SERVER, 1, 0, value)
+    state = run(method("fedavg"), start(), Waves(tuple(range(7))), mixer, 1)
+    assert [(edge, said in reason) for edge, _, reason in mixer.strikes] == [((0, 1), True)]
+    lost = Losing(SERVER)
+    lost.lose = frozenset({(Step(0, 0), 0, 1)})
+    assert torch.equal(state.rows["x"], run(method("fedavg"), start(), Waves(tuple(range(7))), lost, 1).rows["x"])
 
-    with pytest.raises(RemoteProtocolError, match=f"peer 1 sent {said}"):
-        run(method("fedavg"), start(), Waves(tuple(range(7))), Odd(SERVER), 1)
+
+@pytest.mark.parametrize("value", [b"", torch.zeros(4), torch.full((5,), torch.nan), torch.full((5,), 1e9)])
+def test_a_download_of_another_form_is_a_strike_and_the_client_waits_for_the_next(value: Any, lying: Any) -> None:
+    mixer = lying(SERVER, 0, 4, value)
+    state = run(method("fedavg"), start(), Waves(tuple(range(7))), mixer, 1)
+    assert [edge for edge, _, _ in mixer.strikes] == [(4, 0)]
+    assert state.rows["stale"].flatten().tolist() == [0, 0, 0, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("name", "parameters", "settings", "said"), [

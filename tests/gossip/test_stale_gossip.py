@@ -142,10 +142,10 @@ def test_a_resume_starts_from_the_models_and_counts_what_was_on_the_edges(tmp_pa
 
 def test_pushes_that_do_not_fit_are_the_senders_fault():
     one = node(0, (1,), 4.0)
-    with pytest.raises(RemoteProtocolError, match="row of 2 numbers instead of 4"):
+    with pytest.raises(RemoteProtocolError, match="row of 2 numbers where 4 are due"):
         one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.zeros(2)))
     for echo in (7.0, -1.0, float("nan")):
-        with pytest.raises(RemoteProtocolError, match="acknowledged round"):
+        with pytest.raises(RemoteProtocolError, match=r"acknowledged round|not finite"):
             one.receive(Message(1, 0, MessageKind.PUSH, 1).with_row(torch.tensor([0, 0, 0, echo], dtype=torch.float64)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -200,7 +199,9 @@ def test_any_order_of_deliveries_gives_the_same_set(data):
     again = data.draw(st.lists(st.sampled_from(range(6)), max_size=4))
     forest = Forest(np.zeros(12, dtype=np.uint8), np.zeros_like(full), DEPTH)
     for k in [*order, *again]:
-        assert np.array_equal(forest.take(messages[k][1], 1), messages[k][0])
+        came = forest.read(messages[k][1], 1)
+        forest.take(came)
+        assert np.array_equal(came.known, messages[k][0])
     union = np.any([places for places, _ in messages], axis=0)
     assert np.array_equal(forest.held, union)
     assert np.array_equal(forest.sets, full * union[:, None, None])
@@ -221,34 +222,25 @@ def test_trees_of_rounds_to_come_are_refused():
     every = np.ones(12, dtype=bool)
     message = Forest(every.astype(np.uint8), np.ones((12, CLASSES, NUMBERS), dtype=np.float32), DEPTH).message(every)
     with pytest.raises(RemoteProtocolError, match="peer 4 sent trees of rounds that have not begun"):
-        forest.take(message, 4, until=11)
+        forest.read(message, 4, until=11)
     assert not forest.held.any()
 
 
 @pytest.mark.parametrize(("round", "place", "refused"), [
     (0, PEERS - 1, False), (0, PEERS, True), (2, 3 * PEERS - 1, False), (2, 3 * PEERS, True),
 ])
-def test_a_round_takes_trees_of_rounds_that_have_begun_and_no_others(round, place, refused):
-    class Early(SimulatedMixer):
-        """Peer 1's neighbour claims the tree set at ``place``."""
-
-        def collect(self, at):
-            inbox = super().collect(at)
-            held = np.zeros(PLACES, dtype=np.uint8)
-            held[place] = 1
-            claim = Forest(held, np.ones((PLACES, CLASSES, NUMBERS), dtype=np.float32), DEPTH).message(held == 1)
-            return replace(inbox, values=[claim if (dst, src) == (1, 0) else value for dst, src, value in
-                                          zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values)])
-
+def test_a_round_takes_trees_of_rounds_that_have_begun_and_no_others(round, place, refused, lying):
+    held = np.zeros(PLACES, dtype=np.uint8)
+    held[place] = 1
+    claim = Forest(held, np.ones((PLACES, CLASSES, NUMBERS), dtype=np.float32), DEPTH).message(held == 1)
     one = method()
     state = State({"x": start()})
     one.begin(state, SimulatedMixer(RING))
-    mixer = Early(RING, slots=one.slots, rounds=ROUNDS)
-    if refused:
-        with pytest.raises(RemoteProtocolError, match="peer 0 sent trees of rounds that have not begun"):
-            one.round(state, Growing(), mixer, round)
-    else:
-        assert one.round(state, Growing(), mixer, round).rows["held"][1, place] == 1
+    mixer = lying(RING, 0, 1, claim, slots=one.slots, rounds=ROUNDS)
+    state = one.round(state, Growing(), mixer, round)
+    assert state.rows["held"][1, place] == (not refused)
+    assert [(edge, at.slot) for edge, at, _ in mixer.strikes] == [((1, 0), slot) for slot in range(one.slots)] * refused
+    assert all("peer 0 sent trees of rounds that have not begun" in reason for _, _, reason in mixer.strikes)
 
 
 def test_the_mean_of_ensembles_is_their_union():

@@ -155,7 +155,8 @@ def test_messages_of_other_rounds_are_the_mixers():
     bench = Bench(ad_psgd(), 2)
     bench.mixer.post(Step(2, 0), Outbox(edges={(0, 1): torch.zeros(2)}))
     bench.wire.arrive(Message(1, 0, MessageKind.PUSH, 3).with_row(torch.ones(2)))  # round 2: a row of the end
-    assert bench.mixer.collect(Step(2, 0)).values[0].tolist() == [1.0, 1.0]
+    inbox = bench.mixer.collect_messages(Step(2, 0), lambda edge, message: message.row(torch.float32, 2))
+    assert inbox.values[0].tolist() == [1.0, 1.0]
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again_ever_more_rarely():
@@ -217,7 +218,7 @@ def test_what_does_not_fit_is_told_and_dropped():
     bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
     bench.run()
     (trouble,) = bench.troubles
-    assert "row of 5 numbers instead of 2" in trouble
+    assert "row of 5 numbers where 2 are due" in trouble
 
 
 def test_nothing_is_driven_before_it_has_begun():

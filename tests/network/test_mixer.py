@@ -213,7 +213,7 @@ def test_messages_of_bytes_reach_who_they_are_for(peers: Peers) -> None:
 
     def send(mixer: NetworkMixer) -> list[Any]:
         mixer.post(Step(-3, 0), Outbox(edges={(mixer.me, j): b"%d to %d" % (mixer.me, j) for j in mixer.neighbours}))
-        return list(mixer.collect(Step(-3, 0)).values)
+        return list(mixer.collect_messages(Step(-3, 0), lambda edge, message: bytes(message.octets(6))).values)
 
     got = peers.together(*(lambda m=m: send(m) for m in mixers))
     assert got == [[b"1 to 0"], [b"0 to 1", b"2 to 1"], [b"1 to 2"]]
@@ -489,20 +489,31 @@ def test_check_ends_the_waiting(peers: Peers) -> None:
         waiting.result(timeout=90)
 
 
-def test_a_row_of_another_model_is_struck(peers: Peers) -> None:
+GOOD = bytes(row(0).numpy().tobytes())
+
+
+@pytest.mark.parametrize("wrong", [
+    [(GOOD, "no-such", row(0).numel()), (GOOD[:-1], "f4", row(0).numel()), (bytes(4), "f4", 1)],
+    [(bytes(17), "random-k", 2**32 - 1), (b"hello", "", 0), (b"\xff" * len(GOOD), "f4", row(0).numel())],
+])
+def test_a_row_that_is_not_what_is_due_is_struck_and_missing(peers: Peers, wrong: list[tuple[bytes, str, int]]) -> None:
     topology = topology_of(nx.path_graph(2))
     a, b = peers.all(topology)
     peers.together(lambda: connect(a), lambda: connect(b))
     training(a, b)
     a.io.send([1], (0, 0), bytes(4), codec="f4", size=1, schema=b"another!")
-    a.io.send([1], (0, 1), bytes(4), codec="no-such", size=1)
-    a.io.send([1], (0, 2), bytes(5), codec="f4", size=1)
-    a.post(Step(1, 0), Outbox(rows=row(0)))
-    b.post(Step(1, 0), Outbox(rows=row(1)))
-    assert len(b.collect(Step(1, 0)).values) == 1
-    while len(strikes := peers.had(1, events.Struck)) < 3:
+    for k, (payload, form, numbers) in enumerate(wrong, 1):
+        a.io.send([1], (k, 0), payload, codec=form, size=numbers)
+        b.post(Step(k, 0), Outbox(rows=row(1)))
+        inbox = b.collect(Step(k, 0))
+        assert (list(inbox.values), inbox.missing, inbox.refused) == ([], ((1, 0),), ((1, 0),))
+    a.post(Step(9, 0), Outbox(rows=row(0)))
+    b.post(Step(9, 0), Outbox(rows=row(1)))
+    assert len(b.collect(Step(9, 0)).values) == 1
+    while len(strikes := peers.had(1, events.Struck)) < 4:
         b.listen(None)
-    assert [event.strikes for event in strikes] == [1, 2, 3]
+    assert [event.strikes for event in strikes] == [1, 2, 3, 4]
+    assert [status for _, _, status in b.left_out] == [DeliveryStatus.REFUSED] * 3
 
 
 def test_a_bug_in_the_io_thread_ends_the_waiting(peers: Peers) -> None:

@@ -170,7 +170,7 @@ def test_a_row_that_a_neighbour_has_not_mixed_is_sent_to_it_again_once() -> None
 def test_every_message_is_marked_as_read_also_one_that_breaks_the_protocol() -> None:
     hub = Hub()
     hub.arrive(1, (0, 0), row(3))
-    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), codec="no-such", size=1)
+    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), schema=b"another!", size=1)
     hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
     hub.mixer.listen()
     assert hub.io.read == [1, 2]
@@ -228,7 +228,7 @@ def test_a_row_that_does_not_fit_is_missing_and_nobody_waits_for_it() -> None:
     header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), codec="no-such", size=1)
     hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
     assert len(hub.mixer.collect(Step(0, 0)).values) == 1
-    assert hub.mixer.left_out == [(Step(0, 0), 2, DeliveryStatus.GIVEN_UP)]
+    assert hub.mixer.left_out == [(Step(0, 0), 2, DeliveryStatus.REFUSED)]
     assert [peer for peer, _ in hub.io.strikes] == [2]
 
 

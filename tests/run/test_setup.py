@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgpack
 import networkx as nx
@@ -13,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
+from p2pser.gossip.reading import Read, Received
 from p2pser.graph.spec import Topology, load
 from p2pser.graph.summary import diameter
 from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, resume_round, roll_call
 
+T = TypeVar("T")
 PAIR = load("chain", peers=2)
 
 
@@ -38,13 +41,16 @@ class Scripted:
     def mix(self, rows: torch.Tensor, at: Step, codec: object = None) -> torch.Tensor:
         raise AssertionError("not needed")
 
-    def collect(self, at: Step) -> Inbox:
+    def collect(self, at: Step) -> Inbox[torch.Tensor]:
+        raise AssertionError("not needed")
+
+    def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
         nobody = torch.zeros(0, dtype=torch.int64)
         if self._value is None:
             return Inbox(nobody, nobody, nobody.double(), [], ((0, 1),))
         final = at.slot > 0
         message = msgpack.packb([final, [[1, self._value]], []])
-        return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), [message])
+        return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), [read((0, 1), Received(1, message))])
 
 
 def answer(rounds: Sequence[int], clips: int) -> bytes:

@@ -61,7 +61,8 @@ def test_what_is_posted_does_not_change_with_the_senders_row():
 def test_who_posts_nothing_is_missing():
     mixer = SimulatedMixer(topology(nx.path_graph(3)), dead={2: Step(5, 0)})
     mixer.post(Step(0, 0), Outbox(edges={(0, 1): b"a", (1, 0): b"b", (1, 2): b"c"}))
-    assert mixer.collect(Step(0, 0)).missing == ((1, 2),)
+    inbox = mixer.collect_messages(Step(0, 0), lambda edge, message: message.octets(1))
+    assert (inbox.missing, inbox.values) == (((1, 2),), [b"b", b"a", b"c"])
     mixer.post(Step(5, 0), Outbox(rows=rows(3)))
     assert mixer.collect(Step(5, 0)).missing == ((1, 2), (2, 1))
 

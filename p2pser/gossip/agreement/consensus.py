@@ -16,11 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import ordered, without
-from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, living_diameter
-from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
+from p2pser.gossip.agreement.stopping import (
+    Agreement,
+    Reach,
+    Trailer,
+    decode_trailer,
+    encode_trailer,
+    living_diameter,
+    most_bytes,
+)
+from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
 from p2pser.gossip.partial import Parts
+from p2pser.gossip.reading import Edge, Received, magnitude, plausible
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.graph.spectral import slem as slem_of
@@ -28,6 +36,9 @@ from p2pser.wire.codec import codec
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], float]
 """(own row, a neighbour's row), both (D,) float64 -> their difference, relative."""
+
+Answer: TypeAlias = tuple[Tensor, Trailer]
+"""A neighbour's row in an exchange, and its trailer."""
 
 _F8 = codec("f8")
 _BYTES = 8
@@ -106,13 +117,13 @@ def consensus(
     mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, *, slem: float,
     max_exchanges: int = 2000, weights: Callable[[int, int], float] | None = None, measure: Measure = relative_norm,
     cut: Collection[tuple[int, int]] = (), observe: Callable[[int, Tensor], None] | None = None,
-    parts: Parts | None = None,
+    parts: Parts | None = None, largest: float | None = None,
 ) -> Consensus:
     """Gossip rows to one row, the mean that the mixing matrix conserves, at Step(round, 0), Step(round, 1), …
 
     Ends when all reachable peers know that any two of them differ by at most ``tolerance``, or after
     ``max_exchanges``. ``slem`` and ``cut`` must be equal on all peers; a slem that is too small, since an edge was cut
-    meanwhile, makes the consensus slower, not wrong. Raises RemoteProtocolError for a message of another form.
+    meanwhile, makes the consensus slower, not wrong.
 
     Parameters
     ----------
@@ -128,6 +139,7 @@ def consensus(
     observe : called as observe(k, y) with the rows (B, D) before exchange k.
     parts : the parts of rows that peers exchange (None: whole rows). The holders of an entry then end with its mean
         over them, and ``parts`` measures differences.
+    largest : magnitude of the largest number that a neighbour may send; default: ``reading.plausible``.
     """
     graph, y = topology.graph, rows.to(torch.float64, copy=True)
     groups = parts.groups() if parts is not None else ()
@@ -146,17 +158,14 @@ def consensus(
         running = {b: node for b, node in running.items() if node.adopted is None}
         if not running:
             break
-        inbox = mixer.collect(Step(round, exchange))
-        theirs, trailers = _read(inbox, y, at_row, graph, exchange, {nodes[b].peer for b in running}, parts)
-        mixed = y.clone()
-        for (dst, src), (value, weight) in theirs.items():
-            b = at_row[dst]
-            mixed[b].add_(value - y[b], alpha=weight if weights is None else weights(dst, src))
+        read = _Reader(y, at_row, graph, exchange, {node.peer: node for node in running.values()}, parts, largest)
+        inbox = mixer.collect_messages(Step(round, exchange), read)
+        mixed, theirs = _mixed(y, inbox, at_row, weights)
         if exchange % math.ceil(diameter / 2) == 0:
             worst = _worst(y, theirs, at_row, measures)
             for b, node in running.items():
                 node.start(exchange, worst[b], y[b])
-        _note(running, inbox, trailers, at_row)
+        _note(running, inbox.missing, {edge: trailer for edge, (_, trailer) in theirs.items()}, at_row)
         omega = chebyshev(omega, slem, exchange)
         y, previous = mixed if exchange == 0 else (mixed - previous).mul_(omega).add_(previous), y
         for b, node in running.items():
@@ -164,7 +173,18 @@ def consensus(
     return _result(y, nodes, reach, graph, exchange + 1)
 
 
-def _worst(y: Tensor, theirs: Mapping[Edge, tuple[Tensor, float]], at_row: Mapping[int, int],
+def _mixed(y: Tensor, inbox: Inbox[Answer | None], at_row: Mapping[int, int],
+           weights: Callable[[int, int], float] | None) -> tuple[Tensor, dict[Edge, Answer]]:
+    """Return rows y (B, D) after an exchange, and what the neighbours of the running peers sent, by edge."""
+    mixed, theirs = y.clone(), {}
+    for dst, src, weight, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
+        if value is not None:
+            b, theirs[dst, src] = at_row[dst], value
+            mixed[b].add_(value[0] - y[b], alpha=weight if weights is None else weights(dst, src))
+    return mixed, theirs
+
+
+def _worst(y: Tensor, theirs: Mapping[Edge, Answer], at_row: Mapping[int, int],
            measures: Mapping[int, Measure]) -> list[float]:
     """Return the largest difference of each hosted row (B, D) from a row of a neighbour."""
     worst = [0.0] * len(at_row)
@@ -174,25 +194,25 @@ def _worst(y: Tensor, theirs: Mapping[Edge, tuple[Tensor, float]], at_row: Mappi
     return worst
 
 
-def _note(running: Mapping[int, Agreement], inbox: Inbox, trailers: Mapping[Edge, Trailer],
+def _note(running: Mapping[int, Agreement], missing: Sequence[Edge], trailers: Mapping[Edge, Trailer],
           at_row: Mapping[int, int]) -> None:
     """Tell the running peers, by row, which neighbours are lost and what the others know."""
-    for dst, src in inbox.missing:
+    for dst, src in missing:
         if at_row[dst] in running:
             running[at_row[dst]].lost(src)
-    for (dst, _), trailer in trailers.items():
-        running[at_row[dst]].merge(trailer)
+    for (dst, src), trailer in trailers.items():
+        running[at_row[dst]].merge(trailer, src)
 
 
 def _result(y: Tensor, nodes: Sequence[Agreement], reach: Reach, graph: nx.Graph, exchanges: int) -> Consensus:
     """Return the consensus of the hosted peers after the last exchange, with rows y (B, D)."""
-    reachable = reach.of(nodes[0].peer, nodes[0].cut)[0]
+    reachable = reach.of(nodes[0].peer, nodes[0].cut)[0] | nodes[0].covered
     return Consensus(
         rows=torch.stack([y[b] if node.adopted is None else node.adopted for b, node in enumerate(nodes)]),
         distance=max(node.bound for node in nodes),
         exchanges=exchanges,
         dead=tuple(i for i in sorted(graph) if not reachable >> i & 1),
-        converged=all(node.adopted is not None for node in nodes),
+        converged=all(node.agreed for node in nodes),
     )
 
 
@@ -217,43 +237,39 @@ def _messages(
     return messages
 
 
-def _read(
-    inbox: Inbox, y: Tensor, at_row: Mapping[int, int], graph: nx.Graph, exchange: int, running: Collection[int],
-    parts: Parts | None,
-) -> tuple[dict[tuple[int, int], tuple[Tensor, float]], dict[tuple[int, int], Trailer]]:
-    """Return, by (dst, src) with dst running, the neighbour's row with its weight, and its trailer."""
-    rows: dict[tuple[int, int], tuple[Tensor, float]] = {}
-    trailers: dict[tuple[int, int], Trailer] = {}
-    decoded: dict[tuple[int, float], tuple[Tensor, Trailer]] = {}
-    for dst, src, weight, value in zip(
-        inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values
-    ):
-        if dst not in running:
-            continue
-        own = y[at_row[dst]]
-        key = src, 1.0 if parts is None else parts.widths[dst]
-        if key not in decoded:  # a peer sends the same bytes to all neighbours of equal width
-            positions = None if parts is None else parts.positions(dst, src, own.numel())
-            size = own.numel() if positions is None else len(positions)
-            decoded[key] = _decode(value, size, graph, exchange, src)
-        row, trailers[dst, src] = decoded[key]
-        rows[dst, src] = (row if parts is None else parts.fit(dst, src, own, row)), weight
-    return rows, trailers
+class _Reader:
+    """Reads the messages of one exchange: a row and its trailer; None for a peer that takes no part any more.
 
+    running : the peers that do, by id. Other parameters: see ``consensus``.
+    """
 
-def _decode(
-    value: Tensor | bytes, size: int, graph: nx.Graph, exchange: int, source: int
-) -> tuple[Tensor, Trailer]:
-    if isinstance(value, Tensor):
-        raise RemoteProtocolError(
-            f"peer {source} sent a bare row in exchange {exchange} of the consensus", source
-        )
-    view = memoryview(value)
-    if len(view) <= _BYTES * size:
-        raise RemoteProtocolError(
-            f"peer {source} sent {len(view)} bytes in exchange {exchange} of the consensus, "
-            f"too few for a row of {size} and its trailer",
-            source,
-        )
-    row = _F8.decode(view[: _BYTES * size], size)
-    return row, decode_trailer(view[_BYTES * size :], graph, exchange, source)
+    def __init__(self, y: Tensor, at_row: Mapping[int, int], graph: nx.Graph, exchange: int,
+                 running: Mapping[int, Agreement], parts: Parts | None, largest: float | None) -> None:
+        self._y, self._at_row, self._graph, self._exchange = y, at_row, graph, exchange
+        self._running, self._parts = running, parts
+        self._limits = {i: plausible(magnitude(y[at_row[i]])) if largest is None else largest for i in running}
+        self._decoded: dict[int, Answer] = {}
+
+    def __call__(self, edge: Edge, message: Received) -> Answer | None:
+        dst, src = edge
+        if dst not in self._running:
+            return None
+        own, parts = self._y[self._at_row[dst]], self._parts
+        positions = None if parts is None else parts.positions(dst, src, own.numel())
+        size = own.numel() if positions is None else len(positions)
+        key = id(message.body)
+        if key not in self._decoded:  # a peer sends the same bytes to all neighbours of equal width
+            self._decoded[key] = self._decode(message, size)
+        row, trailer = self._decoded[key]
+        if not magnitude(row) <= self._limits[dst]:
+            raise message.refused(f"a row that is not plausible in exchange {self._exchange} of the consensus")
+        self._running[dst].check(trailer, src)
+        return (row if parts is None else parts.fit(dst, src, own, row)), trailer
+
+    def _decode(self, message: Received, size: int) -> Answer:
+        view = memoryview(message.octets(_BYTES * size + most_bytes(self._graph)))
+        if len(view) <= _BYTES * size:
+            raise message.refused(f"{len(view)} bytes in exchange {self._exchange} of the consensus, too few for a row "
+                                  f"of {size} and its trailer")
+        row = _F8.decode(view[: _BYTES * size], size)
+        return row, decode_trailer(view[_BYTES * size :], self._graph, self._exchange, message.sender)

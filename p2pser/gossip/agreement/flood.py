@@ -8,19 +8,38 @@ No peer waits for one that has ended: a peer that collects slot s needs a messag
 neighbour posted its final message at t < s, this peer would have collected it at t and so known at least as many
 values and cut edges; the peers that it can reach are then among those that the neighbour could reach, so it would have
 been complete at t and have ended at t + 1 <= s, without collecting s.
+
+**What one liar can do.** Only neighbours are authenticated; what they say of others is hearsay. So:
+
+- A neighbour's value counts as it says itself, whatever others say of it.
+- A value cannot come earlier than its path is long, and nobody can have ended before the values of all peers could
+  reach it. A message that says so is refused.
+- A peer knows its own edges, and a living neighbour says itself which of its edges are cut; of these, others are not
+  believed. Other cut edges are, but only values that have not come by the time of the longest shortest path are given
+  up for them: a peer whose value has come is reached, whatever is said of its edges (``Knowledge.cut_edges``).
+
+So a liar cannot make honest peers leave each other out. It can withhold the values of peers to which every shortest
+path leads through it, or tell false ones in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import msgpack
 import networkx as nx
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Read, Received, unpacked
+
+MOST = 1 << 16
+"""Bytes of the longest value, unless a flood says otherwise."""
+
+Check = Callable[[int, bytes], object]
+"""(origin, value) -> anything; raises RemoteProtocolError for a value of another form."""
 
 
 def ordered(i: int, j: int) -> tuple[int, int]:
@@ -40,6 +59,32 @@ def without(graph: nx.Graph, cut: Iterable[tuple[int, int]]) -> nx.Graph:
     return living
 
 
+class Distances:
+    """The lengths of the shortest paths of a graph, counted when they are first needed."""
+
+    def __init__(self, graph: nx.Graph) -> None:
+        self._graph = graph
+        self._known: dict[int, dict[int, int]] = {}
+
+    def of(self, peer: int) -> Mapping[int, int]:
+        """Return the distance of each peer from ``peer``."""
+        if peer not in self._known:
+            self._known[peer] = dict(nx.single_source_shortest_path_length(self._graph, peer))
+        return self._known[peer]
+
+    def longest(self, peer: int) -> int:
+        """Return the distance of the furthest peer."""
+        return max(self.of(peer).values())
+
+
+class Said(NamedTuple):
+    """A neighbour's message: whether it ends, the values that it knows, and the edges that it takes for cut."""
+
+    final: bool
+    values: Mapping[int, bytes]
+    cut: frozenset[tuple[int, int]]
+
+
 @dataclass
 class Knowledge:
     """The knowledge of one peer during a flood."""
@@ -47,22 +92,52 @@ class Knowledge:
     peer: int
     graph: nx.Graph
     values: dict[int, bytes]
+    distances: Distances
+    """In the whole graph."""
     cut: set[tuple[int, int]] = field(default_factory=set)
-    ended: bool = False
-    """Whether a neighbour has ended, so that this peer ends too."""
+    """Edges that are known or said to be cut."""
+    own: set[tuple[int, int]] = field(default_factory=set)
+    """Those of this peer's edges over which it received nothing."""
+    final: set[int] = field(default_factory=set)
+    """The neighbours that have ended."""
     _reachable: set[int] | None = None
+    _edges: set[tuple[int, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._edges = edges_of(self.graph, [self.peer])
 
     def reachable(self) -> set[int]:
         if self._reachable is None:
             self._reachable = set(nx.node_connected_component(without(self.graph, self.cut), self.peer))
         return self._reachable
 
+    def living(self, neighbour: int) -> bool:
+        """Whether a peer is a neighbour over a living edge."""
+        edge = ordered(self.peer, neighbour)
+        return edge in self._edges and edge not in self.own
+
     def reachable_values(self) -> dict[int, bytes]:
         """Return the values of the peers that can be reached, by peer, ascending."""
-        return {i: self.values[i] for i in sorted(self.reachable() & self.values.keys())}
+        return dict(sorted(self.values.items()))
 
-    def ends(self) -> bool:
-        return self.ended or self.reachable() <= self.values.keys()
+    def cut_edges(self) -> frozenset[tuple[int, int]]:
+        """Return the cut edges at the end of the flood: with them, every peer whose value came can be reached."""
+        silent = edges_of(self.graph, self.graph.nodes - self.values.keys())
+        apart = self.values.keys() - nx.node_connected_component(without(self.graph, self.cut | silent), self.peer)
+        return frozenset((self.own if apart else self.cut) | silent)
+
+    def ends(self, slot: int) -> bool:
+        """Whether this peer ends at a slot: what it lacks by then will not come."""
+        if slot < self.distances.longest(self.peer):
+            return bool(self.graph.nodes <= self.values.keys())
+        living = {j for j in self.graph[self.peer] if self.living(j)}
+        return self.reachable() <= self.values.keys() or living <= self.final
+
+    def lost(self, neighbour: int) -> None:
+        """Note that nothing came from a neighbour; one that has ended sends nothing more."""
+        if neighbour not in self.final:
+            self.own.add(ordered(self.peer, neighbour))
+            self.cuts({ordered(self.peer, neighbour)})
 
     def cuts(self, edges: set[tuple[int, int]]) -> None:
         if not edges <= self.cut:
@@ -73,29 +148,41 @@ class Knowledge:
         packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut)])
         return packed
 
-    def merge(self, message: object, source: int) -> None:
-        final, values, cut = _decode(message, self.graph, source)
-        for origin, value in values.items():
-            self.values.setdefault(origin, value)
-        self.cuts(cut)
-        self.ended |= final
+    def merge(self, said: Said, source: int) -> None:
+        """Take what a neighbour said, as far as it is to be believed (see the module)."""
+        for origin, value in said.values.items():
+            if origin == source or not self.living(origin):
+                self.values.setdefault(origin, value)
+        self.cuts({edge for edge in said.cut - self.cut if source in edge or not any(
+            end == self.peer or self.living(end) for end in edge)})
+        if said.final:
+            self.final.add(source)
 
 
-def _decode(
-    message: object, graph: nx.Graph, source: int
-) -> tuple[bool, dict[int, bytes], set[tuple[int, int]]]:
-    if not isinstance(message, (bytes, bytearray, memoryview)):
-        raise RemoteProtocolError(f"peer {source} sent a row where a flood's message is due", source)
-    try:
-        document: Any = msgpack.unpackb(message, use_list=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise RemoteProtocolError(
-            f"peer {source} sent a flood's message that cannot be read: {error}", source
-        ) from None
+def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, most: int = MOST,
+         check: Check = lambda origin, value: None) -> Said:
+    """Return a message of a slot, whose values have at most ``most`` bytes and pass ``check``.
+
+    Raises RemoteProtocolError for a message of another form, and for one that cannot be true at this slot.
+    """
+    source = message.sender
+    document = unpacked(message.octets(64 + len(graph) * (most + 32) + 32 * graph.number_of_edges()),
+                        "a flood's message", source)
     if not (isinstance(document, tuple) and len(document) == 3 and isinstance(document[0], bool)):
-        raise RemoteProtocolError(f"peer {source} sent a flood's message of another form", source)
+        raise message.refused("a flood's message of another form")
     final, pairs, cut = document
-    return final, dict(_checked_pairs(pairs, graph, source)), checked_cut(cut, graph, source)
+    values = dict(_checked_pairs(pairs, graph, source))
+    away = distances.of(source)
+    for origin, value in values.items():
+        if len(value) > most:
+            raise message.refused(f"a value of {len(value)} bytes in a flood where at most {most} are due")
+        if away[origin] > slot:
+            raise message.refused(f"the value of peer {origin} in slot {slot} of a flood, before it can have reached "
+                                  f"peer {source}")
+        check(origin, value)
+    if final and slot < distances.longest(source) and not graph.nodes <= values.keys():
+        raise message.refused(f"the end of a flood in slot {slot}, before all values can have reached it")
+    return Said(final, values, frozenset(checked_cut(cut, graph, source)))
 
 
 def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tuple[int, bytes]]:
@@ -115,7 +202,7 @@ def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tupl
 
 def checked_cut(cut: object, graph: nx.Graph, source: int) -> set[tuple[int, int]]:
     """Return the cut edges of a neighbour's message; RemoteProtocolError where they are no edges of the graph."""
-    if not isinstance(cut, tuple):
+    if not isinstance(cut, tuple) or len(cut) > graph.number_of_edges():
         raise RemoteProtocolError(f"peer {source} sent the cut edges in another form", source)
     edges = set()
     for edge in cut:
@@ -139,6 +226,9 @@ def flood_knowledge(
     graph: nx.Graph,
     on_dead: Callable[[], set[int]] | None = None,
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
+    *,
+    most: int = MOST,
+    check: Check = lambda origin, value: None,
 ) -> dict[int, Knowledge]:
     """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.reachable_values``).
 
@@ -153,34 +243,46 @@ def flood_knowledge(
     graph : the topology's graph.
     on_dead : returns the peers known to be dead before the first slot.
     late : is called with rows of earlier exchanges that arrive during the flood.
-
-    Raises
-    ------
-    RemoteProtocolError : for a message of another form.
+    most : bytes of the longest value.
+    check : raises RemoteProtocolError for a value of another form; its message then counts as missing.
     """
     dead = on_dead() if on_dead is not None else set()
-    nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}) for peer in mixer.peers}
+    distances = Distances(graph)
+    nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}, distances) for peer in mixer.peers}
     for peer, node in nodes.items():
-        node.cuts(edges_of(graph, dead - {peer}))
+        for j in dead & set(graph[peer]):
+            node.lost(j)
     running = set(mixer.peers)
     limit = 4 * len(graph) + 4  # without deaths N slots suffice; a peer that meets the limit ends like all others
     for slot in range(limit):
         at = Step(round, slot)
-        final = {peer for peer in running if nodes[peer].ends() or slot == limit - 1}
+        final = {peer for peer in running if nodes[peer].ends(slot) or slot == limit - 1}
         messages = {peer: nodes[peer].encode(peer in final) for peer in sorted(running)}
         mixer.post(at, Outbox(edges={(i, j): messages[i] for i in messages for j in sorted(graph[i])}))
         running -= final
         if not running:
             break
-        inbox = mixer.collect(at)
+        inbox = mixer.collect_messages(at, _reader(slot, distances, graph, most, check))
         late(inbox.late)
-        for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        for dst, src, said in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
             if dst in running:
-                nodes[dst].merge(value, src)
+                nodes[dst].merge(said, src)
         for dst, src in inbox.missing:
             if dst in running:
-                nodes[dst].cuts({ordered(dst, src)})
+                nodes[dst].lost(src)
     return nodes
+
+
+def _reader(slot: int, distances: Distances, graph: nx.Graph, most: int, check: Check) -> Read[Said]:
+    """Return what reads the messages of a slot; a message to several peers of this process is read once."""
+    known: dict[int, Said] = {}
+
+    def once(edge: Edge, message: Received) -> Said:
+        if id(message.body) not in known:
+            known[id(message.body)] = read(message, slot, distances, graph, most, check)
+        return known[id(message.body)]
+
+    return once
 
 
 def agree_on_cuts(
@@ -195,5 +297,5 @@ def agree_on_cuts(
     Returns {hosted: cut edges}, with which the final consensus begins on the same living graph everywhere. on_dead,
     late: see ``flood_knowledge``; it is the last time that late rows of training arrive.
     """
-    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late)
-    return {peer: frozenset(node.cut) for peer, node in nodes.items()}
+    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late, most=0)
+    return {peer: node.cut_edges() for peer, node in nodes.items()}

@@ -18,6 +18,8 @@ from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 
 TOLERANCE = 1e-12
+LARGEST = 1e30
+"""Magnitude of the largest sum: sums differ much between peers, and a peer without clips has none."""
 
 
 def relative_sums(own: Tensor, other: Tensor) -> float:
@@ -64,5 +66,6 @@ def statistics(
         cut=cut,
         weights=lambda i, j: float(W[i, j]),
         measure=relative_sums,
+        largest=LARGEST,
         observe=observe,
     )

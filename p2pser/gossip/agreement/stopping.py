@@ -8,6 +8,14 @@ tolerance, the peer posts once more, marked ``done`` k, without collecting, and 
 that receives ``done`` k does the same. So all adopt rows of one exchange, and as in a flood
 (``p2pser.gossip.agreement.flood``) no peer waits for one that has ended.
 
+**What one liar can do.** A peer decides on exchange k only when the differences of all living peers have had the time
+to reach it over the shortest paths; a trailer that covers a peer earlier, or covers its receiver with less than the
+receiver's own difference, is refused. So a liar cannot hide a difference but of peers to which every shortest path
+leads through it, and those know it: a peer adopts the rows of a ``done`` that its own knowledge contradicts only on the
+word of two neighbours (of all, where it has fewer), and then says that the peers have not agreed. Cut edges change
+nothing about peers whose difference has come. A liar can prevent the agreement (by a difference without end), and move
+the mean by its rows, as in any average.
+
 The trailer that carries this behind each row is msgpack: [exchange, done, [[k, max d, bitmap], ...], [[i, j],
 ...]], ``done`` -1 while undecided, the pairs being cut edges.
 """
@@ -24,10 +32,13 @@ import networkx as nx
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import checked_cut, ordered, without
+from p2pser.gossip.agreement.flood import Distances, checked_cut, ordered, without
+from p2pser.gossip.reading import unpacked
 from p2pser.graph import summary
 
 UNDECIDED = -1
+MOST_CUTS = 64
+"""Sets of cut edges whose components are remembered."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,12 @@ def encode_trailer(trailer: Trailer, peers: int) -> bytes:
     return packed
 
 
+def most_bytes(graph: nx.Graph) -> int:
+    """Return how many bytes a trailer has at most."""
+    peers, edges = len(graph), int(graph.number_of_edges())
+    return 64 + (peers + 4) * ((peers + 7) // 8 + 20) + 12 * edges
+
+
 def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: int) -> Trailer:
     """Return the trailer of ``source``'s message of ``exchange``.
 
@@ -59,12 +76,9 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
 
     peers = len(graph)
     width = (peers + 7) // 8
-    if len(buffer) > 64 + (peers + 4) * (width + 20) + 12 * graph.number_of_edges():
+    if len(buffer) > most_bytes(graph):
         raise refuse("a trailer that is too long")
-    try:
-        document: Any = msgpack.unpackb(buffer, use_list=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise refuse(f"a trailer that cannot be read ({error})") from None
+    document: Any = unpacked(buffer, f"a trailer of exchange {exchange} of the consensus", source)
     if not (
         isinstance(document, tuple)
         and len(document) == 4
@@ -101,11 +115,15 @@ class Reach:
         """groups: sets of peers that alone exchange some entries of the rows (``gossip.partial``)."""
         self.graph = graph
         self.groups = groups
+        self.distances = Distances(graph)
         self._known: dict[tuple[frozenset[tuple[int, int]], int], tuple[int, int]] = {}
+        self._within: dict[tuple[int, int], int] = {}
 
     def of(self, peer: int, cut: frozenset[tuple[int, int]]) -> tuple[int, int]:
         """Return (bitmap of the peers that ``peer`` can reach, itself included; the diameter of their graph)."""
         if (cut, peer) not in self._known:
+            if len(self._known) > MOST_CUTS * len(self.graph):
+                self._known.clear()
             living = without(self.graph, cut)
             component = nx.node_connected_component(living, peer)
             bitmap = sum(1 << i for i in component)
@@ -113,9 +131,21 @@ class Reach:
             self._known.update({(cut, i): (bitmap, diameter) for i in component})
         return self._known[cut, peer]
 
+    def within(self, peer: int, distance: int) -> int:
+        """Return the bitmap of the peers at most so far from ``peer``, over all edges of the topology."""
+        if (peer, distance) not in self._within:
+            near = [i for i, away in self.distances.of(peer).items() if away <= distance]
+            self._within[peer, distance] = sum(1 << i for i in near)
+        return self._within[peer, distance]
+
+    def time(self, peer: int, cut: frozenset[tuple[int, int]]) -> int:
+        """Return how many exchanges it takes until all differences have reached ``peer``."""
+        return int(max(nx.single_source_shortest_path_length(without(self.graph, cut), peer).values()))
+
 
 @dataclass
 class _Flood:
+    own: float
     worst: float
     bitmap: int
     snapshot: Tensor
@@ -133,9 +163,21 @@ class Agreement:
     bound: float = math.inf
     """The largest difference between any two peers of the last exchange decided on."""
     adopted: Tensor | None = None
+    agreed: bool = False
+    """Whether the adopted rows are known to be within the tolerance."""
+    covered: int = 0
+    """The bitmap of the peers that the last exchange decided on covers."""
+    _time: int = 0
+    _diameter: int = 1
+    _told: dict[int, set[int]] = field(default_factory=dict)
+    """The neighbours that have ended, by the exchange whose rows they adopt."""
     _alive: dict[int, _Flood] = field(default_factory=dict)
     _parting: list[tuple[int, float, int]] = field(default_factory=list)
     """Complete floods, which the next trailer carries for the last time."""
+
+    def __post_init__(self) -> None:
+        self._time = self.reach.time(self.peer, self.cut)
+        self._diameter = max(1, self.reach.of(self.peer, self.cut)[1])
 
     def trailer(self, exchange: int) -> Trailer:
         """Return the trailer of the row of ``exchange``."""
@@ -145,13 +187,27 @@ class Agreement:
 
     def start(self, exchange: int, worst: float, row: Tensor) -> None:
         """Begin the flood of ``exchange``: ``worst`` is d_i, ``row`` this peer's row of it, which is kept."""
-        self._alive[exchange] = _Flood(worst if worst == worst else math.inf, 1 << self.peer, row)
+        worst = worst if worst == worst else math.inf
+        self._alive[exchange] = _Flood(worst, worst, 1 << self.peer, row)
 
-    def merge(self, trailer: Trailer) -> None:
+    def check(self, trailer: Trailer, source: int) -> None:
+        """Raise RemoteProtocolError where a neighbour's trailer cannot be true."""
+        for k, worst, bitmap in trailer.floods:
+            if bitmap & ~self.reach.within(source, trailer.exchange - k - 1):
+                raise RemoteProtocolError(f"peer {source} sent, in exchange {trailer.exchange} of the consensus, "
+                                          f"differences of exchange {k} before they can have reached it", source)
+            mine = self._alive.get(k)
+            if (mine is not None and bitmap >> self.peer & 1 and worst < mine.own
+                    and ordered(self.peer, source) not in trailer.cut):
+                raise RemoteProtocolError(f"peer {source} sent, in exchange {trailer.exchange} of the consensus, a "
+                                          f"smaller difference than our own of exchange {k}", source)
+
+    def merge(self, trailer: Trailer, source: int) -> None:
         """Merge a neighbour's trailer."""
-        self.cut |= trailer.cut
+        self.cut |= {edge for edge in trailer.cut if source in edge or not any(
+            end == self.peer or self._living(end) for end in edge)}
         if trailer.done != UNDECIDED:
-            self.done = trailer.done
+            self._told.setdefault(trailer.done, set()).add(source)
         for k, worst, bitmap in trailer.floods:
             mine = self._alive.get(k)
             if mine is not None:
@@ -162,24 +218,32 @@ class Agreement:
         """Cut the edge to ``neighbour``, whose message is missing, for the rest of the consensus."""
         self.cut |= {ordered(self.peer, neighbour)}
 
+    def _living(self, peer: int) -> bool:
+        return peer in set(self.reach.graph[self.peer]) and ordered(self.peer, peer) not in self.cut
+
     def decide(self, exchange: int, latest: Tensor) -> None:
         """Evaluate complete floods after ``exchange``; ``latest`` is adopted where the kept row is gone."""
         reachable, diameter = self.reach.of(self.peer, self.cut)
+        diameter = max(self._diameter, diameter)
         for k, flood in sorted(self._alive.items()):
-            if reachable & ~flood.bitmap == 0:
-                self.bound = max(1, diameter) * flood.worst
+            if exchange - k >= self._time and reachable & ~flood.bitmap == 0:
+                self.bound, self.covered = diameter * flood.worst, flood.bitmap
                 self._parting.append((k, flood.worst, flood.bitmap))
-                if self.done == UNDECIDED and self.bound <= self.tolerance:
-                    self.done = k
-                if self.done != k:
-                    del self._alive[k]
-                else:
-                    break
+                if self.bound <= self.tolerance:
+                    self._adopt(k, flood.snapshot, agreed=True)
+                    return
+                del self._alive[k]
             elif exchange - k > len(self.reach.graph):
                 del self._alive[k]  # no path is so long: a peer died before it passed the flood on
-        if self.done != UNDECIDED:
-            flood_of = self._alive.get(self.done)
-            self.adopted = (flood_of.snapshot if flood_of is not None else latest).clone()
+        enough = min(2, sum(self._living(j) for j in self.reach.graph[self.peer]))
+        for k, tellers in sorted(self._told.items()):
+            if exchange - k >= self._time and len(tellers) >= enough:
+                flood_of = self._alive.get(k)
+                self._adopt(k, latest if flood_of is None else flood_of.snapshot, agreed=False)
+                return
+
+    def _adopt(self, k: int, row: Tensor, *, agreed: bool) -> None:
+        self.done, self.adopted, self.agreed = k, row.clone(), agreed
 
 
 def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]], groups: tuple[frozenset[int], ...] = ()) -> int:

@@ -10,7 +10,8 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Late, Mixer, Step
+from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.gossip.reading import Edge
 from p2pser.gossip.stacked import mix_keeping_flows, without_flows
 from p2pser.graph.spec import Topology
 

@@ -12,7 +12,8 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Late, Mixer, Step, add_late
+from p2pser.gossip.mixer import Late, Mixer, Step, add_late
+from p2pser.gossip.reading import Edge
 from p2pser.gossip.stacked import mix_keeping_flows, part_of, without_flows
 from p2pser.graph.spec import Topology
 

@@ -15,7 +15,8 @@ from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import Head, Marks, decode, numbers
 from p2pser.gossip.factors import Parts
-from p2pser.gossip.mixer import Edge, Late, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Received, magnitude, plausible
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.low_rank import matrices
@@ -98,21 +99,36 @@ class PowerGossip(Algorithm):
                 sent[i, j] = marks, side, vectors, products
                 messages[i, j] = Head(marks, t - 1).encode(t) + bytes(DENSE.encode(products))
         mixer.post(at, Outbox(edges=messages))
-        inbox, mixed, whole = mixer.collect(at), x.clone(), codec(DENSE.wire_name(x[0]))
+        mixed, whole = x.clone(), codec(DENSE.wire_name(x[0]))
+
+        def read(edge: Edge, message: Received) -> tuple[Head, Tensor | None]:
+            """Return the head of a message and its products; None where they are of other vectors than ours."""
+            theirs, payload = decode(message, t, x[0].numel() * x.element_size())
+            if edge not in sent:
+                return theirs, None
+            marks, _, _, products = sent[edge]
+            if theirs.marks.have != marks.have and max(theirs.marks.have, marks.have) >= 0:
+                return theirs, None
+            other = numbers(whole, payload, products, edge[1])
+            if not magnitude(other) <= plausible(max(magnitude(products), magnitude(own[edge[0]]))):
+                raise message.refused("products that are not plausible here")
+            return theirs, other
+
+        inbox = mixer.collect_messages(at, read)
         for edge in inbox.missing:
             # The vectors no longer fit; the neighbour's next message settles the pending flow.
             kept = state.edges[edge]
             state.edges[edge] = {**kept, "marks": Marks.of(kept["marks"]).lost()}
-        for i, j, weight, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
+        for i, j, weight, (theirs, other) in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(),
+                                                 inbox.values):
             b, kept = place[i], state.edges[i, j]
-            marks, side, vectors, products = sent[i, j]
-            theirs, payload = decode(message, t, j)
+            marks = Marks.of(kept["marks"])
             if marks.settle(theirs.marks):
                 mixed[b] -= factors.expand(kept["moved"], kept["along"], parts, 1 - int(kept["side"]))
-            if theirs.marks.have != marks.have and max(theirs.marks.have, marks.have) >= 0:
+            if other is None:
                 state.edges[i, j] = {"marks": marks.lost()}
                 continue
-            other = numbers(whole, payload, factors.products_length(parts, side), t, j)
+            _, side, vectors, products = sent[i, j]
             moved = (other - products).mul_(weight)
             mixed[b] += factors.expand(moved, vectors, parts, side)
             spare = factors.drawn(self.context.config.seed, (i, j), t, parts, 1 - side, x.dtype)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Received, magnitude, plausible_mass
 
 
 @ALGORITHMS.register("push-sum")
@@ -61,6 +61,7 @@ class PushSum(Algorithm):
         if "mass" not in state.rows:
             prior = torch.tensor([[float(n) if self.weighs_clips else 1.0] for n in local.clips], dtype=torch.float64)
             state.rows["prior"], state.rows["mass"] = prior, torch.cat([prior * z, prior], dim=1)
+        heaviest = mixer.size * float(state.rows["prior"].max())
         moved = local.train(state, round).to(torch.float64) - z
         mass = state.rows["mass"].clone()
         mass[:, :-1] += state.rows["prior"] * moved
@@ -75,20 +76,20 @@ class PushSum(Algorithm):
                 kept["sent"] = kept["sent"] + mass[b] if "sent" in kept else mass[b].clone()
                 messages[i, j] = kept["sent"]
         mixer.post(at, Outbox(edges=messages))
-        inbox = mixer.collect(at)
-        for edge, total in _sums(inbox, mass.shape[1]):
-            kept = edges.setdefault(edge, {})
-            mass[mixer.peers.index(edge[0])] += total - kept["had"] if "had" in kept else total
-            kept["had"] = total
+        largest = [magnitude(row) for row in z]
+
+        def read(edge: Edge, message: Received) -> tuple[Tensor, Tensor]:
+            """Return a cumulative sum, and what is new in it: mass of positive weight and a plausible model."""
+            total = message.row(torch.float64, mass.shape[1])
+            had, own = edges.get(edge, {}).get("had"), largest[mixer.peers.index(edge[0])]
+            return total, plausible_mass(total, had, own, edge[1], heaviest)
+
+        inbox = mixer.collect_messages(at, read)
+        for edge, (total, new) in zip(zip(inbox.dst.tolist(), inbox.src.tolist()), inbox.values):
+            mass[mixer.peers.index(edge[0])] += new
+            edges.setdefault(edge, {})["had"] = total
         state.edges = edges
         state.rows["mass"] = mass
         state.rows["x"] = (mass[:, :-1] / mass[:, -1:]).to(z.dtype)
         return state
 
-
-def _sums(inbox: Inbox, size: int) -> Iterable[tuple[tuple[int, int], Tensor]]:
-    """Yield ((dst, src), the cumulative sum that src has sent dst), in the inbox's order."""
-    for dst, src, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
-        if not isinstance(value, Tensor) or len(value) != size or value.dtype != torch.float64 or not value[-1] >= 0:
-            raise RemoteProtocolError(f"peer {src} sent no sum of {size} numbers and a weight to peer {dst}", src)
-        yield (dst, src), value

@@ -11,11 +11,12 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from p2pser.base.errors import ConfigError, RemoteProtocolError
+from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.reading import LARGEST, Edge, Received, magnitude, plausible
 from p2pser.graph.spec import Topology
 
 
@@ -90,13 +91,23 @@ class Relay(Algorithm):
                 # An edge outside the tree gets an empty message, so that its ends stay in step.
                 messages[i, j] = self._sum(state, own[i], i, j) if tree.has_edge(i, j) else b""
         mixer.post(at, Outbox(edges=messages))
-        inbox = mixer.collect(at)
-        state.edges = {}
-        for i, j, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
-            if tree.has_edge(i, j):
-                if not isinstance(value, Tensor) or len(value) != trained.shape[1] + 1 or not value[-1] > 0:
-                    raise RemoteProtocolError(f"peer {j} sent no sum of {trained.shape[1]} numbers and a count", j)
-                state.edges[i, j] = {"came": value}
+        limits = {i: plausible(magnitude(trained[b])) for b, i in enumerate(mixer.peers)}
+        most = mixer.size * (LARGEST if self.weighs_clips else 1.0)
+
+        def read(edge: Edge, message: Received) -> Tensor | None:
+            """Return a sum and its count; None over an edge outside the tree."""
+            if not tree.has_edge(*edge):
+                message.octets(0)
+                return None
+            value = message.row(trained.dtype, trained.shape[1] + 1)
+            count = float(value[-1])
+            if not 1 <= count <= most or not magnitude(value[:-1]) <= limits[edge[0]] * count:
+                raise message.refused(f"a sum of {count:g} rows that is not plausible here")
+            return value
+
+        inbox = mixer.collect_messages(at, read)
+        state.edges = {(i, j): {"came": value} for i, j, value in zip(inbox.dst.tolist(), inbox.src.tolist(),
+                                                                      inbox.values) if value is not None}
         sums = torch.stack([self._sum(state, own[i], i) for i in mixer.peers])
         state.rows["x"] = sums[:, :-1] / sums[:, -1:]
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Message, MessageKind, Place, keep
+from p2pser.gossip.reading import magnitude, plausible_mass
 from p2pser.graph.spec import Topology
 
 
@@ -81,10 +83,12 @@ class StaleGossip(Asynchronous):
         kept = state.edges[place.peer, message.src]
         last = kept["last"].tolist()
         if message.kind is MessageKind.PUSH and [message.number, message.attempt] > last[:2]:
-            heard, echo = message.row(torch.nn.functional.pad(kept["heard"], (0, 1))).tensor_split([-1], 1)
+            came = message.row(torch.nn.functional.pad(kept["heard"], (0, 1)), largest=math.inf)
+            heard, echo = came.tensor_split([-1], 1)
             if not 0 <= float(echo) <= clock:
                 raise RemoteProtocolError(f"peer {message.src} acknowledged round {float(echo):g} of {clock}",
                                           message.src)
+            plausible_mass(heard[0], kept["heard"][0], magnitude(state.rows["x"][0]), message.src)
             last[:3] = message.number, message.attempt, max(int(echo), last[2])
             keep(state, (place.peer, message.src), heard=heard, last=torch.tensor(last))
         return []

@@ -17,8 +17,9 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.forest import Forest, reconcile
-from p2pser.gossip.mixer import Edge, Mixer, Outbox, Step
+from p2pser.gossip.forest import Forest, Sets, reconcile
+from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Received
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 from p2pser.models.families.xgb import BoostedTrees
@@ -97,6 +98,11 @@ class Trees(Algorithm):
         for b, i in enumerate(mixer.peers):
             state.rows["held"][b, round * mixer.size + i] = int(local.clips[b] > 0)
         forests = self._forests(state, mixer)
+
+        def read(edge: Edge, message: Received) -> Sets:
+            forest = forests[edge[0]]
+            return forest.read(message.octets(forest.most), edge[1], until=(round + 1) * mixer.size)
+
         for slot in range(self.slots):
             at = Step(round, slot)
             messages: dict[Edge, Tensor | bytes] = {}
@@ -108,9 +114,10 @@ class Trees(Algorithm):
                     state.edges[i, j] = {**edge, "sent": torch.from_numpy(new)}
                     messages[i, j] = forest.message(new)
             mixer.post(at, Outbox(edges=messages))
-            inbox = mixer.collect(at)
-            for i, j, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
-                held = torch.from_numpy(forests[i].take(value, j, (round + 1) * mixer.size))
+            inbox = mixer.collect_messages(at, read)
+            for i, j, came in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+                forests[i].take(came)
+                held = torch.from_numpy(came.known)
                 state.edges[i, j] = {"sent": torch.zeros_like(held), **state.edges.get((i, j), {}), "known": held}
         return state
 
