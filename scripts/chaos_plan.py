@@ -27,6 +27,8 @@ FAULTS = {
 """The faults, and what each is."""
 LINKS = ("cut", "one-way", "break", "delay", "lose", "slow")
 """Faults of links: they may hit a peer that another fault holds."""
+SHAPED = ("delay", "lose", "slow")
+"""Faults for which links must be shaped."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def plan(topology: Topology, seed: int, seconds: float, every: float, dead_after
     faults: list[Fault] = []
     left = list(kinds)
     at = every / 2
-    while at < seconds - every / 2 and left:
+    end = seconds - dead_after  # a network that is cut in two when training ends cannot end with one model
+    while at < end and left:
         kind = left[int(draw.integers(len(left)))]
         free = [i for i in range(topology.size) if busy.get(i, 0.0) <= at or kind in LINKS]
         if free:
-            fault = _drawn(kind, at, draw, topology, dead_after, free[int(draw.integers(len(free)))])
+            lasts = min(float(draw.uniform(0.1, 2.0)) * dead_after, end - at)
+            fault = _drawn(kind, at, lasts, draw, topology, free[int(draw.integers(len(free)))])
             faults.append(fault)
             if kind == "hostile":
                 left.remove(kind)
@@ -80,9 +84,8 @@ def plan(topology: Topology, seed: int, seconds: float, every: float, dead_after
     return tuple(faults)
 
 
-def _drawn(kind: str, at: float, draw: np.random.Generator, topology: Topology, dead_after: float, one: int) -> Fault:
+def _drawn(kind: str, at: float, lasts: float, draw: np.random.Generator, topology: Topology, one: int) -> Fault:
     """Return a fault of a kind that hits peer ``one``, or others where it hits several."""
-    lasts = float(draw.uniform(0.1, 2.0)) * dead_after
     match kind:
         case "cut":
             part = draw.permutation(topology.size)[: int(draw.integers(1, topology.size // 2 + 1))]

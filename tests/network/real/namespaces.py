@@ -31,19 +31,28 @@ def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]
     return subprocess.run(["ip", *arguments], check=check, capture_output=True, text=True)
 
 
-def usable() -> str | None:
-    """Return None where namespaces with delay and loss can be made here, else why they cannot."""
+def lacking() -> str:
+    """Return why there can be no namespaces here; an empty text where there can be."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None or shutil.which("tc") is None:
         return "the commands ip and tc are missing"
+    return "" if _in_a_probe("ip", "link", "show") else "this system permits no network namespaces"
+
+
+def shapes() -> bool:
+    """Return whether the kernel can delay and lose packets (netem)."""
+    return _in_a_probe("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+
+
+def _in_a_probe(*command: str) -> bool:
+    """Whether a command succeeds in a namespace of its own."""
     probe = f"p2pser-probe-{os.getpid()}"
     if _ip("netns", "add", probe, check=False).returncode:
-        return "this system permits no network namespaces"
+        return False
     try:
-        made = subprocess.run(["ip", "netns", "exec", probe, "tc", "qdisc", "add", "dev", "lo", "root", "netem",
-                               "delay", "1ms"], capture_output=True, check=False)
-        return "the kernel lacks netem, for delay and loss" if made.returncode else None
+        done = subprocess.run(["ip", "netns", "exec", probe, *command], capture_output=True, check=False)
+        return done.returncode == 0
     finally:
         _ip("netns", "del", probe, check=False)
 

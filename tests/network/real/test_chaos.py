@@ -1,0 +1,29 @@
+"""scripts/chaos for a short time: real peers under several kinds of fault keep what the network promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+QUICK = ("network.ping_after=0.5", "network.suspect_after=1.0", "network.dead_after=4.0", "peer.checkpoint_every=5")
+
+
+# The plan takes 45 s, as does the run beside it that nothing disturbs.
+@pytest.mark.timeout(600)
+def test_a_minute_and_a_half_of_chaos(python: list[str]) -> None:
+    settings = [word for one in QUICK for word in ("--set", one)]
+    call = [*python, str(ROOT / "scripts" / "chaos"), "--peers", "5", "--minutes", "0.75", "--every", "5",
+            "--seed", "5", "--links", "relays", "--json", *settings,
+            "--faults", "kill,restart,stop,cut,one-way,break,delay,lose,slow,tear"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=550, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["broken"] == []
+    assert result["faults"] >= 6
+    assert result["models"] == [0, 1, 2, 3, 4]
+    assert result["distance"] < 1e-6
+    assert result["longest_wait_s"] <= 6
