@@ -55,6 +55,10 @@ class Admission:
         """Return the neighbour that speaks over a connection; None for a guest."""
         return self._peer.get(connection)
 
+    def guests_of(self, address: str) -> list[int]:
+        """Return the guests of an address, the oldest first."""
+        return list(self._guests.get(address, ()))
+
     def crowd(self) -> str:
         """Return the address with most guests."""
         return max(self._guests, key=lambda address: len(self._guests[address]), default="")

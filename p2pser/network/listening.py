@@ -22,6 +22,8 @@ CHECK = 0.1
 DEAF = 0.25
 """Shortest time for which the listener takes nobody, once it had too many guests [s]."""
 
+AUTHENTICATING = 450
+"""Bytes that a connection has received when ZeroMQ asks whether its key is admitted; before, it has received 266."""
 AT_ONCE = 16
 """Guests cut in one turn after which the listener is deaf for a while."""
 
@@ -57,6 +59,8 @@ class Listener:
         self._most_guests = self.admission.limit
         self._zap = Zap(admitted)
         self._intake = Intake()
+        self._keys_of_guests: dict[int, int] = {}
+        """The neighbour whose key was admitted for a guest, where that is certain."""
         self._sockets: list[zmq.Socket[bytes]] = []
         self._router: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -168,6 +172,7 @@ class Listener:
             elif event == zmq.EVENT_DISCONNECTED:
                 self._intake.ended(value)
                 self.admission.ended(value)
+                self._keys_of_guests.pop(value, None)
             elif event == zmq.EVENT_ACCEPT_FAILED:
                 self._overrun = True
             elif event == zmq.EVENT_LISTENING:
@@ -178,12 +183,23 @@ class Listener:
         self._overrun = self._overrun or self.admission.turned_away > before + AT_ONCE
 
     def _answer_zap(self, socket: zmq.Socket[bytes]) -> None:
+        if self._monitor is not None:
+            self._read_monitor(self._monitor)  # the connection that asks is known first
         for frames in sockets.received(socket):
-            reply = self._zap.reply([frame.bytes for frame in frames])
+            request = [frame.bytes for frame in frames]
+            reply = self._zap.reply(request)
             if reply is not None:
+                self._note_key(request[-4].decode("ascii", errors="replace"), reply[-2])
                 socket.send_multipart(reply)
         for reason in self._zap.refusals():
             self._handler.trouble(None, reason, "unlisted")
+
+    def _note_key(self, address: str, peer: bytes) -> None:
+        """Find out which guest has a key that was just admitted: ZeroMQ tells its address only."""
+        waiting = [one for one in self.admission.guests_of(address) if one not in self._keys_of_guests
+                   and descriptors.received(one) >= AUTHENTICATING]
+        if peer and len(waiting) == 1:
+            self._keys_of_guests[waiting[0]] = int(peer)
 
     # Cutting ------------------------------------------------------------------------------------------------
 
@@ -196,6 +212,7 @@ class Listener:
                 self._cut(connection)
                 self._intake.ended(connection)
                 peer = self.admission.peer(connection)
+                peer = self._keys_of_guests.get(connection) if peer is None else peer
                 reason = "a message of ever more parts: the connection was cut"
                 if peer is None:
                     self._handler.trouble(None, f"a neighbour began its connection with {reason}", "endless")
