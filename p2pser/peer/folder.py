@@ -52,10 +52,11 @@ class PeerFolder:
         summary: dict[str, Any] | None = read_json(self.path / FINISHED)
         return summary
 
-    def claim(self, fresh: bool) -> int:
-        """Lock the folder for this process until ``release``; return the incarnation: the number of earlier starts.
+    def claim(self, fresh: bool, least: int = 0) -> int:
+        """Lock the folder for this process until ``release``; return the incarnation, larger than that of every start.
 
-        fresh: remove the files of an earlier run. Raises ConfigError where the folder holds a run with other settings,
+        fresh: remove the files of an earlier run. least: a number that is larger than those of starts whose folder was
+        lost. Raises ConfigError where the folder holds a run with other settings,
         or another process has locked it.
         """
         try:
@@ -64,12 +65,12 @@ class PeerFolder:
         except OSError as error:
             raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
         try:
-            return self._claim(lock, fresh)
+            return self._claim(lock, fresh, least)
         except BaseException:
             self.release()
             raise
 
-    def _claim(self, lock: IO[bytes], fresh: bool) -> int:
+    def _claim(self, lock: IO[bytes], fresh: bool, least: int) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -81,7 +82,7 @@ class PeerFolder:
             self._compare(run)
         else:
             write_json(self.path / RUN, self._identity, mode=PRIVATE)
-        incarnation = self._starts()
+        incarnation = max(self._starts(), least)
         write_json(self.path / STARTS, {"starts": incarnation + 1}, mode=PRIVATE)
         return incarnation
 

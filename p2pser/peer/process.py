@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,9 @@ from p2pser.peer.telemetry import Telemetry
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
 from p2pser.wire.hello import Hello, normalised_settings
+
+FIRST_MOMENT = 1767225600.0
+"""2026 began so many seconds after the epoch: tenths of seconds since then fit an incarnation."""
 
 
 class Interrupted(Exception):
@@ -88,7 +92,7 @@ class Peer:
 
     def _attend(self, identity: Identity, finished: dict[str, Any] | None = None) -> Ending:
         """Take part in the run, or only in what is left of it where it is ``finished``: its summary."""
-        incarnation = self.folder.claim(self._fresh)
+        incarnation = self.folder.claim(self._fresh, self.moment())
         torch.set_num_threads(self.config.training.threads)
         raise_limit()
         with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
@@ -96,6 +100,10 @@ class Peer:
             hello = self.hello(cohort, incarnation)
             io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
             return _Attendance(self, telemetry, cohort, algorithm, io).run(incarnation, finished)
+
+    def moment(self) -> int:
+        """Return the time in tenths of seconds, for the incarnation of a peer whose folder was lost."""
+        return min(max(0, int((time.time() - FIRST_MOMENT) * 10)), 2**31)
 
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
         """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""

@@ -100,3 +100,9 @@ def test_a_damaged_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
         folder(tmp_path).claim(fresh=False)
     assert os.listdir(one.path)
+
+
+def test_a_start_whose_folder_was_lost_is_later_than_those_before(tmp_path: Path) -> None:
+    for least, expected in ((70, 70), (60, 71), (200, 200)):
+        with folder(tmp_path) as one:
+            assert one.claim(fresh=False, least=least) == expected

@@ -158,6 +158,9 @@ class SimulatedPeer(Peer):
 
     process: Process
 
+    def moment(self) -> int:
+        return int(self.process.world.now * 10)
+
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IO:
         io = self.process.io = IO(self.process, hello, identity, self, max_row_bytes)
         return io
