@@ -75,6 +75,10 @@ class Roster:
         """Return the neighbours that messages reach."""
         return frozenset(j for j in self.neighbours if self._states[j] in WATCHED)
 
+    def ending(self) -> tuple[int, ...]:
+        """Return the neighbours that messages reach, and whose rounds are over."""
+        return tuple(j for j in self.neighbours if j in self.here() and self._progress[j].phase >= Phase.CONSENSUS)
+
     def since(self, j: int) -> float:
         """Return when a neighbour has come into its state [s]."""
         return self._since.get(j, 0.0)

@@ -43,6 +43,8 @@ class Entrance:
                  reporter: Reporter) -> None:
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
+        self._mute: set[int] = set()
+        """Neighbours that said they were at the run's end, made no progress there, and handed no model over."""
 
     def enter(self) -> Entry:
         """Meet the neighbours, agree with them where to begin, and return that."""
@@ -101,13 +103,39 @@ class Entrance:
         """Wait for the neighbours. Where they train already, return the join state that one of them sends."""
         network = self.session.config.network
         while True:
-            self.mixer.connect(network.start_timeout, network.refused_wait, self.reporter.waiting)
+            self.mixer.connect(network.start_timeout, network.refused_wait, self._waiting)
+            if self._ending():
+                continue
             if not self.mixer.training():
                 return None
             self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
             if (joined := self._receive()) is not None:
                 self.mixer.begin(joining=True)
                 return joined
+
+    def _ending(self) -> bool:
+        """Wait for the model where neighbours are in the last phase: it ends this peer's run (peer.handover).
+
+        Returns whether this peer has waited, and they have left without handing it over.
+        """
+        roster, clock = self.mixer.roster, self.mixer.io.clock
+        if not (ending := set(roster.ending()) - self._mute):
+            return False
+        self.reporter.waiting(f"waiting for the model of peer{'s' if len(ending) > 1 else ''} "
+                              f"{', '.join(map(str, sorted(ending)))}: the run is at its end")
+        known, until = None, clock()
+        while ending := set(roster.ending()) - self._mute:
+            if known != (known := {j: roster.progress(j) for j in ending}):
+                until = clock() + self.session.config.network.round_timeout
+            if clock() >= until:
+                self._mute |= ending
+            self.mixer.listen(until - clock())
+        return True
+
+    def _waiting(self, sentence: str) -> None:
+        """Tell for whom this peer waits, and what helps where the run has ended without it."""
+        helps = "; if they have finished the run, start one of them again with the same command: it has the model"
+        self.reporter.waiting(sentence + (helps if self.checkpoints.available() else ""))
 
     def _roll_call(self) -> RollCall | None:
         """Return what every peer brings; None where neighbours have gone on with the run meanwhile."""

@@ -36,7 +36,9 @@ FACTS, SUMS, ROW, ASK = range(4)
 ANSWERS = 3
 """So often is one incarnation of a neighbour answered."""
 PATIENCE = 10.0
-"""Seconds for which a second answer is waited for."""
+"""Seconds for which the answer of a second neighbour at the run's end is waited for."""
+GREETING = 2.0
+"""Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too."""
 AGREEMENT = 1e-5
 """Largest relative difference of two neighbours' models; the final consensus leaves less."""
 F8 = "f8"
@@ -77,6 +79,7 @@ class Handover:
         self._received: dict[int, Outcome] = {}
         self._first: float | None = None
         """When the first answer came."""
+        self._wanted = True
         self._offer: tuple[Outcome, Parts | None] | None = None
         mixer.on(MODEL, self._take)
 
@@ -114,7 +117,7 @@ class Handover:
         hand over different models, and this peer has nothing else to do.
         """
         phase = self._mixer.io.progress.phase
-        if self._offer is not None or phase >= Phase.CONSENSUS:
+        if not self._wanted or phase >= Phase.CONSENSUS:
             return
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
@@ -127,18 +130,18 @@ class Handover:
         now = self._mixer.io.clock()
         self._first = now if self._first is None else self._first
         together = self._together()
-        over = now >= self._first + PATIENCE
+        soon = {j for j in here if self._phase(j) >= Phase.CONSENSUS}
+        patience = PATIENCE if soon - self._received.keys() else GREETING if self._mixer.roster.missing() else 0.0
+        over = now >= self._first + patience
         # While others train with this peer, one neighbour alone does not end its run.
         training = phase >= Phase.TRAIN and bool(here - self._done)
-        soon = {j for j in here if self._phase(j) >= Phase.CONSENSUS}
-        alone = len(self._received) == 1 and not training and (over or soon <= self._received.keys())
-        if len(together) > 1 or alone:
+        if len(together) > 1 or (len(self._received) == 1 and over and not training):
             self._take_over(together, fit)
         elif len(self._received) > 1 and over and phase < Phase.TRAIN:
             who = " and ".join(map(str, sorted(self._received)))
             raise P2PSERError(f"peers {who} hand over different models, so peer {self._mixer.me} takes none: find out "
                               "which is right, and start this peer again with only that one running")
-        self._mixer.wake_at(None if over else self._first + PATIENCE)
+        self._mixer.wake_at(None if over else self._first + patience)
 
     def _phase(self, peer: int) -> int:
         progress = self._mixer.roster.progress(peer)
@@ -167,13 +170,14 @@ class Handover:
             who = f"peers {' and '.join(map(str, together))}" if len(together) > 1 else \
                 f"peer {peer} alone, which no other neighbour has confirmed"
             self._say(f"peer {self._mixer.me} finds the run at its end, and takes the model of {who}")
+            self._wanted = False
             raise ModelTaken(replace(end, final=replace(end.final, rows=row[None]), givers=tuple(together)))
 
     # Its neighbours -------------------------------------------------------------------------------------------
 
     def offer(self, end: Outcome, parts: Parts | None) -> None:
         """Answer with this outcome from now on; parts: what of a row crosses each edge."""
-        self._offer = end, parts
+        self._offer, self._wanted = (end, parts), False
         if end.givers:  # those who agreed have it
             self._done |= set(self._mixer.neighbours) - set(end.final.dead)
         self._received.clear()
