@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 3e-4
 """Largest relative difference between models that count as one."""
+SYMMETRIC = ("dfedavg", "multi-step", "d-psgd", "overlap")
+"""Algorithms that mix rows over undirected edges."""
 MOST_EVENTS = 4096
 """Longest queue of events."""
 
@@ -30,7 +32,26 @@ def judge(schedule: Schedule) -> None:
         if machine.process is None and machine.past and not machine.past[-1].ended and i not in schedule.given_up \
                 and not machine.past[-1].dead:
             schedule.violations.append(f"peer {i} neither runs nor has it ended")
+            if process.twice and i != schedule.liar:
+                schedule.violations.append(f"peer {process.name} mixed messages twice: {process.twice}")
+    _both_ends(schedule)
     _one_model(schedule)
+
+
+def _both_ends(schedule: Schedule) -> None:
+    """Of two peers that ran from the start to the end, each has mixed what the other has, but for what drift tells."""
+    if schedule.algorithm not in SYMMETRIC or schedule.lies is not None:
+        return
+    for i, j in schedule.topology.graph.edges if schedule.topology.schedule is None else ():
+        pair = [schedule.machines[k].past for k in (i, j)]
+        if any(len(past) != 1 or past[0].exit_code is None or past[0].ended[0] != "done" for past in pair):
+            continue
+        one, other = (past[0] for past in pair)
+        there = {step for step, k in one.mixer.mixed if k == j and 0 <= step.round < schedule.rounds}
+        back = {step for step, k in other.mixer.mixed if k == i and 0 <= step.round < schedule.rounds}
+        if there != back and not one.mixer.exchange.drift + other.mixer.exchange.drift > 0:
+            schedule.violations.append(f"peers {i} and {j} mixed different exchanges of their edge and tell no drift: "
+                                       f"{sorted(map(tuple, there ^ back))}")
 
 
 def _one_model(schedule: Schedule) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from greenlet import GreenletExit, greenlet
 
 from p2pser.base.errors import P2PSERError
+from p2pser.gossip.mixer import Inbox, Step
 from p2pser.network import connections, events
 from p2pser.network.io import TICK, IOThread
 from p2pser.network.mixer import NetworkMixer
@@ -145,6 +146,16 @@ class Mixer(NetworkMixer):
     def __init__(self, io: IO, *arguments: Any, **more: Any) -> None:
         super().__init__(io, *arguments, **more)
         io.process.mixer = self
+        self.mixed: set[tuple[Step, int]] = set()
+        """(exchange, neighbour) of every message that has been handed over."""
+
+    def collect(self, at: Step) -> Inbox:
+        inbox = super().collect(at)
+        for key in [*((at, j) for j in inbox.src.tolist()), *((late.step, late.edge[1]) for late in inbox.late)]:
+            if key in self.mixed:
+                self.io.process.twice.append(key)
+            self.mixed.add(key)
+        return inbox
 
     def local_step(self, peer: int, step: int) -> None:
         process = self.io.process
@@ -184,8 +195,8 @@ class Process:
         self.advanced_at = self.world.now
         """When its training thread last went on."""
         self.offset = 0.0
-        self.said: list[str] = []
-        self.disk_calls = 0
+        self.twice: list[tuple[Step, int]] = []
+        """(exchange, neighbour) of the messages that were mixed a second time."""
         self._turn_at: float | None = None
         self._ticket = 0
         self._missed: list[Callable[[], None]] = []

@@ -213,11 +213,19 @@ class Schedule:
         if world.now - since > QUIET:
             if self._rouse():
                 return True
+            if self._waits_for_an_absent_liar(living):
+                return False
             self.violations.append("hang: " + "; ".join(_waits(self, process) for process in living))
             return False
         return True
 
     _quiet_since = START
+
+    def _waits_for_an_absent_liar(self, living: list[Process]) -> bool:
+        """Whether peers wait, as they were told to, until an operator starts the hostile peer."""
+        return self.patient and self.liar is not None and self.machines[self.liar].process is None and any(
+            process.mixer is not None and process.io.progress.phase is Phase.START
+            and self.liar in process.mixer.roster.missing() for process in living)
 
     def _serves(self, process: Process) -> bool:
         """Whether a process only serves its model, until it is told to leave."""
