@@ -255,6 +255,21 @@ def field_notes(header: type) -> str:
     return "".join(f"- `{name}`: {plain(note)}\n" for name, note in notes.items())
 
 
+def neighbour_table() -> str:
+    """Return the table of a neighbour's states and events, as docs/design.md has it (a test compares them)."""
+    from p2pser.network.states import TABLE, Cause, State
+
+    text = "| event | " + " | ".join(state.value for state in State) + " |\n" + "|---" * (len(State) + 1) + "|\n"
+    for cause in Cause:
+        cells = []
+        for state in State:
+            after = TABLE[state].get(cause)
+            cells.append("" if after is None else after.value.upper() if isinstance(after, State) else
+                         f"{after.before.value.upper()} / {after.during.value.upper()}")
+        text += f"| {cause.value} | " + " | ".join(cells) + " |\n"
+    return text
+
+
 def bodies() -> str:
     """Return what the payloads of HELLO and of ROW hold."""
     import dataclasses

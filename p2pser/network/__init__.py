@@ -1,1 +1,1 @@
-"""IOThread between peers: pure machines (exchange, liveness, flow, keys) and the one I/O thread around them."""
+"""IOThread between peers: pure machines (neighbour, exchange, flow, keys) and the one I/O thread around them."""

@@ -155,14 +155,9 @@ class Exchange:
               read: Step | None = None) -> None:
         """Wait for the messages of a step from now on; messages of earlier steps are late.
 
-        Parameters
-        ----------
-        step:
-            The step.
-        sources:
-            The neighbours that send to us in this step; by default all.
-        readers, read:
-            The neighbours that must have gone past the step ``read`` before this exchange ends.
+        step : the step.
+        sources : the neighbours that send to us in this step; by default all.
+        readers, read : the neighbours that must have gone past the step ``read`` before this exchange ends.
         """
         self._step = step
         self._sources = self.neighbours if sources is None else tuple(sorted(sources))
@@ -280,6 +275,10 @@ class Exchange:
                for j in self.waiting(now) if self._can_give_up(j)]
         return min(due, default=None)
 
+    def patient(self, now: float) -> bool:
+        """Whether we wait for a neighbour that may wait for an operator: then we are not stuck either."""
+        return any(not self._can_give_up(j) for j in self.waiting(now))
+
     def stuck(self, now: float) -> tuple[int, ...]:
         """Return the living neighbours that have made no progress for ``round_timeout``."""
         return tuple(j for j in self.neighbours if not self._roster.gone(j) and self._stopped(j, now))
@@ -333,8 +332,8 @@ class Exchange:
         return too_long or j in self._given_up or now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:
-        # Before training a neighbour may wait for an operator to start another peer; only death ends that.
-        return j in self._progress and self._progress[j][0].phase > Phase.SETUP
+        # Before the set-up a neighbour may wait for an operator to start another peer; only death ends that.
+        return j in self._progress and self._progress[j][0].phase > Phase.START
 
     def _restart_timeout(self, sender: int, now: float) -> None:
         if sender in self._progress:

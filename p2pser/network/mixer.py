@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -30,6 +31,9 @@ from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
 
 T = TypeVar("T")
+
+PATIENT = 4
+"""A peer that waits for one that has not begun reports progress of its own so often in ``round_timeout``."""
 
 
 class NetworkMixer:
@@ -83,6 +87,7 @@ class NetworkMixer:
         self._unread: tuple[Step, tuple[int, ...]] | None = None
         """The one before, which its receivers must have read before the last one ends."""
         self._check, self._clock = check, clock
+        self._patient_until = -math.inf
         self._progress = OwnProgress(topology.size, self._report)
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
                                     check=check, clock=clock, progressed=self._progress.neighbour)
@@ -321,6 +326,11 @@ class NetworkMixer:
             if outcome is not None:
                 return outcome
             deadline = self.exchange.deadline(now)
+            if self.exchange.patient(now):
+                if now >= self._patient_until:
+                    self._patient_until = now + self.exchange.round_timeout / PATIENT
+                    self._progress.step()
+                deadline = min(self._patient_until, math.inf if deadline is None else deadline)
             self._receiving.next(None if deadline is None else deadline - now)
 
     def _report(self, progress: Progress) -> None:

@@ -22,7 +22,7 @@ SEND_BUFFER = 128 * 1024
 AT_ONCE = 64
 """Messages that are read from a socket at once, before the others and the clock have their turn."""
 HEARTBEAT_MS = 30_000
-"""ZMTP heartbeats, against half-open connections only; failure detection is our own (liveness.py)."""
+"""ZMTP heartbeats, against half-open connections only; failure detection is our own (neighbour.py)."""
 
 _DIALLING = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | \
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED | \

@@ -81,3 +81,8 @@ def test_algorithms_show_rule_and_code(pages: ModuleType) -> None:
 def test_root_links_become_pages(pages: ModuleType) -> None:
     text = "[a](docs/guides/x.md) [b](CONTRIBUTING.md) [c](CITATION.cff) ![d](docs/run.png) [e](#limits) [f](https://x)"
     assert pages.from_root(text) == "[a](guides/x.md) [b](contributing.md) `c` ![d](run.png) [e](#limits) [f](https://x)"
+
+
+def test_the_table_of_a_neighbours_states_is_the_codes(pages: ModuleType) -> None:
+    """Where this fails, paste what ``neighbour_table`` of scripts/docs_pages.py returns."""
+    assert pages.neighbour_table() in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")

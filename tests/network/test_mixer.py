@@ -187,13 +187,15 @@ def test_nobody_runs_ahead_of_one_that_only_listens(
 
 
 @pytest.mark.parametrize(("ahead", "after"), [(2, 1), (3, 2)])
-def test_on_a_schedule_nobody_jumps_for_a_neighbour_that_may_be_ahead(peers: Peers, ahead: int, after: int) -> None:
+def test_on_a_schedule_nobody_jumps_for_a_neighbour_that_may_be_ahead(
+        peers: Peers, eventually: Callable[[Callable[[], bool], str], None], ahead: int, after: int) -> None:
     topology = parse({"graph": {"kind": "directed-ring", "peers": 2}}, "test")
     mixers = peers.all(topology, round_timeout=0.5)
     peers.together(*(lambda m=m: connect(m) for m in mixers))
     training(*mixers)
     for k in range(ahead):
         mixers[0].mix(row(0), Step(k, 0))
+    eventually(lambda: mixers[1].io._neighbours[0].stream.delivered == ahead, "its rows do not come")
     mixers[1].mix(row(1), Step(0, 0))
     assert mixers[1].next_round(0) == after
 

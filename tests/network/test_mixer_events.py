@@ -271,3 +271,25 @@ def test_a_message_that_its_handler_refuses_is_a_strike_and_the_others_count() -
     hub.mixer.listen()
     assert taken == [5, 6]
     assert hub.io.strikes == [(2, "there is no such part")] * 2
+
+
+def test_one_that_waits_for_a_peer_that_has_not_begun_makes_progress_meanwhile() -> None:
+    """Neighbour 1 waits for an operator; those that wait for us must not give us up, and 2 is given up by us."""
+    hub, beats = Hub(), []
+    hub.mixer.enter(Phase.SETUP, -3)
+    hub.mixer.exchange._progress[1] = (Progress(-9, 0, Phase.START, 0), 0.0)
+    hub.mixer.exchange._progress[2] = (Progress(-3, 0, Phase.SETUP, 0), 0.0)
+    hub.mixer.post(Step(-3, 0), Outbox(edges={(0, 1): b"", (0, 2): b""}))
+
+    def wait(timeout: float | None) -> None:
+        assert timeout is not None
+        hub.now += timeout
+        beats.append((hub.now, hub.io.progress.local_step // HOPS, hub.mixer.exchange.waiting(hub.now)))
+        if hub.now > 2 * TIMEOUT:
+            hub.changes(1, State.PRESENT, State.LOST, Cause.DEATH)
+
+    hub.mixer._receiving.next = wait  # type: ignore[method-assign]
+    hub.mixer.collect(Step(-3, 0))
+    assert beats[:3] == [(TIMEOUT * k / 4, k, (1, 2)) for k in (1, 2, 3)]
+    assert beats[4][2] == (1,)
+    assert len(beats) == 9
