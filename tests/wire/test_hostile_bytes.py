@@ -38,7 +38,8 @@ def spoiled(draw: st.DrawFn, good: bytes) -> bytes:
         return draw(st.binary(max_size=80))
     body = bytearray(good)
     for _ in range(draw(st.integers(0, 6))):
-        at = draw(st.integers(0, min(len(body), 40) - 1)) if draw(st.booleans()) else draw(st.integers(0, len(body) - 1))
+        most = min(len(body), 40) if draw(st.booleans()) else len(body)
+        at = draw(st.integers(0, most - 1))
         body[at] = draw(st.integers(0, 255))
     return bytes(body[: draw(st.integers(0, len(body)))] if draw(st.booleans()) else body + draw(st.binary(max_size=3)))
 

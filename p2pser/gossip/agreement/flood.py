@@ -15,8 +15,9 @@ been complete at t and have ended at t + 1 <= s, without collecting s.
 - A value cannot come earlier than its path is long, and nobody can have ended before the values of all peers could
   reach it. A message that says so is refused.
 - A peer knows its own edges, and a living neighbour says itself which of its edges are cut; of these, others are not
-  believed. Other cut edges are, but only values that have not come by the time of the longest shortest path are given
-  up for them: a peer whose value has come is reached, whatever is said of its edges (``Knowledge.cut_edges``).
+  believed. Other cut edges are, but values are given up for them only when the longest shortest path has had its time,
+  and a slot has brought nothing new: a value on its way comes nearer in every slot. A peer whose value has come is
+  reached, whatever is said of its edges (``Knowledge.cut_edges``).
 
 So a liar cannot make honest peers leave each other out. It can withhold the values of peers to which every shortest
 path leads through it, or tell false ones in their place.
@@ -100,6 +101,8 @@ class Knowledge:
     """Those of this peer's edges over which it received nothing."""
     final: set[int] = field(default_factory=set)
     """The neighbours that have ended."""
+    _before: int = 0
+    """How many values it had in the last slot."""
     _reachable: set[int] | None = None
     _edges: set[tuple[int, int]] = field(default_factory=set)
 
@@ -128,8 +131,11 @@ class Knowledge:
 
     def ends(self, slot: int) -> bool:
         """Whether this peer ends at a slot: what it lacks by then will not come."""
-        if slot < self.distances.longest(self.peer):
-            return bool(self.graph.nodes <= self.values.keys())
+        if self.graph.nodes <= self.values.keys():
+            return True
+        # What is on its way comes nearer in every slot: it has all come when a slot brings nothing new.
+        if slot < self.distances.longest(self.peer) or len(self.values) > self._before:
+            return False
         living = {j for j in self.graph[self.peer] if self.living(j)}
         return self.reachable() <= self.values.keys() or living <= self.final
 
@@ -145,6 +151,7 @@ class Knowledge:
             self._reachable = None
 
     def encode(self, final: bool) -> bytes:
+        self._before = len(self.values)
         packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut)])
         return packed
 
