@@ -173,7 +173,10 @@ class Asynchronous(Algorithm):
         return []
 
     def gone(self, state: State, place: Place, neighbour: int) -> None:
-        """Forget the edge to a neighbour that is lost, and with it what the neighbour held of this peer."""
+        """Go on without a neighbour that is lost, which may come back with its memory: wait for no answer of it."""
+
+    def renewed(self, state: State, place: Place, neighbour: int, clock: int) -> None:
+        """Forget the memory of the edge to a neighbour that begins afresh."""
         state.edges = {edge: kept for edge, kept in state.edges.items() if edge != (place.peer, neighbour)}
 
     def close(self, state: State, place: Place, clock: int) -> None:
@@ -267,6 +270,15 @@ class AsynchronousPeer:
         if neighbour in self.place.neighbours:
             self.place = replace(self.place, neighbours=tuple(j for j in self.place.neighbours if j != neighbour))
             self.algorithm.gone(self.state, self.place, neighbour)
+
+    def renewed(self, neighbour: int) -> None:
+        """Go on without a neighbour that begins afresh, until it is back."""
+        self.gone(neighbour)
+        self.algorithm.renewed(self.state, self.place, neighbour, self.clock)
+
+    def back(self, neighbour: int) -> None:
+        """Exchange with a neighbour again."""
+        self.place = replace(self.place, neighbours=tuple(sorted({*self.place.neighbours, neighbour})))
 
     def close(self) -> None:
         """End the run."""

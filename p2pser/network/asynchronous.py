@@ -83,6 +83,7 @@ class AsynchronousDriver:
         """
         place = Place(self.mixer.me, self.mixer.neighbours, self._seed)
         self.node = node = AsynchronousPeer(self._algorithm, state, place, start)
+        self.mixer.breaks(start)  # of before
         for j in sorted(self._early):
             for message in self._early.pop(j):
                 try:
@@ -136,8 +137,7 @@ class AsynchronousDriver:
         """Handle messages, waiting at most ``timeout`` seconds for one; drop the lost; send reminders that are due."""
         self.mixer.listen(timeout)
         node = self._node()
-        for j in self.mixer.lost:
-            node.gone(j)
+        self._mend(node)
         if not node.open:
             self._remind_at, self._remind_after = math.inf, REMIND_AFTER
         elif self._remind_at == math.inf:
@@ -146,6 +146,16 @@ class AsynchronousDriver:
             self._remind_after *= 2
             self._remind_at = self.clock() + self._remind_after
             self._send(node.remind())
+
+    def _mend(self, node: AsynchronousPeer) -> None:
+        """Go on without lost neighbours, and with those that are back and train."""
+        for _, j in self.mixer.breaks(node.clock).reset:
+            node.renewed(j)
+        for j in self.mixer.lost:
+            node.gone(j)
+        for j in self.mixer.training():
+            if j not in node.place.neighbours:
+                node.back(j)
 
     def _arrived(self, peer: int, header: Header, payload: memoryview) -> None:
         """Handle a message of a training round. Raises RemoteProtocolError where it does not fit."""
@@ -158,7 +168,9 @@ class AsynchronousDriver:
             self._receive(message)
 
     def _receive(self, message: Message) -> None:
-        self._send(self._node().receive(message))
+        node = self._node()
+        self._mend(node)  # before a message of a new process is taken for one of its former process
+        self._send(node.receive(message))
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:

@@ -95,6 +95,11 @@ class ADPSGD(Asynchronous):
         answer = Message(place.peer, message.src, kind, message.number, message.attempt)
         return [answer if reply is None else answer.with_row(reply[0])]
 
+    def gone(self, state: State, place: Place, neighbour: int) -> None:
+        """Close an own exchange with a neighbour that is lost."""
+        if (place.peer, neighbour) in state.edges:
+            keep(state, (place.peer, neighbour), asked=None, number=None)
+
     def open(self, state: State, place: Place) -> dict[int, int]:
         """Return the exchange that this peer initiated and that has no answer yet."""
         return {edge[1]: int(kept["number"][0]) for edge, kept in state.edges.items() if "number" in kept}

@@ -59,9 +59,15 @@ class StaleGossip(Asynchronous):
         super().enter(state, place, clock)
         self.close(state, place, clock)
         state.rows["mass"] = torch.cat([state.rows["x"].to(torch.float64), torch.ones(1, 1, dtype=torch.float64)], 1)
+        state.edges = {}
+        for j in place.neighbours:
+            self.renewed(state, place, j, clock)
+
+    def renewed(self, state: State, place: Place, neighbour: int, clock: int) -> None:
+        """Begin the sums of the edge at 0."""
         new = {**dict.fromkeys(("pushed", "heard", "taken"), torch.zeros_like(state.rows["mass"])),
                "last": torch.tensor([0, 0, clock, 0])}
-        state.edges = {(place.peer, j): new for j in place.neighbours}
+        state.edges = {**state.edges, (place.peer, neighbour): new}
 
     def trained(self, state: State, place: Place, clock: int, change: Tensor) -> None:
         """Take mass from the edges, then add a round's local change, times w."""
