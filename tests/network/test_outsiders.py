@@ -15,7 +15,7 @@ import pytest
 import zmq
 from crowds import HALF_A_GREETING, crowd
 
-from p2pser.network import events
+from p2pser.network import events, sockets
 from p2pser.network.admission import GUESTS
 from p2pser.network.io import IOThread
 from p2pser.network.keys import KeyPair
@@ -209,6 +209,15 @@ def test_a_flood_of_a_neighbour_leaves_the_thread_free(network: Network, key_of:
     assert answers < 1000
     assert max(later - earlier for earlier, later in pairwise(turns)) < 1.0
     assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble | events.Refused)]) < 60
+
+
+def test_a_socket_is_read_in_turns() -> None:
+    with zmq.Context() as context, context.socket(zmq.PAIR) as near, context.socket(zmq.PAIR) as far:
+        near.bind("inproc://turns")
+        far.connect("inproc://turns")
+        for _ in range(100):
+            far.send(b"x")
+        assert [len(list(sockets.received(near))) for _ in range(3)] == [64, 36, 0]
 
 
 def test_no_id_of_a_connection_gets_the_messages_of_another(network: Network, key_of: KeyOf) -> None:
