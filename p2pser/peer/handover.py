@@ -195,9 +195,9 @@ class Handover:
         return self._answers.total()
 
     def _answer(self, peer: int) -> None:
-        self._asking.discard(peer)
         if self._offer is None or peer not in self._mixer.hellos:
             return
+        self._asking.discard(peer)
         end, parts = self._offer
         row = end.row if parts is None else parts.cut(self._mixer.me, peer, end.row)
         self._mixer.send(peer, Step(MODEL, FACTS), msgpack.packb(end.fields()), "", 0)

@@ -260,7 +260,10 @@ def read_call(fields: Mapping[str, Any], topology: Topology, rounds: int) -> Rol
     resume, peers = fields["resume"], range(topology.size)
     if type(resume) is not int or not 0 <= resume <= rounds:
         raise ValueError(f"resumed from {resume}")
-    clips, widths = ({int(i): value for i, value in dict(fields[name]).items()} for name in ("clips", "widths"))
+    clips, widths = ({int(i) if isinstance(i, str) else i: value for i, value in dict(fields[name]).items()}
+                     for name in ("clips", "widths"))  # JSON has text keys only
+    if not all(type(i) is int for i in (*clips, *widths)):
+        raise ValueError("the peers")
     cut = {(i, j) for i, j in fields["cut"]}
     if not all(i in peers and type(n) is int and 0 <= n < 2**53 for i, n in clips.items()):
         raise ValueError("the numbers of clips")

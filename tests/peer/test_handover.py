@@ -1,0 +1,285 @@
+"""The model handed over: who asks, what is compared, and what of it is refused. No network: the mixer is a stand-in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import msgpack
+import pytest
+import torch
+
+from p2pser.base.errors import P2PSERError, RemoteProtocolError
+from p2pser.gossip.agreement.consensus import Consensus, no_consensus
+from p2pser.gossip.mixer import Step
+from p2pser.graph.spec import load
+from p2pser.network import events
+from p2pser.network.roster import Roster
+from p2pser.network.states import Cause, State
+from p2pser.peer.handover import ASK, FACTS, GREETING, PATIENCE, ROW, SUMS, Handover, ModelTaken
+from p2pser.peer.outcome import Outcome
+from p2pser.run.setup import MODEL, RollCall
+from p2pser.wire.codec import codec
+from p2pser.wire.messages import Header, Kind, Phase, Progress
+
+COMPLETE = load("complete", peers=4)
+ROUNDS, SIZE = 5, 3
+HAS_A_MODEL = Progress(ROUNDS + 2, 0, Phase.END, 0)
+CALL = RollCall(0, {0: 7, 1: 8, 2: 9, 3: 10}, frozenset(), {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0})
+
+
+def hello(incarnation: int = 0) -> Any:
+    return SimpleNamespace(incarnation=incarnation)
+
+
+class Mixer:
+    """Carries nothing: what is sent is kept."""
+
+    def __init__(self) -> None:
+        self.me, self.neighbours = 0, (1, 2, 3)
+        self.roster = Roster(self.neighbours)
+        self.now = 50.0
+        self.io = SimpleNamespace(progress=Progress(0, 0, Phase.START, 0), clock=lambda: self.now)
+        self.sent: list[tuple[int, int, bytes]] = []
+        self.struck: list[int] = []
+        self.alarm: float | None = None
+        self.take: Callable[[int, Header, memoryview], None] = lambda peer, header, payload: None
+
+    @property
+    def hellos(self) -> Any:
+        return self.roster.hellos
+
+    @property
+    def lost(self) -> dict[int, str]:
+        return self.roster.lost()
+
+    def on(self, round: int, handler: Any) -> None:
+        assert round == MODEL
+        self.take = handler
+
+    def send(self, peer: int, at: Step, payload: Any, form: str, size: int) -> None:
+        assert at.round == MODEL
+        self.sent.append((peer, at.slot, bytes(payload)))
+
+    def strike(self, peer: int, reason: str) -> None:
+        self.struck.append(peer)
+
+    def wake_at(self, time: float | None) -> None:
+        self.alarm = time
+
+
+class Peer:
+    """Peer 0 of four that all know each other, and what its neighbours do."""
+
+    def __init__(self) -> None:
+        self.mixer, self.said = Mixer(), []
+        self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=2, say=self.said.append)  # type: ignore[arg-type]
+
+    def comes(self, peer: int, progress: Progress = HAS_A_MODEL, incarnation: int = 0) -> None:
+        up = events.Up(peer, hello(incarnation), progress)
+        changed = events.Changed(peer, State.ABSENT, State.PRESENT, Cause.HELLO)
+        self.mixer.roster.up(up)
+        self.mixer.roster.changed(changed, self.mixer.now)
+        self.hand.observe(up)
+        self.hand.observe(changed)
+
+    def goes(self, peer: int, cause: Cause) -> None:
+        changed = events.Changed(peer, State.PRESENT, State.ABSENT, cause)
+        self.mixer.roster.changed(changed, self.mixer.now)
+        self.hand.observe(changed)
+
+    def look(self) -> None:
+        self.hand.look_up(lambda end, sender: end.row)
+
+    def asked(self) -> list[int]:
+        return [peer for peer, slot, _ in self.mixer.sent if slot == ASK]
+
+    def hear(self, peer: int, slot: int, payload: bytes, form: str = "", size: int = 0) -> None:
+        header = Header(Kind.ROW, bytes(8), peer, 0, HAS_A_MODEL, round=MODEL, slot=slot, codec=form, size=size)
+        self.mixer.take(peer, header, memoryview(payload))
+
+    def answers(self, peer: int, end: Outcome) -> None:
+        self.hear(peer, FACTS, msgpack.packb(end.fields()))
+        for slot, row in ((SUMS, end.sums), (ROW, end.row)):
+            self.hear(peer, slot, bytes(codec("f8").encode(row)), "f8", row.numel())
+
+
+def end(*values: float, dead: tuple[int, ...] = (0,)) -> Outcome:
+    row = torch.tensor([values], dtype=torch.float64)
+    return Outcome(Consensus(row, 1e-9, 12, dead, True), CALL, torch.tensor([4.0, 2.0], dtype=torch.float64))
+
+
+@pytest.fixture
+def peer() -> Peer:
+    return Peer()
+
+
+def taken(peer: Peer) -> Outcome:
+    with pytest.raises(ModelTaken) as caught:
+        peer.look()
+    return caught.value.outcome
+
+
+def test_two_neighbours_at_the_end_are_asked_once_and_compared(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.look()
+    peer.look()
+    assert peer.asked() == [1, 3]
+    peer.answers(1, end(1, 2, 3))
+    peer.look()
+    assert peer.mixer.alarm == 50 + PATIENCE
+    peer.answers(3, end(1, 2, 3 + 1e-9))
+    outcome = taken(peer)
+    assert outcome.givers == (1, 3)
+    assert outcome.row.tolist() == [1, 2, 3]
+    assert (outcome.final.distance, outcome.final.exchanges, outcome.final.dead) == (1e-9, 12, (0,))
+    assert outcome.call.clips == CALL.clips
+    assert "takes the model of peers 1 and 3" in peer.said[0]
+    peer.look()  # it asks for nothing more
+
+
+def test_one_neighbour_alone_is_enough_where_nobody_else_comes(peer: Peer) -> None:
+    peer.comes(1)
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.look()
+    assert peer.mixer.alarm == 50 + GREETING
+    peer.mixer.now += GREETING
+    assert taken(peer).givers == (1,)
+    assert "no other neighbour has confirmed" in peer.said[0]
+
+
+def test_a_second_neighbour_that_never_answers_is_waited_for_with_a_bound(peer: Peer) -> None:
+    for j in (1, 2, 3):
+        peer.comes(j, HAS_A_MODEL if j != 2 else Progress(ROUNDS + 1, 4, Phase.CONSENSUS, 0))
+    peer.look()
+    assert peer.asked() == [1, 3]
+    peer.answers(1, end(1, 2, 3))
+    peer.mixer.now += PATIENCE - 0.1
+    peer.look()
+    peer.look()
+    peer.mixer.now += PATIENCE
+    assert taken(peer).givers == (1,)
+
+
+def test_models_that_differ_are_not_taken(peer: Peer) -> None:
+    for j in (1, 2):
+        peer.comes(j)
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.answers(2, end(1, 2, 4))
+    peer.look()
+    peer.mixer.now += PATIENCE
+    with pytest.raises(P2PSERError, match="peers 1 and 2 hand over different models") as caught:
+        peer.look()
+    assert caught.value.exit_code == 1
+
+
+def test_the_model_of_two_wins_over_that_of_a_third(peer: Peer) -> None:
+    for j in (1, 2, 3):
+        peer.comes(j)
+    peer.look()
+    peer.answers(1, end(9, 9, 9))
+    peer.answers(2, end(1, 2, 3))
+    peer.answers(3, end(1, 2, 3))
+    assert taken(peer).givers == (2, 3)
+
+
+def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(2, Progress(3, 0, Phase.TRAIN, 0))
+    peer.mixer.io.progress = Progress(3, 0, Phase.TRAIN, 0)
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.mixer.now += 10 * PATIENCE
+    peer.look()
+    peer.goes(2, Cause.DEATH)
+    peer.mixer.now += GREETING
+    assert taken(peer).givers == (1,)
+
+
+def test_who_takes_part_in_the_end_asks_for_nothing(peer: Peer) -> None:
+    peer.mixer.io.progress = Progress(ROUNDS + 1, 2, Phase.CONSENSUS, 0)
+    peer.comes(1)
+    peer.look()
+    assert peer.asked() == []
+
+
+def test_peers_that_keep_models_of_their_own_are_not_compared(peer: Peer) -> None:
+    for j in (1, 2):
+        peer.comes(j)
+    peer.look()
+    for j in (1, 2):
+        row = torch.full((1, SIZE), float(j), dtype=torch.float64)
+        peer.answers(j, Outcome(no_consensus(row, (0,)), CALL, torch.ones(2, dtype=torch.float64)))
+    outcome = taken(peer)
+    assert outcome.row.tolist() == [1, 1, 1]
+    assert not outcome.final.sought
+
+
+@pytest.mark.parametrize(("slot", "payload", "form", "size"), [
+    (FACTS, b"\xc1", "", 0), (FACTS, b"", "", 0), (FACTS, msgpack.packb([1]), "", 0),
+    (SUMS, bytes(24), "f8", 3), (ROW, bytes(32), "f8", 4), (ROW, bytes(16), "f8", 3), (ROW, bytes(12), "f4", 3),
+    (ROW, bytes(3), "random-k", 10**9), (7, b"", "", 0), (ROW, bytes(codec("f8").encode(torch.tensor(
+        [1.0, math.nan, 2.0], dtype=torch.float64))), "f8", 3),
+])
+def test_parts_of_another_form_are_refused(peer: Peer, slot: int, payload: bytes, form: str, size: int) -> None:
+    peer.comes(1)
+    peer.look()
+    with pytest.raises(RemoteProtocolError) as caught:
+        peer.hear(1, slot, payload, form, size)
+    assert caught.value.peer == 1
+
+
+@pytest.mark.parametrize("changed", [
+    {"dead": [9]}, {"dead": ["a"]}, {"distance": -1.0}, {"distance": "x"}, {"exchanges": 2**40}, {"exchanges": True},
+    {"converged": 1}, {"call": {}}, {"call": 3}, {"dead": 5},
+    {"call": {"resume": 0, "clips": {math.inf: 3}, "widths": {}, "cut": []}}])
+def test_facts_that_cannot_be_are_refused(peer: Peer, changed: dict[str, Any]) -> None:
+    peer.comes(1)
+    peer.look()
+    good = end(1, 2, 3)
+    peer.hear(1, FACTS, msgpack.packb({**good.fields(), **changed}))
+    peer.hear(1, SUMS, bytes(codec("f8").encode(good.sums)), "f8", 2)
+    with pytest.raises(RemoteProtocolError, match="of another form"):
+        peer.hear(1, ROW, bytes(codec("f8").encode(good.row)), "f8", 3)
+    peer.look()
+    assert peer.mixer.alarm is None
+
+
+def test_a_model_that_nobody_asked_for_and_requests_without_end_are_refused(peer: Peer) -> None:
+    peer.comes(1, Progress(0, 0, Phase.START, 0))
+    with pytest.raises(RemoteProtocolError, match="nobody has asked for"):
+        peer.hear(1, FACTS, b"")
+    peer.hand.offer(end(1, 2, 3), None)
+    for _ in range(3):
+        peer.hear(1, ASK, b"")
+    assert peer.hand.answered == 3
+    with pytest.raises(RemoteProtocolError, match="too often"):
+        peer.hear(1, ASK, b"")
+    assert [slot for _, slot, _ in peer.mixer.sent] == [FACTS, SUMS, ROW] * 3
+    peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation=1)
+    peer.hear(1, ASK, b"")
+
+
+def test_a_request_that_comes_early_is_answered_once_there_is_a_model(peer: Peer) -> None:
+    peer.comes(2, Progress(0, 0, Phase.START, 0))
+    peer.hear(2, ASK, b"")
+    assert peer.mixer.sent == []
+    peer.hand.offer(end(1, 2, 3), None)
+    assert [(to, slot) for to, slot, _ in peer.mixer.sent] == [(2, FACTS), (2, SUMS), (2, ROW)]
+
+
+def test_neighbours_lack_a_model_until_they_say_otherwise(peer: Peer) -> None:
+    assert peer.hand.lacking() == (1, 2, 3)
+    peer.comes(1)
+    peer.comes(2, Progress(ROUNDS + 1, 0, Phase.END, 0))
+    peer.goes(3, Cause.DONE)
+    assert peer.hand.lacking() == (2,)
+    peer.hand.observe(events.Progressed(2, HAS_A_MODEL))
+    assert peer.hand.lacking() == ()
+    peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation=1)
+    assert peer.hand.lacking() == (1,)
