@@ -224,13 +224,19 @@ def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:
     """Rows of ``size`` bytes between two processes, beside plain pyzmq in the same run."""
     figures: dict[tuple[str, str], float] = {}
     label = f"{size / 1e6:g} MB rows"
-    for kind in ("p2pser", "pyzmq with CURVE", "pyzmq without CURVE"):
+    for kind in transport.ENDS:
         for unit, value in transport.measure(kind, size, exchanges).items():
-            figures[f"transport, {label}, {kind}", unit] = value
+            if unit != "rows":
+                figures[f"transport, {label}, {kind}", unit] = value
     ratio = (figures[f"transport, {label}, p2pser", "MB/s"] /
              figures[f"transport, {label}, pyzmq with CURVE", "MB/s"])
     figures[f"transport, {label}, p2pser / pyzmq with CURVE", ""] = ratio
     return figures
+
+
+def memory_of_rows(size: int, exchanges: int) -> dict[tuple[str, str], float]:
+    """What a pair of peers (degree 1) holds at its peak to exchange rows of ``size`` bytes, beyond the row itself."""
+    return {(f"memory, rows of {size / 2**20:g} MiB", "rows"): transport.measure("p2pser", size, exchanges)["rows"]}
 
 
 def measured(parts: list[Callable[[], dict[tuple[str, str], float]]], repeats: int,
@@ -249,7 +255,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description="What peers on this machine cost.")
     options.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken (default 5)")
     options.add_argument("--peers", type=int, nargs="+", default=[8, 32], help="sizes to start (default 8 32)")
-    options.add_argument("--part", choices=("start", "round", "transport"), action="append",
+    options.add_argument("--part", choices=("start", "round", "transport", "rows"), action="append",
                          help="only this part (may be given several times)")
     options.add_argument("--rounds", type=int, default=30, help="rounds that are timed (default 30)")
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
@@ -258,7 +264,7 @@ def main() -> None:
         options.error("--repeats and --rounds must be at least 1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
-    wanted = chosen.part or ["start", "round", "transport"]
+    wanted = chosen.part or ["start", "round", "transport", "rows"]
     say = Console(stderr=True).print
 
     parts: list[Callable[[], dict[tuple[str, str], float]]] = []
@@ -269,6 +275,8 @@ def main() -> None:
                   lambda: rounds_and_bytes(chosen.peers[0], HEAVY, max(3, chosen.rounds // 3))]
     if "transport" in wanted:
         parts += [lambda: transport_alone(400_000, 250), lambda: transport_alone(4_000_000, 25)]
+    if "rows" in wanted:
+        parts.append(lambda: memory_of_rows(90 << 20, 12))
     if "start" in wanted or "round" in wanted:
         from p2pser.config import Config
         from p2pser.features.federation import federate

@@ -1,12 +1,13 @@
 """The transport alone: two processes that exchange rows both ways, over p2pser's links and over plain pyzmq.
 
-Plain pyzmq is the floor: DEALER and ROUTER, the same frames of at most 64 KiB, CURVE, and nothing else (no
-header, checksum, credits, liveness or acknowledgement).
+Plain pyzmq is the floor: DEALER and ROUTER, frames of 64 KiB or of p2pser's largest chunk, CURVE, and nothing else (no
+header, credits, liveness or acknowledgement).
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -14,8 +15,8 @@ from typing import Any
 
 import zmq
 
-FRAME = 65536
-"""Bytes of the largest frame, p2pser's and the plain one's."""
+FRAME, CHUNK = 65536, 524288
+"""Bytes of a frame: the plain one's that all versions are compared with, and p2pser's largest."""
 
 WARM_UP = 3
 """Exchanges before the clock starts: connecting, the handshake and the first credits are not transport."""
@@ -24,10 +25,10 @@ WARM_UP = 3
 def measure(kind: str, size: int, exchanges: int) -> dict[str, float]:
     """Exchange a row of ``size`` bytes both ways ``exchanges`` times between two fresh processes.
 
-    kind: "p2pser", "pyzmq with CURVE" or "pyzmq without CURVE". Returns MB/s (both directions together, 10^6
-    bytes) and the processor time of both ends per MB [ms].
+    kind: a key of ENDS. Returns MB/s (both directions together, 10^6 bytes), the processor time of both ends per MB
+    [ms], and how many rows of memory the larger end took more at its peak than before the first exchange.
     """
-    end = {"p2pser": _ours, "pyzmq with CURVE": _plain_curve, "pyzmq without CURVE": _plain_open}[kind]
+    end = ENDS[kind]
     context = multiprocessing.get_context("spawn")
     pipes = context.Pipe(), context.Pipe()
     ends = [context.Process(target=_end, args=(end, side, pipes[side][1], size, exchanges), daemon=True)
@@ -38,13 +39,14 @@ def measure(kind: str, size: int, exchanges: int) -> dict[str, float]:
         # The listening end sends its port and key; the other one answers with its own key.
         pipes[1][0].send(_receive(pipes[0][0]))
         pipes[0][0].send(_receive(pipes[1][0]))
-        (wall, cpu), (_, other_cpu) = _receive(pipes[0][0]), _receive(pipes[1][0])
+        (wall, cpu, memory), (_, other_cpu, other_memory) = _receive(pipes[0][0]), _receive(pipes[1][0])
     finally:
         for process in ends:
             process.join(10)
             process.kill()
     moved = 2 * size * exchanges / 1e6
-    return {"MB/s": moved / wall, "CPU ms per MB": 1000 * (cpu + other_cpu) / moved}
+    return {"MB/s": moved / wall, "CPU ms per MB": 1000 * (cpu + other_cpu) / moved,
+            "rows": max(memory, other_memory) / size}
 
 
 def _receive(pipe: Connection) -> Any:
@@ -53,32 +55,42 @@ def _receive(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def _end(run: Callable[[int, Connection, int, int], tuple[float, float]], side: int, pipe: Connection,
+def _end(run: Callable[[int, Connection, int, int], tuple[float, float, int]], side: int, pipe: Connection,
          size: int, exchanges: int) -> None:
     pipe.send(run(side, pipe, size, exchanges))
 
 
-def _timed(exchange: Callable[[int], None], exchanges: int) -> tuple[float, float]:
-    """Seconds and processor seconds (all threads) of so many exchanges after the warm-up."""
+def _peak() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _timed(exchange: Callable[[int], None], exchanges: int) -> tuple[float, float, int]:
+    """Seconds and processor seconds (all threads) of so many exchanges after the warm-up; bytes that they took."""
+    before = _peak()
     for number in range(WARM_UP):
         exchange(number)
     wall, cpu = time.perf_counter(), time.process_time()
     for number in range(WARM_UP, WARM_UP + exchanges):
         exchange(number)
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return time.perf_counter() - wall, time.process_time() - cpu, _peak() - before
 
 
-def _plain_curve(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float]:
+def _plain_curve(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float, int]:
     return _plain(side, pipe, size, exchanges, curve=True)
 
 
-def _plain_open(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float]:
+def _plain_large(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float, int]:
+    return _plain(side, pipe, size, exchanges, curve=True, frame=CHUNK)
+
+
+def _plain_open(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float, int]:
     return _plain(side, pipe, size, exchanges, curve=False)
 
 
-def _plain(side: int, pipe: Connection, size: int, exchanges: int, curve: bool) -> tuple[float, float]:
+def _plain(side: int, pipe: Connection, size: int, exchanges: int, curve: bool,
+           frame: int = FRAME) -> tuple[float, float, int]:
     public, secret = zmq.curve_keypair()
-    frames = [memoryview(bytes(min(FRAME, size - at))) for at in range(0, size, FRAME)]
+    frames = [memoryview(bytes(min(frame, size - at))) for at in range(0, size, frame)]
     with zmq.Context() as context, context.socket(zmq.DEALER if side else zmq.ROUTER) as socket:
         socket.linger = 2000
         if curve:
@@ -99,8 +111,8 @@ def _plain(side: int, pipe: Connection, size: int, exchanges: int, curve: bool) 
             socket.send(b"")
 
         def exchange(number: int) -> None:
-            for frame in frames:
-                socket.send_multipart([*prefix, frame], copy=False)
+            for piece in frames:
+                socket.send_multipart([*prefix, piece], copy=False)
             got = 0
             while got < size:
                 got += len(socket.recv_multipart(copy=False)[-1])
@@ -108,7 +120,7 @@ def _plain(side: int, pipe: Connection, size: int, exchanges: int, curve: bool) 
         return _timed(exchange, exchanges)
 
 
-def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float]:
+def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float, float, int]:
     import networkx
     import torch
 
@@ -154,3 +166,9 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
         return _timed(exchange, exchanges)
     finally:
         io.close("the benchmark is over", 2.0)
+
+
+ENDS: dict[str, Callable[[int, Connection, int, int], tuple[float, float, int]]] = {
+    "p2pser": _ours, "pyzmq with CURVE": _plain_curve, "pyzmq with CURVE and large frames": _plain_large,
+    "pyzmq without CURVE": _plain_open,
+}
