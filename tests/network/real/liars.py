@@ -195,13 +195,22 @@ def _setup_messages(me: Hostile, row: Row) -> Sequence[Row]:
     return [row, *forged]
 
 
+def _in_turn(me: Hostile, row: Row) -> Sequence[Row]:
+    """Another lie in each message of training."""
+    if not me.training(row):
+        return [row]
+    me.count += 1
+    lie = ("wrong-size", "nan", "bytes-for-a-row", "garbage", "bomb", "one-number", "huge")[me.count % 7]
+    return LIES[lie](me, row)
+
+
 LIES: dict[str, Lie] = {
     "nan": _filled(float("nan")), "inf": _filled(float("inf")), "huge": _filled(3e38),
     "wrong-size": _sized(lambda size: size + 1), "one-number": _sized(lambda size: 1),
     "bytes-for-a-row": _bytes_for_a_row, "row-for-bytes": _row_for_bytes, "garbage": _garbage, "bomb": _bomb,
     "future": _future(10**6), "last-round": _future(None), "replay": _replay, "equivocate": _equivocate,
     "silent": _silent, "flood-garbage": _flood_garbage, "early-done": _early_done, "everybody-dead": _everybody_dead,
-    "roll-call": _roll_call, "set-up": _setup_messages,
+    "roll-call": _roll_call, "set-up": _setup_messages, "in-turn": _in_turn,
 }
 """Lies in what a peer sends as rows and messages of exchanges."""
 ALWAYS = {"roll-call", "early-done", "flood-garbage", "row-for-bytes"}

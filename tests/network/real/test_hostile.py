@@ -1,0 +1,122 @@
+"""Hostile neighbours with a valid key, as real processes: the honest end together, and name the liar."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from liars import ALL, Liar
+from real_peers import Record, furthest
+from relays import Relays
+from trials import Trial
+
+from p2pser.graph.spec import Topology, load, parse
+
+QUICK = ("network.ping_after=0.5", "network.suspect_after=1.0", "network.dead_after=4.0", "network.round_timeout=5")
+ROUNDS, SINCE, PACE = 40, 8, 0.05
+HONEST = range(3)
+LARGEST = 2.0
+"""No parameter of these models is larger after training without liars: the largest is 0.3."""
+MOST_MIB = 420
+"""Memory of a peer: 220 MiB without liars."""
+MOST_LINES = 120
+"""Lines of events.jsonl: 15 without liars."""
+PLAUSIBLE = {"equivocate", "replay", "silent", "stalling", "far-ahead", "at-the-end", "last-round", "everybody-dead",
+             "byes", "credits", "chunks", "parts"}
+"""Lies that may look like another state of the network: nobody needs to be named for them."""
+
+
+def around(liars: int) -> Topology:
+    """Three honest peers, each a neighbour of the others and of all liars."""
+    edges = [[i, j] for j in range(3 + liars) for i in HONEST if i < j]
+    return parse({"graph": {"edges": edges}}, "around")
+
+
+def play(real: Any, topology: Topology, liars: dict[int, str], *settings: str, rounds: int = ROUNDS) -> Trial:
+    """Run a network with liars, and check what holds for its honest peers."""
+    honest = [i for i in range(topology.size) if i not in liars]
+    config = real.config("out", *QUICK, f"training.rounds={rounds}", "training.local_steps=1", *settings,
+                         peers=topology.size)
+    trained: dict[int, set[int]] = {i: set() for i in honest}
+    memory = dict.fromkeys(honest, 0)
+    looked = 0.0
+
+    def heard(record: Record) -> None:
+        nonlocal looked
+        if "kind" not in record and record["reporter"] in trained:
+            trained[record["reporter"]].add(record["round"])
+        if record["heard"] > looked + 0.3:
+            looked = record["heard"]
+            for i in honest:
+                memory[i] = max(memory[i], peak(trial, i))
+
+    with Relays(topology) as relays, Trial(config, topology, relays, PACE) as trial:
+        trial.heard = heard
+        trial.changes = {i: Liar(lie, SINCE, seconds=5.0) for i, lie in liars.items()}
+        trial.start()
+        codes = trial.until_end(90, honest)
+    assert set(codes.values()) <= {0, 3}, f"{codes} {trial.story.failures}\n{trial.story}"
+    rows = real.rows(config, honest)
+    assert torch.isfinite(rows).all()
+    assert furthest(rows) < 1e-6, f"{codes} {trial.story.summaries}"
+    assert float(rows.abs().max()) < LARGEST or config.model.name == "xgb"  # trees hold the numbers of nodes
+    assert min(map(len, trained.values())) >= 0.9 * rounds, {i: len(ones) for i, ones in trained.items()}
+    assert max(memory.values()) < MOST_MIB, memory
+    for i in honest:
+        assert not {one["peer"] for one in trial.events(i) if one["kind"] == "dead"} & set(honest), str(trial.story)
+        assert not set(trial.story.summaries[i]["peers_dead"]) & set(honest), str(trial.story)
+        assert len(trial.events(i)) < MOST_LINES, f"peer {i}: {len(trial.events(i))} lines"
+    for liar, lie in liars.items():
+        named = [one for i in topology.neighbours(liar) if i in honest for one in trial.events(i)
+                 if one.get("peer") == liar and one["kind"] in ("struck", "banned", "refused", "trouble")
+                 and "accepts connections" not in one.get("reason", "")]
+        assert lie in PLAUSIBLE or named, f"peer {liar} ({lie}) is named nowhere"
+    return trial
+
+
+def peak(trial: Trial, peer: int) -> int:
+    """The largest resident memory of a peer so far [MiB]; 0 where it has ended."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{trial.peers.pid(peer)}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return 0
+
+
+GROUPS = [
+    ("nan", "inf", "huge", "garbage"), ("wrong-size", "one-number", "bytes-for-a-row", "bomb"),
+    ("flood-garbage", "early-done", "row-for-bytes"), ("everybody-dead", "roll-call", "set-up"),
+    ("silent", "stalling"), ("pings", "hellos", "junk"), ("refusals", "byes", "credits", "chunks"), ("parts",),
+    # One that lies about the round beside each: two that lie alike carry a peer away.
+    ("future", "replay", "in-turn"), ("last-round", "equivocate"), ("far-ahead", "junk"), ("at-the-end", "nan"),
+]
+
+
+def test_every_lie_is_told() -> None:
+    assert {lie for group in GROUPS for lie in group} == set(ALL)
+
+
+@pytest.mark.parametrize("lies", GROUPS, ids="+".join)
+def test_the_honest_end_together(real: Any, lies: Sequence[str]) -> None:
+    play(real, around(len(lies)), {3 + at: lie for at, lie in enumerate(lies)})
+
+
+ALGORITHMS = {
+    "trimmed-mean": ("complete", 6, 5, ("gossip.parameters.hostile=1",)),
+    "push-sum": ("directed-exponential", 5, 4, ()),
+    "choco": ("ring", 4, 3, ()),
+    "relay": ("tree", 5, 4, ()),
+    "fedavg": ("server", 4, 3, ()),
+    "trees": ("ring", 4, 3, ("model.name=xgb",)),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_honest_end_together_under_other_algorithms(real: Any, name: str) -> None:
+    graph, size, liar, settings = ALGORITHMS[name]
+    algorithm = () if name == "trees" else (f"gossip.algorithm={name}",)
+    play(real, load(graph, peers=size, seed=0), {liar: "in-turn"}, *algorithm, *settings, rounds=24)
