@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import re
 import sys
 import time
@@ -16,6 +17,9 @@ import torch
 
 from schedules.schedule import Schedule, algorithms, own_folder
 
+TOO_LONG = 120.0
+"""Seconds after which a schedule is taken for an endless loop: the command ends with a traceback."""
+
 
 def main() -> int:
     """Run schedules; exit code 1 where one has a violation."""
@@ -26,6 +30,7 @@ def main() -> int:
     parser.add_argument("--algorithm", help="this algorithm only")
     parser.add_argument("--topology", help="this topology only")
     parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--progress", action="store_true", help="name each seed before it is run")
     parser.add_argument("--hostile", action="store_true", help="a peer lies in every schedule")
     parser.add_argument("--trace", action="store_true", help="print all that happens in each schedule")
     chosen = parser.parse_args()
@@ -37,6 +42,8 @@ def main() -> int:
         for seed in range(chosen.seed, chosen.seed + (1 << 60 if endless else chosen.count)):
             if time.perf_counter() > ends:
                 break
+            if chosen.progress:
+                print(f"seed {seed}", file=sys.stderr, flush=True)
             one = Schedule(seed, folder, chosen.algorithm, chosen.topology, not chosen.no_faults,
                            True if chosen.hostile else None)
             _run(one, chosen.trace)
@@ -71,9 +78,11 @@ def kind(violation: str) -> str:
 
 
 def _run(one: Schedule, trace: bool) -> None:
+    faulthandler.dump_traceback_later(TOO_LONG, exit=True)
     try:
         one.run()
     finally:
+        faulthandler.cancel_dump_traceback_later()
         if trace:
             print(one)
             for line in lines(one):

@@ -13,7 +13,7 @@ from schedules.lies import HARMLESS
 if TYPE_CHECKING:
     from schedules.schedule import Schedule
 
-TOLERANCE = 3e-4
+TOLERANCE = 3e-3
 """Largest relative difference between models that count as one."""
 SYMMETRIC = ("dfedavg", "multi-step", "d-psgd", "overlap")
 """Algorithms that mix rows over undirected edges."""

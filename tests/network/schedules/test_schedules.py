@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from schedules.command import lines
+from schedules.command import kind, lines
+from schedules.faults import Fault, When
 from schedules.schedule import Schedule, algorithms, own_folder
+
+from p2pser.wire.messages import Phase
+
+AT_ONCE = 10
+"""Schedules of one test."""
+PATIENT = 1
+"""A seed whose peers wait for each other without limit."""
 
 
 @pytest.fixture
@@ -17,6 +24,13 @@ def folder() -> Iterator[Path]:
     threads = torch.get_num_threads()
     yield own_folder()
     torch.set_num_threads(threads)
+
+
+def played(folder: Path, *them: Fault, algorithm: str = "dfedavg", topology: str = "ring") -> Schedule:
+    """Run a schedule with these faults, and no others."""
+    one = Schedule(4, folder, algorithm, topology, faults=False)
+    one.faults = list(them)
+    return one.run()
 
 
 def test_the_same_seed_gives_the_same_trace(folder: Path) -> None:
@@ -30,9 +44,50 @@ def test_other_seeds_give_other_traces(folder: Path) -> None:
         list(lines(Schedule(3, folder, "dfedavg", "ring").run()))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(len(algorithms())))
 def test_without_faults_every_algorithm_ends_with_one_model(folder: Path, seed: int) -> None:
     one = Schedule(seed, folder, faults=False).run()
     assert not one.violations
     assert all(machine.past[-1].ended[0] == "done" for machine in one.machines.values()), str(one)
     assert one.algorithm == algorithms()[seed]
+
+
+@pytest.mark.parametrize("first", range(0, 4 * AT_ONCE, AT_ONCE))
+def test_with_faults_nobody_waits_for_good_and_there_is_one_model(folder: Path, first: int) -> None:
+    broken = {}
+    for seed in range(first, first + AT_ONCE):
+        if violations := Schedule(seed, folder).run().violations:
+            broken[f"scripts/schedules --seed {seed} --trace"] = violations
+    assert not broken
+
+
+@pytest.mark.parametrize("seed", [134, 326, 339, 355, 369, 387])
+def test_schedules_that_broke_once(folder: Path, seed: int) -> None:
+    assert not Schedule(seed, folder).run().violations
+
+
+@pytest.mark.parametrize("phase", [Phase.SETUP, Phase.TRAIN, Phase.EXCHANGE, Phase.CONSENSUS])
+def test_a_connection_that_breaks_in_any_phase_costs_nothing(folder: Path, phase: Phase) -> None:
+    one = played(folder, Fault(When(0.002, 1, phase), "reset 1",
+                               lambda schedule: [schedule.network.reset(1, j) for j in schedule.machines] and None))
+    assert not one.violations
+    assert {machine.past[-1].exit_code for machine in one.machines.values()} == {0}
+
+
+@pytest.mark.parametrize("phase", [Phase.SETUP, Phase.EXCHANGE, Phase.CONSENSUS, Phase.END])
+def test_one_that_is_killed_in_any_phase_and_started_again_has_a_model(folder: Path, phase: Phase) -> None:
+    def kill(schedule: Schedule) -> None:
+        assert schedule.kill(2, False)
+        schedule.start_again(2, 1.0, "")
+
+    one = played(folder, Fault(When(0.0, 2, phase), "kill 2", kill))
+    assert not one.violations
+    assert one.machines[2].past[-1].ended[0] == "done"
+
+
+def test_a_peer_that_others_wait_for_and_that_never_comes_is_a_hang(folder: Path) -> None:
+    one = Schedule(PATIENT, folder, "dfedavg", "ring", faults=False)
+    assert one.config.network.start_timeout is None
+    one.machines[0].start = lambda fresh=False: None  # type: ignore[method-assign]
+    one.run()
+    assert [kind(what) for what in one.violations] == ["hang in START, waiting for not started"]
