@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from p2pser.wire.messages import Phase
 from schedules.command import kind, lines
 from schedules.faults import Fault, When
 from schedules.schedule import Schedule, algorithms, own_folder
-
-from p2pser.wire.messages import Phase
 
 AT_ONCE = 10
 """Schedules of one test."""
