@@ -179,6 +179,9 @@ class Asynchronous(Algorithm):
         """Forget the memory of the edge to a neighbour that begins afresh."""
         state.edges = {edge: kept for edge, kept in state.edges.items() if edge != (place.peer, neighbour)}
 
+    def refused(self, state: State, place: Place, neighbour: int) -> None:
+        """Wait no more for the answer of a neighbour whose message was not what is due."""
+
     def close(self, state: State, place: Place, clock: int) -> None:
         """End the run: apply what the bound allows, count the rest as drift."""
 
@@ -259,7 +262,11 @@ class AsynchronousPeer:
             raise LocalProtocolError(f"peer {self.place.peer} received a message for peer {message.dst}")
         if message.src not in self.place.neighbours:
             return []
-        return self.algorithm.receive(self.state, self.place, self.clock, message)
+        try:
+            return self.algorithm.receive(self.state, self.place, self.clock, message)
+        except RemoteProtocolError:
+            self.algorithm.refused(self.state, self.place, message.src)
+            raise
 
     def remind(self) -> list[Message]:
         """Return messages that may have been lost."""

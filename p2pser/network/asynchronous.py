@@ -16,6 +16,7 @@ from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, received
 from p2pser.gossip.mixer import Step
+from p2pser.network.exchange import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.run.rounds import Hook
 from p2pser.wire.messages import Header
@@ -126,10 +127,12 @@ class AsynchronousDriver:
         """Answer neighbours until ``unfinished`` is False."""
         began = self.clock()
         while unfinished():
-            now = self.clock()
+            now, longest = self.clock(), LONGEST * self.mixer.exchange.round_timeout
             for j in set(self.mixer.exchange.stuck(now)) & self._node().open.keys():
                 self.mixer.drop(j, f"peer {j} reported no progress for {self.mixer.exchange.round_timeout:g} s while "
                                     "an exchange waited for its answer")
+            for j in self._node().open if now - began >= longest else ():
+                self.mixer.drop(j, f"peer {j} gave no answer for {longest:g} s")
             self._look(min(max(0.0, self._remind_at - now), 1.0))
         self.waited_s += self.clock() - began
 

@@ -328,7 +328,8 @@ class Exchange:
     def _stopped(self, j: int, now: float) -> bool:
         if not self._can_give_up(j):
             return False
-        too_long = self._waiting_since[0] == self._step and now - self._waiting_since[1] >= LONGEST * self.round_timeout
+        awaited, since = self._waiting_since  # nothing is awaited where peers have no common rounds
+        too_long = awaited is not None and awaited == self._step and now - since >= LONGEST * self.round_timeout
         return too_long or j in self._given_up or now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network import events, states
 from p2pser.network.asynchronous import MAX_EARLY, REMIND_AFTER, AsynchronousDriver
+from p2pser.network.exchange import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Phase, Progress
@@ -202,6 +204,38 @@ def test_a_neighbour_that_gets_on_is_waited_for():
     bench.run()
     assert bench.wire.left == []
     assert bench.now > 5 * ROUND_TIMEOUT
+
+
+def test_a_neighbour_is_not_stuck_because_this_peer_has_run_for_long():
+    bench = Bench(ad_psgd(bound=1), 4)
+    bench.now = 1e6
+    bench.wire.events.put(events.Progressed(1, Progress(0, 0, Phase.TRAIN, 1)))
+    bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
+    bench.run()
+    assert bench.wire.left == []
+
+
+def test_a_neighbour_that_goes_on_and_never_answers_is_left_in_the_end():
+    bench = Bench(ad_psgd(bound=1), 4)
+    bench.listen_with(lambda _: bench.wire.events.put(
+        events.Progressed(1, Progress(0, 0, Phase.TRAIN, int(bench.now) + 2))))
+    bench.run()
+    assert set(bench.wire.left) == {1}
+    assert LONGEST * ROUND_TIMEOUT <= bench.now <= (LONGEST + 1) * ROUND_TIMEOUT
+    assert "gave no answer for 300 s" in bench.mixer.lost[1]
+
+
+@pytest.mark.parametrize("row", [torch.zeros(5), torch.tensor([1.0, torch.nan]), torch.full((2,), 1e9)])
+def test_an_answer_that_does_not_fit_ends_the_waiting_for_it(row: Tensor):
+    bench = Bench(ad_psgd(bound=0), 2)
+    bench.listen_with(lambda _: bench.wire.arrive(replace(bench.wire.sent[-1], src=1, dst=0, kind=MessageKind.REPLY)
+                                                  .with_row(row)))
+    state = bench.run()
+    assert bench.rounds == [0, 1]
+    assert len(bench.troubles) == 2
+    assert bench.now < ROUND_TIMEOUT
+    assert state.rows["x"].tolist() == [[6.0, 6.0]]
+    assert bench.driver.report()["refused"] == 2
 
 
 def test_a_dead_neighbour_holds_nobody():

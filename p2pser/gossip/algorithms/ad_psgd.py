@@ -100,6 +100,12 @@ class ADPSGD(Asynchronous):
         if (place.peer, neighbour) in state.edges:
             keep(state, (place.peer, neighbour), asked=None, number=None)
 
+    def refused(self, state: State, place: Place, neighbour: int) -> None:
+        """Close the exchange with this neighbour, if one is open."""
+        if neighbour in self.open(state, place):
+            state.rows[REFUSED] = state.rows[REFUSED] + 1
+            keep(state, (place.peer, neighbour), asked=None, number=None)
+
     def open(self, state: State, place: Place) -> dict[int, int]:
         """Return the exchange that this peer initiated and that has no answer yet."""
         return {edge[1]: int(kept["number"][0]) for edge, kept in state.edges.items() if "number" in kept}
