@@ -23,6 +23,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     """Run one peer: train on its own recordings, exchange parameters with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
+    On SIGHUP it reads addresses and keys from the topology file again.
 
     The exit code is 0 when the run is done, 1 when it failed, 2 when the call or a file is wrong, and 3 when it is
     done but not with every peer that the topology declares.
@@ -51,6 +52,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         raise click.exceptions.Exit(0 if report["fits"] else 2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.interrupt())
+    signal.signal(signal.SIGHUP, lambda *_: process.read_again(lambda: options.graph(config)))
     ending = process.run()
     if as_json:
         print_json(ending.summary)

@@ -18,7 +18,7 @@ from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair
 from p2pser.network.listening import CHECK, Listener
-from p2pser.network.neighbour import Neighbour
+from p2pser.network.neighbour import Contact, Neighbour
 from p2pser.network.probes import Probes
 from p2pser.network.states import State
 
@@ -148,6 +148,13 @@ class Connections:
         if now >= self._checked + CHECK:
             self._checked = now
             self._cut_endless()
+
+    def replace_contact(self, link: Neighbour, contact: Contact) -> None:
+        """Dial a neighbour at another address, and admit it with another key."""
+        if contact.key != link.contact.key:
+            self._listener.replace_key(link.peer, contact.key)
+        link.contact = contact
+        self.dial(link)
 
     def bar(self, peer: int) -> None:
         """Exchange nothing more with a neighbour's key."""

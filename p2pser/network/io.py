@@ -92,9 +92,12 @@ class IOThread:
         """
         self._command(self._protocol.begin, joining)
 
-    def admit(self, admits: bool) -> None:
-        """Let a neighbour that is started again, or comes late, take part while we train, or not."""
-        self._command(self._protocol.admit, admits)
+    def admit(self, admits: bool, *, lockstep: bool = True) -> None:
+        """Let a neighbour that is started again, or comes late, take part while we train, or not.
+
+        lockstep : peers train in common rounds, so that only a row of our round shows that it has caught up.
+        """
+        self._command(self._protocol.admit, admits, lockstep)
 
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
@@ -137,6 +140,13 @@ class IOThread:
         """Tell neighbours now how far we are."""
         for peer in peers:
             self._command(self._protocol.send_progress, peer)
+
+    def replace_contacts(self, contacts: Iterable[Contact]) -> list[int]:
+        """Dial and admit neighbours as these say from now on; return those of which address or key are others."""
+        changed = [each for each in contacts if each != self._neighbours[each.peer].contact]
+        for contact in changed:
+            self._command(self._connections.replace_contact, self._neighbours[contact.peer], contact)
+        return [contact.peer for contact in changed]
 
     def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         """Go on without a neighbour (or with ``incarnation``, only without that one) until a row of it comes."""

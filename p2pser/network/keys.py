@@ -158,6 +158,10 @@ class Zap:
         status, text, user = (b"200", b"OK", b"%d" % peer) if peer is not None else (b"400", _REASON, b"")
         return [*frames[:at], b"1.0", request_id, status, text, user, b""]
 
+    def replace(self, peer: int, key: str) -> None:
+        """Admit a neighbour with this key only."""
+        self._admitted = {other: i for other, i in self._admitted.items() if i != peer} | {key: peer}
+
     def bar(self, peer: int) -> None:
         """Admit a neighbour's key no more."""
         self._barred.add(peer)

@@ -113,6 +113,12 @@ class Listener:
             return None
         return True
 
+    def replace_key(self, peer: int, key: str) -> None:
+        """Admit a neighbour with this key only, and end its connections with another."""
+        self._zap.replace(peer, key)
+        for connection in self.admission.of(peer):
+            self._cut(connection)
+
     def bar(self, peer: int) -> None:
         """Admit a neighbour no more, and end its connections."""
         self._zap.bar(peer)

@@ -59,6 +59,8 @@ class Ours:
     """Whether our run has begun: from then on a neighbour that is missing is LOST."""
     admits: bool = False
     """Whether a neighbour that is started again, or comes late, may take part in training."""
+    lockstep: bool = True
+    """Whether peers train in common rounds; else any row shows that a neighbour trains."""
     progress: Progress = field(default_factory=lambda: Progress(-(2**31), 0, Phase.START, 0))
     """How far we are; every header carries it."""
 
@@ -170,7 +172,8 @@ class Neighbour:
         if self._given_up:
             self._given_up = False
             return self.happens(Cause.TRAFFIC, "")
-        caught_up = self.state is State.RETURNING and round >= max(0, self._back_in)
+        due = max(0, self._back_in) if self._ours.lockstep else 0
+        caught_up = self.state is State.RETURNING and round >= due
         training = self._ours.progress.phase <= Phase.EXCHANGE
         return self.happens(Cause.ROW, "") if caught_up and training else []
 

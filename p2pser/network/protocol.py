@@ -131,9 +131,9 @@ class PeerProtocol:
             self._tell(link.begin(joining))
         self._queue.put(events.Begun())
 
-    def admit(self, admits: bool) -> None:
+    def admit(self, admits: bool, lockstep: bool) -> None:
         """Let neighbours join from now on, or not; those that were left unanswered hear of it."""
-        self.ours.admits = admits
+        self.ours.admits, self.ours.lockstep = admits, lockstep
         for link in self.neighbours.values():
             if admits and link.hello is None:
                 self.control.greet(link, Kind.HELLO, self.connections.route(link))

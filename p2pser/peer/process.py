@@ -31,7 +31,7 @@ from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.handover import Handover, ModelTaken
-from p2pser.peer.identity import Identity, identify
+from p2pser.peer.identity import Identity, identify, renewed
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
@@ -69,10 +69,17 @@ class Peer:
         self._fresh, self._sink, self._say, self._federation = fresh, sink, say, federation
         self._stop = False
         self._wake: Callable[[], None] = lambda: None
+        self._renewed: Callable[[], Topology] | None = None
+        self._io: IOThread | None = None
 
     def interrupt(self) -> None:
         """Ask the peer to leave with a checkpoint; safe in a signal handler."""
         self._stop = True
+        self._wake()
+
+    def read_again(self, read: Callable[[], Topology]) -> None:
+        """Take addresses and keys from the topology that ``read`` returns; safe in a signal handler."""
+        self._renewed = read
         self._wake()
 
     def run(self) -> Ending:
@@ -141,6 +148,12 @@ class Peer:
         """Raise Interrupted where this peer was asked to stop."""
         if self._stop:
             raise Interrupted
+        if self._renewed is not None and self._io is not None:
+            read, self._renewed = self._renewed, None
+            try:
+                self._say(renewed(self.config, self.topology, self.me, read(), self._io))
+            except P2PSERError as error:
+                self._say(f"peer {self.me} goes on with the topology that it has: {error}")
 
     @property
     def say(self) -> Callable[[str], None]:
@@ -152,9 +165,9 @@ class Peer:
         """Receives every line of telemetry; None: no receiver."""
         return self._sink
 
-    def wake_by(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` on ``interrupt``: the run may be waiting for a message."""
-        self._wake = wake
+    def wake_by(self, io: IOThread) -> None:
+        """Wake this end of the network on ``interrupt`` and ``read_again``: the run may be waiting for a message."""
+        self._io, self._wake = io, io.wake
 
 
 def _plugins(config: Config) -> dict[str, str]:
@@ -199,7 +212,7 @@ class _Attendance:
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
                                     folder=peer.folder, recorder=self.recorder, reporter=self.reporter,
                                     handover=self.handover, parts=lambda: self.session.parts)
-        peer.wake_by(io.wake)
+        peer.wake_by(io)
 
     def run(self, incarnation: int, finished: dict[str, Any] | None) -> Ending:
         """Meet the neighbours, run the session, write the model, hand it to neighbours that lack one.
@@ -261,7 +274,7 @@ class _Attendance:
     def _trained(self) -> Outcome:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
-        self.io.admit(True)
+        self.io.admit(True, lockstep=not self.algorithm.asynchronous)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,
                                report=report)

@@ -121,7 +121,7 @@ def entries(keys: list[str], host: str = "192.0.2.1") -> dict[int, dict[str, str
     return {i: {"address": f"tcp://{host}:{5700 + i}", "key": key} for i, key in enumerate(keys)}
 
 
-def test_the_digest_covers_edges_weights_and_keys_only() -> None:
+def test_the_digest_covers_edges_and_weights_only() -> None:
     def digest(**changes: Any) -> str:
         document = {"name": "a", "graph": {"kind": "ring", "peers": 4}, "peers": entries(KEYS[:4])}
         return parse({**document, **changes}, "test").digest()
@@ -131,8 +131,9 @@ def test_the_digest_covers_edges_weights_and_keys_only() -> None:
     assert digest(name="b") == same
     assert digest(peers=entries(KEYS[:4], "198.51.100.7")) == same
     assert digest(graph={"edges": [[1, 0], [2, 1], [2, 3], [3, 0]]}) == same
-    assert digest(peers=entries([*KEYS[:3], KEYS[5]])) != same
-    assert digest(peers={}) != same
+    assert digest(peers=entries([*KEYS[:3], KEYS[5]])) == same  # a key may be replaced during a run
+    assert digest(peers={}) == same
+    assert digest(weights="lazy") != same
     assert digest(graph={"kind": "complete", "peers": 4}) != same
 
 

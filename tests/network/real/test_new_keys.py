@@ -1,0 +1,101 @@
+"""A site that has lost its key comes back with another one: the others read the topology file again, and go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from p2pser.network import keys
+
+QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0", "network.start_timeout=60")
+EVERYBODY = range(3)
+ODD = 2
+Furthest = Callable[[torch.Tensor], float]
+
+SLOW = """
+import sys, threading
+from p2pser.cli.main import main
+from p2pser.training.learner import Learner
+
+plain, pause = Learner._gradients, threading.Event()
+
+def slowly(self, row, round, *rest):
+    pause.wait(0.15)
+    yield from plain(self, row, round, *rest)
+
+Learner._gradients = slowly
+main()
+"""
+"""A peer whose rounds take some time, so that the run outlasts what happens to it."""
+
+
+class Sites:
+    """Peers as commands of their own, with a topology file that names their keys."""
+
+    def __init__(self, folder: Path, config: Any) -> None:
+        self.folder, self.run, self.file = folder, folder / "run.yaml", folder / "sites.yaml"
+        self.run.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+        self.pairs = {i: keys.make() for i in EVERYBODY}
+        self.running: dict[int, subprocess.Popen[str]] = {}
+        self.write()
+
+    def write(self) -> None:
+        peers = {i: {"key": pair.public} for i, pair in self.pairs.items()}
+        document = {"graph": {"kind": "ring", "peers": 3}, "peers": peers}
+        self.file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        for i, pair in self.pairs.items():
+            (self.folder / f"key-{i}").unlink(missing_ok=True)
+            keys.write_key_pair(self.folder / f"key-{i}", pair)
+
+    def start(self, me: int) -> None:
+        command = [sys.executable, "-c", SLOW, "peer", "--id", str(me), "--topology", str(self.file), "--run",
+                   str(self.run), "--set", f"network.secret_key={self.folder / f'key-{me}'}"]
+        self.running[me] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def said(self, me: int, words: str) -> None:
+        stream = self.running[me].stderr
+        assert stream is not None
+        lines = []
+        for line in stream:
+            lines.append(line)
+            if words in line:
+                return
+        pytest.fail(f"peer {me} did not say {words}: {''.join(lines)}")
+
+
+def test_a_new_key_of_an_old_peer_needs_no_restart_of_the_others(real: Any, furthest: Furthest, tmp_path: Path) -> None:
+    config = real.config("out", "training.rounds=120", "training.local_steps=1", *QUICK, peers=3)
+    sites = Sites(tmp_path, config)
+    try:
+        for me in EVERYBODY:
+            sites.start(me)
+        for me in EVERYBODY:
+            sites.said(me, "starts with round 0")
+        sites.running[ODD].send_signal(signal.SIGKILL)
+        sites.running[ODD].communicate()
+        for me in (0, 1):
+            sites.said(me, f"peer {ODD} is DEAD")
+        sites.pairs[ODD] = keys.make()
+        sites.write()
+        for me in (0, 1):
+            sites.running[me].send_signal(signal.SIGHUP)
+            sites.said(me, f"another address or key of peers {ODD}")
+        sites.start(ODD)
+        sites.said(ODD, "joins the run in round")
+        said = {me: one.communicate(timeout=180)[1] for me, one in sites.running.items()}
+        assert {me: one.returncode for me, one in sites.running.items()} == dict.fromkeys(EVERYBODY, 0), said
+    finally:
+        for one in sites.running.values():
+            one.kill()
+            one.communicate()
+    assert furthest(real.rows(config, EVERYBODY)) < 1e-6
