@@ -133,6 +133,7 @@ class AsynchronousDriver:
                                     "an exchange waited for its answer")
             for j in self._node().open if now - began >= longest else ():
                 self.mixer.drop(j, f"peer {j} gave no answer for {longest:g} s")
+            self.mixer.waits()  # else our neighbours would give us up before we give that one up
             self._look(min(max(0.0, self._remind_at - now), 1.0))
         self.waited_s += self.clock() - began
 

@@ -128,21 +128,10 @@ class Exchange:
              receivers: Iterable[int] | None = None) -> None:
         """Note that we send our messages of a step.
 
-        Parameters
-        ----------
-        step:
-            Later than any step posted before.
-        own:
-            Our row, where all receivers are sent this row to mix; else None.
-        weights:
-            The weights of the rows that we mix, by source.
-        receivers:
-            The receivers; by default the sources.
-
-        Raises
-        ------
-        LocalProtocolError
-            Where the step is not later than the last one.
+        step : later than any step posted before; else LocalProtocolError is raised.
+        own : our row, where all receivers are sent this row to mix; else None.
+        weights : the weights of the rows that we mix, by source.
+        receivers : the receivers; by default the sources.
         """
         if self._posted is not None and step <= self._posted:
             raise LocalProtocolError(f"step {step} posted after {self._posted}")
@@ -271,8 +260,9 @@ class Exchange:
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
-        due = [min(self._progress[j][1] + self.round_timeout, self._waiting_since[1] + LONGEST * self.round_timeout)
-               for j in self.waiting(now) if self._can_give_up(j)]
+        due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
+        if due and self._step is not None and self._step.round >= 0:
+            due.append(self._waiting_since[1] + LONGEST * self.round_timeout)
         return min(due, default=None)
 
     def patient(self, now: float) -> bool:
@@ -328,8 +318,9 @@ class Exchange:
     def _stopped(self, j: int, now: float) -> bool:
         if not self._can_give_up(j):
             return False
-        awaited, since = self._waiting_since  # nothing is awaited where peers have no common rounds
-        too_long = awaited is not None and awaited == self._step and now - since >= LONGEST * self.round_timeout
+        at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
+        training = at is not None and at == self._step and at.round >= 0  # before, it may wait for an operator
+        too_long = training and now - since >= LONGEST * self.round_timeout
         return too_long or j in self._given_up or now - self._progress[j][1] >= self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:

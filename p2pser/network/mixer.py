@@ -278,16 +278,18 @@ class NetworkMixer:
     def send(self, peer: int, at: Step, payload: Buffer, form: str, size: int) -> None:
         """Queue a message that belongs to no exchange.
 
-        Parameters
-        ----------
-        peer, at:
-            The receiver, and the step that names the message.
-        payload:
-            The bytes; they must not change afterwards.
-        form, size:
-            Wire name of the codec and number of elements, where it is an encoded row; else "" and 0.
+        peer, at : the receiver, and the step that names the message.
+        payload : the bytes; they must not change afterwards.
+        form, size : wire name of the codec and number of elements, where it is an encoded row; else "" and 0.
         """
         self._payloads.send_message(peer, at, payload, form, size)
+
+    def waits(self) -> float:
+        """Report progress now and then: we wait for what has a bound of its own. Return when to call again [s]."""
+        if (now := self._clock()) >= self._patient_until:
+            self._patient_until = now + self.exchange.round_timeout / PATIENT
+            self._progress.step()
+        return self._patient_until
 
     def listen(self, timeout: float | None = 0.0) -> None:
         """Handle all events; where there is none, wait at most ``timeout`` seconds for one (None: without limit)."""
@@ -327,10 +329,7 @@ class NetworkMixer:
                 return outcome
             deadline = self.exchange.deadline(now)
             if self.exchange.patient(now):
-                if now >= self._patient_until:
-                    self._patient_until = now + self.exchange.round_timeout / PATIENT
-                    self._progress.step()
-                deadline = min(self._patient_until, math.inf if deadline is None else deadline)
+                deadline = min(self.waits(), math.inf if deadline is None else deadline)
             self._receiving.next(None if deadline is None else deadline - now)
 
     def _report(self, progress: Progress) -> None:

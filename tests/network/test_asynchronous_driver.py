@@ -306,3 +306,18 @@ def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, 
     assert float(mass[:, -1].sum()) == pytest.approx(4.0)
     assert float((mass[:, :-1] / mass[:, -1:] - mean).norm()) < 0.2 * float((x - x.mean(0)).norm())
     assert all(report["open"] == report["drift"] == 0 for _, report in found)
+
+
+def test_one_that_waits_for_an_answer_reports_progress_meanwhile():
+    """Else its own neighbours would give it up before it gives up the one that does not answer."""
+    bench, told = Bench(ad_psgd(bound=0), 1), []
+
+    def happen(_: float) -> None:
+        told.append(bench.wire.progress.local_step)
+        if bench.now > 20:
+            bench.wire.arrive(refusal(bench.wire.sent[-1]))
+
+    bench.listen_with(happen)
+    bench.mixer.enter(Phase.TRAIN, 0)
+    bench.run()
+    assert len(set(told)) == 3
