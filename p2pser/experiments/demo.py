@@ -198,7 +198,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
     ccc_agreed = ccc_of_several([summary.get("ccc") for summary in ended])[0]
     unfinished = set(range(topology.size)) - set(course.summaries)
     agreed = [summary["agreed"] for summary in ended]
-    dead = sorted(unfinished.union(*(summary["peers_dead"] for summary in ended)))
+    dead = sorted(unfinished.union(*(set(summary["peers_dead"]) - set(course.summaries) for summary in ended)))
+    took_part = min(topology.size - len(unfinished), *(summary["took_part"] for summary in ended))
     return {
         "peers": topology.size,
         "rounds": config.training.rounds,
@@ -218,8 +219,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "consensus_distance": _distance(config, ended),
         "bytes_per_peer": round(float(np.mean([summary["bytes_sent"] for summary in ended]))),
         "messages_late": sum(summary["messages_late"] for summary in ended),
-        "took_part": topology.size - len(dead),
-        "agreed": None if None in agreed else topology.size - len(dead) if all(agreed) else 0,
+        "took_part": took_part,
+        "agreed": None if None in agreed else min(took_part, *agreed),
         "peers_dead": dead,
         "wall_s": wall,
         "out": str(out),

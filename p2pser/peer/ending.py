@@ -21,6 +21,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models import directory
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.states import State
 from p2pser.peer import outcome
 from p2pser.peer.disk import Disk
 from p2pser.peer.folder import FINISHED, PeerFolder
@@ -118,10 +119,11 @@ class LastPhase:
         self._disk.write("a model", path, 4 * row.numel(), write)
 
     def _account(self, end: Outcome) -> dict[str, Any]:
-        final = end.final
+        final, roster = end.final, self.mixer.roster
+        living = [j for j in self.mixer.neighbours if j in roster.here() or roster.state(j) is State.DONE]
         return {"consensus": final.converged,
                 "consensus_distance": final.distance if math.isfinite(final.distance) else None,
-                "consensus_exchanges": final.exchanges, **account(self.topology.size, final, [self.me]),
+                "consensus_exchanges": final.exchanges, **account(self.topology.size, final, [self.me], living),
                 "handed_over_by": list(end.givers)}
 
     def _traffic(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class LastPhase:
         who = f"peer {self.me}: {in_words(summary)}"
         if complete(summary):
             self.reporter.say(who)
-        elif missing := summary["peers_dead"]:
+        elif missing := sorted([*summary["peers_dead"], *summary["peers_apart"]]):
             peers = f"peer{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
             self.reporter.tell("incomplete", f"{who.upper()}: the model lacks what {peers} learned after the loss; "
                                f"start {peers} again with the same command, to take this model", missing=missing)

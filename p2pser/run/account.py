@@ -12,19 +12,23 @@ INCOMPLETE = 3
 """The exit code of a run that is done, but not with every peer that the topology declares."""
 
 
-def account(peers: int, final: Consensus, holders: Iterable[int] = ()) -> dict[str, Any]:
-    """Return ``peers``, ``took_part``, ``agreed`` (None where each peer keeps a model of its own) and ``peers_dead``.
+def account(peers: int, final: Consensus, holders: Iterable[int] = (), living: Iterable[int] = ()) -> dict[str, Any]:
+    """Return ``peers``, ``took_part``, ``agreed`` (None where each peer keeps a model of its own), ``peers_dead`` and
+    ``peers_apart``: those that live, or have finished, but were not reached at the end.
 
     Parameters
     ----------
     peers : the number that the topology declares.
     final : how the run ended.
     holders : peers that took no part, but hold the model: it was handed over.
+    living : peers that are not dead, as far as is known.
     """
-    dead = [i for i in final.dead if i not in set(holders)]
-    took_part = peers - len(dead)
+    missing = [i for i in final.dead if i not in set(holders)]
+    apart = [i for i in missing if i in set(living)]
+    took_part = peers - len(missing)
     agreed = took_part if final.converged else 0 if final.sought else None
-    return {"peers": peers, "took_part": took_part, "agreed": agreed, "peers_dead": dead}
+    return {"peers": peers, "took_part": took_part, "agreed": agreed,
+            "peers_dead": [i for i in missing if i not in apart], "peers_apart": apart}
 
 
 def complete(document: Mapping[str, Any]) -> bool:

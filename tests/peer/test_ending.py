@@ -242,6 +242,8 @@ def test_the_account_counts_who_agreed() -> None:
     lost = ended(Consensus(row, 1e-9, 7, (1, 4, 5), True), 6)
     assert (lost["agreed"], lost["took_part"], lost["peers"], lost["peers_dead"]) == (3, 3, 6, [1, 4, 5])
     assert in_words(lost) == "3 of 6 peers agreed"
+    split = account(6, Consensus(row, 1e-9, 7, (1, 4, 5), True), [4], [0, 1])
+    assert (split["agreed"], split["took_part"], split["peers_dead"], split["peers_apart"]) == (4, 4, [5], [1])
     apart = ended(Consensus(row, 0.1, 2000, (), False), 6)
     assert (apart["agreed"], apart["took_part"], in_words(apart)) == (0, 6, "0 of 6 peers agreed")
     own = ended(no_consensus(row, (2,)), 6)
