@@ -282,8 +282,13 @@ class Exchange:
         return self._past.resend()
 
     def close(self) -> None:
-        """Settle nothing from now on; flows that are applied at one end only become drift."""
-        for past in self._past.values():
+        """Settle nothing from now on; flows that are applied at one end only become drift.
+
+        A neighbour that takes no part has not confirmed the flows of its last message's step, and of later ones.
+        """
+        for step, past in self._past.items():
+            past.open_there |= {j for j in past.flows
+                                if not self._roster.takes_part(j) and self._newest.get(j, step) <= step}
             self._forget(past)
         self._past.clear()
         self._late.clear()

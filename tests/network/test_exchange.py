@@ -541,3 +541,16 @@ def test_large_own_rows_take_bounded_memory_and_what_stays_open_is_told() -> Non
 def test_a_distance_is_that_of_whole_rows(size: int) -> None:
     a = torch.arange(size, dtype=torch.float64)
     assert distance(a, 2 * a) == pytest.approx(float(a.norm()))
+
+
+def test_what_a_neighbour_that_is_gone_at_the_end_has_not_confirmed_is_drift() -> None:
+    for last, drift in ((0, 0.25 * 2), (1, 0.0)):
+        exchange = waiting_exchange((1, 2))
+        for j in (1, 2):
+            exchange.deliver(j, Step(0, 0), row(3), (), 0.0)
+        assert exchange.finish(0.0) is not None
+        if last:
+            exchange.deliver(1, Step(1, 0), b"of the flood: it has mixed our row", (), 0.0)
+        lose(exchange, 1)
+        exchange.close()
+        assert exchange.drift == pytest.approx(drift)

@@ -27,7 +27,7 @@ class One:
     """Neighbour 4 of a peer that trains in round 6, unless it has not begun."""
 
     def __init__(self, *, begun: bool = True, admits: bool = True, phase: Phase = Phase.TRAIN) -> None:
-        self.ours = Ours(begun, admits, Progress(6, 0, phase, 0))
+        self.ours = Ours(begun, admits, progress=Progress(6, 0, phase, 0))
         self.machine = Neighbour(Contact(4, None, "k" * 40), self.ours, PATIENCE, Stream(4096, 1 << 20), STRIKES)
 
     def greets(self, incarnation: int = 5, difference: str | None = None, at: float = 0.0) -> str | None:
@@ -169,6 +169,16 @@ def test_a_lost_neighbour_returns_on_any_message_and_is_waited_for_from_its_row_
         assert machine.row(round) == []
     one.ours.progress = Progress(11, 0, Phase.TRAIN, 0)
     assert [change.after for change in machine.row(6)] == [State.PRESENT]
+
+
+def test_where_there_are_no_common_rounds_any_row_of_training_shows_that_it_is_back() -> None:
+    one = One()
+    one.ours.lockstep = False
+    machine = one.present()
+    silent(machine, 9.0)
+    machine.heard(20.0)
+    assert machine.row(-3) == []
+    assert [change.after for change in machine.row(0)] == [State.PRESENT]
 
 
 def test_after_the_rounds_one_that_returns_is_served_but_takes_no_part() -> None:
