@@ -15,10 +15,12 @@ import torch
 import yaml
 
 from p2pser.config import Config
-from p2pser.graph.spec import load
+from p2pser.graph.spec import Topology, load
 from p2pser.peer.telemetry import read
 
 RING = load("ring", peers=5)
+EXPONENTIAL = load("one-peer-exponential", peers=5)
+DIRECTED = load("directed-ring", peers=5)
 EVERYBODY = range(5)
 ODD = 2
 FIRST, SECOND = 6, 12
@@ -48,16 +50,16 @@ main()
 class Site:
     """Peers as commands of their own, held in two rounds until ``go_on``."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.folder, self.path = folder, folder / "run.yaml"
+    def __init__(self, config: Config, folder: Path, topology: Topology = RING) -> None:
+        self.folder, self.path, self.topology = folder, folder / "run.yaml", topology
         for round in (FIRST, SECOND):
             os.mkfifo(folder / f"hold-{round}")
         self.path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
         self.running: dict[int, subprocess.Popen[str]] = {}
 
     def start(self, me: int) -> None:
-        command = [sys.executable, "-c", HOLDS, str(self.folder), "peer", "--id", str(me), "--topology", "ring",
-                   "--peers", str(RING.size), "--run", str(self.path)]
+        command = [sys.executable, "-c", HOLDS, str(self.folder), "peer", "--id", str(me), "--topology",
+                   self.topology.name, "--peers", str(self.topology.size), "--run", str(self.path)]
         self.running[me] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -85,24 +87,36 @@ class Site:
             one.communicate()
 
 
-@pytest.mark.parametrize(("name", "late"), [("dfedavg", False), ("quasi-global-momentum", False), ("d-psgd", True)])
-def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest, tmp_path: Path, name: str,
-                                                   late: bool) -> None:
+ONE_STEP = ("training.local_steps=1",)
+KINDS: dict[str, tuple[str, Topology, tuple[str, ...]]] = {
+    "dfedavg": ("dfedavg", RING, ()),
+    "late": ("d-psgd", RING, ("network.start_timeout=15", *ONE_STEP)),
+    "trackers": ("gradient-tracking", RING, ONE_STEP),
+    "copies": ("choco", RING, ()),
+    "mass": ("push-sum", DIRECTED, ()),
+    "schedule": ("overlap", EXPONENTIAL, ()),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest, tmp_path: Path, kind: str) -> None:
+    name, topology, settings = KINDS[kind]
+    late = kind == "late"
     config = real.config("out", "training.rounds=30", "training.momentum=0", f"gossip.algorithm={name}", *QUICK,
-                         *(["network.start_timeout=15", "training.local_steps=1"] if late else []), peers=RING.size)
-    site = Site(config, tmp_path)
+                         *settings, peers=topology.size)
+    site = Site(config, tmp_path, topology)
     try:
         for me in EVERYBODY:
             if me != ODD or not late:
                 site.start(me)
         if late:
-            for neighbour in RING.neighbours(ODD):
+            for neighbour in topology.neighbours(ODD):
                 site.said(neighbour, "starts with round 0")
         else:
             site.said(ODD, "starts with round 0")
             site.running[ODD].send_signal(signal.SIGKILL)
             site.running[ODD].communicate()
-            for neighbour in RING.neighbours(ODD):
+            for neighbour in topology.neighbours(ODD):
                 site.said(neighbour, f"peer {ODD} is DEAD")
         site.start(ODD)
         site.said(ODD, "finds the run under way")
@@ -121,6 +135,8 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
     # From its entry on it trains with the others, and its neighbours mix what it sends.
     rounds = [one["round"] for one in read(real.peer_folder(config, ODD) / "metrics.jsonl")]
     assert set(range(SECOND + 1, 30)) <= set(rounds)
-    for neighbour in RING.neighbours(ODD):
+    # (One that it never sends a row knows only in the end that it is back.)
+    hearing = topology.neighbours(ODD) if topology.schedule is None else topology.receivers(ODD, 0)
+    for neighbour in hearing:
         assert len(real.events(config, neighbour, "rejoined", peer=ODD)) == 1
         assert max(step[0] for step, peer, _ in summaries[neighbour]["left_out"] if peer == ODD) <= SECOND
