@@ -20,7 +20,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
-from p2pser.network import descriptors, sockets
+from p2pser.network import descriptors, exchange, sockets
 from p2pser.peer import process as peer_process
 from p2pser.run import session
 from p2pser.wire.messages import Phase, Progress
@@ -45,7 +45,7 @@ STATIC = ("ring", "chain", "star", "complete", "grid", "tree", "random-regular",
 DEAD_AFTER, ROUND_TIMEOUT = 3.0, 6.0
 EPOCH = 1.7e9
 """The date at which the fake time is 0 [s]."""
-QUIET = 4 * (DEAD_AFTER + ROUND_TIMEOUT)
+QUIET = (exchange.LONGEST + 4) * ROUND_TIMEOUT
 """Where no training thread goes on for so long, and no fault is left, it is a hang [s]."""
 HOSTILE = 0.15
 """The share of schedules in which a peer lies."""
@@ -220,7 +220,7 @@ class Schedule:
         if world.now - since > QUIET:
             if self._rouse():
                 return True
-            if self._waits_for_an_absent_liar(living):
+            if self._waits_for_a_missing_liar(living):
                 return False
             self.violations.append("hang: " + "; ".join(_waits(self, process) for process in living))
             return False
@@ -228,9 +228,9 @@ class Schedule:
 
     _quiet_since = START
 
-    def _waits_for_an_absent_liar(self, living: list[Process]) -> bool:
-        """Whether peers wait, as they were told to, until an operator starts the hostile peer."""
-        return self.patient and self.liar is not None and self.machines[self.liar].process is None and any(
+    def _waits_for_a_missing_liar(self, living: list[Process]) -> bool:
+        """Whether peers wait, as they were told to, for a hostile peer that has not said a HELLO that fits."""
+        return self.patient and self.liar is not None and any(
             process.mixer is not None and process.io.progress.phase is Phase.START
             and self.liar in process.mixer.roster.missing() for process in living)
 
