@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PATIENT = 1
 def folder() -> Iterator[Path]:
     threads = torch.get_num_threads()
     yield own_folder()
+    shutil.rmtree(own_folder().parent, ignore_errors=True)
     torch.set_num_threads(threads)
 
 
