@@ -68,6 +68,17 @@ def test_one_that_jumped_is_followed_but_not_faster_than_time_goes() -> None:
     assert liar.next_round(19, 40.0, {1: 900, 2: 20}) == Next(80 + MARGIN, announce=True)
 
 
+def test_the_pace_is_that_of_the_fastest_rounds_in_sequence_and_not_of_a_single_one() -> None:
+    slow = trained(rounds=20)
+    for round in range(20, 40):  # a neighbour has held them up since
+        slow.began(round, 10.0 + 4.0 * (round - 19))
+    slow.in_step(1, 39, 94.0)
+    assert slow.next_round(39, 94.0 + APART, {1: 900}) == Next(39 + 16 + MARGIN, announce=True)
+    short = trained(rounds=4, peers=(1,))
+    short.began(4, 1.5 + 0.001)
+    assert short.next_round(4, 2.0 + APART, {1: 900}) == Next(3 + 21 + MARGIN, announce=True)
+
+
 def test_nobody_jumps_beyond_the_last_round() -> None:
     assert trained(last=100).next_round(19, 10.0, {1: 10**6, 2: 10**6}) == Next(100, announce=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import networkx as nx
@@ -271,6 +271,41 @@ def test_a_message_that_its_handler_refuses_is_a_strike_and_the_others_count() -
     hub.mixer.listen()
     assert taken == [5, 6]
     assert hub.io.strikes == [(2, "there is no such part")] * 2
+
+
+def test_a_row_of_a_round_that_never_comes_is_a_strike() -> None:
+    """Rounds 0 .. 4 are trained; 5 and 6 are the flood of cut edges and the consensus."""
+    io = FakeIO()
+    mixer = NetworkMixer(cast(IOThread, io), STAR, 0, SCHEMA, clips=None, round_timeout=TIMEOUT, rounds=5,
+                         clock=lambda: 0.0)
+    for round in (6, 7, 2**31 - 1):
+        header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(4, 0, Phase.TRAIN, 0), round)
+        io.events.put(events.Arrived(2, header, memoryview(b"")))
+    mixer.listen()
+    assert io.strikes == [(2, f"peer 2 sent a row of round {round}, which never comes") for round in (7, 2**31 - 1)]
+    assert mixer.exchange.newest(2) == Step(6, 0)
+
+
+def test_a_wait_ends_with_the_alarm_at_the_latest() -> None:
+    hub, waits = Hub(), []
+
+    class Nothing:
+        def get(self, timeout: float | None) -> events.Event:
+            waits.append(timeout)
+            raise Empty
+
+        def get_nowait(self) -> events.Event:
+            raise Empty
+
+    hub.io.events = cast("SimpleQueue[events.Event]", Nothing())
+    hub.mixer.wake_at(4.5)
+    for timeout in (None, 30.0, 1.5):
+        hub.mixer.listen(timeout)
+    hub.now = 6.0
+    hub.mixer.listen(30.0)
+    hub.mixer.wake_at(None)
+    hub.mixer.listen(30.0)
+    assert waits == [4.5, 4.5, 1.5, 0.0, 30.0]
 
 
 def test_one_that_waits_for_a_peer_that_has_not_begun_makes_progress_meanwhile() -> None:
