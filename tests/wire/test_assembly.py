@@ -59,6 +59,8 @@ def test_a_row_without_its_middle_never_comes_out() -> None:
     assert feed(assembler, parts[:2] + parts[3:]) == []
     assert feed(assembler, parts[2:3] + parts[4:]) == []
     assert feed(assembler, chunks(bytes(40), 40)) == [bytes(40)]
+    again = Assembler(100)
+    assert feed(again, parts[:1] + parts[2:] + parts[3:]) == []  # as many bytes as the row has, but not its own
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=4), st.randoms())

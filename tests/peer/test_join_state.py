@@ -1,0 +1,236 @@
+"""The state of a run under way: what is asked, answered, compared and refused. No network: the mixer is a stand-in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import msgpack
+import pytest
+import torch
+from torch import Tensor
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.graph.spec import load
+from p2pser.network import events
+from p2pser.network.roster import Roster
+from p2pser.network.states import Cause, State
+from p2pser.peer.join_state import ASK, CALL, ROW, SUMS, Joining, JoinState, call_fields
+from p2pser.run.setup import JOIN, RollCall
+from p2pser.wire.codec import DENSE
+from p2pser.wire.messages import Header, Kind, Phase, Progress
+
+RING = load("ring", peers=4)
+ROUNDS, PATIENCE = 9, 6.0
+CLIPS = {0: 7, 1: 8, 2: 9, 3: 10}
+TRAINS = Progress(4, 0, Phase.TRAIN, 0)
+
+
+class Mixer:
+    """Peer 0 with the neighbours 1 and 3. It carries nothing, and its time goes on where somebody waits."""
+
+    def __init__(self) -> None:
+        self.me, self.neighbours = 0, (1, 3)
+        self.roster = Roster(self.neighbours)
+        self.now = 20.0
+        self.io = SimpleNamespace(progress=TRAINS)
+        self.sent: list[tuple[int, int, bytes]] = []
+        self.struck: list[int] = []
+        self.afresh: list[int] = []
+        self.take: Callable[[int, Header, memoryview], None] = lambda peer, header, payload: None
+
+    @property
+    def hellos(self) -> Any:
+        return self.roster.hellos
+
+    @property
+    def lost(self) -> dict[int, str]:
+        return self.roster.lost()
+
+    def training(self) -> tuple[int, ...]:
+        return self.roster.training()
+
+    def on(self, round: int, handler: Any) -> None:
+        assert round == JOIN
+        self.take = handler
+
+    def send(self, peer: int, at: Any, payload: Any, form: str, size: int) -> None:
+        assert at.round == JOIN
+        self.sent.append((peer, at.slot, bytes(payload)))
+
+    def strike(self, peer: int, reason: str) -> None:
+        self.struck.append(peer)
+
+    def apart(self, peer: int, reason: str) -> None:
+        self.afresh.append(peer)
+
+    def listen(self, timeout: float | None = 0.0) -> None:
+        assert timeout is not None, "it would wait for ever"
+        assert self.now < 200.0, "it waits without a bound"
+        self.now += max(timeout, 1.0)
+
+
+class Peer:
+    """Peer 0 of a ring of four, and what its neighbours 1 and 3 do."""
+
+    def __init__(self) -> None:
+        self.mixer = Mixer()
+        self.joining = Joining(self.mixer, RING, ROUNDS, sums=2, like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
+                               clock=lambda: self.mixer.now)
+
+    def comes(self, peer: int, incarnation: int = 0, progress: Progress = TRAINS) -> None:
+        hello: Any = SimpleNamespace(incarnation=incarnation)
+        up = events.Up(peer, hello, progress)
+        self.mixer.roster.up(up)
+        self.mixer.roster.changed(events.Changed(peer, State.ABSENT, State.PRESENT, Cause.HELLO), 0.0)
+        self.joining.observe(up)
+
+    def hear(self, peer: int, slot: int, payload: bytes, form: str = "", size: int = 0) -> None:
+        header = Header(Kind.ROW, bytes(8), peer, 0, TRAINS, round=JOIN, slot=slot, codec=form, size=size)
+        self.mixer.take(peer, header, memoryview(payload))
+
+    def part(self, peer: int, slot: int, row: Tensor) -> None:
+        self.hear(peer, slot, bytes(DENSE.encode(row)), DENSE.wire_name(row), row.numel())
+
+    def sends(self, peer: int, round: int = 4, sums: tuple[float, ...] = (5.0, 2.0), **call: Any) -> None:
+        self.hear(peer, CALL, fields(round=round, **call))
+        self.part(peer, SUMS, torch.tensor(sums, dtype=torch.float64))
+        self.part(peer, ROW, torch.tensor([1.0, 2.0, float(peer)]))
+
+    def asked(self) -> list[int]:
+        return [peer for peer, slot, _ in self.mixer.sent if slot == ASK]
+
+    def answer(self) -> None:
+        self.joining.answer(5, RollCall(2, CLIPS, frozenset()), torch.tensor([5.0, 2.0], dtype=torch.float64),
+                            torch.ones(3), None)
+
+
+def fields(**changed: Any) -> bytes:
+    packed: bytes = msgpack.packb({"round": 4, **call_fields(RollCall(2, CLIPS, frozenset({(0, 3)}), {1: 0.5})),
+                                   **changed})
+    return packed
+
+
+@pytest.fixture
+def peer() -> Peer:
+    return Peer()
+
+
+def received(peer: Peer) -> JoinState:
+    state = peer.joining.receive()
+    assert state is not None
+    return state
+
+
+def test_every_neighbour_that_trains_is_asked_once_an_incarnation(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3, progress=Progress(-3, 0, Phase.SETUP, 0))
+    peer.comes(1)
+    assert peer.asked() == [1]
+    peer.comes(1, incarnation=1)
+    assert peer.asked() == [1, 1]
+
+
+def test_two_that_agree_are_believed_at_once_and_the_earlier_round_counts(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.sends(1, round=7)
+    peer.sends(3, round=5)
+    state = received(peer)
+    assert (state.sender, state.round, state.differing, state.x.tolist()) == (1, 5, (), [1.0, 2.0, 1.0])
+    assert state.call == RollCall(2, CLIPS, frozenset({(0, 3)}), {1: 0.5})
+    assert peer.mixer.now == 20.0
+
+
+def test_a_second_state_is_waited_for_with_a_bound(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.sends(3)
+    assert received(peer).sender == 3
+    assert peer.mixer.now == 20.0 + PATIENCE
+
+
+@pytest.mark.parametrize("other", [{"sums": (5.0, 2.1)}, {"resume": 3}, {"clips": {0: 7, 1: 8, 2: 9, 3: 11}}])
+def test_states_of_different_runs_are_told(peer: Peer, other: dict[str, Any]) -> None:
+    for neighbour in (1, 3):
+        peer.comes(neighbour)
+    peer.sends(1)
+    peer.sends(3, **other)
+    assert (received(peer).sender, received(peer).differing) == (1, (3,))
+
+
+def test_the_state_that_two_send_wins_over_that_of_a_third(peer: Peer) -> None:
+    peer.mixer.roster = Roster((1, 2, 3))
+    for neighbour in (1, 2, 3):
+        peer.comes(neighbour)
+    peer.sends(1, round=1, sums=(5.0, 2.5))
+    peer.sends(2, round=6)
+    peer.sends(3, round=7)
+    state = received(peer)
+    assert (state.sender, state.round, state.differing) == (2, 6, (1,))
+
+
+@pytest.mark.parametrize("changed", [
+    {"round": -1}, {"round": ROUNDS + 1}, {"round": True}, {"round": "4"}, {"resume": ROUNDS + 1}, {"resume": -1},
+    {"clips": {9: 1}}, {"clips": {0: -1}}, {"clips": {0: 2**53}}, {"clips": [1]}, {"widths": {0: 1.5}},
+    {"widths": {0: 0.0}}, {"widths": {0: 1}}, {"cut": [[0, 2]]}, {"cut": [[0, 1, 2]]}, {"cut": 5}, {"cut": [[[], 1]]}])
+def test_a_roll_call_that_cannot_be_is_refused(peer: Peer, changed: dict[str, Any]) -> None:
+    with pytest.raises(RemoteProtocolError, match="peer 3 sent a join state") as caught:
+        peer.hear(3, CALL, fields(**changed))
+    assert caught.value.peer == 3
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x80", b"\x91" * 5000, b"\xdf\xff\xff\xff\xff"])
+def test_bytes_that_are_no_roll_call_are_refused(peer: Peer, payload: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        peer.hear(3, CALL, payload)
+
+
+@pytest.mark.parametrize(("slot", "row"), [
+    (SUMS, torch.ones(3, dtype=torch.float64)), (SUMS, torch.ones(2)), (ROW, torch.ones(4)), (ROW, torch.ones(0)),
+    (ROW, torch.ones(3, dtype=torch.float64)), (ROW, torch.tensor([0.0, math.nan, 0.0])), (7, torch.ones(3)),
+    (SUMS, torch.tensor([0.0, math.inf], dtype=torch.float64))])
+def test_a_row_that_is_not_what_is_due_is_refused_and_the_next_state_counts(peer: Peer, slot: int, row: Tensor) -> None:
+    peer.comes(3)
+    with pytest.raises(RemoteProtocolError):
+        peer.part(3, slot, row)
+    peer.sends(3)
+    assert received(peer).sender == 3
+
+
+def test_a_state_that_does_not_fit_the_model_is_forgotten_and_costs_its_sender(peer: Peer) -> None:
+    peer.comes(3)
+    peer.sends(3)
+    peer.joining.refuse(received(peer), "another width")
+    assert peer.mixer.struck == [3]
+    peer.mixer.roster.changed(events.Changed(3, State.PRESENT, State.LOST, Cause.DEATH), 21.0)
+    assert peer.joining.receive() is None
+
+
+def test_a_state_is_sent_once_an_incarnation_and_nobody_waits_for_its_receiver(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.joining.joined()
+    for _ in range(3):
+        peer.hear(3, ASK, b"")
+        peer.answer()
+    slots = [(to, slot) for to, slot, _ in peer.mixer.sent if slot != ASK]
+    assert slots == [(3, CALL), (3, SUMS), (3, ROW)]
+    assert 3 in peer.mixer.afresh
+    assert 1 not in peer.mixer.afresh
+    peer.comes(3, incarnation=1)
+    peer.hear(3, ASK, b"")
+    peer.answer()
+    assert len([slot for _, slot, _ in peer.mixer.sent if slot != ASK]) == 6
+
+
+def test_a_request_in_another_form_is_refused_and_not_answered(peer: Peer) -> None:
+    peer.comes(3)
+    peer.joining.joined()
+    with pytest.raises(RemoteProtocolError, match="another form"):
+        peer.hear(3, ASK, b"please")
+    peer.answer()
+    assert [slot for _, slot, _ in peer.mixer.sent if slot != ASK] == []
+    assert peer.mixer.afresh == []
