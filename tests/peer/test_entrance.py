@@ -1,0 +1,169 @@
+"""The ways into a run, with stand-ins for the network and the session: who joins, who resumes, and from which round."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from p2pser.base.errors import P2PSERError
+from p2pser.gossip.mixer import Step
+from p2pser.network.exchange import DeliveryStatus
+from p2pser.peer import entrance
+from p2pser.peer.entrance import Entrance
+from p2pser.peer.join_state import JoinState
+from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall
+from p2pser.wire.messages import Phase, Progress
+
+CLIPS = {0: 7, 1: 8, 3: 10}
+SUMS = torch.tensor([5.0, 2.0], dtype=torch.float64)
+SKIPPED = (Step(ROLL_CALL, 1), 3, DeliveryStatus.SKIPPED)
+
+
+def state(sender: int, round: int = 6) -> JoinState:
+    return JoinState(sender, round, RollCall(2, {1: 8, 3: 10}, frozenset()), SUMS, torch.tensor([1.0, float(sender)]))
+
+
+class Peer:
+    """Peer 0 with the neighbours 1 and 3. What it does is in ``done``; the test sets what the others say."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[tuple[str, Any]] = []
+        self.call = RollCall(0, CLIPS, frozenset())
+        self.states: list[JoinState] = []
+        self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
+        self.trains: tuple[int, ...] = ()
+        self.ends: tuple[int, ...] = ()
+        self.misfit: set[int] = set()
+        self.now = 50.0
+        monkeypatch.setattr(entrance, "roll_call", self._called)
+        monkeypatch.setattr(entrance, "mend", lambda algorithm, state, mixer, breaks: self._do("mended", breaks.reset))
+        network = SimpleNamespace(start_timeout=None, refused_wait=None, round_timeout=30.0)
+        session = SimpleNamespace(
+            config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9)), topology=None, algorithm=None,
+            cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
+            share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
+            statistics=lambda cut: self._do("statistics", cut) or SUMS)
+        mixer = SimpleNamespace(
+            me=0, neighbours=(1, 3), left_out=self.left_out, io=SimpleNamespace(clock=lambda: self.now),
+            connect=lambda *_: self._do("connects", None), training=lambda: self.trains, listen=self._listen,
+            enter=lambda phase, round: None, begin=lambda joining: self._do("begins", joining),
+            next_round=lambda round: max(round + 1, 8),
+            roster=SimpleNamespace(ending=lambda: self.ends, progress=lambda j: Progress(11, 0, Phase.END, 0)))
+        joining = SimpleNamespace(
+            set_up=lambda: None, joined=lambda: self._do("joined", None), receive=self._receive,
+            newcomers=lambda peers: self._do("serves", set(peers)),
+            refuse=lambda it, why: self._do("refuses", it.sender))
+        checkpoints = SimpleNamespace(
+            reach=None, folder="folder", available=lambda: [4], load=lambda round: (f"state of {round}", SUMS),
+            set_aside_after=lambda start: self._do("sets aside after", start) or [])
+        reporter = SimpleNamespace(
+            telemetry=SimpleNamespace(rewind=lambda start: self._do("rewinds to", start)), say=lambda sentence: None,
+            waiting=lambda sentence: None, event=lambda kind, **_: None,
+            tell=lambda kind, text, **_: self._do(kind, None))
+        self.entrance = Entrance(session, mixer, joining, checkpoints, reporter)  # type: ignore[arg-type]
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.done]
+
+    def _do(self, name: str, what: Any) -> None:
+        self.done.append((name, what))
+
+    def _called(self, *_: Any, **__: Any) -> RollCall:
+        self._do("calls the roll", None)
+        return self.call
+
+    def _receive(self, expected: Any = (), *, endless: bool = False) -> JoinState | None:
+        self._do("receives from", set(expected))
+        return self.states.pop(0) if self.states else None
+
+    def _fitted(self, sender: int, row: torch.Tensor) -> torch.Tensor:
+        if sender in self.misfit:
+            raise P2PSERError("another model")
+        return row
+
+    def _listen(self, timeout: float) -> None:
+        assert self.now < 500.0, "it waits without a bound"
+        self.now += timeout
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Peer:
+    return Peer(monkeypatch)
+
+
+def test_where_nobody_has_begun_all_begin_and_nothing_of_an_earlier_life_stays(peer: Peer) -> None:
+    entry = peer.entrance.enter()
+    assert (entry.call, entry.start, entry.state, entry.joined) == (peer.call, 0, None, False)
+    assert ("rewinds to", 0) in peer.done
+    assert ("sets aside after", 0) in peer.done
+    assert "joined" in peer.names()
+
+
+def test_from_a_common_checkpoint_all_resume_and_what_came_after_it_is_set_aside(peer: Peer) -> None:
+    peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({3}))
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.state, entry.joined) == (4, "state of 4", False)
+    assert [what for what in peer.done if what[0] in ("rewinds to", "sets aside after", "mended", "serves")] == [
+        ("serves", {3}), ("mended", ((0, 3),)), ("rewinds to", 4), ("sets aside after", 4)]
+
+
+def test_a_peer_without_the_checkpoint_waits_for_those_that_have_it_and_serves_the_other_newcomers(peer: Peer) -> None:
+    peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0, 3}))
+    peer.states = [state(1, round=4)]
+    entry = peer.entrance.enter()
+    assert (entry.joined, entry.call.clips) == (True, CLIPS)
+    assert ("receives from", {1}) in peer.done
+    assert ("serves", {0, 3}) in peer.done
+    assert "rewinds to" not in peer.names()
+
+
+def test_a_run_under_way_is_joined_in_the_round_of_the_others_with_our_own_clips(peer: Peer) -> None:
+    peer.trains, peer.states = (1, 3), [state(1)]
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.joined, dict(entry.call.clips)) == (8, True, CLIPS)
+    assert entry.state is not None
+    assert entry.state.rows["x"].tolist() == [[1.0, 1.0]]
+    assert ("sets aside after", 8) in peer.done
+    assert ("begins", True) in peer.done
+    assert "calls the roll" not in peer.names()
+
+
+def test_a_state_that_does_not_fit_costs_its_sender_only(peer: Peer) -> None:
+    peer.trains, peer.misfit, peer.states = (1, 3), {1}, [state(1), state(3)]
+    entry = peer.entrance.enter()
+    assert ("refuses", 1) in peer.done
+    assert entry.state is not None
+    assert entry.state.rows["x"].tolist() == [[1.0, 3.0]]
+
+
+def test_whom_the_others_left_behind_in_the_roll_call_joins_them(peer: Peer) -> None:
+    peer.left_out.append(SKIPPED)
+    peer.states = [state(3)]
+    peer.entrance.mixer.training = iter([(), (3,)]).__next__  # type: ignore[method-assign]
+    assert peer.entrance.enter().joined
+    assert "statistics" not in peer.names()
+
+
+@pytest.mark.parametrize("left_out", [SKIPPED, (Step(STATISTICS, 0), 3, DeliveryStatus.SKIPPED),
+                                      (Step(ROLL_CALL, 1), 3, DeliveryStatus.LOST)])
+def test_where_nobody_trains_a_neighbour_that_went_on_in_the_set_up_still_waits(
+        peer: Peer, left_out: tuple[Step, int, DeliveryStatus]) -> None:
+    peer.left_out.append(left_out)
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.joined) == (0, False)
+
+
+def test_a_joining_peer_whose_neighbours_send_nothing_ends_with_a_sentence(peer: Peer) -> None:
+    peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0}))
+    with pytest.raises(P2PSERError, match="start this peer again"):
+        peer.entrance.enter()
+
+
+def test_for_a_model_that_is_never_handed_over_a_peer_waits_with_a_bound(peer: Peer) -> None:
+    peer.ends = (3,)
+    entry = peer.entrance.enter()
+    assert (entry.start, peer.now) == (0, 80.0)
+    assert peer.names()[:2] == ["connects", "connects"]
