@@ -93,7 +93,9 @@ def test_a_hello_survives_the_wire() -> None:
 
 @pytest.mark.parametrize(("field", "value", "word"), [
     ("peer", 4, "names peer 4 as its sender"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
-    ("role", "king", "out of range"), ("labels", ["a", 1], "labels that are not text"), ("clips", True, "type bool"),
+    ("role", "king", "out of range"), ("width", 0.0, "out of range"), ("width", 1.5, "out of range"),
+    ("process", "x" * 33, "out of range"),
+    ("labels", ["a", 1], "labels that are not text"), ("clips", True, "type bool"),
     ("settings", [], "type list"), ("run", None, "type NoneType"), ("major", 1.0, "type float"),
 ])
 def test_a_wrong_field_is_named(field: str, value: Any, word: str) -> None:

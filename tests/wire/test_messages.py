@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgpack
@@ -212,7 +213,7 @@ def test_oversized_frames_are_refused_unread() -> None:
         messages.decode(frame + b"x")
     with pytest.raises(RemoteProtocolError, match="not a message"):
         messages.decode(bytes(messages.MAX_FRAME + 1))
-    with pytest.raises(RemoteProtocolError, match="header of 1025"):
+    with pytest.raises(RemoteProtocolError, match="cannot have a header of 1025"):
         messages.decode(frame_of(bytes(1025)))
     with pytest.raises(LocalProtocolError, match="524289"):
         messages.encode(ROW, bytes(524289))
@@ -250,6 +251,16 @@ def test_bodies_come_back_or_are_too_deep(body: dict[str, object]) -> None:
             messages.encode_body(body)
         with pytest.raises(RemoteProtocolError, match="levels"):
             messages.decode_body(msgpack.packb(body))
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_a_body_of_six_levels_is_read_and_one_of_seven_is_not(wrap: Callable[[object], object]) -> None:
+    body: object = 1
+    for _ in range(5):
+        body = wrap(body)
+    assert messages.decode_body(messages.encode_body({"a": body})) == {"a": body}
+    with pytest.raises(RemoteProtocolError, match="more than 6 levels"):
+        messages.decode_body(msgpack.packb({"a": wrap(body)}))
 
 
 @given(st.binary(max_size=200))
