@@ -104,8 +104,3 @@ def test_leaves_that_would_drown_all_others_are_refused() -> None:
     spoilt[0, 1, -1] = -1e5
     with pytest.raises(RemoteProtocolError, match="leaves beyond 10000"):
         decode(encode(np.zeros(20, dtype=bool), np.array([3]), spoilt, DEPTH), 20, CLASSES, DEPTH, 7)
-
-
-def test_a_row_is_no_message() -> None:
-    with pytest.raises(RemoteProtocolError, match="peer 7 sent a row"):
-        decode(np.zeros(3), 20, CLASSES, DEPTH, 7)
