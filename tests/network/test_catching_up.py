@@ -61,6 +61,11 @@ def test_one_that_jumped_is_followed_but_not_faster_than_time_goes() -> None:
     one.announced(1, 60, 40.0)
     one.announced(1, 900, 41.0)  # too soon after the first
     assert one.next_round(19, 41.0, {1: 60, 2: 20}) == Next(60, announce=True)
+    one.in_step(1, 19, 40.0)
+    one.in_step(2, 19, 40.0)
+    assert one.next_round(19, 41.0, {1: 900, 2: 20}) == Next(60, announce=True)
+    one.announced(1, 900, 40.0 + APART)
+    assert one.next_round(19, 48.0, {1: 900, 2: 49}) == Next(96 + MARGIN, announce=True)
     liar = trained(rounds=20)
     liar.in_step(1, 19, 40.0)
     liar.in_step(2, 19, 40.0)
