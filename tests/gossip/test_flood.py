@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import Distances, agree_on_cuts, edges_of, flood_knowledge, read, without
+from p2pser.gossip.agreement.flood import (
+    Distances,
+    Knowledge,
+    Said,
+    agree_on_cuts,
+    edges_of,
+    flood_knowledge,
+    read,
+    without,
+)
 from p2pser.gossip.mixer import Step, add_late
 from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
@@ -134,3 +143,13 @@ def test_late_rows_of_training_that_arrive_during_the_flood_of_cuts_are_handed_o
     assert mixer.late == before + len(flows)
     assert float(add_late(x, flows, mixer.peers).mean()) == pytest.approx(2.0, abs=1e-14)
     assert abs(float(x.mean()) - 2.0) > 1e-3
+
+
+def test_of_a_living_neighbour_only_its_own_word_counts():
+    graph = nx.complete_graph(4)
+    node = Knowledge(0, graph, {0: b"own"}, Distances(graph))
+    node.merge(Said(False, {1: b"one", 2: b"a lie"}, frozenset({(2, 3), (0, 2)})), 1)
+    assert (node.values, node.cut) == ({0: b"own", 1: b"one"}, set())
+    node.lost(2)
+    node.merge(Said(False, {2: b"two", 3: b"a lie"}, frozenset({(2, 3)})), 1)
+    assert (node.values, node.cut) == ({0: b"own", 1: b"one", 2: b"two"}, {(0, 2)})
