@@ -153,3 +153,11 @@ def test_of_a_living_neighbour_only_its_own_word_counts():
     node.lost(2)
     node.merge(Said(False, {2: b"two", 3: b"a lie"}, frozenset({(2, 3)})), 1)
     assert (node.values, node.cut) == ({0: b"own", 1: b"one", 2: b"two"}, {(0, 2)})
+
+
+def test_a_value_is_read_up_to_its_largest_size():
+    graph = nx.path_graph(4)
+    fits, too_long = (msgpack.packb([False, [[2, bytes(size)]], []]) for size in (5, 6))
+    assert read(Received(2, fits), 0, Distances(graph), graph, most=5).values == {2: bytes(5)}
+    with pytest.raises(RemoteProtocolError, match="6 bytes in a flood where at most 5 are due"):
+        read(Received(2, too_long), 0, Distances(graph), graph, most=5)
