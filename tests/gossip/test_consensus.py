@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.consensus import chebyshev, consensus, living_slem, relative_norm
 from p2pser.gossip.agreement.flood import edges_of
-from p2pser.gossip.agreement.stopping import Trailer, decode_trailer, encode_trailer
+from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer
 from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
@@ -202,3 +202,13 @@ def test_any_bytes_are_a_trailer_or_refused(data):
 def test_wrong_trailers_are_refused(document):
     with pytest.raises(RemoteProtocolError):
         decode_trailer(memoryview(msgpack.packb(document)), nx.cycle_graph(8), 3, 1)
+
+
+def test_a_trailer_that_covers_us_with_less_than_our_own_difference_is_refused():
+    one = Agreement(0, Reach(nx.cycle_graph(8)), 1e-6)
+    one.start(4, 2.5, torch.zeros(3))
+    with pytest.raises(RemoteProtocolError, match="smaller difference than our own of exchange 4"):
+        one.check(Trailer(7, -1, ((4, 2.4, 0b11),), frozenset()), 1)
+    one.check(Trailer(7, -1, ((4, 2.5, 0b11),), frozenset()), 1)
+    one.check(Trailer(7, -1, ((4, 0.1, 0b10),), frozenset()), 1)  # our own has not reached it
+    one.check(Trailer(7, -1, ((4, 2.4, 0b11),), frozenset({(0, 1)})), 1)  # it has given us up
