@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.consensus import chebyshev, consensus, living_slem, relative_norm
 from p2pser.gossip.agreement.flood import edges_of
-from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer
+from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, most_bytes
 from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
@@ -212,3 +212,11 @@ def test_a_trailer_that_covers_us_with_less_than_our_own_difference_is_refused()
     one.check(Trailer(7, -1, ((4, 2.5, 0b11),), frozenset()), 1)
     one.check(Trailer(7, -1, ((4, 0.1, 0b10),), frozenset()), 1)  # our own has not reached it
     one.check(Trailer(7, -1, ((4, 2.4, 0b11),), frozenset({(0, 1)})), 1)  # it has given us up
+
+
+def test_a_trailer_that_is_longer_than_any_is_refused_unread():
+    graph = nx.cycle_graph(8)
+    with pytest.raises(RemoteProtocolError, match="too long"):
+        decode_trailer(memoryview(bytes(most_bytes(graph) + 1)), graph, 3, 1)
+    every = Trailer(9, -1, tuple((k, 0.5, 255) for k in range(9)), frozenset(tuple(sorted(e)) for e in graph.edges))
+    assert len(encode_trailer(every, 8)) <= most_bytes(graph)
