@@ -162,6 +162,13 @@ def test_what_leaving_writes_costs_no_checkpoint_that_the_others_have(crew: Crew
     assert all("resumed" in crew.events(torn, i) for i in range(3))
 
 
+def test_leaving_keeps_every_checkpoint_that_was_kept(crew: Crew) -> None:
+    torn = crew.configured("torn", "peer.checkpoint_every=2")
+    crew.run(torn, stop_after(5))
+    available = [checkpoint.available(crew.path(torn, i) / "checkpoint") for i in range(3)]
+    assert available == [[2, 4, 5]] * 3  # two are kept while the run goes on
+
+
 def test_a_run_that_left_no_checkpoint_begins_again_and_tells_each_round_once(crew: Crew) -> None:
     whole, torn = crew.configured("whole"), crew.configured("torn")
     crew.run(whole)
