@@ -87,6 +87,8 @@ class Neighbour:
         self.hello: Hello | None = None
         """Of its present incarnation; None before."""
         self.strikes = 0
+        self.lives = 0
+        """How many of its processes have said HELLO."""
         self._ours, self._patience, self._most_strikes = ours, patience, strikes
         self._incarnation = -1
         self._ended = False
@@ -143,6 +145,7 @@ class Neighbour:
                 self.stream.reset()
             self._forget()
             self._incarnation = theirs.incarnation
+            self.lives += 1
         if difference is not None:
             return difference, [*changes, *self.happens(Cause.MISFIT, difference)]
         if self._ended:

@@ -175,9 +175,10 @@ class PeerProtocol:
         if "check" in (theirs.role, self.hello.role):
             self._check(message, theirs, difference)
             return
-        known = link.hello
+        known, lives = link.hello, link.lives
         reason, changes = link.greeted(theirs, header.slot, difference, self._awake.time(self._clock()))
-        restarted = [change for change in changes if change.cause is Cause.RESTART]
+        anew = link.lives > lives  # also where it was LOST meanwhile, so that its end changes no state
+        restarted = anew and lives > 0
         if restarted:
             self.control.forget(link)
         if restarted and identity is not None:
@@ -195,10 +196,10 @@ class PeerProtocol:
             self.connections.accept(link, identity)
         if header.kind is Kind.HELLO:
             self.control.greet(link, Kind.WELCOME, route)
-        self._tell(restarted)
-        if known is None or restarted:
+        self._tell(change for change in changes if change.cause is Cause.RESTART)
+        if known is None or anew:
             self._queue.put(events.Up(link.peer, theirs, header.progress))
-        self._tell(changes[len(restarted):])
+        self._tell(change for change in changes if change.cause is not Cause.RESTART)
         self._hear_apart(message)
 
     def _check(self, message: Message, theirs: Hello, difference: str | None) -> None:

@@ -111,6 +111,8 @@ class Peer:
         self.there = self.protocol.neighbours[1 - me]
         self.protocol.admit(True, True)
         self.joining, self.began = joining, False
+        self.met = -1
+        """The incarnation of the other one that this peer's training thread has been told of last."""
 
     def turn(self, round: int) -> None:
         if not self.began and (self.there.hello is not None or self.joining):
@@ -126,6 +128,8 @@ class Peer:
         while not self.queue.empty():
             event = self.queue.get()
             assert not isinstance(event, events.Struck), event
+            if isinstance(event, events.Up):
+                self.met = event.hello.incarnation
             if isinstance(event, events.Arrived):
                 self.there.stream.read += 1
 
@@ -189,6 +193,17 @@ def test_once_the_cable_is_whole_they_wait_for_each_other_again(actions: list[st
     pair.act("go on")
     pair.run(20.0)
     assert [peer.there.state for peer in pair.peers] == [State.PRESENT, State.PRESENT], actions
+    assert [peer.met for peer in pair.peers] == [peer.incarnation for peer in reversed(pair.peers)], actions
+
+
+@pytest.mark.parametrize("down", ["wait", "wait long"])
+def test_the_training_thread_hears_of_a_restart_also_of_a_neighbour_that_was_lost_meanwhile(down: str) -> None:
+    pair = Pair()
+    pair.run(2.0)
+    for action in ("stop 1", down, "restart 1"):
+        pair.act(action)
+    pair.run(2.0)
+    assert [peer.met for peer in pair.peers] == [1, 0]
 
 
 @pytest.mark.parametrize("direction", [0, 1])

@@ -12,7 +12,7 @@ import torch
 from p2pser.wire.messages import Phase
 from schedules.command import kind, lines
 from schedules.faults import Fault, When
-from schedules.schedule import Schedule, algorithms, own_folder
+from schedules.schedule import DEAD_AFTER, Schedule, algorithms, own_folder
 
 AT_ONCE = 10
 """Schedules of one test."""
@@ -28,9 +28,12 @@ def folder() -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-def played(folder: Path, *them: Fault, algorithm: str = "dfedavg", topology: str = "ring") -> Schedule:
-    """Run a schedule with these faults, and no others."""
+def played(folder: Path, *them: Fault, algorithm: str = "dfedavg", topology: str = "ring",
+           rounds: int | None = None) -> Schedule:
+    """Run a schedule with these faults, and no others; rounds : R, default: by the seed."""
     one = Schedule(4, folder, algorithm, topology, faults=False)
+    if rounds is not None:
+        one.rounds, one.config = rounds, one.config.with_settings([f"training.rounds={rounds}"])
     one.faults = list(them)
     return one.run()
 
@@ -85,6 +88,18 @@ def test_one_that_is_killed_in_any_phase_and_started_again_has_a_model(folder: P
     one = played(folder, Fault(When(0.0, 2, phase), "kill 2", kill))
     assert not one.violations
     assert one.machines[2].past[-1].ended[0] == "done"
+
+
+def test_one_that_is_lost_and_comes_back_twice_is_sent_a_state_each_time_and_there_is_one_model(folder: Path) -> None:
+    def kill(schedule: Schedule) -> None:
+        assert schedule.kill(2, False)
+        schedule.start_again(2, 1.5 * DEAD_AFTER, "")
+
+    one = played(folder, *(Fault(When(0.0, 2, Phase.EXCHANGE, round), f"kill 2 in round {round}", kill)
+                           for round in (3, 5)), rounds=300)
+    assert not one.violations
+    assert [machine.past[-1].exit_code for machine in one.machines.values()] == [0] * len(one.machines)
+    assert len(one.machines[2].past) == 3
 
 
 def test_a_peer_that_others_wait_for_and_that_never_comes_is_a_hang(folder: Path) -> None:
