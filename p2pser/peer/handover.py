@@ -40,7 +40,7 @@ PATIENCE = 10.0
 GREETING = 2.0
 """Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too."""
 AGREEMENT = 1e-5
-"""Largest relative difference of two neighbours' models; the final consensus leaves less."""
+"""Largest relative difference of two neighbours' models, where the final consensus leaves less."""
 F8 = "f8"
 _F8 = codec(F8)
 
@@ -61,13 +61,15 @@ class Handover:
     mixer : carries the messages.
     topology, rounds : the run's topology, and R.
     size, sums : the lengths of this peer's row and of the statistics' sums.
+    tolerance : largest relative difference that the final consensus leaves between two peers.
     say : receives a sentence for the person who watches.
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: int,
-                 say: Callable[[str], None]) -> None:
+                 tolerance: float, say: Callable[[str], None]) -> None:
         self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say
         self._sizes = {SUMS: range(sums, sums + 1), ROW: range(1, size + 1)}
+        self._agreement = max(AGREEMENT, 2 * tolerance)
         self._done: set[int] = set()
         """The neighbours that have a model, as far as they have said."""
         self._asked: dict[int, int] = {}
@@ -153,7 +155,7 @@ class Handover:
             one, other = self._received[i], self._received[j]
             if not (one.final.converged and other.final.converged):
                 return one.final.converged == other.final.converged  # each keeps a model of its own
-            return one.row.shape == other.row.shape and relative_norm(one.row, other.row) <= AGREEMENT
+            return one.row.shape == other.row.shape and relative_norm(one.row, other.row) <= self._agreement
 
         groups = [[j for j in sorted(self._received) if near(i, j)] for i in sorted(self._received)]
         return max(groups, key=len)

@@ -200,7 +200,8 @@ class _Attendance:
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
                                like=cohort.initial()[0], patience=config.network.round_timeout, clock=io.clock)
         self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
-                                 sums=cohort.sums().shape[1], say=self.reporter.say)
+                                 sums=cohort.sums().shape[1], tolerance=config.gossip.consensus_tolerance,
+                                 say=self.reporter.say)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None

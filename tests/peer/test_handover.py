@@ -73,9 +73,10 @@ class Mixer:
 class Peer:
     """Peer 0 of four that all know each other, and what its neighbours do."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = 1e-7) -> None:
         self.mixer, self.said = Mixer(), []
-        self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=2, say=self.said.append)  # type: ignore[arg-type]
+        self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=2,  # type: ignore[arg-type]
+                             tolerance=tolerance, say=self.said.append)
 
     def comes(self, peer: int, progress: Progress = HAS_A_MODEL, incarnation: int = 0) -> None:
         up = events.Up(peer, hello(incarnation), progress)
@@ -176,6 +177,16 @@ def test_models_that_differ_are_not_taken(peer: Peer) -> None:
     with pytest.raises(P2PSERError, match="peers 1 and 2 hand over different models") as caught:
         peer.look()
     assert caught.value.exit_code == 1
+
+
+def test_models_may_differ_by_as_much_as_the_consensus_leaves() -> None:
+    peer = Peer(tolerance=1e-3)
+    for j in (1, 3):
+        peer.comes(j)
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.answers(3, end(1, 2, 3.003))
+    assert taken(peer).givers == (1, 3)
 
 
 def test_the_model_of_two_wins_over_that_of_a_third(peer: Peer) -> None:
