@@ -65,13 +65,13 @@ def test_each_rule_meets_each_attack(tones):
     assert all(0 <= one.worst <= one.mean <= 1 for one in outcomes)
 
 
-def test_training_that_breaks_down_is_told_apart(tones, monkeypatch):
+def test_rows_beyond_any_magnitude_are_refused(tones, monkeypatch):
     config = Config().with_settings([*PLAIN, "corpus.name=folder", f"corpus.data={json.dumps(str(tones))}"])
     send = hostile.ATTACKS["large-norm"][0]
     monkeypatch.setitem(hostile.ATTACKS, "large-norm", (send, 1e38))
     outcomes = measure(config, load("complete", 5), federate(config, 5, workers=1), (2,), ("dfedavg", "median"),
                        ("large-norm",))
-    assert outcomes[0] == Outcome("dfedavg", "large-norm", None, None, None)
+    assert outcomes[0].mean is not None
     assert outcomes[1].mean is not None
 
 

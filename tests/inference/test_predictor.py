@@ -329,7 +329,8 @@ def test_a_model_of_own_arrays_rates_features_and_no_recordings(tmp_path: Path) 
     config = configured({"training.rounds": 1, "model.hidden": [2], "features.normalise": "none"})
     graph = p2pser.topology("ring", peers=2)
     run = simulate(config, graph, data)
-    directory.save(tmp_path / "model", run.row, run.schema, card_of(run.config, graph, data, run.statistics))
+    card = card_of(run.config, graph, data, run.statistics, agreed=None)
+    directory.save(tmp_path / "model", run.row, run.schema, card)
     model = p2pser.load(tmp_path / "model")
     assert len(model.answers(np.eye(2, 684, dtype=np.float32))) == 2
     with pytest.raises(ModelError, match="pass such features to Predictor"):
