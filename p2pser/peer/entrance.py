@@ -12,6 +12,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
+from p2pser.peer.handover import wait_for_model
 from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
@@ -81,6 +82,8 @@ class Entrance:
         return Entry(call, call.resume, state, sums, False)
 
     def _joined(self, joined: JoinState) -> Entry:
+        if not self.mixer.training():  # they have come to their end since they sent the state
+            self._ending()
         self.joining.joined()
         self.reporter.event("joined", host=joined.sender, round=joined.round)
         start = self.mixer.next_round(joined.round - 1)
@@ -118,18 +121,11 @@ class Entrance:
 
         Returns whether this peer has waited, and they have left without handing it over.
         """
-        roster, clock = self.mixer.roster, self.mixer.io.clock
-        if not (ending := set(roster.ending()) - self._mute):
+        if not (ending := set(self.mixer.roster.ending()) - self._mute):
             return False
         self.reporter.waiting(f"waiting for the model of peer{'s' if len(ending) > 1 else ''} "
                               f"{', '.join(map(str, sorted(ending)))}: the run is at its end")
-        known, until = None, clock()
-        while ending := set(roster.ending()) - self._mute:
-            if known != (known := {j: roster.progress(j) for j in ending}):
-                until = clock() + self.session.config.network.round_timeout
-            if clock() >= until:
-                self._mute |= ending
-            self.mixer.listen(until - clock())
+        self._mute = wait_for_model(self.mixer, self._mute, self.session.config.network.round_timeout)
         return True
 
     def _waiting(self, sentence: str) -> None:

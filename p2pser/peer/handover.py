@@ -1,7 +1,8 @@
 """The model of a run that is over, for a peer that was not there at the end: its neighbours hand it over.
 
 A peer that finds a neighbour at the end of the run while it is itself not there yet was left out of that end: it was
-killed in the last phase, cut off, or started too late. It asks each such neighbour for the model, compares the answers
+killed in the last phase, cut off, or started too late. So was one that has agreed with nobody, while neighbours that
+it can reach have agreed with others. It asks each such neighbour for the model, compares the answers
 where there are two, and ends with it. A peer that has its model stays for a while to answer, and so does one that has
 finished and is started again.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,25 @@ class ModelTaken(Exception):
         self.outcome = outcome
 
 
+def wait_for_model(mixer: NetworkMixer, mute: Collection[int], patience: float, longest: float = math.inf) -> set[int]:
+    """Wait for the model of neighbours in the last phase; it comes as ModelTaken (``Handover.look_up``).
+
+    mute : neighbours that are not waited for, and may grow. patience : seconds without any progress of theirs.
+    longest : seconds of all the waiting.
+
+    Returns the neighbours that have handed no model over; others have left.
+    """
+    roster, clock, silent = mixer.roster, mixer.io.clock, set[int]()
+    known, until, end = None, clock(), clock() + longest
+    while ending := set(roster.ending()).difference(mute, silent):
+        if known != (known := {j: roster.progress(j) for j in ending}):
+            until = min(clock() + patience, end)
+        if clock() >= until:
+            silent |= ending
+        mixer.listen(until - clock())
+    return silent.union(mute)
+
+
 class Handover:
     """Asks for the model, and answers. Make it before the peer meets its neighbours: they may speak at once.
 
@@ -81,7 +101,9 @@ class Handover:
         self._received: dict[int, Outcome] = {}
         self._first: float | None = None
         """When the first answer came."""
-        self._wanted = True
+        self._wanted, self._alone = True, False
+        self._alone_too: set[int] = set()
+        """The neighbours that have agreed with nobody either."""
         self._offer: tuple[Outcome, Parts | None] | None = None
         mixer.on(MODEL, self._take)
 
@@ -119,7 +141,7 @@ class Handover:
         hand over different models, and this peer has nothing else to do.
         """
         phase = self._mixer.io.progress.phase
-        if not self._wanted or phase >= Phase.CONSENSUS:
+        if not self._wanted or (phase >= Phase.CONSENSUS and not self._alone):
             return
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
@@ -127,6 +149,9 @@ class Handover:
             if self._asked.get(peer) != incarnation:
                 self._asked[peer] = incarnation
                 self._mixer.send(peer, Step(MODEL, ASK), b"", "", 0)
+        if self._alone:
+            self._alone_too |= {j for j, end in self._received.items() if self._agreed(end) < 2}
+            self._received = {j: end for j, end in self._received.items() if j not in self._alone_too}
         if not self._received:
             return
         now = self._mixer.io.clock()
@@ -136,7 +161,7 @@ class Handover:
         patience = PATIENCE if soon - self._received.keys() else GREETING if self._mixer.roster.missing() else 0.0
         over = now >= self._first + patience
         # While others train with this peer, one neighbour alone does not end its run.
-        training = phase >= Phase.TRAIN and bool(here - self._done)
+        training = phase >= Phase.TRAIN and not self._alone and bool(here - self._done)
         if len(together) > 1 or (len(self._received) == 1 and over and not training):
             self._take_over(together, fit)
         elif len(self._received) > 1 and over and phase < Phase.TRAIN:
@@ -144,6 +169,22 @@ class Handover:
             raise P2PSERError(f"peers {who} hand over different models, so peer {self._mixer.me} takes none: find out "
                               "which is right, and start this peer again with only that one running")
         self._mixer.wake_at(None if over else self._first + patience)
+
+    def left_out(self, end: Outcome, longest: float) -> None:
+        """Wait for the model of neighbours that have agreed with others, where this peer ended with nobody.
+
+        It comes as ModelTaken. Where two parts of a network have each agreed, neither takes the other's model.
+
+        longest : seconds that neighbours without a model are waited for, whatever progress they report.
+        """
+        if not end.final.sought or self._agreed(end) > 1 or not self._mixer.roster.ending():
+            return
+        self._alone = True
+        self._mixer.listen()  # they may have answered before
+        wait_for_model(self._mixer, self._alone_too, 2 * PATIENCE, longest)
+
+    def _agreed(self, end: Outcome) -> int:
+        return self._topology.size - len(end.final.dead) if end.final.converged else 0
 
     def _phase(self, peer: int) -> int:
         progress = self._mixer.roster.progress(peer)

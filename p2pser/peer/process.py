@@ -25,6 +25,7 @@ from p2pser.models.rows import digest
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
+from p2pser.network.exchange import LONGEST
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.ending import Ending, LastPhase
@@ -266,9 +267,12 @@ class _Attendance:
         self.reporter.observe(event)
 
     def _session(self) -> Outcome:
-        """Get into the run and run the session to its end, or take the model of neighbours that are there already."""
+        """Get into the run and run the session to its end, or take the model of neighbours that are there already, or
+        have agreed there without this peer."""
         try:
-            return self._trained()
+            end = self._trained()
+            self.handover.left_out(end, LONGEST * self.config.network.round_timeout)
+            return end
         except ModelTaken as taken:
             return taken.outcome
 

@@ -143,7 +143,7 @@ def test_a_state_that_does_not_fit_costs_its_sender_only(peer: Peer) -> None:
 def test_whom_the_others_left_behind_in_the_roll_call_joins_them(peer: Peer) -> None:
     peer.left_out.append(SKIPPED)
     peer.states = [state(3)]
-    peer.entrance.mixer.training = iter([(), (3,)]).__next__  # type: ignore[method-assign]
+    peer.entrance.mixer.training = iter([(), (3,), (3,)]).__next__  # type: ignore[method-assign]
     assert peer.entrance.enter().joined
     assert "statistics" not in peer.names()
 
@@ -161,6 +161,14 @@ def test_a_joining_peer_whose_neighbours_send_nothing_ends_with_a_sentence(peer:
     peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0}))
     with pytest.raises(P2PSERError, match="start this peer again"):
         peer.entrance.enter()
+
+
+def test_a_state_whose_senders_have_come_to_their_end_is_not_trained_on_before_their_model_is_waited_for(
+        peer: Peer) -> None:
+    peer.call, peer.states = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0})), [state(1)]
+    peer.entrance.mixer.roster.ending = lambda: (1,) if not peer.states else ()  # type: ignore[method-assign]
+    assert peer.entrance.enter().joined
+    assert peer.now == 80.0
 
 
 def test_for_a_model_that_is_never_handed_over_a_peer_waits_with_a_bound(peer: Peer) -> None:

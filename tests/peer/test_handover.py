@@ -45,6 +45,7 @@ class Mixer:
         self.sent: list[tuple[int, int, bytes]] = []
         self.struck: list[int] = []
         self.alarm: float | None = None
+        self.look_up: Callable[[], None] = lambda: None
         self.take: Callable[[int, Header, memoryview], None] = lambda peer, header, payload: None
 
     @property
@@ -66,6 +67,12 @@ class Mixer:
     def strike(self, peer: int, reason: str) -> None:
         self.struck.append(peer)
 
+    def listen(self, timeout: float = 0.0) -> None:
+        """Nothing comes for so long."""
+        until = self.now + timeout
+        self.now = until if self.alarm is None else max(self.now, min(until, self.alarm))
+        self.look_up()
+
     def wake_at(self, time: float | None) -> None:
         self.alarm = time
 
@@ -77,6 +84,7 @@ class Peer:
         self.mixer, self.said = Mixer(), []
         self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=2,  # type: ignore[arg-type]
                              tolerance=tolerance, say=self.said.append)
+        self.mixer.look_up = self.look
 
     def comes(self, peer: int, progress: Progress = HAS_A_MODEL, incarnation: int = 0) -> None:
         up = events.Up(peer, hello(incarnation), progress)
@@ -217,6 +225,41 @@ def test_who_takes_part_in_the_end_asks_for_nothing(peer: Peer) -> None:
     peer.comes(1)
     peer.look()
     assert peer.asked() == []
+
+
+ALONE, SOME = (1, 2, 3), (0, 3)
+
+
+@pytest.mark.parametrize(("own", "theirs", "takes"), [(ALONE, SOME, True), (ALONE, (0, 2, 3), False),
+                                                      ((2, 3), SOME, False)])
+def test_who_agreed_with_nobody_takes_the_model_of_neighbours_that_agreed_with_others(
+        own: tuple[int, ...], theirs: tuple[int, ...], takes: bool) -> None:
+    peer = Peer()
+    peer.comes(1)
+    peer.comes(2, Progress(3, 0, Phase.TRAIN, 0))
+    peer.look()
+    peer.answers(1, end(1, 2, 3, dead=theirs))
+    peer.mixer.io.progress = Progress(ROUNDS + 1, 2, Phase.END, 0)
+    if takes:
+        with pytest.raises(ModelTaken) as caught:
+            peer.hand.left_out(end(9, 9, 9, dead=own), 500.0)
+        assert caught.value.outcome.row.tolist() == [1, 2, 3]
+    else:
+        peer.hand.left_out(end(9, 9, 9, dead=own), 500.0)
+    assert peer.mixer.now <= 50 + 2 * PATIENCE
+
+
+def test_for_neighbours_that_report_progress_without_end_the_waiting_has_a_bound(peer: Peer) -> None:
+    peer.comes(1, Progress(ROUNDS + 1, 0, Phase.CONSENSUS, 0))
+    peer.mixer.io.progress = Progress(ROUNDS + 1, 2, Phase.END, 0)
+
+    def another_exchange() -> None:
+        slot = int(peer.mixer.now)
+        peer.mixer.roster.progressed(events.Progressed(1, Progress(ROUNDS + 1, slot, Phase.CONSENSUS, 0)))
+
+    peer.mixer.look_up = another_exchange
+    peer.hand.left_out(end(9, 9, 9, dead=ALONE), 500.0)
+    assert peer.mixer.now == 550.0
 
 
 def test_peers_that_keep_models_of_their_own_are_not_compared(peer: Peer) -> None:
