@@ -102,6 +102,14 @@ def test_one_that_is_lost_and_comes_back_twice_is_sent_a_state_each_time_and_the
     assert len(one.machines[2].past) == 3
 
 
+@pytest.mark.parametrize("phase", [Phase.EXCHANGE, Phase.CONSENSUS])
+def test_one_that_was_stopped_while_the_others_came_to_the_end_takes_their_model(folder: Path, phase: Phase) -> None:
+    one = played(folder, Fault(When(0.0, 2, phase, 6), "stop 2", lambda schedule: schedule.stop(2, 3 * DEAD_AFTER)))
+    assert not one.violations
+    assert [machine.past[-1].exit_code for machine in one.machines.values()] == [3, 3, 0, 3, 3]  # all have it then
+    assert one.machines[2].past[-1].ended[1]["handed_over_by"] == [1, 3]
+
+
 def test_a_peer_that_others_wait_for_and_that_never_comes_is_a_hang(folder: Path) -> None:
     one = Schedule(PATIENT, folder, "dfedavg", "ring", faults=False)
     assert one.config.network.start_timeout is None
