@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import Check, flood_knowledge
+from p2pser.gossip.agreement.flood import Check, flood_knowledge, most_slots
 from p2pser.gossip.mixer import Mixer
 from p2pser.models.networks.trees import numbers
 from p2pser.wire import tree_sets
@@ -82,7 +82,7 @@ class Forest:
 
 def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx.Graph, dead: Collection[int],
               ) -> tuple[int, bool]:
-    """Give every hosted peer's forest all tree sets of the reachable peers, by floods in ``round`` and the next round.
+    """Give every hosted peer's forest all tree sets of the reachable peers, by two floods in ``round``.
 
     The first flood carries which peer holds which places; in the second the first peer that holds a tree set sends it,
     if another peer lacks it. Returns the number of exchanges, and whether the tree sets that all held before were equal
@@ -100,12 +100,12 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
             raise RemoteProtocolError(f"the digest of peer {sender}'s trees is missing", sender)
         return any_forest.read(memoryview(value)[DIGEST:], sender)
 
-    def flood(round: int, values: Mapping[int, bytes], check: Check) -> dict[int, dict[int, bytes]]:
+    def flood(first: int, values: Mapping[int, bytes], check: Check) -> dict[int, dict[int, bytes]]:
         nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append,
-                                most=any_forest.most + DIGEST, check=check)
+                                most=any_forest.most + DIGEST, check=check, first=first)
         return {i: node.reachable_values() for i, node in nodes.items()}
 
-    messages = flood(round, {i: forest.message(nothing[i]) for i, forest in forests.items()}, read)
+    messages = flood(0, {i: forest.message(nothing[i]) for i, forest in forests.items()}, read)
     values = {}
     for i, forest in forests.items():
         came = {j: read(j, message) for j, message in messages[i].items()}
@@ -118,7 +118,7 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
         mine = held.any(axis=0) & ~common & (first == i)
         values[i] = forest.digest(common) + forest.message(mine)
     equal = True
-    for i, answers in flood(round + 1, values, read_after_digest).items():
+    for i, answers in flood(most_slots(graph), values, read_after_digest).items():
         for j, value in answers.items():
             equal &= value[:DIGEST] == answers[i][:DIGEST]
             forests[i].take(read_after_digest(j, value))

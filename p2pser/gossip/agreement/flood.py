@@ -226,6 +226,11 @@ def checked_cut(cut: object, graph: nx.Graph, source: int) -> set[tuple[int, int
     return edges
 
 
+def most_slots(graph: nx.Graph) -> int:
+    """Return the slots that a flood takes at most; without deaths N suffice."""
+    return 4 * len(graph) + 4
+
+
 def flood_knowledge(
     mixer: Mixer,
     round: int,
@@ -236,6 +241,7 @@ def flood_knowledge(
     *,
     most: int = MOST,
     check: Check = lambda origin, value: None,
+    first: int = 0,
 ) -> dict[int, Knowledge]:
     """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.reachable_values``).
 
@@ -244,7 +250,7 @@ def flood_knowledge(
 
     Parameters
     ----------
-    mixer : carries the messages, at Step(round, 0), Step(round, 1), …
+    mixer : carries the messages, at Step(round, first), Step(round, first + 1), …
     round : the round of the flood.
     values : each hosted peer's value.
     graph : the topology's graph.
@@ -252,6 +258,7 @@ def flood_knowledge(
     late : is called with rows of earlier exchanges that arrive during the flood.
     most : bytes of the longest value.
     check : raises RemoteProtocolError for a value of another form; its message then counts as missing.
+    first : the first slot; a second flood of a round begins at ``most_slots(graph)``.
     """
     dead = on_dead() if on_dead is not None else set()
     distances = Distances(graph)
@@ -260,9 +267,9 @@ def flood_knowledge(
         for j in dead & set(graph[peer]):
             node.lost(j)
     running = set(mixer.peers)
-    limit = 4 * len(graph) + 4  # without deaths N slots suffice; a peer that meets the limit ends like all others
+    limit = most_slots(graph)  # a peer that meets it ends like all others
     for slot in range(limit):
-        at = Step(round, slot)
+        at = Step(round, first + slot)
         final = {peer for peer in running if nodes[peer].ends(slot) or slot == limit - 1}
         messages = {peer: nodes[peer].encode(peer in final) for peer in sorted(running)}
         mixer.post(at, Outbox(edges={(i, j): messages[i] for i in messages for j in sorted(graph[i])}))

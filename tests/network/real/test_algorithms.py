@@ -115,9 +115,7 @@ def test_every_algorithm_is_here() -> None:
     assert {of(name) for name in CASES} == {of(name) for name in KILLED} == synchronous
 
 
-@pytest.mark.parametrize("case", [
-    pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="open: trees give up neighbours at the end"))
-    if name == "trees" else name for name in CASES], indirect=True)
+@pytest.mark.parametrize("case", CASES, indirect=True)
 def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
     config, story = case.whole
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
