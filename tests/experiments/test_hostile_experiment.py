@@ -75,6 +75,18 @@ def test_rows_beyond_any_magnitude_are_refused(tones, monkeypatch):
     assert outcomes[1].mean is not None
 
 
+def test_training_that_breaks_down_is_told_apart(tones, monkeypatch):
+    """Each row is plausible beside the one before it, so the honest follow until their numbers are no longer finite."""
+    config = Config().with_settings([*PLAIN, "corpus.name=folder", f"corpus.data={json.dumps(str(tones))}",
+                                     "training.rounds=12"])
+    send = hostile.ATTACKS["inner-product"][0]
+    monkeypatch.setitem(hostile.ATTACKS, "inner-product", (send, 1e5))
+    outcomes = measure(config, load("complete", 5), federate(config, 5, workers=1), (2,), ("dfedavg", "median"),
+                       ("inner-product",))
+    assert outcomes[0] == Outcome("dfedavg", "inner-product", None, None, None)
+    assert outcomes[1].mean is not None
+
+
 def test_the_table():
     outcomes = [Outcome("median", "nobody", 0.75, 0.5, 0.1), Outcome("median", "sign-flip", None, None, None)]
     assert table(outcomes) == "| rule | nobody | sign-flip |\n| --- | --- | --- |\n| median | 0.750 | - |\n"

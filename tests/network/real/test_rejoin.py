@@ -98,7 +98,8 @@ KINDS: dict[str, tuple[str, Topology, tuple[str, ...]]] = {
 }
 
 
-LOADED = pytest.mark.xfail(strict=False, reason="open: on a busy machine the returned peer may miss the end, or a flow")
+LOADED = pytest.mark.xfail(strict=False, reason="open: on a busy machine the peer that returned may be left out of the "
+                           "final consensus, or a flow be applied at one end only")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=LOADED) if kind in ("mass", "schedule") else kind
