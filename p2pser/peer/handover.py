@@ -16,11 +16,11 @@ from dataclasses import replace
 from typing import Any
 
 import msgpack
+import torch
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError, RemoteProtocolError
 from p2pser.gossip.agreement.consensus import relative_norm
-from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
@@ -28,12 +28,10 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import Cause
 from p2pser.peer import outcome
 from p2pser.peer.outcome import Outcome
+from p2pser.peer.parcels import ASK, Parcels
 from p2pser.run.setup import MODEL
-from p2pser.wire.codec import codec
 from p2pser.wire.messages import Header, Phase, Progress
 
-FACTS, SUMS, ROW, ASK = range(4)
-"""The slots of the messages: how the run ended, the statistics' sums, the model; and the request for all three."""
 ANSWERS = 3
 """So often is one incarnation of a neighbour answered."""
 PATIENCE = 10.0
@@ -42,8 +40,6 @@ GREETING = 2.0
 """Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too."""
 AGREEMENT = 1e-5
 """Largest relative difference of two neighbours' models, where the final consensus leaves less."""
-F8 = "f8"
-_F8 = codec(F8)
 
 
 class ModelTaken(Exception):
@@ -88,16 +84,14 @@ class Handover:
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: int,
                  tolerance: float, say: Callable[[str], None]) -> None:
         self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say
-        self._sizes = {SUMS: range(sums, sums + 1), ROW: range(1, size + 1)}
+        self._parcels = Parcels(mixer, MODEL, "a model", sums=sums, size=size, dtype=torch.float64,
+                                read_facts=_read_facts, make=self._outcome)
         self._agreement = max(AGREEMENT, 2 * tolerance)
         self._done: set[int] = set()
         """The neighbours that have a model, as far as they have said."""
-        self._asked: dict[int, int] = {}
-        """The neighbours that were asked, and the incarnation of each."""
         self._asking: set[int] = set()
         self._answers: Counter[tuple[int, int]] = Counter()
         """How often an incarnation of a neighbour was answered."""
-        self._parts: dict[int, dict[int, Any]] = {}
         self._received: dict[int, Outcome] = {}
         self._first: float | None = None
         """When the first answer came."""
@@ -127,7 +121,7 @@ class Handover:
             self._done.add(peer)
 
     def _forget(self, peer: int) -> None:
-        self._parts.pop(peer, None)
+        self._parcels.forget(peer)
         self._received.pop(peer, None)
 
     # The peer that was not there ------------------------------------------------------------------------------
@@ -145,10 +139,7 @@ class Handover:
             return
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
-            incarnation = self._mixer.hellos[peer].incarnation
-            if self._asked.get(peer) != incarnation:
-                self._asked[peer] = incarnation
-                self._mixer.send(peer, Step(MODEL, ASK), b"", "", 0)
+            self._parcels.ask(peer)
         if self._alone:
             self._alone_too |= {j for j, end in self._received.items() if self._agreed(end) < 2}
             self._received = {j: end for j, end in self._received.items() if j not in self._alone_too}
@@ -243,10 +234,7 @@ class Handover:
         self._asking.discard(peer)
         end, parts = self._offer
         row = end.row if parts is None else parts.cut(self._mixer.me, peer, end.row)
-        self._mixer.send(peer, Step(MODEL, FACTS), msgpack.packb(end.fields()), "", 0)
-        for slot, each in ((SUMS, end.sums), (ROW, row)):
-            kept = each.detach().double().clone()
-            self._mixer.send(peer, Step(MODEL, slot), _F8.encode(kept), _F8.wire_name(kept), kept.numel())
+        self._parcels.send(peer, end.fields(), end.sums.double(), row.double())
         self._answers[peer, self._mixer.hellos[peer].incarnation] += 1
         self._say(f"peer {self._mixer.me} hands its model to peer {peer}")
 
@@ -259,27 +247,22 @@ class Handover:
             self._asking.add(peer)
             self._answer(peer)
             return
-        if self._asked.get(peer) != self._mixer.hellos[peer].incarnation:
+        if not self._parcels.was_asked(peer):
             raise RemoteProtocolError(f"peer {peer} sent a model that nobody has asked for", peer)
         try:
-            parts = self._parts.setdefault(peer, {})
-            parts[header.slot] = self._read(header, payload)
-            if parts.keys() == {FACTS, SUMS, ROW}:
-                del self._parts[peer]
-                self._received[peer] = outcome.read(parts[FACTS], parts[ROW], parts[SUMS], self._topology, self._rounds)
-        except (KeyError, TypeError, ValueError, msgpack.UnpackException, RemoteProtocolError) as error:
+            end = self._parcels.take(peer, header, payload)
+        except RemoteProtocolError:
             self._forget(peer)
-            raise RemoteProtocolError(f"peer {peer} handed over a model of another form: {error}", peer) from None
+            raise
+        if end is not None:
+            self._received[peer] = end
 
-    def _read(self, header: Header, payload: memoryview) -> Any:
-        if header.slot == FACTS:
-            fields = msgpack.unpackb(payload, strict_map_key=False)
-            if not isinstance(fields, Mapping):
-                raise ValueError("it says nothing of the end")
-            return fields
-        if header.slot not in self._sizes or header.codec != F8 or header.size not in self._sizes[header.slot]:
-            raise ValueError(f"{header.size} numbers in the form {header.codec!r} as part {header.slot}")
-        row = _F8.decode(bytes(payload), header.size)
-        if not math.isfinite(float(row.abs().sum())):
-            raise ValueError("numbers that are not finite")
-        return row
+    def _outcome(self, sender: int, facts: Mapping[str, Any], sums: Tensor, row: Tensor) -> Outcome:
+        return outcome.read(facts, row, sums, self._topology, self._rounds)
+
+
+def _read_facts(payload: memoryview) -> Mapping[str, Any]:
+    fields = msgpack.unpackb(payload, strict_map_key=False)
+    if not isinstance(fields, Mapping):
+        raise ValueError("it says nothing of the end")
+    return fields

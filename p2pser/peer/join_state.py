@@ -18,17 +18,14 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
+from p2pser.peer.parcels import ASK, Parcels
 from p2pser.run.setup import JOIN, RollCall
-from p2pser.wire.codec import DENSE
 from p2pser.wire.messages import Header, Phase
 
-CALL, SUMS, ROW, ASK = range(4)
-"""The slots of the messages: the roll call, the statistics' sums, the parameters; and the request for all three."""
 TRAINING = (Phase.TRAIN, Phase.EXCHANGE)
 AGREEMENT = 1e-6
 """Largest relative difference of two neighbours' sums: each has its own last bits."""
@@ -72,11 +69,9 @@ class Joining:
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: int, like: Tensor,
                  patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._mixer, self._topology, self._rounds = mixer, topology, rounds
-        self._sums, self._like, self._patience, self._clock = sums, like, patience, clock
-        self._requests: dict[int, int] = {}
-        """The neighbours that were asked, and the incarnation of each."""
-        self._parts: dict[int, dict[int, Any]] = {}
-        """The messages of each sender whose state is not complete, by slot."""
+        self._patience, self._clock = patience, clock
+        self._parcels = Parcels(mixer, JOIN, "a join state", sums=sums, size=like.numel(), dtype=like.dtype,
+                                read_facts=self._read_call, make=_state)
         self._states: dict[int, JoinState] = {}
         self._wanted = True
         self._asking: set[int] = set()
@@ -89,7 +84,7 @@ class Joining:
     def observe(self, event: events.Event) -> None:
         """Ask a neighbour that trains as soon as it has said HELLO."""
         if self._wanted and isinstance(event, events.Up) and event.progress.phase in TRAINING:
-            self._ask(event.peer)
+            self._parcels.ask(event.peer)
 
     def receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Wait for join states; None where no neighbour is left that could send one.
@@ -103,7 +98,7 @@ class Joining:
             here = self._present()
             training = set(self._mixer.training())
             for peer in here if endless else training:
-                self._ask(peer)
+                self._parcels.ask(peer)
             coming = (here & (training | set(expected))) - self._states.keys()
             if self._states:
                 first = self._clock() if first is None else first
@@ -145,17 +140,12 @@ class Joining:
     def joined(self) -> None:
         """Take no more states: this peer trains."""
         self._wanted = False
-        self._parts.clear()
+        for peer in self._mixer.neighbours:
+            self._parcels.forget(peer)
         self._states.clear()
 
     def _present(self) -> set[int]:
         return self._mixer.hellos.keys() - self._mixer.lost.keys()
-
-    def _ask(self, peer: int) -> None:
-        incarnation = self._mixer.hellos[peer].incarnation
-        if self._requests.get(peer) != incarnation:
-            self._requests[peer] = incarnation
-            self._mixer.send(peer, Step(JOIN, ASK), b"", "", 0)
 
     # Its neighbours -------------------------------------------------------------------------------------------
 
@@ -181,11 +171,7 @@ class Joining:
             self._answered[peer] = self._mixer.hellos[peer].incarnation
             if round < self._rounds:
                 self._begins_afresh(peer)
-            self._mixer.send(peer, Step(JOIN, CALL), msgpack.packb(fields), "", 0)
-            row = x if parts is None else parts.cut(self._mixer.me, peer, x)
-            for slot, each in ((SUMS, sums), (ROW, row)):
-                kept = each.detach().clone()
-                self._mixer.send(peer, Step(JOIN, slot), DENSE.encode(kept), DENSE.wire_name(kept), kept.numel())
+            self._parcels.send(peer, fields, sums, x if parts is None else parts.cut(self._mixer.me, peer, x))
         self._asking.clear()
 
     def _begins_afresh(self, peer: int) -> None:
@@ -204,32 +190,9 @@ class Joining:
             return
         if not self._wanted:
             return
-        try:
-            parts = self._parts.setdefault(peer, {})
-            parts[header.slot] = self._read(header, payload)
-        except (KeyError, TypeError, ValueError, msgpack.UnpackException, RemoteProtocolError) as error:
-            del self._parts[peer]
-            raise RemoteProtocolError(f"peer {peer} sent a join state of another form: {error}", peer) from None
-        if parts.keys() == {CALL, SUMS, ROW}:
-            round, call = parts[CALL]
-            self._states[peer] = JoinState(peer, round, call, parts[SUMS], parts[ROW])
-            del self._parts[peer]
-
-    def _read(self, header: Header, payload: memoryview) -> Any:
-        """Return the content of a message: (round, roll call), or a row of finite numbers."""
-        if header.slot == CALL:
-            return self._read_call(payload)
-        like, sizes = self._like.dtype, range(1, self._like.numel() + 1)
-        if header.slot == SUMS:
-            like, sizes = torch.float64, range(self._sums, self._sums + 1)
-        elif header.slot != ROW:
-            raise ValueError(f"it has no part {header.slot}")
-        if header.codec != DENSE.wire_name(torch.empty(0, dtype=like)) or header.size not in sizes:
-            raise ValueError(f"{header.size} numbers in the form {header.codec!r}")
-        row = DENSE.decode(bytes(payload), header.size)
-        if not torch.isfinite(row).all():
-            raise ValueError("numbers that are not finite")
-        return row
+        state = self._parcels.take(peer, header, payload)
+        if state is not None:
+            self._states[peer] = state
 
     def _read_call(self, payload: memoryview) -> tuple[int, RollCall]:
         fields = msgpack.unpackb(payload, strict_map_key=False)
@@ -237,6 +200,11 @@ class Joining:
         if type(round) is not int or not 0 <= round <= self._rounds:
             raise ValueError(f"round {round}")
         return round, call
+
+
+def _state(sender: int, facts: tuple[int, RollCall], sums: Tensor, x: Tensor) -> JoinState:
+    round, call = facts
+    return JoinState(sender, round, call, sums, x)
 
 
 def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:

@@ -10,16 +10,16 @@ from typing import Any
 import msgpack
 import pytest
 import torch
+from carriers import Carrier
 
 from p2pser.base.errors import P2PSERError, RemoteProtocolError
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
-from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import load
 from p2pser.network import events
-from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
-from p2pser.peer.handover import ASK, FACTS, GREETING, PATIENCE, ROW, SUMS, Handover, ModelTaken
+from p2pser.peer.handover import GREETING, PATIENCE, Handover, ModelTaken
 from p2pser.peer.outcome import Outcome
+from p2pser.peer.parcels import ASK, FACTS, ROW, SUMS
 from p2pser.run.setup import MODEL, RollCall
 from p2pser.wire.codec import codec
 from p2pser.wire.messages import Header, Kind, Phase, Progress
@@ -34,38 +34,14 @@ def hello(incarnation: int = 0) -> Any:
     return SimpleNamespace(incarnation=incarnation)
 
 
-class Mixer:
+class Mixer(Carrier):
     """Carries nothing: what is sent is kept."""
 
     def __init__(self) -> None:
-        self.me, self.neighbours = 0, (1, 2, 3)
-        self.roster = Roster(self.neighbours)
-        self.now = 50.0
+        super().__init__(MODEL, (1, 2, 3), 50.0)
         self.io = SimpleNamespace(progress=Progress(0, 0, Phase.START, 0), clock=lambda: self.now)
-        self.sent: list[tuple[int, int, bytes]] = []
-        self.struck: list[int] = []
         self.alarm: float | None = None
         self.look_up: Callable[[], None] = lambda: None
-        self.take: Callable[[int, Header, memoryview], None] = lambda peer, header, payload: None
-
-    @property
-    def hellos(self) -> Any:
-        return self.roster.hellos
-
-    @property
-    def lost(self) -> dict[int, str]:
-        return self.roster.lost()
-
-    def on(self, round: int, handler: Any) -> None:
-        assert round == MODEL
-        self.take = handler
-
-    def send(self, peer: int, at: Step, payload: Any, form: str, size: int) -> None:
-        assert at.round == MODEL
-        self.sent.append((peer, at.slot, bytes(payload)))
-
-    def strike(self, peer: int, reason: str) -> None:
-        self.struck.append(peer)
 
     def listen(self, timeout: float = 0.0) -> None:
         """Nothing comes for so long."""

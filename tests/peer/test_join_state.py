@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import pytest
 import torch
+from carriers import Carrier
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
@@ -17,7 +17,8 @@ from p2pser.graph.spec import load
 from p2pser.network import events
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
-from p2pser.peer.join_state import ASK, CALL, ROW, SUMS, Joining, JoinState, call_fields
+from p2pser.peer.join_state import Joining, JoinState, call_fields
+from p2pser.peer.parcels import ASK, FACTS, ROW, SUMS
 from p2pser.run.setup import JOIN, RollCall
 from p2pser.wire.codec import DENSE
 from p2pser.wire.messages import Header, Kind, Phase, Progress
@@ -28,40 +29,16 @@ CLIPS = {0: 7, 1: 8, 2: 9, 3: 10}
 TRAINS = Progress(4, 0, Phase.TRAIN, 0)
 
 
-class Mixer:
+class Mixer(Carrier):
     """Peer 0 with the neighbours 1 and 3. It carries nothing, and its time goes on where somebody waits."""
 
     def __init__(self) -> None:
-        self.me, self.neighbours = 0, (1, 3)
-        self.roster = Roster(self.neighbours)
-        self.now = 20.0
+        super().__init__(JOIN, (1, 3), 20.0)
         self.io = SimpleNamespace(progress=TRAINS)
-        self.sent: list[tuple[int, int, bytes]] = []
-        self.struck: list[int] = []
         self.afresh: list[int] = []
-        self.take: Callable[[int, Header, memoryview], None] = lambda peer, header, payload: None
-
-    @property
-    def hellos(self) -> Any:
-        return self.roster.hellos
-
-    @property
-    def lost(self) -> dict[int, str]:
-        return self.roster.lost()
 
     def training(self) -> tuple[int, ...]:
         return self.roster.training()
-
-    def on(self, round: int, handler: Any) -> None:
-        assert round == JOIN
-        self.take = handler
-
-    def send(self, peer: int, at: Any, payload: Any, form: str, size: int) -> None:
-        assert at.round == JOIN
-        self.sent.append((peer, at.slot, bytes(payload)))
-
-    def strike(self, peer: int, reason: str) -> None:
-        self.struck.append(peer)
 
     def apart(self, peer: int, reason: str) -> None:
         self.afresh.append(peer)
@@ -95,7 +72,7 @@ class Peer:
         self.hear(peer, slot, bytes(DENSE.encode(row)), DENSE.wire_name(row), row.numel())
 
     def sends(self, peer: int, round: int = 4, sums: tuple[float, ...] = (5.0, 2.0), **call: Any) -> None:
-        self.hear(peer, CALL, fields(round=round, **call))
+        self.hear(peer, FACTS, fields(round=round, **call))
         self.part(peer, SUMS, torch.tensor(sums, dtype=torch.float64))
         self.part(peer, ROW, torch.tensor([1.0, 2.0, float(peer)]))
 
@@ -178,14 +155,14 @@ def test_the_state_that_two_send_wins_over_that_of_a_third(peer: Peer) -> None:
     {"widths": {0: 0.0}}, {"widths": {0: 1}}, {"cut": [[0, 2]]}, {"cut": [[0, 1, 2]]}, {"cut": 5}, {"cut": [[[], 1]]}])
 def test_a_roll_call_that_cannot_be_is_refused(peer: Peer, changed: dict[str, Any]) -> None:
     with pytest.raises(RemoteProtocolError, match="peer 3 sent a join state") as caught:
-        peer.hear(3, CALL, fields(**changed))
+        peer.hear(3, FACTS, fields(**changed))
     assert caught.value.peer == 3
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x80", b"\x91" * 5000, b"\xdf\xff\xff\xff\xff"])
 def test_bytes_that_are_no_roll_call_are_refused(peer: Peer, payload: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        peer.hear(3, CALL, payload)
+        peer.hear(3, FACTS, payload)
 
 
 @pytest.mark.parametrize(("slot", "row"), [
@@ -217,7 +194,7 @@ def test_a_state_is_sent_once_an_incarnation_and_nobody_waits_for_its_receiver(p
         peer.hear(3, ASK, b"")
         peer.answer()
     slots = [(to, slot) for to, slot, _ in peer.mixer.sent if slot != ASK]
-    assert slots == [(3, CALL), (3, SUMS), (3, ROW)]
+    assert slots == [(3, FACTS), (3, SUMS), (3, ROW)]
     assert 3 in peer.mixer.afresh
     assert 1 not in peer.mixer.afresh
     peer.comes(3, incarnation=1)
