@@ -23,11 +23,6 @@ def length(parts: Parts, side: int) -> int:
     return sum((m if side else n) for m, n in parts if n > 1)
 
 
-def products_length(parts: Parts, side: int) -> int:
-    """Return the length of all products with a side's vectors: the other side's vectors, and parts without matrix."""
-    return length(parts, 1 - side) + sum(m for m, n in parts if n == 1)
-
-
 def project(row: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor:
     """Return M v (M^T v on the left) of every matrix of a row (D,), and the other parts as they are."""
     products = []

@@ -21,6 +21,7 @@ from p2pser.run import checkpoint
 from p2pser.run.setup import RollCall
 
 ROW, SUMS = "x", "setup.sums"
+"""The rows of the parameters, and of the statistics' sums, in a checkpoint."""
 
 
 @dataclass(frozen=True)

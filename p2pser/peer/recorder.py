@@ -19,6 +19,7 @@ from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.join_state import Joining
+from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
 from p2pser.run import checkpoint
@@ -26,9 +27,6 @@ from p2pser.run.participant import Cohort
 from p2pser.run.session import Hooks
 from p2pser.run.setup import RollCall, kept_checkpoints, lead
 from p2pser.wire.messages import Phase
-
-SUMS = "setup.sums"
-"""The row of the statistics' sums in a checkpoint, beside the algorithm's rows."""
 
 Sink = Callable[[dict[str, Any]], None]
 

@@ -112,7 +112,7 @@ def test_products_and_what_they_span():
         v = vectors[:6] if side else vectors[:7]
         assert float(v.norm()) == pytest.approx(1, rel=1e-6)
         products = factors.project(row, vectors, PARTS, side)
-        assert len(products) == factors.products_length(PARTS, side)
+        assert len(products) == factors.length(PARTS, 1 - side) + sum(m for m, n in PARTS if n == 1)
         back = factors.expand(products, vectors, PARTS, side)
         along = torch.outer(v, v)
         assert torch.allclose(back[:42].view(6, 7), along @ M if side else M @ along, atol=1e-6)
