@@ -208,7 +208,7 @@ class IOThread:
         if not self._thread.is_alive():
             raise LocalProtocolError("the I/O thread has ended")
         self._commands.append((do, arguments))
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups: the thread will read them
+        with contextlib.suppress(OSError):  # full of wake-ups, which the thread will read; or closed, since it has ended
             self._wake_end.send(b"!")
 
     def _woken(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -528,6 +529,21 @@ def test_links_that_were_never_started_close(network: Network) -> None:
     io = network.peer(0, (1,), start=False)
     io.close("failed", flush=0.0)
     io.close("failed", flush=0.0)
+
+
+def test_a_thread_that_ends_before_it_is_woken_is_closed_all_the_same(network: Network) -> None:
+    """An earlier wake-up may make it obey the last command, and close its sockets, before that one's own wake-up."""
+    io = network.peer(0, (1,))
+
+    class Obeyed(deque[Any]):
+        def append(self, command: Any) -> None:
+            super().append(command)
+            io._wake_end.send(b"!")
+            io._thread.join(30.0)
+
+    io._commands = Obeyed()
+    io.close("failed", flush=0.0)
+    assert not io._thread.is_alive()
 
 
 def test_a_bug_in_the_thread_reaches_the_training_thread(network: Network) -> None:
