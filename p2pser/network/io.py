@@ -208,7 +208,8 @@ class IOThread:
         if not self._thread.is_alive():
             raise LocalProtocolError("the I/O thread has ended")
         self._commands.append((do, arguments))
-        with contextlib.suppress(OSError):  # full of wake-ups, which the thread will read; or closed, since it has ended
+        # The socket may be full of wake-ups, which the thread will read; or closed, since the thread has ended.
+        with contextlib.suppress(OSError):
             self._wake_end.send(b"!")
 
     def _woken(self) -> None:
