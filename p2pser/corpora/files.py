@@ -11,13 +11,16 @@ from pathlib import Path
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.manifest import Clip, relative
 
-EXTENSIONS = frozenset({
+MEDIA = frozenset({".m4a", ".aac", ".webm", ".amr", ".wma", ".3gp", ".mka", ".mp4", ".mov"})
+"""Extensions (in lower case) of recordings that need the extra ``media``."""
+
+EXTENSIONS = MEDIA | {
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
     ".sph", ".nist", ".voc",
-})
+}
 """Extensions of recordings (in lower case)."""
 
-LOSSY = frozenset({".mp3", ".ogg", ".oga", ".opus"})
+LOSSY = MEDIA | {".mp3", ".ogg", ".oga", ".opus"}
 """Extensions of lossily compressed recordings: another copy of the same clip is preferred."""
 
 

@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError
-from p2pser.features import audio
+from p2pser.features import audio, decoding
 
 Array = NDArray[np.float32]
-
-BLOCK = 1.0
-"""Length of the blocks in which a recording is read [s]."""
 
 FRAME = 0.05
 """Length of the frames whose level is measured [s]."""
@@ -114,24 +111,20 @@ def windows(path: Path, rate: int, window: float, hop: float) -> Iterator[Window
     Raises
     ------
     CorpusError
-        Where the file is not a usable recording, or ends before the length in its header.
+        Where the file is not a usable recording, or is damaged.
     """
-    import soundfile
-
     reason = audio.reason(path)
     if reason is not None:
         raise CorpusError(f"{path}: {reason}")
     cutter = Windower(rate, window, hop)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            resampler = Resampler(file.samplerate, rate)
-            for block in file.blocks(blocksize=round(BLOCK * file.samplerate), dtype="float32", always_2d=True):
-                signal = np.ascontiguousarray(audio.mono(block))
-                if not np.isfinite(signal).all():
-                    raise CorpusError(f"{path}: {audio.NOT_FINITE}")
-                yield from cutter.push(resampler.push(signal, last=file.tell() == file.frames))
-    except (OSError, RuntimeError) as error:
-        raise CorpusError(f"{path}: it cannot be read to its end ({error})") from None
+    with decoding.opened(path) as decoder:
+        resampler = Resampler(decoder.rate, rate)
+        for block in decoder.blocks:
+            signal = audio.mono(block)
+            if not np.isfinite(signal).all():
+                raise CorpusError(audio.NOT_FINITE)
+            yield from cutter.push(resampler.push(signal))
+        yield from cutter.push(resampler.push(np.zeros(0, dtype=np.float32), last=True))
     rest = cutter.rest()
     if rest is not None:
         yield rest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,119 @@ def test_a_truncated_recording_is_read_to_its_end(tmp_path: Path) -> None:
     soundfile.write(path, tone(1.0, 16000), 16000)
     path.write_bytes(path.read_bytes()[:20000])
     assert audio.read(path, 16000).size == (20000 - 44) // 2
+
+
+def flac_of(folder: Path, frames_in_header: int) -> Path:
+    """Write one second of FLAC whose header (STREAMINFO, 36 bits from byte 21) gives so many frames; 0: unknown."""
+    path = folder / "a.flac"
+    soundfile.write(path, tone(1.0, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[21] = content[21] & 0xF0 | frames_in_header >> 32
+    content[22:26] = struct.pack(">I", frames_in_header & 0xFFFFFFFF)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("frames", [0, 2**36 - 1, 32000])
+def test_a_flac_of_unknown_or_wrong_length_is_read_to_its_end(tmp_path: Path, frames: int) -> None:
+    path = flac_of(tmp_path, frames)
+    assert audio.read(path, 16000).size == 16000
+    assert audio.reason(path) is None
+    assert audio.seconds(path) == (2.0 if frames == 32000 else 1.0)
+
+
+@pytest.mark.parametrize(("riff", "data"), [(0, 0), (32036, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000)])
+@pytest.mark.parametrize("before", [b"", b"LIST\x05\x00\x00\x00abcde\x00"])
+def test_a_wav_that_a_pipe_carried_is_read_to_its_end(tmp_path: Path, riff: int, data: int, before: bytes) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(1.0, 16000), 16000)
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(b"RIFF" + struct.pack("<I", riff) + content[8:place] + before + b"data" + struct.pack("<I", data)
+                     + content[place + 8:])
+    assert audio.seconds(path) == 1.0
+    assert audio.reason(path) is None
+    np.testing.assert_allclose(audio.read(path, 16000), tone(1.0, 16000), atol=1e-4)
+
+
+def test_a_wav_without_samples_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16000)
+    assert audio.reason(tmp_path / "a.wav") == "it lasts 0.000 s, shorter than 0.1 s"
+
+
+def test_where_one_channel_is_inverted_the_loudest_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([0.99 * tone(0.5, 16000), -tone(0.5, 16000)], axis=1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read(path, 16000), -tone(0.5, 16000), atol=1e-6)
+
+
+def test_an_absurd_sampling_rate_is_refused_before_the_clip_is_resampled(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0, 16000), 1)
+    with pytest.raises(CorpusError, match=r"a.wav: its header gives a sampling rate of 1 Hz: it is damaged"):
+        audio.read(tmp_path / "a.wav", 16000)
+
+
+def test_a_recording_too_long_for_a_clip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "LONGEST", 60)
+    soundfile.write(tmp_path / "a.flac", np.resize(tone(1.0, 8000), 8000 * 90), 8000)
+    with pytest.raises(CorpusError, match="it lasts longer than 1 minutes: cut it into clips"):
+        audio.read(tmp_path / "a.flac", 16000)
+
+
+@pytest.mark.parametrize("cut", [200, 3000, 9000])
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_a_damaged_recording_is_read_or_refused_in_one_sentence(tmp_path: Path, extension: str, cut: int) -> None:
+    path = tmp_path / f"a.{extension}"
+    soundfile.write(path, tone(1.0, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[cut:cut + 64] = np.random.default_rng(cut).bytes(64)
+    path.write_bytes(content)
+    damaged = ""
+    try:
+        signal = audio.read(path, 16000)
+    except CorpusError as error:
+        signal, damaged = np.zeros(1), str(error)
+    assert np.isfinite(signal).all()
+    assert damaged == "" or damaged.startswith(f"{path}: it ")
+    assert "\n" not in damaged
+
+
+def media(path: Path, codec: str, rate: int) -> Path:
+    """Write one second of a tone through PyAV."""
+    av = pytest.importorskip("av", reason="needs the extra media")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate)
+        frame = av.AudioFrame.from_ndarray(tone(1.0, rate).astype(np.float32)[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec", "rate"), [("a.m4a", "aac", 44100), ("A.WEBM", "libopus", 48000),
+                                                     ("a.aac", "aac", 16000), ("a.amr", "libopencore_amrnb", 8000)])
+def test_recordings_of_phones_and_browsers_are_read(tmp_path: Path, name: str, codec: str, rate: int) -> None:
+    path = media(tmp_path / name, codec, rate)
+    assert audio.reason(path) is None
+    assert audio.seconds(path) == pytest.approx(1.0, abs=0.1)
+    signal = audio.read(path, 16000)
+    spectrum = np.abs(np.fft.rfft(signal))
+    assert np.argmax(spectrum) * 16000 / signal.size == pytest.approx(440, abs=2)
+    assert np.sqrt(np.mean(signal[2000:14000]**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
+
+
+def test_damaged_media_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = media(tmp_path / "a.m4a", "aac", 44100)
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(CorpusError, match=r"a.m4a: it is not a recording that can be read \(\w"):
+        audio.read(path, 16000)
+    (tmp_path / "b.webm").write_bytes(np.random.default_rng(5).bytes(3000))
+    assert "it is not a recording that can be read" in (audio.reason(tmp_path / "b.webm") or "")
+
+
+def test_without_the_extra_the_reason_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.m4a").write_bytes(bytes(range(256)))
+    assert audio.reason(tmp_path / "a.m4a") == ".m4a files need the extra media: pip install 'p2pser[media]'"
