@@ -147,7 +147,7 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
 
     config, graph = configured(settings or {}), _topology(topology, peers, data)
     federation = data or federate(peers=graph.size, settings=settings, hub=graph.hub)
-    return simulate_run(config, graph, federation, exact=exact, card=True, observe=observe)
+    return simulate_run(config, graph, federation, exact=exact, observe=observe)
 
 
 def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorithms: Sequence[str] = ("dfedavg",),

@@ -108,7 +108,7 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     show_progress : show a progress bar.
     """
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
-        simulation = simulate(config, topology, federation, scenario, exact=exact, card=True,
+        simulation = simulate(config, topology, federation, scenario, exact=exact,
                               observe=lambda round: bar(round.round, in_words(round)))
     fitted = None
     if calibrate is not None:

@@ -64,6 +64,9 @@ class Family(ABC):
     boosts: ClassVar[bool] = False
     """Whether a round adds to the model (trees) where other families change their parameters by gradient steps."""
 
+    weighs_clips: ClassVar[bool] = False
+    """Whether local work needs the number of all peers' clips (``Objective.clips``), which is not found otherwise."""
+
     loss: ClassVar[str] = "cross-entropy"
     """What ``training.loss=auto`` stands for: cross-entropy or squared-hinge."""
 

@@ -94,7 +94,7 @@ class LastPhase:
         """Write what follows from an outcome that is on disk; what an earlier process wrote of it is replaced."""
         row, folder, steps = end.row.to(torch.float32), self.folder, self.config.training.fine_tune
         if end.givers or not self.cohort.prepared:
-            self.cohort.prepare(end.sums, self.topology.size, sum(end.call.clips.values()))
+            self.cohort.prepare(end.sums, len(end.call.widths))
         whole = {**summary, "model": str(folder.model), **self.recorder.scores(row)}
         self._write_model(folder.model, end.row, CONSENSUS, summary["agreed"])
         if steps:

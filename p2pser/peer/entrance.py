@@ -18,7 +18,7 @@ from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
 from p2pser.run.rounds import mend
 from p2pser.run.session import Session
-from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call
+from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call, weighs
 from p2pser.wire.messages import Phase
 
 
@@ -138,7 +138,8 @@ class Entrance:
         self.mixer.enter(Phase.SETUP, ROLL_CALL)
         self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
-        call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), len(own.examples), own.width,
+        clips = len(own.examples) if weighs(session.config.gossip.weighting, session.topology) else None
+        call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
                          rounds=session.config.training.rounds, reach=checkpoints.reach)
         if self._left_behind(ROLL_CALL):
             return None
@@ -173,9 +174,11 @@ class Entrance:
 
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Return the first join state that fits this peer's model; None where no neighbour can send one."""
-        own = len(self.session.cohort.participants[0].examples)
+        session = self.session
+        counted = weighs(session.config.gossip.weighting, session.topology)
+        own = {self.me: len(session.cohort.participants[0].examples)} if counted else {}
         while (joined := self.joining.receive(expected, endless=endless)) is not None:
-            call = replace(joined.call, clips={**joined.call.clips, self.me: own})
+            call = replace(joined.call, clips={**joined.call.clips, **own})
             try:
                 self.session.share(call)
                 row = self.session.fitted(joined.sender, joined.x)

@@ -40,6 +40,7 @@ from p2pser.peer.reporter import Reporter
 from p2pser.peer.telemetry import Telemetry
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
+from p2pser.run.setup import weighs
 from p2pser.wire.hello import Hello, normalised_settings
 
 FIRST_MOMENT = 1767225600.0
@@ -139,10 +140,11 @@ class Peer:
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": federation.normalise,
                     "features.version": settings_key(config.features), **_plugins(config)}
+        clips = len(cohort.participants[0].examples) if weighs(config.gossip.weighting, self.topology) else 0
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
             topology=self.topology.digest(), schema=cohort.whole.schema.digest(), initial=digest(cohort.whole.start),
-            labels=federation.labels, clips=len(cohort.participants[0].examples), width=cohort.widths[self.me],
+            labels=federation.labels, clips=clips, width=cohort.widths[self.me],
             process=secrets.token_hex(8))
 
     def look_up(self) -> None:
@@ -191,10 +193,9 @@ class _Attendance:
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
                                        asynchronous=algorithm.asynchronous)
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
-        clips = len(cohort.participants[0].examples)
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema, observe=self._observe, check=self._look_up,
-            clips=clips if config.gossip.weighting == "clips" and topology.hub is None else None,
+            clips=len(cohort.participants[0].examples) if weighs(config.gossip.weighting, topology) else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.

@@ -61,7 +61,7 @@ class Reporter:
             case events.Changed():
                 self._changed(event)
             case events.Up(peer, hello):
-                self.tell("up", "", peer=peer, incarnation=hello.incarnation, clips=hello.clips)
+                self.tell("up", "", peer=peer, incarnation=hello.incarnation)
             case events.Trouble(peer, reason):
                 self.tell("trouble", reason, peer=peer, reason=reason)
             case events.Struck(peer, reason, strikes):

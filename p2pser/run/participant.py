@@ -12,18 +12,20 @@ from torch import Tensor
 
 from p2pser import models
 from p2pser.base.errors import CorpusError, LocalProtocolError
+from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, TrainingSettings
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
+from p2pser.features.normalisation import sums as sums_of
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
 from p2pser.models.widths import width_of
 from p2pser.training.learner import LocalWork, RowLearner
 from p2pser.training.local_work import learner
 from p2pser.training.subnetwork import SubnetworkLearner
-from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
+from p2pser.training.target_statistics import Asked, TargetStatistics
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,17 @@ class Cohort:
     compact : rows have the entries of their peer's own network only (a process that hosts one peer). Otherwise rows
         are those of the whole network, with zeros where a peer's network has no parameter.
     training : the settings of local work, where they are not the run's.
+    draws : keys the random draws of local work in place of the run's seed, where they are to stay secret.
 
     Raises CorpusError or ModelError where the settings and the data do not fit.
     """
 
     def __init__(self, config: Config, federation: Federation, examples: Mapping[int, Examples], *,
-                 compact: bool = False, training: TrainingSettings | None = None) -> None:
+                 compact: bool = False, training: TrainingSettings | None = None, draws: int | None = None) -> None:
         self.config, self.federation, self.compact = config, federation, compact
         self.training = training or config.training
         self.classes = len(federation.labels)
+        self._draws = config.seed if draws is None else draws
         self.peers = tuple(sorted(examples))
         self._shape = examples[self.peers[0]].features.shape[1:]
         widths = {i: width_of(config.model, i) for i in self.peers}
@@ -64,8 +68,10 @@ class Cohort:
         self.participants = tuple(Participant(i, examples[i], widths[i], self.networks[widths[i]]) for i in self.peers)
         self.schema = self.participants[0].network.schema if compact else self.whole.schema
         """The layout of a row."""
-        self.statistics: Statistics | None = None
-        """The training statistics of all peers' features; None before ``prepare``, and where they are not known."""
+        self.asked = Asked.of(self.training, self.classes, clips=FAMILIES[config.model.name].weighs_clips,
+                              features=self._shape if federation.normalise == "global" else None)
+        """What the local work needs of all peers' clips."""
+        self._statistics: Statistics | None = None
         self._work: LocalWork | None = None
         self._test: NDArray[np.float32] | None = None
 
@@ -97,29 +103,20 @@ class Cohort:
     # Statistics and local work ------------------------------------------------------------------------------
 
     def sums(self) -> Tensor:
-        """Return each participant's row (B, S) float64 of sums, whose mean over all peers ``prepare`` needs."""
-        rows = [training_sums(one.examples, self.training, self.classes) for one in self.participants]
-        return torch.from_numpy(np.stack(rows))
+        """Return each participant's row (B, S) float64 of what is ``asked``; S = 0 where nothing is."""
+        return torch.from_numpy(np.stack([self.asked.sums(one.examples) for one in self.participants]))
 
-    def needs_statistics(self) -> bool:
-        """Whether local work depends on other peers' clips: on their features' or their targets' statistics."""
-        return self.federation.normalise == "global" or any(columns(self.training, self.classes))
-
-    def prepare(self, sums: Tensor | None, peers: int, clips: int,
-                report: Callable[[int, int], None] | None = None) -> LocalWork:
+    def prepare(self, sums: Tensor, peers: int, report: Callable[[int, int], None] | None = None) -> LocalWork:
         """Make the local work of all participants and scale the held-out clips.
 
         Parameters
         ----------
-        sums : (S,) float64, the mean over all peers of the rows of ``sums``; None where no statistics are needed.
+        sums : (S,) float64, the mean over all peers of the rows of ``sums``.
         peers : the number of peers over which ``sums`` is the mean.
-        clips : the number of training clips of all peers.
         report : called with (peer, k) after local step k.
         """
-        if sums is None:
-            return self.prepare_alone(None, TargetStatistics(clips=clips), report)
-        features, targets = read_training_sums(sums.numpy() * peers, self.training, self.classes, clips)
-        return self.prepare_alone(from_sums(features), targets, report)
+        features, targets = self.asked.read(sums.numpy() * peers)
+        return self.prepare_alone(None if features is None else from_sums(features), targets, report)
 
     def prepare_alone(self, statistics: Statistics | None, targets: TargetStatistics | None = None,
                       report: Callable[[int, int], None] | None = None) -> LocalWork:
@@ -131,11 +128,23 @@ class Cohort:
         targets : of the targets; None: each participant's own, as a peer has them that trains alone.
         report : called with (peer, k) after local step k.
         """
-        self.statistics = statistics
+        self._statistics = statistics
         self._work = LocalWork([self._learner(one, statistics, targets) for one in self.participants], report)
         test = self.federation.test
         self._test = None if test is None else normalised(test, self.federation.normalise, statistics)
         return self._work
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The training statistics of features that a model's card holds; None where it holds none.
+
+        Of all peers' clips where they are normalised by these, and of the hosted peers' clips where they are normalised
+        by speaker: then they only serve speakers who cannot be enrolled, and other peers are not asked for theirs.
+        """
+        own = [one.examples.features for one in self.participants if len(one.examples)]
+        if self._statistics is None and self.federation.normalise == "speaker" and own:
+            return from_sums(np.sum([sums_of(features) for features in own], axis=0))
+        return self._statistics
 
     @property
     def prepared(self) -> bool:
@@ -152,7 +161,7 @@ class Cohort:
     def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
         how = self.federation.normalise
         own = learner(one.network.module, one.network.schema, self.config, one.examples,
-                      normalised(one.examples, how, statistics), self.federation.labels, peer=one.id,
+                      normalised(one.examples, how, statistics), self.federation.labels, peer=one.id, draws=self._draws,
                       target_statistics=targets, training=self.training,
                       copies=normalised_copies(one.examples, how, statistics))
         return own if self.compact or one.width == 1 else SubnetworkLearner(own, one.network, self.schema)

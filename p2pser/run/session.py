@@ -178,8 +178,12 @@ class Session:
     def statistics(self, cut: frozenset[tuple[int, int]] = frozenset(), mixer: Mixer | None = None) -> Tensor:
         """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip.
 
+        Where nothing is asked of other peers (S = 0), nothing is sent.
+
         mixer : carries it where the session's should not (one with faults).
         """
+        if not self.cohort.asked:
+            return self.cohort.sums()[0]
         slem = living_slem(self.topology, None, cut, self.living[0])
         agreed = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
         self.hooks.statistics(agreed)
@@ -187,14 +191,14 @@ class Session:
 
     # The run ------------------------------------------------------------------------------------------------
 
-    def run(self, call: RollCall, sums: Tensor | None, *, state: State | None = None, start: int = 0,
+    def run(self, call: RollCall, sums: Tensor, *, state: State | None = None, start: int = 0,
             joined: bool = False, report: Callable[[int, int], None] | None = None) -> End:
         """Train from round ``start`` on, agree, and return how it ended. ``share`` comes first.
 
         Parameters
         ----------
         call : what every peer brings.
-        sums : from ``statistics``; None where the local work needs none.
+        sums : from ``statistics``.
         state : what to start from; default: the initial parameters.
         start : the first round.
         joined : whether ``state`` contains nothing but the parameters of another peer.
@@ -205,7 +209,7 @@ class Session:
         graph = self.topology.graph
         if counts and (warning := slow_weights(metropolis(graph), metropolis(graph, counts))):
             hooks.warn(warning)
-        local = self.cohort.prepare(sums, self.topology.size, sum(call.clips.values()), report)
+        local = self.cohort.prepare(sums, len(call.widths), report)
         state = state or State({"x": self.cohort.initial()})
         if joined:
             self.algorithm.on_join(state, self.mixer)

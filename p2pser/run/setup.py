@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -33,7 +34,7 @@ class RollCall:
     """What every reachable peer brings.
 
     resume : the round at which the peers resume that have its checkpoint; 0: all start from the initial parameters.
-    clips : the number of training clips by peer.
+    clips : the number of training clips by peer, where these weigh.
     cut : the edges to peers that did not come or do not fit.
     widths : the width of each peer's model.
     newcomers : the peers without a checkpoint of ``resume``, which join the others.
@@ -51,13 +52,13 @@ class RollCall:
 @dataclass(frozen=True)
 class _Answer:
     rounds: frozenset[int] = frozenset()
-    clips: int = 0
+    clips: int | None = None
     width: float = 1.0
 
 
-def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int,
+def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int | None,
               width: float = 1.0, *, rounds: int, reach: int | None = None) -> RollCall:
-    """Send this peer's checkpoints, clip count and width to all reachable peers, and return what all of them bring.
+    """Tell all reachable peers what this one brings, and return what all of them bring.
 
     No answer of another peer, whatever it says, is an error.
 
@@ -67,23 +68,25 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     topology : the run's topology.
     peer : the hosted peer.
     checkpoints : the rounds of which it has a checkpoint.
-    clips : the number of its training clips.
-    width : the width of its model.
+    clips : the number of its training clips where clips weigh, else None: then it is not told.
+    width : the width of its model; 1 is not told.
     rounds : R; nobody can have a checkpoint of a later round.
     reach : see ``resume_round``.
     """
-    answer = msgpack.packb([sorted({0, *checkpoints}), clips, *([] if width == 1 else [width])])
-    knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: answer}, topology.graph)[peer]
+    answer: dict[str, object] = {"rounds": sorted({0, *checkpoints})}
+    answer |= ({} if clips is None else {"clips": clips}) | ({} if width == 1 else {"width": width})
+    knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: msgpack.packb(answer)}, topology.graph)[peer]
     answers, refused = {}, {}
     for other, value in knowledge.reachable_values().items():
         try:
-            answers[other] = _parse(value, other, rounds)
+            answers[other] = _parse(value, other, rounds, counted=clips is not None)
         except RemoteProtocolError as error:
             answers[other], refused[other] = _Answer(), str(error)
     held = {other: each.rounds for other, each in answers.items()}
     resume = resume_round(held.values(), reach)
     newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
-    return RollCall(resume, {other: each.clips for other, each in answers.items()}, knowledge.cut_edges(),
+    counts = {other: each.clips or 0 for other, each in answers.items()} if clips is not None else {}
+    return RollCall(resume, counts, knowledge.cut_edges(),
                     {other: each.width for other, each in answers.items()}, newcomers, refused)
 
 
@@ -106,24 +109,30 @@ def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> i
     return max((round for round in count if round >= first), key=lambda round: (count[round], round), default=0)
 
 
-def _parse(value: bytes, peer: int, last: int) -> _Answer:
+def _parse(value: bytes, peer: int, last: int, *, counted: bool) -> _Answer:
     document = unpacked(value, "an answer to the roll call", peer)
-    rounds, clips, *more = document if isinstance(document, tuple) and len(document) in (2, 3) else (None, None)
-    fits = isinstance(rounds, tuple) and len(rounds) <= last + 1 and 0 in rounds
+    fields: dict[Any, Any] = document if isinstance(document, dict) else {}
+    rounds, clips, width = fields.get("rounds", ()), fields.get("clips"), fields.get("width", 1.0)
+    fits = set(fields) - {"width"} == {"rounds", *(["clips"] if counted else [])}
+    fits = fits and isinstance(rounds, tuple) and len(rounds) <= last + 1 and 0 in rounds
     fits = fits and all(type(round) is int and 0 <= round <= last for round in rounds)
-    width = more[0] if more else 1.0
-    fits = fits and len(more) <= 1 and type(width) is float and 0 < width <= 1
-    if not fits or type(clips) is not int or not 0 <= clips < 2**53:
+    fits = fits and type(width) is float and 0 < width <= 1
+    if not fits or (counted and (type(clips) is not int or not 0 <= clips < 2**53)):
         raise RemoteProtocolError(f"peer {peer} answered the roll call in another form", peer)
     return _Answer(frozenset(rounds) - {0}, clips, width)
 
 
+def weighs(weighting: str, topology: Topology) -> bool:
+    """Whether W is weighted by clip counts, which all peers then learn; a hub weighs by clips itself."""
+    return weighting == "clips" and topology.hub is None
+
+
 def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
-    """Return the clip counts by which W is weighted; None for uniform weights, and where a hub weighs by clips itself.
+    """Return the clip counts by which W is weighted; None where it is not.
 
     A peer that did not come counts as one clip: its edges are cut, so its count only fills its place.
     """
-    if weighting != "clips" or topology.hub is not None:
+    if not weighs(weighting, topology):
         return None
     return {i: max(1, clips.get(i, 1)) for i in range(topology.size)}
 

@@ -25,7 +25,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Driver, End, Hooks, LockStep, Session
-from p2pser.run.setup import RollCall, counts_for
+from p2pser.run.setup import RollCall, counts_for, weighs
 from p2pser.simulation.clock import synchronous
 from p2pser.simulation.events import EventDriver
 from p2pser.simulation.mixer import SimulatedMixer
@@ -35,7 +35,7 @@ from p2pser.training.fine_tuning import fine_tuned
 
 
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
-             exact: bool = False, each_peer: bool = True, card: bool = False,
+             exact: bool = False, each_peer: bool = True,
              observe: Callable[[Round], None] | None = None) -> Simulation:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
 
@@ -46,7 +46,6 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     exact : mix and agree bit for bit as the network does. Without it, mixing is one matrix product and the final
         consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
     each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
-    card : find the training statistics, which the card of a model holds, also where training needs none.
     observe : called after each round; for synchronous algorithms before the simulated seconds are known.
 
     Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, or the
@@ -54,7 +53,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
-    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe).run(card)
+    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe).run()
 
 
 class _Simulator(Hooks):
@@ -69,8 +68,9 @@ class _Simulator(Hooks):
         self.algorithm: Algorithm = create(gossip.algorithm, gossip.parameters, config, topology)
         warnings = validate(self.algorithm, config, topology)
         scenario.validate(config, topology, federation, self.algorithm)
-        clips = {i: len(federation.train[i]) for i in range(topology.size)}
         self.cohort = Cohort(config, federation, federation.train)
+        counted = weighs(gossip.weighting, topology)
+        clips = {i: len(examples) for i, examples in federation.train.items()} if counted else {}
         self.call = RollCall(0, clips, frozenset(), self.cohort.widths)
         counts = counts_for(gossip.weighting, topology, clips)
         self.mixer = SimulatedMixer(
@@ -89,11 +89,10 @@ class _Simulator(Hooks):
         """The consensus distance before each exchange of the final consensus."""
         self.bytes_training, self.messages_training = self._counted()
 
-    def run(self, card: bool) -> Simulation:
-        """Run the session and return what was measured; card: find the training statistics in any case."""
-        wanted = self.cohort.needs_statistics() or (card and self.federation.normalise != "none")
+    def run(self) -> Simulation:
+        """Run the session and return what was measured."""
         # Carried apart from the run's messages, and without its faults.
-        sums = self.session.statistics(mixer=SimulatedMixer(self.topology)) if wanted else None
+        sums = self.session.statistics(mixer=SimulatedMixer(self.topology))
         return self._result(self.session.run(self.call, sums))
 
     def _driver(self) -> Driver:

@@ -18,7 +18,7 @@ from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation
 from p2pser.training.learner import Learner
 from p2pser.training.losses import Targets, classes_of
-from p2pser.training.target_statistics import TargetStatistics, read_training_sums, training_sums
+from p2pser.training.target_statistics import Asked, TargetStatistics
 
 
 def targets(examples: Examples, training: TrainingSettings) -> Targets:
@@ -30,8 +30,9 @@ def targets(examples: Examples, training: TrainingSettings) -> Targets:
 
 
 def learner(module: nn.Module, schema: Schema, config: Config, examples: Examples, features: NDArray[np.float32],
-            labels: tuple[str, ...], *, peer: int, target_statistics: TargetStatistics | None = None,
-            training: TrainingSettings | None = None, copies: NDArray[np.float32] | None = None) -> Learner:
+            labels: tuple[str, ...], *, peer: int, draws: int | None = None,
+            target_statistics: TargetStatistics | None = None, training: TrainingSettings | None = None,
+            copies: NDArray[np.float32] | None = None) -> Learner:
     """Return the local work of the peer that holds ``examples``, as the model's family does it; without examples (a
     hub) an idle one.
 
@@ -42,15 +43,15 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     examples : the peer's clips.
     features : the examples', normalised.
     labels : of the federation.
-    peer : the id that keys the peer's draws.
+    peer : the id that keys the peer's draws, with ``draws``: a secret, default the run's seed.
     target_statistics : of all peers' clips; default: of these alone.
     training : the settings of the local work, where they are not the run's.
     copies : varied copies of the examples, (copies, n, …), normalised.
     """
     training = training or config.training
     if target_statistics is None and len(examples):
-        sums = training_sums(examples, training, len(labels))
-        _, target_statistics = read_training_sums(sums, training, len(labels), len(examples))
+        asked = Asked.of(training, len(labels), clips=True)
+        _, target_statistics = asked.read(asked.sums(examples))
     target_statistics = target_statistics or TargetStatistics()
     often = None
     if training.balance == "sampling" and target_statistics.weights is not None:
@@ -61,6 +62,7 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     if training.own_classes and aims.classes is not None and len(examples):
         objective = replace(objective, present=classes_of(aims.classes))
     make: Callable[..., Learner] = pkgutil.resolve_name(family.learner)
-    return make(module, schema, training, torch.from_numpy(features), aims, objective, seed=config.seed, peer=peer,
+    return make(module, schema, training, torch.from_numpy(features), aims, objective,
+                seed=config.seed if draws is None else draws, peer=peer,
                 often=often, idle=len(examples) == 0, copies=None if copies is None else torch.from_numpy(copies),
                 augmentation=Augmentation.of(config, features.shape[1:], len(labels)))

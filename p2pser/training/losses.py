@@ -164,7 +164,7 @@ class Objective:
     present : (k,) the classes that count, ascending, None for all. The others are left out of the softmax, so that no
         clip counts against them (Diao et al. 2021, "HeteroFL", leave out the classes of which a peer has no clip). The
         targets must be of these.
-    clips : number of training clips of all peers together.
+    clips : number of training clips of all peers together; 0 unless the model's family ``weighs_clips``.
     """
 
     training: TrainingSettings

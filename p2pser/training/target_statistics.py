@@ -1,8 +1,9 @@
-"""Statistics of all peers' targets: the number of clips of each class, and the moments of the dimensions.
+"""Statistics of all peers' clips: of their features, of their targets, and their number.
 
-They come from the same sums as the feature statistics: each clip's targets are columns beside its features, so that a
-peer's row [count, sum x, sum x^2] (``features.normalisation``) holds its class counts and the sums of its dimensions
-too. Gossip gives every peer the total.
+They come from one row of sums of each peer, [count, sum x, sum x^2] (``features.normalisation``), whose columns x are
+those that the run's settings ask for and no others: the features, a column for each class, three or six for the
+dimensions. The peers find the total together. A row without columns, [count], gives the number of clips; where nothing
+is asked for there is no row.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class TargetStatistics:
     """Statistics of all peers' targets.
 
     counts: clips of each class (C,), up to a common factor, or None where they are not needed. moments: of the
-    dimensions' targets, or None where these are not learned. clips: number of all peers' clips.
+    dimensions' targets, or None where these are not learned. clips: number of all peers' clips; 0 where it is not
+    needed.
     """
 
     counts: NDArray[np.float64] | None = None
@@ -51,54 +53,73 @@ class TargetStatistics:
         return Objective(training, loss, weights, self.moments, clips=self.clips)
 
 
-def columns(training: TrainingSettings, classes: int) -> tuple[int, int]:
-    """Return the number of columns of class counts and of dimensions beside the features; 0 where not needed."""
-    counted = classes if training.balance != "none" and training.task != "dimensions" else 0
-    return counted, 0 if training.task == "classes" else 2 * len(DIMENSIONS)
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks of all peers' clips.
 
-
-def training_sums(examples: Examples, training: TrainingSettings, classes: int) -> NDArray[np.float64]:
-    """Return the row of sums of the examples' features and targets, (1 + 2 (F + columns),) float64."""
-    counted, placed = columns(training, classes)
-    row = sums(examples.features)
-    if not counted + placed:
-        return row
-    beside = np.zeros((len(examples), counted + placed))
-    labelled = np.flatnonzero(examples.labels >= 0)
-    if counted:
-        beside[labelled, examples.labels[labelled]] = 1.0
-    if placed and examples.dimensions is not None:
-        known = ~np.isnan(examples.dimensions)
-        beside[:, counted:] = np.concatenate([known, np.where(known, examples.dimensions, 0.0)], axis=1)
-    features, targets = len(row) // 2, sums(beside)
-    return np.concatenate([row[: 1 + features], targets[1 : 1 + counted + placed],
-                           row[1 + features :], targets[1 + counted + placed :]])
-
-
-def read_training_sums(row: NDArray[np.float64], training: TrainingSettings,
-                classes: int, clips: int) -> tuple[NDArray[np.float64], TargetStatistics]:
-    """Return the features' sums and the target statistics.
-
-    Parameters
-    ----------
-    row : of ``training_sums``, or any positive multiple of a sum of such rows.
-    training : the settings of the local work.
-    classes : number of classes.
-    clips : number of clips that the row sums over.
+    features : the shape of a clip's features, where they are normalised by all peers' clips; else None.
+    classes : number of classes, where clips are balanced by all peers' counts; else 0.
+    dimensions : whether the dimensions' moments are needed.
+    clips : whether the number of clips is needed.
     """
-    counted, placed = columns(training, classes)
-    features = len(row) // 2 - counted - placed
-    first, second = row[1 : len(row) // 2 + 1], row[len(row) // 2 + 1 :]
-    plain = np.concatenate([row[:1], first[:features], second[:features]])
-    moments = None
-    if placed:
-        known, total = np.split(first[features + counted :], 2)
-        squares = second[features + counted + len(DIMENSIONS) :]
-        there = np.maximum(known, 1e-12)
-        mean = total / there
-        variance = np.maximum(squares / there - mean**2, 0.0)
-        moments = Moments(_on_grid(mean), _on_grid(variance))
-    return plain, TargetStatistics(first[features : features + counted] if counted else None, moments, clips)
+
+    features: tuple[int, ...] | None = None
+    classes: int = 0
+    dimensions: bool = False
+    clips: bool = False
+
+    @classmethod
+    def of(cls, training: TrainingSettings, classes: int, *, features: tuple[int, ...] | None = None,
+           clips: bool = False) -> Asked:
+        """Return what the settings of local work ask for; the others as in the class."""
+        counted = classes if training.balance != "none" and training.task != "dimensions" else 0
+        return cls(features, counted, training.task != "classes", clips)
+
+    def __bool__(self) -> bool:
+        return self.features is not None or self.classes > 0 or self.dimensions or self.clips
+
+    @property
+    def targets(self) -> int:
+        """The number of columns of targets."""
+        return self.classes + (2 * len(DIMENSIONS) if self.dimensions else 0)
+
+    def sums(self, examples: Examples) -> NDArray[np.float64]:
+        """Return the row of the examples' sums, (1 + 2 columns,) float64; (0,) where nothing is asked for."""
+        if not self:
+            return np.zeros(0)
+        row = np.array([float(len(examples))]) if self.features is None else sums(examples.features)
+        beside = np.zeros((len(examples), self.targets))
+        labelled = np.flatnonzero(examples.labels >= 0)
+        if self.classes:
+            beside[labelled, examples.labels[labelled]] = 1.0
+        if self.dimensions and examples.dimensions is not None:
+            known = ~np.isnan(examples.dimensions)
+            beside[:, self.classes :] = np.concatenate([known, np.where(known, examples.dimensions, 0.0)], axis=1)
+        features, targets = len(row) // 2, sums(beside)
+        return np.concatenate([row[: 1 + features], targets[1 : 1 + self.targets],
+                               row[1 + features :], targets[1 + self.targets :]])
+
+    def read(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, TargetStatistics]:
+        """Return the features' sums, None where they are not asked for, and the target statistics.
+
+        row : the sum of the peers' rows. For all but the number of clips a positive multiple of it does as well.
+        """
+        if not self:
+            return None, TargetStatistics()
+        features = len(row) // 2 - self.targets
+        first, second = row[1 : len(row) // 2 + 1], row[len(row) // 2 + 1 :]
+        moments = None
+        if self.dimensions:
+            known, total = np.split(first[features + self.classes :], 2)
+            squares = second[features + self.classes + len(DIMENSIONS) :]
+            there = np.maximum(known, 1e-12)
+            mean = total / there
+            variance = np.maximum(squares / there - mean**2, 0.0)
+            moments = Moments(_on_grid(mean), _on_grid(variance))
+        plain = None if self.features is None else np.concatenate([row[:1], first[:features], second[:features]])
+        frames = 1 if self.features is None else int(np.prod(self.features[1:], dtype=np.int64))
+        counts = first[features : features + self.classes] if self.classes else None
+        return plain, TargetStatistics(counts, moments, round(row[0] / frames) if self.clips else 0)
 
 
 def _on_grid(values: NDArray[np.float64]) -> Tensor:

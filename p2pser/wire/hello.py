@@ -38,7 +38,8 @@ class Hello:
     schema: str
     initial: str
     labels: tuple[str, ...]
-    clips: int
+    clips: int = 0
+    """The number of its training clips, where W is weighted by clips."""
     role: str = "peer"
     major: int = MAJOR
     minor: int = MINOR
@@ -49,13 +50,9 @@ class Hello:
     """Random text of the process: tells two apart that have the same key, id and incarnation."""
 
     def body(self) -> dict[str, Any]:
-        """Return the message's body, without what says nothing: a width of 1, a process without a name."""
+        """Return the message's body, without what says nothing: no clips, a width of 1, a process without a name."""
         body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
-        if self.width == 1:
-            del body["width"]
-        if not self.process:
-            del body["process"]
-        return body
+        return {field: value for field, value in body.items() if _SAYS_NOTHING.get(field) != value}
 
 
 _TYPES: dict[str, type] = {
@@ -65,12 +62,16 @@ _TYPES: dict[str, type] = {
 }
 
 
+_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "process": ""}
+"""The fields that a body lacks, and what their absence means."""
+
+
 def parse(body: Mapping[str, Any], sender: int) -> Hello:
     """Return the HELLO in a body that neighbour ``sender`` sent.
 
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
-    body = {"width": 1.0, "process": "", **body}
+    body = {**_SAYS_NOTHING, **body}
     if set(body) != set(_TYPES):
         names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",

@@ -21,7 +21,7 @@ import msgpack
 
 from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
-MAJOR = 2
+MAJOR = 3
 """Major version of the protocol: peers with another one are refused."""
 MINOR = 0
 """Minor version, for changes that peers with the same major version understand."""

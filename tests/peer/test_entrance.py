@@ -42,7 +42,9 @@ class Peer:
         monkeypatch.setattr(entrance, "mend", lambda algorithm, state, mixer, breaks: self._do("mended", breaks.reset))
         network = SimpleNamespace(start_timeout=None, refused_wait=None, round_timeout=30.0)
         session = SimpleNamespace(
-            config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9)), topology=None, algorithm=None,
+            config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9),
+                                   gossip=SimpleNamespace(weighting="clips")),
+            topology=SimpleNamespace(hub=None), algorithm=None,
             cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
             share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
             statistics=lambda cut: self._do("statistics", cut) or SUMS)
@@ -71,8 +73,8 @@ class Peer:
     def _do(self, name: str, what: Any) -> None:
         self.done.append((name, what))
 
-    def _called(self, *_: Any, **__: Any) -> RollCall:
-        self._do("calls the roll", None)
+    def _called(self, *given: Any, **_: Any) -> RollCall:
+        self._do("calls the roll", given[4])
         return self.call
 
     def _receive(self, expected: Any = (), *, endless: bool = False) -> JoinState | None:
@@ -130,6 +132,19 @@ def test_a_run_under_way_is_joined_in_the_round_of_the_others_with_our_own_clips
     assert ("sets aside after", 8) in peer.done
     assert ("begins", True) in peer.done
     assert "calls the roll" not in peer.names()
+
+
+def test_the_roll_call_names_our_clips_only_where_they_weigh(peer: Peer) -> None:
+    peer.entrance.enter()
+    peer.entrance.session.config.gossip.weighting = "uniform"
+    peer.entrance.enter()
+    assert [what for name, what in peer.done if name == "calls the roll"] == [7, None]
+
+
+def test_a_peer_that_joins_names_no_clips_where_they_do_not_weigh(peer: Peer) -> None:
+    peer.entrance.session.config.gossip.weighting = "uniform"
+    peer.trains, peer.states = (1,), [JoinState(1, 6, RollCall(2, {}, frozenset()), SUMS, torch.tensor([1.0, 1.0]))]
+    assert dict(peer.entrance.enter().call.clips) == {}
 
 
 def test_a_state_that_does_not_fit_costs_its_sender_only(peer: Peer) -> None:

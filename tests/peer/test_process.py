@@ -42,9 +42,9 @@ def examples(peer: int, clips: int = 12) -> Examples:
                     tuple(f"{peer}-{k}.wav" for k in range(clips)))
 
 
-def federation(me: int) -> Federation:
+def federation(me: int, normalise: str) -> Federation:
     return Federation(LABELS, {me: examples(me)}, examples(99), Split("none", (), (), ("s99",), True),
-                      Corpus("numbers", "1", ()), "global", [], 0, (), ("a note",))
+                      Corpus("numbers", "1", ()), normalise, [], 0, (), ("a note",))
 
 
 class Crew:
@@ -56,6 +56,7 @@ class Crew:
         self.port = free_base_port(3)
         self.pool = ThreadPoolExecutor(3)
         self.said: list[str] = []
+        self.normalise = "global"
         self.config = self.configured("run")
 
     def configured(self, name: str, *settings: str) -> Config:
@@ -66,7 +67,7 @@ class Crew:
             "network.serve_after=0", *settings])
 
     def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False) -> Peer:
-        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me), say=self.said.append,
+        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise), say=self.said.append,
                    sink=lambda record: hear(one, record))
         return one
 
@@ -249,6 +250,18 @@ def test_the_folder_is_free_again_after_a_run(crew: Crew) -> None:
         listening = [one for one in read(crew.path(config, 1) / "events.jsonl") if one["kind"] == "listening"]
         assert len(listening) == expected + 1
         assert [one["incarnation"] for one in listening] == sorted({one["incarnation"] for one in listening})
+
+
+def test_nothing_is_told_of_clips_that_is_not_asked_for(crew: Crew) -> None:
+    crew.normalise = "none"
+    assert all(one.finished for one in crew.run(crew.config))
+    for i in range(3):
+        assert "statistics" not in crew.events(crew.config, i)
+    peer = crew.peer(crew.config, 1)
+    cohort, _ = peer.prepare()
+    assert "clips" not in peer.hello(cohort, 4).body()
+    weighed = crew.peer(crew.configured("told", "gossip.weighting=clips"), 1)
+    assert weighed.hello(cohort, 4).body()["clips"] == len(cohort.participants[0].examples)
 
 
 def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_from(crew: Crew) -> None:

@@ -40,7 +40,7 @@ def scaled(cohort: Cohort) -> np.ndarray:
 
 def test_global_normalisation_scales_held_out_clips_by_all_training_clips() -> None:
     team = cohort("global")
-    team.prepare(team.sums().mean(0), 2, 5)
+    team.prepare(team.sums().mean(0), 2)
     # Of the five training clips: means 6 and 1.8, population variances 27.2 and 4.16.
     expected = (np.array(TEST) - [6.0, 1.8]) / np.sqrt([27.2, 4.16])
     np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
@@ -50,7 +50,7 @@ def test_global_normalisation_scales_held_out_clips_by_all_training_clips() -> N
 
 def test_speaker_normalisation_scales_held_out_clips_by_their_own_speaker() -> None:
     team = cohort("speaker")
-    team.prepare(None, 2, 5)
+    team.prepare(team.sums()[0], 2)
     # Of the three held-out clips: means 3 and 10/3, population variances 56/3 and 104/9.
     expected = (np.array(TEST) - [3.0, 10 / 3]) / np.sqrt([56 / 3, 104 / 9])
     np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
@@ -58,18 +58,41 @@ def test_speaker_normalisation_scales_held_out_clips_by_their_own_speaker() -> N
 
 def test_without_normalisation_clips_stay_as_they_are() -> None:
     team = cohort("none")
-    team.prepare(None, 2, 5)
+    team.prepare(team.sums()[0], 2)
     np.testing.assert_array_equal(scaled(team), np.array(TEST, dtype=np.float32))
 
 
 def test_only_what_depends_on_other_peers_needs_statistics() -> None:
-    assert [cohort(how).needs_statistics() for how in ("none", "speaker", "global")] == [False, False, True]
-    assert cohort("none", **{"training.balance": "weights"}).needs_statistics()
+    def columns(normalise: str, *settings: str) -> int:
+        return cohort(normalise, **dict(each.split("=") for each in settings)).sums().shape[1]
+
+    assert [columns(how) for how in ("none", "speaker", "global")] == [0, 0, 1 + 2 * 2]
+    assert columns("speaker", "training.balance=weights") == 1 + 2 * 2
+    assert columns("speaker", "training.balance=weights", "training.task=both") == 1 + 2 * (2 + 6)
+    assert columns("speaker", "model.name=svm") == 1
+    assert columns("global", "model.name=svm") == 1 + 2 * 2
+
+
+def test_support_vector_machines_learn_the_number_of_all_clips() -> None:
+    for normalise in ("none", "global"):
+        team = cohort(normalise, **{"model.name": "svm"})
+        team.prepare(team.sums().mean(0), 2)
+        assert [learner.objective.clips for learner in team.work.learners] == [5, 5]
+
+
+def test_the_card_has_the_hosted_peers_statistics_where_no_others_are_asked_for() -> None:
+    assert cohort("none").statistics is None
+    team = cohort("speaker")
+    assert team.statistics is not None
+    assert team.statistics.mean.tolist() == [6.0, pytest.approx(1.8)]
+    one = Cohort(team.config, team.federation, {1: team.federation.train[1]})
+    assert one.statistics is not None
+    assert one.statistics.mean.tolist() == [12.0, 0.0]
 
 
 def test_the_class_weights_come_from_all_peers_clips() -> None:
     team = cohort("none", **{"training.balance": "weights"})
-    team.prepare(team.sums().mean(0), 2, 5)
+    team.prepare(team.sums().mean(0), 2)
     # Three clips of joy and two of anger: weights 5/6 and 5/4.
     weights = [learner.objective.weights.tolist() for learner in team.work.learners]
     assert weights == [pytest.approx([5 / 6, 5 / 4])] * 2
@@ -93,7 +116,7 @@ def test_use_before_preparation_and_without_held_out_clips_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="before it was prepared"):
         cohort("none").work  # noqa: B018
     without = cohort("none", test=False)
-    without.prepare(None, 2, 5)
+    without.prepare(without.sums()[0], 2)
     with pytest.raises(CorpusError, match="no clips are held out"):
         without.evaluate(torch.zeros(6))
 

@@ -31,12 +31,14 @@ class Scripted:
     def __init__(self, value: bytes | None) -> None:
         self.peers = (0,)
         self._value = value
+        self.posted: list[bytes] = []
 
     def edges(self, at: Step) -> Edges:
         raise AssertionError("not needed")
 
     def post(self, at: Step, out: Outbox) -> None:
         self._at = at
+        self.posted += [value for value in (out.edges or {}).values() if isinstance(value, bytes)]
 
     def mix(self, rows: torch.Tensor, at: Step, codec: object = None) -> torch.Tensor:
         raise AssertionError("not needed")
@@ -53,8 +55,8 @@ class Scripted:
         return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), [read((0, 1), Received(1, message))])
 
 
-def answer(rounds: Sequence[int], clips: int) -> bytes:
-    packed: bytes = msgpack.packb([list(rounds), clips])
+def answer(rounds: Sequence[int], **more: float) -> bytes:
+    packed: bytes = msgpack.packb({"rounds": list(rounds), **more})
     return packed
 
 
@@ -63,7 +65,7 @@ def answer(rounds: Sequence[int], clips: int) -> bytes:
     ([], [0, 5], 5, {0}), ([10, 15], [0, 5], 15, {1}), ([5], [0, 10], 10, {0})])
 def test_all_resume_at_the_newest_round_that_all_have(ours: list[int], theirs: list[int], resume: int,
                                                       newcomers: set[int]) -> None:
-    call = roll_call(Scripted(answer(theirs, 7)), PAIR, 0, ours, 3, rounds=20)
+    call = roll_call(Scripted(answer(theirs, clips=7)), PAIR, 0, ours, 3, rounds=20)
     assert (call.resume, call.newcomers) == (resume, newcomers)
     assert (dict(call.clips), call.cut, dict(call.refused)) == ({0: 3, 1: 7}, frozenset(), {})
 
@@ -103,10 +105,20 @@ def test_the_peers_resume_where_most_of_them_can(held: list[set[int]], reach: in
 
 
 def test_the_widths_of_all_become_known() -> None:
-    packed: bytes = msgpack.packb([[0], 7, 0.25])
-    assert dict(roll_call(Scripted(packed), PAIR, 0, [], 3, 0.5, rounds=20).widths) == {0: 0.5, 1: 0.25}
-    assert dict(roll_call(Scripted(answer([0], 7)), PAIR, 0, [], 3, rounds=20).widths) == {0: 1.0, 1: 1.0}
-    assert dict(roll_call(Scripted(None), PAIR, 0, [], 3, 0.5, rounds=20).widths) == {0: 0.5}
+    theirs = answer([0], width=0.25)
+    assert dict(roll_call(Scripted(theirs), PAIR, 0, [], None, 0.5, rounds=20).widths) == {0: 0.5, 1: 0.25}
+    assert dict(roll_call(Scripted(answer([0])), PAIR, 0, [], None, rounds=20).widths) == {0: 1.0, 1: 1.0}
+    assert dict(roll_call(Scripted(None), PAIR, 0, [], None, 0.5, rounds=20).widths) == {0: 0.5}
+
+
+def test_clips_are_told_only_where_they_weigh() -> None:
+    mixer = Scripted(answer([0, 5]))
+    call = roll_call(mixer, PAIR, 0, [5], None, rounds=20)
+    assert (call.resume, dict(call.clips), dict(call.refused)) == (5, {}, {})
+    assert msgpack.unpackb(msgpack.unpackb(mixer.posted[0])[1][0][1]) == {"rounds": [0, 5]}
+    counted = roll_call(Scripted(answer([0, 5], clips=7)), PAIR, 0, [5], None, rounds=20)
+    assert list(counted.refused) == [1]
+    assert list(roll_call(Scripted(answer([0, 5])), PAIR, 0, [5], 3, rounds=20).refused) == [1]
 
 
 def test_one_that_never_came_does_not_count() -> None:
@@ -115,8 +127,11 @@ def test_one_that_never_came_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"x", b"\xdd\xff\xff\xff\xff", *map(msgpack.packb, (
-    [[0], -1], [[5], 1], [[0, -1], 1], [[0, True], 1], [[0], 1, 2], [[0], 1, 1.5], [[0], 1, 0.5, 0], {"a": 1},
-    [[0], "1"], [[0, 21], 1], [[0, 2**60], 1], [[0] * 22, 1], [[0], 2**60], [[0, [5]], 1]))])
+    *({"rounds": rounds, "clips": clips} for rounds, clips in [
+        ([0], -1), ([5], 1), ([0, -1], 1), ([0, True], 1), ([0], "1"), ([0, 21], 1), ([0, 2**60], 1), ([0] * 22, 1),
+        ([0], 2**60), ([0, [5]], 1), (0, 1), ([0], None)]),
+    *({"rounds": [0], "clips": 1, "width": width} for width in (2, 1.5, 0.0, "1")),
+    {"rounds": [0], "clips": 1, "labels": 0}, {"rounds": [0]}, {"clips": 1}, {"a": 1}, [[0], 1], 7))])
 def test_an_answer_of_another_form_costs_its_sender_only(value: bytes) -> None:
     call = roll_call(Scripted(value), PAIR, 0, [5, 10], 3, rounds=20)
     assert list(call.refused) == [1]

@@ -118,7 +118,7 @@ def test_rows_late_in_the_last_round_are_settled_before_the_consensus(made_up):
     config, topology, federation = made_up(**{"training.rounds": 1})
     run = simulate(config, topology, federation, Scenario(faults=Faults(delay=0.4, longest=1)), exact=True)
     cohort = Cohort(config, federation, federation.train)
-    cohort.prepare(None, topology.size, 0)
+    cohort.prepare(cohort.sums()[0], topology.size)
     assert run.messages_late > 0
     assert torch.allclose(run.row, train_alone(cohort, 1).mean(0), rtol=0, atol=1e-6)
 

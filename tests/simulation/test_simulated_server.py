@@ -87,7 +87,7 @@ def test_fedprox_is_fedavg_with_a_proximal_term(served) -> None:
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedopt", "scaffold"])
 def test_features_are_scaled_by_the_clients_clips_and_all_end_with_the_servers_model(served, algorithm) -> None:
     settings = {"training.momentum": 0, "training.lr": 0.3, "gossip.parameters.sample": 0.6}
-    run = simulate(*served(algorithm, "global", **settings), card=True)
+    run = simulate(*served(algorithm, "global", **settings))
     everything = np.concatenate([one.features for one in run.federation.train.values()])
     assert np.allclose(run.statistics.mean, everything.mean(0), atol=1e-6)
     assert run.statistics.count == pytest.approx(len(everything))

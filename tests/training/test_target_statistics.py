@@ -12,7 +12,7 @@ from p2pser.features.normalisation import sums
 from p2pser.training.learner import batches
 from p2pser.training.local_work import targets
 from p2pser.training.losses import Moments
-from p2pser.training.target_statistics import TargetStatistics, columns, read_training_sums, training_sums
+from p2pser.training.target_statistics import Asked, TargetStatistics
 
 CLASSES = 3
 
@@ -32,17 +32,24 @@ def examples(n: int, seed: int, *shape: int) -> Examples:
 def test_the_sum_over_peers_is_what_pooled_clips_give(task: str, balance: str, shape: tuple[int, ...]) -> None:
     training = TrainingSettings.model_validate({"task": task, "balance": balance})
     parts = [examples(n, seed, *shape) for seed, n in enumerate((12, 1, 30))]
-    total = sum(training_sums(part, training, CLASSES) for part in parts)
-    plain, found = read_training_sums(total / 3, training, CLASSES, 43)
+    asked = Asked.of(training, CLASSES, features=(5, *shape[1:]), clips=True)
+    total = np.sum([asked.sums(part) for part in parts], axis=0)
+    plain, found = asked.read(total)
     features = np.concatenate([part.features for part in parts])
-    np.testing.assert_allclose(plain * 3, sums(features), rtol=1e-12)
+    assert plain is not None
+    np.testing.assert_allclose(plain, sums(features), rtol=1e-12)
     assert found.clips == 43
+    without = Asked.of(training, CLASSES)
+    none, alike = without.read(np.sum([without.sums(part) for part in parts], axis=0) / 3)
+    assert (none, alike.clips) == (None, 0)
+    assert alike.counts is None or alike.counts * 3 == pytest.approx(found.counts)
+    assert alike.moments is None or all(map(torch.equal, alike.moments, found.moments or ()))
     labels = np.concatenate([part.labels for part in parts])
     if task == "dimensions":
         assert found.counts is None
     else:
         assert found.counts is not None
-        np.testing.assert_allclose(found.counts * 3, [(labels == k).sum() for k in range(CLASSES)], rtol=1e-12)
+        np.testing.assert_allclose(found.counts, [(labels == k).sum() for k in range(CLASSES)], rtol=1e-12)
     if task == "classes":
         assert found.moments is None
     else:
@@ -54,11 +61,21 @@ def test_the_sum_over_peers_is_what_pooled_clips_give(task: str, balance: str, s
 
 def test_nothing_is_added_where_nothing_is_needed() -> None:
     part = examples(9, 0)
-    np.testing.assert_array_equal(training_sums(part, TrainingSettings(), CLASSES), sums(part.features))
-    assert columns(TrainingSettings(), CLASSES) == (0, 0)
-    plain, found = read_training_sums(sums(part.features), TrainingSettings(), CLASSES, 9)
+    scaled = Asked.of(TrainingSettings(), CLASSES, features=(5,))
+    np.testing.assert_array_equal(scaled.sums(part), sums(part.features))
+    plain, found = scaled.read(sums(part.features))
     np.testing.assert_array_equal(plain, sums(part.features))
-    assert (found.counts, found.moments, found.weights) == (None, None, None)
+    assert (found.counts, found.moments, found.weights, found.clips) == (None, None, None, 0)
+    nothing = Asked.of(TrainingSettings(), CLASSES)
+    assert not nothing
+    assert nothing.sums(part).shape == (0,)
+    assert nothing.read(nothing.sums(part)) == (None, TargetStatistics())
+
+
+def test_the_number_of_clips_is_sent_alone() -> None:
+    asked = Asked.of(TrainingSettings(), CLASSES, clips=True)
+    assert asked.sums(examples(9, 0)).tolist() == [9.0]
+    assert asked.read(np.array([43.0000001]))[1].clips == 43
 
 
 def test_classes_weigh_the_same_together() -> None:

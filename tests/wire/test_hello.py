@@ -21,7 +21,7 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
-    ({"major": 1}, "protocol versions differ: 2.0 at peer 0, 1.0 at peer 3"),
+    ({"major": 1}, "protocol versions differ: 3.0 at peer 0, 1.0 at peer 3"),
     ({"run": "other"}, "run names differ: 'r' at peer 0, 'other' at peer 3"),
     ({"topology": "ffffffffffffffff"}, "topology files (digests of edges, weights and keys) differ: aaaaaaaaaaaa at "
                                        "peer 0, ffffffffffff at peer 3"),
@@ -64,11 +64,18 @@ def test_neighbours_may_differ_in_width_and_a_whole_one_says_nothing_of_it() -> 
             parse({**narrow.body(), "width": wrong}, 3)
 
 
+def test_a_peer_whose_clips_do_not_weigh_says_nothing_of_them() -> None:
+    silent = replace(THEIRS, clips=0)
+    assert "clips" in THEIRS.body()
+    assert "clips" not in silent.body()
+    assert parse(decode_body(encode_body(silent.body())), 3) == silent
+
+
 def test_the_most_basic_difference_comes_first() -> None:
     everything = replace(THEIRS, major=1, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
     assert "protocol" in (difference(OURS, everything) or "")
-    assert "run names" in (difference(OURS, replace(everything, major=2)) or "")
-    assert "topology" in (difference(OURS, replace(everything, major=2, run="r")) or "")
+    assert "run names" in (difference(OURS, replace(everything, major=3)) or "")
+    assert "topology" in (difference(OURS, replace(everything, major=3, run="r")) or "")
 
 
 def test_a_long_value_is_cut_and_a_hostile_one_cannot_write_on_the_terminal() -> None:
@@ -106,8 +113,8 @@ def test_a_wrong_field_is_named(field: str, value: Any, word: str) -> None:
 
 def test_missing_and_unknown_fields_are_named() -> None:
     body = THEIRS.body()
-    del body["clips"]
-    with pytest.raises(RemoteProtocolError, match="clips, extra") as caught:
+    del body["role"]
+    with pytest.raises(RemoteProtocolError, match="extra, role") as caught:
         parse({**body, "extra": 1}, 3)
     assert caught.value.peer == 3
     with pytest.raises(RemoteProtocolError) as hostile:

@@ -40,6 +40,7 @@ class SupportVectorMachines(Family):
 
     takes = "vector"
     defaults: ClassVar[Mapping[str, Any]] = {"training.lr": 0.1, "training.clip_norm": 10.0}
+    weighs_clips = True
     loss = "squared-hinge"
     learner = "p2pser.training.machines:MachineLearner"
 

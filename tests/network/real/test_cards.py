@@ -18,7 +18,7 @@ def test_a_simulated_and_a_networked_card_are_equal(real: Any) -> None:
     topology = load("ring", peers=6)
     story = real.run(config, topology)
     assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
-    run = simulate(config, topology, federate(config, 6, workers=1), exact=True, card=True)
+    run = simulate(config, topology, federate(config, 6, workers=1), exact=True)
     folder = real.folder / "simulated"
     save(folder, run.row, run.schema, card(run.config, topology, run.federation, run.statistics, agreed=6))
     networked = json.loads((real.peer_folder(config, 0) / "model" / "card.json").read_text(encoding="utf-8"))

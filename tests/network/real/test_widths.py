@@ -37,7 +37,7 @@ def settings(real: Any, out: str, name: str) -> Config:
 
 
 def simulated(config: Config, topology: Topology) -> Simulation:
-    return simulate(config, topology, federate(config, PEERS), exact=True, card=True)
+    return simulate(config, topology, federate(config, PEERS), exact=True)
 
 
 def held(run: Simulation, i: int) -> torch.Tensor:
