@@ -67,8 +67,8 @@ class Crew:
             "network.serve_after=0", *settings])
 
     def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False) -> Peer:
-        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise), say=self.said.append,
-                   sink=lambda record: hear(one, record))
+        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise),
+                   say=self.said.append, sink=lambda record: hear(one, record))
         return one
 
     def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
