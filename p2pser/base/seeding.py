@@ -2,6 +2,10 @@
 
 Every draw comes from a generator keyed by (seed, purpose, peer, round). So the layout of processes, a restart
 or an extra draw elsewhere changes nothing.
+
+What all peers draw alike (initial parameters, schedules, partitions, a server's choice of clients) is keyed by the
+run's seed. What a peer draws for its local work alone (batches, dropout, augmentation) is keyed by a secret number of
+the peer's in its place (``p2pser.peer.draws``); in the simulator, by the run's seed.
 """
 
 from __future__ import annotations

@@ -23,12 +23,14 @@ from p2pser.config.gossip import GossipSettings
 from p2pser.config.model import MOVED, ModelSettings, family_defaults, moved
 from p2pser.config.network import NetworkSettings
 from p2pser.config.peer import PeerSettings
+from p2pser.config.privacy import PrivacySettings
 from p2pser.config.problems import settings_of, validated
 from p2pser.config.section import SHARED, Section, shared, with_defaults
 from p2pser.config.training import TrainingSettings
 
 __all__ = ["AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "GossipSettings", "ModelSettings",
-           "NetworkSettings", "PeerSettings", "TrainingSettings", "configured", "describe", "load", "parse"]
+           "NetworkSettings", "PeerSettings", "PrivacySettings", "TrainingSettings", "configured", "describe", "load",
+           "parse"]
 
 
 class Config(Section):
@@ -44,6 +46,7 @@ class Config(Section):
     gossip: GossipSettings = GossipSettings()
     network: NetworkSettings = NetworkSettings()
     peer: PeerSettings = PeerSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @field_validator("name")
     @classmethod

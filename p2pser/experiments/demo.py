@@ -21,7 +21,7 @@ from p2pser.evaluation.outputs import in_short
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
-from p2pser.peer.launch import LocalPeers, free_base_port
+from p2pser.peer.launch import LocalPeers, among_own_peers, free_base_port
 from p2pser.peer.sketch import consensus_distance
 
 BASELINES = ("pooled", "local-only")
@@ -137,9 +137,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
         Where no peer finishes.
     """
     port = free_base_port(topology.size, config.network.host)
-    nobody_returns = {} if "serve_after" in config.network.model_fields_set else {"serve_after": 0.0}
-    network = config.network.model_copy(update={"base_port": port, **nobody_returns})
-    config = config.model_copy(update={"network": network})
+    config = among_own_peers(config).with_settings([f"network.base_port={port}"])
     out = config.peer.out / config.name
     course, started = Course(), time.monotonic()
     due = {kill.peer: kill.round for kill in kills}

@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SECRET_BYTES = 32
 MAX_REFUSALS = 256
 """Refused keys that are counted; further ones are not."""
 
-_PERSON = b"p2pser-curve-v1"
+_PERSON, _PERSON_OF_DRAWS = b"p2pser-curve-v1", b"p2pser-draws-v1"
 _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
 
 
@@ -61,13 +61,21 @@ def derive(secret: bytes, run: str, peer: int) -> KeyPair:
     return KeyPair.of(hashlib.blake2b(data, digest_size=32, key=secret, person=_PERSON).digest())
 
 
+def derive_draws(secret: bytes, seed: int, peer: int) -> bytes:
+    """Return the key of a peer's draws (32 bytes) in runs with this seed, derived from the user's secret."""
+    data = seed.to_bytes(8, "little") + peer.to_bytes(8, "little")
+    return hashlib.blake2b(data, digest_size=SECRET_BYTES, key=secret, person=_PERSON_OF_DRAWS).digest()
+
+
 def default_secret_path() -> Path:
     """Return where the user's secret lies unless the settings name another file: ``~/.config/p2pser/secret``."""
     return config_folder() / "secret"
 
 
-def load_or_make_secret(path: Path | None = None) -> bytes:
-    """Return the user's secret (32 bytes); create it on first use (mode 0600, a new folder 0700).
+def load_or_make_secret(path: Path | None = None, make: Callable[[], bytes] | None = None) -> bytes:
+    """Return a secret (32 bytes), by default the user's; create it on first use (mode 0600, a new folder 0700).
+
+    make : returns the bytes of a new one; default: random ones.
 
     Processes that call this at once get the same secret. Raises ConfigError where the file has not 32 bytes, other
     users may read it, or it cannot be read or written.
@@ -77,10 +85,11 @@ def load_or_make_secret(path: Path | None = None) -> bytes:
         if not path.exists():
             # Another process may create it first: then its secret is ours too.
             with contextlib.suppress(FileExistsError):
-                _write_new(path, secrets.token_bytes(SECRET_BYTES))
+                _write_new(path, secrets.token_bytes(SECRET_BYTES) if make is None else make())
         secret = _read_private(path)
     except OSError as error:
-        raise ConfigError(f"cannot use the secret {path}: {error.strerror}; set network.secret") from None
+        raise ConfigError(f"cannot use the secret {path}: {error.strerror}; choose another file "
+                          "(network.secret) or folder (--out)") from None
     if len(secret) != SECRET_BYTES:
         raise ConfigError(
             f"the secret {path} has {len(secret)} bytes, not {SECRET_BYTES}; remove it to have a new one made"

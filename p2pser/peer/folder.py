@@ -21,9 +21,11 @@ LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 PERSONAL = "personal"
+DRAWS = "draws.key"
+"""The secret key of the peer's draws (peer.draws)."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the number of starts: neighbours refuse a peer whose incarnation does not grow."""
 
 

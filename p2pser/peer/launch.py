@@ -201,8 +201,7 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
     """
     if "base_port" not in config.network.model_fields_set:
         config = config.with_settings([f"network.base_port={free_base_port(topology.size)}"])
-    if "serve_after" not in config.network.model_fields_set:
-        config = config.with_settings(["network.serve_after=0"])  # nobody starts a peer again
+    config = among_own_peers(config)
     summaries: dict[int, dict[str, Any]] = {}
     failures: dict[int, str] = {}
     with LocalPeers(config, topology, fresh=True, federation=federation) as peers:
@@ -219,6 +218,16 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
     if failures:
         raise P2PSERError("; ".join(f"peer {peer} failed: {reason}" for peer, reason in sorted(failures.items())))
     return Launch(tuple(summaries[peer] for peer in sorted(summaries)))
+
+
+def among_own_peers(config: Config) -> Config:
+    """Return the settings of a run whose peers one launcher starts, once, where the user has not set others.
+
+    No peer is started again, and none has anything to hide from another: so the run has the simulator's bits.
+    """
+    return config.with_settings([
+        *([] if "serve_after" in config.network.model_fields_set else ["network.serve_after=0"]),
+        *([] if "draws" in config.privacy.model_fields_set else ["privacy.draws=seed"])])
 
 
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:

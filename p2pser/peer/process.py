@@ -28,6 +28,7 @@ from p2pser.network.events import Event
 from p2pser.network.exchange import LONGEST
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
+from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
@@ -105,10 +106,11 @@ class Peer:
         torch.set_num_threads(self.config.training.threads)
         raise_limit()
         with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
-            cohort, algorithm = self.prepare(telemetry)
+            draws = key_of_draws(self.config, self.topology, self.me, self.folder)
+            cohort, algorithm = self.prepare(telemetry, draws)
             hello = self.hello(cohort, incarnation)
             io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
-            return _Attendance(self, telemetry, cohort, algorithm, io).run(incarnation, finished)
+            return _Attendance(self, telemetry, cohort, algorithm, io, draws).run(incarnation, finished)
 
     def moment(self) -> int:
         """Return the time in tenths of seconds, for the incarnation of a peer whose folder was lost."""
@@ -120,8 +122,11 @@ class Peer:
 
     # Before the network -------------------------------------------------------------------------------------
 
-    def prepare(self, telemetry: Telemetry | None = None) -> tuple[Cohort, Algorithm]:
-        """Read the recordings, make the model and the algorithm, and validate them."""
+    def prepare(self, telemetry: Telemetry | None = None, draws: bytes | None = None) -> tuple[Cohort, Algorithm]:
+        """Read the recordings, make the model and the algorithm, and validate them.
+
+        telemetry : is told of clips that are left out. draws : the key of the local work's draws; None: the run's seed.
+        """
         config, topology = self.config, self.topology
         federation = self._federation or federate(config, topology.size, only=self.me, hub=topology.hub)
         if telemetry is not None:
@@ -129,7 +134,8 @@ class Peer:
                 telemetry.event("clip_left_out", path=str(path), reason=why)
         for note in federation.notes:
             self._say(note)
-        cohort = Cohort(config, federation, {self.me: federation.train[self.me]}, compact=True)
+        cohort = Cohort(config, federation, {self.me: federation.train[self.me]}, compact=True,
+                        draws=seed_of(draws))
         algorithm = create(config.gossip.algorithm, config.gossip.parameters, config, topology)
         for warning in validate(algorithm, config, topology):
             self._say(warning)
@@ -186,12 +192,13 @@ def _plugins(config: Config) -> dict[str, str]:
 class _Attendance:
     """A peer's part in the run, from its first message to its model."""
 
-    def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread) -> None:
+    def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
+                 draws: bytes | None) -> None:
         config, topology, me = peer.config, peer.topology, peer.me
         self.peer, self.config, self.topology, self.me = peer, config, topology, me
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
-                                       asynchronous=algorithm.asynchronous)
+                                       asynchronous=algorithm.asynchronous, draws=draws)
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema, observe=self._observe, check=self._look_up,

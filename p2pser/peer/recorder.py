@@ -17,6 +17,7 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
+from p2pser.peer.draws import KEY
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import SUMS
@@ -41,10 +42,12 @@ class Checkpoints:
     asynchronous : whether peers run without lock-step: then one can be any number of rounds ahead of another, and all
         checkpoints are kept.
     schema : the digest of the rows' layout.
+    draws : the key of the peer's draws, kept in each checkpoint; None: it has none.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, folder: PeerFolder, schema: str, *,
-                 asynchronous: bool) -> None:
+                 asynchronous: bool, draws: bytes | None = None) -> None:
+        self._draws = draws
         self._config, self._me, self._schema = config, me, schema
         self.folder = folder.checkpoints
         every = config.peer.checkpoint_every
@@ -94,7 +97,8 @@ class Checkpoints:
         if self._start is None or self._start is self._saved:
             return
         round, state = self._start
-        meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema}
+        meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema,
+                **({} if self._draws is None else {KEY: self._draws.hex()})}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
         self._saved = self._start
         if prune:

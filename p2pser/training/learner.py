@@ -2,7 +2,8 @@
 round.
 
 No draw comes from a stream: the clips of a batch and the units that dropout silences depend on (seed, peer, round)
-alone, so that a resumed run, another layout of processes or the simulator takes the same steps.
+alone, so that a resumed run, another layout of processes or the simulator takes the same steps. Here the seed is that
+of a peer's draws: between processes a secret (``p2pser.peer.draws``).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Learner:
     features : (n, ...) float32, normalised.
     targets : what the network should give for them, or the labels (n,) int64 alone.
     objective : what is minimised; default: what ``training`` says, of this peer's clips alone.
-    seed, peer : key all draws, with the round.
+    seed, peer : key all draws, with the round. A secret number in place of the run's seed keeps the draws secret.
     often : (n,) how often each clip is drawn in proportion to others; default: all equally often.
     idle : this peer never trains and needs no clip (a hub).
     copies : varied copies of the clips, (copies, n, …) float32; each draw takes one of them or the clip itself.

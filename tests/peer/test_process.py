@@ -264,6 +264,20 @@ def test_nothing_is_told_of_clips_that_is_not_asked_for(crew: Crew) -> None:
     assert weighed.hello(cohort, 4).body()["clips"] == len(cohort.participants[0].examples)
 
 
+def test_no_draw_of_a_peer_can_be_repeated_from_the_runs_seed(crew: Crew) -> None:
+    """All peers know the seed; the secret key is in no message, and in every checkpoint."""
+    short = ("training.rounds=1", "peer.checkpoint_every=1", "training.batch_size=4")
+    config, public = crew.configured("secret", *short), crew.configured("public", *short, "privacy.draws=seed")
+    assert all(one.finished for each in (config, public) for one in crew.run(each))
+    for i in range(3):
+        rows, _, meta = checkpoint.load(crew.path(config, i) / "checkpoint", 1)
+        assert meta["draws"] == (crew.path(config, i) / "draws.key").read_bytes().hex()
+        seeded, _, without = checkpoint.load(crew.path(public, i) / "checkpoint", 1)
+        assert not torch.allclose(rows["x"], seeded["x"])
+        assert "draws" not in without
+    assert not (crew.path(public, 0) / "draws.key").exists()
+
+
 def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_from(crew: Crew) -> None:
     @p2pser.register_algorithm("of-this-test")
     @dataclass(frozen=True, kw_only=True)

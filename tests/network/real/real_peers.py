@@ -76,6 +76,7 @@ class Real:
         return Config().with_settings([
             "corpus.name=manifest", f"corpus.data={self._corpus}", "corpus.split=speakers:s8", "model.hidden=[16]",
             "training.rounds=12", "training.local_steps=5", "peer.evaluate_every=1000", "network.serve_after=0.5",
+            "privacy.draws=seed",
             f"peer.out={self.folder / out}", f"network.base_port={free_base_port(peers)}", *settings])
 
     def run(self, config: Config, topology: Topology, act: Callable[[LocalPeers, Record], None] | None = None, *,

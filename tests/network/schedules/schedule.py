@@ -68,7 +68,7 @@ def base(algorithm: str, weighting: str) -> Config:
         "training.momentum=0", "training.local_steps=1", "model.name=mlp", "model.hidden=[2]", "model.dropout=0",
         f"network.dead_after={DEAD_AFTER}",
         "network.suspect_after=1.5", "network.ping_after=0.7", f"network.round_timeout={ROUND_TIMEOUT}",
-        "network.linger=0.5", "gossip.consensus_tolerance=1e-3"])
+        "network.linger=0.5", "gossip.consensus_tolerance=1e-3", "privacy.draws=seed"])
 
 
 @functools.cache
