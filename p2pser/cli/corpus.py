@@ -81,7 +81,7 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
     documents = [_document(corpus, seconds) for corpus, seconds in checked]
     left_out = [{"path": str(path), "reason": "named as in none of these corpora"} for path in others]
     if as_json:
-        print_json({"corpora": documents, "left_out": left_out} if len(documents) > 1 else documents[0])
+        print_json({"corpora": documents, "left_out": left_out} if len(documents) > 1 or left_out else documents[0])
     else:
         for document in documents:
             _print_text(document)
@@ -249,10 +249,11 @@ def _print_how(entry: dict[str, Any]) -> None:
 
 def _write_manifests(corpora: Sequence[Corpus], target: Path) -> None:
     """Write one manifest to ``target``, or one for each corpus into the folder ``target``."""
+    is_file = target.suffix.lower() in (".csv", ".tsv", ".txt") or target.is_file()
     if len(corpora) == 1:
-        write_manifest(corpora[0], target / "manifest.csv" if target.is_dir() else target)
+        write_manifest(corpora[0], target if is_file else target / "manifest.csv")
         return
-    if target.suffix.lower() in (".csv", ".tsv", ".txt") or target.is_file():
+    if is_file:
         each = ", ".join(corpus.name for corpus in corpora)
         raise CorpusError(f"there are several corpora ({each}) for the one manifest {target}: give a folder, or one "
                           "corpus with --corpus")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 DIMENSIONS = ("arousal", "valence", "dominance")
@@ -23,20 +24,27 @@ PROTOTYPES = {
 """Mean ratings of emotion words in ``DIMENSIONS``, each from -1 to 1 (Russell and Mehrabian 1977, as they are usually
 quoted: angry, bored, relaxed, disgusted, excited, afraid, frustrated, happy, sad, surprised; neutral is the middle)."""
 
-_ALIASES = {
-    "anger": "angry ang anger rage",
-    "boredom": "bored boredom bor",
-    "calm": "calm cal",
-    "disgust": "disgusted disgust dis",
-    "excitement": "excited excitement exc",
-    "fear": "fearful fear fea afraid anxious anxiety",
-    "frustration": "frustrated frustration fru",
-    "happiness": "happy happiness hap joy joyful",
-    "neutral": "neutral neu normal",
-    "sadness": "sad sadness",
-    "surprise": "surprised surprise sur ps pleasant_surprise pleasant_surprised",
+_WORDS = {
+    "anger": "angry ang anger rage wut ärger zorn wütend rabbia ira enojo enfado colère złość gniew raiva "
+             "خشم عصبانیت غصہ 愤怒 生气",
+    "boredom": "bored boredom bor langeweile noia aburrimiento ennui nuda tédio",
+    "calm": "calm cal ruhe ruhig gelassen calma calme spokój 平静",
+    "disgust": "disgusted disgust dis ekel disgusto asco dégoût wstręt obrzydzenie nojo نفرت 厌恶",
+    "excitement": "excited excitement exc begeisterung entusiasmo",
+    "fear": "fearful fear fea afraid anxious anxiety angst furcht ängstlich paura miedo peur strach lęk medo ترس خوف "
+            "恐惧 害怕",
+    "frustration": "frustrated frustration fru frustriert",
+    "happiness": "happy happiness hap joy joyful freude glück fröhlich glücklich gioia felicità alegría felicidad joie "
+                 "bonheur radość szczęście alegria شادی خوشی 快乐 高兴 开心",
+    "neutral": "neutral neu normal neutro neutralità neutre neutralny neutralność خنثی 中性 中立",
+    "sadness": "sad sadness trauer traurig traurigkeit tristezza tristeza tristesse smutek "
+               "غم ناراحتی اداسی 悲伤 难过 伤心",
+    "surprise": "surprised surprise sur ps pleasant_surprise pleasant_surprised überraschung überrascht sorpresa "
+                "zaskoczenie zdziwienie surpresa تعجب حیرت 惊讶",
 }
-_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
+"""The words for each emotion, in the languages of the corpora that p2pser knows."""
+
+_NAMES = {alias: name for name, words in _WORDS.items() for alias in words.split()}
 
 
 def canonical(label: str) -> str:
@@ -45,8 +53,17 @@ def canonical(label: str) -> str:
     >>> canonical("Angry"), canonical("joy"), canonical("Irony ")
     ('anger', 'happiness', 'irony')
     """
-    name = label.strip().lower()
+    name = unicodedata.normalize("NFC", label).strip().lower()
     return _NAMES.get(name.replace(" ", "_").replace("-", "_"), name)
+
+
+def is_known(label: str) -> bool:
+    """Return whether a label is one of the words for an emotion that p2pser knows.
+
+    >>> is_known("Wut"), is_known("anna")
+    (True, False)
+    """
+    return canonical(label) in _WORDS
 
 
 def nearest_emotion(arousal: float, valence: float, dominance: float, *, among: Iterable[str] = PROTOTYPES) -> str:

@@ -51,7 +51,8 @@ def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ..
     fewer than 2.
     """
     known = corpus.labels
-    labels = tuple(_common(corpus) if wanted is None else wanted)
+    labels = tuple(_common(corpus) if wanted is None else
+                   [label if label in known else canonical(label) for label in wanted])
     for label in labels:
         if label not in known:
             raise CorpusError(f"{corpus.name} has no clip of the emotion {label!r}{nearest(label, known)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,12 @@ GENERAL = {
 
 NOTICED = 0.05
 """The share of a folder's recordings from which a second corpus in it is reported."""
+
+NAMED = 0.95
+"""The least share of the recordings in emotions' folders that are named as in a corpus, where it is that corpus."""
+
+MANY = 20
+"""So many recordings named as in a corpus are part of it, whatever else the folder holds."""
 
 
 def names() -> list[str]:
@@ -64,6 +71,11 @@ def load(name: str, data: Path | str | None, *, seed: int = 0) -> Corpus:
     data = Path(data).expanduser()
     if name == "auto":
         name = recognise(data)
+        return _noting_names(_load(name, data, variant), data, name)
+    return _load(name, data, variant)
+
+
+def _load(name: str, data: Path, variant: str) -> Corpus:
     if name == "manifest":
         return read_manifest(data / "manifest.csv" if data.is_dir() else data)
     return folder.load(data) if name == "folder" else adapter(name).load(data, variant)
@@ -115,6 +127,8 @@ def recognise(data: Path) -> str:
     if (data / "manifest.csv").is_file():
         return "manifest"
     matching, files = counts(data)
+    if folders_tell_more(data, matching):
+        return "folder"
     known = noticed(matching, files)
     if len(known) > 1:
         each = ", ".join(f"{name} ({matching[name]} recordings)" for name in known)
@@ -127,3 +141,20 @@ def recognise(data: Path) -> str:
         f"the names of the {files} recordings in {data} tell no emotions: put them into one folder for each emotion, "
         "or list them in a manifest.csv (path,speaker,emotion)"
     )
+
+
+def folders_tell_more(data: Path, matching: Mapping[str, int]) -> bool:
+    """Return whether folders name the emotions of clearly more recordings than the names of files do.
+
+    Corpora with a folder for each emotion have both; a few stray files in them make no folder of emotions.
+    """
+    return sum(matching.values()) < NAMED * folder.named_by_folders(data)
+
+
+def _noting_names(corpus: Corpus, data: Path, name: str) -> Corpus:
+    """Return a folder's corpus with a note where many of its recordings are named as in a known corpus."""
+    matching, files = counts(data) if name == "folder" else ({}, 0)
+    notes = tuple(f"{count} of the {files} recordings in {data} are named as in {known}; their folders were read, not "
+                  f"their names (--corpus {known} reads the names)"
+                  for known, count in matching.items() if count >= NOTICED * files)
+    return dataclasses.replace(corpus, notes=(*corpus.notes, *notes)) if notes else corpus

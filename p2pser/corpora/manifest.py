@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
+from p2pser.corpora.emotions import canonical
+from p2pser.corpora.manifest_rows import Files, number, read_text, table, word
 
 ARRAYS = "arrays"
 """The name of a corpus of features that p2pser did not compute, whose clips are no recordings."""
@@ -163,124 +166,107 @@ def assemble(
         default_split=split or f"group:{max(2, min(4, len(speakers)))}",
         default_normalise="speaker" if named else "global",
         root=root,
-        notes=tuple(notes),
+        notes=(*notes, *_alike(speakers)),
         scale=scale,
     )
+
+
+def _alike(speakers: Iterable[str]) -> list[str]:
+    """Return a note for each group of speakers whose names differ in case, zeros in front or Unicode form only."""
+    groups: dict[str, list[str]] = {}
+    for speaker in sorted(speakers):
+        plain = unicodedata.normalize("NFC", speaker).casefold()
+        groups.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", plain), []).append(speaker)
+    return [f"the speakers {', '.join(map(repr, same))} count as {len(same)}; if they are one person, give one name"
+            for same in groups.values() if len(same) > 1]
 
 
 def read_manifest(path: Path | str) -> Corpus:
     """Return the corpus that a manifest describes.
 
-    A CSV (comma or semicolon; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
+    A CSV (comma, semicolon or tab; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
     ``path`` and one of emotion, arousal, valence and dominance are required. ``votes.EMOTION``, a share between 0 and
     1, goes to ``Clip.votes``, ``corpus`` names a clip's corpus, other columns go to ``Clip.extra``. Paths are relative
-    to the manifest's folder. A row whose file is missing, that repeats a path or has no label is left out, with the
-    reason. A column ``synthetic`` with a value for every clip marks the corpus as synthetic.
+    to the manifest's folder; emotions get their usual names. A row whose file is missing, that repeats a path, has no
+    label or does not fit the header is left out, with the reason. A column ``synthetic`` with a value for every clip
+    marks the corpus as synthetic.
 
-    Raises CorpusError where the file cannot be read, a required column is missing, a row does not fit the
-    header, a dimension or a share is not a number, or no clip is left.
+    Raises CorpusError where the file cannot be read, a required column is missing, or no clip is left.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise CorpusError(f"cannot read the manifest {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CorpusError(f"the manifest {path} is not UTF-8 text: save it as CSV in UTF-8") from None
-    header, rows = _rows(path, text)
-    root = path.parent
+    content, text = read_text(path)
+    header, rows = table(path, text)
+    if not {"emotion", *_DIMENSIONS} & set(header):
+        raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance")
+    files = Files(path.parent)
     clips: list[Clip] = []
     left_out: list[tuple[Path, str]] = []
     seen: set[Path] = set()
     for line, values in rows:
-        clip = _clip(path, line, dict(zip(header, values)), root)
-        unlabelled = clip.emotion is None and all(getattr(clip, name) is None for name in _DIMENSIONS)
-        if clip.path in seen:
-            left_out.append((clip.path, f"line {line} of {path.name} repeats it"))
-        elif unlabelled:
-            left_out.append((clip.path, f"line {line} of {path.name} has no label"))
-        elif not clip.path.is_file():
-            left_out.append((clip.path, "the file is missing"))
-        else:
-            clips.append(clip)
-        seen.add(clip.path)
+        where = path
+        try:
+            clip = _clip(header, values, files)
+            where = clip.path
+            clips.append(_usable(clip, files, seen))
+        except ValueError as error:
+            left_out.append((where, f"line {line} of {path.name}: {error}"))
+        seen.add(where)
     if not clips:
         why = f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         raise CorpusError(f"the manifest {path} has no usable clip{why}")
     version = hashlib.blake2b(content, digest_size=4).hexdigest()
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
     synthetic = all("synthetic" in clip.extra for clip in clips)
-    return assemble(name or "manifest", version, clips, left_out, root, synthetic=synthetic)
+    return assemble(name or "manifest", version, clips, left_out, path.parent, synthetic=synthetic)
 
 
-def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the (line, values) of a manifest's rows; blank lines are skipped."""
-    first = text.split("\n", 1)[0]
-    delimiter = ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
-    except csv.Error as error:
-        raise CorpusError(f"line {reader.line_num} of the manifest {path} is not CSV: {error}") from None
-    if "path" not in header:
-        raise CorpusError(
-            f"the manifest {path} has no column 'path': its first line must name the columns, e.g. "
-            "path,speaker,emotion"
-        )
-    if not {"emotion", *_DIMENSIONS} & set(header):
-        raise CorpusError(
-            f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance"
-        )
-    repeated = {name for name in header if header.count(name) > 1}
-    if repeated:
-        raise CorpusError(f"the manifest {path} has the column {min(repeated)!r} twice: rename one")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise CorpusError(
-                f"line {line} of the manifest {path} has {len(row)} fields where the header has "
-                f"{len(header)}: quote fields that hold a {delimiter!r}"
-            )
-    return header, rows
+def _usable(clip: Clip, files: Files, seen: Container[Path]) -> Clip:
+    """Return the clip; raises ValueError where it has no label or no file, or one that an earlier line named."""
+    if clip.path in seen:
+        raise ValueError("an earlier line names the same file")
+    if clip.emotion is None and clip.arousal is None and clip.valence is None and clip.dominance is None:
+        raise ValueError("it has no label")
+    missing = files.missing(clip.path)
+    if missing:
+        raise ValueError(missing)
+    return clip
 
 
-def _clip(manifest: Path, line: int, row: Mapping[str, str], root: Path) -> Clip:
-    def number(name: str) -> float | None:
-        text = row.get(name, "").strip()
-        if not text:
-            return None
+def _clip(header: Sequence[str], values: Sequence[str], files: Files) -> Clip:
+    """Return the clip of one row; raises ValueError, with the reason, where a cell does not fit."""
+    if len(values) != len(header):
+        raise ValueError(f"it has {len(values)} fields where the header has {len(header)}: quote fields that hold the "
+                         "separator")
+    row = {name: value.strip() for name, value in zip(header, values)}
+
+    def number_in(name: str) -> float | None:
         try:
-            value = float(text)
+            return number(row.get(name, ""))
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise CorpusError(f"line {line} of the manifest {manifest}: {name} = {text!r} is not a number")
-        return value
+            raise ValueError(f"{name} = {row[name]!r} is not a number") from None
 
-    shares = {key.removeprefix(VOTES): number(key) for key in row if key.startswith(VOTES)}
-    votes = {emotion: share for emotion, share in shares.items() if share}
+    votes: dict[str, float] = {}
+    for name in row:
+        share = number_in(name) if name.startswith(VOTES) else None
+        if share:
+            emotion = canonical(name.removeprefix(VOTES))
+            votes[emotion] = votes.get(emotion, 0.0) + share
     if any(share < 0 for share in votes.values()) or sum(votes.values()) > 1 + 1e-6:
-        raise CorpusError(f"line {line} of the manifest {manifest}: the votes are shares of the listeners, from 0 to 1 "
-                          f"and together at most 1, not {votes}")
-
-    name = row["path"].strip()
-    if not name or "\0" in name:
-        raise CorpusError(f"line {line} of the manifest {manifest} has no usable path")
+        raise ValueError(f"the votes are shares of the listeners, from 0 to 1 and together at most 1, not {votes}")
     return Clip(
-        path=root / name,
-        speaker=row.get("speaker", "").strip() or UNKNOWN,
-        emotion=row.get("emotion", "").strip() or None,
-        gender=row.get("gender", "").strip(),
-        language=row.get("language", "").strip(),
-        arousal=number("arousal"),
-        valence=number("valence"),
-        dominance=number("dominance"),
-        transcript=row.get("transcript", "").strip(),
-        extra={key: text.strip() for key, text in row.items()
-               if key not in ("", CORPUS, *COLUMNS) and not key.startswith(VOTES) and text.strip()},
+        path=files.path(row["path"]),
+        speaker=row.get("speaker", "") or UNKNOWN,
+        emotion=canonical(word(row.get("emotion", ""))) or None,
+        gender=row.get("gender", ""),
+        language=row.get("language", ""),
+        arousal=number_in("arousal"),
+        valence=number_in("valence"),
+        dominance=number_in("dominance"),
+        transcript=row.get("transcript", ""),
+        extra={key: text for key, text in row.items()
+               if key not in ("", CORPUS, *COLUMNS) and not key.startswith(VOTES) and text},
         votes=votes,
-        corpus=row.get(CORPUS, "").strip(),
+        corpus=row.get(CORPUS, ""),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
@@ -15,6 +17,9 @@ from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitions import partition
+
+SHOWN = 3
+"""Reasons why files are left out that a note names."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,17 @@ def resolve(config: Config, corpus: Corpus) -> str:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
                           "name all: name them in a manifest, or set features.normalise to global")
     return how
+
+
+def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
+    """Return a note on the files that are left out, if any: how many, and how many for each of the main reasons."""
+    if not left_out:
+        return ()
+    reasons = Counter(re.sub(r"^line \d+ of [^:]*: ", "", reason) for _, reason in left_out).most_common()
+    shown = "; ".join(f"{count} × {reason}" for reason, count in reasons[:SHOWN])
+    rest = sum(count for _, count in reasons[SHOWN:])
+    more = f"; {rest} × another reason" if rest else ""
+    return (f"{len(left_out)} {'file is' if len(left_out) == 1 else 'files are'} left out: {shown}{more}",)
 
 
 def notes_of(

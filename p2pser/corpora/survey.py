@@ -7,24 +7,25 @@ from pathlib import Path
 
 from p2pser.corpora.adapter import Adapter
 from p2pser.corpora.files import recordings
-from p2pser.corpora.loading import adapter, counts, load, noticed
+from p2pser.corpora.loading import MANY, NOTICED, adapter, counts, folders_tell_more, load, noticed
 from p2pser.corpora.manifest import Corpus
 
 
 def survey(data: Path) -> tuple[list[Corpus], list[Path]]:
     """Return the corpora at ``data``, and the recordings that belong to none of several.
 
-    A single corpus (or manifest, or folder of emotions) is loaded as ``load("auto", data)`` does. Each of several is
-    loaded from the folder directly below ``data`` that holds all its recordings, where there is such a folder; its
-    ``left_out`` omits the files of the other corpora.
+    A single corpus (or manifest, or folder of emotions) is loaded as ``load("auto", data)`` does. Each of several, or
+    one among many other recordings, is loaded from the folder directly below ``data`` that holds all its recordings,
+    where there is such a folder; its ``left_out`` omits the files of the other corpora.
 
     Raises CorpusError where nothing is recognised.
     """
     data = data.expanduser()
     if not data.is_dir() or (data / "manifest.csv").is_file():
         return [load("auto", data)], []
-    names = noticed(*counts(data))
-    if len(names) < 2:
+    matching, files = counts(data)
+    names = [name for name, count in matching.items() if count >= min(MANY, NOTICED * files)]
+    if not names or folders_tell_more(data, matching) or names == noticed(matching, files)[:1]:
         return [load("auto", data)], []
     corpora = []
     for name in names:

@@ -15,7 +15,7 @@ from p2pser.config import Config
 from p2pser.corpora import targets
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
-from p2pser.corpora.partitioning import partition_corpus
+from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
 from p2pser.features.extraction import extract
@@ -149,8 +149,9 @@ def federate(
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
-    return Federation(labels, train, test, split, corpus, partitioning.normalise, [*corpus.left_out, *unusable],
-                      partitioning.speaker_overlap, held, partitioning.notes)
+    left_out = [*corpus.left_out, *unusable]
+    return Federation(labels, train, test, split, corpus, partitioning.normalise, left_out,
+                      partitioning.speaker_overlap, held, (*partitioning.notes, *left_out_note(left_out)))
 
 
 def _without_recordings(config: Config, peers: int, hub: int) -> Federation:

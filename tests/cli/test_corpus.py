@@ -148,6 +148,21 @@ def test_scan_writes_manifests(corpora: Path, tmp_path: Path) -> None:
     assert (clip.speaker, clip.emotion, clip.transcript) == ("03", "happiness", "Der Lappen liegt auf dem Eisschrank.")
 
 
+def test_scan_writes_one_manifest_into_a_folder_that_is_not_there_yet(corpora: Path, tmp_path: Path) -> None:
+    assert run("scan", str(corpora / "e"), "--manifest", str(tmp_path / "manifests")).exit_code == 0
+    assert len(read_manifest(tmp_path / "manifests" / "manifest.csv").clips) == 1
+
+
+def test_scan_finds_small_corpora_among_many_other_recordings(tmp_path: Path) -> None:
+    for number in range(25):
+        soundfile.write(tmp_path / f"{1001 + number}_DFA_ANG_XX.wav", 0.1 * np.sin(np.arange(8000) / 5), 16000)
+    for number in range(600):
+        (tmp_path / f"hello{number}.wav").touch()
+    found = json.loads(run("scan", str(tmp_path), "--json").stdout)
+    assert [(one["name"], one["clips"]) for one in found["corpora"]] == [("crema-d", 25)]
+    assert len(found["left_out"]) == 600
+
+
 @pytest.mark.parametrize("name", ["emodb", "ravdess"])
 def test_scan_of_real_corpora_writes_what_the_list_says(shared_data: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "clips.csv"

@@ -142,6 +142,44 @@ def test_a_folder_an_emotion(tmp_path: Path) -> None:
     assert corpus.default_normalise == "speaker"
 
 
+@pytest.mark.parametrize(("names", "wanted"), [
+    (["train/anger/1.wav", "test/Sad/2.wav"], [("sadness", UNKNOWN), ("anger", UNKNOWN)]),
+    (["train/gleeful/1.wav", "test/glum/2.wav"], [("glum", UNKNOWN), ("gleeful", UNKNOWN)]),
+    (["anna/Freude/1.wav", "ben/Wut/2.wav", "ben/odd/3.wav"],
+     [("happiness", "anna"), ("anger", "ben"), ("odd", "ben")]),
+    (["train/anna/joy/1.wav", "val/ben/sad/2.wav"], [("happiness", "anna"), ("sadness", "ben")]),
+    (["anger/train/anna/1.wav", "happy/test/ben/2.wav"], [("anger", "anna"), ("happiness", "ben")]),
+    (["mine/anger/1.wav", "mine/sad/2.wav"], [("anger", "mine"), ("sadness", "mine")]),
+    (["gleeful/anna/1.wav", "glum/ben/2.wav"], [("gleeful", "anna"), ("glum", "ben")]),
+])
+def test_the_folders_of_emotions_are_found(tmp_path: Path, names: list[str], wanted: list[tuple[str, str]]) -> None:
+    corpus = load("auto", touch(tmp_path, *names))
+    assert [(clip.emotion, clip.speaker) for clip in corpus.clips] == wanted
+
+
+def test_how_folders_were_read_is_pointed_out(tmp_path: Path) -> None:
+    (note,) = load("auto", touch(tmp_path / "a", "mine/anger/1.wav", "mine/sad/2.wav")).notes
+    assert note == (f"the folder {tmp_path}/a/mine counts as the one speaker of all clips below it; if it names none, "
+                    f"give --data {tmp_path}/a/mine")
+    (note,) = load("auto", touch(tmp_path / "b", "train/anger/1.wav", "test/sad/2.wav")).notes
+    assert note == f"the folders test, train in {tmp_path}/b are not taken as a split: p2pser makes its own"
+    assert load("auto", touch(tmp_path / "c", "anna/anger/1.wav", "ben/sad/2.wav")).notes == ()
+
+
+def test_folders_of_emotions_win_over_names_that_some_files_have(tmp_path: Path) -> None:
+    named = [f"sad/anna/03a0{number}Fa.wav" for number in range(9)]
+    corpus = load("auto", touch(tmp_path, *named, *(f"happy/ben/{number}.wav" for number in range(5))))
+    assert (len(corpus.clips), corpus.labels) == (14, ("happiness", "sadness"))
+    assert corpus.notes == (f"9 of the 14 recordings in {tmp_path} are named as in emodb; their folders were read, not "
+                            "their names (--corpus emodb reads the names)",)
+    assert len(load("emodb", tmp_path).clips) == 9
+
+
+def test_a_stray_file_makes_no_folder_of_emotions(tmp_path: Path) -> None:
+    named = [f"0011/{emotion}/0011_{number:06d}.wav" for number, emotion in enumerate(["Angry", "Happy"] * 20, 1)]
+    assert recognise(touch(tmp_path, *named, "0011/Sad/copy.wav")) == "esd"
+
+
 def test_a_folder_without_speakers_cannot_be_split_disjointly(tmp_path: Path) -> None:
     corpus = load("folder", touch(tmp_path, "sad/anna_1.wav", "sad/ben_1.wav", "joy/anna_2.wav", "joy/ben_2.wav"))
     assert corpus.speakers == (UNKNOWN,)

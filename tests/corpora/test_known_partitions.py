@@ -16,7 +16,7 @@ from p2pser.corpora.folds import EMOBOX, folds
 from p2pser.corpora.labels import by_corpus, label_notes
 from p2pser.corpora.loading import recognise
 from p2pser.corpora.manifest import Clip, Corpus, assemble, read_manifest
-from p2pser.corpora.partitioning import partition_corpus
+from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.corpora.partitions import partition
 
 EMOTIONS = ("anger", "fear", "neutral")
@@ -190,3 +190,11 @@ def test_labels_may_be_a_list_or_separated_by_commas() -> None:
         assert Config().with_settings([labels]).corpus.labels == ("fear", "anger")
     assert Config().with_settings(["corpus.labels=fear"]).corpus.labels == ("fear",)
     assert Config().with_settings(["corpus.data=a,b"]).corpus.data == Path("a,b")  # one folder with a comma
+
+
+def test_files_that_are_left_out_are_counted_by_reason() -> None:
+    reasons = ["it is silent", *(f"line {n} of a.csv: it has no label" for n in range(3)), "it is silent", "x", "y"]
+    assert left_out_note([(Path("a"), reason) for reason in reasons]) == (
+        "7 files are left out: 3 × it has no label; 2 × it is silent; 1 × x; 1 × another reason",)
+    assert left_out_note([(Path("a"), "it is silent")]) == ("1 file is left out: 1 × it is silent",)
+    assert left_out_note([]) == ()

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
+from p2pser.corpora.emotions import canonical
+from p2pser.corpora.labels import choose_labels
 from p2pser.corpora.manifest import UNKNOWN, Clip, assemble, read_manifest, relative, write_manifest
+from p2pser.corpora.manifest_rows import word
 
 FIELD = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=12)
 """What a field may hold; blanks at its ends are not kept, so none are drawn."""
@@ -39,7 +42,7 @@ def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
         clip,
         number=st.integers(0, 999),
         speaker=FIELD.map(lambda text: text or UNKNOWN),
-        emotion=FIELD.filter(bool),
+        emotion=FIELD.map(canonical).filter(word),
         gender=FIELD,
         language=FIELD,
         arousal=NUMBER,
@@ -47,7 +50,7 @@ def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
         dominance=NUMBER,
         transcript=st.lists(FIELD.filter(bool), max_size=3).map('; ", '.join).map(str.strip),
         extra=st.dictionaries(st.sampled_from(["text", "intensity", "x,y"]), FIELD.filter(bool)),
-        votes=st.dictionaries(FIELD.filter(bool), st.floats(1e-9, 0.25), max_size=4),
+        votes=st.dictionaries(FIELD.map(canonical).filter(bool), st.floats(1e-9, 0.25), max_size=4),
     )
     return st.lists(one, min_size=1, max_size=6, unique_by=lambda clip: clip.path)
 
@@ -80,7 +83,9 @@ def test_only_a_path_and_one_label_are_needed(tmp_path: Path) -> None:
     assert not corpus.names_speakers
     dimensions = read_manifest(manifest(tmp_path, "path,valence\na.wav,-0.5\nb.wav,\n"))
     assert [(clip.valence, clip.emotion) for clip in dimensions.clips] == [(-0.5, None)]
-    assert [(path.name, why) for path, why in dimensions.left_out] == [("b.wav", "line 3 of clips.csv has no label")]
+    assert [(path.name, why) for path, why in dimensions.left_out] == [
+        ("b.wav", "line 3 of clips.csv: it has no label"),
+    ]
 
 
 def test_spreadsheets_semicolons_and_byte_order_mark(tmp_path: Path) -> None:
@@ -93,7 +98,8 @@ def test_spreadsheets_semicolons_and_byte_order_mark(tmp_path: Path) -> None:
 def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
     corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\nc.wav,x\na.wav,y\n"))
     assert [clip.emotion for clip in corpus.clips] == ["x"]
-    assert sorted(why for _, why in corpus.left_out) == ["line 4 of clips.csv repeats it", "the file is missing"]
+    assert sorted(why for _, why in corpus.left_out) == [
+        "line 3 of clips.csv: the file is missing", "line 4 of clips.csv: an earlier line names the same file"]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +109,15 @@ def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
         ("path,speaker\na.wav,A\n", "has no label"),
         ("path,emotion,emotion\na.wav,x,y\n", "'emotion' twice"),
         ("path,emotion\na.wav,x,y\n", "line 2 .* has 3 fields where the header has 2"),
-        ("path,emotion,arousal\na.wav,x,0.1\nb.wav,x,high\n", "line 3 .*arousal = 'high'"),
-        ("path,emotion,arousal\na.wav,x,nan\n", "arousal = 'nan'"),
+        ("path,emotion,arousal\na.wav,x,high\n", "line 2 .*arousal = 'high' is not a number"),
+        ("path,emotion,arousal\na.wav,x,inf\n", "line 2 .*arousal = 'inf' is not a number"),
+        ("path,emotion\na.wav,NaN\n", "line 2 .*it has no label"),
         ("path,emotion,votes.x,votes.y\na.wav,x,0.7,0.4\n", "line 2 .*together at most 1"),
         ("path,emotion,votes.x\na.wav,x,-0.7\n", "line 2 .*from 0 to 1"),
         ("path,emotion,votes.x\na.wav,x,most\n", "votes.x = 'most' is not a number"),
         ("path,emotion\n,x\n", "line 2 .* no usable path"),
         ('path,emotion\n"a.wav,x\n', "not CSV"),
-        ("path,emotion\nz.wav,x\n", "no usable clip; the first, .*z.wav: the file is missing"),
+        ("path,emotion\nz.wav,x\n", "no usable clip; the first, .*z.wav: line 2 of clips.csv: the file is missing"),
         ("path,emotion\n", "no usable clip"),
         ("", "no column 'path'"),
     ],
@@ -158,3 +165,70 @@ def test_corpus_says_what_it_has() -> None:
     assert corpus.labels == ("fear",)
     assert (corpus.default_split, corpus.default_normalise) == ("group:2", "speaker")
     assert relative(Path("/elsewhere/x.wav"), Path("r")) == "/elsewhere/x.wav"
+
+
+@pytest.mark.parametrize("text", [
+    "path\tspeaker\temotion\tmood\na.wav\tÄ\tanger\tx; y, z\n",
+    'path;speaker;"emotion, heard";emotion;mood\na.wav;Ä;;anger;"x; y, z"\n',
+    'sep=;\npath;speaker;emotion;mood\na.wav;Ä;anger;"x; y, z"\n',
+    'sep=\t\r\npath\tspeaker\temotion\tmood\r\na.wav\tÄ\tanger\tx; y, z\r\n',
+])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str, encoding: str) -> None:
+    path = manifest(tmp_path, "")
+    path.write_bytes(text.encode(encoding))
+    (clip,) = read_manifest(path).clips
+    assert (clip.path.name, clip.speaker, clip.emotion, clip.extra["mood"]) == ("a.wav", "Ä", "anger", "x; y, z")
+
+
+def test_a_bad_row_costs_itself(tmp_path: Path) -> None:
+    text = ("sep=,\npath,emotion,arousal\na.wav,joy,NaN\nb.wav,fear,much\nb.wav,joy\n\0,joy,1\n"
+            + "x" * 5000 + ",joy,1\n")
+    corpus = read_manifest(manifest(tmp_path, text))
+    assert [(clip.path.name, clip.emotion, clip.arousal) for clip in corpus.clips] == [("a.wav", "happiness", None)]
+    assert sorted(why for _, why in corpus.left_out) == [
+        "line 4 of clips.csv: arousal = 'much' is not a number",
+        "line 5 of clips.csv: it has 2 fields where the header has 3: quote fields that hold the separator",
+        "line 6 of clips.csv: it has no usable path",
+        "line 7 of clips.csv: the file is missing",
+    ]
+
+
+def test_one_emotion_in_many_spellings(tmp_path: Path) -> None:
+    words = ["Anger", "anger ", "angry", "WUT", "\u00c4rger", "A\u0308rger", "rabbia"]
+    names = tuple(f"{number}.wav" for number in range(len(words)))
+    text = "path,emotion,votes.Joy,votes.happiness\n" + "".join(
+        f"{name},{emotion},0.25,0.5\n" for name, emotion in zip(names, words))
+    corpus = read_manifest(manifest(tmp_path, text, names))
+    assert corpus.labels == ("anger",)
+    assert {tuple(clip.votes.items()) for clip in corpus.clips} == {(("happiness", 0.75),)}
+
+
+def test_paths_of_other_systems(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,emotion\nsub\\a.wav,x\nC:\\clips\\b.wav,x\nsub/C.wav,x\nu\u0308.wav,x\n",
+                    ("sub/a.wav", "sub/c.WAV", "\u00fc.wav"))
+    corpus = read_manifest(path)
+    assert [clip.path.relative_to(tmp_path).as_posix() for clip in corpus.clips] == ["sub/a.wav", "\u00fc.wav"]
+    assert sorted(why for _, why in corpus.left_out) == [
+        "line 3 of clips.csv: C:\\clips\\b.wav is a path of a Windows machine: write it relative to the "
+        "manifest's folder",
+        "line 4 of clips.csv: the file is missing; did you mean c.WAV?",
+    ]
+
+
+def test_speakers_who_may_be_one_are_pointed_out(tmp_path: Path) -> None:
+    names = tuple(f"{letter}.wav" for letter in "abcdefg")
+    rows = zip(names, ["a", "A", "1", "01", "10", "0", "00"])
+    text = "path,emotion,speaker\n" + "".join(f"{name},x,{speaker}\n" for name, speaker in rows)
+    corpus = read_manifest(manifest(tmp_path, text, names))
+    assert len(corpus.speakers) == 7
+    assert corpus.notes == (
+        "the speakers '0', '00' count as 2; if they are one person, give one name",
+        "the speakers '01', '1' count as 2; if they are one person, give one name",
+        "the speakers 'A', 'a' count as 2; if they are one person, give one name",
+    )
+
+
+def test_the_labels_of_a_run_may_be_written_in_the_corpora_s_languages(tmp_path: Path) -> None:
+    corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,Freude\nb.wav,Trauer\n"))
+    assert choose_labels(corpus, ["Traurig", "joy"]) == ("sadness", "happiness")
