@@ -118,6 +118,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         *(_schedule_lines(facts, parameters) if changes else [("slem of W", f"{facts['slem']:.6f}")]),
         ("spectral gap", f"{facts['spectral_gap']:.6f}"),
         ("exchanges to 1e-6", _or_never(facts["rounds_to_1e-6"])),
+        ("a curious peer can solve for", _exposure(facts)),
         ("own keys", "yes" if any(entry.key for entry in loaded.peers.values()) else "no"),
         ("digest", loaded.digest()),
     ):
@@ -151,6 +152,12 @@ def _schedule_lines(facts: dict[str, Any], parameters: int) -> list[tuple[str, s
         ("bytes per exchange", f"{facts['bytes_per_exchange']:,.0f} (float32, {parameters:,} parameters)"),
         ("contraction per exchange", f"{facts['slem']:.6f}"),
     ]
+
+
+def _exposure(facts: dict[str, Any]) -> str:
+    seen = facts["exposure"]
+    return f"{seen['peers']} of {facts['peers'] - 1} others" + \
+        (f", after {seen['exchanges']} exchange{'s' * (seen['exchanges'] != 1)} of gossip" if seen["peers"] else "")
 
 
 def _or_never(rounds: int | None) -> str:

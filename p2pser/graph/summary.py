@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.graph import spectral, theory
+from p2pser.graph.exposure import exposure
 from p2pser.graph.spec import Topology
 
 PARAMETERS = 100_000
@@ -36,14 +37,15 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
     """Return a topology's size, degrees and rate of convergence under uniform weights; plain values, ready for JSON.
 
     Keys: name, peers, edges (links, each counted once), directed, connected, degree {min, mean, max},
-    diameter (links), slem, spectral_gap, rounds_to_1e-6 (exchanges of plain gossip; None: never), weights.
+    diameter (links), slem, spectral_gap, rounds_to_1e-6 (exchanges of plain gossip; None: never), weights,
+    exposure {peers, exchanges} (for how many others a curious peer can solve, and after how many exchanges).
 
     For schedules and directed links, edges and diameter count all links that any exchange uses, degree is the number of
     messages that a peer sends in an exchange, slem the contraction per exchange; further keys: stochastic, period
     (None: random), contraction over a period and contraction_is (see ``theory.Convergence``), finite_time_rounds (None:
     not within a period), messages_per_exchange and bytes_per_exchange (``parameters`` float32 values a message; means).
     """
-    graph = topology.graph
+    graph, seen = topology.graph, exposure(topology)
     facts = {
         "name": topology.name,
         "peers": topology.size,
@@ -61,6 +63,7 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
             "spectral_gap": 1.0 - slem,
             "rounds_to_1e-6": spectral.rounds_to(1e-6, slem),
             "weights": topology.weights,
+            "exposure": {"peers": seen.peers, "exchanges": seen.exchanges},
         }
     sent, speed = theory.messages(topology), theory.convergence(topology)
     return facts | {
@@ -70,6 +73,7 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
         "spectral_gap": 1.0 - speed.per_exchange,
         "rounds_to_1e-6": speed.rounds,
         "weights": topology.weights,
+        "exposure": {"peers": seen.peers, "exchanges": seen.exchanges},
         **_exchanges(topology, sent, speed, parameters),
     }
 

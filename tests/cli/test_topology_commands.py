@@ -30,7 +30,7 @@ def shown(*arguments: str) -> dict[str, Any]:
 # ---- show --------------------------------------------------------------------------------------------------
 
 STATIC = ["name", "peers", "edges", "directed", "connected", "degree", "diameter", "slem", "spectral_gap",
-          "rounds_to_1e-6", "weights"]
+          "rounds_to_1e-6", "weights", "exposure"]
 FURTHER = ["stochastic", "period", "contraction", "contraction_is", "finite_time_rounds", "messages_per_exchange",
            "bytes_per_exchange"]
 

@@ -98,7 +98,7 @@ def test_summary_of_the_ring() -> None:
         "name": "ring", "peers": 8, "edges": 8, "directed": False, "connected": True,
         "degree": {"min": 2, "mean": 2.0, "max": 2}, "diameter": 4,
         "slem": pytest.approx((1 + 2**0.5) / 3), "spectral_gap": pytest.approx(1 - (1 + 2**0.5) / 3),
-        "rounds_to_1e-6": 64, "weights": "metropolis",
+        "rounds_to_1e-6": 64, "weights": "metropolis", "exposure": {"peers": 7, "exchanges": 4},
     }
 
 
@@ -113,7 +113,7 @@ def run(*arguments: str) -> str:
 def test_show_json() -> None:
     document = json.loads(run("show", "ring", "--peers", "16", "--json"))
     assert list(document) == ["name", "peers", "edges", "directed", "connected", "degree", "diameter", "slem",
-                              "spectral_gap", "rounds_to_1e-6", "weights"]
+                              "spectral_gap", "rounds_to_1e-6", "weights", "exposure"]
     assert (document["peers"], document["edges"], document["rounds_to_1e-6"]) == (16, 16, 266)
 
 
