@@ -26,7 +26,7 @@ from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolEr
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Edge, Received, magnitude, plausible
+from p2pser.gossip.reading import Edge, Received
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE
 from p2pser.wire.messages import Buffer
@@ -81,7 +81,8 @@ class Message:
         RemoteProtocolError where it is no such row.
         """
         message = Received(self.src, self.payload, self.codec, self.size)
-        largest = plausible(magnitude(like[0])) if largest is None else largest
+        if largest is None:
+            return message.row(like.dtype, like.shape[1], beside=like[0])[None]
         return message.row(like.dtype, like.shape[1], largest=largest)[None]
 
 

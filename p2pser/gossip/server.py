@@ -109,7 +109,7 @@ class Server(Algorithm):
         if peers != (hub,):
             own, size = state.rows["x"], trained.shape[1]
             inbox = mixer.collect_messages(Step(round, 1), lambda edge, message: message.row(
-                trained.dtype, size, largest=plausible(magnitude(own[peers.index(edge[0])]))))
+                trained.dtype, size, beside=own[peers.index(edge[0])]))
             state.rows["stale"] = torch.tensor([[float(i != hub)] for i in peers])
             for i, value in zip(inbox.dst.tolist(), inbox.values):
                 self.adopt(state, peers.index(i), value)

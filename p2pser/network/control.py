@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from p2pser.network.connections import Connections, Route
 from p2pser.network.neighbour import Neighbour, Ours
 from p2pser.wire import messages
@@ -27,14 +25,15 @@ class Control:
         self._credit_due: set[int] = set()
         """Neighbours to which a CREDIT could not be sent yet."""
 
-    def header(self, kind: Kind) -> Header:
+    def header(self, kind: Kind, round: int = 0, slot: int = 0, total: int = 0) -> Header:
         """Return the header of a message that leaves now."""
-        return Header(kind, self.run, self._hello.peer, self._hello.incarnation, self._ours.progress)
+        return Header(kind, self.run, self._hello.peer, self._hello.incarnation, self._ours.progress, round, slot,
+                      total=total)
 
     def send(self, link: Neighbour, kind: Kind, payload: bytes = b"", route: Route | None = None, slot: int = 0,
              total: int = 0) -> bool:
         """Send a message; False where it cannot be sent now."""
-        frame = messages.encode(replace(self.header(kind), slot=slot, total=total), payload)
+        frame = messages.encode(self.header(kind, slot=slot, total=total), payload)
         if not (route or self._connections.route(link))(frame):
             return False
         link.stream.count_sent(frame)

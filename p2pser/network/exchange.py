@@ -19,12 +19,14 @@ stopped: no peer begins exchange e before its receivers of e - 2 have read it.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
@@ -358,7 +360,7 @@ class Exchange:
     def _remember(self, step: Step, own: Tensor, rows: Mapping[int, Tensor], came: set[int]) -> None:
         """Keep an exchange: the neighbours' rows that were read, and those whose message came (it may not fit)."""
         gaps = {j: distance(row.to(own.dtype), own) for j, row in rows.items()}
-        self.spread = max(gaps.values(), default=0.0) / max(float(own.norm()), 1e-300)
+        self.spread = max(gaps.values(), default=0.0) / max(math.sqrt(float(torch.dot(own, own))), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past[step] = Past(own, self._weights, self._receivers, set(self._weights) - came, flows)
         while len(self._past) > SETTLE_WINDOW:

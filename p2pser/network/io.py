@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -18,14 +17,11 @@ from p2pser.network import events
 from p2pser.network.connections import Connections
 from p2pser.network.keys import KeyPair
 from p2pser.network.neighbour import Contact
-from p2pser.network.protocol import PeerProtocol
+from p2pser.network.protocol import TICK, PeerProtocol
 from p2pser.network.states import State
 from p2pser.network.stream import Outgoing, Traffic
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Kind, Progress
-
-TICK = 0.25
-"""Longest sleep of the I/O thread [s]: a longer gap means that this process did not run."""
 
 _SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
           State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
@@ -126,11 +122,9 @@ class IOThread:
         unmixed:
             Returns the steps that we have not mixed with a given receiver.
         """
-        header = replace(self._protocol.control.header(Kind.ROW), round=step[0], slot=step[1], codec=codec, size=size,
-                         schema=schema)
-        for peer in peers:
-            row = Outgoing(replace(header, unmixed=tuple(unmixed(peer))), payload)
-            self._command(self._protocol.queue_row, peer, row)
+        header = self._protocol.control.header(Kind.ROW, *step)._replace(codec=codec, size=size, schema=schema)
+        self._command(self._protocol.queue_rows, [
+            (peer, Outgoing(header._replace(unmixed=tuple(unmixed(peer))), payload)) for peer in peers])
 
     def ping(self, peer: int, payload_bytes: int = 0) -> None:
         """Send a PING to a neighbour now."""
@@ -138,8 +132,7 @@ class IOThread:
 
     def announce_progress(self, peers: Iterable[int]) -> None:
         """Tell neighbours now how far we are."""
-        for peer in peers:
-            self._command(self._protocol.send_progress, peer)
+        self._command(self._protocol.send_progress, list(peers))
 
     def replace_contacts(self, contacts: Iterable[Contact]) -> list[int]:
         """Dial and admit neighbours as these say from now on; return those of which address or key are others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from p2pser.base.errors import P2PSERError, RemoteProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
-from p2pser.gossip.reading import Received, magnitude, plausible
+from p2pser.gossip.reading import Received, finite
 from p2pser.models.rows import Schema
 from p2pser.network.io import IOThread
 from p2pser.wire.codec import DENSE, Codec
@@ -36,8 +35,8 @@ class Payloads:
         self.posted = 0
         """Bytes of payload posted, counted once for each receiver."""
         self._io, self._me, self._size, self._unmixed = io, me, schema.size, unmixed
-        self._form, self._peak = DENSE, 0.0
-        """The codec and the magnitude of the row that we posted last."""
+        self._form = DENSE
+        """The codec of the row that we posted last."""
         self._mark = bytes.fromhex(schema.digest())[:8]
 
     def send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
@@ -80,8 +79,8 @@ class Payloads:
 
         Raises P2PSERError where it is not finite: the neighbours would refuse it.
         """
-        self._form, self._peak = form, magnitude(own)
-        if not math.isfinite(self._peak):
+        self._form = form
+        if not finite(own):
             raise P2PSERError(f"the parameters of peer {self._me} are no longer finite in round {at.round}; lower "
                               "training.lr or look for features of extreme size")
 
@@ -108,5 +107,5 @@ class Payloads:
             due = due if positions is None else len(positions)
         # A row that was lost comes again in the dense form.
         form = DENSE if message.form == DENSE.wire_name(own) else self._form
-        value = message.row(own.dtype, due, form=form, largest=plausible(self._peak))
+        value = message.row(own.dtype, due, form=form, beside=own)
         return value if self.parts is None else self.parts.fit(self._me, sender, own, value)

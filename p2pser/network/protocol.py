@@ -33,6 +33,8 @@ ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BY
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
 NOTICE = 1
 """In the slot of REFUSED: nobody is refused, but its receiver shall know."""
+TICK = 0.25
+"""Longest time between two looks at the clock [s]: a longer gap means that this process did not run."""
 REDIAL_LOST = 5.0
 """Seconds after which a neighbour that is silent is dialled anew: its old connection may be half open for minutes."""
 
@@ -73,6 +75,8 @@ class PeerProtocol:
         self.control = Control(hello, self.ours, self.connections)
         self.farewell = Farewell(self.neighbours.values(), self.control, self.connections, clock, hello.role)
         self._redial_at: dict[int, float] = {}
+        self._due, self._changed = -math.inf, True
+        """When silence changes something next [s], unless a neighbour's state has changed since."""
         self._complaints = Complaints(self.neighbours, queue, clock, self.strike)
         self._handlers: dict[Kind, Callable[[Message], None]] = {
             Kind.HELLO: self._on_hello, Kind.WELCOME: self._on_hello, Kind.REFUSED: self._on_refused,
@@ -90,21 +94,29 @@ class PeerProtocol:
             for link in self.neighbours.values():
                 link.paused(self._awake.time(now))
             self._queue.put(events.Paused(paused))
-        for link in self.neighbours.values():
-            changes, ping = link.tick(self._awake.time(now))
-            self._tell(changes)
-            if ping:
-                self.control.ping(link)
-            missing = link.state is State.REFUSED or (
-                link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST)
-            if missing and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
-                self._redial_at[link.peer] = now + REDIAL_LOST
-                self.connections.dial(link)
+        if paused or self._changed or now >= self._due:
+            self._changed = False  # first: what follows may change more
+            for link in self.neighbours.values():
+                self._tick(link, now)
+            # What is heard of a neighbour meanwhile only puts off what is due.
+            due = min((at for link in self.neighbours.values() for at in link.due()), default=math.inf)
+            self._due = min(now + TICK, self._awake.at(due))
+
+    def _tick(self, link: Neighbour, now: float) -> None:
+        changes, ping = link.tick(self._awake.time(now))
+        self._tell(changes)
+        if ping:
+            self.control.ping(link)
+        missing = link.state is State.REFUSED or (
+            link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST)
+        if missing and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
+            self._redial_at[link.peer] = now + REDIAL_LOST
+            self.connections.dial(link)
 
     def next_due(self) -> float:
         """Return the time by which ``tick`` must be called next [s]."""
-        due = min((at for link in self.neighbours.values() for at in link.due()), default=math.inf)
-        return min(self._awake.due(self._clock()), self._awake.at(due))
+        now = self._clock()
+        return now if self._changed else min(self._awake.due(now), self._due)
 
     def pump(self, link: Neighbour) -> None:
         """Send rows for as long as there is credit and the connection accepts them."""
@@ -114,15 +126,17 @@ class PeerProtocol:
                 return
             link.stream.sent(frame, self._clock())
 
-    def queue_row(self, peer: int, row: Outgoing) -> None:
-        """Queue a row for a neighbour that takes part."""
-        if self.neighbours[peer].up:
-            self.neighbours[peer].stream.queue(row)
+    def queue_rows(self, rows: Iterable[tuple[int, Outgoing]]) -> None:
+        """Queue a row for each of these neighbours that takes part."""
+        for peer, row in rows:
+            if self.neighbours[peer].up:
+                self.neighbours[peer].stream.queue(row)
 
-    def send_progress(self, peer: int) -> None:
-        """Tell a neighbour how far we are: by a PONG without a PING."""
-        if self.neighbours[peer].up:
-            self.control.send(self.neighbours[peer], Kind.PONG)
+    def send_progress(self, peers: Iterable[int]) -> None:
+        """Tell neighbours how far we are: by a PONG without a PING."""
+        for peer in peers:
+            if self.neighbours[peer].up:
+                self.control.send(self.neighbours[peer], Kind.PONG)
 
     def begin(self, joining: bool) -> None:
         """Begin our run: a neighbour that is missing is LOST from now on."""
@@ -285,6 +299,7 @@ class PeerProtocol:
     def _tell(self, changes: Iterable[events.Changed]) -> None:
         """Report changes, and act on them."""
         for change in changes:
+            self._changed = True
             link = self.neighbours[change.peer]
             self._queue.put(change)
             if change.after is State.BANNED:

@@ -137,6 +137,8 @@ class Handover:
         phase = self._mixer.io.progress.phase
         if not self._wanted or (phase >= Phase.CONSENSUS and not self._alone):
             return
+        if not self._done and not self._received:
+            return  # as in all but the last rounds, and this is called at each local step
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
             self._parcels.ask(peer)

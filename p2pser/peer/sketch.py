@@ -34,17 +34,19 @@ class Sketch:
         size = size if entries is None else len(entries)
         signs = seeding.generator(seed, "sketch").choice(np.array([-1.0, 1.0]), size)
         self._signs = torch.from_numpy(signs.astype(np.int8))
-        self._padded = torch.zeros(min(BLOCK, -(-size // BUCKETS) * BUCKETS), dtype=torch.float64)
+        self._ones = torch.ones(BLOCK // BUCKETS, dtype=torch.float64)
 
     def of(self, row: Tensor) -> bytes:
         """Return the projection of a row (D,): BUCKETS numbers of double precision."""
         row = row if self._entries is None else row[self._entries]
-        total = self._padded.new_zeros(BUCKETS)
+        total = self._ones.new_zeros(BUCKETS)
         for at in range(0, row.numel(), BLOCK):
             part = row[at : at + BLOCK]
-            self._padded[part.numel() :] = 0.0
-            self._padded[: part.numel()].copy_(part).mul_(self._signs[at : at + BLOCK])
-            total += self._padded.view(-1, BUCKETS).sum(dim=0)
+            signed = part * self._signs[at : at + BLOCK].to(part.dtype)
+            rows = part.numel() // BUCKETS
+            # A product with ones is twice as fast as a sum.
+            total += self._ones[:rows] @ signed[: rows * BUCKETS].view(rows, BUCKETS).double()
+            total[: part.numel() - rows * BUCKETS] += signed[rows * BUCKETS :]
         projected: bytes = total.numpy().tobytes()
         return projected
 

@@ -19,7 +19,7 @@ from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
-from p2pser.gossip.reading import Edge, Read, Received, magnitude, plausible, read_all
+from p2pser.gossip.reading import Edge, Read, Received, read_all
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
@@ -224,16 +224,15 @@ class SimulatedMixer:
             raise LocalProtocolError(f"rows of {at} are collected before any were posted; messages by edge are read by "
                                      "collect_messages")
         own = posted.rows
-        limits = [plausible(magnitude(row)) for row in own]
 
         def read(edge: Edge, message: Received) -> Tensor:
             dst, src = edge
             if self.parts is None:
-                return message.row(own.dtype, own.shape[1], form=posted.out.codec, largest=limits[dst])
+                return message.row(own.dtype, own.shape[1], form=posted.out.codec, beside=own[dst])
             positions = self.parts.positions(dst, src, own.shape[1])
             size = own.shape[1] if positions is None else len(positions)
             return self.parts.fit(dst, src, own[dst], message.row(own.dtype, size, form=posted.out.codec,
-                                                                  largest=limits[dst]))
+                                                                  beside=own[dst]))
 
         return self._collect(at, read)
 

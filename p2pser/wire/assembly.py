@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgpack
@@ -37,7 +37,7 @@ class Cut:
         self._at = 0
         self._begun = False
         # Checked and packed once: the headers of a row differ only in ``start``, which is the last field.
-        whole = replace(header, total=len(self._view), start=0)
+        whole = header._replace(total=len(self._view), start=0)
         self._packed = pack_header(whole, min(len(self._view), MAX_PAYLOAD))[:-1]
 
     @property

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from operator import le
 from typing import Any, NamedTuple, TypeAlias
@@ -76,8 +75,7 @@ class Progress(NamedTuple):
     local_step: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The header of a message; ``encode`` checks it.
 
     CREDIT carries in ``total`` the bytes that the receiver has consumed in all. PING, PONG and BYE carry a nonce in
@@ -140,6 +138,7 @@ _FIELDS: tuple[tuple[str, type, int, int], ...] = (
 _KINDS = [kind for _, kind, _, _ in _FIELDS]
 _LEAST = [least for _, _, least, _ in _FIELDS]
 _MOST = [most for _, _, _, most in _FIELDS]
+_KIND = {int(kind): kind for kind in Kind}
 _LENGTH = struct.Struct("<H")
 
 
@@ -225,11 +224,9 @@ def pack_header(header: Header, length: int) -> bytes:
     Raises LocalProtocolError where a field has a wrong type or is out of range, or the payload is too large.
     """
     _check_part(header, length, LocalProtocolError)
-    values: list[Any] = [
-        int(header.kind), header.run, header.sender, header.incarnation, *map(int, header.progress),
-        header.round, header.slot, header.epoch, [number for step in header.unmixed for number in step],
-        header.codec, header.schema, header.size, header.total, header.start,
-    ]  # fmt: skip
+    kind, run, sender, incarnation, progress, round, slot, epoch, unmixed, *others = header
+    values: list[Any] = [int(kind), run, sender, incarnation, *map(int, progress), round, slot, epoch,
+                         [number for step in unmixed for number in step], *others]
     _check_fields(values, LocalProtocolError)
     try:
         packed: bytes = msgpack.packb([MAJOR, MINOR, *values], use_bin_type=True)
@@ -248,9 +245,8 @@ def _unpack(fields: Any) -> Header:
     values = fields[2:]
     _check_fields(values, RemoteProtocolError)
     flat = iter(values[11])
-    unmixed = tuple(zip(flat, flat))
-    whole = (Kind(values[0]), *values[1:4], Progress(*values[4:8]), *values[8:11], unmixed, *values[12:])
-    return Header(*whole)
+    return Header._make((_KIND[values[0]], *values[1:4], Progress._make(values[4:8]), *values[8:11],
+                         tuple(zip(flat, flat)), *values[12:]))
 
 
 def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.gossip.reading import Received, plausible_mass, unpacked
+from p2pser.gossip.reading import Received, finite, plausible_mass, unpacked
 from p2pser.wire.codec import DENSE, Form, codec
 
 ROW = torch.tensor([1.0, -2.0, 4.0])
@@ -21,6 +21,23 @@ def test_what_is_due_is_read() -> None:
     assert torch.equal(Received(5, F4, "f4", 3).row(torch.float32, 2, 3), ROW)
     assert torch.equal(Received(5, ROW).row(torch.float32, 3, largest=4.0), ROW)
     assert Received(5, b"abc").octets(3) == b"abc"
+
+
+@pytest.mark.parametrize(("own", "numbers", "fits"), [
+    (0.5, [9e5, -9e5], True), (0.5, [1.1e6, 0.0], False), (2.0, [1.1e6, 0.0], True), (1e20, [1e25, 0.0], True),
+    (1e20, [1e27, 0.0], False), (0.5, [math.nan, 0.0], False), (1e20, [0.0, -math.inf], False)])
+def test_a_row_is_read_up_to_what_is_plausible_beside_our_own(own: float, numbers: list[float], fits: bool) -> None:
+    message, beside = Received(5, torch.tensor(numbers)), torch.tensor([0.0, -own])
+    if fits:
+        assert message.row(torch.float32, 2, beside=beside).tolist() == pytest.approx(numbers)
+    else:
+        with pytest.raises(RemoteProtocolError, match=r"plausible here|not finite"):
+            message.row(torch.float32, 2, beside=beside)
+
+
+def test_numbers_whose_squares_are_infinite_are_finite() -> None:
+    assert [finite(torch.tensor(row)) for row in ([], [1e30, 1.0], [math.nan, 1.0], [1.0, -math.inf])] == [
+        True, True, False, False]
 
 
 @pytest.mark.parametrize(("message", "says"), [

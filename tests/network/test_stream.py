@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from p2pser.network.stream import Outgoing, Stream, Traffic
@@ -21,7 +19,7 @@ def open_stream() -> Stream:
 
 def receive(stream: Stream, payload: bytes, **change: int) -> list[int | None]:
     """Take a row of the neighbour; return the CREDITs that were due."""
-    cut, due = Cut(replace(ROW, **change), payload), []
+    cut, due = Cut(ROW._replace(**change), payload), []
     while cut.left:
         due.append(stream.chunk(*decode(cut.frame(4096)))[1])
     return due
@@ -32,12 +30,12 @@ def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
     receive(stream, bytes(10_000))
     assert stream.snapshot() == Traffic(0, 0, 0)
     row = bytes(5000)
-    stream.queue(Outgoing(replace(ROW, sender=0), row))
+    stream.queue(Outgoing(ROW._replace(sender=0), row))
     frames = []
     while (frame := stream.next_frame()) is not None:
         frames.append(frame)
         stream.sent(frame, 0.0)
-    control = encode(replace(ROW, kind=Kind.CREDIT))
+    control = encode(ROW._replace(kind=Kind.CREDIT))
     stream.count_sent(control)
     assert len(frames) == 2
     assert stream.snapshot() == Traffic(sum(map(len, frames)) + len(control) + 3 * 42, 5000, 3)
@@ -58,7 +56,7 @@ def test_the_last_two_rows_are_sent_again_after_a_break_and_small_ones_of_before
         size: int, again: tuple[int, ...]) -> None:
     here, there = Stream(65536, 1 << 20), open_stream()
     for slot in range(3):
-        here.queue(Outgoing(replace(ROW, slot=slot), bytes(size)))
+        here.queue(Outgoing(ROW._replace(slot=slot), bytes(size)))
     arrived = []
     for connection in range(2):
         while (frame := here.next_frame()) is not None:
@@ -105,7 +103,7 @@ def test_large_rows_that_wait_or_are_kept_are_few() -> None:
     stream = Stream(1 << 19, 160 << 20)
     stream.greeted(0, new=True)
     for slot in range(4):
-        stream.queue(Outgoing(replace(ROW, slot=slot), large))
+        stream.queue(Outgoing(ROW._replace(slot=slot), large))
     assert [row.header.slot for row in stream._rows] == [2, 3]
     for slot in (2, 3):
         while (frame := stream.next_frame()) is not None and decode(frame)[0].slot == slot:

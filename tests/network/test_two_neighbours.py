@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
@@ -122,8 +121,8 @@ class Peer:
         self.protocol.ours.progress = Progress(round if self.began else -9, 0, phase, 0)
         self.protocol.tick()
         if self.began:
-            header = replace(self.protocol.control.header(Kind.ROW), round=round)
-            self.protocol.queue_row(1 - self.me, Outgoing(header, b"row %d" % round))
+            header = self.protocol.control.header(Kind.ROW)._replace(round=round)
+            self.protocol.queue_rows([(1 - self.me, Outgoing(header, b"row %d" % round))])
         self.protocol.pump(self.there)
         while not self.queue.empty():
             event = self.queue.get()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ ROW = Header(Kind.ROW, b"run-0001", 3, 1, Progress(0, 0, 3, 0), codec="f4", size
 
 
 def chunks(payload: bytes, chunk_bytes: int, **change: int | str | bytes) -> list[tuple[Header, memoryview]]:
-    cut, parts = Cut(replace(ROW, **change), payload), []
+    cut, parts = Cut(ROW._replace(**change), payload), []
     while cut.left:
         parts.append(decode(cut.frame(chunk_bytes)))
     return parts
@@ -113,7 +111,7 @@ def test_chunks_that_do_not_fit_are_refused(change: dict[str, int | str | bytes]
     assembler = Assembler(100)
     assembler.add(*first)
     with pytest.raises(RemoteProtocolError, match="peer 3 sends from byte 9 of its row of round 0, slot 0") as caught:
-        assembler.add(replace(second[0], **change), second[1])
+        assembler.add(second[0]._replace(**change), second[1])
     assert caught.value.peer == 3
     assert feed(assembler, [second, *rest]) == [bytes(range(40))]
 
@@ -122,7 +120,7 @@ def test_a_row_that_is_too_large_is_refused_before_memory_is_taken() -> None:
     header, data = chunks(bytes(20), 9)[0]
     assembler = Assembler(max_bytes=1000)
     with pytest.raises(RemoteProtocolError, match="1001 bytes"):
-        assembler.add(replace(header, total=1001), data)
+        assembler.add(header._replace(total=1001), data)
     assert len(assembler) == 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgpack
 import pytest
@@ -58,7 +57,7 @@ def fields_of(frame: bytes) -> list[object]:
 
 @given(headers(), payloads)
 def test_what_is_encoded_is_decoded(header: Header, payload: bytes) -> None:
-    header = replace(header, start=header.total - len(payload)) if payload else replace(header, total=0)
+    header = header._replace(start=header.total - len(payload)) if payload else header._replace(total=0)
     got, data = messages.decode(messages.encode(header, payload))
     assert got == header
     assert type(got.kind) is Kind
@@ -95,14 +94,14 @@ values = st.recursive(
 
 @given(headers(), st.integers(0, 18), values)
 def test_any_value_in_any_field_is_a_message_or_refused(header: Header, at: int, value: object) -> None:
-    fields = fields_of(messages.encode(replace(header, kind=Kind.PING)))
+    fields = fields_of(messages.encode(header._replace(kind=Kind.PING)))
     fields[at] = value
     check_any_frame(frame_of(msgpack.packb(fields)))
 
 
 @given(headers(), payloads, st.data())
 def test_flipped_bits_and_cuts_are_a_message_or_refused(header: Header, payload: bytes, data: st.DataObject) -> None:
-    frame = bytearray(messages.encode(replace(header, kind=Kind.CREDIT), payload))
+    frame = bytearray(messages.encode(header._replace(kind=Kind.CREDIT), payload))
     for bit in data.draw(st.lists(st.integers(0, 8 * len(frame) - 1), min_size=1, max_size=4)):
         frame[bit // 8] ^= 1 << bit % 8
     check_any_frame(bytes(frame))
@@ -111,7 +110,7 @@ def test_flipped_bits_and_cuts_are_a_message_or_refused(header: Header, payload:
 
 @given(payloads.filter(bool), st.data())
 def test_a_cut_row_is_refused_or_a_part_of_one(payload: bytes, data: st.DataObject) -> None:
-    frame = messages.encode(replace(ROW, total=len(payload)), payload)
+    frame = messages.encode(ROW._replace(total=len(payload)), payload)
     cut = data.draw(st.integers(0, len(frame) - 1))
     if cut <= len(frame) - len(payload):
         with pytest.raises(RemoteProtocolError):
@@ -122,7 +121,7 @@ def test_a_cut_row_is_refused_or_a_part_of_one(payload: bytes, data: st.DataObje
 
 
 def test_a_typical_row_header_is_small() -> None:
-    assert len(messages.encode(replace(ROW, total=400_000), bytes(400_000))) - 400_000 <= 56
+    assert len(messages.encode(ROW._replace(total=400_000), bytes(400_000))) - 400_000 <= 56
 
 
 def test_the_largest_header_fits() -> None:
@@ -159,7 +158,7 @@ def test_the_largest_header_fits() -> None:
 )
 def test_our_own_mistakes_are_ours(change: dict[str, object], name: str) -> None:
     with pytest.raises(LocalProtocolError, match=name):
-        messages.encode(replace(ROW, **change))
+        messages.encode(ROW._replace(**change))
 
 
 def test_another_major_version_is_refused_with_both_numbers() -> None:
@@ -208,7 +207,7 @@ def test_hostile_msgpack_is_refused(packed: bytes) -> None:
 
 
 def test_oversized_frames_are_refused_unread() -> None:
-    frame = messages.encode(replace(ROW, total=524288), bytes(524288))
+    frame = messages.encode(ROW._replace(total=524288), bytes(524288))
     with pytest.raises(RemoteProtocolError):
         messages.decode(frame + b"x")
     with pytest.raises(RemoteProtocolError, match="not a message"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from p2pser.base.errors import ProtocolError
 from p2pser.wire.messages import Header, Kind, Progress, decode, encode
@@ -66,7 +65,7 @@ class Lies:
 
     def _short(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         cut = payload[: len(payload) // 2]
-        yield encode(replace(header, total=len(cut)) if header.kind is Kind.ROW else header, cut)
+        yield encode(header._replace(total=len(cut)) if header.kind is Kind.ROW else header, cut)
 
     def _nan(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         if header.kind is Kind.ROW and header.codec:
@@ -84,32 +83,32 @@ class Lies:
 
     def _ahead(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         if header.kind is Kind.ROW:
-            header = replace(header, round=header.round + self._draw.choice((1, 2, 1000)))
+            header = header._replace(round=header.round + self._draw.choice((1, 2, 1000)))
         yield encode(header, payload)
 
     def _boast(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         there = header.progress
-        yield encode(replace(header, progress=Progress(there.round + 10**6, 0, there.phase, 0)), payload)
+        yield encode(header._replace(progress=Progress(there.round + 10**6, 0, there.phase, 0)), payload)
 
     def _finish(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(replace(header, progress=Progress(header.progress.round, 0, max(type(header.progress.phase)), 0)),
+        yield encode(header._replace(progress=Progress(header.progress.round, 0, max(type(header.progress.phase)), 0)),
                      payload)
 
     def _resize(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(replace(header, size=self._draw.choice((0, 1, header.size + 1, 2**40))), payload)
+        yield encode(header._replace(size=self._draw.choice((0, 1, header.size + 1, 2**40))), payload)
 
     def _recode(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(replace(header, codec=self._draw.choice(("", "f4", "f8", "no-such", "q8"))), payload)
+        yield encode(header._replace(codec=self._draw.choice(("", "f4", "f8", "no-such", "q8"))), payload)
 
     def _rekind(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(replace(header, kind=self._draw.choice(list(Kind))), payload)
+        yield encode(header._replace(kind=self._draw.choice(list(Kind))), payload)
 
     def _reborn(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(replace(header, incarnation=self._draw.choice((0, 1, 7, 2**32 - 1))), payload)
+        yield encode(header._replace(incarnation=self._draw.choice((0, 1, 7, 2**32 - 1))), payload)
 
     def _unmix(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         if header.kind is Kind.ROW:
-            header = replace(header, unmixed=tuple((round, 0) for round in range(8)))
+            header = header._replace(unmixed=tuple((round, 0) for round in range(8)))
         yield encode(header, payload)
 
 
