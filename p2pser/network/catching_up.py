@@ -3,14 +3,15 @@
 A peer that was stopped, or cut off with a part of the network, keeps its rows and jumps to the round of the others. A
 false claim must not carry it away, so a jump needs
 
-- the word of two living neighbours: then it goes as far as both say; or
+- the word of more than half of its living neighbours, and of two at least: then it goes as far as all of these say; or
 - the word of one that has been out of step with this peer for ``apart`` seconds, or is its only living neighbour: as
   far as that neighbour can have come since then; or
 - the word of one that announces a jump of its own (a message of round ``JUMP``), so that a part of the network follows
   the peer at its edge: as far as anybody can have come since this peer began, and only once in ``apart`` seconds.
 
 How far a peer can have come is the time times the pace of this peer's own fastest rounds. So one that lies alone moves
-nobody further than waiting would have.
+nobody further than waiting would have, and neither do several, as long as they are no more than half of a peer's
+neighbours.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class CatchingUp:
         claims : by living neighbour (connected, neither lost nor banned), the round in which it says that it is.
         """
         said = sorted(claims.values(), reverse=True)
-        together = said[1] if len(said) > 1 else 0
+        together = said[len(said) // 2] if len(said) > 1 else 0
         alone = max((self._word(j, claim, now, len(claims) == 1) for j, claim in claims.items()), default=0)
         target = min(max(together, alone), self._rounds)
         if target <= round + self._lead:

@@ -6,12 +6,15 @@ import math
 
 import msgpack
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
+from p2pser.gossip.agreement import consensus as final
 from p2pser.gossip.agreement.consensus import consensus, living_slem, relative_norm
 from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, ordered
-from p2pser.gossip.agreement.stopping import decode_trailer, encode_trailer
+from p2pser.gossip.agreement.stopping import UNDECIDED, Agreement, Trailer, decode_trailer, encode_trailer
+from p2pser.gossip.mixer import Step
 from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
 
@@ -119,3 +122,49 @@ def test_a_liar_in_the_consensus_makes_no_honest_peers_differ_in_silence(name, l
     if lie != "far apart for ever":
         assert spread <= 1e-6
         assert set(end.dead) <= {LIAR}
+
+
+class TwoFaced:
+    """A liar that moves its last neighbour's row far away when all others agree, and hides that from its first one."""
+
+    def __init__(self, graph: nx.Graph, when: int) -> None:
+        self._graph, self._when, self._told = graph, when, dict.fromkeys(graph, ())
+        self._away = nx.single_source_shortest_path_length(graph, LIAR)
+        self._deceived, self._moved = min(graph[LIAR]), max(graph[LIAR])
+
+    def __call__(self, at: Step, dst: int, src: int, message: Received) -> Received:
+        if src != LIAR:
+            trailer = decode_trailer(memoryview(bytes(message.body)[8 * WIDTH :]), self._graph, at.slot, src)
+            self._told[src] = trailer.floods
+            return message
+        row, trailer = message.body[: 8 * WIDTH], message.body[8 * WIDTH :]
+        if dst == self._moved and at.slot == self._when - 1:
+            row = (np.frombuffer(row) + 1000.0).tobytes()
+        if dst == self._deceived:
+            floods = tuple((k, worst, sum(1 << i for i, away in self._away.items() if away < at.slot - k))
+                           for k, worst, _ in self._told[dst] if k < at.slot)
+            trailer = encode_trailer(Trailer(at.slot, UNDECIDED, floods, frozenset()), len(self._graph))
+        return Received(LIAR, bytes(row) + bytes(trailer))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_two_faced_liar_brings_about_no_two_models_with_agreement(name, lying, monkeypatch) -> None:
+    graph, plain = GRAPHS[name], final._result
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(WIDTH, generator=draw) + 0.3 * torch.randn(len(graph), WIDTH, generator=draw)
+
+    def ends(lie) -> list[Agreement]:
+        mixer, ended = lying(topology(graph), LIAR, None, None), []
+        mixer.lie = lie
+        with monkeypatch.context() as patch:
+            patch.setattr(final, "_result", lambda y, nodes, *rest: ended.extend(nodes) or plain(y, nodes, *rest))
+            final.consensus(mixer, x, 0, topology(graph), 1e-6, slem=living_slem(topology(graph), None, (), 0),
+                            max_exchanges=200)
+        return ended
+
+    honest = ends(lambda at, dst, src, message: message)
+    assert all(node.agreed for node in honest)
+    deceived = ends(TwoFaced(graph, honest[0].done))
+    agreed = [node.adopted for node in deceived if node.agreed and node.peer != LIAR]
+    assert all(relative_norm(one, other) <= 1e-6 for one in agreed for other in agreed), \
+        [(node.peer, node.done, node.agreed) for node in deceived]

@@ -38,6 +38,13 @@ def test_two_neighbours_are_believed_as_far_as_both_say() -> None:
     assert one.next_round(19, 10.0, {2: 40, 3: 12}) == Next(20)  # the other one is lost: its word is of no use
 
 
+def test_half_of_the_neighbours_are_not_believed() -> None:
+    one = trained(peers=(1, 2, 3, 4))
+    assert one.next_round(19, 10.1, {1: 900, 2: 900, 3: 20, 4: 20}) == Next(20)
+    assert one.next_round(19, 10.1, {1: 900, 2: 900, 3: 60, 4: 20}) == Next(60, announce=True)
+    assert one.next_round(19, 10.0 + 30, {1: 900, 2: 900, 3: 20, 4: 20}) == Next(19 + 60 + MARGIN, announce=True)
+
+
 def test_one_of_two_neighbours_is_not_believed() -> None:
     assert trained().next_round(19, 10.1, {1: 900, 2: 20}) == Next(20)
 
@@ -96,18 +103,19 @@ def test_on_a_schedule_a_neighbour_may_be_ahead() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["claims", "announced", "withhold"]), st.integers(0, 10**6)), max_size=60))
-def test_a_liar_alone_moves_nobody_faster_than_time(what: list[tuple[str, int]]) -> None:
-    """Neighbour 1 lies, neighbour 2 is in step, whatever rounds this peer is led to."""
+def test_liars_move_nobody_faster_than_time(what: list[tuple[str, int]]) -> None:
+    """Neighbours 1 and 3 lie alike, 2 and 4 are in step, whatever rounds this peer is led to."""
     one, round, now = CatchingUp(10**6, APART), 0, 0.0
     for say, number in what:
         one.began(round, now)
         now += PACE
-        one.in_step(2, round, now)
-        if say == "claims":
-            one.in_step(1, round, now)
-        elif say == "announced":
-            one.announced(1, number, now)
-        round = one.next_round(round, now, {1: number, 2: round + 1}).round
+        for honest, liar in ((2, 1), (4, 3)):
+            one.in_step(honest, round, now)
+            if say == "claims":
+                one.in_step(liar, round, now)
+            elif say == "announced":
+                one.announced(liar, number, now)
+        round = one.next_round(round, now, {1: number, 2: round + 1, 3: number, 4: round + 1}).round
         assert round <= now / PACE + MARGIN + 1
 
 

@@ -101,6 +101,8 @@ class Trial:
     """The round that each peer ended last."""
     gone: dict[int, int] = field(default_factory=dict)
     """The exit codes of peers that are not running."""
+    sketches: dict[int, bytes] = field(default_factory=dict)
+    """The sketch of each peer's latest row (``p2pser.peer.sketch``)."""
     heard: Callable[[Record], None] = lambda record: None
 
     def __post_init__(self) -> None:
@@ -137,6 +139,7 @@ class Trial:
         for record in self.peers.news(timeout):
             me, kind = record["reporter"], record.get("kind")
             if kind == "sketch":
+                self.sketches[me] = record["sketch"]
                 continue
             record["heard"] = time.monotonic()
             self.story.records.append(record)
