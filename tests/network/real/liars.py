@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgpack
 import torch
-import zmq
+from floods import FLOODS, flood
 from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
-from p2pser.network import sockets
 from p2pser.network.io import IOThread
-from p2pser.peer.identity import identify
 from p2pser.peer.process import Peer
-from p2pser.run.setup import ROLL_CALL
-from p2pser.wire import messages
+from p2pser.run.setup import JOIN, MODEL, ROLL_CALL
 from p2pser.wire.codec import DENSE
-from p2pser.wire.hello import Hello, run_id
-from p2pser.wire.messages import Header, Kind, Phase, Progress
+from p2pser.wire.hello import Hello
+from p2pser.wire.messages import Phase, Progress
 
 SETUP = range(-8, 0)
 """The rounds of the set-up, of join states and of other messages outside training."""
@@ -180,6 +176,37 @@ def _roll_call(me: Hostile, row: Row) -> Sequence[Row]:
     return [row.bytes(msgpack.packb([True, answers, []]))]
 
 
+def _forged(round: int) -> Lie:
+    """False numbers in what it hands over in messages of this round: a join state, or the model."""
+    def lie(me: Hostile, row: Row) -> Sequence[Row]:
+        if row.step[0] != round or not row.is_row:
+            return [row]
+        dtype = torch.float64 if row.fields["codec"] == "f8" else torch.float32
+        return [row.holding(torch.full((me.size(row),), 5.0, dtype=dtype))]
+    return lie
+
+
+def _two_faced(me: Hostile, row: Row) -> Sequence[Row]:
+    """At the end, each neighbour is sent something else: other cut edges, then another row in the consensus."""
+    if row.step[0] < me.rounds or row.is_row:
+        return [row]
+    told = []
+    for j in row.peers:
+        if row.step[0] == me.rounds:
+            edges = [edge for edge in sorted(sorted(edge) for edge in me.topology.graph.edges) if j not in edge]
+            told.append(replace(row.bytes(msgpack.packb([False, [[me.me, b""]], edges])), peers=(j,)))
+        else:
+            payload = bytearray(row.payload)
+            payload[:8] = struct.pack("<d", 0.1 * (j + 1))  # its first number
+            told.append(replace(row, payload=bytes(payload), peers=(j,)))
+    return told
+
+
+def _silent_outside(me: Hostile, row: Row) -> Sequence[Row]:
+    """Nothing in set-up and at the end, while the connection stays open and is answered on."""
+    return [row] if me.training(row) else []
+
+
 def _setup_messages(me: Hostile, row: Row) -> Sequence[Row]:
     """Beside each message of training others of every set-up round, in every slot: join states, jumps, models."""
     if not me.training(row):
@@ -210,10 +237,12 @@ LIES: dict[str, Lie] = {
     "bytes-for-a-row": _bytes_for_a_row, "row-for-bytes": _row_for_bytes, "garbage": _garbage, "bomb": _bomb,
     "future": _future(10**6), "last-round": _future(None), "replay": _replay, "equivocate": _equivocate,
     "silent": _silent, "flood-garbage": _flood_garbage, "early-done": _early_done, "everybody-dead": _everybody_dead,
-    "roll-call": _roll_call, "set-up": _setup_messages, "in-turn": _in_turn,
+    "forged-state": _forged(JOIN), "forged-model": _forged(MODEL), "two-faced": _two_faced,
+    "silent-outside": _silent_outside, "roll-call": _roll_call, "set-up": _setup_messages, "in-turn": _in_turn,
 }
 """Lies in what a peer sends as rows and messages of exchanges."""
-ALWAYS = {"roll-call", "early-done", "flood-garbage", "row-for-bytes"}
+ALWAYS = {"roll-call", "early-done", "flood-garbage", "row-for-bytes", "forged-state", "forged-model",
+          "silent-outside"}
 """Those that are told from the start."""
 
 
@@ -238,91 +267,7 @@ PROGRESS: dict[str, Callable[[Hostile, Progress], Progress]] = {
 """Lies about a peer's progress; one that stalls sends no rows either."""
 
 
-# Over a connection of its own -----------------------------------------------------------------------------------
-
-def _header(me: Hostile, kind: Kind, **fields: Any) -> Header:
-    return Header(kind, run_id(me.config.name), me.me, me.hello.incarnation, me.io.progress, **fields)
-
-
-def _pings(me: Hostile) -> Iterator[list[bytes]]:
-    while True:
-        yield [messages.encode(_header(me, Kind.PING))]
-
-
-def _hellos(me: Hostile) -> Iterator[list[bytes]]:
-    body, number = dict(me.hello.body()), 0
-    while True:
-        number += 1
-        yield [messages.encode(_header(me, Kind.HELLO), messages.encode_body({**body, "topology": f"{number:032x}"}))]
-
-
-def _refusals(me: Hostile) -> Iterator[list[bytes]]:
-    number = 0
-    while True:
-        number += 1
-        yield [messages.encode(_header(me, Kind.REFUSED), messages.encode_reason(f"reason {number}"))]
-
-
-def _byes(me: Hostile) -> Iterator[list[bytes]]:
-    number = 0
-    while True:
-        number += 1
-        yield [messages.encode(_header(me, Kind.BYE, slot=number), messages.encode_reason(f"reason {number}"))]
-
-
-def _credits(me: Hostile) -> Iterator[list[bytes]]:
-    while True:
-        yield [messages.encode(_header(me, Kind.CREDIT, total=2**53))]
-
-
-def _chunks(me: Hostile) -> Iterator[list[bytes]]:
-    """First chunks of payloads that never go on, each of another row."""
-    number = 0
-    while True:
-        number += 1
-        yield [messages.encode(_header(me, Kind.ROW, round=number, codec="f4", size=10**5, total=4 * 10**5),
-                               bytes(60000))]
-
-
-def _junk(me: Hostile) -> Iterator[list[bytes]]:
-    number = 0
-    while True:
-        number += 1
-        yield [b"\x05\x00junk%d" % number]
-
-
-def _parts(me: Hostile) -> Iterator[list[bytes]]:
-    """Messages of 8,000 frames."""
-    while True:
-        yield [bytes(60000)] * 8000
-
-
-FLOODS: dict[str, Callable[[Hostile], Iterator[list[bytes]]]] = {
-    "pings": _pings, "hellos": _hellos, "refusals": _refusals, "byes": _byes, "credits": _credits, "chunks": _chunks,
-    "junk": _junk, "parts": _parts}
-"""Floods of a neighbour with a dialled connection, beside a peer that is honest otherwise."""
-
 ALL = (*LIES, *PROGRESS, *FLOODS)
-
-
-def _flood(me: Hostile, what: Callable[[Hostile], Iterator[list[bytes]]], seconds: float) -> None:
-    identity = identify(me.config, me.topology, me.me)
-    target = next(n for n in identity.neighbours if n.address is not None)
-    with zmq.Context() as context:
-        socket = sockets.dialler(context, str(target.address), target.key, identity.keys)
-        socket.setsockopt(zmq.SNDHWM, 2000)
-        sockets.connect(socket, str(target.address))
-        end = time.monotonic() + seconds
-        for frames in what(me):
-            while time.monotonic() < end:
-                try:
-                    socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
-                    break
-                except zmq.Again:
-                    time.sleep(0.001)
-            if time.monotonic() > end:
-                break
-        socket.close(0)
 
 
 @dataclass(frozen=True)
@@ -347,7 +292,7 @@ class Liar:
             with lock:
                 if due and self.lie in FLOODS and not flooding.is_set():
                     flooding.set()
-                    threading.Thread(target=_flood, args=(hostile, FLOODS[self.lie], self.seconds),
+                    threading.Thread(target=flood, args=(hostile, self.lie, self.seconds),
                                      daemon=True).start()
                 told = LIES[self.lie](hostile, row) if due and self.lie in LIES else \
                     [] if due and self.lie == "stalling" and hostile.training(row) else [row]
