@@ -36,6 +36,7 @@ class RunOptions:
     seed: int | None = None
     name: str | None = None
     out: Path | None = None
+    purpose: str | None = None
     topology: str = "ring"
     peers: int | None = None
     lists: frozenset[str] = frozenset()
@@ -60,6 +61,7 @@ class RunOptions:
         split, fold = self._fold()
         given = {"corpus.name": corpus, "corpus.data": data, "corpus.fold": fold, "corpus.split": split,
                  "training.rounds": self.rounds, "seed": self.seed, "name": self.name, "peer.out": self.out,
+                 "privacy.purpose": self.purpose,
                  "gossip.algorithm": None if "algorithm" in self.lists else self.algorithm,
                  "features.kind": None if "features" in self.lists else self.features,
                  **({"corpus.partition": "own", "corpus.split": "none"} if own else {}), **(more or {})}
@@ -140,6 +142,8 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
         click.option("--name", help="Name of the run."),
         click.option("--out", type=click.Path(path_type=Path, file_okay=False),
                      help="Folder of the results.  [default: below runs/]"),
+        click.option("--purpose", metavar="WORD",
+                     help="Purpose of the run, such as research or medical: equal at all peers, and in the card."),
         renamed("--topologies", "--topology"), renamed("--algorithms", "--algorithm"), renamed("--fold", "--folds"),
     )
 

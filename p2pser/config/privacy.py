@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from p2pser.config.section import Section
+from p2pser.config.section import Section, shared
+
+BANNED = ("work", "education")
+"""Purposes for which the European Union bans the inference of emotions."""
+EXCEPTED = ("medical", "safety")
+"""The reasons for which the ban does not hold."""
+LAW = ("the European AI Act (Regulation (EU) 2024/1689, article 5(1)(f)) has banned the inference of emotions at work "
+       "and in education since February 2025, except for medical or safety reasons")
+NAME_IT = "where the run has one of these, say so (--purpose medical or --purpose safety)"
 
 
 class PrivacySettings(Section):
@@ -16,3 +25,14 @@ class PrivacySettings(Section):
         description="what keys a peer's draws of batches, dropout and augmentation: secret, a key of its own, so that "
                     "nobody can repeat them; seed, the run's seed, which all peers know: then peers have the "
                     "simulator's bits (default of demo and launch)")
+    purpose: str = shared("", "purpose of the run, one word such as research, medical or safety, which all peers must "
+                              "name alike and the card holds; clips with other purposes are left out", max_length=40)
+
+    @field_validator("purpose")
+    @classmethod
+    def _is_allowed(cls, purpose: str) -> str:
+        if not re.fullmatch(r"([a-z][a-z0-9-]*)?", purpose):
+            raise ValueError("must be one word of lower-case letters, digits and dashes")
+        if purpose in BANNED:
+            raise ValueError(f"must be no purpose that is banned: {LAW}; {NAME_IT}")
+        return purpose

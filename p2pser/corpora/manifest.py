@@ -15,7 +15,7 @@ from pathlib import Path
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.emotions import canonical
-from p2pser.corpora.manifest_rows import Files, number, read_text, table, word
+from p2pser.corpora.manifest_rows import UNTIL, Files, last_day, number, read_text, table, word
 
 ARRAYS = "arrays"
 """The name of a corpus of features that p2pser did not compute, whose clips are no recordings."""
@@ -189,9 +189,11 @@ def read_manifest(path: Path | str) -> Corpus:
     1, goes to ``Clip.votes``, ``corpus`` names a clip's corpus, other columns go to ``Clip.extra``. Paths are relative
     to the manifest's folder; emotions get their usual names. A row whose file is missing, that repeats a path, has no
     label or does not fit the header is left out, with the reason. A column ``synthetic`` with a value for every clip
-    marks the corpus as synthetic.
+    marks the corpus as synthetic. ``purpose``, ``consent_until`` and ``licence`` go to ``Clip.extra`` too (see
+    ``p2pser.corpora.consent``).
 
-    Raises CorpusError where the file cannot be read, a required column is missing, or no clip is left.
+    Raises CorpusError where the file cannot be read, a required column is missing, a ``consent_until`` is no day, or no
+    clip is left.
     """
     path = Path(path)
     content, text = read_text(path)
@@ -204,6 +206,7 @@ def read_manifest(path: Path | str) -> Corpus:
     seen: set[Path] = set()
     for line, values in rows:
         where = path
+        _check_consent(path, line, dict(zip(header, values)))
         try:
             clip = _clip(header, values, files)
             where = clip.path
@@ -218,6 +221,14 @@ def read_manifest(path: Path | str) -> Corpus:
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
     synthetic = all("synthetic" in clip.extra for clip in clips)
     return assemble(name or "manifest", version, clips, left_out, path.parent, synthetic=synthetic)
+
+
+def _check_consent(path: Path, line: int, row: Mapping[str, str]) -> None:
+    """Refuse the manifest where a consent ends on no day: such a clip must neither be used nor be missed in silence."""
+    try:
+        last_day(row.get(UNTIL, ""))
+    except ValueError as error:
+        raise CorpusError(f"line {line} of the manifest {path}: {UNTIL} = {error}") from None
 
 
 def _usable(clip: Clip, files: Files, seen: Container[Path]) -> Clip:

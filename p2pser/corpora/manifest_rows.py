@@ -8,9 +8,13 @@ import math
 import os
 import unicodedata
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path, PureWindowsPath
 
 from p2pser.base.errors import CorpusError
+
+PURPOSE, UNTIL, LICENCE = "purpose", "consent_until", "licence"
+"""The columns of what a clip's speaker has agreed to (``p2pser.corpora.consent``)."""
 
 _MISSING = frozenset({"", "nan", "na", "n/a", "null"})
 """Cells, in lower case, that programs write where there is no value."""
@@ -125,3 +129,13 @@ def _listed(folder: str) -> Sequence[str]:
 def _plain(name: str) -> str:
     """Return a name without its extension, case and composition of characters."""
     return unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()
+
+
+def last_day(cell: str) -> date | None:
+    """Return the day in a cell (YYYY-MM-DD); None where there is no value. Raises ValueError for anything else."""
+    if cell.strip().lower() in _MISSING:
+        return None
+    try:
+        return date(*map(int, cell.strip().split("-")))
+    except (TypeError, ValueError):
+        raise ValueError(f"{cell!r} is no day: write it as YYYY-MM-DD") from None

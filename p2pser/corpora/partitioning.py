@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora import targets
+from p2pser.corpora.consent import Consent
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Corpus
@@ -35,11 +37,20 @@ class Partitioning:
     notes: tuple[str, ...]
 
 
-def partition_corpus(config: Config, peers: int, *, hub: int | None = None) -> Partitioning:
+def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forgotten: Collection[str] = (),
+                     today: date | None = None) -> Partitioning:
     """Return fold ``config.corpus.fold`` of the run's corpora, partitioned over ``peers`` peers; ``hub`` has no clips.
 
-    Raises CorpusError where the corpus, the split or the partition does not fit, too few labels are left, or the fold
-    does not exist.
+    Clips that may not be used are left out of a peer's share after the partition, which so is the same at all peers.
+
+    Parameters
+    ----------
+    config, peers, hub : the run's.
+    forgotten : speakers whose clips are left out.
+    today : the day up to which consents must last; default: this one.
+
+    Raises CorpusError where the corpus, the split or the partition does not fit, too few labels are left, the fold
+    does not exist, or a clip's purpose is banned.
     """
     settings = config.corpus
     whole = several.load(settings)
@@ -49,10 +60,13 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None) -> P
         has = f"folds 0 to {len(several_folds) - 1}" if len(several_folds) > 1 else "fold 0 only"
         raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
     split = _trained_on(corpus, several_folds[settings.fold], settings.train)
-    training = [corpus.clips[index] for index in split.train]
     holders = [peer for peer in range(peers) if peer != hub]
-    shares = dict(zip(holders, partition(training, settings.partition, len(holders), config.seed)))
+    whole_share = [corpus.clips[index] for index in split.train]
+    shares = dict(zip(holders, partition(whole_share, settings.partition, len(holders), config.seed)))
     held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
+    consent = Consent(config.privacy.purpose, today or date.today(), forgotten)
+    corpus, split, held = consent.applied(corpus, split, held)
+    training = [corpus.clips[index] for index in split.train]
     normalise = resolve(config, corpus)
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
     notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),

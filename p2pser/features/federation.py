@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,7 @@ def federate(
     hub: int | None = None,
     workers: int | None = None,
     progress: bool = False,
+    forgotten: Collection[str] = (),
 ) -> Federation:
     """Return one fold of the run's corpus, partitioned over peers, with its features.
 
@@ -113,6 +114,7 @@ def federate(
         normalisation.
     workers : number of processes that compute features, as in ``extract``.
     progress : whether to show a bar on standard error.
+    forgotten : speakers whose clips are left out.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def federate(
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
     if only is not None and only == hub and config.corpus.partition == "own":
         return _without_recordings(config, peers, only)
-    partitioning = partition_corpus(config, peers, hub=hub)
+    partitioning = partition_corpus(config, peers, hub=hub, forgotten=forgotten)
     corpus, labels, split, held = partitioning.corpus, partitioning.labels, partitioning.split, partitioning.held
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))

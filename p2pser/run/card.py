@@ -27,7 +27,8 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
-           "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed}
+           "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
+           "purpose": config.privacy.purpose}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),

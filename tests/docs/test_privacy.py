@@ -78,8 +78,8 @@ def test_hello_and_the_other_bodies() -> None:
 
 
 def test_no_path_or_limit_of_a_peer_is_in_hello() -> None:
-    own = {"peer", "network", "privacy"}
-    assert not own & {name.partition(".")[0] for name in Config().shared()}
+    assert not {"peer", "network"} & {name.partition(".")[0] for name in Config().shared()}
+    assert "privacy.draws" not in Config().shared()
     assert not any(isinstance(value, Path) for value in Config().shared().values())
 
 
