@@ -93,14 +93,8 @@ class Federation:
 
 
 def federate(
-    config: Config,
-    peers: int,
-    only: int | None = None,
-    *,
-    hub: int | None = None,
-    workers: int | None = None,
-    progress: bool = False,
-    forgotten: Collection[str] = (),
+    config: Config, peers: int, only: int | None = None, *, hub: int | None = None, workers: int | None = None,
+    progress: bool = False, forgotten: Collection[str] = (),
 ) -> Federation:
     """Return one fold of the run's corpus, partitioned over peers, with its features.
 
