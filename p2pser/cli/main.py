@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies and algorithms.",
+    "audit": "Find out what a neighbour learns of a peer's recordings.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",
     "models": "List the families of models, their parameters and operations.",
     "topology": "List, show, compare and plot topologies.",

@@ -18,6 +18,20 @@ LAW = ("the European AI Act (Regulation (EU) 2024/1689, article 5(1)(f)) has ban
 NAME_IT = "where the run has one of these, say so (--purpose medical or --purpose safety)"
 
 
+class LimitSettings(Section):
+    """What an audit allows: the largest values that its attacks may reach."""
+
+    solvable: int = Field(0, ge=0, description="other peers whose rows or sums a peer can solve for exactly")
+    sex: float = Field(0.6, ge=0, le=1, description="UAR of the sex of a given peer's speakers; chance is 0.5")
+    speaker: float = Field(2.0, gt=0,
+        description="share of peers of which a speaker is named rightly, in multiples of what guessing gives")
+    membership: float = Field(0.55, ge=0, le=1,
+        description="AUC of whether a given peer, rather than another, trained on a given recording; chance is 0.5")
+    labels: float = Field(0.3, ge=0, le=1,
+        description="correlation of the estimated with the true shares of emotions of a peer, both less the mean over "
+                    "the peers; chance is 0")
+
+
 class PrivacySettings(Section):
     """What neighbours can learn of a peer's recordings."""
 
@@ -27,6 +41,7 @@ class PrivacySettings(Section):
                     "simulator's bits (default of demo and launch)")
     purpose: str = shared("", "purpose of the run, one word such as research, medical or safety, which all peers must "
                               "name alike and the card holds; clips with other purposes are left out", max_length=40)
+    limits: LimitSettings = LimitSettings()
 
     @field_validator("purpose")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
+from p2pser.gossip.reading import Edge, Received
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
@@ -34,9 +35,19 @@ from p2pser.simulation.scenario import Scenario
 from p2pser.training.fine_tuning import fine_tuned
 
 
+class Witness(Protocol):
+    """Hears what a run's peers receive, and what they hold."""
+
+    def received(self, at: Step, edge: Edge, message: Received) -> None:
+        """A message came over ``edge`` (dst, src)."""
+
+    def held(self, round: int, rows: Tensor) -> None:
+        """The peers begin ``round`` with the parameters ``rows`` (N, D); after the last round it is R."""
+
+
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
              exact: bool = False, each_peer: bool = True,
-             observe: Callable[[Round], None] | None = None) -> Simulation:
+             observe: Callable[[Round], None] | None = None, witness: Witness | None = None) -> Simulation:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
 
     Parameters
@@ -47,21 +58,24 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
         consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
     each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
     observe : called after each round; for synchronous algorithms before the simulated seconds are known.
+    witness : hears every message that reaches its receiver. Then the run is ``exact``.
 
     Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, or the
     algorithm sends no rows that hostile peers could replace; P2PSERError where the living peers cannot go on without
     the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
-    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe).run()
+    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe,
+                      witness).run()
 
 
 class _Simulator(Hooks):
     """One simulated run: the session, and what is measured of it."""
 
     def __init__(self, config: Config, topology: Topology, federation: Federation, scenario: Scenario, exact: bool,
-                 each_peer: bool, observe: Callable[[Round], None] | None) -> None:
+                 each_peer: bool, observe: Callable[[Round], None] | None, witness: Witness | None) -> None:
         self.config, self.topology, self.federation, self.scenario = config, topology, federation, scenario
+        self.witness = witness
         self.began = time.monotonic()
         self.living = scenario.living(topology)
         gossip = config.gossip
@@ -76,7 +90,8 @@ class _Simulator(Hooks):
         self.mixer = SimulatedMixer(
             topology, counts=counts, exact=exact,
             faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},
-            slots=self.algorithm.slots, rounds=config.training.rounds, own_weights=self.algorithm.own_weights)
+            slots=self.algorithm.slots, rounds=config.training.rounds, own_weights=self.algorithm.own_weights,
+            tap=None if witness is None else witness.received)
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None
         self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
@@ -92,7 +107,8 @@ class _Simulator(Hooks):
     def run(self) -> Simulation:
         """Run the session and return what was measured."""
         # Carried apart from the run's messages, and without its faults.
-        sums = self.session.statistics(mixer=SimulatedMixer(self.topology))
+        sums = self.session.statistics(mixer=SimulatedMixer(
+            self.topology, tap=None if self.witness is None else self.witness.received))
         return self._result(self.session.run(self.call, sums))
 
     def _driver(self) -> Driver:
@@ -111,6 +127,8 @@ class _Simulator(Hooks):
 
     def before_round(self, round: int, state: State) -> None:
         """Raise P2PSERError where a living peer cannot go on without the dead ones."""
+        if self.witness is not None:
+            self.witness.held(round, state.rows["x"])
         lost = self.mixer.dead_at(Step(round, 0))
         for i in self.living if lost and round < self.config.training.rounds else ():
             reason = self.algorithm.ends(i, lost & set(self.topology.neighbours(i)))

@@ -7,7 +7,7 @@ the network. Faults (loss, delay, duplication, deaths) are functions of (seed, s
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -125,6 +125,7 @@ class SimulatedMixer:
     slots, rounds : see ``Timetable``.
     own_weights : the algorithm weighs by clips itself, so that the matrices of training do not.
     parts : what of a row crosses each edge; None: all of it. With parts, ``mix`` is by flows.
+    tap : called as tap(step, edge, message) with each message that comes, unread; the mixer is then exact.
 
     Raises TopologyError where the topology's weights cannot be weighted by clips.
     """
@@ -142,10 +143,12 @@ class SimulatedMixer:
         rounds: int | None = None,
         own_weights: bool = False,
         parts: Parts | None = None,
+        tap: Callable[[Step, Edge, Received], None] | None = None,
     ) -> None:
         self.topology = topology
+        self._tap = tap
         self.parts = parts
-        self.exact = exact
+        self.exact = exact or tap is not None
         self.faults = faults
         self.dead: dict[int, Step] = dict(dead or {})
         self.back: dict[int, int] = dict(back or {})
@@ -252,6 +255,9 @@ class SimulatedMixer:
         verdict = self._verdicts(at, graph)
         came = {(dst, src): message for dst, src in graph.pairs
                 if dst not in dead and (message := self._message(at, posted, dst, src)) is not None}
+        if self._tap is not None:
+            for edge, message in came.items():
+                self._tap(at, edge, message)
         values, refused = read_all(came, read, lambda edge, reason: self.strike(edge, at, reason))
         for e, pair in enumerate(graph.pairs):
             if verdict is not None and verdict[e] and pair in values:

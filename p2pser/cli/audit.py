@@ -1,0 +1,66 @@
+"""``p2pser audit``: what a neighbour learns of a peer's recordings."""
+
+from __future__ import annotations
+
+import click
+
+from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options
+
+
+def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    if not all(part.isdecimal() and int(part) for part in listed(value)) or not listed(value):
+        raise click.BadParameter(f"{value!r}: write rounds from 1 on, such as 1,3,10")
+    return tuple(map(int, listed(value)))
+
+
+@click.command()
+@click.option("--before", is_flag=True, help="Audit the settings in simulation, before anything is sent.")
+@click.option("--after-rounds", "seen", default="1,3,10", show_default=True, metavar="N,...", callback=_rounds,
+              help="Numbers of rounds after which the attacks are made.")
+@click.option("--colluding", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Number of neighbours of the attacked peer that put together what they receive.")
+@click.option("--shadow", "shadows", multiple=True, metavar="NAME[=PATH]",
+              help="A corpus from which the attacker learns what women, men and languages sound like (may be given "
+                   "several times).")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Number of runs, counted from --seed on.")
+@json_option
+@run_options("ring")
+def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: int, shadows: tuple[str, ...],
+          seeds: int, as_json: bool) -> None:
+    """Find out what a neighbour learns of a peer's recordings, by attacks on the messages that it receives.
+
+    All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. Exits with 1 where
+    an attack finds more than privacy.limits allow.
+
+    Example: p2pser audit --before --topology ring --peers 24
+    """
+    if not before:
+        raise click.UsageError("recorded runs cannot be audited yet: give --before, which simulates the run")
+    import torch
+
+    from p2pser.base.progress import progress
+    from p2pser.features.federation import federate
+    from p2pser.privacy.audit import audit as run
+    from p2pser.privacy.report import FILES, HEAD, text_rows, verdict, write
+    from p2pser.privacy.subjects import shadow
+
+    config = options.config({"corpus.split": "none"})
+    torch.set_num_threads(config.training.threads)
+    graph = options.graph(config)
+    federation = federate(config, graph.size, hub=graph.hub, progress=True)
+    held = [shadow(config, federation.labels, name, path or None)
+            for name, _, path in (text.partition("=") for text in shadows)]
+    with progress("audit", seeds) as bar:
+        found = run(config, graph, federation, rounds=seen, colluding=colluding, seeds=seeds, shadows=held,
+                    progress=lambda done: bar(done, "run"))
+    folder = config.peer.out / config.name / "audit"
+    write(found, folder)
+    if as_json:
+        print_json({**found.to_dict(), "out": str(folder)})
+    else:
+        print_table(HEAD, text_rows(found))
+        for sentence in (verdict(found), *found.notes):
+            click.echo(sentence)
+    note(f"written to {folder}: {', '.join(FILES)}")
+    raise click.exceptions.Exit(1 if found.exceeded else 0)

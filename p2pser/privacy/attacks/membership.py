@@ -1,0 +1,74 @@
+"""Attacks that ask whether a peer trained on a given recording, from what its local steps did to the parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from p2pser.models.inference import logits
+from p2pser.models.rows import Schema
+from p2pser.training.learner import Learner
+from p2pser.training.optimisers import learning_rate
+
+NEGLIGIBLE = 3e-5
+"""Singular values of an update below this share of the largest are float32's rounding."""
+
+
+def decayed(learner: Learner, row: Tensor, round: int) -> Tensor:
+    """Return a row (D,) after a round's local steps whose gradients are zero: what weight decay alone does to it."""
+    after, memory = row.clone(), learner.memory()
+    for _ in range(learner.training.local_steps):
+        learner.optimizer.step_(after, torch.zeros_like(after), memory, learning_rate(learner.training, round))
+    return after
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """The inputs that an update of the first layer is made of.
+
+    The gradient of a layer y = W x + b is a sum of outer products with its inputs, so the rows of its update [W b] are
+    combinations of the inputs [x 1] of the clips trained on: a clip that lies in their span was (almost surely) among
+    them, as long as they are fewer than the layer has units. basis : (r, F + 1), orthonormal.
+    """
+
+    basis: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, schema: Schema, update: Tensor, clips: int) -> RowSpace | None:
+        """Return the row space of an update (D,), weight decay taken out, of a peer with so many clips; None where the
+        first layer is no matrix with a bias.
+        """
+        (_, weight), (_, bias) = schema.entries[:2]
+        if len(weight) != 2 or bias != weight[:1]:
+            return None
+        size = weight[0] * weight[1]
+        matrix = torch.cat([update[:size].view(weight), update[size : size + weight[0], None]], dim=1)
+        values, directions = np.linalg.svd(matrix.numpy().astype(np.float64), full_matrices=False)[1:]
+        known = (values > NEGLIGIBLE * values[0]) & (np.arange(len(values)) < clips)
+        return cls(directions[known])
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return for each clip's features (n, F) the share of it that lies in the row space, from 0 to 1."""
+        inputs = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+        found: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / np.linalg.norm(inputs, axis=1)
+        return found
+
+
+def loss_scores(module: nn.Module, schema: Schema, start: Tensor, update: Tensor, features: NDArray[np.float32],
+                labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each clip (n, …) by how much the update (D,) lowered its loss."""
+    before, after = (_losses(module, schema, row, features, labels) for row in (start, start + update))
+    return before - after
+
+
+def _losses(module: nn.Module, schema: Schema, row: Tensor, features: NDArray[np.float32],
+            labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    schema.bind(module, row.clone())
+    scores = torch.from_numpy(logits(module, features)).double()
+    losses: NDArray[np.float64] = functional.cross_entropy(scores, torch.from_numpy(labels), reduction="none").numpy()
+    return losses

@@ -1,0 +1,289 @@
+"""The audit: a recorded run, the attacks on what each peer's neighbours received in it, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
+from p2pser.config import Config
+from p2pser.features import clip_features
+from p2pser.features.federation import Examples, Federation, normalised
+from p2pser.features.normalisation import Statistics, statistics
+from p2pser.graph.spec import Topology
+from p2pser.models.rows import digest
+from p2pser.privacy.algebra import solved
+from p2pser.privacy.attacks import membership, shares, templates
+from p2pser.privacy.attacks import statistics as sums_attacks
+from p2pser.privacy.findings import Attack, Finding, auc, found_at
+from p2pser.privacy.subjects import GROUPINGS, Shadow, Subjects, subjects
+from p2pser.privacy.tally import Tally, note
+from p2pser.privacy.wire import View, Wire
+from p2pser.run.participant import Cohort
+from p2pser.run.setup import counts_for, weighs
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.results import Simulation
+from p2pser.training.learner import Learner
+from p2pser.training.local_work import learner
+
+ATTACKER = -1
+"""The peer that keys the attacker's own draws: other peers' are their secret."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result of an audit.
+
+    findings : of all attacks. notes : sentences that its reader needs.
+    """
+
+    config: Config
+    topology: Topology
+    corpus: str
+    colluding: int
+    seeds: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exceeded(self) -> tuple[Finding, ...]:
+        """The findings beyond their limits."""
+        return tuple(finding for finding in self.findings if finding.exceeded)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"algorithm": self.config.gossip.algorithm, "topology": self.topology.name, "peers": self.topology.size,
+                "corpus": self.corpus, "colluding": self.colluding, "seeds": self.seeds,
+                "limits": self.config.privacy.limits.model_dump(), "passed": not self.exceeded,
+                "findings": [finding.to_dict() for finding in self.findings], "notes": list(self.notes)}
+
+
+def audit(config: Config, topology: Topology, federation: Federation, *, rounds: Sequence[int] = (1, 3, 10),
+          colluding: int = 1, seeds: int = 1, shadows: Sequence[Shadow] = (),
+          progress: Callable[[int], None] = lambda done: None) -> Audit:
+    """Run a configuration in simulation, and attack every peer with what its neighbours received.
+
+    Parameters
+    ----------
+    config, topology, federation : of the run; half of each speaker's clips are trained on, see ``Subjects``.
+    rounds : the numbers of rounds seen, after each of which the attacks are made.
+    colluding : the number of neighbours that put together what they received.
+    seeds : the number of runs, counted from the run's seed on: other halves, places, initial parameters and draws.
+    shadows : the attacker's corpora.
+    progress : called with the number of runs done.
+
+    Raises ConfigError where a setting cannot be audited.
+    """
+    _validate(config, topology)
+    seen = tuple(sorted({round for round in rounds if 1 <= round <= config.training.rounds}))
+    tally = Tally()
+    for run in range(seeds):
+        # After N exchanges a row space cannot grow, so no later one of the final consensus needs to be simulated.
+        exchanges = min(topology.size, config.gossip.max_consensus_exchanges)
+        own = config.with_settings([f"seed={config.seed + run}", f"gossip.max_consensus_exchanges={exchanges}"])
+        _Run(own, topology, federation, seen, colluding, shadows, tally, first=run == 0).attack()
+        progress(run + 1)
+    return Audit(config, topology, federation.corpus.name, colluding, seeds,
+                 tuple(tally.findings(config.privacy.limits)), tuple(_notes(federation, shadows)))
+
+
+def _validate(config: Config, topology: Topology) -> None:
+    algorithm = ALGORITHMS[config.gossip.algorithm]
+    wrong = {
+        "an asynchronous algorithm": algorithm.asynchronous, "trees": algorithm.boosts,
+        "training.task=dimensions": config.training.task == "dimensions",
+        "peers of different widths": any(width != 1 for width in config.model.width),
+        "gossip.share": config.gossip.share != ("all",),
+    }
+    for what, given in wrong.items():
+        if given:
+            raise ConfigError(f"the audit has no attacks yet on {what}; audit the run without it")
+    if topology.size < 3:
+        raise ConfigError(f"an audit needs at least 3 peers, and the topology {topology.name!r} has {topology.size}")
+
+
+def _notes(federation: Federation, shadows: Sequence[Shadow]) -> list[str]:
+    corpora = ", ".join(["other recordings of the same speakers", *(shadow.name for shadow in shadows)])
+    notes = [f"Attackers hold {corpora}. Each speaker's clips are halved: peers train on one half, the other is the "
+             "attacker's.", *federation.notes]
+    if federation.corpus.synthetic:
+        notes.append("The recordings are synthetic: figures on real speech differ.")
+    return notes
+
+
+class _Run:
+    """One recorded run and the attacks on it, whose outcomes go into ``tally``."""
+
+    def __init__(self, config: Config, topology: Topology, federation: Federation, rounds: tuple[int, ...],
+                 colluding: int, shadows: Sequence[Shadow], tally: Tally, *, first: bool) -> None:
+        self.topology, self.rounds, self.colluding, self.shadows = topology, rounds, colluding, shadows
+        self.tally, self.first = tally, first
+        self.subjects: Subjects = subjects(federation, config.seed)
+        half = self.subjects.federation
+        cohort = Cohort(config, half, half.train)
+        self.asked, self.schema = cohort.asked, cohort.schema
+        counts = counts_for(config.gossip.weighting, topology, {i: len(half.train[i]) for i in half.train})
+        self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds), counts)
+        self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
+        self.config, self.statistics = self.run.config, self.run.statistics
+        self.module = self.run.networks[1.0].module
+        self.labels, self.how = half.labels, half.normalise
+        self.observers = {peer: self.wire.observers(peer, colluding) for peer in self.subjects.peers}
+
+    def attack(self) -> None:
+        """Make all attacks."""
+        if self.first:
+            self.tally.exact += solved(self.wire, self.topology, self.run, self.observers,
+                                       self.config.privacy.limits.solvable, sent=bool(self.asked))
+            if weighs(self.config.gossip.weighting, self.topology):
+                self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(
+                    "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size))
+        self._statistics()
+        scores: dict[tuple[str, int], dict[str, float]] = {}
+        for seen in self.rounds:
+            views = {peer: view for peer in self.subjects.peers
+                     if (view := self.wire.view(peer, self.observers[peer], seen - 1)) is not None}
+            self._templates(seen, views, scores)
+            self._membership(seen, views)
+            self._shares(seen, views)
+
+    def _target(self, peer: int) -> str:
+        return " ".join(sorted(self.subjects.speakers(peer)))
+
+    # On the statistics --------------------------------------------------------------------------------------
+
+    def _statistics(self) -> None:
+        """Attack the sums that a peer sends first."""
+        shape = self.asked.features
+        size = 1 + 2 * (0 if shape is None else shape[0]) + 2 * self.asked.targets
+        for peer in self.subjects.peers if self.asked else ():
+            row = self.wire.sums_of(peer, self.observers[peer], size)
+            if row is None:
+                continue
+            features = 0 if shape is None else shape[0]
+            if shape is not None and len(shape) == 1:
+                with np.errstate(all="ignore"):  # what is masked may give any number
+                    self._means(peer, np.nan_to_num(row[1 : 1 + features] / row[0]))
+            if self.asked.classes:
+                counts = np.nan_to_num(row[1 + features : 1 + features + self.asked.classes])
+                attack = Attack("labels", "reading the counts", "statistics")
+                true = shares.true_shares(self.subjects.federation.train[peer].labels, len(self.labels))
+                note(self.tally.shares, attack, self._target(peer), (counts / max(1.0, counts.sum()), true))
+
+    def _means(self, peer: int, mean: NDArray[np.float64]) -> None:
+        """Attack the mean features (D,) of a peer."""
+        own = self.subjects.speakers(peer)
+        sex = self.subjects.group("sex", peer)
+        names = clip_features.names(self.config.features)
+        strangers = {name: examples for name, examples in self.subjects.candidates.items() if name not in own}
+        for corpus, speakers, sexes in ((None, strangers, self.subjects.groups["sex"]),
+                                        *((each.name, each.speakers, each.groups["sex"]) for each in self.shadows)):
+            limit = sums_attacks.threshold(names, speakers, sexes)
+            if sex and limit is not None:
+                attack = Attack("sex", _by("threshold on the mean pitch", corpus), "statistics")
+                note(self.tally.groups, attack, self._target(peer), (sex, limit.sex(mean) == sex))
+        candidates = self.subjects.candidates
+        named = sums_attacks.nearest(mean, candidates)
+        note(self.tally.speakers, Attack("speaker", "nearest mean", "statistics"), self._target(peer),
+             (named in own, len(own & candidates.keys()) / len(candidates)))
+
+    # On the rows --------------------------------------------------------------------------------------------
+
+    def _learners(self, speakers: Mapping[str, Examples]) -> dict[str, Learner]:
+        """Return the local work that the attacker repeats with each speaker's clips, with draws of its own."""
+        return {speaker: learner(self.module, self.schema, self.config, examples,
+                                 normalised(examples, self.how, self.statistics), self.labels, peer=ATTACKER - number,
+                                 draws=self.config.seed)
+                for number, (speaker, examples) in enumerate(sorted(templates.usable(speakers).items()))}
+
+    def _templates(self, seen: int, views: Mapping[int, View], scores: dict[tuple[str, int], dict[str, float]]) -> None:
+        """Compare each update with the updates that other recordings make; ``scores`` adds up over the rounds."""
+        corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
+            (None, self._learners(self.subjects.candidates), self.subjects.groups),
+            *((each.name, self._learners(each.speakers), each.groups) for each in self.shadows)]
+        for corpus, learners, groups in corpora:
+            made: dict[str, NDArray[np.float32]] = {}
+            for peer, view in views.items():
+                start = digest(view.start)
+                if start not in made:
+                    made = {start: templates.updates(list(learners.values()), view.start, seen - 1)}
+                likeness = templates.likeness(view.update.numpy(), made[start])
+                so_far = scores.setdefault((corpus or "", peer), dict.fromkeys(learners, 0.0))
+                for speaker, score in zip(learners, likeness):
+                    so_far[speaker] += float(score)
+                self._named(seen, peer, so_far, corpus, groups)
+
+    def _named(self, seen: int, peer: int, scores: Mapping[str, float], corpus: str | None,
+               groups: Mapping[str, Mapping[str, str]]) -> None:
+        own = self.subjects.speakers(peer)
+        for about in GROUPINGS:
+            truth = self.subjects.group(about, peer)
+            guess = templates.nearest_group(scores, groups[about], own if corpus is None else ())
+            if truth and guess:
+                attack = Attack(about, _by("templates", corpus), "rows", seen)
+                note(self.tally.groups, attack, self._target(peer), (truth, guess == truth))
+        if corpus is None:
+            named = max(scores, key=lambda speaker: scores[speaker])
+            note(self.tally.speakers, Attack("speaker", "templates", "rows", seen), self._target(peer),
+                 (named in own, len(own & scores.keys()) / len(scores)))
+
+    def _membership(self, seen: int, views: Mapping[int, View]) -> None:
+        """Ask of each peer's clips, and of others, whether that peer trained on them."""
+        train, others = self.subjects.federation.train, self.subjects.others
+        inside = {peer: (normalised(train[peer], self.how, self.statistics), train[peer].labels)
+                  for peer in self.subjects.peers}
+        outside = {peer: (self._as_trained(peer), others[peer].labels) for peer in self.subjects.peers
+                   if len(others[peer])}
+        for peer, view in views.items():
+            clips = [inside[peer], *(outside[peer],) * (peer in outside),
+                     *(inside[other] for other in inside if other != peer and other not in self.observers[peer])]
+            features, labels = (np.concatenate(parts) for parts in zip(*clips))
+            mine = len(inside[peer][1])
+            unused = mine + (len(outside[peer][1]) if peer in outside else 0)
+            for how, scores in self._scores(seen, view, mine, features, labels).items():
+                for where, about, theirs in ((self.tally.members, "membership", scores[unused:]),
+                                             (self.tally.anyones, "membership in the run", scores[mine:unused])):
+                    if len(theirs):
+                        note(where, Attack(about, how, "rows", seen), self._target(peer),
+                             (auc(scores[:mine], theirs), found_at(scores[:mine], theirs)))
+
+    def _scores(self, seen: int, view: View, clips: int, features: NDArray[np.float32], labels: NDArray[np.int64]
+                ) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of clips by attack."""
+        known = labels >= 0
+        found = {"loss": np.where(known, membership.loss_scores(
+            self.module, self.schema, view.start, view.update, features, np.where(known, labels, 0)), 0.0)}
+        any_learner = next(iter(self._learners(dict(list(self.subjects.candidates.items())[:1])).values()))
+        decay = membership.decayed(any_learner, view.start, seen - 1) - view.start
+        space = membership.RowSpace.of(self.schema, view.update - decay, clips if view.own else 1 << 30) \
+            if features.ndim == 2 else None
+        return found if space is None else {**found, "row space": space.scores(features)}
+
+    def _as_trained(self, peer: int) -> NDArray[np.float32]:
+        """Return the features of the clips that a peer did not train on, scaled as if it had."""
+        examples, train = self.subjects.others[peer], self.subjects.federation.train[peer]
+        if self.how != "speaker":
+            return normalised(examples, self.how, self.statistics)
+        own: dict[str, Statistics] = {speaker: statistics(train.features[np.array(train.speakers) == speaker])
+                                      for speaker in set(train.speakers)}
+        return np.stack([own[speaker].apply(features[None])[0]
+                         for speaker, features in zip(examples.speakers, examples.features)])
+
+    def _shares(self, seen: int, views: Mapping[int, View]) -> None:
+        """Estimate the shares of emotions of each peer's clips."""
+        classes = len(self.labels)
+        for peer, view in views.items():
+            estimate = shares.shares(self.schema, view.update, classes)
+            if estimate is not None:
+                true = shares.true_shares(self.subjects.federation.train[peer].labels, classes)
+                note(self.tally.shares, Attack("labels", "last layer's bias", "rows", seen), self._target(peer),
+                     (estimate, true))
+
+
+def _by(attack: str, corpus: str | None) -> str:
+    return attack if corpus is None else f"{attack} from {corpus}"

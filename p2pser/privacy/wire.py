@@ -1,0 +1,121 @@
+"""What peers received in a recorded run, and what observers know of another peer's parameters from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Edge, Received
+from p2pser.graph.spec import Topology
+from p2pser.run.setup import STATISTICS
+
+
+@dataclass(frozen=True)
+class View:
+    """What observers know of a peer's local work in one round.
+
+    start : (D,) float32, the parameters with which the peer began it. update : (D,), what its local steps added. own :
+    whether they are that peer's own; False: they are what the observers' own rows show of all peers together.
+    """
+
+    start: Tensor
+    update: Tensor
+    own: bool
+
+
+@dataclass
+class Wire:
+    """A ``simulation.engine.Witness`` that keeps what the attacks look at.
+
+    initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
+    rows are kept. rows : by round and edge (dst, src). sums : the first message of the statistics, by edge. weighted :
+    for W of the rounds' exchanges.
+    """
+
+    topology: Topology
+    initial: Tensor
+    rounds: frozenset[int]
+    counts: Mapping[int, int] | None = None
+    rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
+    sums: dict[Edge, bytes] = field(default_factory=dict)
+    starts: dict[int, Tensor] = field(default_factory=dict)
+    exchanges: dict[int, int] = field(default_factory=dict)
+    """The number of exchanges in each round, set-up and end included."""
+
+    def received(self, at: Step, edge: Edge, message: Received) -> None:
+        """Keep a message that came over ``edge`` (dst, src)."""
+        self.exchanges[at.round] = max(self.exchanges.get(at.round, 0), at.slot + 1)
+        body = message.body
+        if at.slot:
+            return
+        if at.round == STATISTICS and not isinstance(body, Tensor):
+            self.sums[edge] = bytes(body)
+        if isinstance(body, Tensor) and len(body) >= len(self.initial) and self._kept(at.round):
+            # Algorithms that send more beside the parameters send it behind them.
+            self.rows.setdefault(at.round, {})[edge] = body[: len(self.initial)]
+
+    def held(self, round: int, rows: Tensor) -> None:
+        """Keep the parameters (N, D) with which the peers begin ``round``: each knows its own."""
+        if self._kept(round):
+            self.starts[round] = rows.clone()
+
+    def _kept(self, round: int) -> bool:
+        # The rows of the round before show where a peer's local work begins, those of the round after what came of it.
+        return bool({round - 1, round, round + 1} & self.rounds)
+
+    # What observers know ------------------------------------------------------------------------------------
+
+    def observers(self, peer: int, colluding: int) -> tuple[int, ...]:
+        """Return so many neighbours of a peer, ascending from it on: the observers of that peer."""
+        ring = sorted(self.topology.neighbours(peer), key=lambda other: (other - peer) % self.topology.size)
+        return tuple(sorted(ring[:colluding]))
+
+    def sums_of(self, peer: int, observers: Sequence[int], size: int) -> NDArray[np.float64] | None:
+        """Return the row of sums, (size,) float64, that a peer sent first; None where no observer got one."""
+        for observer in observers:
+            message = self.sums.get((observer, peer), b"")
+            if len(message) >= 8 * size:
+                return np.frombuffer(message, dtype="<f8", count=size)
+        return None
+
+    def view(self, peer: int, observers: Sequence[int], round: int) -> View | None:
+        """Return what observers know of a peer's local work in a round; None where nothing was kept of it."""
+        row = self._row(peer, observers, round)
+        if row is not None:
+            start = self._start(peer, observers, round)
+            return View(start, row - start, own=True)
+        if round in self.starts and round + 1 in self.starts:
+            start = self.starts[round][observers[0]]
+            return View(start, self.starts[round + 1][observers[0]] - start, own=False)
+        return None
+
+    def direct(self, round: int) -> dict[int, int]:
+        """Return the number of other peers whose own row each peer receives in a round, by peer."""
+        came = [dst for dst, _ in self.rows.get(round, {})]
+        return {peer: came.count(peer) for peer in range(self.topology.size)}
+
+    def _row(self, peer: int, observers: Sequence[int], round: int) -> Tensor | None:
+        """Return the row that a peer ended a round's local work with, as one of the observers received or has it."""
+        rows = self.rows.get(round, {})
+        if peer in observers:
+            return next((row for (_, src), row in rows.items() if src == peer), None)
+        return next((rows[observer, peer] for observer in observers if (observer, peer) in rows), None)
+
+    def _start(self, peer: int, observers: Sequence[int], round: int) -> Tensor:
+        """Return where a peer's local work began: what it mixed in the round before, of which the observers know some
+        rows; the others are guessed to be their mean.
+        """
+        if round == 0:
+            return self.initial
+        weights = self.topology.matrix(round - 1, self.counts)[peer]
+        known = {src: row for src in np.flatnonzero(weights).tolist()
+                 if (row := self._row(src, observers, round - 1)) is not None}
+        shares = torch.tensor([weights[src] for src in known], dtype=torch.float32)
+        stack = torch.stack(list(known.values()))
+        return shares @ stack + (1 - shares.sum()) * stack.mean(0)

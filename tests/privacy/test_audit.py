@@ -1,0 +1,202 @@
+"""The audit of plain gossip fails, for the reasons that are known; what an attack is given is what is received."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from p2pser.base.errors import ConfigError
+from p2pser.cli.main import cli
+from p2pser.config import Config
+from p2pser.features.federation import Federation
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Received
+from p2pser.graph.spec import load
+from p2pser.privacy.audit import Audit, audit
+from p2pser.privacy.findings import Finding
+from p2pser.privacy.report import FILES, MEANING, MEASURES, page, verdict, write
+from p2pser.privacy.subjects import Shadow, by_speaker, groups_of, subjects
+from p2pser.privacy.wire import Wire
+
+Make = Callable[..., tuple[Config, Federation]]
+
+
+def of(found: Audit, about: str, attack: str, seen: str, rounds: int | None = None,
+       measure: str | None = None) -> Finding:
+    """The one finding that these words name."""
+    (one,) = (each for each in found.findings if (each.about, each.attack, each.seen, each.rounds) ==
+              (about, attack, seen, rounds) and measure in (None, each.measure))
+    return one
+
+
+def test_plain_gossip_fails(made_up: Make) -> None:
+    config, federation = made_up()
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1, 2))
+    solved = {each.seen: each.value for each in found.findings if each.measure == "other peers"}
+    assert solved == {"statistics": 11, "round 1": 2, "round 2": 2, "final consensus": 11}
+    assert of(found, "sex", "threshold on the mean pitch", "statistics").value == 1.0
+    assert of(found, "speaker", "nearest mean", "statistics").value == 1.0
+    assert of(found, "speaker", "templates", "rows", 1).value > 0.6
+    assert of(found, "membership", "row space", "rows", 1, "AUC").value > 0.999
+    assert of(found, "membership in the run", "row space", "rows", 1, "AUC").value > 0.999
+    assert of(found, "labels", "last layer's bias", "rows", 1, "correlation").value > 0.8
+    assert {each.about for each in found.exceeded} == {"sums", "rows", "sex", "speaker", "membership", "labels"}
+    assert verdict(found).startswith("Not passed: with dfedavg on ring with 12 peers, one neighbour learned more")
+
+
+def test_nothing_is_found_in_what_is_not_sent(made_up: Make) -> None:
+    config, federation = made_up(normalise="none")
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1,))
+    assert of(found, "sums", "linear algebra", "statistics").value == 0
+    assert not [each for each in found.findings if each.seen == "statistics" and each.about != "sums"]
+    assert not [each for each in found.findings if each.about == "clip counts"]
+
+
+def test_clip_counts_are_found_where_they_weigh(made_up: Make) -> None:
+    config, federation = made_up(**{"gossip.weighting": "clips"})
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1,))
+    assert of(found, "clip counts", "reading", "roll call").value == 11
+
+
+def test_several_runs_name_the_same_targets(made_up: Make) -> None:
+    config, federation = made_up()
+    found = audit(config, load("complete", 12, 0), federation, rounds=(1,), seeds=2, colluding=2)
+    assert of(found, "sex", "templates", "rows", 1).targets == 12
+    assert of(found, "rows", "linear algebra", "round 1").value == 11
+    assert found.to_dict()["colluding"] == 2
+
+
+def test_a_shadow_corpus_gives_the_threshold(made_up: Make) -> None:
+    config, federation = made_up()
+    _, other = made_up(peers=6)
+    shadow = Shadow("other", by_speaker(other.train.values()), groups_of(other.corpus))
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1,), shadows=[shadow])
+    assert of(found, "sex", "threshold on the mean pitch from other", "statistics").value == 1.0
+    assert of(found, "sex", "templates from other", "rows", 1).targets == 12
+    assert "other" in found.notes[0]
+
+
+def test_places_are_drawn_and_clips_halved(made_up: Make) -> None:
+    _, federation = made_up()
+    drawn = subjects(federation, 3)
+    places = [drawn.federation.train[place].speakers[0] for place in range(12)]
+    assert sorted(places) == sorted(f"s{i}" for i in range(12))
+    assert places != [f"s{i}" for i in range(12)]
+    for place in range(12):
+        kept, other = set(drawn.federation.train[place].paths), set(drawn.others[place].paths)
+        assert (len(kept), len(other), kept & other) == (8, 8, set())
+        assert {path.split("/")[0] for path in kept | other} == {places[place]}
+    assert drawn.group("sex", places.index("s0")) == "f"
+    assert drawn.group("language", 0) == ""
+
+
+# ---- what observers know ------------------------------------------------------------------------------------
+
+def row(peer: int, round: int) -> torch.Tensor:
+    """The row that a peer sends in a round."""
+    return torch.tensor([10.0 * round + peer, float(peer)])
+
+
+def recorded(edges: list[tuple[int, int]]) -> Wire:
+    """A wire on a ring of five on which these edges carried rows in two rounds."""
+    wire = Wire(load("ring", 5, 0), torch.zeros(2), frozenset({0, 1}))
+    for round in (0, 1):
+        for dst, src in edges:
+            wire.received(Step(round, 0), (dst, src), Received(src, row(src, round)))
+    return wire
+
+
+def test_a_view_holds_what_its_observer_received() -> None:
+    wire = recorded([(1, 0), (1, 2), (0, 1)])
+    view = wire.view(0, (1,), 0)
+    assert view is not None
+    assert view.own
+    assert torch.equal(view.start, torch.zeros(2))
+    assert torch.equal(view.update, row(0, 0))
+    later = wire.view(0, (1,), 1)
+    assert later is not None
+    # Peer 0 mixed its own row, peer 1's and peer 4's, by 1/3 each; peer 1 knows the first two and guesses the third.
+    known = (row(0, 0) + row(1, 0)) / 2
+    assert torch.allclose(later.start, known, rtol=0, atol=1e-6)
+    assert torch.allclose(later.update, row(0, 1) - known, rtol=0, atol=1e-6)
+
+
+def test_colluding_neighbours_know_where_a_peer_began() -> None:
+    wire = recorded([(1, 0), (0, 1), (4, 0), (0, 4)])
+    later = wire.view(0, (1, 4), 1)
+    assert later is not None
+    assert torch.allclose(later.start, (row(0, 0) + row(1, 0) + row(4, 0)) / 3, rtol=0, atol=1e-6)
+
+
+def test_a_row_that_went_elsewhere_is_not_known() -> None:
+    wire = recorded([(2, 0)])
+    assert wire.view(0, (1,), 0) is None
+    wire.held(0, torch.zeros(5, 2))
+    wire.held(1, torch.stack([torch.full((2,), float(i)) for i in range(5)]))
+    view = wire.view(0, (1,), 0)  # what its own row became
+    assert view is not None
+    assert not view.own
+    assert torch.equal(view.update, torch.ones(2))
+
+
+def test_observers_are_the_next_neighbours() -> None:
+    wire = Wire(load("ring", 5, 0), torch.zeros(2), frozenset())
+    assert [wire.observers(i, 1) for i in range(5)] == [(1,), (2,), (3,), (4,), (0,)]
+    assert wire.observers(0, 2) == (1, 4)
+
+
+def test_sums_are_read_from_the_first_message() -> None:
+    wire = Wire(load("ring", 3, 0), torch.zeros(2), frozenset())
+    first, later = np.array([2.0, 5.0, 13.0]), np.array([1.0, 1.0, 1.0])
+    for slot, sums in enumerate((first, later)):
+        wire.received(Step(-2, slot), (1, 0), Received(0, sums.astype("<f8").tobytes() + b"trailer"))
+    found = wire.sums_of(0, (1,), 3)
+    assert found is not None
+    assert found.tolist() == [2.0, 5.0, 13.0]
+    assert wire.sums_of(0, (2,), 3) is None
+
+
+# ---- refused, and written ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("setting", "says"), [
+    ("gossip.algorithm=ad-psgd", "an asynchronous algorithm"), ("gossip.share=body", "gossip.share"),
+    ("model.width=[1.0,0.5]", "peers of different widths"), ("training.task=dimensions", "training.task=dimensions")])
+def test_what_it_cannot_audit_is_refused(made_up: Make, setting: str, says: str) -> None:
+    config, federation = made_up()
+    with pytest.raises(ConfigError, match=f"no attacks yet on {says}"):
+        audit(config.with_settings([setting]), load("ring", 12, 0), federation)
+
+
+def test_two_peers_have_nothing_to_hide() -> None:
+    with pytest.raises(ConfigError, match="at least 3 peers"):
+        audit(Config(), load("ring", 2, 0), None)  # type: ignore[arg-type]
+
+
+def test_the_page_explains_all_that_it_shows(made_up: Make, tmp_path: Path) -> None:
+    config, federation = made_up(peers=6, **{"gossip.weighting": "clips", "name": "a"})
+    found = audit(config, load("ring", 6, 0), federation, rounds=(1,))
+    text = page(found)
+    for each in found.findings:
+        assert MEANING[each.about] in text.replace("&#x27;", "'")
+        assert MEASURES[each.measure] in text
+    assert "Not passed" in text
+    write(found, tmp_path / "audit")
+    assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == sorted(FILES)
+    document = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert (document["passed"], document["peers"]) == (False, 6)
+    assert document["findings"][0]["low"] is None
+
+
+def test_the_call_says_before() -> None:
+    done = CliRunner().invoke(cli, ["audit"])
+    assert done.exit_code == 2
+    assert "give --before" in done.output
+    done = CliRunner().invoke(cli, ["audit", "--before", "--after-rounds", "0"])
+    assert done.exit_code == 2
+    assert "write rounds from 1 on" in done.output
