@@ -28,6 +28,7 @@ COMMANDS = {
     "listen": "Predict the emotion of speech while it is spoken.",
     "export": "Write a model as ONNX.",
     "settings": "List the settings of a run with default, unit and meaning.",
+    "forget": "Leave a speaker's clips out from now on.",
     "keys": "Make the keys that peers know each other by.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""

@@ -23,10 +23,13 @@ MODEL = "model"
 PERSONAL = "personal"
 DRAWS = "draws.key"
 """The secret key of the peer's draws (peer.draws)."""
+FORGOTTEN, RECEIPTS = "forgotten.json", "receipts"
+"""The speakers to forget, and the receipts of it (peer.forgetting)."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
 REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
-"""All that a peer writes but the number of starts: neighbours refuse a peer whose incarnation does not grow."""
+"""All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
+incarnation does not grow."""
 
 
 class PeerFolder:
@@ -38,6 +41,8 @@ class PeerFolder:
         self.model = self.path / MODEL
         self.personal = self.path / PERSONAL
         self.outcome = self.path / OUTCOME
+        self.forgotten_file = self.path / FORGOTTEN
+        self.receipts = self.path / RECEIPTS
         self._lock: IO[bytes] | None = None
         settings = config.shared()
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
@@ -53,6 +58,10 @@ class PeerFolder:
             self._compare(run)
         summary: dict[str, Any] | None = read_json(self.path / FINISHED)
         return summary
+
+    def forgotten(self) -> tuple[str, ...]:
+        """Return the speakers whose clips are left out."""
+        return tuple(read_json(self.forgotten_file) or ())
 
     def claim(self, fresh: bool, least: int = 0) -> int:
         """Lock the folder for this process until ``release``; return the incarnation, larger than that of every start.

@@ -128,7 +128,8 @@ class Peer:
         telemetry : is told of clips that are left out. draws : the key of the local work's draws; None: the run's seed.
         """
         config, topology = self.config, self.topology
-        federation = self._federation or federate(config, topology.size, only=self.me, hub=topology.hub)
+        federation = self._federation or federate(config, topology.size, only=self.me, hub=topology.hub,
+                                                  forgotten=self.folder.forgotten())
         if telemetry is not None:
             for path, why in federation.left_out:
                 telemetry.event("clip_left_out", path=str(path), reason=why)

@@ -1,0 +1,76 @@
+"""A speaker that a peer is to forget: no later start uses the speaker's clips, and a receipt says what remains.
+
+This does not undo training. Parameters that have learned from the clips stay at this peer until it begins anew, at the
+other peers, and in every model that was handed on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from p2pser.base.atomic import PRIVATE, write_json
+from p2pser.base.errors import CorpusError, nearest
+from p2pser.config import Config
+from p2pser.corpora.partitioning import partition_corpus
+from p2pser.graph.spec import Topology
+from p2pser.peer.folder import PeerFolder
+from p2pser.run import checkpoint
+
+
+def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain: bool = False) -> dict[str, Any]:
+    """Leave a speaker's clips out of every later start of peer ``me``, and return the receipt, which is on disk too.
+
+    Parameters
+    ----------
+    config, topology : the run's, as ``p2pser peer`` has them.
+    me : the peer's id.
+    speaker : the name, as in the peer's recordings.
+    retrain : remove checkpoints and model, so that the next start begins from the initial parameters.
+
+    Raises CorpusError where the peer has no clip of this speaker, ConfigError where the peer runs, or its folder holds
+    another run.
+    """
+    whole = partition_corpus(config, topology.size, hub=topology.hub)
+    speakers = [whole.corpus.clips[index].speaker for index in (*whole.held[me], *whole.split.test)]
+    if speaker not in speakers:
+        raise CorpusError(f"peer {me} has no clip of the speaker {speaker!r}{nearest(speaker, set(speakers))}")
+    folder = PeerFolder(config, topology, me)
+    finished, rounds = folder.finished() is not None, checkpoint.available(folder.checkpoints)
+    folder.claim(retrain)
+    try:
+        receipt: dict[str, Any] = {
+            "receipt": "forget", "run": config.name, "peer": me, "speaker": speaker, "clips": speakers.count(speaker),
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "retrain": retrain,
+            "remains": _remains(finished, max(rounds, default=0), retrain=retrain)}
+        write_json(folder.forgotten_file, sorted({*folder.forgotten(), speaker}), mode=PRIVATE)
+        folder.receipts.mkdir(mode=0o700, exist_ok=True)
+        number = len(list(folder.receipts.iterdir()))
+        write_json(folder.receipts / f"forget-{number:04d}.json", receipt, mode=PRIVATE)
+    finally:
+        folder.release()
+    return receipt
+
+
+def _remains(finished: bool, round: int, *, retrain: bool) -> list[str]:
+    """Return what there still is of the speaker, in sentences."""
+    learned, anew = "has learned from these clips", "start all peers with --fresh"
+    if not (finished or round):
+        here = f"no checkpoint of this peer {learned}; if it has trained before, its neighbours have rows that it sent"
+    elif retrain:
+        here = ("this peer's checkpoints and model are removed; where the others go on from theirs it joins them, and "
+                f"takes parameters that have learned from these clips: {anew} to train without them")
+    elif finished:
+        here = f"the run has finished, and its model {learned}: forget with --retrain and {anew} to train without them"
+    else:
+        here = f"the next start goes on from round {round}, whose state {learned}"
+    return [here, "the other peers' parameters, and models that were handed on, have learned from these clips",
+            "the recordings, and their features in the cache, are where they were: remove them yourself",
+            "how much of the speaker can be read off the parameters was not measured"]
+
+
+def in_words(receipt: dict[str, Any]) -> str:
+    """Return a receipt as lines for a person."""
+    return "\n".join([
+        f"peer {receipt['peer']} leaves {receipt['clips']} clips of {receipt['speaker']} out from the next start on",
+        "what remains:", *(f"  - {sentence}" for sentence in receipt["remains"])])
