@@ -79,8 +79,9 @@ class Predictor:
         """Return the model's limits that the user of a prediction must know, as sentences; ``""`` if there are none."""
         notes = [f"the model was {self.card.warning}"] if self.card.warning else []
         if self.card.normalise == "speaker" and not enrolled:
+            whose = self.card.training.get("statistics_of", "the training speakers")
             notes.append("the model expects each speaker's own feature statistics; without recordings to enrol the "
-                         "speaker it uses those of the training speakers, and it errs more often")
+                         f"speaker it uses those of {whose}, and it errs more often")
         return "; ".join(notes)
 
     def predict(self, paths: Paths, enrol: Paths | None = None,

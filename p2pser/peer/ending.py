@@ -109,7 +109,7 @@ class LastPhase:
 
     def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None) -> None:
         its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
-                        width=self.cohort.widths[self.me], selection=selection)
+                        statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection)
 
         def write() -> None:
             if path.exists():

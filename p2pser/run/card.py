@@ -13,13 +13,14 @@ CONSENSUS = "none: the consensus after the last round"
 
 
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
-         agreed: int | None, width: float = 1.0, selection: str = CONSENSUS, temperature: float | None = None) -> Card:
+         agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
+         selection: str = CONSENSUS, temperature: float | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
     ----------
     config, topology, federation : the run's.
-    statistics : the training statistics of all peers' features.
+    statistics, statistics_of : the training statistics of features, and whose they are, in words.
     agreed : how many peers agreed on one model; None where each peer keeps its own.
     width : that of the model.
     selection : how this model was chosen among others.
@@ -28,7 +29,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
            "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
-           "purpose": config.privacy.purpose}
+           "purpose": config.privacy.purpose, "statistics_of": statistics_of}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),

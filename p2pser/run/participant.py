@@ -147,6 +147,14 @@ class Cohort:
         return self._statistics
 
     @property
+    def statistics_of(self) -> str:
+        """Whose clips ``statistics`` are of, in words."""
+        if self._statistics is not None or not self.compact:
+            return "the training speakers"
+        clips, speakers = len(self.participants[0].examples), len(set(self.participants[0].examples.speakers))
+        return f"peer {self.peers[0]}'s own {clips} clips ({speakers} speaker{'s' * (speakers != 1)})"
+
+    @property
     def prepared(self) -> bool:
         """Whether the local work is made."""
         return self._work is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,14 @@ def test_warns_once_without_enrolment(speaker_model: Path, tmp_path: Path) -> No
         warnings.simplefilter("error")
         predictor.predict(clip)
         p2pser.load(speaker_model).predict(clip, enrol=clip)
+
+
+def test_the_warning_says_whose_statistics_serve_without_enrolment(speaker_model: Path) -> None:
+    predictor = p2pser.load(speaker_model)
+    assert "it uses those of the training speakers, and" in predictor.note()
+    own = {**predictor.card.training, "statistics_of": "peer 3's own 12 clips (1 speaker)"}
+    predictor.card = replace(predictor.card, training=own)
+    assert "it uses those of peer 3's own 12 clips (1 speaker), and it errs more often" in predictor.note()
 
 
 def test_synthetic_model_warns(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,9 +87,15 @@ def test_the_card_has_the_hosted_peers_statistics_where_no_others_are_asked_for(
     team = cohort("speaker")
     assert team.statistics is not None
     assert team.statistics.mean.tolist() == [6.0, pytest.approx(1.8)]
-    one = Cohort(team.config, team.federation, {1: team.federation.train[1]})
+    assert team.statistics_of == "the training speakers"
+    one = Cohort(team.config, team.federation, {1: team.federation.train[1]}, compact=True)
     assert one.statistics is not None
     assert one.statistics.mean.tolist() == [12.0, 0.0]
+    assert one.statistics_of == "peer 1's own 2 clips (1 speaker)"
+    agreed = Cohort(team.config, replace(team.federation, normalise="global"), {1: team.federation.train[1]},
+                    compact=True)
+    agreed.prepare(cohort("global").sums().mean(0), 2)
+    assert agreed.statistics_of == "the training speakers"
 
 
 def test_the_class_weights_come_from_all_peers_clips() -> None:
