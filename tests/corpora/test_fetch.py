@@ -1,245 +1,22 @@
-"""Fetching: what a small server on this machine publishes comes whole, unpacked and noted; else there is a sentence.
-
-The server speaks like the publishers: a Zenodo record, a Dataverse, a GitHub archive with git-LFS pointers. It can
-cut answers short, forget about ranges, be busy, and change a file in between.
-"""
+"""Fetching: what a small server on this machine publishes comes whole, unpacked and noted; else there is a sentence."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import shutil
-import stat
 import sys
-import threading
-import zipfile
-from collections import Counter, namedtuple
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from socketserver import ThreadingMixIn
 
 import pytest
 
 from p2pser.base.errors import ConfigError, CorpusError
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch import RECORD, fetch, source_of, via_audb
-from p2pser.corpora.fetch.archives import unpack
-from p2pser.corpora.fetch.download import Item, download, read_json
 from p2pser.corpora.fetch.sources import SOURCES, Dataverse, GitHub, Zenodo
 from p2pser.corpora.loading import load
-
-NOW = (0.0,)
-"""One further try, at once."""
-
-
-class Server(ThreadingMixIn, HTTPServer):
-    """Files by path; ``cuts`` are the lengths after which the next answers to a path end early, ``busy`` the codes that
-    come first; ``asked`` counts requests and ``ranges`` lists the ranges asked for."""
-
-    daemon_threads = False  # so that closing waits for them
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.cuts: dict[str, list[int]] = {}
-        self.busy: dict[str, list[int]] = {}
-        self.resumable = True
-        self.tags = True
-        self.asked: Counter[str] = Counter()
-        self.ranges: list[str] = []
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def do_GET(self) -> None:
-        server, path = self.server, self.path
-        with server.lock:
-            server.asked[path] += 1
-            busy = server.busy.get(path, [])
-            code = busy.pop(0) if busy else 200
-            cut = server.cuts[path].pop(0) if server.cuts.get(path) else None
-        content = server.files.get(path)
-        if code != 200 or content is None:
-            self.send_error(code if code != 200 else 404)
-            return
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
-        asked = self.headers.get("Range", "")
-        if asked:
-            server.ranges.append(asked)
-        begin = int(asked.removeprefix("bytes=").rstrip("-") or 0) if server.resumable else 0
-        if self.headers.get("If-Range") not in (None, tag):
-            begin = 0
-        if begin and begin >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(content) - begin))
-        if server.tags:
-            self.send_header("ETag", tag)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        self.wfile.write(content[begin:] if cut is None else content[begin:][:cut])
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    made = Server()
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def publish(server: Server, record: int, files: dict[str, bytes], **wrong: str) -> None:
-    """Publish files as a record of Zenodo; ``wrong`` are the checksums of which it is mistaken, by stem."""
-    base = f"/api/records/{record}"
-    listed = [{"key": name, "size": len(content), "links": {"self": "http://127.0.0.1:9/not-asked"},
-               "checksum": wrong.get(name.partition(".")[0], f"md5:{hashlib.md5(content).hexdigest()}")}
-              for name, content in files.items()]
-    server.files[base] = json.dumps({"files": listed, "metadata": {}}).encode()
-    server.files |= {f"{base}/files/{name}/content": content for name, content in files.items()}
-
-
-CONTENT = bytes(range(256)) * 2000
-
-
-def item(server: Server, **fields: object) -> Item:
-    server.files["/file"] = CONTENT
-    return Item(**{"url": f"{server.url}/file", "name": "file", "size": len(CONTENT),
-                   "checksum": f"md5:{hashlib.md5(CONTENT).hexdigest()}", **fields})  # type: ignore[arg-type]
-
-
-def test_a_file_comes_whole(server: Server, tmp_path: Path) -> None:
-    came: list[int] = []
-    digest = download(item(server), tmp_path / "a" / "file", progress=came.append, waits=())
-    assert (tmp_path / "a" / "file").read_bytes() == CONTENT
-    assert digest == hashlib.sha256(CONTENT).hexdigest()
-    assert sum(came) == len(CONTENT)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
-
-
-def test_a_cut_is_mended_within_a_call(server: Server, tmp_path: Path) -> None:
-    server.cuts["/file"] = [1000, 2000]
-    came: list[int] = []
-    download(item(server), tmp_path / "file", progress=came.append, waits=(0.0, 0.0))
-    assert (tmp_path / "file").read_bytes() == CONTENT
-    assert server.ranges == ["bytes=1000-", "bytes=3000-"]
-    assert sum(came) == len(CONTENT)
-
-
-def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
-    server.cuts["/file"] = [5000]
-    with pytest.raises(CorpusError, match=r"ended after 5000 of 512000 bytes.*5000 bytes are kept, and the same"):
-        download(item(server), tmp_path / "file", waits=())
-    assert (tmp_path / "file.part").stat().st_size == 5000
-    download(item(server), tmp_path / "file", waits=())
-    assert server.ranges == ["bytes=5000-"]
-    assert (tmp_path / "file").read_bytes() == CONTENT
-
-
-def test_a_part_of_the_whole_length_needs_no_request(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(CONTENT)
-    download(item(server), tmp_path / "file", waits=())
-    assert server.asked["/file"] == 0
-    assert (tmp_path / "file").read_bytes() == CONTENT
-
-
-def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
-    server.resumable = False
-    server.cuts["/file"] = [5000]
-    came: list[int] = []
-    download(item(server), tmp_path / "file", progress=came.append, waits=NOW)
-    assert (tmp_path / "file").read_bytes() == CONTENT
-    assert sum(came) == len(CONTENT)
-
-
-def test_a_file_that_changed_meanwhile_is_not_a_mixture(server: Server, tmp_path: Path) -> None:
-    server.cuts["/file"] = [5000]
-    without = item(server, size=None, checksum="")
-    with pytest.raises(CorpusError, match="5000 bytes are kept"):
-        download(without, tmp_path / "file", waits=())
-    server.files["/file"] = b"another" * 5000
-    download(without, tmp_path / "file", waits=())
-    assert (tmp_path / "file").read_bytes() == b"another" * 5000
-
-
-def test_a_part_that_nothing_vouches_for_is_not_used(server: Server, tmp_path: Path) -> None:
-    server.tags = False
-    (tmp_path / "file.part").write_bytes(b"x" * 100)
-    download(item(server, size=None, checksum=""), tmp_path / "file", waits=())
-    assert (tmp_path / "file").read_bytes() == CONTENT
-
-
-def test_a_part_that_is_too_long_is_dropped(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(CONTENT + b"more")
-    download(item(server), tmp_path / "file", waits=())
-    assert (tmp_path / "file").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(("fields", "why"), [
-    ({"checksum": "md5:" + "0" * 32}, r"its md5 is [0-9a-f]{32} instead of 000"),
-    ({"size": 7}, "512000 bytes instead of 7"),
-])
-def test_what_was_not_published_is_removed(
-    server: Server, tmp_path: Path, fields: dict[str, object], why: str
-) -> None:
-    with pytest.raises(CorpusError, match=rf"is not the published file: .*{why}"):
-        download(item(server, **fields), tmp_path / "file", waits=())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_busy_server_is_asked_again_and_a_refusal_is_not(server: Server, tmp_path: Path) -> None:
-    server.busy["/file"] = [503]
-    download(item(server), tmp_path / "file", waits=NOW)
-    assert server.asked["/file"] == 2
-    with pytest.raises(CorpusError, match=r"/none answers 404 Not Found: it has moved"):
-        download(Item(f"{server.url}/none", "none"), tmp_path / "none", waits=NOW)
-    assert server.asked["/none"] == 1
-
-
-def test_no_network_and_no_address_are_sentences(server: Server, tmp_path: Path) -> None:
-    closed = f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    refused = r"cannot get .* \(Connection refused\): is there a network connection\?"
-    with pytest.raises(CorpusError, match=refused) as error:
-        download(Item(f"{closed}/file", "file"), tmp_path / "file", waits=NOW)
-    assert "\n" not in str(error.value)
-    with pytest.raises(CorpusError, match="is there a network connection"):
-        read_json(closed, waits=())
-    with pytest.raises(CorpusError, match="begins with http"):
-        download(Item("file:///etc/hostname", "file"), tmp_path / "file", waits=())
-
-
-def test_what_cannot_be_written_says_where(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(CorpusError, match=r"cannot write .*taken"):
-        download(item(server), tmp_path / "taken" / "file", waits=())
+from tests.corpora.publisher import Server, publish, zipped
 
 
 def test_a_zenodo_record_becomes_a_corpus(server: Server, tmp_path: Path) -> None:
@@ -376,51 +153,6 @@ def test_what_a_publisher_may_answer_instead(server: Server, answer: bytes, tmp_
     server.files["/api/records/1"] = answer
     with pytest.raises(CorpusError, match=rf"{server.url}/api/records/1 (answers with|lists|does not|has no)"):
         Zenodo(1).items(server.url, waits=())
-
-
-@pytest.mark.parametrize("name", ["../evil.wav", "/evil.wav", "a/../../evil.wav", "C:/evil.wav", "a\\..\\..\\evil.wav"])
-def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
-    (tmp_path / "a.zip").write_bytes(zipped({"good.wav": b"a", name: b"b"}))
-    with pytest.raises(CorpusError, match="outside the folder: do not trust it"):
-        unpack(tmp_path / "a.zip", tmp_path / "deep" / "out")
-    assert not list(tmp_path.rglob("*.wav"))
-
-
-def test_an_archive_cannot_hold_links(tmp_path: Path) -> None:
-    link = zipfile.ZipInfo("link.wav")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr(link, "/etc/passwd")
-    with pytest.raises(CorpusError, match="holds a link"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")
-
-
-def test_archives_that_do_not_fit_or_are_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = zipped({"a.wav": bytes(5000)})
-    (tmp_path / "cut.zip").write_bytes(whole[:-30])
-    with pytest.raises(CorpusError, match=r"not a ZIP that can be unpacked"):
-        unpack(tmp_path / "cut.zip", tmp_path / "out")
-    damaged = bytearray(whole)
-    damaged[40] ^= 0xFF
-    (tmp_path / "bad.zip").write_bytes(damaged)
-    with pytest.raises(CorpusError, match=r"not a ZIP that can be unpacked"):
-        unpack(tmp_path / "bad.zip", tmp_path / "out")
-    assert not list(tmp_path.rglob("*.wav"))
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 10))
-    (tmp_path / "a.zip").write_bytes(whole)
-    with pytest.raises(CorpusError, match="free some space"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")
-
-
-def test_unpacking_again_writes_only_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(zipped({"top/a.wav": b"aa", "top/b.wav": b"bb", "top/c.txt": b"cc"}))
-    assert unpack(tmp_path / "a.zip", tmp_path / "out", members=r"\.wav$", strip=1) == 2
-    kept = (tmp_path / "out" / "a.wav").stat().st_mtime_ns
-    (tmp_path / "out" / "b.wav").unlink()
-    assert unpack(tmp_path / "a.zip", tmp_path / "out", members=r"\.wav$", strip=1) == 2
-    assert (tmp_path / "out" / "a.wav").stat().st_mtime_ns == kept
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
 
 
 @pytest.mark.parametrize("name", sorted(set(CORPORA) - {key.partition(":")[0] for key in SOURCES}))
