@@ -23,7 +23,8 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     """Run one peer: train on its own recordings, exchange parameters with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
-    On SIGHUP it reads addresses and keys from the topology file again.
+    On SIGHUP it reads the topology file again: other addresses and keys at once; another graph, with a higher epoch,
+    as soon as all living peers have the file.
 
     The exit code is 0 when the run is done, 1 when it failed, 2 when the call or a file is wrong, and 3 when it is
     done but not with every peer that the topology declares.

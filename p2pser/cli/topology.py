@@ -120,6 +120,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         ("exchanges to 1e-6", _or_never(facts["rounds_to_1e-6"])),
         ("a curious peer can solve for", _exposure(facts)),
         ("own keys", "yes" if any(entry.key for entry in loaded.peers.values()) else "no"),
+        ("epoch", loaded.epoch),
         ("digest", loaded.digest()),
     ):
         table.add_row(label, str(value))

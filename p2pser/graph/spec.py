@@ -6,6 +6,7 @@
     graph: {kind: ring, peers: 8}      # or a schedule, a networkx generator, {edges: [[0, 1], …]}, {graphml: FILE}
     weights: metropolis                # or another rule of mixing.RULES, or {edges: [[i, j, w], …]} by hand
     hub: 0                             # optional, for a star: this peer is a server (federated learning)
+    epoch: 1                           # optional: raised by each change of the file during a run, default 0
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
       1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, none dials it
@@ -72,6 +73,8 @@ class Topology:
     """None: the static, undirected ``graph`` with symmetric ``weights``."""
     hand: HandWeights = ()
     """Symmetric weights by hand, (i, j, W_ij) of both directions of every link."""
+    epoch: int = 0
+    """Which of the files of a run it is: a later one replaces it while the run goes on."""
 
     @property
     def size(self) -> int:
@@ -134,7 +137,7 @@ class Topology:
         """Return 32 hex digits of what must be equal on all peers: size, edges, schedule, weights.
 
         The name, the addresses and the keys are left out: they may differ between sites, and change during a run. Each
-        peer admits the keys in its own file.
+        peer admits the keys in its own file. The epoch is compared apart.
         """
         content: dict[str, Any] = {
             "size": self.size,
@@ -256,7 +259,8 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
     _check_entries(entries, graph, where)
     _check_hub(form.hub, graph, schedule, where)
     resolved = {**document, "name": form.name or name, "graph": section}
-    return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand)
+    return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand,
+                    form.epoch)
 
 
 def _kind_of(document: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from torch import Tensor
@@ -193,18 +193,20 @@ class NetworkMixer:
 
     # Beside the Mixer's methods --------------------------------------------------------------------------------
 
-    def connect(self, start_timeout: float | None, refused_wait: float | None, say: Callable[[str], None]) -> None:
+    def connect(self, start_timeout: float | None, refused_wait: float | None, say: Callable[[str], None],
+                expected: Collection[int] | None = None) -> None:
         """Wait until every neighbour has sent a HELLO that fits, or the time is over.
 
         Where neighbours train already, the others are waited for only shortly, and may still come later.
 
-        start_timeout, refused_wait : as for ``Meeting``.
+        start_timeout, refused_wait, expected : as for ``Meeting``.
         say : called with a sentence whenever the awaited neighbours change.
 
         Raises RefusedError where no neighbour fits, P2PSERError where none has come in time.
         """
         said = ""
-        meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait)
+        meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait, expected,
+                          patient=self.topology.epoch > 0)
         while True:
             self._check()  # a signal may have arrived before it could wake this thread
             wait = meeting.wait(self._clock())

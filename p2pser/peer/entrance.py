@@ -16,7 +16,7 @@ from p2pser.peer.handover import wait_for_model
 from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
-from p2pser.run.rounds import mend
+from p2pser.run.rounds import begin_edges_anew, mend
 from p2pser.run.session import Session
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call, weighs
 from p2pser.wire.messages import Phase
@@ -38,10 +38,14 @@ class Entry:
 
 
 class Entrance:
-    """Gets a peer into the run. Parameters: those of its process."""
+    """Gets a peer into the run. Parameters: those of its process.
+
+    expected : after a change of the topology, the peers that were in the run before; None at a start.
+    """
 
     def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
-                 reporter: Reporter) -> None:
+                 reporter: Reporter, expected: frozenset[int] | None = None) -> None:
+        self._expected = expected
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
@@ -74,9 +78,12 @@ class Entrance:
         return self._joined(self._join(())) if self._left_behind(STATISTICS) else Entry(call, 0, None, sums, False)
 
     def _resumed(self, call: RollCall) -> Entry:
-        state, sums = self.checkpoints.load(call.resume)
-        afresh = tuple((self.me, j) for j in self.mixer.neighbours if j in call.newcomers)
-        mend(self.session.algorithm, state, self.mixer, Breaks(afresh, afresh))
+        state, sums, same = self.checkpoints.load(call.resume)
+        if same:
+            afresh = tuple((self.me, j) for j in self.mixer.neighbours if j in call.newcomers)
+            mend(self.session.algorithm, state, self.mixer, Breaks(afresh, afresh))
+        else:
+            begin_edges_anew(self.session.algorithm, state, self.mixer)
         self._rewind(call.resume)
         self.reporter.event("resumed", round=call.resume)
         return Entry(call, call.resume, state, sums, False)
@@ -106,7 +113,7 @@ class Entrance:
         """Wait for the neighbours. Where they train already, return the join state that one of them sends."""
         network = self.session.config.network
         while True:
-            self.mixer.connect(network.start_timeout, network.refused_wait, self._waiting)
+            self.mixer.connect(network.start_timeout, network.refused_wait, self._waiting, self._expected)
             if self._ending():
                 continue
             if not self.mixer.training():

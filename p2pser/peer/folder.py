@@ -47,7 +47,8 @@ class PeerFolder:
         settings = config.shared()
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
             settings["model.width"] = width
-        self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me}
+        self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me,
+                                          "epoch": topology.epoch}
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary of the run where it is finished, else None.
@@ -91,8 +92,18 @@ class PeerFolder:
             self._clear()
         if (run := read_json(self.path / RUN)) is not None:
             self._compare(run)
-        else:
+        if run != self._identity:
             write_json(self.path / RUN, self._identity, mode=PRIVATE)
+        return self._start(least)
+
+    def renew(self, topology: Topology) -> int:
+        """Go on with a later topology file; return the incarnation, as if the process were started again."""
+        self._identity |= {"topology": topology.digest(), "epoch": topology.epoch}
+        write_json(self.path / RUN, self._identity, mode=PRIVATE)
+        return self._start(0)
+
+    def _start(self, least: int) -> int:
+        """Count a start, and return its number."""
         incarnation = max(self._starts(), least)
         write_json(self.path / STARTS, {"starts": incarnation + 1}, mode=PRIVATE)
         return incarnation
@@ -126,13 +137,22 @@ class PeerFolder:
         return int(counted["starts"]) if counted is not None else 0
 
     def _compare(self, run: dict[str, Any]) -> None:
-        if run == self._identity:
-            return
-        what = "the topology"
-        before, now = run.get("settings", {}), self._identity["settings"]
-        for field in sorted(set(before) | set(now)):
-            if before.get(field) != now.get(field):
-                what = f"{field} ({before.get(field)!r} then, {now.get(field)!r} now)"
+        epoch, now = run.get("epoch", 0), self._identity["epoch"]
+        if epoch > now:
+            raise ConfigError(f"{self.path} has run with epoch {epoch} of the topology file, and this file has epoch "
+                              f"{now}: give the newer one (--topology)")
+        if {**run, "topology": "", "epoch": 0} == {**self._identity, "topology": "", "epoch": 0}:
+            if epoch < now or run.get("topology") == self._identity["topology"]:
+                return
+            raise ConfigError(f"{self.path} holds a run with another graph of the same epoch {now} of its topology "
+                              f"file ({run.get('topology', '')[:12]} then, {self._identity['topology'][:12]} now): "
+                              f"write 'epoch: {now + 1}' into the new file to go on with it, give this run another "
+                              "name (--name), or start over with --fresh")
+        what = "the peer"
+        before, settings = run.get("settings", {}), self._identity["settings"]
+        for field in sorted(set(before) | set(settings)):
+            if before.get(field) != settings.get(field):
+                what = f"{field} ({before.get(field)!r} then, {settings.get(field)!r} now)"
                 break
         raise ConfigError(f"{self.path} holds a run with another value of {what}; "
                           "give this run another name (--name), or start over with --fresh")

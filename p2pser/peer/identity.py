@@ -9,7 +9,6 @@ from p2pser.config import Config
 from p2pser.graph.file_format import NOWHERE
 from p2pser.graph.spec import PeerEntry, Topology
 from p2pser.network import keys
-from p2pser.network.io import IOThread
 from p2pser.network.keys import KeyPair
 from p2pser.network.neighbour import Contact
 
@@ -44,19 +43,6 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
     return Identity(key_pair, listen(config, topology, me),
                     tuple(Contact(j, address(config, topology, j), public[j]) for j in neighbours))
-
-
-def renewed(config: Config, topology: Topology, me: int, read: Topology, io: IOThread) -> str:
-    """Let ``io`` dial and admit the neighbours as the topology ``read`` says; return a sentence that says what changed.
-
-    Raises TopologyError where it is another graph, and what ``identify`` raises.
-    """
-    if read.digest() != topology.digest():
-        raise TopologyError(f"the topology file now describes another graph than peer {me} runs on, and during a run "
-                            "only addresses and keys may change; start all peers with it, under another name (--name)")
-    changed = io.replace_contacts(identify(config, read, me).neighbours)
-    who = f"peers {', '.join(map(str, changed))}" if changed else "no neighbour"
-    return f"peer {me} has read the topology again: another address or key of {who}"
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:

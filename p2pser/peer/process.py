@@ -32,8 +32,9 @@ from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
+from p2pser.peer.growth import Growth, NextEpoch
 from p2pser.peer.handover import Handover, ModelTaken
-from p2pser.peer.identity import Identity, identify, renewed
+from p2pser.peer.identity import Identity, identify
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
@@ -73,7 +74,6 @@ class Peer:
         self._stop = False
         self._wake: Callable[[], None] = lambda: None
         self._renewed: Callable[[], Topology] | None = None
-        self._io: IOThread | None = None
 
     def interrupt(self) -> None:
         """Ask the peer to leave with a checkpoint; safe in a signal handler."""
@@ -108,9 +108,18 @@ class Peer:
         with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
-            hello = self.hello(cohort, incarnation)
-            io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
-            return _Attendance(self, telemetry, cohort, algorithm, io, draws).run(incarnation, finished)
+            expected: frozenset[int] | None = None
+            while True:
+                hello = self.hello(cohort, incarnation)
+                io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
+                try:
+                    return _Attendance(self, telemetry, cohort, algorithm, io, draws, incarnation,
+                                       expected).run(finished)
+                except NextEpoch as change:
+                    self._say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
+                    self.topology, expected = change.topology, change.expected
+                    incarnation = self.folder.renew(self.topology)
+                    algorithm, identity = self.algorithm(), identify(self.config, self.topology, self.me)
 
     def moment(self) -> int:
         """Return the time in tenths of seconds, for the incarnation of a peer whose folder was lost."""
@@ -137,10 +146,14 @@ class Peer:
             self._say(note)
         cohort = Cohort(config, federation, {self.me: federation.train[self.me]}, compact=True,
                         draws=seed_of(draws))
-        algorithm = create(config.gossip.algorithm, config.gossip.parameters, config, topology)
-        for warning in validate(algorithm, config, topology):
+        return cohort, self.algorithm()
+
+    def algorithm(self) -> Algorithm:
+        """Make the algorithm for the present topology, and validate it."""
+        algorithm = create(self.config.gossip.algorithm, self.config.gossip.parameters, self.config, self.topology)
+        for warning in validate(algorithm, self.config, self.topology):
             self._say(warning)
-        return cohort, algorithm
+        return algorithm
 
     def hello(self, cohort: Cohort, incarnation: int) -> Hello:
         """Return what this peer says of itself to its neighbours."""
@@ -150,18 +163,21 @@ class Peer:
         clips = len(cohort.participants[0].examples) if weighs(config.gossip.weighting, self.topology) else 0
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
-            topology=self.topology.digest(), schema=cohort.whole.schema.digest(), initial=digest(cohort.whole.start),
-            labels=federation.labels, clips=clips, width=cohort.widths[self.me],
+            topology=self.topology.digest(), epoch=self.topology.epoch, schema=cohort.whole.schema.digest(),
+            initial=digest(cohort.whole.start), labels=federation.labels, clips=clips, width=cohort.widths[self.me],
             process=secrets.token_hex(8))
 
     def look_up(self) -> None:
         """Raise Interrupted where this peer was asked to stop."""
         if self._stop:
             raise Interrupted
-        if self._renewed is not None and self._io is not None:
+
+    def look_up_file(self, growth: Growth) -> None:
+        """Read the topology file where this peer was asked to."""
+        if self._renewed is not None:
             read, self._renewed = self._renewed, None
             try:
-                self._say(renewed(self.config, self.topology, self.me, read(), self._io))
+                self._say(growth.read(read()))
             except P2PSERError as error:
                 self._say(f"peer {self.me} goes on with the topology that it has: {error}")
 
@@ -177,7 +193,7 @@ class Peer:
 
     def wake_by(self, io: IOThread) -> None:
         """Wake this end of the network on ``interrupt`` and ``read_again``: the run may be waiting for a message."""
-        self._io, self._wake = io, io.wake
+        self._wake = io.wake
 
 
 def _plugins(config: Config) -> dict[str, str]:
@@ -194,10 +210,11 @@ class _Attendance:
     """A peer's part in the run, from its first message to its model."""
 
     def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
-                 draws: bytes | None) -> None:
+                 draws: bytes | None, incarnation: int, expected: frozenset[int] | None) -> None:
         config, topology, me = peer.config, peer.topology, peer.me
         self.peer, self.config, self.topology, self.me = peer, config, topology, me
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
+        self.incarnation, self.expected = incarnation, expected
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
                                        asynchronous=algorithm.asynchronous, draws=draws)
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
@@ -212,11 +229,13 @@ class _Attendance:
         self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
                                  sums=cohort.sums().shape[1], tolerance=config.gossip.consensus_tolerance,
                                  say=self.reporter.say)
+        self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
-                                 reporter=self.reporter, joining=self.joining, driver=self.driver, sink=peer.sink,
+                                 reporter=self.reporter, joining=self.joining, growth=self.growth, driver=self.driver,
+                                 sink=peer.sink,
                                  look_up=peer.look_up)
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
@@ -225,28 +244,31 @@ class _Attendance:
                                     handover=self.handover, parts=lambda: self.session.parts)
         peer.wake_by(io)
 
-    def run(self, incarnation: int, finished: dict[str, Any] | None) -> Ending:
+    def run(self, finished: dict[str, Any] | None) -> Ending:
         """Meet the neighbours, run the session, write the model, hand it to neighbours that lack one.
 
         finished : the summary of the run, where only the last is left to do.
         """
         reason = "failed"
         try:
-            end, summary = self._model(incarnation, finished)
+            end, summary = self._model(finished)
             reason = "done"
             with contextlib.suppress(Interrupted):
                 self.last_phase.hand_over(end)
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()
+        except NextEpoch as change:
+            reason = str(change)
+            raise
         finally:
-            self.io.close(reason, flush=self.config.network.dead_after if reason == "done" else 1.0)
+            self.io.close(reason, flush=1.0 if reason in ("failed", "interrupted") else self.config.network.dead_after)
             self.telemetry.event("left", reason=reason)
         if finished is None:
             self.telemetry.event("finished", **summary)
         return Ending(True, summary)
 
-    def _model(self, incarnation: int, finished: dict[str, Any] | None) -> tuple[Outcome, dict[str, Any]]:
+    def _model(self, finished: dict[str, Any] | None) -> tuple[Outcome, dict[str, Any]]:
         """Return what the run ended with and its summary, both on disk; this peer listens from then on at the latest.
         """
         started, torn = self.io.clock(), self.last_phase.kept()
@@ -255,7 +277,7 @@ class _Attendance:
             self.session.share(end.call)
             summary = finished or self.last_phase.complete(end, so_far)
         self.io.start()
-        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=incarnation)
+        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=self.incarnation)
         if torn is None:
             end = self._session()
             summary = self.last_phase.conclude(end, self.io.clock() - started)
@@ -263,6 +285,7 @@ class _Attendance:
 
     def _look_up(self) -> None:
         self.peer.look_up()
+        self.peer.look_up_file(self.growth)
         self.handover.look_up(self._fitted)
 
     def _fitted(self, end: Outcome, sender: int) -> Tensor:
@@ -272,6 +295,7 @@ class _Attendance:
 
     def _observe(self, event: Event) -> None:
         self.joining.observe(event)
+        self.growth.observe(event)
         self.handover.observe(event)
         self.reporter.observe(event)
 
@@ -286,7 +310,8 @@ class _Attendance:
             return taken.outcome
 
     def _trained(self) -> Outcome:
-        entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter).enter()
+        entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter,
+                         self.expected).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
         self.io.admit(True, lockstep=not self.algorithm.asynchronous)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step

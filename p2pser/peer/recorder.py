@@ -19,6 +19,7 @@ from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.draws import KEY
 from p2pser.peer.folder import PeerFolder
+from p2pser.peer.growth import Growth, NextEpoch
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
@@ -48,7 +49,7 @@ class Checkpoints:
     def __init__(self, config: Config, topology: Topology, me: int, folder: PeerFolder, schema: str, *,
                  asynchronous: bool, draws: bytes | None = None) -> None:
         self._draws = draws
-        self._config, self._me, self._schema = config, me, schema
+        self._config, self._me, self._schema, self._topology = config, me, schema, topology
         self.folder = folder.checkpoints
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
@@ -78,11 +79,11 @@ class Checkpoints:
         """Remove the checkpoints that were set aside: the run has finished."""
         checkpoint.remove_set_aside(self.folder)
 
-    def load(self, round: int) -> tuple[State, Tensor]:
-        """Return the state of a round's start and the statistics' sums (S,)."""
-        rows, edges, _ = checkpoint.load(self.folder, round)
-        sums = rows.pop(SUMS)
-        return State(rows, edges), sums.reshape(-1)
+    def load(self, round: int) -> tuple[State, Tensor, bool]:
+        """Return the state of a round's start, the statistics' sums (S,), and whether it is of the same topology."""
+        rows, edges, meta = checkpoint.load(self.folder, round)
+        sums, digest = rows.pop(SUMS), self._topology.digest()
+        return State(rows, edges), sums.reshape(-1), meta.get("topology", digest) == digest
 
     def round_begins(self, round: int, state: State) -> None:
         """Keep the state in memory: training changes the optimiser's rows in place, an interruption needs them."""
@@ -98,6 +99,7 @@ class Checkpoints:
             return
         round, state = self._start
         meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema,
+                "epoch": self._topology.epoch, "topology": self._topology.digest(),
                 **({} if self._draws is None else {KEY: self._draws.hex()})}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
         self._saved = self._start
@@ -123,6 +125,7 @@ class Recorder(Hooks):
     config, me, cohort, algorithm, mixer : the session's.
     checkpoints, reporter : where it writes.
     joining : sends the join states that neighbours have asked for.
+    growth : says after which round another topology takes effect.
     driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
     sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
     look_up : called between exchanges; may raise, which ends the run.
@@ -130,9 +133,10 @@ class Recorder(Hooks):
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
                  checkpoints: Checkpoints, reporter: Reporter, joining: Joining, driver: AsynchronousDriver | None,
-                 sink: Sink | None, look_up: Callable[[], None]) -> None:
+                 growth: Growth, sink: Sink | None, look_up: Callable[[], None]) -> None:
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
         self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
+        self.growth = growth
         self.call = RollCall(0, {}, frozenset())
         self.sums = torch.zeros(0, dtype=torch.float64)
         self.parts: Parts | None = None
@@ -211,8 +215,15 @@ class Recorder(Hooks):
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)
         self._show(row, round=round)
+        try:
+            self.growth.round_over(round + 1)
+        except NextEpoch:
+            self.checkpoints.round_begins(round + 1, state)
+            self.save_checkpoint(prune=False)
+            raise
 
     def rounds_done(self, state: State) -> None:
+        self.growth.rounds_over()
         self.training_bytes = self.mixer.payload_posted
 
     def consensus(self, exchange: int, rows: Tensor) -> None:

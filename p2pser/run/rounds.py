@@ -53,6 +53,14 @@ def run(
     return state
 
 
+def begin_edges_anew(algorithm: Algorithm, state: State, mixer: Mixer) -> None:
+    """Go on over another graph: W has changed, so that both ends of every edge begin it anew."""
+    for edge in sorted(state.edges):
+        algorithm.on_edge_broken(state, mixer.peers, edge)
+    state.edges = {}
+    algorithm.on_join(state, mixer)
+
+
 def mend(algorithm: Algorithm, state: State, mixer: Mixer, breaks: Breaks) -> None:
     """Let the algorithm go on without broken edges, and begin anew with neighbours that begin afresh."""
     for edge in breaks.broken:

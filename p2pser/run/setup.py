@@ -23,6 +23,8 @@ features and targets, the state for a peer that joins.
 
 Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
 """
+EPOCH = -6
+"""The round of words on new topology files (``network.epochs``); each has a slot of its own."""
 JUMP = -5
 """The round of messages that say that their sender has jumped to a later round, which is their slot."""
 SAMPLED_EXCHANGES = 16

@@ -46,11 +46,15 @@ class Hello:
     width: float = 1.0
     """Share of the whole model's hidden units that the peer has; neighbours may differ in it. ``schema`` and
     ``initial`` are those of the whole model."""
+    epoch: int = 0
+    """Of the topology file."""
     process: str = ""
     """Random text of the process: tells two apart that have the same key, id and incarnation."""
 
     def body(self) -> dict[str, Any]:
-        """Return the message's body, without what says nothing: no clips, a width of 1, a process without a name."""
+        """Return the message's body, without what says nothing: no clips, a width of 1, epoch 0, a process without a
+        name.
+        """
         body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
         return {field: value for field, value in body.items() if _SAYS_NOTHING.get(field) != value}
 
@@ -58,11 +62,11 @@ class Hello:
 _TYPES: dict[str, type] = {
     "run": str, "peer": int, "incarnation": int, "settings": dict, "topology": str, "schema": str,
     "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
-    "process": str,
+    "epoch": int, "process": str,
 }
 
 
-_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "process": ""}
+_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": ""}
 """The fields that a body lacks, and what their absence means."""
 
 
@@ -84,8 +88,8 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are not text", sender)
     if body["peer"] != sender:
         raise RemoteProtocolError(f"the HELLO of peer {sender} names peer {body['peer']} as its sender", sender)
-    if body["role"] not in ROLES or body["clips"] < 0 or body["incarnation"] < 0 or not 0 < body["width"] <= 1 \
-            or len(body["process"]) > MAX_PROCESS:
+    if body["role"] not in ROLES or min(body["clips"], body["incarnation"], body["epoch"]) < 0 \
+            or not 0 < body["width"] <= 1 or len(body["process"]) > MAX_PROCESS:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
     return Hello(**{**body, "labels": tuple(body["labels"])})
 
@@ -104,8 +108,13 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
         return differ("protocol versions", f"{ours.major}.{ours.minor}", f"{theirs.major}.{theirs.minor}")
     if ours.run != theirs.run:
         return differ("run names", repr(ours.run), repr(theirs.run))
+    if ours.epoch != theirs.epoch:
+        older, newer = sorted((ours, theirs), key=lambda one: one.epoch)
+        return (f"peer {older.peer} has epoch {older.epoch} of the topology file, peer {newer.peer} epoch "
+                f"{newer.epoch}: give peer {older.peer} the newer file, and send it SIGHUP or start it again")
     if ours.topology != theirs.topology:
-        return differ("topology files (digests of edges, weights and keys)", ours.topology[:12], theirs.topology[:12])
+        return differ(f"topology files of epoch {ours.epoch} (digests of edges and weights)", ours.topology[:12],
+                      theirs.topology[:12])
     for field in sorted(set(ours.settings) | set(theirs.settings)):
         here, there = ours.settings.get(field), theirs.settings.get(field)
         if here != there and field.startswith(PLUGIN):

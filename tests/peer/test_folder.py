@@ -36,7 +36,7 @@ def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_pa
     one.release()
     with pytest.raises(ConfigError, match=r"training\.lr \(0\.05 then, 0\.1 now\).*--fresh"):
         folder(tmp_path, "training.lr=0.1").claim(fresh=False)
-    with pytest.raises(ConfigError, match="the topology"):
+    with pytest.raises(ConfigError, match="another graph of the same epoch 0"):
         folder(tmp_path, topology="complete").claim(fresh=False)
     local = folder(tmp_path, "network.base_port=7000", "peer.checkpoint_every=9")
     local.claim(fresh=False)  # not shared: may change

@@ -23,8 +23,8 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"major": 1}, "protocol versions differ: 3.0 at peer 0, 1.0 at peer 3"),
     ({"run": "other"}, "run names differ: 'r' at peer 0, 'other' at peer 3"),
-    ({"topology": "ffffffffffffffff"}, "topology files (digests of edges, weights and keys) differ: aaaaaaaaaaaa at "
-                                       "peer 0, ffffffffffff at peer 3"),
+    ({"topology": "ffffffffffffffff"}, "topology files of epoch 0 (digests of edges and weights) differ: aaaaaaaaaaaa "
+                                       "at peer 0, ffffffffffff at peer 3"),
     ({"settings": {"training.lr": 0.1, "model.hidden": [128]}},
      "settings training.lr differ: 0.05 at peer 0, 0.1 at peer 3"),
     ({"settings": {"training.lr": 0.05}}, "settings model.hidden differ: [128] at peer 0, None at peer 3"),
