@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options
+from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options, which_corpus
 
 
 def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -19,7 +19,7 @@ def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
               help="Numbers of rounds after which the attacks are made.")
 @click.option("--colluding", type=click.IntRange(min=1), default=1, show_default=True,
               help="Number of neighbours of the attacked peer that put together what they receive.")
-@click.option("--shadow", "shadows", multiple=True, metavar="NAME[=PATH]",
+@click.option("--shadow", "shadows", multiple=True, metavar="NAME[=PATH]|PATH",
               help="A corpus from which the attacker learns what women, men and languages sound like (may be given "
                    "several times).")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
@@ -49,8 +49,7 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     torch.set_num_threads(config.training.threads)
     graph = options.graph(config)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
-    held = [shadow(config, federation.labels, name, path or None)
-            for name, _, path in (text.partition("=") for text in shadows)]
+    held = [shadow(config, federation.labels, *which_corpus(text, None)) for text in shadows]
     with progress("audit", seeds) as bar:
         found = run(config, graph, federation, rounds=seen, colluding=colluding, seeds=seeds, shadows=held,
                     progress=lambda done: bar(done, "run"))

@@ -40,15 +40,26 @@ class Finding:
     limit: float | None = None
 
     @property
+    def verdict(self) -> str:
+        """Return ``EXCEEDED`` for a value beyond its limit, ``unclear`` for one whose interval reaches down to chance:
+        there guessing might have done it, and more runs tell; ``within`` for others; empty without a limit.
+        """
+        if self.limit is None:
+            return ""
+        if self.value <= self.limit:
+            return "within"
+        return "unclear" if self.low <= self.chance else "EXCEEDED"
+
+    @property
     def exceeded(self) -> bool:
-        """Whether the value is beyond its limit."""
-        return self.limit is not None and self.value > self.limit
+        """Whether the value is beyond its limit, and not by guessing."""
+        return self.verdict == "EXCEEDED"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; None for what is NaN."""
         plain = {name: None if isinstance(value, float) and math.isnan(value) else value
                  for name, value in asdict(self).items()}
-        return {**plain, "exceeded": self.exceeded}
+        return {**plain, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,7 @@ def text_rows(audit: Audit) -> list[tuple[str, ...]]:
     """Return the rows of the table, below ``HEAD``."""
     return [(finding.about, finding.attack, finding.seen, "" if finding.rounds is None else str(finding.rounds),
              finding.measure, _value(finding), _number(finding, finding.chance),
-             "" if finding.limit is None else _number(finding, finding.limit),
-             "EXCEEDED" if finding.exceeded else "" if finding.limit is None else "within")
+             "" if finding.limit is None else _number(finding, finding.limit), finding.verdict)
             for finding in audit.findings]
 
 
@@ -111,7 +110,8 @@ An attack that is not on this page may find more.</p>
 <dl>{_definitions({about: MEANING[about] for about in shown})}</dl>
 <h2>How it is measured</h2>
 <dl>{_definitions({measure: MEASURES[measure] for measure in measures})}</dl>
-<p>Chance is what guessing without any message gives. The limits are settings (privacy.limits).</p>
+<p>Chance is what guessing without any message gives. The limits are settings (privacy.limits). A figure beyond its
+limit whose interval reaches down to chance is unclear: guessing might have done it, and more runs tell (--seeds).</p>
 <h2>All figures</h2>
 <table><thead><tr>{head}</tr></thead><tbody>
 {rows}

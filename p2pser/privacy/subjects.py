@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,18 +103,21 @@ class Shadow:
     groups: Mapping[str, Mapping[str, str]]
 
 
-def shadow(config: Config, labels: tuple[str, ...], name: str, data: str | None) -> Shadow:
+def shadow(config: Config, labels: tuple[str, ...], name: str | None, data: object) -> Shadow:
     """Return a corpus as the attacker holds it: its clips that have one of the run's labels.
+
+    config : of the run, for features. labels : the run's. name, data : ``corpus.name`` and ``corpus.data``.
 
     Raises ConfigError where there are none, CorpusError where it cannot be read.
     """
-    own = config.with_settings([f"corpus.name={name}", f"corpus.data={data or 'none'}", "corpus.split=none",
-                                "corpus.labels=none", "corpus.map={}", "corpus.partition=iid"])
+    own = config.with_settings([f"corpus.name={name}", f"corpus.data={json.dumps(data, default=str)}",
+                                "corpus.split=none", "corpus.labels=null", "corpus.map={}", "corpus.partition=iid"])
     federation = federate(own, 1)
     places = np.array([labels.index(label) if label in labels else -1 for label in federation.labels])
     examples = federation.train[0]
     renamed = np.where(examples.labels < 0, -1, places[examples.labels])
     fitting = replace(examples, labels=renamed, soft=None).take(np.flatnonzero(renamed >= 0))
     if not len(fitting):
-        raise ConfigError(f"the shadow corpus {name} has no clip with one of the run's labels ({', '.join(labels)})")
-    return Shadow(name, by_speaker([fitting]), groups_of(federation.corpus))
+        raise ConfigError(f"the shadow corpus {federation.corpus.name} has no clip with one of the run's labels "
+                          f"({', '.join(labels)})")
+    return Shadow(federation.corpus.name, by_speaker([fitting]), groups_of(federation.corpus))

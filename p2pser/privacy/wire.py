@@ -21,7 +21,7 @@ class View:
     """What observers know of a peer's local work in one round.
 
     start : (D,) float32, the parameters with which the peer began it. update : (D,), what its local steps added. own :
-    whether they are that peer's own; False: they are what the observers' own rows show of all peers together.
+    whether they are that peer's own; False: they are of several peers together, this one among them.
     """
 
     start: Tensor
@@ -34,8 +34,7 @@ class Wire:
     """A ``simulation.engine.Witness`` that keeps what the attacks look at.
 
     initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
-    rows are kept. rows : by round and edge (dst, src). sums : the first message of the statistics, by edge. weighted :
-    for W of the rounds' exchanges.
+    rows are kept. counts : clips by peer, where they weigh in W.
     """
 
     topology: Topology
@@ -43,8 +42,13 @@ class Wire:
     rounds: frozenset[int]
     counts: Mapping[int, int] | None = None
     rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
+    """By round and edge (dst, src)."""
     sums: dict[Edge, bytes] = field(default_factory=dict)
+    """The first message of the statistics, by edge."""
     starts: dict[int, Tensor] = field(default_factory=dict)
+    """The rows (N, D) with which the peers begin a round, of which each knows its own."""
+    ends: dict[int, Tensor] = field(default_factory=dict)
+    """The rows (N, D) after the round's local work, of which each knows its own."""
     exchanges: dict[int, int] = field(default_factory=dict)
     """The number of exchanges in each round, set-up and end included."""
 
@@ -61,9 +65,14 @@ class Wire:
             self.rows.setdefault(at.round, {})[edge] = body[: len(self.initial)]
 
     def held(self, round: int, rows: Tensor) -> None:
-        """Keep the parameters (N, D) with which the peers begin ``round``: each knows its own."""
+        """Keep the parameters (N, D) with which the peers begin ``round``."""
         if self._kept(round):
             self.starts[round] = rows.clone()
+
+    def trained(self, round: int, rows: Tensor) -> None:
+        """Keep what the local work of ``round`` has made, (N, D)."""
+        if self._kept(round):
+            self.ends[round] = rows.clone()
 
     def _kept(self, round: int) -> bool:
         # The rows of the round before show where a peer's local work begins, those of the round after what came of it.
@@ -90,10 +99,20 @@ class Wire:
         if row is not None:
             start = self._start(peer, observers, round)
             return View(start, row - start, own=True)
-        if round in self.starts and round + 1 in self.starts:
-            start = self.starts[round][observers[0]]
-            return View(start, self.starts[round + 1][observers[0]] - start, own=False)
-        return None
+        return self._together(observers, round)
+
+    def _together(self, observers: Sequence[int], round: int) -> View | None:
+        """Return the mean update of the other peers that an observer's mixed row contains, without the observers' own
+        parts.
+        """
+        first = observers[0]
+        if not {round, round + 1} <= self.starts.keys() or round not in self.ends:
+            return None
+        start, mixed, ends = self.starts[round][first], self.starts[round + 1][first], self.ends[round]
+        weights = self.topology.matrix(round, self.counts)[first]
+        shares = torch.tensor([weights[observer] for observer in observers], dtype=torch.float32)
+        others = (mixed - shares @ ends[list(observers)]) / (1 - shares.sum())
+        return View(start, others - start, own=False)
 
     def direct(self, round: int) -> dict[int, int]:
         """Return the number of other peers whose own row each peer receives in a round, by peer."""
@@ -104,7 +123,7 @@ class Wire:
         """Return the row that a peer ended a round's local work with, as one of the observers received or has it."""
         rows = self.rows.get(round, {})
         if peer in observers:
-            return next((row for (_, src), row in rows.items() if src == peer), None)
+            return self.ends[round][peer] if round in self.ends else None
         return next((rows[observer, peer] for observer in observers if (observer, peer) in rows), None)
 
     def _start(self, peer: int, observers: Sequence[int], round: int) -> Tensor:

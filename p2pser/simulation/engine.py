@@ -36,13 +36,16 @@ from p2pser.training.fine_tuning import fine_tuned
 
 
 class Witness(Protocol):
-    """Hears what a run's peers receive, and what they hold."""
+    """Hears what a run's peers receive, and what they hold themselves."""
 
     def received(self, at: Step, edge: Edge, message: Received) -> None:
         """A message came over ``edge`` (dst, src)."""
 
     def held(self, round: int, rows: Tensor) -> None:
         """The peers begin ``round`` with the parameters ``rows`` (N, D); after the last round it is R."""
+
+    def trained(self, round: int, rows: Tensor) -> None:
+        """The local work of ``round`` has made ``rows`` (N, D)."""
 
 
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
@@ -124,6 +127,10 @@ class _Simulator(Hooks):
 
     def warn(self, sentence: str) -> None:
         self.notes.append(sentence)
+
+    def training(self, start: int) -> None:
+        if self.witness is not None:
+            self.cohort.work.trained = self.witness.trained
 
     def before_round(self, round: int, state: State) -> None:
         """Raise P2PSERError where a living peer cannot go on without the dead ones."""

@@ -273,13 +273,14 @@ class LocalWork:
     """The local work of the hosted peers (gossip.algorithm.Local), one learner per hosted row, in row order.
 
     losses: mean loss of each hosted peer in the last round, NaN for a peer that did not train. report: called with
-    (peer, k) after each local step.
+    (peer, k) after each local step. trained: called with the round and the trained rows (B, D).
     """
 
     def __init__(self, learners: Sequence[RowLearner], report: Callable[[int, int], None] | None = None) -> None:
         self.learners = tuple(learners)
         self.report = report
         self.losses: list[float] = []
+        self.trained: Callable[[int, Tensor], None] = lambda round, rows: None
 
     def prepare(self, state: RowState) -> None:
         """Add fresh rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""
@@ -336,6 +337,7 @@ class LocalWork:
             extra = None if correction is None else correction[b]
             losses.append(learner.train_(rows[b], memory, round, report, extra))
         self.losses = losses
+        self.trained(round, rows)
         return rows
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:

@@ -39,13 +39,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_plain_gossip_exits_with_one(recordings: Path, tmp_path: Path) -> None:
     arguments = ["audit", "--before", "--data", str(recordings), "--peers", "6", "--rounds", "1", "--after-rounds", "1",
                  "--out", str(tmp_path), "--set", "features.normalise=global", "--set", "model.hidden=[8]"]
-    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    done = CliRunner().invoke(cli, [*arguments, "--json", "--shadow", str(recordings)])
     assert done.exit_code == 1, done.output
     document = json.loads(done.stdout)
     assert document["passed"] is False
     found = {(each["about"], each["seen"]): each for each in document["findings"]}
     assert found["sums", "statistics"]["value"] == 5
     assert found["sex", "statistics"]["value"] == 1.0
+    assert found["sex", "statistics"]["attack"].startswith("threshold on the mean pitch from recordings")  # the last
     assert (tmp_path / "run" / "audit" / "audit.html").is_file()
     # With limits that allow everything the same findings pass.
     for limit in ("solvable=5", "sex=1", "speaker=6", "membership=1", "labels=1"):
