@@ -16,14 +16,14 @@ from p2pser.cli.main import cli
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of six speakers, of whom the first three are women, with six clips each."""
+    """A manifest of six speakers, of whom the first three are women, with four clips each."""
     root = tmp_path_factory.mktemp("recordings")
     draw, time = np.random.default_rng(0), np.arange(8000) / 16000
     with (root / "manifest.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("path", "speaker", "gender", "emotion"))
         for speaker in range(6):
-            for clip in range(6):
+            for clip in range(4):
                 emotion, sex = ("anger", "sadness", "neutral")[clip % 3], "fm"[speaker // 3]
                 pitch = (220 if sex == "f" else 110) * (1 + 0.1 * (clip % 3)) * draw.uniform(0.97, 1.03)
                 signal = sum(0.2 / k * np.sin(2 * np.pi * k * pitch * time) for k in range(1, 6))
