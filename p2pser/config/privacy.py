@@ -41,6 +41,7 @@ class PrivacySettings(Section):
                     "simulator's bits (default of demo and launch)")
     purpose: str = shared("", "purpose of the run, one word such as research, medical or safety, which all peers must "
                               "name alike and the card holds; clips with other purposes are left out", max_length=40)
+    least: int = shared(3, "fewest peers over which a secure sum is made: a sum of fewer would show too much", ge=3)
     limits: LimitSettings = LimitSettings()
 
     @field_validator("purpose")

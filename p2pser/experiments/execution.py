@@ -86,7 +86,7 @@ def _ends_with_one_model(config: Config) -> bool:
     """Whether a run ends with one model, so that the peers' own models need no evaluation during the run."""
     method = ALGORITHMS[config.gossip.algorithm]
     whole = config.gossip.share == ("all",) and set(config.model.width) == {1.0}
-    return whole and (method.consensus or method.served or method.boosts)
+    return whole and (method.consensus or method.one_model)
 
 
 def final_outputs(run: Simulation) -> Sequence[Outputs]:

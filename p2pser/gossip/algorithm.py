@@ -99,6 +99,10 @@ class Algorithm:
     """Whether the algorithm only mixes rows, so that peers may exchange parts of rows (``p2pser.gossip.partial``)."""
     consensus: ClassVar[bool] = True
     """Whether a final consensus averages the models; False: ``finish`` ends the run."""
+    one_model: ClassVar[bool] = False
+    """Whether ``finish`` gives all peers the same model."""
+    sums: ClassVar[bool] = False
+    """Whether it sums under masks: peers need secrets in pairs (``Mixer.secrets``)."""
     boosts: ClassVar[bool] = False
     """Whether the models are ensembles of trees (``model.name=xgb``) instead of parameters that have a mean."""
 

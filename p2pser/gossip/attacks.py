@@ -18,6 +18,7 @@ from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, add_flows
 from p2pser.gossip.reading import Read
+from p2pser.gossip.secrets import Secrets
 from p2pser.wire.codec import DENSE, Codec
 
 T = TypeVar("T")
@@ -115,6 +116,11 @@ class Hostile:
     def size(self) -> int:
         """As in the other mixer."""
         return self._mixer.size
+
+    @property
+    def secrets(self) -> Secrets:
+        """As in the other mixer."""
+        return self._mixer.secrets
 
     def edges(self, at: Step) -> Edges:
         """As in the other mixer."""

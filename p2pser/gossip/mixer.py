@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from p2pser.gossip.reading import Edge, Read
+from p2pser.gossip.secrets import Secrets
 from p2pser.wire.codec import DENSE, Codec
 
 T = TypeVar("T")
@@ -131,6 +132,10 @@ class Mixer(Protocol):
     @property
     def size(self) -> int:
         """N, the number of peers in the topology."""
+
+    @property
+    def secrets(self) -> Secrets:
+        """What secure sums need of the hosted peers."""
 
     def edges(self, at: Step) -> Edges:
         """Return the edges into hosted peers at a step: a function of (seed, step)."""

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from p2pser.base.errors import P2PSERError
+from p2pser.base.errors import LocalProtocolError, P2PSERError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Read, Received, read_all
+from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
@@ -55,6 +56,8 @@ class NetworkMixer:
         As in ``gossip.timetable.Timetable``.
     apart:
         As in ``network.catching_up.CatchingUp``.
+    secrets:
+        Of this peer, for secure sums; None: the run has none.
     observe:
         Called with every event of the network, in order.
     check:
@@ -65,8 +68,8 @@ class NetworkMixer:
 
     def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema, *, clips: int | None,
                  round_timeout: float, slots: int = 1, rounds: int | None = None, apart: float = 8.0,
-                 observe: EventHook = lambda event: None, check: Callable[[], None] = lambda: None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 secrets: Secrets | None = None, observe: EventHook = lambda event: None,
+                 check: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
         self.io = io
         self.topology = topology
         self.me = me
@@ -78,6 +81,7 @@ class NetworkMixer:
         self.exchange = Exchange(me, self.roster, round_timeout)
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour's message."""
+        self._secrets = secrets
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
         self.exchange.read = self._payloads.read_row
         self._timetable = Timetable(topology, slots, rounds)
@@ -99,6 +103,13 @@ class NetworkMixer:
     def hellos(self) -> Mapping[int, Hello]:
         """The HELLOs of the neighbours that have come."""
         return self.roster.hellos
+
+    @property
+    def secrets(self) -> Secrets:
+        """This peer's secrets. Raises LocalProtocolError where it was given none."""
+        if self._secrets is None:
+            raise LocalProtocolError(f"peer {self.me} has no secrets for a secure sum")
+        return self._secrets
 
     @property
     def lost(self) -> dict[int, str]:

@@ -32,6 +32,7 @@ from p2pser.simulation.events import EventDriver
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
+from p2pser.simulation.secrets import SeedSecrets
 from p2pser.training.fine_tuning import fine_tuned
 
 
@@ -94,7 +95,7 @@ class _Simulator(Hooks):
             topology, counts=counts, exact=exact,
             faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},
             slots=self.algorithm.slots, rounds=config.training.rounds, own_weights=self.algorithm.own_weights,
-            tap=None if witness is None else witness.received)
+            tap=None if witness is None else witness.received, secrets=SeedSecrets(config.seed, self._told))
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None
         self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
@@ -122,6 +123,11 @@ class _Simulator(Hooks):
                             self.config.training.rounds)
         breaks = self.mixer.breaks if self.scenario.dead else None
         return LockStep(self.algorithm, self.mixer, self.config.training.rounds, breaks=breaks)
+
+    def _told(self, peer: int, round: int, what: str) -> None:
+        """Note what a secure sum has to tell: once, for it may hold for all peers in all rounds."""
+        if not any(note.endswith(what) for note in self.notes):
+            self.warn(f"peer {peer}, round {round}: {what}")
 
     # Hooks of the session -----------------------------------------------------------------------------------
 

@@ -20,9 +20,11 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Edge, Read, Received, read_all
+from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
+from p2pser.simulation.secrets import SeedSecrets
 from p2pser.wire.codec import DENSE, Codec
 from p2pser.wire.messages import SETTLE_WINDOW, Phase
 
@@ -126,6 +128,7 @@ class SimulatedMixer:
     own_weights : the algorithm weighs by clips itself, so that the matrices of training do not.
     parts : what of a row crosses each edge; None: all of it. With parts, ``mix`` is by flows.
     tap : called as tap(step, edge, message) with each message that comes, unread; the mixer is then exact.
+    secrets : of the peers, for secure sums; default: drawn from the seed 0.
 
     Raises TopologyError where the topology's weights cannot be weighted by clips.
     """
@@ -144,9 +147,11 @@ class SimulatedMixer:
         own_weights: bool = False,
         parts: Parts | None = None,
         tap: Callable[[Step, Edge, Received], None] | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.topology = topology
         self._tap = tap
+        self.secrets: Secrets = secrets or SeedSecrets(0)
         self.parts = parts
         self.exact = exact or tap is not None
         self.faults = faults

@@ -53,6 +53,7 @@ class Trees(Algorithm):
     """exchanges a round; 0: the graph's diameter, so that all peers begin every round with the same trees"""
 
     consensus: ClassVar[bool] = False
+    one_model: ClassVar[bool] = True
     boosts: ClassVar[bool] = True
 
     @cached_property

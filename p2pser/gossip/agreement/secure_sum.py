@@ -1,0 +1,345 @@
+"""The exact sum of one input of each reachable peer, along the topology's edges, of which no peer sees a part.
+
+1. **Census**: a flood of nonces. The peers that a peer hears of are the *roster*. Roster, nonces and cut edges are its
+   *view*; masks (``masks``) and the tree follow from the view, and every message of the sum names its view. So peers of
+   different views never add to one sum.
+2. **Sum**: along a spanning tree of the roster's living graph, breadth first from its centre. A peer adds its masked
+   input to the partial sums of its children and sends it to its parent; the root's sum lacks no input, so the masks
+   cancel, and the total goes down. Both go in chunks, as a pipeline: with height h and c chunks, 2 h + c - 1 exchanges.
+3. **Closing**: each peer says whether it holds the total. A peer that does sends it to its neighbours that do not, and
+   ends; a peer that lacks it passes it on when it comes. Where no total has come after N exchanges, no living peer that
+   can be reached holds one, and the sum is dropped.
+
+Each part begins at a slot that follows from the topology alone, so that peers meet again at its beginning.
+
+**One sum a round.** A peer's input of a round goes into one sum only, whatever happens: a dropped sum is not repeated
+in its round, because a peer that died may hold the total, and the difference of two totals of one round would be an
+input. A peer that is started again remembers which roster had its input of a round (``Secrets.give``). Where a roster
+differs from one that had an input of the round already, no peer of the view sums in it.
+
+**What is not promised.** See docs/design.md: a root can send wrong totals, and a peer whose every path to the others
+leads through liars can be made to sum with those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots, ordered
+from p2pser.gossip.agreement.masks import Integers, digest, mask
+from p2pser.gossip.mixer import Mixer, Outbox, Step
+from p2pser.gossip.reading import Edge, Read, Received
+from p2pser.gossip.secrets import NONCE, Secrets
+
+CHUNK = 1 << 16
+"""Integers in a chunk."""
+LACKS, HOLDS, TOTAL = b"\0", b"\1", b"\2"
+"""Messages of the closing; the last one is followed by the total."""
+
+Plausible = Callable[[Integers], bool]
+"""Whether a total can be one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a peer takes for the living network in one sum.
+
+    roster : ids, ascending. living : the edges between them that are not cut. name : NONCE bytes that stand for it.
+    """
+
+    roster: tuple[int, ...]
+    living: frozenset[Edge]
+    name: bytes
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The spanning tree."""
+        return spanning_tree(self.roster, self.living)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A spanning tree. parent : by peer, the root lacks one. depth : by peer; the root has 0. height : the largest."""
+
+    parent: Mapping[int, int]
+    depth: Mapping[int, int]
+
+    @cached_property
+    def height(self) -> int:
+        """The depth of the deepest peer."""
+        return max(self.depth.values())
+
+    def children(self, peer: int) -> list[int]:
+        """Return the children of a peer, ascending."""
+        return sorted(i for i, parent in self.parent.items() if parent == peer)
+
+
+def spanning_tree(roster: Sequence[int], living: frozenset[Edge]) -> Tree:
+    """Return the tree of shortest paths from the centre of a connected graph: the same wherever it is computed.
+
+    The centre is the peer whose furthest peer is nearest, the smallest id among equals; the parent of a peer is the
+    smallest id among its neighbours that are nearer to the centre.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(roster)
+    graph.add_edges_from(living)
+    eccentricity = nx.eccentricity(graph)
+    root = min(roster, key=lambda i: (eccentricity[i], i))
+    depth = dict(nx.single_source_shortest_path_length(graph, root))
+    parent = {i: min(j for j in graph[i] if depth[j] < depth[i]) for i in roster if i != root}
+    return Tree(parent, depth)
+
+
+def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: nx.Graph, *, least: int,
+               plausible: Plausible = lambda total: True, chunk: int = CHUNK) -> dict[int, Integers | None]:
+    """Return the sum of the inputs of all reachable peers, by hosted peer; None where this round has none.
+
+    Parameters
+    ----------
+    mixer : carries the messages, at Step(round, 0), Step(round, 1), …, and holds the peers' secrets.
+    round : the round; an input of it goes into one sum only.
+    inputs : each hosted peer's input (D,). Its first integer must be 1, so that a sum's first one counts the peers.
+    graph : the topology's graph.
+    least : the fewest peers whose sum is made.
+    plausible : whether a total can be one.
+    chunk : integers of a message.
+    """
+    form = next(iter(inputs.values()))
+    views, skipping = _census(mixer, round, graph, least)
+    first = most_slots(graph)
+    summands = {i: _Summand(i, view, np.zeros_like(form)) for i, view in views.items()}
+    _sum(mixer, Step(round, first), summands, inputs, graph, chunk)
+    totals = {i: one.result(mixer.secrets, round, plausible) for i, one in summands.items()}
+    first += 2 * len(graph) + -(-len(form) // chunk)
+    nodes = {i: _Closing(totals.get(i)) for i in mixer.peers if i not in skipping}
+    _close(mixer, Step(round, first), nodes, _Due(form, graph, least, plausible))
+    return {i: nodes[i].total if i in nodes else None for i in mixer.peers}
+
+
+# The census ---------------------------------------------------------------------------------------------------
+
+
+def _census(mixer: Mixer, round: int, graph: nx.Graph, least: int) -> tuple[dict[int, View], set[int]]:
+    """Return the view of each hosted peer that takes part, and the peers in whose view all skip this round."""
+    secrets, views, skipping = mixer.secrets, {}, set()
+    values = {i: secrets.nonce(i, round) + secrets.given(i, round).ljust(NONCE, b"\0") for i in mixer.peers}
+    for i, known in flood_knowledge(mixer, round, values, graph, most=2 * NONCE, check=_check_value).items():
+        view = _view(round, known)
+        before = {value[NONCE:] for value in known.reachable_values().values()} - {bytes(NONCE)}
+        if len(view.roster) < least:
+            secrets.tell(i, round, f"{len(view.roster)} peers reach each other, and no sum of fewer than {least} is "
+                                   "made (privacy.least)")
+        elif before - {_of_roster(view.roster)}:
+            skipping.add(i)
+            secrets.tell(i, round, "this round was summed over other peers before, and is not summed again")
+        else:
+            views[i] = view
+    return views, skipping
+
+
+def _check_value(origin: int, value: bytes) -> None:
+    if len(value) != 2 * NONCE:
+        raise RemoteProtocolError(f"the nonce of peer {origin} came with {len(value)} bytes", origin)
+
+
+def _view(round: int, known: Knowledge) -> View:
+    values, cut = known.reachable_values(), known.cut_edges()
+    living = frozenset(ordered(i, j) for i, j in known.graph.subgraph(values).edges) - cut
+    return View(tuple(values), living, digest(
+        round.to_bytes(4, "little", signed=True), *(_number(i) + value for i, value in values.items()),
+        *(_number(i) + _number(j) for i, j in sorted(living))))
+
+
+def _of_roster(roster: Sequence[int]) -> bytes:
+    return digest(b"roster", *map(_number, roster))
+
+
+def _number(peer: int) -> bytes:
+    return peer.to_bytes(4, "little")
+
+
+# The sum ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Summand:
+    """A hosted peer that takes part in a sum. total : (D,), filled as it comes."""
+
+    peer: int
+    view: View
+    total: Integers
+    partial: Integers | None = None
+    """Its masked input, and then the sum of the inputs below it in the tree; None where a part of it is missing."""
+    received: int = 0
+    """The integers of the total that have come."""
+
+    def arrived(self, where: slice, part: Integers) -> None:
+        """Take a part of the total, unless one before it is missing."""
+        if self.received == where.start:
+            self.total[where] = part
+            self.received = where.stop
+
+    def result(self, secrets: Secrets, round: int, plausible: Plausible) -> Integers | None:
+        """Return the total; None where it has not come as a whole, or cannot be one."""
+        if self.received < len(self.total):
+            return None
+        if self.total[0] == len(self.view.roster) and plausible(self.total):
+            return self.total
+        secrets.tell(self.peer, round, "the total cannot be one: peers hold different keys of each other, or a peer "
+                                       "between here and the root sent a wrong one")
+        return None
+
+
+def _sum(mixer: Mixer, first: Step, summands: Mapping[int, _Summand], inputs: Mapping[int, Integers], graph: nx.Graph,
+         chunk: int) -> None:
+    """Sum up the tree and send the total down, at ``first`` and the slots after it."""
+    secrets, lengths = mixer.secrets, {}
+    for i, one in summands.items():
+        size, roster = len(one.total), one.view.roster
+        lengths[i] = 2 * one.view.tree.height + -(-size // chunk) - 1
+        if secrets.give(i, first.round, _of_roster(roster)):
+            one.partial = inputs[i] + mask(secrets, i, roster, one.view.name, size, one.total.dtype)
+    for slot in range(max(lengths.values(), default=0)):
+        pipes = {i: _Pipe(summands[i], slot, chunk) for i, length in lengths.items() if slot < length}
+        at = Step(first.round, first.slot + slot)
+        mixer.post(at, Outbox(edges={(i, j): pipe.message(j) for i, pipe in pipes.items() for j in sorted(graph[i])}))
+        came: dict[int, dict[int, Integers]] = {i: {} for i in pipes}
+        inbox = mixer.collect_messages(at, _reader(pipes))
+        for i, j, part in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+            if part is not None:
+                came[i][j] = part
+        for i, pipe in pipes.items():
+            pipe.take(came[i])
+
+
+class _Pipe:
+    """What one peer sends and takes in one slot of the sum.
+
+    Level d of a tree of height h sends chunk k up in slot k + h - d, and down in slot k + h + d.
+    """
+
+    def __init__(self, summand: _Summand, slot: int, chunk: int) -> None:
+        self.summand, self.total, self.chunk, self.name = summand, summand.total, chunk, summand.view.name
+        tree = summand.view.tree
+        depth, height = tree.depth[summand.peer], tree.height
+        self.parent, self.children = tree.parent.get(summand.peer), tree.children(summand.peer)
+        self.up = self._part(slot - (height - depth))
+        self.from_below = self._part(slot - (height - depth - 1))
+        self.down = self._part(slot - (height + depth))
+        self.from_above = self._part(slot - (height + depth - 1))
+
+    def _part(self, k: int) -> slice | None:
+        start = k * self.chunk
+        return slice(start, min(start + self.chunk, len(self.total))) if 0 <= start < len(self.total) else None
+
+    def message(self, neighbour: int) -> bytes:
+        """Return what the neighbour is sent: a part of the sum, of the total, or nothing."""
+        partial = self.summand.partial
+        if neighbour == self.parent and self.up is not None and partial is not None:
+            return self.name + partial[self.up].tobytes()
+        if neighbour in self.children and self.down is not None and self.summand.received >= self.down.stop:
+            return self.name + self.total[self.down].tobytes()
+        return b""
+
+    def read(self, neighbour: int, message: Received) -> Integers | None:
+        """Return the part that is due from a neighbour; None where it sent none, or has another view."""
+        octets = memoryview(message.octets(NONCE + self.chunk * self.total.itemsize))
+        if not octets or octets[:NONCE] != self.name:
+            return None
+        due = self.from_above if neighbour == self.parent else self.from_below if neighbour in self.children else None
+        if due is None or len(octets) != NONCE + (due.stop - due.start) * self.total.itemsize:
+            raise message.refused(f"{len(octets)} bytes of a secure sum where others are due")
+        return np.frombuffer(octets[NONCE:], dtype=self.total.dtype)
+
+    def take(self, parts: Mapping[int, Integers]) -> None:
+        """Take the parts that have come, by neighbour."""
+        one, below, above = self.summand, self.from_below, self.from_above
+        if below is not None and one.partial is not None:
+            for child in self.children:
+                one.partial[below] += parts.get(child, 0)
+            if not parts.keys() >= set(self.children):
+                one.partial = None
+            elif self.parent is None:
+                one.arrived(below, one.partial[below])
+        if above is not None and self.parent is not None and self.parent in parts:
+            one.arrived(above, parts[self.parent])
+
+
+def _reader(pipes: Mapping[int, _Pipe]) -> Read[Integers | None]:
+    return lambda edge, message: pipes[edge[0]].read(edge[1], message) if edge[0] in pipes else None
+
+
+# The closing --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Closing:
+    """What a hosted peer holds. lacking : the neighbours that lack the total, as they said last."""
+
+    total: Integers | None
+    lacking: list[int] = field(default_factory=list)
+
+    def message(self, neighbour: int) -> bytes:
+        """Return what the neighbour is sent."""
+        if self.total is None:
+            return LACKS
+        return TOTAL + self.total.tobytes() if neighbour in self.lacking else HOLDS
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What a total must be that a neighbour hands over. form : an array like it. least : the fewest peers of a sum."""
+
+    form: Integers
+    graph: nx.Graph
+    least: int
+    plausible: Plausible
+
+    def read(self, edge: Edge, message: Received) -> bytes | Integers:
+        """Return LACKS, HOLDS, or the total."""
+        octets = bytes(message.octets(1 + self.form.nbytes))
+        if octets in (LACKS, HOLDS):
+            return octets
+        if octets[:1] != TOTAL or len(octets) != 1 + self.form.nbytes:
+            raise message.refused("another message than those that close a secure sum")
+        total: Integers = np.frombuffer(octets, dtype=self.form.dtype, offset=1)
+        if not self.least <= int(total[0]) <= len(self.graph) or not self.plausible(total):
+            raise message.refused("a total that cannot be one")
+        return total
+
+
+def _close(mixer: Mixer, first: Step, nodes: Mapping[int, _Closing], due: _Due) -> None:
+    """Give the total to the peers that lack it, as far as a peer that can be reached holds it.
+
+    A peer that takes the total in a slot sends it to the neighbours that lacked it in that slot, and ends without
+    collecting: as in a flood, no peer waits for one that has ended.
+    """
+    running = dict(nodes)
+    for slot in range(len(due.graph) + 1):
+        at = Step(first.round, first.slot + slot)
+        mixer.post(at, Outbox(edges={(i, j): node.message(j) for i, node in running.items()
+                                     for j in sorted(due.graph[i])}))
+        running = {i: node for i, node in running.items() if node.total is None or not slot}
+        if not running:
+            return
+        inbox = mixer.collect_messages(at, due.read)
+        said: dict[int, dict[int, bytes | Integers]] = {i: {} for i in running}
+        for i, j, what in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+            if i in said:
+                said[i][j] = what
+        for i, heard in said.items():
+            node = running[i]
+            node.lacking = [j for j, what in heard.items() if isinstance(what, bytes) and what == LACKS]
+            totals = [what for what in heard.values() if not isinstance(what, bytes)]
+            if node.total is None and totals:
+                node.total = totals[0]
+            if not heard or (node.total is not None and not node.lacking):
+                del running[i]
+        if not running:
+            return

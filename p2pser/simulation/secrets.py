@@ -1,0 +1,40 @@
+"""The secrets of peers that have no keys: drawn from the run's seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from p2pser.gossip.secrets import NONCE
+
+
+class SeedSecrets:
+    """Secrets (gossip.secrets.Secrets) of all peers of a simulation. Totals do not depend on them.
+
+    seed : the run's. tell : is called with (peer, round, sentence).
+    """
+
+    def __init__(self, seed: int, tell: Callable[[int, int, str], None] = lambda peer, round, what: None) -> None:
+        self._seed, self.tell = seed, tell
+        self._given: dict[tuple[int, int], bytes] = {}
+
+    def shared(self, peer: int, other: int) -> bytes:
+        """Return the secret of a pair."""
+        return self._drawn("pair", min(peer, other), max(peer, other), 32)
+
+    def nonce(self, peer: int, round: int) -> bytes:
+        """Return the nonce of a round, which a simulation goes through once."""
+        return self._drawn("nonce", peer, round, NONCE)
+
+    def given(self, peer: int, round: int) -> bytes:
+        """Return the roster of ``give``."""
+        return self._given.get((peer, round), b"")
+
+    def give(self, peer: int, round: int, roster: bytes) -> bool:
+        """Note a roster."""
+        self._given[peer, round] = roster
+        return True
+
+    def _drawn(self, what: str, one: int, other: int, size: int) -> bytes:
+        text = f"{self._seed}|{what}|{one}|{other}".encode()
+        return hashlib.blake2b(text, digest_size=size, person=b"p2pser simulated").digest()
