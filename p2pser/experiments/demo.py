@@ -296,5 +296,5 @@ def _picture(path: Path, config: Config, topology: Topology, course: Course,
         baselines={name: score and (score.uar if course.uar else in_short(score.ccc))
                    for name, score in baselines.items()},
         distance=course.distances(rounds), final_distance=course.final_distances(),
-        slem=living_slem(topology, counts_for(config.gossip.weighting, topology, clips),
+        slem=living_slem(topology, counts_for(config.gossip, topology, clips),
                          edges_of(topology.graph, dead), alive))

@@ -118,7 +118,7 @@ class Hostile:
         return self._mixer.size
 
     @property
-    def secrets(self) -> Secrets:
+    def secrets(self) -> Secrets | None:
         """As in the other mixer."""
         return self._mixer.secrets
 

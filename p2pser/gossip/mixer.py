@@ -134,8 +134,8 @@ class Mixer(Protocol):
         """N, the number of peers in the topology."""
 
     @property
-    def secrets(self) -> Secrets:
-        """What secure sums need of the hosted peers."""
+    def secrets(self) -> Secrets | None:
+        """What secure sums need of the hosted peers; None in a run without sums."""
 
     def edges(self, at: Step) -> Edges:
         """Return the edges into hosted peers at a step: a function of (seed, step)."""

@@ -67,6 +67,21 @@ def derive_draws(secret: bytes, seed: int, peer: int) -> bytes:
     return hashlib.blake2b(data, digest_size=SECRET_BYTES, key=secret, person=_PERSON_OF_DRAWS).digest()
 
 
+def shared_secret(own: KeyPair, public: str, run: str) -> bytes:
+    """Return 32 bytes that only the holders of two key pairs can compute: X25519, then HKDF-SHA256 with the run's name.
+
+    CURVE keys are keys of Curve25519, so they serve. public: the other's, Z85. Raises ValueError for no such key.
+    """
+    # Imported here: only secure sums need it.
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    agreed = X25519PrivateKey.from_private_bytes(_raw(own.secret)).exchange(X25519PublicKey.from_public_bytes(
+        _raw(public)))
+    return HKDF(SHA256(), length=32, salt=None, info=b"p2pser pair 1" + run.encode()).derive(agreed)
+
+
 def default_secret_path() -> Path:
     """Return where the user's secret lies unless the settings name another file: ``~/.config/p2pser/secret``."""
     return config_folder() / "secret"

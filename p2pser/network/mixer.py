@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from p2pser.base.errors import LocalProtocolError, P2PSERError
+from p2pser.base.errors import P2PSERError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Read, Received, read_all
@@ -52,10 +52,8 @@ class NetworkMixer:
         This peer's clip count, where W weighs by clips (static undirected graphs, and the consensus); else None.
     round_timeout:
         Seconds without progress after which a neighbour is left out of an exchange.
-    slots, rounds:
-        As in ``gossip.timetable.Timetable``.
-    apart:
-        As in ``network.catching_up.CatchingUp``.
+    slots, rounds, apart:
+        As in ``gossip.timetable.Timetable``, and in ``network.catching_up.CatchingUp``.
     secrets:
         Of this peer, for secure sums; None: the run has none.
     observe:
@@ -81,7 +79,7 @@ class NetworkMixer:
         self.exchange = Exchange(me, self.roster, round_timeout)
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour's message."""
-        self._secrets = secrets
+        self.secrets = secrets
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
         self.exchange.read = self._payloads.read_row
         self._timetable = Timetable(topology, slots, rounds)
@@ -103,13 +101,6 @@ class NetworkMixer:
     def hellos(self) -> Mapping[int, Hello]:
         """The HELLOs of the neighbours that have come."""
         return self.roster.hellos
-
-    @property
-    def secrets(self) -> Secrets:
-        """This peer's secrets. Raises LocalProtocolError where it was given none."""
-        if self._secrets is None:
-            raise LocalProtocolError(f"peer {self.me} has no secrets for a secure sum")
-        return self._secrets
 
     @property
     def lost(self) -> dict[int, str]:

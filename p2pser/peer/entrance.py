@@ -145,7 +145,7 @@ class Entrance:
         self.mixer.enter(Phase.SETUP, ROLL_CALL)
         self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
-        clips = len(own.examples) if weighs(session.config.gossip.weighting, session.topology) else None
+        clips = len(own.examples) if weighs(session.config.gossip, session.topology) else None
         call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
                          rounds=session.config.training.rounds, reach=checkpoints.reach)
         if self._left_behind(ROLL_CALL):
@@ -182,7 +182,7 @@ class Entrance:
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Return the first join state that fits this peer's model; None where no neighbour can send one."""
         session = self.session
-        counted = weighs(session.config.gossip.weighting, session.topology)
+        counted = weighs(session.config.gossip, session.topology)
         own = {self.me: len(session.cohort.participants[0].examples)} if counted else {}
         while (joined := self.joining.receive(expected, endless=endless)) is not None:
             call = replace(joined.call, clips={**joined.call.clips, **own})

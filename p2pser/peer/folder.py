@@ -25,9 +25,11 @@ DRAWS = "draws.key"
 """The secret key of the peer's draws (peer.draws)."""
 FORGOTTEN, RECEIPTS = "forgotten.json", "receipts"
 """The speakers to forget, and the receipts of it (peer.forgetting)."""
+SUMS = "sums.jsonl"
+"""The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
 incarnation does not grow."""
 
@@ -43,6 +45,7 @@ class PeerFolder:
         self.outcome = self.path / OUTCOME
         self.forgotten_file = self.path / FORGOTTEN
         self.receipts = self.path / RECEIPTS
+        self.sums = self.path / SUMS
         self._lock: IO[bytes] | None = None
         settings = config.shared()
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width

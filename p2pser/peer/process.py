@@ -39,6 +39,7 @@ from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
+from p2pser.peer.summing import PeerSecrets, public_keys
 from p2pser.peer.telemetry import Telemetry
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
@@ -113,7 +114,7 @@ class Peer:
                 hello = self.hello(cohort, incarnation)
                 io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
                 try:
-                    return _Attendance(self, telemetry, cohort, algorithm, io, draws, incarnation,
+                    return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
                                        expected).run(finished)
                 except NextEpoch as change:
                     self._say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
@@ -160,7 +161,7 @@ class Peer:
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": federation.normalise,
                     "features.version": settings_key(config.features), **_plugins(config)}
-        clips = len(cohort.participants[0].examples) if weighs(config.gossip.weighting, self.topology) else 0
+        clips = len(cohort.participants[0].examples) if weighs(config.gossip, self.topology) else 0
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
             topology=self.topology.digest(), epoch=self.topology.epoch, schema=cohort.whole.schema.digest(),
@@ -210,7 +211,7 @@ class _Attendance:
     """A peer's part in the run, from its first message to its model."""
 
     def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
-                 draws: bytes | None, incarnation: int, expected: frozenset[int] | None) -> None:
+                 identity: Identity, draws: bytes | None, incarnation: int, expected: frozenset[int] | None) -> None:
         config, topology, me = peer.config, peer.topology, peer.me
         self.peer, self.config, self.topology, self.me = peer, config, topology, me
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
@@ -218,9 +219,11 @@ class _Attendance:
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
                                        asynchronous=algorithm.asynchronous, draws=draws)
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
+        sums = PeerSecrets(identity.keys, public_keys(config, topology), config.name, peer.folder,
+                           self.reporter.of_sum) if algorithm.sums else None
         self.mixer = NetworkMixer(
-            io, topology, me, cohort.schema, observe=self._observe, check=self._look_up,
-            clips=len(cohort.participants[0].examples) if weighs(config.gossip.weighting, topology) else None,
+            io, topology, me, cohort.schema, secrets=sums, observe=self._observe, check=self._look_up,
+            clips=len(cohort.participants[0].examples) if weighs(config.gossip, topology) else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.

@@ -52,6 +52,10 @@ class Reporter:
         """The peer waits for neighbours."""
         self.tell("waiting", f"peer {self.me} is {sentence}", sentence=sentence)
 
+    def of_sum(self, round: int, what: str) -> None:
+        """A secure sum has something to tell."""
+        self.tell("sum", f"peer {self.me}, round {round}: {what}", round=round, reason=what)
+
     def observe(self, event: events.Event) -> None:
         """Report an event of the network."""
         match event:

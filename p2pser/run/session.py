@@ -205,7 +205,7 @@ class Session:
         report : called with (peer, k) after local step k.
         """
         rounds, hooks = self.config.training.rounds, self.hooks
-        counts = counts_for(self.config.gossip.weighting, self.topology, call.clips)
+        counts = counts_for(self.config.gossip, self.topology, call.clips)
         graph = self.topology.graph
         if counts and (warning := slow_weights(metropolis(graph), metropolis(graph, counts))):
             hooks.warn(warning)

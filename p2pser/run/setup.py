@@ -11,6 +11,8 @@ import msgpack
 import numpy as np
 
 from p2pser.base.errors import RemoteProtocolError
+from p2pser.base.registries import ALGORITHMS
+from p2pser.config import GossipSettings
 from p2pser.gossip.agreement.flood import flood_knowledge
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.reading import unpacked
@@ -124,17 +126,17 @@ def _parse(value: bytes, peer: int, last: int, *, counted: bool) -> _Answer:
     return _Answer(frozenset(rounds) - {0}, clips, width)
 
 
-def weighs(weighting: str, topology: Topology) -> bool:
-    """Whether W is weighted by clip counts, which all peers then learn; a hub weighs by clips itself."""
-    return weighting == "clips" and topology.hub is None
+def weighs(gossip: GossipSettings, topology: Topology) -> bool:
+    """Whether W is weighted by clip counts, which all peers then learn; a hub and a secure sum weigh by themselves."""
+    return gossip.weighting == "clips" and topology.hub is None and not ALGORITHMS[gossip.algorithm].sums
 
 
-def counts_for(weighting: str, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
+def counts_for(gossip: GossipSettings, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
     """Return the clip counts by which W is weighted; None where it is not.
 
     A peer that did not come counts as one clip: its edges are cut, so its count only fills its place.
     """
-    if not weighs(weighting, topology):
+    if not weighs(gossip, topology):
         return None
     return {i: max(1, clips.get(i, 1)) for i in range(topology.size)}
 

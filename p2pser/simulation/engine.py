@@ -87,10 +87,10 @@ class _Simulator(Hooks):
         warnings = validate(self.algorithm, config, topology)
         scenario.validate(config, topology, federation, self.algorithm)
         self.cohort = Cohort(config, federation, federation.train)
-        counted = weighs(gossip.weighting, topology)
+        counted = weighs(gossip, topology)
         clips = {i: len(examples) for i, examples in federation.train.items()} if counted else {}
         self.call = RollCall(0, clips, frozenset(), self.cohort.widths)
-        counts = counts_for(gossip.weighting, topology, clips)
+        counts = counts_for(gossip, topology, clips)
         self.mixer = SimulatedMixer(
             topology, counts=counts, exact=exact,
             faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},

@@ -129,7 +129,8 @@ def test_every_algorithm_is_frozen_and_says_which_driver_it_needs(name: str) -> 
         made.context = None  # type: ignore[misc, assignment]
     assert made.asynchronous == (name in {"ad-psgd", "stale-gossip"})
     assert made.overlaps == (name == "overlap")
-    assert made.slots == (2 if name in {"fedavg", "fedopt", "multi-step", "scaffold"} else 8 if name == "trees" else 1)
+    assert made.slots == (2 if name in {"fedavg", "fedopt", "multi-step", "scaffold"} else
+                          {"trees": 8, "secure-average": 32}.get(name, 1))
 
 
 @pytest.mark.parametrize("validated", [False, True])

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pser.config import GossipSettings
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
 from p2pser.gossip.reading import Read, Received
 from p2pser.graph.spec import Topology, load
@@ -140,9 +141,9 @@ def test_an_answer_of_another_form_costs_its_sender_only(value: bytes) -> None:
 
 
 def test_counts_are_needed_for_clip_weights_only() -> None:
-    assert counts_for("uniform", PAIR, {0: 3, 1: 7}) is None
-    assert counts_for("clips", PAIR, {0: 3, 1: 7}) == {0: 3, 1: 7}
-    assert counts_for("clips", PAIR, {0: 3}) == {0: 3, 1: 1}
+    assert counts_for(GossipSettings(), PAIR, {0: 3, 1: 7}) is None
+    assert counts_for(GossipSettings(weighting="clips"), PAIR, {0: 3, 1: 7}) == {0: 3, 1: 7}
+    assert counts_for(GossipSettings(weighting="clips"), PAIR, {0: 3}) == {0: 3, 1: 1}
 
 
 @settings(max_examples=60, deadline=None)

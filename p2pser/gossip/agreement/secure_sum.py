@@ -30,8 +30,8 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
-from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots, ordered
+from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots, ordered, without
 from p2pser.gossip.agreement.masks import Integers, digest, mask
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge, Read, Received
@@ -111,11 +111,12 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
     chunk : integers of a message.
     """
     form = next(iter(inputs.values()))
-    views, skipping = _census(mixer, round, graph, least)
+    secrets = secrets_of(mixer)
+    views, skipping = _census(mixer, secrets, round, graph, least)
     first = most_slots(graph)
     summands = {i: _Summand(i, view, np.zeros_like(form)) for i, view in views.items()}
-    _sum(mixer, Step(round, first), summands, inputs, graph, chunk)
-    totals = {i: one.result(mixer.secrets, round, plausible) for i, one in summands.items()}
+    _sum(mixer, secrets, Step(round, first), summands, inputs, chunk)
+    totals = {i: one.result(secrets, round, plausible) for i, one in summands.items()}
     first += 2 * len(graph) + -(-len(form) // chunk)
     nodes = {i: _Closing(totals.get(i)) for i in mixer.peers if i not in skipping}
     _close(mixer, Step(round, first), nodes, _Due(form, graph, least, plausible))
@@ -125,9 +126,17 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
 # The census ---------------------------------------------------------------------------------------------------
 
 
-def _census(mixer: Mixer, round: int, graph: nx.Graph, least: int) -> tuple[dict[int, View], set[int]]:
+def secrets_of(mixer: Mixer) -> Secrets:
+    """Return a mixer's secrets; LocalProtocolError where it has none (``Algorithm.sums`` says that it needs them)."""
+    if mixer.secrets is None:
+        raise LocalProtocolError("a secure sum needs secrets in pairs, and this mixer has none")
+    return mixer.secrets
+
+
+def _census(mixer: Mixer, secrets: Secrets, round: int, graph: nx.Graph, least: int,
+            ) -> tuple[dict[int, View], set[int]]:
     """Return the view of each hosted peer that takes part, and the peers in whose view all skip this round."""
-    secrets, views, skipping = mixer.secrets, {}, set()
+    views, skipping = {}, set()
     values = {i: secrets.nonce(i, round) + secrets.given(i, round).ljust(NONCE, b"\0") for i in mixer.peers}
     for i, known in flood_knowledge(mixer, round, values, graph, most=2 * NONCE, check=_check_value).items():
         view = _view(round, known)
@@ -149,8 +158,11 @@ def _check_value(origin: int, value: bytes) -> None:
 
 
 def _view(round: int, known: Knowledge) -> View:
-    values, cut = known.reachable_values(), known.cut_edges()
-    living = frozenset(ordered(i, j) for i, j in known.graph.subgraph(values).edges) - cut
+    values = known.reachable_values()
+    graph = without(known.graph, known.cut_edges()).subgraph(values)
+    graph = graph.subgraph(nx.node_connected_component(graph, known.peer))  # a value may outlive its peer
+    values = {i: value for i, value in values.items() if i in graph}
+    living = frozenset(ordered(i, j) for i, j in graph.edges)
     return View(tuple(values), living, digest(
         round.to_bytes(4, "little", signed=True), *(_number(i) + value for i, value in values.items()),
         *(_number(i) + _number(j) for i, j in sorted(living))))
@@ -196,10 +208,10 @@ class _Summand:
         return None
 
 
-def _sum(mixer: Mixer, first: Step, summands: Mapping[int, _Summand], inputs: Mapping[int, Integers], graph: nx.Graph,
-         chunk: int) -> None:
+def _sum(mixer: Mixer, secrets: Secrets, first: Step, summands: Mapping[int, _Summand],
+         inputs: Mapping[int, Integers], chunk: int) -> None:
     """Sum up the tree and send the total down, at ``first`` and the slots after it."""
-    secrets, lengths = mixer.secrets, {}
+    lengths = {}
     for i, one in summands.items():
         size, roster = len(one.total), one.view.roster
         lengths[i] = 2 * one.view.tree.height + -(-size // chunk) - 1
@@ -208,7 +220,8 @@ def _sum(mixer: Mixer, first: Step, summands: Mapping[int, _Summand], inputs: Ma
     for slot in range(max(lengths.values(), default=0)):
         pipes = {i: _Pipe(summands[i], slot, chunk) for i, length in lengths.items() if slot < length}
         at = Step(first.round, first.slot + slot)
-        mixer.post(at, Outbox(edges={(i, j): pipe.message(j) for i, pipe in pipes.items() for j in sorted(graph[i])}))
+        mixer.post(at, Outbox(edges={(i, j): pipe.message(j) for i, pipe in pipes.items()
+                                     for j in mixer.receivers(i, at)}))
         came: dict[int, dict[int, Integers]] = {i: {} for i in pipes}
         inbox = mixer.collect_messages(at, _reader(pipes))
         for i, j, part in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):

@@ -21,7 +21,7 @@ from p2pser.gossip import requirements
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.agreement.masks import FixedPoint, Integers
 from p2pser.gossip.agreement.newest import Age, newest
-from p2pser.gossip.agreement.secure_sum import secure_sum
+from p2pser.gossip.agreement.secure_sum import secrets_of, secure_sum
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import Topology
@@ -131,7 +131,7 @@ class SecureAverage(Algorithm):
         weight = min(clips, self.most_clips) if self.weighs_clips else 1
         whole, clipped = numbers.encode(values, weight)
         if clipped:
-            mixer.secrets.tell(peer, round, f"{clipped} parameters beyond {self.bound:g} were clipped in the sum: "
+            secrets_of(mixer).tell(peer, round, f"{clipped} parameters beyond {self.bound:g} were clipped in the sum: "
                                             "raise gossip.parameters.bound")
         return np.concatenate([np.array([1, weight], dtype=numbers.dtype), whole])
 

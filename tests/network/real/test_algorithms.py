@@ -61,6 +61,7 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "median": ("ring", ()),
     "trimmed-mean": ("ring", ()),
     "krum": (REGULAR, ()),
+    "secure-average": ("ring", (CLIPS,)),
     "trees": ("ring", ("model.name=xgb", "model.parameters.depth=2")),
 }
 """The topology (shipped, or a document) and what is set: whatever has a memory, a draw or weights of its own is in."""
@@ -125,7 +126,7 @@ def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
     for one in story.summaries.values():
         assert one["left_out"] == one["peers_dead"] == []
         assert one["drift"] == 0
-        assert one["consensus"] == (method.consensus or method.boosts) == (one["consensus_distance"] is not None)
+        assert one["consensus"] == (method.consensus or method.one_model) == (one["consensus_distance"] is not None)
     assert max(one["consensus_exchanges"] for one in story.summaries.values()) == exact.final.exchanges
     assert not any("given up" in sentence for i in EVERYBODY for sentence in story.sentences(i))
     trained = torch.cat([method.model(state) for state in case.ends(config)])

@@ -1,0 +1,93 @@
+"""What a peer brings to secure sums: its key pair, the others' public keys, and a record of the sums it gave to."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+
+from p2pser.base.atomic import append_privately
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.gossip.secrets import NONCE
+from p2pser.graph.spec import Topology
+from p2pser.network import keys
+from p2pser.network.keys import KeyPair
+from p2pser.peer.folder import PeerFolder
+
+
+class PeerSecrets:
+    """The secrets (gossip.secrets.Secrets) of the one peer of a process.
+
+    Parameters
+    ----------
+    pair : its key pair.
+    public : the public keys of all peers, by id.
+    run : the run's name.
+    folder : where the record is kept.
+    tell : is called with (round, sentence).
+    """
+
+    def __init__(self, pair: KeyPair, public: Mapping[int, str], run: str, folder: PeerFolder,
+                 tell: Callable[[int, str], None]) -> None:
+        self._pair, self._public, self._run, self._tell = pair, public, run, tell
+        self._shared: dict[int, bytes] = {}
+        self._path = folder.sums
+        self._given: dict[int, bytes] = {}
+        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
+            try:
+                round, roster = json.loads(line)
+                self._given[int(round)] = bytes.fromhex(roster)
+            except (ValueError, TypeError):
+                continue  # the last line of a process that was killed while it wrote: nothing was given yet
+
+    def shared(self, peer: int, other: int) -> bytes:
+        """Return the secret of this peer and another: X25519 of their keys, the run's name in the derivation."""
+        if other not in self._shared:
+            self._shared[other] = keys.shared_secret(self._pair, self._public[other], self._run)
+        return self._shared[other]
+
+    def nonce(self, peer: int, round: int) -> bytes:
+        """Return random bytes."""
+        return secrets.token_bytes(NONCE)
+
+    def given(self, peer: int, round: int) -> bytes:
+        """Return the roster of the last ``give`` for a round."""
+        return self._given.get(round, b"")
+
+    def give(self, peer: int, round: int, roster: bytes) -> bool:
+        """Write to disk which roster is about to have the input of a round; False where the disk does not take it."""
+        if self._given.get(round) != roster:
+            try:
+                with append_privately(self._path) as file:
+                    file.write((json.dumps([round, roster.hex()]) + "\n").encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                self._tell(round, f"{self._path} cannot be written ({error.strerror}), so this peer sits out this "
+                                  "round's sum: make room there")
+                return False
+            self._given[round] = roster
+        return True
+
+    def tell(self, peer: int, round: int, what: str) -> None:
+        """Hand on a sentence."""
+        self._tell(round, what)
+
+
+def public_keys(config: Config, topology: Topology) -> dict[int, str]:
+    """Return the public keys of all peers: those of the topology file, or derived from the user's secret.
+
+    Raises ConfigError where the file gives keys, but not of all peers: pairs of peers that are no neighbours share a
+    secret too.
+    """
+    given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
+    if not given:
+        secret = keys.load_or_make_secret(config.network.secret)
+        return {i: keys.derive(secret, config.name, i).public for i in range(topology.size)}
+    if missing := sorted(set(range(topology.size)) - given.keys()):
+        raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} needs the public keys of all peers, and the "
+                          f"topology {topology.name!r} gives none of peer{'s' if len(missing) > 1 else ''} "
+                          f"{', '.join(map(str, missing))}: add them (p2pser keys makes a pair)")
+    return given
