@@ -127,7 +127,7 @@ class _Run:
         half = self.subjects.federation
         cohort = Cohort(config, half, half.train)
         self.asked, self.schema = cohort.asked, cohort.schema
-        counts = counts_for(config.gossip.weighting, topology, {i: len(half.train[i]) for i in half.train})
+        counts = counts_for(config.gossip, topology, {i: len(half.train[i]) for i in half.train})
         self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds), counts)
         self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
         self.config, self.statistics = self.run.config, self.run.statistics
@@ -140,7 +140,7 @@ class _Run:
         if self.first:
             self.tally.exact += solved(self.wire, self.topology, self.run, self.observers,
                                        self.config.privacy.limits.solvable, sent=bool(self.asked))
-            if weighs(self.config.gossip.weighting, self.topology):
+            if weighs(self.config.gossip, self.topology):
                 self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(
                     "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size))
         self._statistics()
