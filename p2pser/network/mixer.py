@@ -42,26 +42,17 @@ class NetworkMixer:
 
     Parameters
     ----------
-    io:
-        The I/O thread.
-    topology, me:
-        The topology, and this peer's id in it.
-    schema:
-        The model's schema; rows of another one are refused.
-    clips:
-        This peer's clip count, where W weighs by clips (static undirected graphs, and the consensus); else None.
-    round_timeout:
-        Seconds without progress after which a neighbour is left out of an exchange.
-    slots, rounds, apart:
-        As in ``gossip.timetable.Timetable``, and in ``network.catching_up.CatchingUp``.
-    secrets:
-        Of this peer, for secure sums; None: the run has none.
-    observe:
-        Called with every event of the network, in order.
-    check:
-        Called at least whenever an event ends a wait; may raise, which ends the wait (signals).
-    clock:
-        Returns the time [s].
+    io : the I/O thread.
+    topology, me : the topology, and this peer's id in it.
+    schema : the model's schema; rows of another one are refused.
+    clips : this peer's clip count, where W weighs by clips (static undirected graphs, and the consensus); else None.
+    round_timeout : seconds without progress after which a neighbour is left out of an exchange.
+    slots, rounds : as in ``gossip.timetable.Timetable``.
+    apart : as in ``network.catching_up.CatchingUp``.
+    secrets : of this peer, for secure sums; None: the run has none.
+    observe : called with every event of the network, in order.
+    check : called at least whenever an event ends a wait; may raise, which ends the wait (signals).
+    clock : returns the time [s].
     """
 
     def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema, *, clips: int | None,
