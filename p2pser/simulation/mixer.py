@@ -377,17 +377,9 @@ class SimulatedMixer:
         form = posted.out.codec
         return Received(src, value if form is DENSE else form.decode(form.encode(value), len(value)))
 
-    def _postpone(
-        self, at: Step, posted: _Posted, pair: Edge, value: object, weight: float, by: int
-    ) -> None:
+    def _postpone(self, at: Step, posted: _Posted, pair: Edge, value: object, weight: float, by: int) -> None:
         settle = self.faults is not None and self.faults.settle
-        if (
-            by < 0
-            or by >= SETTLE_WINDOW
-            or posted.rows is None
-            or not isinstance(value, Tensor)
-            or not settle
-        ):
+        if not 0 <= by < SETTLE_WINDOW or posted.rows is None or not isinstance(value, Tensor) or not settle:
             self.lost += 1
             return
         late = Late(pair, at, float(weight), posted.rows[pair[0]].clone(), value.clone())
