@@ -17,20 +17,17 @@ import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import floor
-import psutil
 import transport
 from rich.console import Console
 from rich.table import Table
+from watched_run import NEVER, Run, running
 
 ROUND_OF_MEMORY = 10
 """Memory is read when every peer has finished so many rounds."""
@@ -38,20 +35,11 @@ ROUND_OF_MEMORY = 10
 ROUND_OF_START = 2
 """Rounds that a time per round leaves out: first batches, first credits."""
 
-LOOK_EVERY = 0.02
-"""Seconds between two looks at the metrics files."""
-
 SPARE_ROUNDS = 20
 """Rounds asked for beyond the last one looked at, so that the peers are still at work then."""
 
-TIMEOUT = 300.0
-"""Seconds after which a run without progress is given up."""
-
 LIGHT, HEAVY = 5, 200
 """Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
-
-NEVER = 1_000_000
-"""Rounds between two evaluations or checkpoints: none in a run."""
 
 AIMS = {"start, 8 peers": 4.0, "memory, 8 peers": 0.45, "round / floor, heavy": 1.10,
         "exchange, light": 5.0, "bytes per payload byte": 1.005}
@@ -75,111 +63,17 @@ class Figure:
                 "highest": max(self.values), "runs": len(self.values), "aim": AIMS.get(self.name)}
 
 
-class Run:
-    """A running `p2pser demo`, observed from outside."""
-
-    def __init__(self, peers: int, rounds: int, local_steps: int, folder: Path, checkpoint_every: int) -> None:
-        self.peers = peers
-        self._folder = folder
-        command = [sys.executable, "-m", "p2pser.cli.main", "demo", "--peers", str(peers), "--topology", "ring.yaml",
-                   "--rounds", str(rounds), "--out", str(folder), "--name", "demo", "--seed", "0", "--set",
-                   f"training.local_steps={local_steps}", "--set", f"peer.evaluate_every={NEVER}", "--set",
-                   f"peer.checkpoint_every={checkpoint_every}"]
-        self._errors = (folder / "stderr").open("w+b")
-        self.began = time.perf_counter()
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._errors,
-                                         start_new_session=True)
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the launcher and its descendants."""
-        try:
-            launcher = psutil.Process(self._process.pid)
-            return [launcher, *launcher.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-
-    def reached(self, rounds: int) -> float:
-        """Wait until every peer has finished so many rounds; return the seconds since the start."""
-        return self._wait(lambda: all(self._count(peer) >= rounds for peer in range(self.peers)),
-                          f"round {rounds}")
-
-    def bytes_per_payload_byte(self) -> float:
-        """Wait until every peer has its model; return what all sent on the wire over what of it were rows."""
-        self._wait(lambda: len(self._finished()) == self.peers, "its end")
-        summaries = [json.loads(path.read_text()) for path in self._finished()]
-        sent = sum(summary["bytes_sent"] for summary in summaries)
-        return float(sent / sum(summary["payload_sent"] for summary in summaries))
-
-    def pss(self) -> int:
-        """Proportional set size of all its processes [B]: shared pages are counted once in all."""
-        return sum(pss(process.pid) for process in self.processes())
-
-    def cpu(self) -> float:
-        """Processor seconds of the peers, that is, of all its processes but the launcher."""
-        total = 0.0
-        for process in self.processes()[1:]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
-
-    def stop(self) -> None:
-        """End the launcher and its descendants."""
-        mine = self.processes()
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            for process in mine:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(how)
-            psutil.wait_procs(mine, timeout=5)
-        self._process.wait()
-        self._errors.close()
-
-    def _wait(self, over: Callable[[], bool], what: str) -> float:
-        """Look again and again until ``over``; return the seconds since the start."""
-        end = time.perf_counter() + TIMEOUT
-        while not over():
-            if self._process.poll() is not None or time.perf_counter() > end:
-                self._errors.seek(0)
-                why = "ended" if self._process.returncode is not None else f"took more than {TIMEOUT:.0f} s"
-                last = self._errors.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise SystemExit("\n".join([f"the demo {why} before {what}; its last output:", *last]))
-            time.sleep(LOOK_EVERY)
-        return time.perf_counter() - self.began
-
-    def _count(self, peer: int) -> int:
-        """How many rounds a peer has finished: complete lines of its metrics."""
-        try:
-            return (self._folder / "demo" / f"peer-{peer}" / "metrics.jsonl").read_bytes().count(b"\n")
-        except FileNotFoundError:
-            return 0
-
-    def _finished(self) -> list[Path]:
-        return list((self._folder / "demo").glob("peer-*/finished.json"))
-
-
-def pss(pid: int) -> int:
-    """Proportional set size of a process [B] (Linux); 0 when it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
-
-
 @contextlib.contextmanager
-def running(peers: int, rounds: int, local_steps: int, checkpoint_every: int = 5) -> Iterator[Run]:
-    """A run in a folder of its own, ended and removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="p2pser-benchmark-") as folder:
-        run = Run(peers, rounds + SPARE_ROUNDS, local_steps, Path(folder), checkpoint_every)
-        try:
-            yield run
-        finally:
-            run.stop()
+def working(peers: int, rounds: int, local_steps: int, checkpoint_every: int = 5) -> Iterator[Run]:
+    """A run whose peers are still at work after so many rounds."""
+    with running(peers, rounds + SPARE_ROUNDS, f"training.local_steps={local_steps}",
+                 f"peer.checkpoint_every={checkpoint_every}") as run:
+        yield run
 
 
 def start_and_memory(peers: int) -> dict[tuple[str, str], float]:
     """From the call to the end of the last peer's first round, and all memory after ten rounds."""
-    with running(peers, ROUND_OF_MEMORY, LIGHT) as run:
+    with working(peers, ROUND_OF_MEMORY, LIGHT) as run:
         first = run.reached(1)
         run.reached(ROUND_OF_MEMORY)
         return {(f"start, {peers} peers", "s"): first, (f"memory, {peers} peers", "GiB"): run.pss() / 2**30}
@@ -196,7 +90,7 @@ def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[st
     name = "light" if local_steps == LIGHT else "heavy"
     config = Config().with_settings([f"training.local_steps={local_steps}", f"training.rounds={rounds + 100}"])
     before = floor.measure(config, peers, rounds)
-    with running(peers, ROUND_OF_START + rounds, local_steps, NEVER) as run:
+    with working(peers, ROUND_OF_START + rounds, local_steps, NEVER) as run:
         took, cpu = _cost(run, rounds)
         ratio = run.bytes_per_payload_byte() if local_steps == LIGHT else None
     after = floor.measure(config, peers, rounds)
@@ -208,7 +102,7 @@ def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[st
                (f"exchange, {name}", "CPU ms per peer and round"): exchange}
     if ratio is not None:
         figures["bytes per payload byte", ""] = ratio
-        with running(peers, ROUND_OF_START + rounds, local_steps, 1) as run:
+        with working(peers, ROUND_OF_START + rounds, local_steps, 1) as run:
             figures["checkpoint", "CPU ms"] = 1000 * (_cost(run, rounds)[1] - cpu) / peers / rounds
     return figures
 
