@@ -47,7 +47,7 @@ def rounds(count: int = 10_000) -> str:
     grown = [after / before for before, after in zip(early, late)]
     shown = ", ".join(f"{name} {before:,.0f} -> {after:,.0f} {unit} ({ratio:.3f})" for name, unit, before, after, ratio
                       in zip(("memory", "descriptors", "disk"), ("KiB", "", "KiB"), early, late, grown))
-    return (f"3 peers, round {count // 10:,} and {count:,}, all peers together: {shown}; aim: no growth (1.05), "
+    return (f"3 peers, round {count // 10:,} and {count:,}, all processes together: {shown}; aim: no growth (1.05), "
             f"{_verdict(max(grown) <= 1.05)}")
 
 
@@ -69,10 +69,9 @@ def _verdict(met: bool) -> str:
 
 
 def _taken(run: Run) -> tuple[float, float, float]:
-    """The peers' memory [KiB], their open descriptors, and the run's disk [KiB]."""
-    peers = run.processes()[1:]
+    """The memory [KiB] and the open descriptors of the launcher and the peers, and the run's disk [KiB]."""
     disk = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-    return sum(pss(one.pid) for one in peers) / 1024, sum(one.num_fds() for one in peers), disk / 1024
+    return run.pss() / 1024, sum(one.num_fds() for one in run.processes()), disk / 1024
 
 
 @contextlib.contextmanager

@@ -56,6 +56,10 @@ class Score(NamedTuple):
     ccc: dict[str, float | None] | None
 
 
+KEPT = 100
+"""Rounds whose sketches are kept: a peer that lags further behind is not in their consensus distance."""
+
+
 @dataclass
 class Course:
     """The records of all peers, collected."""
@@ -67,6 +71,9 @@ class Course:
     seconds: dict[int, dict[int, float]] = field(default_factory=dict)
     """Duration [s] by round and peer."""
     sketches: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    """Of the last KEPT rounds, by round and peer."""
+    earlier: dict[int, float | None] = field(default_factory=dict)
+    """The consensus distance after each round before."""
     final_sketches: dict[int, dict[int, bytes]] = field(default_factory=dict)
     summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
@@ -82,7 +89,7 @@ class Course:
             if record.get("ccc") is not None:
                 self.ccc.setdefault(record["round"], {})[peer] = record["ccc"]
         elif kind == "sketch" and "round" in record:
-            self.sketches.setdefault(record["round"], {})[peer] = record["sketch"]
+            self._sketch(record["round"], peer, record["sketch"])
         elif kind == "sketch":
             self.final_sketches.setdefault(record["exchange"], {})[peer] = record["sketch"]
         elif kind == "ended" and record["finished"]:
@@ -91,6 +98,15 @@ class Course:
             self.failures[peer] = record["reason"]
         elif kind == "gone":
             self.exit_codes[peer] = record["exit_code"]
+
+    def _sketch(self, round: int, peer: int, sketch: bytes) -> None:
+        """Keep a sketch until all peers are rounds beyond it: those of ten thousand rounds would take 2 KB each."""
+        if round in self.earlier:
+            return
+        self.sketches.setdefault(round, {})[peer] = sketch
+        while len(self.sketches) > KEPT:
+            first = min(self.sketches)
+            self.earlier[first] = _spread(self.sketches.pop(first))
 
     def curve(self, of: Callable[[Sequence[float]], float], rounds: int) -> list[float | None]:
         """Return ``of`` the peers' UAR after each round, or of their mean CCC over the dimensions where they learn no
@@ -102,7 +118,7 @@ class Course:
 
     def distances(self, rounds: int) -> list[float | None]:
         """Return the consensus distance after each round."""
-        return [_spread(self.sketches.get(r)) for r in range(rounds)]
+        return [self.earlier[r] if r in self.earlier else _spread(self.sketches.get(r)) for r in range(rounds)]
 
     def final_distances(self) -> list[float | None]:
         """Return the consensus distance before each exchange of the final consensus in which all peers took part."""
