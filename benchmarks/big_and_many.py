@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from watched_run import NEVER, Run, pss, running
+from watched_run import NEVER, Run, running
 
 HOUR = 3600.0
 """Seconds after which a part is given up."""
