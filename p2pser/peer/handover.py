@@ -135,6 +135,7 @@ class Handover:
         hand over different models, and this peer has nothing else to do.
         """
         phase = self._mixer.io.progress.phase
+        self._mixer.wake_at(None)  # one that is over would make every wait end at once
         if not self._wanted or (phase >= Phase.CONSENSUS and not self._alone):
             return
         if not self._done and not self._received:
@@ -161,7 +162,8 @@ class Handover:
             who = " and ".join(map(str, sorted(self._received)))
             raise P2PSERError(f"peers {who} hand over different models, so peer {self._mixer.me} takes none: find out "
                               "which is right, and start this peer again with only that one running")
-        self._mixer.wake_at(None if over else self._first + patience)
+        if not over:
+            self._mixer.wake_at(self._first + patience)
 
     def left_out(self, end: Outcome, longest: float) -> None:
         """Wait for the model of neighbours that have agreed with others, where this peer ended with nobody.

@@ -137,6 +137,17 @@ def test_one_neighbour_alone_is_enough_where_nobody_else_comes(peer: Peer) -> No
     assert "no other neighbour has confirmed" in peer.said[0]
 
 
+def test_the_time_to_look_again_is_over_with_what_it_was_for(peer: Peer) -> None:
+    peer.comes(1)
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.look()
+    assert peer.mixer.alarm == 50 + GREETING
+    peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation=1)  # it forgets its model
+    peer.look()
+    assert peer.mixer.alarm is None
+
+
 def test_a_second_neighbour_that_never_answers_is_waited_for_with_a_bound(peer: Peer) -> None:
     for j in (1, 2, 3):
         peer.comes(j, HAS_A_MODEL if j != 2 else Progress(ROUNDS + 1, 4, Phase.CONSENSUS, 0))
