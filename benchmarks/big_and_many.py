@@ -86,7 +86,8 @@ def _peaks(run: Run) -> Iterator[dict[int, int]]:
                 with contextlib.suppress(OSError):
                     status = Path(f"/proc/{process.pid}/status").read_text()
                     _, _, peak = status.partition("VmHWM:")
-                    peaks[process.pid] = 1024 * int(peak.split()[0])
+                    if peak:  # one that has ended has none
+                        peaks[process.pid] = 1024 * int(peak.split()[0])
 
     thread = threading.Thread(target=look)
     thread.start()
