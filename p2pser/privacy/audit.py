@@ -20,6 +20,7 @@ from p2pser.models.rows import digest
 from p2pser.privacy.algebra import solved
 from p2pser.privacy.attacks import membership, shares, templates
 from p2pser.privacy.attacks import statistics as sums_attacks
+from p2pser.privacy.attacks.layers import first_layer
 from p2pser.privacy.findings import Attack, Finding, auc, found_at
 from p2pser.privacy.subjects import GROUPINGS, Shadow, Subjects, subjects
 from p2pser.privacy.tally import Tally, note
@@ -206,13 +207,14 @@ class _Run:
         corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
             (None, self._learners(self.subjects.candidates), self.subjects.groups),
             *((each.name, self._learners(each.speakers), each.groups) for each in self.shadows)]
+        inputs = first_layer(self.schema)
         for corpus, learners, groups in corpora:
             made: dict[str, NDArray[np.float32]] = {}
             for peer, view in views.items():
                 start = digest(view.start)
                 if start not in made:
                     made = {start: templates.updates(list(learners.values()), view.start, seen - 1)}
-                likeness = templates.likeness(view.update.numpy(), made[start])
+                likeness = templates.likeness(view.update[:inputs].numpy(), made[start][:, :inputs])
                 so_far = scores.setdefault((corpus or "", peer), dict.fromkeys(learners, 0.0))
                 for speaker, score in zip(learners, likeness):
                     so_far[speaker] += float(score)

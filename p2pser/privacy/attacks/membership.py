@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from p2pser.models.inference import logits
 from p2pser.models.rows import Schema
+from p2pser.privacy.attacks.layers import first_layer
 from p2pser.training.learner import Learner
 from p2pser.training.optimisers import learning_rate
 
@@ -46,8 +47,8 @@ class RowSpace:
         (_, weight), (_, bias) = schema.entries[:2]
         if len(weight) != 2 or bias != weight[:1]:
             return None
-        size = weight[0] * weight[1]
-        matrix = torch.cat([update[:size].view(weight), update[size : size + weight[0], None]], dim=1)
+        size = first_layer(schema)
+        matrix = torch.cat([update[: size - weight[0]].view(weight), update[size - weight[0] : size, None]], dim=1)
         values, directions = np.linalg.svd(matrix.numpy().astype(np.float64), full_matrices=False)[1:]
         known = (values > NEGLIGIBLE * values[0]) & (np.arange(len(values)) < clips)
         return cls(directions[known])
