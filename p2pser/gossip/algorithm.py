@@ -11,6 +11,7 @@ from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
+from p2pser.gossip.agreement.masks import FixedPoint
 from p2pser.gossip.mixer import Late, Mixer, add_late
 from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
@@ -110,6 +111,11 @@ class Algorithm:
     def name(self) -> str:
         """The algorithm's name, as in ``gossip.algorithm``."""
         return self.context.name
+
+    @property
+    def numbers(self) -> FixedPoint | None:
+        """How sums under masks write numbers; None where the algorithm makes none."""
+        return None
 
     @property
     def slots(self) -> int:

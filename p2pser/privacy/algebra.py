@@ -17,21 +17,28 @@ from p2pser.run.setup import STATISTICS
 from p2pser.simulation.results import Simulation
 
 
-def solved(wire: Wire, topology: Topology, run: Simulation, observers: Mapping[int, tuple[int, ...]], limit: int, *,
-           sent: bool) -> list[Finding]:
+def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int, tuple[int, ...]], limit: int, *,
+           sums: bool) -> list[Finding]:
     """Return for how many other peers the observers that learn most can solve in each phase.
 
-    sent : whether the run finds statistics.
+    watched : the observers of each peer. sums : whether the sums of the statistics came as they are.
     """
-    groups = sorted(set(observers.values()))
+    groups = sorted(set(watched.values()))
     found = [("sums", "statistics", _most(repeat(metropolis(topology.graph)), wire.exchanges[STATISTICS], groups)
-              if sent and wire.sums else 0)]
-    found += [("rows", f"round {round + 1}", max(wire.direct(round).values(), default=0))
-              for round in sorted(wire.rounds)]
+              if sums else 0)]
+    left = None if wire.numbers is None else _left(topology, groups)
+    found += [("rows", f"round {round + 1}", max(wire.direct(observers, round) for observers in groups)
+               if left is None else left) for round in sorted(wire.rounds)]
     final = wire.exchanges.get(run.config.training.rounds + 1, 0)
-    found.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)))
+    found.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
+                  if left is None else left))
     return [Attack(about, "linear algebra", seen).finding(
         "other peers", value, np.nan, np.nan, 0, topology.size, limit) for about, seen, value in found]
+
+
+def _left(topology: Topology, groups: list[tuple[int, ...]]) -> int:
+    """Return for how many peers a total over all can be solved: for one where the observers are all others."""
+    return max(int(topology.size - len(observers) == 1) for observers in groups)
 
 
 def _most(matrices: Iterable[NDArray[np.float64]], exchanges: int, groups: list[tuple[int, ...]]) -> int:

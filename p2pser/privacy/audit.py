@@ -15,6 +15,7 @@ from p2pser.config import Config
 from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation, normalised
 from p2pser.features.normalisation import Statistics, statistics
+from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import digest
 from p2pser.privacy.algebra import solved
@@ -128,8 +129,13 @@ class _Run:
         half = self.subjects.federation
         cohort = Cohort(config, half, half.train)
         self.asked, self.schema = cohort.asked, cohort.schema
-        counts = counts_for(config.gossip, topology, {i: len(half.train[i]) for i in half.train})
-        self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds), counts)
+        gossip = config.gossip
+        algorithm = create(gossip.algorithm, gossip.parameters, config, topology)
+        clips = {peer: len(examples) for peer, examples in half.train.items()}
+        weights = np.array([clips[i] if algorithm.weighs_clips else 1 for i in range(topology.size)])
+        self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds),
+                         counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
+                         algorithm.numbers)
         self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
         self.config, self.statistics = self.run.config, self.run.statistics
         self.module = self.run.networks[1.0].module
@@ -138,34 +144,37 @@ class _Run:
 
     def attack(self) -> None:
         """Make all attacks."""
+        plain = self._statistics()
         if self.first:
             self.tally.exact += solved(self.wire, self.topology, self.run, self.observers,
-                                       self.config.privacy.limits.solvable, sent=bool(self.asked))
+                                       self.config.privacy.limits.solvable, sums=plain)
             if weighs(self.config.gossip, self.topology):
                 self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(
                     "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size))
-        self._statistics()
-        scores: dict[tuple[str, int], dict[str, float]] = {}
-        for seen in self.rounds:
-            views = {peer: view for peer in self.subjects.peers
-                     if (view := self.wire.view(peer, self.observers[peer], seen - 1)) is not None}
-            self._templates(seen, views, scores)
-            self._membership(seen, views)
-            self._shares(seen, views)
+        for what, look in (("rows", self.wire.view), ("masked sums", self.wire.masked)):
+            scores: dict[tuple[str, int], dict[str, float]] = {}
+            for seen in self.rounds:
+                views = {peer: view for peer in self.subjects.peers
+                         if (view := look(peer, self.observers[peer], seen - 1)) is not None}
+                self._templates(what, seen, views, scores)
+                self._membership(what, seen, views)
+                self._shares(what, seen, views)
 
     def _target(self, peer: int) -> str:
         return " ".join(sorted(self.subjects.speakers(peer)))
 
     # On the statistics --------------------------------------------------------------------------------------
 
-    def _statistics(self) -> None:
-        """Attack the sums that a peer sends first."""
+    def _statistics(self) -> bool:
+        """Attack the sums that a peer sends first, and return whether they came as they are."""
+        plain = False
         shape = self.asked.features
         size = 1 + 2 * (0 if shape is None else shape[0]) + 2 * self.asked.targets
         for peer in self.subjects.peers if self.asked else ():
             row = self.wire.sums_of(peer, self.observers[peer], size)
             if row is None:
                 continue
+            plain = plain or np.allclose(row, self.asked.sums(self.subjects.federation.train[peer]), rtol=1e-6)
             features = 0 if shape is None else shape[0]
             if shape is not None and len(shape) == 1:
                 with np.errstate(all="ignore"):  # what is masked may give any number
@@ -175,6 +184,7 @@ class _Run:
                 attack = Attack("labels", "reading the counts", "statistics")
                 true = shares.true_shares(self.subjects.federation.train[peer].labels, len(self.labels))
                 note(self.tally.shares, attack, self._target(peer), (counts / max(1.0, counts.sum()), true))
+        return plain
 
     def _means(self, peer: int, mean: NDArray[np.float64]) -> None:
         """Attack the mean features (D,) of a peer."""
@@ -202,7 +212,8 @@ class _Run:
                                  draws=self.config.seed)
                 for number, (speaker, examples) in enumerate(sorted(templates.usable(speakers).items()))}
 
-    def _templates(self, seen: int, views: Mapping[int, View], scores: dict[tuple[str, int], dict[str, float]]) -> None:
+    def _templates(self, what: str, seen: int, views: Mapping[int, View],
+                   scores: dict[tuple[str, int], dict[str, float]]) -> None:
         """Compare each update with the updates that other recordings make; ``scores`` adds up over the rounds."""
         corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
             (None, self._learners(self.subjects.candidates), self.subjects.groups),
@@ -218,23 +229,23 @@ class _Run:
                 so_far = scores.setdefault((corpus or "", peer), dict.fromkeys(learners, 0.0))
                 for speaker, score in zip(learners, likeness):
                     so_far[speaker] += float(score)
-                self._named(seen, peer, so_far, corpus, groups)
+                self._named(what, seen, peer, so_far, corpus, groups)
 
-    def _named(self, seen: int, peer: int, scores: Mapping[str, float], corpus: str | None,
+    def _named(self, what: str, seen: int, peer: int, scores: Mapping[str, float], corpus: str | None,
                groups: Mapping[str, Mapping[str, str]]) -> None:
         own = self.subjects.speakers(peer)
         for about in GROUPINGS:
             truth = self.subjects.group(about, peer)
             guess = templates.nearest_group(scores, groups[about], own if corpus is None else ())
             if truth and guess:
-                attack = Attack(about, _by("templates", corpus), "rows", seen)
+                attack = Attack(about, _by("templates", corpus), what, seen)
                 note(self.tally.groups, attack, self._target(peer), (truth, guess == truth))
         if corpus is None:
             named = max(scores, key=lambda speaker: scores[speaker])
-            note(self.tally.speakers, Attack("speaker", "templates", "rows", seen), self._target(peer),
+            note(self.tally.speakers, Attack("speaker", "templates", what, seen), self._target(peer),
                  (named in own, len(own & scores.keys()) / len(scores)))
 
-    def _membership(self, seen: int, views: Mapping[int, View]) -> None:
+    def _membership(self, what: str, seen: int, views: Mapping[int, View]) -> None:
         """Ask of each peer's clips, and of others, whether that peer trained on them."""
         train, others = self.subjects.federation.train, self.subjects.others
         inside = {peer: (normalised(train[peer], self.how, self.statistics), train[peer].labels)
@@ -248,10 +259,12 @@ class _Run:
             mine = len(inside[peer][1])
             unused = mine + (len(outside[peer][1]) if peer in outside else 0)
             for how, scores in self._scores(seen, view, mine, features, labels).items():
-                for where, about, theirs in ((self.tally.members, "membership", scores[unused:]),
+                # Where the observers are all the others, a recording can only be this peer's or nobody's.
+                rivals = scores[unused:] if len(scores) > unused else scores[mine:unused]
+                for where, about, theirs in ((self.tally.members, "membership", rivals),
                                              (self.tally.anyones, "membership in the run", scores[mine:unused])):
                     if len(theirs):
-                        note(where, Attack(about, how, "rows", seen), self._target(peer),
+                        note(where, Attack(about, how, what, seen), self._target(peer),
                              (auc(scores[:mine], theirs), found_at(scores[:mine], theirs)))
 
     def _scores(self, seen: int, view: View, clips: int, features: NDArray[np.float32], labels: NDArray[np.int64]
@@ -276,14 +289,14 @@ class _Run:
         return np.stack([own[speaker].apply(features[None])[0]
                          for speaker, features in zip(examples.speakers, examples.features)])
 
-    def _shares(self, seen: int, views: Mapping[int, View]) -> None:
+    def _shares(self, what: str, seen: int, views: Mapping[int, View]) -> None:
         """Estimate the shares of emotions of each peer's clips."""
         classes = len(self.labels)
         for peer, view in views.items():
             estimate = shares.shares(self.schema, view.update, classes)
             if estimate is not None:
                 true = shares.true_shares(self.subjects.federation.train[peer].labels, classes)
-                note(self.tally.shares, Attack("labels", "last layer's bias", "rows", seen), self._target(peer),
+                note(self.tally.shares, Attack("labels", "last layer's bias", what, seen), self._target(peer),
                      (estimate, true))
 
 

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from p2pser.gossip.agreement.masks import FixedPoint
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.reading import Edge, Received
 from p2pser.graph.spec import Topology
+from p2pser.privacy.masked import opened
 from p2pser.run.setup import STATISTICS
 
 
@@ -34,15 +36,20 @@ class Wire:
     """A ``simulation.engine.Witness`` that keeps what the attacks look at.
 
     initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
-    rows are kept. counts : clips by peer, where they weigh in W.
+    rows are kept. counts : clips by peer, where they weigh in W. shares : (N,), the share of each peer in a sum over
+    all, where rounds end with one; None: each mixes with W. numbers : how such sums are written.
     """
 
     topology: Topology
     initial: Tensor
     rounds: frozenset[int]
     counts: Mapping[int, int] | None = None
+    shares: NDArray[np.float64] | None = None
+    numbers: FixedPoint | None = None
     rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
     """By round and edge (dst, src)."""
+    octets: dict[int, dict[Edge, list[bytes]]] = field(default_factory=dict)
+    """The messages of a round that are no rows, by round and edge."""
     sums: dict[Edge, bytes] = field(default_factory=dict)
     """The first message of the statistics, by edge."""
     starts: dict[int, Tensor] = field(default_factory=dict)
@@ -56,6 +63,8 @@ class Wire:
         """Keep a message that came over ``edge`` (dst, src)."""
         self.exchanges[at.round] = max(self.exchanges.get(at.round, 0), at.slot + 1)
         body = message.body
+        if self.numbers is not None and not isinstance(body, Tensor) and at.round in self.rounds:
+            self.octets.setdefault(at.round, {}).setdefault(edge, []).append(bytes(body))
         if at.slot:
             return
         if at.round == STATISTICS and not isinstance(body, Tensor):
@@ -101,6 +110,18 @@ class Wire:
             return View(start, row - start, own=True)
         return self._together(observers, round)
 
+    def masked(self, peer: int, observers: Sequence[int], round: int) -> View | None:
+        """Return what a peer's part of a sum under masks says, read as if it had none; None where it sent none."""
+        if self.numbers is None or round not in self.starts:
+            return None
+        for observer in observers:
+            messages = self.octets.get(round, {}).get((observer, peer), [])
+            row = opened(messages, self.numbers, len(self.initial))
+            if row is not None:
+                start = self.starts[round][observer]
+                return View(start, row - start, own=True)
+        return None
+
     def _together(self, observers: Sequence[int], round: int) -> View | None:
         """Return the mean update of the other peers that an observer's mixed row contains, without the observers' own
         parts.
@@ -109,15 +130,14 @@ class Wire:
         if not {round, round + 1} <= self.starts.keys() or round not in self.ends:
             return None
         start, mixed, ends = self.starts[round][first], self.starts[round + 1][first], self.ends[round]
-        weights = self.topology.matrix(round, self.counts)[first]
+        weights = self.topology.matrix(round, self.counts)[first] if self.shares is None else self.shares
         shares = torch.tensor([weights[observer] for observer in observers], dtype=torch.float32)
         others = (mixed - shares @ ends[list(observers)]) / (1 - shares.sum())
         return View(start, others - start, own=False)
 
-    def direct(self, round: int) -> dict[int, int]:
-        """Return the number of other peers whose own row each peer receives in a round, by peer."""
-        came = [dst for dst, _ in self.rows.get(round, {})]
-        return {peer: came.count(peer) for peer in range(self.topology.size)}
+    def direct(self, observers: Sequence[int], round: int) -> int:
+        """Return the number of other peers whose own row the observers receive in a round."""
+        return len({src for dst, src in self.rows.get(round, {}) if dst in observers} - set(observers))
 
     def _row(self, peer: int, observers: Sequence[int], round: int) -> Tensor | None:
         """Return the row that a peer ended a round's local work with, as one of the observers received or has it."""

@@ -50,6 +50,35 @@ def test_plain_gossip_fails(made_up: Make) -> None:
     assert verdict(found).startswith("Not passed: with dfedavg on ring with 12 peers, one neighbour learned more")
 
 
+def test_sums_under_masks_pass(made_up: Make) -> None:
+    config, federation = made_up(normalise="none", **{"gossip.algorithm": "secure-average"})
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1, 2), seeds=3)
+    assert [each for each in found.findings if each.exceeded] == []
+    assert {each.seen: each.value for each in found.findings if each.measure == "other peers"} == {
+        "statistics": 0, "round 1": 0, "round 2": 0, "final consensus": 0}
+    for what in ("rows", "masked sums"):  # both were attacked
+        assert of(found, "membership", "row space", what, 1, "AUC").value <= 0.55
+    assert of(found, "membership", "row space", "rows", 1, "AUC").targets == 12
+    assert verdict(found).startswith("Passed: with secure-average on ring with 12 peers, one neighbour learned no more")
+
+
+def test_sums_whose_masks_are_missing_fail(made_up: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pser.gossip.agreement.secure_sum.mask",
+                        lambda secrets, peer, roster, view, size, dtype: np.zeros(size, dtype))
+    config, federation = made_up(normalise="none", **{"gossip.algorithm": "secure-average"})
+    found = audit(config, load("star", 12, 0), federation, rounds=(1,))  # each leaf sends its input to the centre
+    assert of(found, "membership", "row space", "masked sums", 1, "AUC").value > 0.9
+    assert {each.seen for each in found.exceeded} == {"masked sums"}
+
+
+def test_the_others_in_a_sum_are_known_without_the_observers(made_up: Make) -> None:
+    config, federation = made_up(peers=3, normalise="none", **{"gossip.algorithm": "secure-average"})
+    found = audit(config, load("ring", 3, 0), federation, rounds=(1,), colluding=2)
+    # Two of three together know the third: no sum hides a peer from all others.
+    assert of(found, "membership", "row space", "rows", 1, "AUC").value > 0.99
+    assert of(found, "rows", "linear algebra", "round 1").value == 1
+
+
 def test_nothing_is_found_in_what_is_not_sent(made_up: Make) -> None:
     config, federation = made_up(normalise="none")
     found = audit(config, load("ring", 12, 0), federation, rounds=(1,))
@@ -145,6 +174,22 @@ def test_a_row_that_went_elsewhere_is_not_known() -> None:
     assert not view.own
     # What the observer's row became, 1, less a third of its own.
     assert torch.allclose(view.update, (torch.ones(2) - row(1, 0) / 3) * 1.5, rtol=0, atol=1e-6)
+
+
+def test_an_observer_knows_its_share_of_a_sum_over_all() -> None:
+    wire = Wire(load("ring", 5, 0), torch.zeros(2), frozenset({0}), shares=np.array([0.1, 0.4, 0.2, 0.2, 0.1]))
+    wire.held(0, torch.zeros(5, 2))
+    wire.trained(0, torch.stack([row(peer, 0) for peer in range(5)]))
+    total = 0.4 * row(1, 0) + 0.2 * row(2, 0) + 0.2 * row(3, 0) + 0.1 * row(4, 0)
+    wire.held(1, total.expand(5, 2))
+    view = wire.view(0, (1,), 0)
+    assert view is not None
+    assert torch.allclose(view.update, (total - 0.4 * row(1, 0)) / 0.6, rtol=0, atol=1e-6)
+
+
+def test_rows_that_observers_hold_together() -> None:
+    wire = recorded([(1, 0), (1, 2), (3, 2), (3, 4), (3, 1)])
+    assert [wire.direct(observers, 0) for observers in ((1,), (3,), (1, 3), (2,))] == [2, 3, 3, 0]
 
 
 def test_observers_are_the_next_neighbours() -> None:
