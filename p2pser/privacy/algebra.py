@@ -33,7 +33,7 @@ def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int
     found.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
                   if left is None else left))
     return [Attack(about, "linear algebra", seen).finding(
-        "other peers", value, np.nan, np.nan, 0, topology.size, limit) for about, seen, value in found]
+        "other peers", value, np.nan, np.nan, 0, topology.size - min(map(len, groups)), limit) for about, seen, value in found]
 
 
 def _left(topology: Topology, groups: list[tuple[int, ...]]) -> int:

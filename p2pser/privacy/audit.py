@@ -150,7 +150,7 @@ class _Run:
                                        self.config.privacy.limits.solvable, sums=plain)
             if weighs(self.config.gossip, self.topology):
                 self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(
-                    "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size))
+                    "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size - 1))
         for what, look in (("rows", self.wire.view), ("masked sums", self.wire.masked)):
             scores: dict[tuple[str, int], dict[str, float]] = {}
             for seen in self.rounds:

@@ -74,7 +74,7 @@ def text_rows(audit: Audit) -> list[tuple[str, ...]]:
 def _value(finding: Finding) -> str:
     value = _number(finding, finding.value)
     if math.isnan(finding.low):
-        return f"{value} of {finding.targets - 1}" if finding.measure == "other peers" else value
+        return f"{value} of {finding.targets}" if finding.measure == "other peers" else value
     return f"{value} [{finding.low:.2f} {finding.high:.2f}]"
 
 
@@ -132,7 +132,7 @@ def picture(audit: Audit, path: Path) -> None:
     figure = new_figure(9.0, 1.2 + 0.3 * len(shown))
     axes = figure.subplots()
     for y, finding in enumerate(shown):
-        scale = max(1, finding.targets - 1) if finding.measure == "other peers" else 1.0
+        scale = finding.targets if finding.measure == "other peers" else 1.0
         colour = COLOURS[1] if finding.exceeded else COLOURS[2]
         if not math.isnan(finding.low):
             axes.plot([finding.low, finding.high], [y, y], color=colour, linewidth=2)
