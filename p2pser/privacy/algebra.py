@@ -32,8 +32,9 @@ def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int
     final = wire.exchanges.get(run.config.training.rounds + 1, 0)
     found.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
                   if left is None else left))
-    return [Attack(about, "linear algebra", seen).finding(
-        "other peers", value, np.nan, np.nan, 0, topology.size - min(map(len, groups)), limit) for about, seen, value in found]
+    others = topology.size - min(map(len, groups))
+    return [Attack(about, "linear algebra", seen).finding("other peers", value, np.nan, np.nan, 0, others, limit)
+            for about, seen, value in found]
 
 
 def _left(topology: Topology, groups: list[tuple[int, ...]]) -> int:
