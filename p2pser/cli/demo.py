@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 @run_options("ring.yaml")
 @click.option("--kill", "kills", multiple=True, metavar="PEER@ROUND",
               help="Kill a peer when it begins a round (may be given several times).")
+@click.option("--private", is_flag=True,
+              help="No peer sees another's rows, only sums over all (secure-average); draws from secret keys.")
 @json_option
-def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
+def demo(options: RunOptions, kills: tuple[str, ...], private: bool, as_json: bool) -> None:
     """Run peers as real processes and compare their model with local-only and pooled training.
 
     The exit code is 3 when the run is done, but not with every peer.
@@ -28,11 +30,15 @@ def demo(options: RunOptions, kills: tuple[str, ...], as_json: bool) -> None:
     """
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
+    from p2pser.gossip.mode import PRIVATE
     from p2pser.features.federation import federate
     from p2pser.peer.launch import start_forkserver
     from p2pser.run.account import INCOMPLETE, complete
 
-    config = replace(options, name=options.name or "demo").config()
+    if private and options.algorithm is not None:
+        raise click.UsageError(f"--private is the algorithm {PRIVATE}, and --algorithm names {options.algorithm}: give one")
+    mode = {"privacy.mode": "private", "privacy.draws": "secret", "gossip.algorithm": PRIVATE} if private else None
+    config = replace(options, name=options.name or "demo").config(mode)
     start_forkserver(config)  # it imports what the peers need while this process reads the corpus
     topology = options.graph(config)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]

@@ -18,6 +18,7 @@ from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, federate
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.asynchronous import is_asynchronous
+from p2pser.gossip.mode import by_mode, what_neighbours_learn
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
@@ -69,6 +70,7 @@ class Peer:
 
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
                  say: Callable[[str], None] = lambda sentence: None, federation: Federation | None = None) -> None:
+        config, self._not_private = by_mode(config, topology)
         self.config, self.topology, self.me = for_run(config, topology.size), topology, me
         self.folder = PeerFolder(config, topology, me)
         self._fresh, self._sink, self._say, self._federation = fresh, sink, say, federation
@@ -109,6 +111,7 @@ class Peer:
         with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
+            self._say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
             while True:
                 hello = self.hello(cohort, incarnation)
