@@ -30,13 +30,13 @@ def demo(options: RunOptions, kills: tuple[str, ...], private: bool, as_json: bo
     """
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
-    from p2pser.gossip.mode import PRIVATE
     from p2pser.features.federation import federate
+    from p2pser.gossip.mode import PRIVATE
     from p2pser.peer.launch import start_forkserver
     from p2pser.run.account import INCOMPLETE, complete
 
     if private and options.algorithm is not None:
-        raise click.UsageError(f"--private is the algorithm {PRIVATE}, and --algorithm names {options.algorithm}: give one")
+        raise click.UsageError(f"--private is the algorithm {PRIVATE}, and --algorithm names another: give one")
     mode = {"privacy.mode": "private", "privacy.draws": "secret", "gossip.algorithm": PRIVATE} if private else None
     config = replace(options, name=options.name or "demo").config(mode)
     start_forkserver(config)  # it imports what the peers need while this process reads the corpus

@@ -36,9 +36,9 @@ class PrivacySettings(Section):
     """What neighbours can learn of a peer's recordings."""
 
     mode: Literal["auto", "private", "gossip"] = Field("auto",
-        description="private: a peer's rows are seen by nobody, only sums over all peers (secure-average); gossip: as "
-                    "gossip.algorithm says; auto: private between sites, where the topology file gives keys to all of at "
-                    "least privacy.least peers and no algorithm is asked for, else gossip")
+        description="private: no peer sees another's rows, only sums over all peers (secure-average); gossip: as "
+                    "gossip.algorithm says; auto: private between sites, where the topology file gives keys and has at "
+                    "least privacy.least peers, if no algorithm is asked for, else gossip")
     draws: Literal["secret", "seed"] = Field("secret",
         description="what keys a peer's draws of batches, dropout and augmentation: secret, a key of its own, so that "
                     "nobody can repeat them; seed, the run's seed, which all peers know: then peers have the "

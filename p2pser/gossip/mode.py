@@ -16,8 +16,8 @@ PRIVATE = "secure-average"
 def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:
     """Return the settings with the algorithm that ``privacy.mode`` asks for, and why that is not the private one.
 
-    private: an algorithm of secure sums. auto: between sites, that is, where the topology file gives keys to all of at
-    least ``privacy.least`` peers, if no algorithm is asked for and the run's other settings allow it. gossip: as set.
+    private: an algorithm of secure sums. auto: the same between sites, that is, where the topology file gives keys and
+    has at least ``privacy.least`` peers, if no algorithm is asked for and the other settings allow it. gossip: as set.
 
     Raises ConfigError where the mode is private and the settings do not allow it.
     """
@@ -27,7 +27,7 @@ def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:
         return config, ""
     if mode == "private" and asked:
         raise ConfigError(f"privacy.mode=private sends no rows to neighbours, and gossip.algorithm={chosen} does: "
-                          f"leave the algorithm out, or set privacy.mode=gossip")
+                          "leave the algorithm out, or set privacy.mode=gossip")
     private = config.model_copy(update={"gossip": config.gossip.model_copy(update={"algorithm": PRIVATE})})
     if mode == "auto" and (asked or not between_sites(topology, config.privacy.least)):
         return config, ""
@@ -41,16 +41,15 @@ def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:
 
 
 def between_sites(topology: Topology, least: int) -> bool:
-    """Whether the topology file gives keys to all of its peers, and has at least ``least``."""
-    keys = [entry.key for entry in topology.peers.values() if entry.key is not None]
-    return len(keys) == topology.size >= least
+    """Whether the topology file gives keys, and has at least ``least`` peers."""
+    return topology.size >= least and any(entry.key is not None for entry in topology.peers.values())
 
 
 def what_neighbours_learn(algorithm: Algorithm, topology: Topology, instead: str = "") -> str:
     """Return a sentence on what neighbours can learn of a peer's recordings. instead : why the mode is not private."""
     if algorithm.sums:
-        return (f"private mode ({algorithm.name}): neighbours see numbers under masks and the mean over all peers; up to "
-                f"{topology.size - 2} peers together learn the mean of the others, and of no one peer")
+        return (f"private mode ({algorithm.name}): neighbours see numbers under masks and the mean over all peers; up "
+                f"to {topology.size - 2} peers together learn the mean of the others, and of no one peer")
     because = f"; not {PRIVATE}, because {instead}" if instead else ""
     return (f"plain gossip ({algorithm.name}): neighbours can read off the rows that they are sent who speaks, which "
             f"recordings were trained on and the shares of emotions{because}")
