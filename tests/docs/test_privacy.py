@@ -14,11 +14,13 @@ import torch
 
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
+from p2pser.gossip.agreement import secure_sum
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.agreement.flood import Said
 from p2pser.gossip.agreement.stopping import Trailer
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import load
+from p2pser.network.epochs import Word
 from p2pser.peer import parcels
 from p2pser.peer.join_state import call_fields
 from p2pser.peer.outcome import Outcome
@@ -33,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
 CALL = RollCall(0, {}, frozenset())
 PACKING = {
-    "gossip/agreement/flood.py", "gossip/agreement/stopping.py", "peer/parcels.py", "run/setup.py", "wire/assembly.py",
-    "wire/hello.py", "wire/messages.py",
+    "gossip/agreement/flood.py", "gossip/agreement/stopping.py", "network/epochs.py", "peer/parcels.py", "run/setup.py",
+    "wire/assembly.py", "wire/hello.py", "wire/messages.py",
 }
 """The files that pack fields for the wire: the tests below read the fields of each."""
 
@@ -91,6 +93,10 @@ def test_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed("Statistics") == fields(Asked)
 
 
+def test_words_on_topology_files() -> None:
+    assert listed("Words on topology files") == fields(Word)
+
+
 def test_agreement() -> None:
     assert listed("Floods") == {*Said._fields}
     assert listed("Final consensus") == fields(Trailer)
@@ -98,6 +104,14 @@ def test_agreement() -> None:
 
 def test_every_algorithm_says_what_it_sends() -> None:
     assert listed("Rows in training") == {name for name in ALGORITHMS if ALGORITHMS.origin(name).builtin}
+
+
+def test_secure_sums() -> None:
+    kinds = {name for name, value in vars(secure_sum).items() if type(value) is bytes}
+    assert listed("Secure sums") == kinds | {"NONCE", "partial sums", "total", "Age"}
+    agreeing = {path.name for path in (ROOT / "p2pser" / "gossip" / "agreement").glob("*.py")
+                if "Outbox(" in path.read_text(encoding="utf-8")}
+    assert agreeing == {"flood.py", "consensus.py", "secure_sum.py"}
 
 
 def test_join_state_and_model() -> None:
