@@ -19,6 +19,8 @@ def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
               help="Numbers of rounds after which the attacks are made.")
 @click.option("--colluding", type=click.IntRange(min=1), default=1, show_default=True,
               help="Number of neighbours of the attacked peer that put together what they receive.")
+@click.option("--rejoins", is_flag=True,
+              help="These neighbours have lost their state, and ask the attacked peer for the run's.")
 @click.option("--shadow", "shadows", multiple=True, metavar="NAME[=PATH]|PATH",
               help="A corpus from which the attacker learns what women, men and languages sound like (may be given "
                    "several times).")
@@ -26,8 +28,8 @@ def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
               help="Number of runs, counted from --seed on.")
 @json_option
 @run_options("ring")
-def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: int, shadows: tuple[str, ...],
-          seeds: int, as_json: bool) -> None:
+def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: int, rejoins: bool,
+          shadows: tuple[str, ...], seeds: int, as_json: bool) -> None:
     """Find out what a neighbour learns of a peer's recordings, by attacks on the messages that it receives.
 
     All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. Exits with 1 where
@@ -51,8 +53,8 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
     held = [shadow(config, federation.labels, *which_corpus(text, None)) for text in shadows]
     with progress("audit", seeds) as bar:
-        found = run(config, graph, federation, rounds=seen, colluding=colluding, seeds=seeds, shadows=held,
-                    progress=lambda done: bar(done, "run"))
+        found = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
+                    shadows=held, progress=lambda done: bar(done, "run"))
     folder = config.peer.out / config.name / "audit"
     write(found, folder)
     if as_json:

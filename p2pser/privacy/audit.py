@@ -48,6 +48,7 @@ class Audit:
     topology: Topology
     corpus: str
     colluding: int
+    rejoins: bool
     seeds: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
@@ -60,13 +61,13 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"algorithm": self.config.gossip.algorithm, "topology": self.topology.name, "peers": self.topology.size,
-                "corpus": self.corpus, "colluding": self.colluding, "seeds": self.seeds,
+                "corpus": self.corpus, "colluding": self.colluding, "rejoins": self.rejoins, "seeds": self.seeds,
                 "limits": self.config.privacy.limits.model_dump(), "passed": not self.exceeded,
                 "findings": [finding.to_dict() for finding in self.findings], "notes": list(self.notes)}
 
 
 def audit(config: Config, topology: Topology, federation: Federation, *, rounds: Sequence[int] = (1, 3, 10),
-          colluding: int = 1, seeds: int = 1, shadows: Sequence[Shadow] = (),
+          colluding: int = 1, rejoins: bool = False, seeds: int = 1, shadows: Sequence[Shadow] = (),
           progress: Callable[[int], None] = lambda done: None) -> Audit:
     """Run a configuration in simulation, and attack every peer with what its neighbours received.
 
@@ -75,6 +76,7 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
     config, topology, federation : of the run; half of each speaker's clips are trained on, see ``Subjects``.
     rounds : the numbers of rounds seen, after each of which the attacks are made.
     colluding : the number of neighbours that put together what they received.
+    rejoins : whether these have lost their state and ask the attacked peer for the run's, before each attacked round.
     seeds : the number of runs, counted from the run's seed on: other halves, places, initial parameters and draws.
     shadows : the attacker's corpora.
     progress : called with the number of runs done.
@@ -88,9 +90,9 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
         # After N exchanges a row space cannot grow, so no later one of the final consensus needs to be simulated.
         exchanges = min(topology.size, config.gossip.max_consensus_exchanges)
         own = config.with_settings([f"seed={config.seed + run}", f"gossip.max_consensus_exchanges={exchanges}"])
-        _Run(own, topology, federation, seen, colluding, shadows, tally, first=run == 0).attack()
+        _Run(own, topology, federation, seen, colluding, rejoins, shadows, tally, first=run == 0).attack()
         progress(run + 1)
-    return Audit(config, topology, federation.corpus.name, colluding, seeds,
+    return Audit(config, topology, federation.corpus.name, colluding, rejoins, seeds,
                  tuple(tally.findings(config.privacy.limits)), tuple(_notes(federation, shadows)))
 
 
@@ -122,7 +124,7 @@ class _Run:
     """One recorded run and the attacks on it, whose outcomes go into ``tally``."""
 
     def __init__(self, config: Config, topology: Topology, federation: Federation, rounds: tuple[int, ...],
-                 colluding: int, shadows: Sequence[Shadow], tally: Tally, *, first: bool) -> None:
+                 colluding: int, rejoins: bool, shadows: Sequence[Shadow], tally: Tally, *, first: bool) -> None:
         self.topology, self.rounds, self.colluding, self.shadows = topology, rounds, colluding, shadows
         self.tally, self.first = tally, first
         self.subjects: Subjects = subjects(federation, config.seed)
@@ -135,7 +137,7 @@ class _Run:
         weights = np.array([clips[i] if algorithm.weighs_clips else 1 for i in range(topology.size)])
         self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds),
                          counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
-                         algorithm.numbers)
+                         algorithm.numbers, rejoins)
         self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
         self.config, self.statistics = self.run.config, self.run.statistics
         self.module = self.run.networks[1.0].module

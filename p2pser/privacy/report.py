@@ -56,6 +56,7 @@ def write(audit: Audit, folder: Path) -> None:
 def verdict(audit: Audit) -> str:
     """Return the audit's result in a sentence."""
     who = "one neighbour" if audit.colluding == 1 else f"{audit.colluding} neighbours together"
+    who += ", sent the run's state anew," if audit.rejoins else ""
     what = f"{audit.config.gossip.algorithm} on {audit.topology.name} with {audit.topology.size} peers"
     if not audit.exceeded:
         return f"Passed: with {what}, {who} learned no more than the limits allow."

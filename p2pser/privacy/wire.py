@@ -37,7 +37,8 @@ class Wire:
 
     initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
     rows are kept. counts : clips by peer, where they weigh in W. shares : (N,), the share of each peer in a sum over
-    all, where rounds end with one; None: each mixes with W. numbers : how such sums are written.
+    all, where rounds end with one; None: each mixes with W. numbers : how such sums are written. rejoins : whether
+    observers have lost their state, so that the attacked peer has sent them the parameters with which it begins.
     """
 
     topology: Topology
@@ -46,6 +47,7 @@ class Wire:
     counts: Mapping[int, int] | None = None
     shares: NDArray[np.float64] | None = None
     numbers: FixedPoint | None = None
+    rejoins: bool = False
     rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
     """By round and edge (dst, src)."""
     octets: dict[int, dict[Edge, list[bytes]]] = field(default_factory=dict)
@@ -148,10 +150,12 @@ class Wire:
 
     def _start(self, peer: int, observers: Sequence[int], round: int) -> Tensor:
         """Return where a peer's local work began: what it mixed in the round before, of which the observers know some
-        rows; the others are guessed to be their mean.
+        rows; the others are guessed to be their mean. Who rejoins is sent it.
         """
         if round == 0:
             return self.initial
+        if self.rejoins:
+            return self.starts[round][peer]
         weights = self.topology.matrix(round - 1, self.counts)[peer]
         known = {src: row for src in np.flatnonzero(weights).tolist()
                  if (row := self._row(src, observers, round - 1)) is not None}

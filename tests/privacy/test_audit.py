@@ -96,11 +96,12 @@ def test_clip_counts_are_found_where_they_weigh(made_up: Make) -> None:
 
 def test_several_runs_name_the_same_targets(made_up: Make) -> None:
     config, federation = made_up()
-    found = audit(config, load("complete", 12, 0), federation, rounds=(1,), seeds=2, colluding=2)
+    found = audit(config, load("complete", 12, 0), federation, rounds=(1,), seeds=2, colluding=2, rejoins=True)
     assert of(found, "sex", "templates", "rows", 1).targets == 12
     rows = of(found, "rows", "linear algebra", "round 1")
     assert (rows.value, rows.targets) == (10, 10)  # all but the two
     assert found.to_dict()["colluding"] == 2
+    assert "2 neighbours together, sent the run's state anew, learned" in verdict(found)
 
 
 def test_a_shadow_corpus_gives_the_threshold(made_up: Make) -> None:
@@ -164,6 +165,15 @@ def test_colluding_neighbours_know_where_a_peer_began() -> None:
     later = wire.view(0, (1, 4), 1)
     assert later is not None
     assert torch.allclose(later.start, (row(0, 0) + row(1, 0) + row(4, 0)) / 3, rtol=0, atol=1e-6)
+
+
+def test_who_rejoins_is_sent_where_a_peer_began() -> None:
+    wire = recorded([(1, 0), (1, 2)])
+    wire.rejoins = True
+    wire.held(1, torch.stack([row(peer, 5) for peer in range(5)]))
+    later = wire.view(0, (1,), 1)
+    assert later is not None
+    assert torch.equal(later.start, row(0, 5))
 
 
 def test_a_row_that_went_elsewhere_is_not_known() -> None:
