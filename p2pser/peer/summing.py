@@ -34,11 +34,11 @@ class PeerSecrets:
         self._pair, self._public, self._run, self._tell = pair, public, run, tell
         self._shared: dict[int, bytes] = {}
         self._path = folder.sums
-        self._given: dict[int, bytes] = {}
+        self._given: dict[int, tuple[bytes, bytes]] = {}
         for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
             try:
-                round, roster = json.loads(line)
-                self._given[int(round)] = bytes.fromhex(roster)
+                round, own, roster = json.loads(line)
+                self._given[int(round)] = bytes.fromhex(own), bytes.fromhex(roster)
             except (ValueError, TypeError):
                 continue  # the last line of a process that was killed while it wrote: nothing was given yet
 
@@ -52,23 +52,23 @@ class PeerSecrets:
         """Return random bytes."""
         return secrets.token_bytes(NONCE)
 
-    def given(self, peer: int, round: int) -> bytes:
-        """Return the roster of the last ``give`` for a round."""
-        return self._given.get(round, b"")
+    def given(self, peer: int, round: int) -> tuple[bytes, bytes] | None:
+        """Return what this peer gave in a round."""
+        return self._given.get(round)
 
-    def give(self, peer: int, round: int, roster: bytes) -> bool:
-        """Write to disk which roster is about to have the input of a round; False where the disk does not take it."""
-        if self._given.get(round) != roster:
+    def give(self, peer: int, round: int, given: tuple[bytes, bytes]) -> bool:
+        """Write to disk what is about to be given; False where the disk does not take it."""
+        if self._given.get(round) != given:
             try:
                 with append_privately(self._path) as file:
-                    file.write((json.dumps([round, roster.hex()]) + "\n").encode())
+                    file.write((json.dumps([round, *(part.hex() for part in given)]) + "\n").encode())
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
                 self._tell(round, f"{self._path} cannot be written ({error.strerror}), so this peer sits out this "
                                   "round's sum: make room there")
                 return False
-            self._given[round] = roster
+            self._given[round] = given
         return True
 
     def tell(self, peer: int, round: int, what: str) -> None:

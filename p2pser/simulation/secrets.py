@@ -16,7 +16,7 @@ class SeedSecrets:
 
     def __init__(self, seed: int, tell: Callable[[int, int, str], None] = lambda peer, round, what: None) -> None:
         self._seed, self.tell = seed, tell
-        self._given: dict[tuple[int, int], bytes] = {}
+        self._given: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
     def shared(self, peer: int, other: int) -> bytes:
         """Return the secret of a pair."""
@@ -26,13 +26,13 @@ class SeedSecrets:
         """Return the nonce of a round, which a simulation goes through once."""
         return self._drawn("nonce", peer, round, NONCE)
 
-    def given(self, peer: int, round: int) -> bytes:
-        """Return the roster of ``give``."""
-        return self._given.get((peer, round), b"")
+    def given(self, peer: int, round: int) -> tuple[bytes, bytes] | None:
+        """Return what ``give`` noted."""
+        return self._given.get((peer, round))
 
-    def give(self, peer: int, round: int, roster: bytes) -> bool:
-        """Note a roster."""
-        self._given[peer, round] = roster
+    def give(self, peer: int, round: int, given: tuple[bytes, bytes]) -> bool:
+        """Note an input and its roster."""
+        self._given[peer, round] = given
         return True
 
     def _drawn(self, what: str, one: int, other: int, size: int) -> bytes:

@@ -138,8 +138,11 @@ def test_a_round_is_summed_over_one_roster_only_even_by_peers_that_begin_again()
     assert all((same[i] == whole[i]).all() for i in graph)
     fewer = SimulatedMixer(topology(graph), secrets=secrets, dead={2: Step(-9, 0)})
     assert secure_sum(fewer, 4, inputs_of(graph), graph, least=3)[0] is None
-    assert (0, 4, "this round was summed over other peers before, and is not summed again") in told
+    assert (0, 4, "this round was summed over other peers or inputs before, and is not summed again") in told
     assert secure_sum(fewer, 5, inputs_of(graph), graph, least=3)[0][0] == 4
+    other = inputs_of(graph)
+    other[3][2] += 1
+    assert secure_sum(SimulatedMixer(topology(graph), secrets=secrets), 4, other, graph, least=3)[0] is None
 
 
 def test_fewer_peers_than_the_least_are_refused_in_a_sentence():
@@ -154,7 +157,7 @@ def test_fewer_peers_than_the_least_are_refused_in_a_sentence():
 
 def test_a_disk_that_keeps_no_record_costs_the_round():
     class Full(SeedSecrets):
-        def give(self, peer, round, roster):
+        def give(self, peer, round, given):
             return peer != 3
 
     graph = nx.cycle_graph(5)

@@ -14,8 +14,8 @@ Each part begins at a slot that follows from the topology alone, so that peers m
 
 **One sum a round.** A peer's input of a round goes into one sum only, whatever happens: a dropped sum is not repeated
 in its round, because a peer that died may hold the total, and the difference of two totals of one round would be an
-input. A peer that is started again remembers which roster had its input of a round (``Secrets.give``). Where a roster
-differs from one that had an input of the round already, no peer of the view sums in it.
+input. A peer that is started again remembers which input it gave in a round, and to which roster (``Secrets.give``).
+Where a peer of the view gave another input, or gave it to another roster, no peer of the view sums in this round.
 
 **What is not promised.** See docs/design.md: a root can send wrong totals, and a peer whose every path to the others
 leads through liars can be made to sum with those alone.
@@ -35,7 +35,7 @@ from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots
 from p2pser.gossip.agreement.masks import Integers, digest, mask
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge, Read, Received
-from p2pser.gossip.secrets import NONCE, Secrets
+from p2pser.gossip.secrets import ANOTHER, NONCE, Secrets
 
 CHUNK = 1 << 16
 """Integers in a chunk."""
@@ -112,7 +112,7 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
     """
     form = next(iter(inputs.values()))
     secrets = secrets_of(mixer)
-    views, skipping = _census(mixer, secrets, round, graph, least)
+    views, skipping = _census(mixer, secrets, round, inputs, graph, least)
     first = most_slots(graph)
     summands = {i: _Summand(i, view, np.zeros_like(form)) for i, view in views.items()}
     _sum(mixer, secrets, Step(round, first), summands, inputs, chunk)
@@ -133,11 +133,11 @@ def secrets_of(mixer: Mixer) -> Secrets:
     return mixer.secrets
 
 
-def _census(mixer: Mixer, secrets: Secrets, round: int, graph: nx.Graph, least: int,
-            ) -> tuple[dict[int, View], set[int]]:
+def _census(mixer: Mixer, secrets: Secrets, round: int, inputs: Mapping[int, Integers], graph: nx.Graph,
+            least: int) -> tuple[dict[int, View], set[int]]:
     """Return the view of each hosted peer that takes part, and the peers in whose view all skip this round."""
     views, skipping = {}, set()
-    values = {i: secrets.nonce(i, round) + secrets.given(i, round).ljust(NONCE, b"\0") for i in mixer.peers}
+    values = {i: secrets.nonce(i, round) + _given(secrets, i, round, inputs[i]) for i in mixer.peers}
     for i, known in flood_knowledge(mixer, round, values, graph, most=2 * NONCE, check=_check_value).items():
         view = _view(round, known)
         before = {value[NONCE:] for value in known.reachable_values().values()} - {bytes(NONCE)}
@@ -146,10 +146,16 @@ def _census(mixer: Mixer, secrets: Secrets, round: int, graph: nx.Graph, least: 
                                    "made (privacy.least)")
         elif before - {_of_roster(view.roster)}:
             skipping.add(i)
-            secrets.tell(i, round, "this round was summed over other peers before, and is not summed again")
+            secrets.tell(i, round, "this round was summed over other peers or inputs before, and is not summed again")
         else:
             views[i] = view
     return views, skipping
+
+
+def _given(secrets: Secrets, peer: int, round: int, own: Integers) -> bytes:
+    """Return the roster that had this input of the round: zeros for none, ANOTHER where it had another input."""
+    given = secrets.given(peer, round)
+    return bytes(NONCE) if given is None else given[1] if given[0] == digest(own.tobytes()) else ANOTHER
 
 
 def _check_value(origin: int, value: bytes) -> None:
@@ -215,7 +221,7 @@ def _sum(mixer: Mixer, secrets: Secrets, first: Step, summands: Mapping[int, _Su
     for i, one in summands.items():
         size, roster = len(one.total), one.view.roster
         lengths[i] = 2 * one.view.tree.height + -(-size // chunk) - 1
-        if secrets.give(i, first.round, _of_roster(roster)):
+        if secrets.give(i, first.round, (digest(inputs[i].tobytes()), _of_roster(roster))):
             one.partial = inputs[i] + mask(secrets, i, roster, one.view.name, size, one.total.dtype)
     for slot in range(max(lengths.values(), default=0)):
         pipes = {i: _Pipe(summands[i], slot, chunk) for i, length in lengths.items() if slot < length}
