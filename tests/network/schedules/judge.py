@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def judge(schedule: Schedule) -> None:
                 schedule.violations.append(f"peer {process.name} mixed messages twice: {process.twice}")
     _both_ends(schedule)
     _one_model(schedule)
+    _one_sum_a_round(schedule)
 
 
 def _both_ends(schedule: Schedule) -> None:
@@ -52,6 +54,14 @@ def _both_ends(schedule: Schedule) -> None:
         if there != back and not one.mixer.exchange.drift + other.mixer.exchange.drift > 0:
             schedule.violations.append(f"peers {i} and {j} mixed different exchanges of their edge and tell no drift: "
                                        f"{sorted(map(tuple, there ^ back))}")
+
+
+def _one_sum_a_round(schedule: Schedule) -> None:
+    """Whatever lives a peer had with its folder, it has given one input of a round, to one roster."""
+    for path in schedule.folder.glob("run/peer-*/sums.jsonl"):
+        rounds = [json.loads(line)[0] for line in path.read_text().splitlines() if line.endswith("]")]
+        if len(set(rounds)) != len(rounds):
+            schedule.violations.append(f"{path.parent.name} gave inputs of one round to several sums: {rounds}")
 
 
 def _one_model(schedule: Schedule) -> None:
