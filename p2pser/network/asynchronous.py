@@ -113,8 +113,8 @@ class AsynchronousDriver:
         self._node().close()
 
     def report(self) -> dict[str, Any]:
-        """Return the algorithm's counters and the seconds waited, as plain data."""
-        return {**self._node().report(), "waited_s": self.waited_s}
+        """Return the algorithm's counters and the seconds waited, as plain data; none of a peer that never trained."""
+        return {} if self.node is None else {**self.node.report(), "waited_s": self.waited_s}
 
     # Inside -------------------------------------------------------------------------------------------------
 

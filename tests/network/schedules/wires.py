@@ -117,6 +117,9 @@ class Dealer(Socket):
             self.retry()
             return
         self.wait = RETRY[0]
+        if there.io is None or me not in there.io._neighbours:  # it does not admit our key
+            self.tell(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+            return
         self.wire = Wire(context.network, self, router)
         self.tell(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
