@@ -221,14 +221,16 @@ def test_a_neighbour_is_dropped_in_the_incarnation_that_is_known() -> None:
     assert hub.io.dropped == [(1, 5)]
 
 
-def test_a_row_that_does_not_fit_is_missing_and_nobody_waits_for_it() -> None:
+@pytest.mark.parametrize(("wrong", "status"), [({"codec": "no-such"}, DeliveryStatus.REFUSED),
+                                               ({"schema": b"another!"}, DeliveryStatus.GIVEN_UP)])
+def test_a_row_that_does_not_fit_is_missing_and_not_waited_for(wrong: dict[str, Any], status: DeliveryStatus) -> None:
     hub = Hub()
     hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
     hub.arrive(1, (0, 0), row(3))
-    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), codec="no-such", size=1)
+    header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(0, 0, Phase.TRAIN, 0), size=1, **wrong)
     hub.io.events.put(events.Arrived(2, header, memoryview(b"1234")))
     assert len(hub.mixer.collect(Step(0, 0)).values) == 1
-    assert hub.mixer.left_out == [(Step(0, 0), 2, DeliveryStatus.REFUSED)]
+    assert hub.mixer.left_out == [(Step(0, 0), 2, status)]
     assert [peer for peer, _ in hub.io.strikes] == [2]
 
 
