@@ -35,7 +35,7 @@ from p2pser.features.federation import federate
 from p2pser.graph.spec import Topology, load
 from p2pser.peer.sketch import consensus_distance
 
-PACE = 0.25
+PACE = 1.0
 """Seconds of local work in a round at least."""
 EVERY = 0.5
 """Seconds between two points of the picture."""
