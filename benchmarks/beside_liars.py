@@ -1,11 +1,12 @@
 """Real peers beside a liar: the UAR of the honest ones, and the UAR without the liar.
 
-Eight peers (random regular graph of degree 4, the synthetic corpus) run as processes; the last one lies from round 5
-on (``tests/network/real/liars.py``). Beside it the same run in which that peer never comes. A liar that is banned costs
+Peers (random regular graph of degree 4, the synthetic corpus) run as processes; the last one lies from round 5 on
+(``tests/network/real/liars.py``). Beside it the same run in which that peer never comes. A liar that is banned costs
 its own clips only; one whose rows are plausible but poisoned (marked *) is averaged by plain gossip: robust rules
 bound what it does (``benchmarks/hostile.py``).
 
-    python benchmarks/beside_liars.py [--lies wrong-size,nan,…] [--seeds 3] [--algorithm dfedavg] [--set FIELD=VALUE] [--json]
+    python benchmarks/beside_liars.py [--lies wrong-size,nan,…] [--peers 8] [--seeds 3] [--algorithm dfedavg]
+        [--set FIELD=VALUE] [--json]
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from p2pser.features.federation import federate
 from p2pser.graph.spec import parse
 from p2pser.peer.launch import free_base_port
 
-PEERS, DEGREE, LIAR = 8, 4, 7
+DEGREE = 4
 SINCE = 5
+LONGEST = 1200.0
+"""Seconds of a run on a busy machine."""
 ABSENT = "absent"
 POISONED = ("equivocate", "replay", "one-number")
 DEFAULT = ("wrong-size", "nan", "huge", "bytes-for-a-row", "garbage", "bomb", "future", "far-ahead", "at-the-end",
@@ -41,10 +44,10 @@ DEFAULT = ("wrong-size", "nan", "huge", "bytes-for-a-row", "garbage", "bomb", "f
 QUICK = ("network.dead_after=6", "network.round_timeout=6", "network.serve_after=0.5")
 
 
-def play(config: Config, lie: str) -> dict[str, Any]:
+def play(config: Config, peers: int, lie: str) -> dict[str, Any]:
     """Run the peers beside a liar, or without it; return the honest peers' UAR, and who named the liar."""
-    spec = {"graph": {"kind": "random-regular", "peers": PEERS, "degree": DEGREE}}
-    topology, honest = parse(spec, "the benchmark"), [i for i in range(PEERS) if i != LIAR]
+    spec = {"graph": {"kind": "random-regular", "peers": peers, "degree": DEGREE}}
+    topology, honest, liar = parse(spec, "the benchmark"), list(range(peers - 1)), peers - 1
     memory = dict.fromkeys(honest, 0)
 
     def heard(record: Record) -> None:
@@ -55,19 +58,20 @@ def play(config: Config, lie: str) -> dict[str, Any]:
     with Relays(topology) as relays, Trial(config, topology, relays) as trial:
         trial.heard = heard
         if lie != ABSENT:
-            trial.changes[LIAR] = Liar(lie, SINCE)
-        trial.start(*(honest if lie == ABSENT else range(PEERS)))
-        codes = trial.until_end(300, honest)
+            trial.changes[liar] = Liar(lie, SINCE)
+        trial.start(*(honest if lie == ABSENT else range(peers)))
+        codes = trial.until_end(LONGEST, honest)
         named = {one["reporter"] for kind in ("struck", "banned", "refused", "dead", "trouble", "apart")
-                 for one in trial.told(kind, peer=LIAR)}
+                 for one in trial.told(kind, peer=liar)}
         uars = [trial.story.summaries[i]["uar"] for i in honest]
     return {"uar": float(np.mean(uars)), "codes": sorted(set(codes.values())), "memory_mib": max(memory.values()),
-            "named_by": sorted(named - {LIAR}), "neighbours": len(topology.neighbours(LIAR))}
+            "named_by": sorted(named - {liar}), "neighbours": len(topology.neighbours(liar))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lies", type=lambda text: text.split(","), default=list(DEFAULT), help=f"of {', '.join(ALL)}")
+    parser.add_argument("--peers", type=int, default=8, help="the liar among them (default 8)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default 3)")
     parser.add_argument("--algorithm", default="dfedavg", help="default dfedavg")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the runs")
@@ -83,10 +87,10 @@ def main() -> None:
                 config = Config().with_settings([
                     f"seed={seed}", f"corpus.fold={seed}", f"gossip.algorithm={options.algorithm}",
                     "training.rounds=30", "training.local_steps=10", "peer.evaluate_every=1000",
-                    f"peer.out={folder}/out", f"network.base_port={free_base_port(PEERS)}", *QUICK, *timeout,
+                    f"peer.out={folder}/out", f"network.base_port={free_base_port(options.peers)}", *QUICK, *timeout,
                     *options.set])
-                federate(config, PEERS, workers=1)  # the features are made once, not by each peer
-                results.setdefault(lie, []).append(play(config, lie))
+                federate(config, options.peers, workers=1)  # the features are made once, not by each peer
+                results.setdefault(lie, []).append(play(config, options.peers, lie))
                 print(f"seed {seed}, {lie}: {results[lie][-1]}", file=sys.stderr)
     if options.json:
         print(json.dumps(results))

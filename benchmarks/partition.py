@@ -51,6 +51,8 @@ class Course:
     seconds: list[float] = field(default_factory=list)
     distances: dict[str, list[float]] = field(default_factory=dict)
     faults: list[tuple[str, float, float]] = field(default_factory=list)
+    rounds: dict[int, int] = field(default_factory=dict)
+    """In which round each peer was when the cut was healed."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -119,6 +121,7 @@ def play(options: argparse.Namespace, real: Real, topology: Topology) -> tuple[C
         with course.fault(f"cut into {len(large)} and {len(small)}"):
             relays.set(between(topology, small), cut=True)
             course.wait(trial, options.apart)
+            course.rounds = dict(sorted(trial.rounds.items()))
             relays.heal()
         course.wait(trial, options.quiet)
         if options.stopped:
@@ -129,12 +132,17 @@ def play(options: argparse.Namespace, real: Real, topology: Topology) -> tuple[C
         until = course.now + 10 * options.quiet + 120
         while len(trial.gone) < topology.size and course.now < until:
             course.watch(trial)
+        if len(trial.gone) < topology.size:
+            print(trial.story, file=sys.stderr)
         summaries = trial.story.summaries
         figures = {
             "topology": topology.name, "peers": topology.size, "rounds": rounds, "exit_codes": dict(trial.gone),
             "agreed": {i: one["agreed"] for i, one in sorted(summaries.items())},
             "difference": furthest(real.rows(config, sorted(summaries))) if len(summaries) > 1 else None,
-            "together_after_s": course.healing(), "drift": max(one["drift"] for one in summaries.values())}
+            "together_after_s": course.healing(), "drift": max((one["drift"] for one in summaries.values()), default=None),
+            "dead": {what: sum(began <= one["heard"] - course.began < ended + options.quiet for one in
+                               trial.told("dead")) for what, began, ended in course.faults},
+            "rounds_when_healed": course.rounds}
     return course, figures
 
 

@@ -35,6 +35,8 @@ from p2pser.run.participant import Cohort
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.messages import Phase
 
+REPLACED = "model-replaced"
+"""The folder of a model in whose place that of more peers was taken."""
 QUIET = 2.0
 """For so long a peer waits without a word for neighbours that are about to have a model too [s]."""
 
@@ -107,6 +109,17 @@ class LastPhase:
         self.recorder.checkpoints.remove_set_aside()
         return whole
 
+    def replace(self, end: Outcome, seconds: float) -> dict[str, Any]:
+        """Set this peer's model aside for another outcome, and conclude with that; return its summary.
+
+        seconds : as for ``conclude``.
+        """
+        aside = self.folder.model.with_name(REPLACED)
+        shutil.rmtree(aside, ignore_errors=True)
+        self.folder.model.rename(aside)
+        self.reporter.tell("replaced", f"peer {self.me} sets its former model aside in {aside}", path=str(aside))
+        return self.conclude(end, seconds)
+
     def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None) -> None:
         its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
                         statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection)
@@ -135,22 +148,26 @@ class LastPhase:
                 "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
                 "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out]}
 
-    def hand_over(self, end: Outcome) -> int:
+    def hand_over(self, end: Outcome, *, ask: bool = False) -> int:
         """Answer the neighbours that ask for the model, until all have one or none asks for ``network.serve_after``.
+
+        ask : ask them too, for a model behind which there are more peers; it comes as ModelTaken.
 
         Returns how often a neighbour was answered.
         """
         clock, patience = self.mixer.io.clock, self.config.network.serve_after
-        self.handover.offer(end, self.parts())
+        self.handover.offer(end, self.parts(), ask=ask)
         self.mixer.enter(Phase.END, self.config.training.rounds + 2)
         self.mixer.io.announce_progress(self.mixer.neighbours)
         began = clock()
-        until, answered, said = began + patience, 0, False
-        while (lacking := self.handover.lacking()) and clock() < until:
+        until, answered, said, quiet = began + patience, 0, False, began
+        while ((lacking := self.handover.lacking()) or clock() < quiet) and clock() < until:
+            if ask and (lacking or self.handover.unanswered()):
+                quiet = clock() + QUIET  # the others may ask too
             self.mixer.listen(min(until - clock(), QUIET))
             if self.handover.answered > answered:
                 answered, until = self.handover.answered, clock() + patience
-            if not said and clock() - began >= QUIET:
+            if not said and lacking and clock() - began >= QUIET:
                 said = True
                 self.reporter.say(f"peer {self.me} has its model ({self.folder.model}) and stays up to {patience:g} s "
                                   f"to hand it to peer{'s' if len(lacking) > 1 else ''} "

@@ -4,7 +4,8 @@ A peer that finds a neighbour at the end of the run while it is itself not there
 killed in the last phase, cut off, or started too late. So was one that has agreed with nobody, while neighbours that
 it can reach have agreed with others. It asks each such neighbour for the model, compares the answers
 where there are two, and ends with it. A peer that has its model stays for a while to answer, and so does one that has
-finished and is started again.
+finished and is started again. Where the latter had not agreed with all, it asks too, and takes a model behind which
+there are more peers than behind its own: so parts of a network that ended apart can be brought together.
 """
 
 from __future__ import annotations
@@ -95,9 +96,11 @@ class Handover:
         self._received: dict[int, Outcome] = {}
         self._first: float | None = None
         """When the first answer came."""
-        self._wanted, self._alone = True, False
-        self._alone_too: set[int] = set()
-        """The neighbours that have agreed with nobody either."""
+        self._wanted = True
+        self._own: Outcome | None = None
+        """This peer's own end, where it takes only a model behind which there are more peers."""
+        self._no_better: set[int] = set()
+        """The neighbours that have no such model."""
         self._offer: tuple[Outcome, Parts | None] | None = None
         mixer.on(MODEL, self._take)
 
@@ -136,16 +139,17 @@ class Handover:
         """
         phase = self._mixer.io.progress.phase
         self._mixer.wake_at(None)  # one that is over would make every wait end at once
-        if not self._wanted or (phase >= Phase.CONSENSUS and not self._alone):
+        if not self._wanted or (phase >= Phase.CONSENSUS and self._own is None):
             return
         if not self._done and not self._received:
             return  # as in all but the last rounds, and this is called at each local step
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
             self._parcels.ask(peer)
-        if self._alone:
-            self._alone_too |= {j for j, end in self._received.items() if self._agreed(end) < 2}
-            self._received = {j: end for j, end in self._received.items() if j not in self._alone_too}
+        if self._own is not None:
+            least = self._behind(self._own)
+            self._no_better |= {j for j, end in self._received.items() if self._behind(end) <= least}
+            self._received = {j: end for j, end in self._received.items() if j not in self._no_better}
         if not self._received:
             return
         now = self._mixer.io.clock()
@@ -155,7 +159,7 @@ class Handover:
         patience = PATIENCE if soon - self._received.keys() else GREETING if self._mixer.roster.missing() else 0.0
         over = now >= self._first + patience
         # While others train with this peer, one neighbour alone does not end its run.
-        training = phase >= Phase.TRAIN and not self._alone and bool(here - self._done)
+        training = phase >= Phase.TRAIN and self._own is None and bool(here - self._done)
         if len(together) > 1 or (len(self._received) == 1 and over and not training):
             self._take_over(together, fit)
         elif len(self._received) > 1 and over and phase < Phase.TRAIN:
@@ -172,14 +176,17 @@ class Handover:
 
         longest : seconds that neighbours without a model are waited for, whatever progress they report.
         """
-        if not end.final.sought or self._agreed(end) > 1 or not self._mixer.roster.ending():
+        if not end.final.sought or self._behind(end)[0] > 1 or not self._mixer.roster.ending():
             return
-        self._alone = True
+        self._own = end
         self._mixer.listen()  # they may have answered before
-        wait_for_model(self._mixer, self._alone_too, 2 * PATIENCE, longest)
+        wait_for_model(self._mixer, self._no_better, 2 * PATIENCE, longest)
 
-    def _agreed(self, end: Outcome) -> int:
-        return self._topology.size - len(end.final.dead) if end.final.converged else 0
+    def _behind(self, end: Outcome) -> tuple[int, int]:
+        """Return how many peers agreed on a model, at least 1; of equally many, those with the lowest id count for more.
+        """
+        agreed = set(range(self._topology.size)) - set(end.final.dead) if end.final.converged else set()
+        return max(len(agreed), 1), -min(agreed) if len(agreed) > 1 else -self._topology.size
 
     def _phase(self, peer: int) -> int:
         progress = self._mixer.roster.progress(peer)
@@ -213,9 +220,13 @@ class Handover:
 
     # Its neighbours -------------------------------------------------------------------------------------------
 
-    def offer(self, end: Outcome, parts: Parts | None) -> None:
-        """Answer with this outcome from now on; parts: what of a row crosses each edge."""
-        self._offer, self._wanted = (end, parts), False
+    def offer(self, end: Outcome, parts: Parts | None, *, ask: bool = False) -> None:
+        """Answer with this outcome from now on.
+
+        parts : what of a row crosses each edge. ask : ask neighbours for a model behind which there are more peers; it
+        comes as ModelTaken.
+        """
+        self._offer, self._wanted, self._own = (end, parts), ask, end if ask else None
         if end.givers:  # those who agreed have it
             self._done |= set(self._mixer.neighbours) - set(end.final.dead)
         self._received.clear()
@@ -226,6 +237,10 @@ class Handover:
     def lacking(self) -> tuple[int, ...]:
         """Return the neighbours that have no model, as far as this peer knows."""
         return tuple(j for j in self._mixer.neighbours if j not in self._done)
+
+    def unanswered(self) -> bool:
+        """Whether a neighbour that has a model, and may have a better one, has not answered yet."""
+        return self._own is not None and bool((self._done & self._mixer.roster.here()) - self._no_better)
 
     @property
     def answered(self) -> int:

@@ -42,6 +42,7 @@ from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.summing import PeerSecrets, public_keys
 from p2pser.peer.telemetry import Telemetry
+from p2pser.run.account import complete
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
 from p2pser.run.setup import weighs
@@ -255,12 +256,17 @@ class _Attendance:
 
         finished : the summary of the run, where only the last is left to do.
         """
-        reason = "failed"
+        reason, began = "failed", self.io.clock()
         try:
             end, summary = self._model(finished)
             reason = "done"
             with contextlib.suppress(Interrupted):
-                self.last_phase.hand_over(end)
+                while True:
+                    try:
+                        self.last_phase.hand_over(end, ask=finished is not None and not complete(summary))
+                        break
+                    except ModelTaken as taken:
+                        end, summary = taken.outcome, self.last_phase.replace(taken.outcome, self.io.clock() - began)
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()

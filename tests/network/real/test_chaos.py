@@ -17,11 +17,11 @@ QUICK = ("network.ping_after=0.5", "network.suspect_after=1.0", "network.dead_af
 def test_a_minute_and_a_half_of_chaos(python: list[str]) -> None:
     settings = [word for one in QUICK for word in ("--set", one)]
     call = [*python, str(ROOT / "scripts" / "chaos"), "--peers", "5", "--minutes", "0.75", "--every", "5",
-            "--seed", "5", "--links", "relays", "--json", *settings,
+            "--seeds", "5", "--links", "relays", "--json", *settings,
             "--faults", "kill,restart,stop,cut,one-way,break,delay,lose,slow,tear"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=550, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout)
+    result, = json.loads(done.stdout)["runs"]
     assert result["broken"] == []
     assert result["faults"] >= 6
     assert result["models"] == [0, 1, 2, 3, 4]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from relays import Relays
-from trials import Trial
+from trials import Trial, between
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load
@@ -196,3 +196,30 @@ def test_a_peer_stopped_on_a_full_disk_ends_later_with_the_model(real: Any, smal
         codes = trial.until_end()
     assert codes[2] == 0, str(trial.story)
     assert trial.story.summaries[2]["handed_over_by"] == [1, 3]
+
+
+def test_parts_that_ended_apart_are_brought_together_by_a_start(real: Any, furthest: Furthest) -> None:
+    ring = load("ring", peers=5)
+    config = real.config("out", *QUICK, "training.rounds=30", "training.local_steps=1", "network.serve_after=1",
+                         peers=5)
+    with Relays(ring) as relays, Trial(config, ring, relays, 0.05) as trial:
+        trial.start()
+        trial.until_round(5)
+        relays.set(between(ring, (0, 1)), cut=True)
+        assert trial.until_end() == dict.fromkeys(range(5), 3), str(trial.story)
+        apart = real.rows(config, range(5))
+        assert furthest(apart[2:]) < 1e-6 < furthest(apart[1:3])
+        relays.heal()
+        trial.config = config.with_settings(["network.serve_after=60"])
+        trial.start(2, 1)
+        trial.until(lambda: trial.told("replaced", reporter=1), 60, "peer 1 takes the model of three peers")
+        trial.start(0)
+        trial.until(lambda: trial.told("replaced", reporter=0), 60, "peer 0 takes it too")
+        trial.kill(2, number=signal.SIGTERM)
+        codes = trial.until_end()
+    assert codes == dict.fromkeys(range(5), 3), str(trial.story)
+    assert furthest(real.rows(config, range(5))) < 1e-6
+    summaries = {i: one["agreed"] for i, one in trial.story.summaries.items()}
+    assert summaries == {0: 4, 1: 4, 2: 3, 3: 3, 4: 3}
+    assert (real.peer_folder(config, 1) / "model-replaced" / "card.json").is_file()
+    assert not trial.told("replaced", reporter=2)
