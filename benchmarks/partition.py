@@ -42,6 +42,9 @@ EVERY = 0.5
 TOGETHER = 2.0
 """The network is together again when its consensus distance is at most so many times its median before the fault."""
 
+EXPLAINS = ("dead", "apart", "rejoined", "bye", "paused", "struck", "banned", "refused", "up")
+"""The events that are printed where not all end with exit code 0."""
+
 
 @dataclass
 class Course:
@@ -132,8 +135,11 @@ def play(options: argparse.Namespace, real: Real, topology: Topology) -> tuple[C
         until = course.now + 10 * options.quiet + 120
         while len(trial.gone) < topology.size and course.now < until:
             course.watch(trial)
-        if len(trial.gone) < topology.size:
-            print(trial.story, file=sys.stderr)
+        if set(trial.gone.values()) != {0}:
+            for one in trial.story.records:
+                if one.get("kind") in EXPLAINS:
+                    print(f"{one['heard'] - course.began:8.1f} s, round {trial.rounds.get(one['reporter'])}: peer "
+                          f"{one['reporter']}: {one['kind']} {one.get('peer')} {one.get('reason', '')}", file=sys.stderr)
         summaries = trial.story.summaries
         figures = {
             "topology": topology.name, "peers": topology.size, "rounds": rounds, "exit_codes": dict(trial.gone),
