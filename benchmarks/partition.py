@@ -138,14 +138,15 @@ def play(options: argparse.Namespace, real: Real, topology: Topology) -> tuple[C
         if set(trial.gone.values()) != {0}:
             for one in trial.story.records:
                 if one.get("kind") in EXPLAINS:
-                    print(f"{one['heard'] - course.began:8.1f} s, round {trial.rounds.get(one['reporter'])}: peer "
-                          f"{one['reporter']}: {one['kind']} {one.get('peer')} {one.get('reason', '')}", file=sys.stderr)
+                    print(f"{one['heard'] - course.began:8.1f} s, peer {one['reporter']}: {one['kind']} "
+                          f"{one.get('peer')} {one.get('reason', '')}", file=sys.stderr)
         summaries = trial.story.summaries
         figures = {
             "topology": topology.name, "peers": topology.size, "rounds": rounds, "exit_codes": dict(trial.gone),
             "agreed": {i: one["agreed"] for i, one in sorted(summaries.items())},
             "difference": furthest(real.rows(config, sorted(summaries))) if len(summaries) > 1 else None,
-            "together_after_s": course.healing(), "drift": max((one["drift"] for one in summaries.values()), default=None),
+            "together_after_s": course.healing(),
+            "drift": max((one["drift"] for one in summaries.values()), default=None),
             "dead": {what: sum(began <= one["heard"] - course.began < ended + options.quiet for one in
                                trial.told("dead")) for what, began, ended in course.faults},
             "rounds_when_healed": course.rounds}

@@ -183,8 +183,7 @@ class Handover:
         wait_for_model(self._mixer, self._no_better, 2 * PATIENCE, longest)
 
     def _behind(self, end: Outcome) -> tuple[int, int]:
-        """Return how many peers agreed on a model, at least 1; of equally many, those with the lowest id count for more.
-        """
+        """Return how many peers agreed on a model, at least 1; of equally many, the lowest id is more."""
         agreed = set(range(self._topology.size)) - set(end.final.dead) if end.final.converged else set()
         return max(len(agreed), 1), -min(agreed) if len(agreed) > 1 else -self._topology.size
 

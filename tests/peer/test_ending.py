@@ -91,8 +91,9 @@ class Last:
         self.peer.folder.claim(False)
         self.telemetry = Telemetry(self.folder)
         cohort, algorithm = self.peer.prepare()
-        io = self.peer.attach(self.peer.hello(cohort, 0), *self.network(self.peer))
-        self.whole = _Attendance(self.peer, self.telemetry, cohort, algorithm, io)
+        identity, limit = self.network(self.peer)
+        io = self.peer.attach(self.peer.hello(cohort, 0), identity, limit)
+        self.whole = _Attendance(self.peer, self.telemetry, cohort, algorithm, io, identity, None, 0, None)
         self.phase: LastPhase = self.whole.last_phase
         row = torch.linspace(-1, 1, cohort.schema.size, dtype=torch.float64)[None]
         self.outcome = Outcome(Consensus(row, 1e-9, 7, (), True), CALL, cohort.sums()[0])
