@@ -85,7 +85,7 @@ class Last:
 
     def __init__(self, crew: Crew, name: str, *settings: str) -> None:
         self.crew = crew
-        self.config: Config = crew.configured(name, "training.fine_tune=3", *settings)
+        self.config: Config = crew.configured(name, "training.fine_tune=3", "privacy.draws=seed", *settings)
         self.peer: Peer = crew.peer(self.config, 1)
         self.folder = self.peer.folder.path
         self.peer.folder.claim(False)
