@@ -139,6 +139,9 @@ class _Run:
                          counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
                          algorithm.numbers, rejoins)
         self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
+        if self.wire.unreadable:
+            raise ConfigError(f"the audit has no attacks yet on the messages of {gossip.algorithm}, which are no rows; "
+                              "audit the run with another gossip.algorithm")
         self.config, self.statistics = self.run.config, self.run.statistics
         self.module = self.run.networks[1.0].module
         self.labels, self.how = half.labels, half.normalise

@@ -15,6 +15,8 @@ from p2pser.evaluation.metrics import interval, speaker_counts
 Z = 1.959964
 """The normal quantile of 95 % intervals."""
 RESAMPLES = 2000
+WIDER = 1.5
+"""By how much intervals are made wider for a verdict: of some dozens of guesses one would leave a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,14 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Return ``EXCEEDED`` for a value beyond its limit, ``unclear`` for one whose interval reaches down to chance:
-        there guessing might have done it, and more runs tell; ``within`` for others; empty without a limit.
+        """Return ``EXCEEDED`` for a value beyond its limit, ``unclear`` for one that guessing might reach: where the
+        interval, made ``WIDER``, comes down to chance; ``within`` for others; empty without a limit.
         """
         if self.limit is None:
             return ""
         if self.value <= self.limit:
             return "within"
-        return "unclear" if self.low <= self.chance else "EXCEEDED"
+        return "unclear" if self.value - WIDER * (self.value - self.low) <= self.chance else "EXCEEDED"
 
     @property
     def exceeded(self) -> bool:

@@ -112,7 +112,7 @@ An attack that is not on this page may find more.</p>
 <h2>How it is measured</h2>
 <dl>{_definitions({measure: MEASURES[measure] for measure in measures})}</dl>
 <p>Chance is what guessing without any message gives. The limits are settings (privacy.limits). A figure beyond its
-limit whose interval reaches down to chance is unclear: guessing might have done it, and more runs tell (--seeds).</p>
+limit is unclear where guessing might reach it too; then more runs tell (--seeds).</p>
 <h2>All figures</h2>
 <table><thead><tr>{head}</tr></thead><tbody>
 {rows}

@@ -58,6 +58,8 @@ class Wire:
     """The rows (N, D) with which the peers begin a round, of which each knows its own."""
     ends: dict[int, Tensor] = field(default_factory=dict)
     """The rows (N, D) after the round's local work, of which each knows its own."""
+    unread: bool = False
+    """Whether messages of a round came that are neither rows nor sums under masks."""
     exchanges: dict[int, int] = field(default_factory=dict)
     """The number of exchanges in each round, set-up and end included."""
 
@@ -72,8 +74,11 @@ class Wire:
         if at.round == STATISTICS and not isinstance(body, Tensor):
             self.sums[edge] = bytes(body)
         if isinstance(body, Tensor) and len(body) >= len(self.initial) and self._kept(at.round):
-            # Algorithms that send more beside the parameters send it behind them.
-            self.rows.setdefault(at.round, {})[edge] = body[: len(self.initial)]
+            # What algorithms send beside the parameters comes behind them: one number is the weight of a sum.
+            row = body[: len(self.initial)]
+            weight = float(body[-1]) if len(body) == len(self.initial) + 1 else 1.0
+            self.rows.setdefault(at.round, {})[edge] = (row / weight if weight > 0 else row).to(torch.float32)
+        self.unread |= at.round >= 0 and not isinstance(body, Tensor) and self.numbers is None and self._kept(at.round)
 
     def held(self, round: int, rows: Tensor) -> None:
         """Keep the parameters (N, D) with which the peers begin ``round``."""
@@ -95,6 +100,11 @@ class Wire:
         """Return so many neighbours of a peer, ascending from it on: the observers of that peer."""
         ring = sorted(self.topology.neighbours(peer), key=lambda other: (other - peer) % self.topology.size)
         return tuple(sorted(ring[:colluding]))
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the rounds' messages are of a form that no attack here reads."""
+        return self.unread and not self.rows
 
     def sums_of(self, peer: int, observers: Sequence[int], size: int) -> NDArray[np.float64] | None:
         """Return the row of sums, (size,) float64, that a peer sent first; None where no observer got one."""

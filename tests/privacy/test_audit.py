@@ -188,6 +188,13 @@ def test_a_row_that_went_elsewhere_is_not_known() -> None:
     assert torch.allclose(view.update, (torch.ones(2) - row(1, 0) / 3) * 1.5, rtol=0, atol=1e-6)
 
 
+def test_the_sum_that_an_algorithm_sends_is_divided_by_its_weight() -> None:
+    wire = Wire(load("ring", 5, 0), torch.zeros(2), frozenset({0}))
+    wire.received(Step(0, 0), (1, 0), Received(0, torch.tensor([6.0, 3.0, 1.5], dtype=torch.float64)))
+    wire.received(Step(0, 0), (1, 2), Received(2, torch.tensor([6.0, 3.0, 7.0, 8.0])))  # trackers, for example
+    assert {edge: row.tolist() for edge, row in wire.rows[0].items()} == {(1, 0): [4.0, 2.0], (1, 2): [6.0, 3.0]}
+
+
 def test_an_observer_knows_its_share_of_a_sum_over_all() -> None:
     wire = Wire(load("ring", 5, 0), torch.zeros(2), frozenset({0}), shares=np.array([0.1, 0.4, 0.2, 0.2, 0.1]))
     wire.held(0, torch.zeros(5, 2))
@@ -230,6 +237,12 @@ def test_what_it_cannot_audit_is_refused(made_up: Make, setting: str, says: str)
     config, federation = made_up()
     with pytest.raises(ConfigError, match=f"no attacks yet on {says}"):
         audit(config.with_settings([setting]), load("ring", 12, 0), federation)
+
+
+def test_messages_that_it_cannot_read_are_refused(made_up: Make) -> None:
+    config, federation = made_up(peers=4, **{"gossip.algorithm": "power-gossip", "training.rounds": 1})
+    with pytest.raises(ConfigError, match="no attacks yet on the messages of power-gossip"):
+        audit(config, load("ring", 4, 0), federation, rounds=(1,))
 
 
 def test_two_peers_have_nothing_to_hide() -> None:

@@ -43,9 +43,9 @@ def test_bootstrap() -> None:
 
 def test_a_finding_beyond_its_limit() -> None:
     attack = Attack("sex", "templates", "rows", 1)
-    assert attack.finding("UAR", 0.61, 0.51, 0.7, 0.5, 10, 0.6).verdict == "EXCEEDED"
-    assert attack.finding("UAR", 0.61, 0.5, 0.7, 0.5, 10, 0.6).verdict == "unclear"
-    assert attack.finding("UAR", 0.6, 0.51, 0.7, 0.5, 10, 0.6).verdict == "within"
+    assert attack.finding("UAR", 0.625, 0.5625, 0.7, 0.5, 10, 0.6).verdict == "EXCEEDED"
+    assert attack.finding("UAR", 0.625, 0.53125, 0.7, 0.5, 10, 0.6).verdict == "unclear"  # down to .484, if wider
+    assert attack.finding("UAR", 0.6, 0.59, 0.7, 0.5, 10, 0.6).verdict == "within"
     assert attack.finding("UAR", 1.0, 0.9, 1.0, 0.5, 10).verdict == ""
     assert attack.finding("other peers", 1, math.nan, math.nan, 0, 10, 0).verdict == "EXCEEDED"
     assert attack.finding("UAR", 1.0, math.nan, math.nan, 0.5, 10).to_dict()["low"] is None
