@@ -24,6 +24,9 @@ from p2pser.wire.codec import DENSE, Codec
 
 T = TypeVar("T")
 
+BLOCK = 1 << 17
+"""Numbers of a difference of two rows that are in memory at once."""
+
 
 class Step(NamedTuple):
     """The time of an exchange: the round and the slot in it. Algorithms declare their slots and never read a clock.
@@ -179,8 +182,7 @@ def add_flows(rows: Tensor, inbox: Inbox[Tensor], peers: Sequence[int]) -> Tenso
     mixed = rows.clone()
     at = {peer: b for b, peer in enumerate(peers)}
     for dst, weight, value in zip(inbox.dst.tolist(), inbox.weight.tolist(), inbox.values):
-        b = at[dst]
-        mixed[b].add_(value.to(rows.dtype) - rows[b], alpha=weight)
+        add_flow_(mixed[at[dst]], rows[at[dst]], value, weight)
     return add_late(mixed, inbox.late, peers)
 
 
@@ -191,5 +193,12 @@ def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor
     settled = rows.clone()
     at = {peer: b for b, peer in enumerate(peers)}
     for flow in late:
-        settled[at[flow.edge[0]]].add_(flow.value.to(rows.dtype) - flow.own.to(rows.dtype), alpha=flow.weight)
+        add_flow_(settled[at[flow.edge[0]]], flow.own, flow.value, flow.weight)
     return settled
+
+
+def add_flow_(row: Tensor, own: Tensor, value: Tensor, weight: float) -> None:
+    """Add weight (value - own), of two rows (D,), to a row (D,) in place and in its dtype, without a further row."""
+    for at in range(0, row.numel(), BLOCK):
+        part = slice(at, at + BLOCK)
+        row[part].add_(value[part].to(row.dtype) - own[part].to(row.dtype), alpha=weight)

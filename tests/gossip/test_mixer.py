@@ -7,7 +7,18 @@ import math
 import pytest
 import torch
 
-from p2pser.gossip.mixer import Late, Step, add_flows, add_late, edges_into, in_order, inbox_of, mix_by_flows
+from p2pser.gossip.mixer import (
+    BLOCK,
+    Late,
+    Step,
+    add_flow_,
+    add_flows,
+    add_late,
+    edges_into,
+    in_order,
+    inbox_of,
+    mix_by_flows,
+)
 from p2pser.graph.spec import parse
 from p2pser.simulation.mixer import SimulatedMixer
 
@@ -52,3 +63,14 @@ def test_what_is_no_plausible_row_is_a_strike_and_its_weight_stays_with_the_rece
     assert [(edge, at) for edge, at, _ in mixer.strikes] == [((0, 1), (0, 0))]
     assert mixed[0].tolist() == pytest.approx([3.0, 4.0, 5.0])  # 2/3 of its own row, 1/3 of peer 3's
     assert torch.allclose(mixed[1:], mix_by_flows(SimulatedMixer(ring), rows, Step(0, 0))[1:])
+
+
+@pytest.mark.parametrize("size", [BLOCK - 1, 2 * BLOCK + 5])
+def test_a_flow_in_blocks_has_the_bits_of_one_sum(size: int) -> None:
+    draw = torch.Generator().manual_seed(3)
+    row, own, value = (torch.randn(size, generator=draw) for _ in range(3))
+    expected = row + 0.3 * (value.double() - own.double())
+    whole = row.clone().add_(value - own, alpha=0.3)
+    add_flow_(row, own, value, 0.3)
+    assert torch.equal(row, whole)
+    torch.testing.assert_close(row.double(), expected, rtol=1e-5, atol=1e-6)

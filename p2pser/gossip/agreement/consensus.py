@@ -26,7 +26,7 @@ from p2pser.gossip.agreement.stopping import (
     living_diameter,
     most_bytes,
 )
-from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step, add_flow_
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Edge, Received, magnitude, plausible
 from p2pser.graph.mixing import metropolis
@@ -166,8 +166,9 @@ def consensus(
             for b, node in running.items():
                 node.start(exchange, worst[b], y[b])
         _note(running, inbox.missing, {edge: trailer for edge, (_, trailer) in theirs.items()}, at_row)
+        del read, inbox, theirs  # the neighbours' rows: the next exchange needs the memory
         omega = chebyshev(omega, slem, exchange)
-        y, previous = mixed if exchange == 0 else (mixed - previous).mul_(omega).add_(previous), y
+        y, previous = mixed if exchange == 0 else mixed.sub_(previous).mul_(omega).add_(previous), y
         for b, node in running.items():
             node.decide(exchange, y[b])
     return _result(y, nodes, reach, graph, exchange + 1)
@@ -180,7 +181,7 @@ def _mixed(y: Tensor, inbox: Inbox[Answer | None], at_row: Mapping[int, int],
     for dst, src, weight, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
         if value is not None:
             b, theirs[dst, src] = at_row[dst], value
-            mixed[b].add_(value[0] - y[b], alpha=weight if weights is None else weights(dst, src))
+            add_flow_(mixed[b], y[b], value[0], weight if weights is None else weights(dst, src))
     return mixed, theirs
 
 
