@@ -42,7 +42,7 @@ LIGHT, HEAVY = 5, 200
 """Local steps a round: the default, and enough that the floor of a round is 0.3 s or more."""
 
 AIMS = {"start, 8 peers": 4.0, "memory, 8 peers": 0.45, "round / floor, heavy": 1.10,
-        "exchange, light": 5.0, "bytes per payload byte": 1.005}
+        "exchange, light": 4.0, "bytes per payload byte": 1.005}
 """What each figure should be at most, where there is an aim."""
 
 
@@ -122,9 +122,11 @@ def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:
         for unit, value in transport.measure(kind, size, exchanges).items():
             if unit != "rows":
                 figures[f"transport, {label}, {kind}", unit] = value
-    ratio = (figures[f"transport, {label}, p2pser", "MB/s"] /
-             figures[f"transport, {label}, pyzmq with CURVE", "MB/s"])
-    figures[f"transport, {label}, p2pser / pyzmq with CURVE", ""] = ratio
+    ours, plain = (f"transport, {label}, {kind}" for kind in ("p2pser", "pyzmq with CURVE"))
+    figures[f"{ours} / pyzmq with CURVE", ""] = figures[ours, "MB/s"] / figures[plain, "MB/s"]
+    # On a machine that is busy with other work, processor time says more.
+    figures[f"{ours} / pyzmq with CURVE, by processor time", ""] = (
+        figures[plain, "CPU ms per MB"] / figures[ours, "CPU ms per MB"])
     return figures
 
 
