@@ -13,7 +13,7 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
-from p2pser.gossip.agreement.statistics import statistics
+from p2pser.gossip.agreement.statistics import secure_statistics, statistics
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Breaks, Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
@@ -176,7 +176,7 @@ class Session:
         return row
 
     def statistics(self, cut: frozenset[tuple[int, int]] = frozenset(), mixer: Mixer | None = None) -> Tensor:
-        """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip.
+        """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip or a secure sum.
 
         Where nothing is asked of other peers (S = 0), nothing is sent.
 
@@ -184,8 +184,12 @@ class Session:
         """
         if not self.cohort.asked:
             return self.cohort.sums()[0]
-        slem = living_slem(self.topology, None, cut, self.living[0])
-        agreed = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
+        if self.algorithm.sums:
+            agreed = secure_statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology.graph,
+                                       least=self.config.privacy.least)
+        else:
+            slem = living_slem(self.topology, None, cut, self.living[0])
+            agreed = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
         self.hooks.statistics(agreed)
         return agreed.rows[0]
 

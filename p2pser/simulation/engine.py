@@ -112,7 +112,7 @@ class _Simulator(Hooks):
         """Run the session and return what was measured."""
         # Carried apart from the run's messages, and without its faults.
         sums = self.session.statistics(mixer=SimulatedMixer(
-            self.topology, tap=None if self.witness is None else self.witness.received))
+            self.topology, tap=None if self.witness is None else self.witness.received, secrets=self.mixer.secrets))
         return self._result(self.session.run(self.call, sums))
 
     def _driver(self) -> Driver:

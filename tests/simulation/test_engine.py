@@ -34,6 +34,15 @@ def test_a_run_learns_and_ends_with_one_model(made_up):
     assert len(run.final_distance) == run.final.exchanges
 
 
+def test_a_private_run_sums_its_statistics_in_secret(made_up, monkeypatch):
+    monkeypatch.setattr("p2pser.run.session.statistics", lambda *_, **__: pytest.fail("statistics by gossip"))
+    config, topology, federation = made_up(5, "global", **{"gossip.algorithm": "secure-average", "training.rounds": 1})
+    run = simulate(config, topology, federation)
+    every = np.concatenate([examples.features for examples in federation.train.values()]).astype(np.float64)
+    np.testing.assert_allclose(run.statistics.mean, every.mean(0), rtol=1e-9)
+    assert run.statistics.count == len(every)
+
+
 def test_the_same_call_gives_the_same_bits(made_up):
     assert torch.equal(simulate(*made_up()).rows, simulate(*made_up()).rows)
 

@@ -1,18 +1,25 @@
-"""Feature statistics over the clips of all peers, by gossip instead of pooling.
+"""Statistics over the clips of all peers, without pooling them.
 
 Each peer holds the sums over its own training clips, a row [count, sum x, sum x^2] of length 1 + 2 F
-(``p2pser.features.normalisation.sums``). The consensus finds the mean of these rows over the peers, from which follow
-mean and variance of the pooled clips.
+(``p2pser.features.normalisation.sums``). The peers find the mean of these rows, from which follow mean and variance of
+the pooled clips: by a consensus, which shows each neighbour the row itself, or by a secure sum, which shows nobody more
+than the mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
+import networkx as nx
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from p2pser.base.errors import P2PSERError
 from p2pser.gossip.agreement.consensus import Consensus, consensus
+from p2pser.gossip.agreement.secure_sum import secure_sum
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
@@ -20,6 +27,9 @@ from p2pser.graph.spec import Topology
 TOLERANCE = 1e-12
 LARGEST = 1e30
 """Magnitude of the largest sum: sums differ much between peers, and a peer without clips has none."""
+LIMBS, LIMB_BITS, FRACTION_BITS = 4, 32, 64
+"""A number in a secure sum: fixed point of 128 bits, 64 of them behind the point, in words of 64 bits of which each
+peer fills 32, so that no sum of fewer than 2^32 peers overflows."""
 
 
 def relative_sums(own: Tensor, other: Tensor) -> float:
@@ -69,3 +79,42 @@ def statistics(
         largest=LARGEST,
         observe=observe,
     )
+
+
+def secure_statistics(mixer: Mixer, sums: Tensor, round: int, graph: nx.Graph, *, least: int) -> Consensus:
+    """Return the mean row of ``sums`` (B, S) by a secure sum, from Step(round, 0) on: the same bits at all peers.
+
+    A total that does not come is not sought again: the difference of two totals could be one peer's sums. least : the
+    fewest peers whose sum is made. Raises P2PSERError where a sum is too large for the fixed point, or no total came.
+    """
+    words = {i: np.concatenate([np.ones(1, np.uint64), to_words(row.numpy())]) for i, row in zip(mixer.peers, sums)}
+    totals = secure_sum(mixer, round, words, graph, least=least)
+    rows = []
+    for total in totals.values():
+        if total is None:
+            raise P2PSERError("the secure sum of the statistics has no total, since too few peers could be reached, or "
+                              "one was lost meanwhile: start this peer again, and where no other trains all of them")
+        rows.append(torch.from_numpy(from_words(total[1:]) / float(total[0])))
+    return Consensus(torch.stack(rows), 0.0, 0, (), True)
+
+
+def to_words(row: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Return numbers (S,) as words (S * LIMBS,), the lowest first. Raises P2PSERError for one of 2^62 or more."""
+    words = []
+    for value in row.tolist():
+        if not abs(value) < 2.0**62:
+            raise P2PSERError(f"a sum over this peer's clips is {value:g}, too large for a secure sum: look for "
+                              "features of extreme size")
+        whole = int(math.ldexp(value, FRACTION_BITS)) % 2 ** (LIMBS * LIMB_BITS)
+        words += [whole >> LIMB_BITS * k & 2**LIMB_BITS - 1 for k in range(LIMBS)]
+    return np.array(words, dtype=np.uint64)
+
+
+def from_words(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return the numbers (S,) of a sum of ``to_words``."""
+    modulus = 2 ** (LIMBS * LIMB_BITS)
+    values = []
+    for limbs in words.reshape(-1, LIMBS).tolist():
+        whole = sum(limb << LIMB_BITS * k for k, limb in enumerate(limbs)) % modulus
+        values.append(math.ldexp(float(whole - modulus if whole >= modulus // 2 else whole), -FRACTION_BITS))
+    return np.array(values)
