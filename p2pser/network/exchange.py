@@ -123,6 +123,7 @@ class Exchange:
         """The step whose message of a neighbour did not fit."""
         self._past = PastExchanges()
         self._late: list[Late] = []
+        self._dropped: list[tuple[int, Step]] = []
 
     # Inputs ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +185,9 @@ class Exchange:
         arrived.setdefault(step, value)
         if len(arrived) > AHEAD + 1:
             # The sender went on without us: the step that we wait for is still mixed, then we jump to the newest.
-            del arrived[min(other for other in arrived if other != self._step)]
+            oldest = min(other for other in arrived if other != self._step)
+            del arrived[oldest]
+            self._dropped.append((sender, oldest))
 
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
         """Note a neighbour's progress; True where it is new."""
@@ -282,6 +285,11 @@ class Exchange:
     def resend(self) -> list[tuple[int, Step, Tensor]]:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
         return self._past.resend()
+
+    def dropped(self) -> list[tuple[int, Step]]:
+        """Return (sender, step) of messages for which there was no room: the sender may send them again."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def close(self) -> None:
         """Settle nothing from now on; flows that are applied at one end only become drift.

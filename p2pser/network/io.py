@@ -88,12 +88,13 @@ class IOThread:
         """
         self._command(self._protocol.begin, joining)
 
-    def admit(self, admits: bool, *, lockstep: bool = True) -> None:
+    def admit(self, admits: bool, *, lockstep: bool = True, scheduled: bool = False) -> None:
         """Let a neighbour that is started again, or comes late, take part while we train, or not.
 
         lockstep : peers train in common rounds, so that only a row of our round shows that it has caught up.
+        scheduled : the graph has a schedule, so that of some neighbours no row is due: its progress shows it then.
         """
-        self._command(self._protocol.admit, admits, lockstep)
+        self._command(self._protocol.admit, admits, lockstep, scheduled)
 
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
@@ -140,6 +141,10 @@ class IOThread:
         for contact in changed:
             self._command(self._connections.replace_contact, self._neighbours[contact.peer], contact)
         return [contact.peer for contact in changed]
+
+    def forget(self, peer: int, step: tuple[int, int]) -> None:
+        """Take a neighbour's row of a step once more, when it is sent again: the first copy was dropped."""
+        self._command(self._neighbours[peer].stream.forget, step)
 
     def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
         """Go on without a neighbour (or with ``incarnation``, only without that one) until a row of it comes."""

@@ -61,6 +61,8 @@ class Ours:
     """Whether a neighbour that is started again, or comes late, may take part in training."""
     lockstep: bool = True
     """Whether peers train in common rounds; else any row shows that a neighbour trains."""
+    scheduled: bool = False
+    """Whether the graph has a schedule: of some neighbours no row is due then, and their progress counts as well."""
     progress: Progress = field(default_factory=lambda: Progress(-(2**31), 0, Phase.START, 0))
     """How far we are; every header carries it."""
 
@@ -175,10 +177,12 @@ class Neighbour:
         if self._given_up:
             self._given_up = False
             return self.happens(Cause.TRAFFIC, "")
-        due = max(0, self._back_in) if self._ours.lockstep else 0
-        caught_up = self.state is State.RETURNING and round >= due
-        training = self._ours.progress.phase <= Phase.EXCHANGE
-        return self.happens(Cause.ROW, "") if caught_up and training else []
+        return self._reaches(round)
+
+    def goes_on(self, progress: Progress) -> list[Changed]:
+        """Take what a PONG says of its progress."""
+        trains = progress.phase in (Phase.TRAIN, Phase.EXCHANGE) and not self._given_up
+        return self._reaches(progress.round) if trains and self._ours.scheduled and self._ours.lockstep else []
 
     def said_bye(self, word: str) -> list[Changed]:
         """Take a BYE."""
@@ -313,6 +317,13 @@ class Neighbour:
         """Whether a HELLO comes from another process, which claims no later start than the one that takes part."""
         return self.hello is not None and self.hello.process != theirs.process \
             and theirs.incarnation <= self.hello.incarnation
+
+    def _reaches(self, round: int) -> list[Changed]:
+        """It has come to a round: where we train, and were no further when it came back, it has caught up."""
+        due = max(0, self._back_in) if self._ours.lockstep else 0
+        caught_up = self.state is State.RETURNING and round >= due
+        training = self._ours.progress.phase <= Phase.EXCHANGE
+        return self.happens(Cause.ROW, "") if caught_up and training else []
 
     def _admitted(self) -> bool:
         """Whether an incarnation that we have not met may take part, or at least be served at the end."""

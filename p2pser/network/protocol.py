@@ -145,9 +145,9 @@ class PeerProtocol:
             self._tell(link.begin(joining))
         self._queue.put(events.Begun())
 
-    def admit(self, admits: bool, lockstep: bool) -> None:
+    def admit(self, admits: bool, lockstep: bool, scheduled: bool) -> None:
         """Let neighbours join from now on, or not; those that were left unanswered hear of it."""
-        self.ours.admits, self.ours.lockstep = admits, lockstep
+        self.ours.admits, self.ours.lockstep, self.ours.scheduled = admits, lockstep, scheduled
         for link in self.neighbours.values():
             if admits and link.hello is None:
                 self.control.greet(link, Kind.HELLO, self.connections.route(link))
@@ -252,6 +252,7 @@ class PeerProtocol:
                 self._queue.put(events.Ponged(message.link.peer))
             else:
                 message.link.ponged(message.header.slot)
+                self._tell(message.link.goes_on(message.header.progress))
 
     def _on_bye(self, message: Message) -> None:
         self.control.send(message.link, Kind.PONG, route=message.route, slot=message.header.slot)

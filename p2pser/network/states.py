@@ -35,6 +35,7 @@ class Cause(Enum):
     MISFIT = "we refuse its HELLO"
     REFUSAL = "it refuses us"
     TRAFFIC = "a message comes"
+    # On a schedule of graphs, where of some neighbours no row is due, its progress to that round stands for a row.
     ROW = "a row comes, of the round that we were in when it came back, or later"
     SILENCE = "silent for suspect_after"
     DEATH = "silent for dead_after"

@@ -148,9 +148,14 @@ class Stream:
         whole = self._assembler.add(header, payload)
         if whole is not None:
             if self.delivered - self.read >= self._max_unread:
+                self.forget((header.round, header.slot))
                 return None, due
             self.delivered += 1
         return whole, due
+
+    def forget(self, step: tuple[int, int]) -> None:
+        """Take a payload once more, when it is sent again: the first copy was dropped."""
+        self._assembler.forget(step)
 
     def count_sent(self, frame: bytes, payload: int = 0) -> None:
         """Count a frame that has left."""

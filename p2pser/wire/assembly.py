@@ -134,6 +134,10 @@ class Assembler:
         self._finish(step)
         return row.buffer
 
+    def forget(self, step: StepKey) -> None:
+        """Return a payload that was complete once more, when it comes again: the first copy found no room."""
+        self._done.pop(step, None)
+
     def _restart(self, incarnation: int) -> None:
         self._incarnation = incarnation
         self._partial.clear()

@@ -238,6 +238,20 @@ def test_one_that_has_left_comes_back_in_a_later_incarnation_only(word: str, aft
     assert machine.state is State.RETURNING
 
 
+@pytest.mark.parametrize(("scheduled", "phase", "round", "after"), [
+    (True, Phase.TRAIN, 3, [State.PRESENT]), (True, Phase.EXCHANGE, 3, [State.PRESENT]), (True, Phase.TRAIN, 2, []),
+    (True, Phase.SETUP, 3, []), (False, Phase.TRAIN, 3, [])])
+def test_where_no_row_may_be_due_its_progress_shows_that_it_has_caught_up(
+        scheduled: bool, phase: Phase, round: int, after: list[State]) -> None:
+    one = One()
+    one.ours.scheduled, one.ours.progress = scheduled, Progress(3, 0, Phase.TRAIN, 0)
+    machine = one.present()
+    silent(machine, 9.0)
+    machine.heard(20.0)
+    assert machine.state is State.RETURNING
+    assert [change.after for change in machine.goes_on(Progress(round, 0, phase, 0))] == after
+
+
 def test_one_that_was_dropped_comes_back_with_a_row_only() -> None:
     machine = One().present()
     assert machine.drop("no progress", incarnation=4) == []

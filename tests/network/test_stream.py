@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pser.network.stream import Outgoing, Stream, Traffic
+from p2pser.network.stream import MAX_UNREAD, Outgoing, Stream, Traffic
 from p2pser.wire.assembly import Cut
 from p2pser.wire.messages import Header, Kind, Phase, Progress, decode, encode
 
@@ -110,3 +110,23 @@ def test_large_rows_that_wait_or_are_kept_are_few() -> None:
             stream.sent(frame, 0.0)
             stream.credit(stream._sender.sent_total, 0.001)
     assert [row.header.slot for row in stream._kept] == [3]
+
+
+def test_a_row_that_was_dropped_is_taken_when_it_comes_again() -> None:
+    stream = Stream(4096, 1 << 20)
+    stream.greeted(0, new=True)
+    frame = Cut(ROW, b"row").frame(4096)
+    assert stream.chunk(*decode(frame))[0] == b"row"
+    assert stream.chunk(*decode(frame))[0] is None  # a second copy
+    stream.forget((0, 0))
+    assert stream.chunk(*decode(frame))[0] == b"row"
+
+
+def test_a_row_for_which_there_was_no_room_is_taken_when_it_comes_again() -> None:
+    stream = open_stream()
+    for slot in range(MAX_UNREAD):
+        assert stream.chunk(*decode(Cut(replace(ROW, slot=slot), b"row").frame(4096)))[0] is not None
+    one_more = Cut(replace(ROW, slot=MAX_UNREAD), b"more").frame(4096)
+    assert stream.chunk(*decode(one_more))[0] is None
+    stream.read = 1
+    assert stream.chunk(*decode(one_more))[0] == b"more"

@@ -98,12 +98,7 @@ KINDS: dict[str, tuple[str, Topology, tuple[str, ...]]] = {
 }
 
 
-LOADED = pytest.mark.xfail(strict=False, reason="open: on a busy machine the peer that returned may be left out of the "
-                           "final consensus, or a flow be applied at one end only")
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LOADED) if kind in ("mass", "schedule") else kind
-                                  for kind in sorted(KINDS)])
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest, tmp_path: Path, kind: str) -> None:
     name, topology, settings = KINDS[kind]
     late = kind == "late"
