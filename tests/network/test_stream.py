@@ -125,8 +125,8 @@ def test_a_row_that_was_dropped_is_taken_when_it_comes_again() -> None:
 def test_a_row_for_which_there_was_no_room_is_taken_when_it_comes_again() -> None:
     stream = open_stream()
     for slot in range(MAX_UNREAD):
-        assert stream.chunk(*decode(Cut(replace(ROW, slot=slot), b"row").frame(4096)))[0] is not None
-    one_more = Cut(replace(ROW, slot=MAX_UNREAD), b"more").frame(4096)
+        assert stream.chunk(*decode(Cut(ROW._replace(slot=slot), b"row").frame(4096)))[0] is not None
+    one_more = Cut(ROW._replace(slot=MAX_UNREAD), b"more").frame(4096)
     assert stream.chunk(*decode(one_more))[0] is None
     stream.read = 1
     assert stream.chunk(*decode(one_more))[0] == b"more"
