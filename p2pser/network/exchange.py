@@ -123,7 +123,6 @@ class Exchange:
         """The step whose message of a neighbour did not fit."""
         self._past = PastExchanges()
         self._late: list[Late] = []
-        self._dropped: list[tuple[int, Step]] = []
 
     # Inputs ---------------------------------------------------------------------------------------------------
 
@@ -158,8 +157,8 @@ class Exchange:
             for earlier in [other for other in arrived if other < step]:
                 del arrived[earlier]
 
-    def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> None:
-        """Take a complete message of a neighbour.
+    def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> Step | None:
+        """Take a complete message of a neighbour. Return the step of one that there is no room for: it may come again.
 
         Parameters
         ----------
@@ -173,21 +172,22 @@ class Exchange:
             The time [s].
         """
         if sender not in self._arrived:
-            return
+            return None
         self._restart_timeout(sender, now)
         self._given_up.discard(sender)
         self._past.note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
         if (self._step is not None and step < self._step) or step in self._past:
             self._settle(sender, step, value)
-            return
+            return None
         arrived = self._arrived[sender]
         arrived.setdefault(step, value)
         if len(arrived) > AHEAD + 1:
             # The sender went on without us: the step that we wait for is still mixed, then we jump to the newest.
-            oldest = min(other for other in arrived if other != self._step)
-            del arrived[oldest]
-            self._dropped.append((sender, oldest))
+            dropped = min(other for other in arrived if other != self._step)
+            del arrived[dropped]
+            return dropped
+        return None
 
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
         """Note a neighbour's progress; True where it is new."""
@@ -285,11 +285,6 @@ class Exchange:
     def resend(self) -> list[tuple[int, Step, Tensor]]:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
         return self._past.resend()
-
-    def dropped(self) -> list[tuple[int, Step]]:
-        """Return (sender, step) of messages for which there was no room: the sender may send them again."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
 
     def close(self) -> None:
         """Settle nothing from now on; flows that are applied at one end only become drift.

@@ -113,8 +113,8 @@ class Receiving:
             self._io.strike(peer, str(error))
             self._exchange.void(peer, step)
             return
-        self._exchange.deliver(peer, step, value, [Step(*one) for one in header.unmixed], now)
-        for sender, dropped in self._exchange.dropped():
-            self._io.forget(sender, dropped)
+        dropped = self._exchange.deliver(peer, step, value, [Step(*one) for one in header.unmixed], now)
+        if dropped is not None:
+            self._io.forget(peer, dropped)
         for receiver, past, row in self._exchange.resend():
             self._payloads.send_row([receiver], past, row, DENSE)
