@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Gossip federated learning for speech emotion recognition, peer to peer.
 
-    Each peer trains on its own recordings and exchanges parameters with its neighbours only.
+    Each peer trains on its own recordings and exchanges messages with its neighbours only.
 
     Example: p2pser demo --peers 8 --topology ring.yaml
     """

@@ -20,7 +20,7 @@ from p2pser.cli.common import RunOptions, json_option, note, print_json, run_opt
               help="Connect to the neighbours, compare settings, print round-trip time and rate, and exit.")
 @json_option
 def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, as_json: bool) -> None:
-    """Run one peer: train on its own recordings, exchange parameters with its neighbours, end with the network's model.
+    """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
     On SIGHUP it reads the topology file again: other addresses and keys at once; another graph, with a higher epoch,
