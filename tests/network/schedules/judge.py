@@ -28,13 +28,13 @@ def judge(schedule: Schedule) -> None:
         for process in machine.past:
             if process.ended is not None and process.ended[0] == "crash" and i != schedule.liar:
                 schedule.violations.append(f"peer {process.name} ended with a traceback: {process.ended[1]}")
+            if process.twice and i != schedule.liar:
+                schedule.violations.append(f"peer {process.name} mixed messages twice: {process.twice}")
             if process.io is not None and process.io.events.most > MOST_EVENTS:
                 schedule.violations.append(f"peer {process.name} had {process.io.events.most} events waiting")
         if machine.process is None and machine.past and not machine.past[-1].ended and i not in schedule.given_up \
                 and not machine.past[-1].dead:
             schedule.violations.append(f"peer {i} neither runs nor has it ended")
-            if process.twice and i != schedule.liar:
-                schedule.violations.append(f"peer {process.name} mixed messages twice: {process.twice}")
     _both_ends(schedule)
     _one_model(schedule)
     _one_sum_a_round(schedule)

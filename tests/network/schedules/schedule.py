@@ -30,7 +30,8 @@ from schedules.faults import Fault, draw_faults
 from schedules.judge import judge
 from schedules.lies import Lies, draw_lies
 from schedules.machine import Machine, Mixer, Process, SimulatedPeer
-from schedules.wires import Context, Descriptors, Network, Poller, Sockets
+from schedules.sockets import Descriptors, Poller, Sockets
+from schedules.wires import Context, Network
 from schedules.world import START, World
 
 TOPOLOGIES: dict[str, tuple[int, ...]] = {
