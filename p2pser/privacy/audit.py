@@ -15,6 +15,7 @@ from p2pser.config import Config
 from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation, normalised
 from p2pser.features.normalisation import Statistics, statistics
+from p2pser.gossip.mode import by_mode
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import digest
@@ -71,6 +72,8 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
           progress: Callable[[int], None] = lambda done: None) -> Audit:
     """Run a configuration in simulation, and attack every peer with what its neighbours received.
 
+    The algorithm is the one that peers would run: ``privacy.mode`` may choose another.
+
     Parameters
     ----------
     config, topology, federation : of the run; half of each speaker's clips are trained on, see ``Subjects``.
@@ -83,8 +86,12 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
 
     Raises ConfigError where a setting cannot be audited.
     """
+    config, _ = by_mode(config, topology)
     _validate(config, topology)
     seen = tuple(sorted({round for round in rounds if 1 <= round <= config.training.rounds}))
+    if not seen:
+        raise ConfigError(f"the run has {config.training.rounds} rounds, and none of the rounds to attack is one of them: "
+                          "name others (--after-rounds)")
     tally = Tally()
     for run in range(seeds):
         # After N exchanges a row space cannot grow, so no later one of the final consensus needs to be simulated.

@@ -17,7 +17,7 @@ from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.reading import Received
-from p2pser.graph.spec import load
+from p2pser.graph.spec import load, parse
 from p2pser.privacy.audit import Audit, audit
 from p2pser.privacy.findings import Finding
 from p2pser.privacy.report import FILES, MEANING, MEASURES, page, verdict, write
@@ -61,6 +61,17 @@ def test_sums_under_masks_pass(made_up: Make) -> None:
         assert of(found, "membership", "row space", what, 1, "AUC").value <= 0.55
     assert of(found, "membership", "row space", "rows", 1, "AUC").targets == 12
     assert verdict(found).startswith("Passed: with secure-average on ring with 12 peers, one neighbour learned no more")
+
+
+def test_the_algorithm_is_the_one_that_peers_would_run(made_up: Make) -> None:
+    config, federation = made_up(peers=4, normalise="none", **{"training.rounds": 1})
+    keys = {i: {"key": key} for i, key in enumerate((
+        "^MP/$=-z=pLRA#]N[[YZx1(193hlJ(FubRPC^1nK", "bY<2WL0[!zlQ1%gY5lzIl<rNhh8LAA=bSLp!6F)9",
+        "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"))}
+    sites = parse({"graph": {"kind": "ring", "peers": 4}, "peers": keys}, "a test", "sites")
+    assert audit(config, sites, federation, rounds=(1,)).config.gossip.algorithm == "secure-average"
+    local = audit(config, load("ring", 4, 0), federation, rounds=(1,))
+    assert local.config.gossip.algorithm == "dfedavg"
 
 
 def test_sums_whose_masks_are_missing_fail(made_up: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +254,12 @@ def test_messages_that_it_cannot_read_are_refused(made_up: Make) -> None:
     config, federation = made_up(peers=4, **{"gossip.algorithm": "power-gossip", "training.rounds": 1})
     with pytest.raises(ConfigError, match="no attacks yet on the messages of power-gossip"):
         audit(config, load("ring", 4, 0), federation, rounds=(1,))
+
+
+def test_rounds_that_are_none_of_the_run_are_refused(made_up: Make) -> None:
+    config, federation = made_up(peers=4)
+    with pytest.raises(ConfigError, match="the run has 3 rounds, and none"):
+        audit(config, load("ring", 4, 0), federation, rounds=(10,))
 
 
 def test_two_peers_have_nothing_to_hide() -> None:
