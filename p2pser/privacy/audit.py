@@ -90,7 +90,7 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
     _validate(config, topology)
     seen = tuple(sorted({round for round in rounds if 1 <= round <= config.training.rounds}))
     if not seen:
-        raise ConfigError(f"the run has {config.training.rounds} rounds, and none of the rounds to attack is one of them: "
+        raise ConfigError(f"the run has {config.training.rounds} rounds, and none of those to attack is one of them: "
                           "name others (--after-rounds)")
     tally = Tally()
     for run in range(seeds):
