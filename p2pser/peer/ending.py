@@ -24,7 +24,7 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import State
 from p2pser.peer import outcome
 from p2pser.peer.disk import Disk
-from p2pser.peer.folder import FINISHED, PeerFolder
+from p2pser.peer.folder import FINISHED, REPLACED, PeerFolder
 from p2pser.peer.handover import Handover
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
@@ -35,8 +35,6 @@ from p2pser.run.participant import Cohort
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.messages import Phase
 
-REPLACED = "model-replaced"
-"""The folder of a model in whose place that of more peers was taken."""
 QUIET = 2.0
 """For so long a peer waits without a word for neighbours that are about to have a model too [s]."""
 

@@ -20,6 +20,8 @@ FINISHED = "finished.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
+REPLACED = "model-replaced"
+"""The former model of a peer that took that of more peers."""
 PERSONAL = "personal"
 DRAWS = "draws.key"
 """The secret key of the peer's draws (peer.draws)."""
@@ -29,7 +31,8 @@ SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, OUTCOME, MODEL, PERSONAL, METRICS, EVENTS, *OLDER.values())
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, OUTCOME, MODEL, REPLACED, PERSONAL, METRICS, EVENTS,
+                    *OLDER.values())
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
 incarnation does not grow."""
 

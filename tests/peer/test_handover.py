@@ -236,6 +236,27 @@ def test_who_agreed_with_nobody_takes_the_model_of_neighbours_that_agreed_with_o
     assert peer.mixer.now <= 50 + 2 * PATIENCE
 
 
+@pytest.mark.parametrize(("own", "theirs", "takes"), [
+    ((0, 3), (1,), True), ((1, 3), (0, 2), False), ((0, 2), (1, 3), True), ((3,), (3,), False)])
+def test_a_finished_peer_that_asks_takes_the_model_of_more_peers_or_of_the_lower_id(
+        own: tuple[int, ...], theirs: tuple[int, ...], takes: bool) -> None:
+    peer = Peer()
+    peer.mixer.io.progress = HAS_A_MODEL
+    peer.hand.offer(end(9, 9, 9, dead=own), None, ask=True)
+    peer.comes(1)
+    peer.look()
+    assert peer.asked() == [1]
+    assert peer.hand.unanswered()
+    peer.answers(1, end(1, 2, 3, dead=theirs))
+    peer.look()
+    peer.mixer.now += GREETING
+    if takes:
+        assert taken(peer).row.tolist() == [1, 2, 3]
+    else:
+        peer.look()
+        assert not peer.hand.unanswered()
+
+
 def test_for_neighbours_that_report_progress_without_end_the_waiting_has_a_bound(peer: Peer) -> None:
     peer.comes(1, Progress(ROUNDS + 1, 0, Phase.CONSENSUS, 0))
     peer.mixer.io.progress = Progress(ROUNDS + 1, 2, Phase.END, 0)
