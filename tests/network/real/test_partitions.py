@@ -59,3 +59,20 @@ def test_a_cut_longer_than_dead_after_heals_and_ends_with_one_model(real: Any, f
     assert codes == dict.fromkeys(range(6), 0), str(trial.story)
     assert furthest(real.rows(config, range(6))) < 1e-6
     assert all(one["peers_dead"] == [] and one["consensus"] for one in trial.story.summaries.values())
+
+
+def test_eight_peers_cut_into_five_and_three_end_with_one_model(real: Any, furthest: Furthest) -> None:
+    topology = load("random-regular", peers=8, seed=0)
+    part = (0, 2, 6)
+    config = real.config("out", "training.rounds=60", "training.local_steps=1", *QUICK, "network.dead_after=4", peers=8)
+    cut = between(topology, part)
+    with Relays(topology) as relays, Trial(config, topology, relays, 0.3) as trial:
+        trial.start()
+        trial.until_round(4)
+        relays.set(cut, cut=True)
+        trial.until_told("dead", {i for i, _ in cut})
+        relays.heal()
+        codes = trial.until_end()
+    assert codes == dict.fromkeys(range(8), 0), str(trial.story)
+    assert furthest(real.rows(config, range(8))) < 1e-6
+    assert not {(one["reporter"], one["peer"]) for one in trial.told("dead")} - set(cut)
