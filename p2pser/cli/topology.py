@@ -121,6 +121,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         ("a curious peer can solve for", _exposure(facts)),
         ("own keys", "yes" if any(entry.key for entry in loaded.peers.values()) else "no"),
         ("epoch", loaded.epoch),
+        *([("retired", ", ".join(map(str, loaded.retired)))] if loaded.retired else []),
         ("digest", loaded.digest()),
     ):
         table.add_row(label, str(value))

@@ -73,7 +73,7 @@ class Robust(Algorithm):
         if config.gossip.weighting != "uniform":
             raise ConfigError(f"{self.name} cannot trust the clip counts of neighbours: set "
                               "gossip.weighting=uniform")
-        peer = min(range(topology.size), key=lambda i: len(topology.neighbours(i)))
+        peer = min(topology.members, key=lambda i: len(topology.neighbours(i)))
         rows, needed = len(topology.neighbours(peer)) + 1, 2 * self.hostile + self.rows_needed
         if rows < needed:
             offset = f" + {self.rows_needed}"

@@ -106,6 +106,7 @@ class FileForm(_Form):
     graph: GraphForm = Field(description="a mapping, for example {kind: ring, peers: 8}")
     weights: Annotated[str | HandWeights | None, BeforeValidator(_weights)] = None
     hub: StrictInt | None = Field(None, ge=0, description="the id of a peer, a whole number from 0")
+    retired: list[StrictInt] = Field([], description="a list of ids, such as [2]")
     epoch: StrictInt = Field(0, ge=0, lt=2**31, description="a whole number from 0")
     peers: dict[StrictInt, EntryForm] = Field(
         {}, description="a mapping from ids to entries, for example 0: {address: \"tcp://192.0.2.10:5700\"}")

@@ -7,6 +7,7 @@
     weights: metropolis                # or another rule of mixing.RULES, or {edges: [[i, j, w], …]} by hand
     hub: 0                             # optional, for a star: this peer is a server (federated learning)
     epoch: 1                           # optional: raised by each change of the file during a run, default 0
+    retired: [2]                       # optional: peers that have left for good; their ids stay theirs
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
       1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, none dials it
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from pydantic import ValidationError
 from p2pser.base.documents import read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
-from p2pser.graph import building, graphs, mixing
+from p2pser.graph import building, graphs, mixing, retiring
 from p2pser.graph.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
 from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
 
@@ -55,8 +56,8 @@ class PeerEntry:
 class Topology:
     """A graph of peers and its mixing weights.
 
-    ``graph`` has the nodes 0 .. N-1, is undirected, connected, without self-loops, and frozen. It holds every link
-    that any exchange uses: the union of a schedule's graphs, directed links without their direction.
+    ``graph`` has the nodes 0 .. N-1, is undirected, connected but for retired peers, without self-loops, and frozen. It
+    holds every link that any exchange uses: the union of a schedule's graphs, directed links without their direction.
     """
 
     name: str
@@ -75,12 +76,29 @@ class Topology:
     """Symmetric weights by hand, (i, j, W_ij) of both directions of every link."""
     epoch: int = 0
     """Which of the files of a run it is: a later one replaces it while the run goes on."""
+    retired: tuple[int, ...] = ()
+    """The peers that have left for good, ascending: nodes of ``graph`` without links."""
 
     @property
     def size(self) -> int:
         """N: the number of peers."""
         size: int = self.graph.number_of_nodes()
         return size
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The peers that have not left for good, ascending."""
+        return tuple(i for i in range(self.size) if i not in self.retired)
+
+    def without_gaps(self) -> Topology:
+        """Return the topology of the members alone, with the ids 0, 1, …"""
+        if not self.retired:
+            return self
+        place = {i: k for k, i in enumerate(self.members)}
+        return replace(self, graph=nx.freeze(retiring.compact(self.graph, self.members)), retired=(),
+                       peers={place[i]: entry for i, entry in self.peers.items()},
+                       hub=None if self.hub is None else place[self.hub],
+                       hand=tuple((place[i], place[j], w) for i, j, w in self.hand))
 
     def neighbours(self, i: int) -> tuple[int, ...]:
         """Return the neighbours of peer ``i``, ascending; TopologyError where there is no such peer."""
@@ -116,6 +134,10 @@ class Topology:
 
     @cached_property
     def _static(self) -> np.ndarray:
+        if self.retired:
+            W = np.eye(self.size)
+            W[np.ix_(self.members, self.members)] = self.without_gaps().matrix()
+            return frozen(W)
         if self.hand:
             return frozen(mixing.by_hand(self.size, self.hand))
         return frozen(mixing.RULES[self.weights](self.graph))
@@ -147,6 +169,8 @@ class Topology:
         }
         if self.hub is not None:
             content["hub"] = self.hub
+        if self.retired:
+            content["retired"] = list(self.retired)
         if self.schedule is not None:
             content["schedule"] = self.schedule.identity
         elif self.hand or self.weights == "fastest":  # a solver's result may differ between machines
@@ -238,6 +262,8 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
         form = FileForm.model_validate(dict(document))
     except ValidationError as error:
         raise explain(error, where) from None
+    if form.retired:
+        return _with_retired(document, form, where, name, folder, peers, seed)
     section = dict(document["graph"])
     if nested and form.graph.kind == "sequence":
         raise TopologyError(f"{where} is a sequence itself; a sequence can only name files of other kinds")
@@ -261,6 +287,22 @@ def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int
     resolved = {**document, "name": form.name or name, "graph": section}
     return Topology(form.name or name, nx.freeze(graph), entries, weights, resolved, form.hub, schedule, hand,
                     form.epoch)
+
+
+def _with_retired(document: Mapping[str, Any], form: FileForm, where: str, name: str, folder: Path | None,
+                  peers: int | None, seed: int) -> Topology:
+    """Return the topology of a document in which some peers have left for good."""
+    members, size = retiring.members_of(form, where, peers)
+    made = _parse(retiring.without_gaps(document, form, members), where, name, folder, None, seed, nested=False)
+    if made.schedule is not None or form.graph.graphml is not None:
+        raise TopologyError(f"{where}: peers can be retired from static undirected graphs of a kind or of edges only")
+    section = {**made.document["graph"], "peers": size}
+    return replace(
+        made, graph=nx.freeze(retiring.with_ids(made.graph, members, size)),
+        peers={members[i]: entry for i, entry in made.peers.items()},
+        hub=None if made.hub is None else members[made.hub],
+        hand=tuple((members[i], members[j], w) for i, j, w in made.hand), document={**made.document, "graph": section},
+        retired=tuple(i for i in range(size) if i not in members))
 
 
 def _kind_of(document: Any) -> str:

@@ -20,17 +20,17 @@ FLOAT32 = 4
 
 
 def diameter(graph: nx.Graph) -> int:
-    """Return the largest number of links on a shortest path between two peers of a connected graph."""
+    """Return the largest number of links on a shortest path between two peers that a path connects."""
     neighbours = {i: list(graph[i]) for i in graph}
-    peers = sum(1 << i for i in graph)
-    reached = {i: 1 << i for i in graph}
-    links = 0
-    while any(known != peers for known in reached.values()):
+    before: dict[int, int] = {}
+    reached, links = {i: 1 << i for i in graph}, -1
+    while reached != before:
         # One more link for all peers at once. Sets are the bits of whole numbers, as every peer process needs this and
         # SciPy's sparse graphs would cost each of them 30 MB.
-        reached = {i: reduce(or_, (reached[j] for j in near), reached[i]) for i, near in neighbours.items()}
+        before = reached
+        reached = {i: reduce(or_, (before[j] for j in near), before[i]) for i, near in neighbours.items()}
         links += 1
-    return links
+    return max(0, links)
 
 
 def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
     (None: random), contraction over a period and contraction_is (see ``theory.Convergence``), finite_time_rounds (None:
     not within a period), messages_per_exchange and bytes_per_exchange (``parameters`` float32 values a message; means).
     """
+    topology = topology.without_gaps()
     graph, seen = topology.graph, exposure(topology)
     facts = {
         "name": topology.name,

@@ -63,7 +63,7 @@ class Epochs:
     def __init__(self, me: int, incarnation: int, graph: nx.Graph, rounds: int, lead: int) -> None:
         self.me, self._graph, self._rounds = me, graph, rounds
         self._order = (incarnation, 0)
-        self._margin = MARGIN + lead * max(diameter(graph.subgraph(part)) for part in nx.connected_components(graph))
+        self._margin = MARGIN + lead * diameter(graph)
         self.words: dict[int, Word] = {}
         """The newest word of each peer that has read a newer file than that in effect."""
 

@@ -134,7 +134,8 @@ class LastPhase:
         living = [j for j in self.mixer.neighbours if j in roster.here() or roster.state(j) is State.DONE]
         return {"consensus": final.converged,
                 "consensus_distance": final.distance if math.isfinite(final.distance) else None,
-                "consensus_exchanges": final.exchanges, **account(self.topology.size, final, [self.me], living),
+                "consensus_exchanges": final.exchanges,
+                **account(self.topology.size, final, [self.me], living, self.topology.retired),
                 "handed_over_by": list(end.givers)}
 
     def _traffic(self) -> dict[str, Any]:

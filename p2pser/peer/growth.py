@@ -34,6 +34,14 @@ class NextEpoch(Exception):
         self.topology, self.expected = topology, expected
 
 
+class Retired(Exception):
+    """This peer has left the run for good: a later topology file says so."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"retired in epoch {epoch}")
+        self.epoch = epoch
+
+
 class Growth:
     """Takes topology files during a run. Make it before the peer meets its neighbours: they may speak at once.
 
@@ -58,7 +66,7 @@ class Growth:
     def read(self, topology: Topology) -> str:
         """Take the file that was read; return a sentence that says what follows.
 
-        Raises TopologyError or ConfigError where it cannot take effect, and NextEpoch where it does at once.
+        Raises TopologyError or ConfigError where it cannot take effect, NextEpoch or Retired where it does at once.
         """
         me, running, newest = self._me, self._topology, self._next or self._topology
         if topology.epoch == newest.epoch:
@@ -71,13 +79,14 @@ class Growth:
         fits(self._config, running, topology, me)
         phase, round = self._mixer.io.progress.phase, self._mixer.io.progress.round
         if phase is Phase.START:
-            raise NextEpoch(topology)
+            raise Retired(topology.epoch) if me in topology.retired else NextEpoch(topology)
         if phase >= Phase.CONSENSUS:
             raise TopologyError(f"the rounds of the run are over, and epoch {topology.epoch} comes too late for it")
         if self._next is not None and self._epochs.changes():
             raise TopologyError(f"epoch {newest.epoch} is about to take effect: give epoch {topology.epoch} after that")
         self._next = topology
-        self._epochs.read(topology.epoch, bytes.fromhex(topology.digest()), (), round)
+        self._epochs.read(topology.epoch, bytes.fromhex(topology.digest()),
+                          set(topology.retired) - set(running.retired), round)
         self._spread(max(0, round))
         self._reporter.event("epoch_read", epoch=topology.epoch, digest=topology.digest())
         return f"peer {me} has read epoch {topology.epoch} of the topology file, which takes effect when all have it"
@@ -88,14 +97,19 @@ class Growth:
             self._send((event.peer,))
 
     def round_over(self, following: int) -> None:
-        """Look before a round whether the file takes effect. Raises NextEpoch where it does."""
+        """Look before a round whether the file takes effect. Raises NextEpoch where it does, or Retired."""
         gone = [j for j in self._mixer.neighbours if self._mixer.roster.gone(j)]
         if self._epochs.lose(gone) | self._epochs.settle() or following == self._changed_in + AGAIN:
             self._spread(following)
         if self._next is None:
+            word = self._epochs.retired([j for j in self._mixer.neighbours if j not in gone])
+            if word is not None and word.change <= following < self._config.training.rounds:
+                raise Retired(word.epoch)
             return
         self._tell_lacking()
         if self._epochs.due(following) and following < self._config.training.rounds:
+            if self._me in self._next.retired:
+                raise Retired(self._next.epoch)
             raise NextEpoch(self._next, self._epochs.alike())
 
     def rounds_over(self) -> None:
@@ -164,5 +178,7 @@ def fits(config: Config, before: Topology, after: Topology, me: int) -> None:
                             "another name (--name)")
     if widths(config.model, after.size)[me] != widths(config.model, before.size)[me]:
         raise ConfigError(f"peer {me} would have another width of its model")
+    if me in after.retired:
+        return
     identify(config, after, me)
     validate(create(config.gossip.algorithm, config.gossip.parameters, config, after), config, after)

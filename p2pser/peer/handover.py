@@ -184,7 +184,7 @@ class Handover:
 
     def _behind(self, end: Outcome) -> tuple[int, int]:
         """Return how many peers agreed on a model, at least 1; of equally many, the lowest id is more."""
-        agreed = set(range(self._topology.size)) - set(end.final.dead) if end.final.converged else set()
+        agreed = set(self._topology.members) - set(end.final.dead) if end.final.converged else set()
         return max(len(agreed), 1), -min(agreed) if len(agreed) > 1 else -self._topology.size
 
     def _phase(self, peer: int) -> int:

@@ -33,6 +33,8 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
     another public key.
     """
     neighbours = topology.neighbours(me)
+    if me in topology.retired:
+        raise TopologyError(f"peer {me} has left for good: the topology {topology.name!r} retires it")
     given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
     if given:
         key_pair = _own_key(config, topology, me)

@@ -33,7 +33,7 @@ from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
-from p2pser.peer.growth import Growth, NextEpoch
+from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.handover import Handover, ModelTaken
 from p2pser.peer.identity import Identity, identify
 from p2pser.peer.join_state import Joining
@@ -273,6 +273,12 @@ class _Attendance:
         except NextEpoch as change:
             reason = str(change)
             raise
+        except Retired as retired:
+            reason = str(retired)
+            self.reporter.say(f"peer {self.me} leaves the run for good: epoch {retired.epoch} of the topology file "
+                              "retires it; its last state stays in its folder")
+            return Ending(False, {"peer": self.me, "finished": False, "round": self.checkpoints.round,
+                                  "out": str(self.peer.folder.path)})
         finally:
             self.io.close(reason, flush=1.0 if reason in ("failed", "interrupted") else self.config.network.dead_after)
             self.telemetry.event("left", reason=reason)

@@ -19,7 +19,7 @@ from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.draws import KEY
 from p2pser.peer.folder import PeerFolder
-from p2pser.peer.growth import Growth, NextEpoch
+from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
@@ -217,7 +217,7 @@ class Recorder(Hooks):
         self._show(row, round=round)
         try:
             self.growth.round_over(round + 1)
-        except NextEpoch:
+        except (NextEpoch, Retired):
             self.checkpoints.round_begins(round + 1, state)
             self.save_checkpoint(prune=False)
             raise

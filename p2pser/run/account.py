@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the launcher imports no torch
@@ -12,7 +12,8 @@ INCOMPLETE = 3
 """The exit code of a run that is done, but not with every peer that the topology declares."""
 
 
-def account(peers: int, final: Consensus, holders: Iterable[int] = (), living: Iterable[int] = ()) -> dict[str, Any]:
+def account(peers: int, final: Consensus, holders: Iterable[int] = (), living: Iterable[int] = (),
+            retired: Collection[int] = ()) -> dict[str, Any]:
     """Return ``peers``, ``took_part``, ``agreed`` (None where each peer keeps a model of its own), ``peers_dead`` and
     ``peers_apart``: those that live, or have finished, but were not reached at the end.
 
@@ -22,8 +23,9 @@ def account(peers: int, final: Consensus, holders: Iterable[int] = (), living: I
     final : how the run ended.
     holders : peers that took no part, but hold the model: it was handed over.
     living : peers that are not dead, as far as is known.
+    retired : peers that have left for good, and count no more.
     """
-    missing = [i for i in final.dead if i not in set(holders)]
+    peers, missing = peers - len(retired), [i for i in final.dead if i not in {*holders, *retired}]
     apart = [i for i in missing if i in set(living)]
     took_part = peers - len(missing)
     agreed = took_part if final.converged else 0 if final.sought else None

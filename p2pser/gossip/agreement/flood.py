@@ -183,7 +183,7 @@ def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, mo
     for origin, value in values.items():
         if len(value) > most:
             raise message.refused(f"a value of {len(value)} bytes in a flood where at most {most} are due")
-        if away[origin] > slot:
+        if away.get(origin, len(graph) + slot) > slot:
             raise message.refused(f"the value of peer {origin} in slot {slot} of a flood, before it can have reached "
                                   f"peer {source}")
         check(origin, value)

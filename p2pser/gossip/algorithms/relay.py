@@ -25,8 +25,9 @@ def spanning_tree(graph: nx.Graph) -> nx.Graph:
 
     Neighbours are taken in ascending order: all peers build the same.
     """
-    eccentricity = nx.eccentricity(graph)
-    root = min(graph, key=lambda i: (eccentricity[i], i))
+    linked = graph.subgraph(max(nx.connected_components(graph), key=len))  # a retired peer has no link
+    eccentricity = nx.eccentricity(linked)
+    root = min(linked, key=lambda i: (eccentricity[i], i))
     tree = nx.empty_graph(len(graph))
     tree.add_edges_from(nx.bfs_edges(graph, root, sort_neighbors=sorted))
     return tree
@@ -74,7 +75,7 @@ class Relay(Algorithm):
         if topology.schedule is not None:
             raise ConfigError(f"relay needs one tree for all rounds, and the topology {topology.name!r} is directed or "
                               "changes: take a static undirected graph, such as tree.yaml")
-        if not self.spanning_tree and not nx.is_tree(topology.graph):
+        if not self.spanning_tree and not nx.is_forest(topology.graph):
             raise ConfigError(f"relay needs a tree, and the topology {topology.name!r} has cycles: set "
                               "gossip.parameters.spanning_tree=true to use a tree of its edges, or take tree.yaml")
         return ()

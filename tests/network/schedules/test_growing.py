@@ -13,7 +13,7 @@ import torch
 from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.registry import create, validate
-from p2pser.graph.spec import Topology, load
+from p2pser.graph.spec import Topology, load, parse
 from p2pser.wire.messages import Phase
 from schedules.faults import Fault, When
 from schedules.growth import Growing
@@ -61,3 +61,85 @@ def test_every_algorithm_goes_on_with_one_more_peer(folder: Path, algorithm: str
         dict.fromkeys(range(after.size), "done")
     assert [machine.past[-1].exit_code for machine in one.machines.values()] == [0] * after.size
     assert all(any("goes on with epoch 1" in said for said in one.sentences(i)) for i in range(before.size))
+
+
+RING = load("ring", peers=4)
+
+
+def ring(peers: int, epoch: int, *retired: int) -> Topology:
+    return parse({"graph": {"kind": "ring", "peers": peers}, "epoch": epoch, "retired": list(retired)}, "the file")
+
+
+def played(folder: Path, after: Topology, *faults: Fault, algorithm: str = "dfedavg", before: Topology = RING,
+           ) -> Growing:
+    one = Growing(4, folder, algorithm, before, after, rounds=100)
+    one.faults = list(faults)
+    one.run()
+    assert not one.violations
+    return one
+
+
+def exits(one: Growing) -> list[int | None]:
+    return [machine.past[-1].exit_code for machine in one.machines.values() if machine.past]
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("algorithm", ["dfedavg", "gradient-tracking", "push-sum", "choco", "ad-psgd"])
+def test_a_peer_leaves_for_good_with_the_file_or_told_by_its_neighbours(folder: Path, algorithm: str,
+                                                                        told: bool) -> None:
+    one = played(folder, ring(4, 1, 2), Fault(When(0.3), "2 leaves", lambda growing: growing.give(
+        range(4) if told else (0, 1, 3))), algorithm=algorithm)
+    assert exits(one) == [0] * 4
+    ended = [machine.past[-1].ended for machine in one.machines.values()]
+    assert [how for how, _ in ended] == ["done", "done", "interrupted", "done"]
+    assert any("leaves the run for good" in said for said in one.sentences(2))
+    assert {(ended[i][1]["agreed"], ended[i][1]["peers"]) for i in (0, 1, 3)} == {(3, 3)}
+
+
+def test_one_that_gets_the_file_late_is_waited_for_and_named(folder: Path) -> None:
+    def late(growing: Growing) -> None:
+        assert not any("goes on with" in said for i in range(4) for said in growing.sentences(i))
+        assert any("waits for peer 2" in said for said in growing.sentences(0))
+        growing.give((2,))
+
+    one = played(folder, replace(load("complete", peers=4), epoch=1), Fault(When(0.3), "early", lambda growing:
+                 growing.give((0, 1, 3))), Fault(When(1.2), "late", late))
+    assert exits(one) == [0] * 4
+    assert all(any("goes on with epoch 1" in said for said in one.sentences(i)) for i in range(4))
+
+
+@pytest.mark.parametrize("seconds", [0.30, 0.35, 0.45, 0.6, 0.9])
+def test_one_that_is_killed_about_the_change_comes_back_with_the_file(folder: Path, seconds: float) -> None:
+    def kill(growing: Growing) -> None:
+        growing.kill(1, False)
+        growing.start_again(1, 1.0, "")
+
+    one = Growing(4, folder, "dfedavg", RING, ring(5, 1), rounds=150)
+    one.faults = [Fault(When(0.3), "grow", lambda growing: (growing.start(4), growing.give(range(4)))[1]),
+                  Fault(When(seconds + 0.001), "kill 1", kill)]
+    one.run()
+    assert not one.violations
+    assert exits(one) == [0] * 5
+
+
+def test_two_files_of_one_epoch_change_nothing_until_a_higher_one_comes(folder: Path) -> None:
+    def both(growing: Growing) -> None:
+        growing.give((0, 1), ring(5, 1))
+        growing.give((2, 3), replace(load("complete", peers=4), epoch=1))
+
+    one = played(folder, ring(5, 2), Fault(When(0.3), "two files", both), Fault(When(1.2), "one file", lambda growing: (
+        growing.give(range(4)), growing.start(4))[1]))
+    assert any("has another topology file of epoch 1" in said for said in one.sentences(0))
+    assert exits(one) == [0] * 5
+    assert not any("goes on with epoch 1" in said for i in range(4) for said in one.sentences(i))
+
+
+@pytest.mark.parametrize(("file", "words"), [
+    (load("complete", peers=4), "write 'epoch: 1' into it"),
+    (replace(load("complete", peers=3), epoch=1), "the file has no peer 3"),
+    (replace(load("star", peers=4), epoch=1, hub=0), "the hub is None in this run and 0 in the file"),
+])
+def test_a_file_that_does_not_fit_costs_a_sentence(folder: Path, file: Topology, words: str) -> None:
+    one = played(folder, RING, Fault(When(0.3), "a bad file", lambda growing: growing.give(range(4), file)))
+    assert exits(one) == [0] * 4
+    assert any(words in said and "goes on with the topology that it has" in said for said in one.sentences(3))
