@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -55,7 +55,8 @@ class Hello:
         """Return the message's body, without what says nothing: no clips, a width of 1, epoch 0, a process without a
         name.
         """
-        body = {**asdict(self), "settings": dict(self.settings), "labels": list(self.labels)}
+        body = {**{field: getattr(self, field) for field in _TYPES}, "settings": dict(self.settings),
+                "labels": list(self.labels)}
         return {field: value for field, value in body.items() if _SAYS_NOTHING.get(field) != value}
 
 

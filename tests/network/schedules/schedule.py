@@ -200,10 +200,10 @@ class Schedule:
                 self.later(when.seconds, partial(self._happen, fault))
 
     def _goes_on(self) -> bool:
-        world = self.world
-        living = [m.process for m in self.machines.values() if m.process is not None and m.id != self.liar]
         if self.pending:
             return True
+        world = self.world
+        living = [m.process for m in self.machines.values() if m.process is not None and m.id != self.liar]
         if not living:
             return False
         if all(self._serves(process) for process in living):
