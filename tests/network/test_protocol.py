@@ -88,6 +88,14 @@ def test_in_the_run_a_silent_neighbour_is_suspected_then_lost_and_dialled_on(clo
     assert clockwork.protocol.connections.dialled == [1, 1, 1]
 
 
+def test_a_neighbour_that_is_refused_is_dialled_on(clockwork: Clockwork) -> None:
+    clockwork.until(9.0)  # it has gone before the run
+    clockwork.protocol.refused(clockwork.link, "it has another setting", True)
+    assert clockwork.link.state is State.REFUSED
+    clockwork.until(9.5 + 3 * REDIAL_LOST)
+    assert clockwork.protocol.connections.dialled == [1, 1, 1]
+
+
 def test_before_the_run_a_dead_neighbour_is_absent(clockwork: Clockwork) -> None:
     assert clockwork.until(9.0) == [SUSPECTED, died(State.ABSENT)]
 

@@ -200,6 +200,7 @@ def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Pe
     peer.mixer.io.progress = Progress(3, 0, Phase.TRAIN, 0)
     peer.look()
     peer.answers(1, end(1, 2, 3))
+    peer.look()
     peer.mixer.now += 10 * PATIENCE
     peer.look()
     peer.goes(2, Cause.DEATH)
