@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
 from p2pser.corpora import targets
+from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitioning import left_out_note, partition_corpus
@@ -158,7 +159,7 @@ def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
                           "corpus.labels and features.normalise (none, global or speaker), equal at the hub and at "
                           "all clients")
     return Federation(
-        labels=labels, train={hub: no_examples(clip_features.shape(config.features))}, test=None,
+        labels=tuple(map(canonical, labels)), train={hub: no_examples(clip_features.shape(config.features))}, test=None,
         split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
         speaker_overlap=0, held=((),) * peers,
     )

@@ -43,7 +43,7 @@ class Peer:
         network = SimpleNamespace(start_timeout=None, refused_wait=None, round_timeout=30.0)
         session = SimpleNamespace(
             config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9),
-                                   gossip=SimpleNamespace(weighting="clips")),
+                                   gossip=SimpleNamespace(weighting="clips", algorithm="dfedavg")),
             topology=SimpleNamespace(hub=None), algorithm=None,
             cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
             share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
@@ -59,7 +59,7 @@ class Peer:
             newcomers=lambda peers: self._do("serves", set(peers)),
             refuse=lambda it, why: self._do("refuses", it.sender))
         checkpoints = SimpleNamespace(
-            reach=None, folder="folder", available=lambda: [4], load=lambda round: (f"state of {round}", SUMS),
+            reach=None, folder="folder", available=lambda: [4], load=lambda round: (f"state of {round}", SUMS, True),
             set_aside_after=lambda start: self._do("sets aside after", start) or [])
         reporter = SimpleNamespace(
             telemetry=SimpleNamespace(rewind=lambda start: self._do("rewinds to", start)), say=lambda sentence: None,

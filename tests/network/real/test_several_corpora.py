@@ -39,7 +39,7 @@ def two_corpora(real: Any, tones: Path, folder: Path, out: str) -> Config:
 def test_two_corpora_between_processes(real: Any, tones: Path, tmp_path: Path) -> None:
     config = two_corpora(real, tones, tmp_path, "whole")
     federation = federate(config, PEERS, workers=1)
-    assert federation.labels == ("excited", "neutral")
+    assert federation.labels == ("excitement", "neutral")
     assert [{speaker.split("/")[0] for speaker in federation.train[i].speakers} for i in range(PEERS)] \
         == [{"one"}, {"one"}, {"two"}, {"two"}]
     story = real.run(config, RING)
