@@ -57,8 +57,9 @@ class Entrance:
         if joined is not None:
             return self._joined(joined)
         call = self._roll_call()
-        if call is None:
-            return self._joined(self._join(()))
+        if (joined := self._left_behind(ROLL_CALL)) is not None:
+            return self._joined(joined)
+        self._tell(call)
         if self.me in call.newcomers:
             joined = self._join(set(self.mixer.neighbours) - call.newcomers)
             self.joining.newcomers(call.newcomers - set(self.mixer.training()))
@@ -75,7 +76,8 @@ class Entrance:
         self._rewind(0)  # the peer may have been killed before its first checkpoint
         self.mixer.enter(Phase.SETUP, STATISTICS)
         sums = self.session.statistics(call.cut)
-        return self._joined(self._join(())) if self._left_behind(STATISTICS) else Entry(call, 0, None, sums, False)
+        joined = self._left_behind(STATISTICS)
+        return Entry(call, 0, None, sums, False) if joined is None else self._joined(joined)
 
     def _resumed(self, call: RollCall) -> Entry:
         state, sums, same = self.checkpoints.load(call.resume)
@@ -140,43 +142,47 @@ class Entrance:
         helps = "; if they have finished the run, start one of them again with the same command: it has the model"
         self.reporter.waiting(sentence + (helps if self.checkpoints.available() else ""))
 
-    def _roll_call(self) -> RollCall | None:
-        """Return what every peer brings; None where neighbours have gone on with the run meanwhile."""
+    def _roll_call(self) -> RollCall:
+        """Return what every peer brings."""
         self.mixer.enter(Phase.SETUP, ROLL_CALL)
         self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
         clips = len(own.examples) if weighs(session.config.gossip, session.topology) else None
-        call = roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
+        return roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
                          rounds=session.config.training.rounds, reach=checkpoints.reach)
-        if self._left_behind(ROLL_CALL):
-            return None
+
+    def _tell(self, call: RollCall) -> None:
+        """Tell of answers that do not fit, and of peers that join the others."""
         for peer, reason in call.refused.items():
             self.reporter.tell("refused_answer", f"{reason}: it counts as a peer without checkpoints", peer=peer)
         if call.newcomers:
             who = ", ".join(map(str, sorted(call.newcomers)))
             self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; without a checkpoint of it, and "
                                f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
-        return call
 
-    def _left_behind(self, round: int) -> bool:
-        """Whether neighbours have gone on to train without this peer, in a round of the set-up.
+    def _left_behind(self, round: int) -> JoinState | None:
+        """Return the state of neighbours that have gone on to train without this peer, in a round of the set-up.
 
-        Neighbours that have gone on within the set-up still wait for this peer.
+        None where there are none, or none of them sends its state: then this peer begins with the others. Neighbours
+        that have gone on within the set-up still wait for this peer.
         """
         skipped = any(step.round == round and status is DeliveryStatus.SKIPPED
                       for step, _, status in self.mixer.left_out)
-        return skipped and bool(self.mixer.training())
+        if not skipped or not self.mixer.training():
+            return None
+        self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
+        return self._receive(endless=True)
 
     def _join(self, expected: Collection[int]) -> JoinState:
-        """Wait for the state of neighbours that resume at a checkpoint that this peer lacks, or train already.
+        """Wait for the state of neighbours that resume at a checkpoint that this peer lacks.
 
         expected : the neighbours that will send one.
         """
         self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
         joined = self._receive(expected, endless=True)
         if joined is None:
-            raise P2PSERError("neighbours went on with the run during the roll call, and none of them sends its state: "
-                              "start this peer again, and it joins them")
+            raise P2PSERError("none of the neighbours that have the checkpoint of this resume sends its state: start "
+                              "this peer again, and it joins them")
         return joined
 
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:

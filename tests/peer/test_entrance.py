@@ -172,6 +172,14 @@ def test_where_nobody_trains_a_neighbour_that_went_on_in_the_set_up_still_waits(
     assert (entry.start, entry.joined) == (0, False)
 
 
+def test_one_that_trains_alone_and_sends_no_state_keeps_no_peer_from_beginning_with_the_others(peer: Peer) -> None:
+    peer.left_out.append(SKIPPED)
+    peer.trains = (3,)
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.joined, entry.call) == (0, False, peer.call)
+    assert "receives from" in peer.names()
+
+
 def test_a_joining_peer_whose_neighbours_send_nothing_ends_with_a_sentence(peer: Peer) -> None:
     peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0}))
     with pytest.raises(P2PSERError, match="start this peer again"):
