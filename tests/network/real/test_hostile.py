@@ -132,7 +132,8 @@ def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any) -
         trial.until_told("dead", (1, 2), peer=0)
         trial.start(0, fresh=True)
 
-    trial = play(real, around(1), {3: "forged-state"}, rounds=120, victims={0: None}, act=comes_back)
+    trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", rounds=120, victims={0: None},
+                 act=comes_back)
     assert trial.told("states_differ", reporter=0)
 
 
