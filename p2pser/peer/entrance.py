@@ -161,14 +161,17 @@ class Entrance:
                                f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
 
     def _left_behind(self, round: int) -> JoinState | None:
-        """Return the state of neighbours that have gone on to train without this peer, in a round of the set-up.
+        """Return the state of neighbours that have gone on without this peer, in a round of the set-up.
 
         None where there are none, or none of them sends its state: then this peer begins with the others. Neighbours
-        that have gone on within the set-up still wait for this peer.
+        that have only gone on within the set-up still wait for this peer, but for those that have said that they do
+        not, since they began before it came.
         """
-        skipped = any(step.round == round and status is DeliveryStatus.SKIPPED
-                      for step, _, status in self.mixer.left_out)
-        if not skipped or not self.mixer.training():
+        left_out = {(j, status) for step, j, status in self.mixer.left_out if step.round == round}
+        skipped = any(status is DeliveryStatus.SKIPPED for _, status in left_out)
+        here = self.mixer.roster.here()
+        alone = bool(here) and here == set(self.mixer.roster.returning()) == {j for j, _ in left_out} & here
+        if not alone and not (skipped and self.mixer.training()):
             return None
         self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
         return self._receive(endless=True)

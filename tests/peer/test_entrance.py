@@ -36,6 +36,7 @@ class Peer:
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         self.trains: tuple[int, ...] = ()
         self.ends: tuple[int, ...] = ()
+        self.returning: tuple[int, ...] = ()
         self.misfit: set[int] = set()
         self.now, self.waits = 50.0, 0
         monkeypatch.setattr(entrance, "roll_call", self._called)
@@ -53,7 +54,8 @@ class Peer:
             connect=lambda *_: self._do("connects", None), training=lambda: self.trains, listen=self._listen,
             enter=lambda phase, round: None, begin=lambda joining: self._do("begins", joining),
             next_round=lambda round: max(round + 1, 8),
-            roster=SimpleNamespace(ending=lambda: self.ends, progress=lambda j: Progress(11, 0, Phase.END, 0)))
+            roster=SimpleNamespace(ending=lambda: self.ends, here=lambda: frozenset({1, 3}),
+                                   returning=lambda: self.returning, progress=lambda j: Progress(11, 0, Phase.END, 0)))
         joining = SimpleNamespace(
             set_up=lambda: None, joined=lambda: self._do("joined", None), receive=self._receive,
             newcomers=lambda peers: self._do("serves", set(peers)),
@@ -172,9 +174,24 @@ def test_where_nobody_trains_a_neighbour_that_went_on_in_the_set_up_still_waits(
     assert (entry.start, entry.joined) == (0, False)
 
 
+def test_one_whose_neighbours_all_began_before_it_came_joins_them_though_none_trains_yet(peer: Peer) -> None:
+    peer.left_out += [(Step(ROLL_CALL, 0), j, DeliveryStatus.GIVEN_UP) for j in (1, 3)]
+    peer.returning, peer.states = (1, 3), [state(3)]
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.joined) == (8, True)
+    assert "statistics" not in peer.names()
+
+
+def test_one_of_whose_neighbours_some_began_before_it_came_begins_with_the_others(peer: Peer) -> None:
+    peer.left_out.append((Step(ROLL_CALL, 0), 1, DeliveryStatus.GIVEN_UP))
+    peer.returning = (1,)
+    entry = peer.entrance.enter()
+    assert (entry.start, entry.joined, entry.call) == (0, False, peer.call)
+
+
 def test_one_that_trains_alone_and_sends_no_state_keeps_no_peer_from_beginning_with_the_others(peer: Peer) -> None:
     peer.left_out.append(SKIPPED)
-    peer.trains = (3,)
+    peer.entrance.mixer.training = iter([(), (3,)]).__next__  # type: ignore[method-assign]
     entry = peer.entrance.enter()
     assert (entry.start, entry.joined, entry.call) == (0, False, peer.call)
     assert "receives from" in peer.names()
