@@ -90,8 +90,8 @@ class Chaos:
     _due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _asked: set[int] = field(default_factory=set)
     """Peers that were killed or interrupted, and have not been started again."""
-    _served: dict[int, float] = field(default_factory=dict)
-    """When a neighbour was last started again for a peer that has nobody else to ask."""
+    _alone: dict[int, float] = field(default_factory=dict)
+    """Since when a peer has had no neighbour to ask; from the start of one for it, it counts anew."""
     _looked: float = 0.0
 
     def __post_init__(self) -> None:
@@ -144,12 +144,14 @@ class Chaos:
 
     def _serve(self) -> None:
         """Start a finished peer again where one that was killed at the end has no neighbour left to ask."""
+        now = time.monotonic()
         for i in self.honest:
             around = [j for j in self.trial.topology.neighbours(i) if j not in self.liars]
             alone = i not in self.trial.gone and all(j in self.trial.gone for j in around)
-            if alone and around and time.monotonic() > self._served.get(i, 0.0) + STARTS_WITHIN \
-                    and i not in self.trial.story.summaries:
-                self._served[i] = time.monotonic()
+            if not alone or not around or i in self.trial.story.summaries:
+                self._alone.pop(i, None)
+            elif now > self._alone.setdefault(i, now) + STARTS_WITHIN:
+                self._alone[i] = now
                 self.say(f"peer {around[0]} is started again: peer {i} has no other neighbour to ask")
                 self.trial.start(around[0])
 
