@@ -43,9 +43,12 @@ def _renamed(clip: Clip, into: Mapping[str, str]) -> Clip:
     return dataclasses.replace(clip, emotion=emotion, votes=votes)
 
 
-def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def choose_labels(corpus: Corpus, wanted: Sequence[str] | None, *, all_known: bool = True) -> tuple[str, ...]:
     """Return the emotions to learn: ``wanted`` in its order, else all that the corpus has, sorted; for several corpora
     those that all of them have.
+
+    all_known : every emotion has a clip, and there are 2 or more; False for a peer's own clips, which need not have the
+    emotions of the other peers.
 
     Raises CorpusError for an emotion that the corpus does not have (naming the nearest), one that is given twice, or
     fewer than 2.
@@ -54,7 +57,7 @@ def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ..
     labels = tuple(_common(corpus) if wanted is None else
                    [label if label in known else canonical(label) for label in wanted])
     for label in labels:
-        if label not in known:
+        if label not in known and all_known:
             raise CorpusError(f"{corpus.name} has no clip of the emotion {label!r}{nearest(label, known)}")
         if labels.count(label) > 1:
             raise CorpusError(f"the emotion {label!r} is named twice in the labels: name each once")
@@ -62,10 +65,22 @@ def choose_labels(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ..
         have = "; ".join(f"{name}: {', '.join(sorted(emotions))}" for name, emotions in by_corpus(corpus).items())
         raise CorpusError(f"the corpora have {', '.join(labels) or 'no emotion'} in common, and a model needs 2 or "
                           f"more ({have}): merge some with corpus.map, or name the emotions with corpus.labels")
+    if all_known or wanted is not None:
+        require_two(labels, corpus.name)
+    return labels
+
+
+def require_two(labels: Sequence[str], whose: str) -> None:
+    """Raise CorpusError where a model of these emotions would have nothing to tell apart."""
     if len(labels) < 2:
         given = f"only {labels[0]!r}" if labels else "no emotion"
-        raise CorpusError(f"{corpus.name} has {given} to learn: a model needs 2 emotions or more")
-    return labels
+        raise CorpusError(f"{whose} has {given} to learn: a model needs 2 emotions or more")
+
+
+def absent_note(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return a note on the emotions to learn of which a peer's own corpus has no clip, if any."""
+    absent = [label for label in labels if label not in corpus.labels]
+    return (f"{corpus.name} has no clip of {', '.join(absent)}: other peers have to have some",) if absent else ()
 
 
 def by_corpus(corpus: Corpus) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from p2pser.corpora import combined as several
 from p2pser.corpora import targets
 from p2pser.corpora.consent import Consent
 from p2pser.corpora.folds import Split, folds
-from p2pser.corpora.labels import choose_labels, label_notes, with_labels
+from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitions import partition
 
@@ -69,8 +69,8 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     training = [corpus.clips[index] for index in split.train]
     normalise = resolve(config, corpus)
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
-    notes = (*whole.notes, *label_notes(whole, labels), *_repeated(corpus, settings.split),
-             *notes_of(corpus, held, split, normalise, overlap, settings.partition))
+    notes = (*whole.notes, *label_notes(whole, labels), *absent_note(corpus, labels),
+             *_repeated(corpus, settings.split), *notes_of(corpus, held, split, normalise, overlap, settings.partition))
     return Partitioning(corpus, labels, split, held, normalise, overlap, notes)
 
 
@@ -115,7 +115,7 @@ def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
         raise CorpusError(f"{whole.name} has no listeners' votes, which training.soft_labels learns: "
                           "take crema-d with its table of votes, emodb with its table of judgements, or a manifest "
                           "with columns votes.EMOTION, or set training.soft_labels=false")
-    labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels)
+    labels = () if task == "dimensions" else choose_labels(whole, config.corpus.labels, all_known=whole_corpus)
     if task == "classes":
         return labels, with_labels(whole, labels)
     return labels, targets.with_dimensions(whole, labels, config.corpus.scale)

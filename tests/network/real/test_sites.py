@@ -36,3 +36,23 @@ def test_sites_with_folders_of_their_own_train_as_partitioned(
     rows = torch.stack([real.row(sites[i], i) for i in range(PEERS)])
     exact = simulate(config, RING, federate(config, PEERS, workers=1), exact=True)
     assert torch.equal(rows, exact.final.rows.to(torch.float32))
+
+
+def test_sites_that_lack_emotions_train_as_partitioned(real: Any, tmp_path: Path) -> None:
+    """Twelve sites with a share of dirichlet:0.05: most hold clips of one emotion only."""
+    many = 12
+    ring = Topology("ring", nx.cycle_graph(many), {}, "metropolis", {})
+    config = real.config("partitioned", "corpus.partition=dirichlet:0.05", "training.rounds=4",
+                         "features.normalise=global", peers=many)
+    written = write_sites(config, partition_corpus(config, many), tmp_path / "sites")
+    assert min(len(site["emotions"]) for site in written["peers"].values()) == 1
+    sites = {i: settings.load(tmp_path / "sites" / "run.yaml", [
+        "corpus.name=auto", f"corpus.data={tmp_path / 'sites' / f'peer-{i}'}", f"peer.out={tmp_path / 'out'}",
+        "peer.evaluate_every=1000", f"network.base_port={config.network.base_port}"]) for i in range(many)}
+    story = real.run(config, ring, odd={i: (site, ring) for i, site in sites.items()})
+    assert story.exit_codes == dict.fromkeys(range(many), 0), str(story)
+    rows = torch.stack([real.row(sites[i], i) for i in range(many)])
+    exact = simulate(config, ring, federate(config, many, workers=1), exact=True)
+    assert torch.equal(rows, exact.final.rows.to(torch.float32))
+    lacking = [i for i in range(many) if len(written["peers"][f"peer-{i}"]["emotions"]) == 1]
+    assert all(any("no clip of" in one for one in story.sentences(i)) for i in lacking)
