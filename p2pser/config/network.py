@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from p2pser.base.hosts import dialled_host
 from p2pser.config.section import Section
 
 
 class NetworkSettings(Section):
     """Links, timeouts and limits. Times in seconds."""
 
-    host: str = Field("127.0.0.1", description="host of peers without an address in the topology file")
+    host: Annotated[str, AfterValidator(dialled_host)] = Field(
+        "127.0.0.1", description="host of peers without an address in the topology file")
     base_port: int = Field(5700, ge=1, le=65535, description="peer i without an address listens on base_port + i")
     start_timeout: float | None = Field(None, gt=0,
         description="how long to wait for neighbours at the start [s]; none: without limit")

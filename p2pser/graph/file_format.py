@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from p2pser.base.errors import TopologyError, nearest
+from p2pser.base.hosts import checked_host, dialled_host, host_of
 from p2pser.graph.kind import MAX_PEERS
 from p2pser.graph.mixing import RULES
 
@@ -34,13 +35,16 @@ def _endpoint(text: str) -> str:
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     if not text.startswith("tcp://") or not host or any(c.isspace() or c == "/" for c in host):
         raise ValueError("write it as tcp://HOST:PORT")
+    checked_host(host)
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError("its port must be a number from 1 to 65535")
     return text
 
 
 def _address(text: str) -> str:
-    return text if text == NOWHERE else _endpoint(text)
+    if text != NOWHERE:
+        dialled_host(host_of(_endpoint(text)))
+    return text
 
 
 def _z85(text: str) -> str:

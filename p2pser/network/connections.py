@@ -183,7 +183,7 @@ class Connections:
         if contact.address is None or link.state is State.BANNED:
             return
         try:
-            dealer = sockets.dialler(self._context, contact.address, contact.key, self._keys)
+            dealer = sockets.dialler(self._context, contact, self._keys)
             monitor = sockets.watch(dealer, dials=True)
         except zmq.ZMQError as error:
             self._redial_at[link.peer] = self._clock() + REDIAL
@@ -323,7 +323,7 @@ class Connections:
         self._probes.read(peer)  # it may have been greeted since this thread last looked
         verdict = self._handshakes.failed(peer, greeted=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         if verdict is Verdict.PROBE:
-            self._probes.begin(peer, address)
+            self._probes.begin(link.contact)
         elif verdict is Verdict.WRONG_KEY:
             self._probes.end(peer)
             self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import resource
 import socket
 import struct
@@ -41,10 +42,18 @@ def limit() -> int:
 
 
 def host(descriptor: int) -> str:
-    """Return the address of a connection's other end; empty where it has ended."""
+    """Return the address of a connection's other end, of IPv6 its network; empty where it has ended."""
     with contextlib.suppress(OSError), _borrowed(descriptor) as connection:
-        return str(connection.getpeername()[0])
+        return origin(str(connection.getpeername()[0]))
     return ""
+
+
+def origin(address: str) -> str:
+    """Return what stands for one machine: an IPv4 address, or the /64 network of an IPv6 address."""
+    ip = ipaddress.ip_address(address)
+    if ip.version == 4:
+        return address
+    return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
 
 
 def cut(descriptor: int, port: int | None = None) -> bool:

@@ -27,11 +27,15 @@ TWICE = ("runs twice: two processes have its id and its key, and the first stays
 
 @dataclass(frozen=True)
 class Contact:
-    """Where a neighbour listens (None: only it dials us) and the public key (Z85) that it must hold."""
+    """Where a neighbour listens (None: only it dials us) and the public key (Z85) that it must hold.
+
+    ipv6 : whether its address is one of IPv6, or a name that has only such.
+    """
 
     peer: int
     address: str | None
     key: str
+    ipv6: bool = False
 
 
 @dataclass(frozen=True)

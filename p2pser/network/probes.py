@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from p2pser.network import sockets
+from p2pser.network.neighbour import Contact
 
 
 class Probes:
@@ -25,15 +26,18 @@ class Probes:
         self._context, self._watch, self._forget, self._greeted = context, watch, forget, greeted
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
 
-    def begin(self, peer: int, address: str) -> None:
-        """Dial a neighbour's address; an earlier probe ends."""
+    def begin(self, contact: Contact) -> None:
+        """Dial a neighbour that has an address; an earlier probe ends."""
+        peer = contact.peer
         self.end(peer)
+        if contact.address is None:
+            return
         try:
-            probe = self._sockets[peer] = sockets.prober(self._context, address)
+            probe = self._sockets[peer] = sockets.prober(self._context, contact)
         except zmq.ZMQError:
             return  # no descriptor is left; the next failed handshake asks again
         self._watch(probe, lambda: self.read(peer))
-        sockets.connect(probe, address)
+        sockets.connect(probe, contact.address)
 
     def read(self, peer: int) -> None:
         """Look whether a probe was greeted, which ends it."""

@@ -13,6 +13,7 @@ import zmq
 
 from p2pser.base.errors import ConfigError
 from p2pser.network.keys import KeyPair
+from p2pser.network.neighbour import Contact
 from p2pser.wire.messages import MAX_FRAME
 
 HIGH_WATER = 48
@@ -39,7 +40,8 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
-    socket.setsockopt(zmq.IPV6, "[" in address)
+    # On all interfaces IPv6 takes IPv4's connections too; a machine without IPv6 falls back to IPv4.
+    socket.setsockopt(zmq.IPV6, "[" in address or "//*:" in address)
     return socket
 
 
@@ -55,36 +57,28 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
         raise ConfigError(f"cannot listen on {address}: {_why(error)}") from None
 
 
-def dialler(context: zmq.Context[zmq.Socket[bytes]], address: str, server: str, keys: KeyPair) -> zmq.Socket[bytes]:
+def dialler(context: zmq.Context[zmq.Socket[bytes]], contact: Contact, keys: KeyPair) -> zmq.Socket[bytes]:
     """Return a DEALER for a neighbour. It dials again and again, unless the answer breaks ZeroMQ's protocol.
 
     Parameters
     ----------
-    context:
-        ZeroMQ's context.
-    address:
-        The neighbour's address.
-    server:
-        The neighbour's public key.
-    keys:
-        Our key pair.
+    context : ZeroMQ's.
+    contact : the neighbour.
+    keys : our key pair.
 
-    Raises
-    ------
-    ConfigError
-        Where ``server`` is no public key.
+    Raises ConfigError where the neighbour's key is no public key.
     """
     socket = _bounded(context.socket(zmq.DEALER))
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.setsockopt(zmq.IPV6, "[" in address)
+    socket.setsockopt(zmq.IPV6, contact.ipv6)
     try:
-        socket.curve_serverkey = server.encode()
+        socket.curve_serverkey = contact.key.encode()
     except zmq.ZMQError:
         socket.close(0)  # else its context could not end
-        raise ConfigError(f"the key {server!r} of the neighbour at {address} is no public key; p2pser keys makes one "
-                          "and prints it") from None
+        raise ConfigError(f"the key {contact.key!r} of the neighbour at {contact.address} is no public key; p2pser "
+                          "keys makes one and prints it") from None
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     return socket
 
@@ -94,7 +88,7 @@ def endpoint(socket: zmq.Socket[bytes]) -> str:
     return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
-def prober(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+def prober(context: zmq.Context[zmq.Socket[bytes]], contact: Contact) -> zmq.Socket[bytes]:
     """Return a raw TCP socket (STREAM) that dials once: ``greeted`` tells whether any ZeroMQ listens there.
 
     ZeroMQ does not report how far a handshake with CURVE came before it broke off. But a listener sends its greeting at
@@ -102,7 +96,7 @@ def prober(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[
     """
     socket = _bounded(context.socket(zmq.STREAM))
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.IPV6, "[" in address)
+    socket.setsockopt(zmq.IPV6, contact.ipv6)
     return socket
 
 

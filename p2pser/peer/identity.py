@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.hosts import EVERYWHERE, host_of, only_ipv6
 from p2pser.config import Config
 from p2pser.graph.file_format import NOWHERE
 from p2pser.graph.spec import PeerEntry, Topology
@@ -43,8 +44,10 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         secret = keys.load_or_make_secret(config.network.secret)
         key_pair = keys.derive(secret, config.name, me)
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
+    addresses = {j: address(config, topology, j) for j in neighbours}
     return Identity(key_pair, listen(config, topology, me),
-                    tuple(Contact(j, address(config, topology, j), public[j]) for j in neighbours))
+                    tuple(Contact(j, at, public[j], at is not None and only_ipv6(host_of(at)))
+                          for j, at in addresses.items()))
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:
@@ -73,8 +76,7 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
     dialled = address(config, topology, i)
     if dialled is None:
         return None
-    host, _, port = dialled.removeprefix("tcp://").rpartition(":")
-    return dialled if host in LOOPBACK else f"tcp://*:{port}"
+    return dialled if host_of(dialled) in LOOPBACK else f"tcp://{EVERYWHERE}:{dialled.rpartition(':')[2]}"
 
 
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:

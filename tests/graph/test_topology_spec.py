@@ -260,6 +260,8 @@ RING = "graph: {kind: ring, peers: 4}\n"
     (RING + "peers: {0: {adress: 'tcp://a:1'}}", "no key 'adress' in peers.0; did you mean 'address'"),
     (RING + "peers: {0: {address: 'a:1'}}", "peers.0.address = 'a:1': write it as tcp://HOST:PORT"),
     (RING + "peers: {0: {address: 'tcp://:1'}}", "write it as tcp://HOST:PORT"),
+    (RING + "peers: {0: {address: 'tcp://0.0.0.0:5700'}}", "no other machine can dial it"),
+    (RING + "peers: {0: {address: 'tcp://fd00::1:5700'}}", "write an IPv6 address in brackets"),
     (RING + "peers: {0: {address: 'tcp://a:99999'}}", "its port must be a number from 1 to 65535"),
     (RING + "peers: {0: {address: 'ipc:///tmp/x'}}", "write it as tcp://HOST:PORT"),
     (RING + "peers: {0: {key: short}}", "peers.0.key = 'short': a public key is 40 Z85 characters"),

@@ -188,12 +188,16 @@ class Network:
                       near, NetworkSettings(**quick), max_row_bytes)
         self.io.append(io)
         if start:
-            io.start()
-            self.seen[id(io)] = []
+            self.start(io)
             if io.endpoint is not None:
                 for j in neighbours:
                     self.proxy(j, me).aim(int(io.endpoint.rpartition(":")[2]))
         return io
+
+    def start(self, io: IOThread) -> None:
+        """Start an IOThread that ``peer`` has made."""
+        io.start()
+        self.seen[id(io)] = []
 
     def wait(self, io: IOThread, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
         """Return the next event of a kind; those before it are kept in ``seen``."""

@@ -46,6 +46,7 @@ def test_another_run_has_other_keys(tmp_path: Path) -> None:
     (PeerEntry(address="tcp://[::1]:9000"), "tcp://[::1]:9000", "tcp://[::1]:9000"),
     (PeerEntry(address="tcp://gate.example:1", listen="tcp://10.0.0.5:2"), "tcp://gate.example:1", "tcp://10.0.0.5:2"),
     (PeerEntry(listen="tcp://*:2"), "tcp://127.0.0.1:5701", "tcp://*:2"),
+    (PeerEntry(address="tcp://[2001:db8::1]:9000"), "tcp://[2001:db8::1]:9000", "tcp://*:9000"),
     (PeerEntry(address="none"), None, None),
 ])
 def test_where_a_peer_is_dialled_and_where_it_listens(entry: PeerEntry, dialled: str | None,

@@ -87,7 +87,7 @@ def flood(me: Hostile, what: str, seconds: float) -> None:
     identity = identify(me.config, me.topology, me.me)
     target = next(n for n in identity.neighbours if n.address is not None)
     with zmq.Context() as context:
-        socket = sockets.dialler(context, str(target.address), target.key, identity.keys)
+        socket = sockets.dialler(context, target, identity.keys)
         socket.setsockopt(zmq.SNDHWM, 2000)
         sockets.connect(socket, str(target.address))
         end = time.monotonic() + seconds

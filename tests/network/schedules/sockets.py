@@ -7,6 +7,7 @@ from typing import Any
 
 import zmq
 
+from p2pser.network.neighbour import Contact
 from schedules.wires import Context, Dealer, Frame, Monitor, Network, Router, Socket
 
 
@@ -38,15 +39,15 @@ class Sockets:
         return router
 
     @staticmethod
-    def dialler(context: Context, address: str, server: str, keys: Any) -> Dealer:
-        return Dealer(context, context.machine.network.at(address))
+    def dialler(context: Context, contact: Contact, keys: Any) -> Dealer:
+        return Dealer(context, context.machine.network.at(contact.address))
 
     @staticmethod
     def endpoint(socket: Router) -> str:
         return f"tcp://127.0.0.1:{socket.context.machine.id}"
 
     @staticmethod
-    def prober(context: Context, address: str) -> Socket:
+    def prober(context: Context, contact: Contact) -> Socket:
         return Socket(context)
 
     @staticmethod
