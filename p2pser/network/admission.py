@@ -3,13 +3,15 @@
 ZeroMQ accepts without limit, and tells of a connection only its file descriptor. A connection is a guest until it has
 carried a message of a neighbour; anybody can be a guest, so their number is bounded. Where there are too many, one of
 the address with most guests is cut, at random: whoever opens many connections cuts its own, and a neighbour that dials
-from elsewhere, or in between, gets in.
+from elsewhere, or in between, gets in. A neighbour may also dial from the crowd's own address (a shared NAT): of an
+address, the half of the guests that are furthest in their handshakes is spared.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import TypeVar
 
 GUESTS = 64
@@ -19,6 +21,8 @@ EACH = 4
 AHEAD = 16 << 20
 """Bytes that a connection may have received beyond the messages that have been read from it [B]: twice the largest
 window of a sender. ZeroMQ hands over a message when all its parts have come, and does not bound their number."""
+GREETING = 64
+"""Bytes of ZMTP's greeting: a guest from which fewer have come has not begun its handshake."""
 OVERHEAD = 9 + 33
 """Bytes that ZMTP framing and CURVE add to each message."""
 
@@ -30,13 +34,16 @@ class Admission:
     ----------
     guests : how many guests may stay.
     seed : of the choice whom to cut.
+    received : returns how many bytes have come over a connection.
     """
 
-    def __init__(self, guests: int = GUESTS, seed: int | None = None) -> None:
+    def __init__(self, guests: int = GUESTS, seed: int | None = None,
+                 received: Callable[[int], int] = lambda connection: 0) -> None:
         self.limit = guests
         self.turned_away = 0
         """Guests that were cut so far."""
         self._random = random.Random(seed)
+        self._received = received
         self._guests: dict[str, list[int]] = {}
         """Guests by address, the oldest first."""
         self._address: dict[int, str] = {}
@@ -63,20 +70,25 @@ class Admission:
         """Return the address with most guests."""
         return max(self._guests, key=lambda address: len(self._guests[address]), default="")
 
-    def accepted(self, connection: int, address: str) -> list[int]:
-        """Note a new connection; return those to cut."""
+    def accepted(self, connection: int, address: str) -> None:
+        """Note a new connection; ``surplus`` then returns those to cut."""
         if connection in self._peer:
-            return []  # its first message was read before this news
+            return  # its first message was read before this news
         self.ended(connection)
         self._address[connection] = address
         self._guests.setdefault(address, []).append(connection)
-        return self.surplus()
 
     def surplus(self) -> list[int]:
         """Return the guests to cut, which count no more."""
-        cut = []
+        cut: list[int] = []
+        if self.guests <= self.limit:
+            return cut
+        received = {guest: self._received(guest) for guest in self._address}
         while self.guests > self.limit:
-            cut.append(self._random.choice(self._guests[self.crowd()]))
+            guests = self._guests[self.crowd()]
+            greeted = sorted((one for one in guests if received[one] >= GREETING), key=lambda one: -received[one])
+            spared = set(greeted[: len(guests) // 2])
+            cut.append(self._random.choice([one for one in guests if one not in spared]))
             self.ended(cut[-1])
         self.turned_away += len(cut)
         return cut

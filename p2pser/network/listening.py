@@ -55,7 +55,7 @@ class Listener:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, admitted: Mapping[str, int],
                  watch: Watch, handler: Handler) -> None:
         self._context, self._keys, self._watch, self._handler = context, keys, watch, handler
-        self.admission = Admission(max(GUESTS, 2 * len(admitted)))
+        self.admission = Admission(max(GUESTS, 2 * len(admitted)), received=descriptors.received)
         self._most_guests = self.admission.limit
         self._zap = Zap(admitted)
         self._intake = Intake()
@@ -132,8 +132,7 @@ class Listener:
             self._cut_endless()
             # A process may be given fewer descriptors while it runs.
             self.admission.limit = max(8, min(self._most_guests, descriptors.limit() // 8))
-            for connection in self.admission.surplus():
-                self._cut(connection)
+            self._cut_surplus()
         if self._overrun and self._descriptor is not None:
             self._overrun = False
             if self._deaf_since is None:
@@ -173,8 +172,7 @@ class Listener:
         for event, value in sockets.happened(monitor, most=4 * sockets.AT_ONCE):
             if event == zmq.EVENT_ACCEPTED:
                 self._intake.begins(value)
-                for connection in self.admission.accepted(value, descriptors.host(value)):
-                    self._cut(connection)
+                self.admission.accepted(value, descriptors.host(value))
             elif event == zmq.EVENT_DISCONNECTED:
                 self._intake.ended(value)
                 self.admission.ended(value)
@@ -186,6 +184,7 @@ class Listener:
             elif value != zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 self._handler.trouble(None, "a peer dialled with the wrong public key for this peer: its topology file "
                                             "or its secret differs from ours", "key")
+        self._cut_surplus()
         self._overrun = self._overrun or self.admission.turned_away > before + AT_ONCE
 
     def _answer_zap(self, socket: zmq.Socket[bytes]) -> None:
@@ -211,6 +210,10 @@ class Listener:
 
     def _cut(self, connection: int) -> None:
         descriptors.cut(connection, self._port)
+
+    def _cut_surplus(self) -> None:
+        for connection in self.admission.surplus():
+            self._cut(connection)
 
     def _cut_endless(self) -> None:
         for connection in self._intake.connections():

@@ -9,14 +9,45 @@ from p2pser.network.rates import Bucket, Quota, Reports
 def test_the_address_with_most_guests_loses_one() -> None:
     admission = Admission(4, seed=1)
     for connection, address in [(1, "a"), (2, "b"), (3, "b"), (4, "b")]:
-        assert admission.accepted(connection, address) == []
+        admission.accepted(connection, address)
+        assert admission.surplus() == []
     assert admission.crowd() == "b"
-    (cut,) = admission.accepted(5, "c")
+    admission.accepted(5, "c")
+    (cut,) = admission.surplus()
     assert cut in (2, 3, 4)
     assert admission.guests == 4
     assert admission.turned_away == 1
     admission.ended(1)
-    assert admission.accepted(6, "a") == []
+    admission.accepted(6, "a")
+    assert admission.surplus() == []
+
+
+def test_a_neighbour_in_its_handshake_is_not_cut_for_the_crowd_at_its_own_address() -> None:
+    received = {7: 64}
+    admission = Admission(4, seed=1, received=lambda connection: received.get(connection, 10))
+    for connection in [7, *range(100, 1100)]:
+        admission.accepted(connection, "a")
+        assert 7 not in admission.surplus()
+    assert admission.guests == 4
+    assert 7 in admission.guests_of("a")
+
+
+def test_half_of_the_guests_that_greet_are_spared_and_one_is_always_cut() -> None:
+    """The crowd follows the protocol too: whoever is further stays, and a newcomer is not always the one that goes."""
+    newcomer_stays = 0
+    for seed in range(40):
+        received = {1: 500, 2: 266, 3: 64, 4: 64, 5: 0}
+        admission = Admission(4, seed=seed, received=received.__getitem__)
+        for connection in received:
+            admission.accepted(connection, "a")
+        (cut,) = admission.surplus()
+        assert cut in (3, 4, 5)
+        newcomer_stays += cut != 5
+    assert 10 < newcomer_stays < 40
+    alone = Admission(1, seed=1, received=lambda connection: 500)
+    for connection, address in [(1, "a"), (2, "b")]:
+        alone.accepted(connection, address)
+    assert len(alone.surplus()) == 1
 
 
 def test_whom_a_neighbour_speaks_over_is_no_guest_whatever_comes_first() -> None:
@@ -24,12 +55,14 @@ def test_whom_a_neighbour_speaks_over_is_no_guest_whatever_comes_first() -> None
     admission.accepted(7, "a")
     assert admission.spoke(7, 3) == []
     assert admission.spoke(8, 3) == []  # its first message was read before the news of its connection
-    assert admission.accepted(8, "a") == []
+    admission.accepted(8, "a")
+    assert admission.surplus() == []
     assert admission.guests == 0
     assert admission.peer(8) == 3
     assert admission.of(3) == [7, 8]
     admission.ended(7)
-    assert admission.accepted(7, "a") == []  # the descriptor of another connection now
+    admission.accepted(7, "a")  # the descriptor of another connection now
+    assert admission.surplus() == []
     assert admission.peer(7) is None
     assert admission.of(3) == [8]
 

@@ -16,7 +16,8 @@ import zmq
 from crowds import HALF_A_GREETING, crowd
 
 from p2pser.network import events, sockets
-from p2pser.network.admission import GUESTS
+from p2pser.network.admission import GREETING, GUESTS
+from p2pser.network.descriptors import received
 from p2pser.network.io import IOThread
 from p2pser.network.keys import KeyPair
 from p2pser.network.states import State
@@ -103,6 +104,25 @@ def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Net
         assert descriptors() - before - len(held) < 3 * GUESTS
     assert not lost(network, a, b, c)
     assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble)]) < 5
+
+
+def test_a_connection_in_its_handshake_is_not_cut_for_a_crowd(network: Network, eventually: Eventually,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour behind the crowd's own address; here a greeting alone stands for it."""
+    a = network.peer(0, (1,), dials=())
+    admission = a._connections._listener.admission
+    cut: list[int] = []
+    surplus = admission.surplus
+    monkeypatch.setattr(admission, "surplus", lambda: cut.extend(new := surplus()) or new)
+    with socket.create_connection(("127.0.0.1", port(a))) as one:
+        one.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32))
+        eventually(lambda: admission.guests == 1, "the connection is not accepted")
+        (guest,) = admission.guests_of("127.0.0.1")
+        eventually(lambda: received(guest) >= GREETING, "the greeting does not come")
+        with crowd(port(a), 1000):
+            network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
+    assert len(cut) > 16
+    assert guest not in cut
 
 
 def test_a_peer_outlives_a_crowd_that_takes_every_descriptor(network: Network, eventually: Eventually) -> None:
