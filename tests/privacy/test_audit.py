@@ -191,12 +191,12 @@ def test_a_row_that_went_elsewhere_is_not_known() -> None:
     wire = recorded([(2, 0)])
     assert wire.view(0, (1,), 0) is None
     wire.held(0, torch.zeros(5, 2))
-    wire.held(1, torch.stack([torch.full((2,), float(i)) for i in range(5)]))
+    wire.held(1, torch.stack([torch.full((2,), 4.0 * i) for i in range(5)]))
     view = wire.view(0, (1,), 0)
     assert view is not None
     assert not view.own
-    # What the observer's row became, 1, less a third of its own.
-    assert torch.allclose(view.update, (torch.ones(2) - row(1, 0) / 3) * 1.5, rtol=0, atol=1e-6)
+    # What the observer's row became, 4, less a third of its own, which was 1.
+    assert torch.allclose(view.update, torch.full((2,), 5.5), rtol=0, atol=1e-6)
 
 
 def test_the_sum_that_an_algorithm_sends_is_divided_by_its_weight() -> None:
