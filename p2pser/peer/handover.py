@@ -26,10 +26,10 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
-from p2pser.network.states import Cause
+from p2pser.network.states import Cause, State
 from p2pser.peer import outcome
 from p2pser.peer.outcome import Outcome
-from p2pser.peer.parcels import ASK, Parcels
+from p2pser.peer.parcels import Parcels
 from p2pser.run.setup import MODEL
 from p2pser.wire.messages import Header, Phase, Progress
 
@@ -86,7 +86,7 @@ class Handover:
                  tolerance: float, say: Callable[[str], None]) -> None:
         self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say
         self._parcels = Parcels(mixer, MODEL, "a model", sums=sums, size=size, dtype=torch.float64,
-                                read_facts=_read_facts, make=self._outcome)
+                                read_facts=_read_facts, make=self._outcome, most=ANSWERS)
         self._agreement = max(AGREEMENT, 2 * tolerance)
         self._done: set[int] = set()
         """The neighbours that have a model, as far as they have said."""
@@ -116,6 +116,8 @@ class Handover:
                 self._note(peer, progress)
             case events.Changed(peer, cause=Cause.DONE):
                 self._done.add(peer)
+            case events.Changed(peer, after=State.LOST | State.ABSENT) if peer not in self._received:
+                self._parcels.lose(peer)  # asked again when it is back
             case _:
                 pass
 
@@ -259,7 +261,7 @@ class Handover:
     # Messages -------------------------------------------------------------------------------------------------
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
-        if header.slot == ASK:
+        if self._parcels.requested(peer, header):
             if len(payload) or self._answers[peer, self._mixer.hellos[peer].incarnation] >= ANSWERS:
                 raise RemoteProtocolError(f"peer {peer} asks for the model too often, or in another form", peer)
             self._asking.add(peer)

@@ -8,6 +8,7 @@ are discarded. Where two neighbours can answer, what must be equal in both answe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
-from p2pser.peer.parcels import ASK, Parcels
+from p2pser.network.states import WATCHED
+from p2pser.peer.parcels import Parcels
 from p2pser.run.setup import JOIN, RollCall
 from p2pser.wire.messages import Header, Phase
 
@@ -63,28 +65,42 @@ class Joining:
     sums : S, the length of the statistics' sums.
     like : this peer's row (D,), whose dtype the parameters have.
     patience : seconds for which the second answer is waited for.
+    grace : seconds after which an answer is lost that a neighbour owes, because it has begun two rounds since.
     clock : returns the time [s].
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: int, like: Tensor,
-                 patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+                 patience: float, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._mixer, self._topology, self._rounds = mixer, topology, rounds
-        self._patience, self._clock = patience, clock
+        self._patience, self._grace, self._clock = patience, grace, clock
         self._parcels = Parcels(mixer, JOIN, "a join state", sums=sums, size=like.numel(), dtype=like.dtype,
                                 read_facts=self._read_call, make=_state)
         self._states: dict[int, JoinState] = {}
         self._wanted = True
+        self._asked_in: dict[int, int] = {}
+        """The round in which each neighbour was when it was asked."""
+        self._owing: dict[int, float] = {}
+        """The neighbours that owe a state, and since when [s]."""
+        self._silent: set[int] = set()
+        """The neighbours that have not sent what they owed."""
         self._asking: set[int] = set()
-        self._answered: dict[int, int] = {}
-        """The neighbours that were sent a state, and the incarnation of each: it is sent once."""
+        self._answered: dict[int, tuple[int, int]] = {}
+        """The neighbours that were sent a state, the incarnation of each and its request: each is answered once."""
         mixer.on(JOIN, self._take)
 
     # The peer that joins --------------------------------------------------------------------------------------
 
     def observe(self, event: events.Event) -> None:
-        """Ask a neighbour that trains as soon as it has said HELLO."""
-        if self._wanted and isinstance(event, events.Up) and event.progress.phase in TRAINING:
-            self._parcels.ask(event.peer)
+        """Ask a neighbour that trains as soon as it has said HELLO, and again when it comes back."""
+        if not self._wanted or not isinstance(event, events.Up | events.Changed):
+            return
+        if isinstance(event, events.Up):
+            self._owing.pop(event.peer, None)
+            self._silent.discard(event.peer)
+        elif event.after not in WATCHED:
+            self._parcels.lose(event.peer)
+        if event.peer in self._mixer.training():
+            self._ask(event.peer)
 
     def receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Wait for join states; None where no neighbour is left that could send one.
@@ -95,27 +111,50 @@ class Joining:
         first: float | None = None
         seen, quiet_since = self._seen(), self._clock()
         while True:
-            here = self._present()
+            here, now = self._present(), self._clock()
             training = set(self._mixer.training())
-            for peer in here if endless else training:
-                self._parcels.ask(peer)
+            for peer in (here if endless else training) - self._states.keys():
+                self._ask(peer)
             coming = (here & (training | set(expected))) - self._states.keys()
             if self._states:
-                first = self._clock() if first is None else first
+                first = now if first is None else first
                 chosen, agreeing = _chosen(self._states)
-                left = first + self._patience - self._clock()
-                if agreeing > 1 or not coming or left <= 0:
+                coming -= self._silent
+                if agreeing > 1 or not coming or now >= first + self._patience:
                     return chosen
-                self._mixer.listen(left)
+                self._mixer.listen(min(first + self._patience, self._lost_at(coming)) - now)
                 continue
             if not coming and not endless:
                 return None
             if coming or self._seen() != seen:
-                seen, quiet_since = self._seen(), self._clock()
-            left = quiet_since + 2 * self._patience - self._clock()
-            if left <= 0 and not self._may_wait_for_others():
+                seen, quiet_since = self._seen(), now
+            until = quiet_since + 2 * self._patience
+            if now >= until and not self._may_wait_for_others():
                 return None
-            self._mixer.listen(left if left > 0 else None)
+            until = min(until if now < until else math.inf, self._lost_at(coming))
+            self._mixer.listen(None if until == math.inf else until - now)
+
+    def _ask(self, peer: int) -> None:
+        """Ask a neighbour, once more where it owes a state for too long.
+
+        It answers at the start of its next round. It had read the request two rounds later, unless rounds are shorter
+        than the way to it, which the grace covers.
+        """
+        progress, now = self._mixer.roster.progress(peer), self._clock()
+        round = -(2**31) if progress is None else progress.round
+        if now >= self._owing.get(peer, math.inf) + self._grace and not self._parcels.coming(peer):
+            self._silent.add(peer)
+            self._parcels.lose(peer)
+        if self._parcels.ask(peer):
+            self._asked_in[peer] = round
+            self._owing.pop(peer, None)
+        elif round > self._asked_in[peer] + 1:
+            self._owing.setdefault(peer, now)
+
+    def _lost_at(self, peers: Collection[int]) -> float:
+        """Return when the first state of these neighbours that is owed now is lost [s]; one that comes is not lost."""
+        return min((since + self._grace for j, since in self._owing.items()
+                    if j in peers and not self._parcels.coming(j)), default=math.inf)
 
     def _seen(self) -> dict[int, tuple[int, ...]]:
         """Return how far the neighbours are, but for what they report while they only wait."""
@@ -166,13 +205,14 @@ class Joining:
         """
         fields = {"round": round, **call_fields(call)}
         for peer in sorted(self._asking & self._present()):
-            if self._answered.get(peer) == self._mixer.hellos[peer].incarnation:
+            self._asking.discard(peer)  # the others get it when they are back
+            request = self._mixer.hellos[peer].incarnation, self._parcels.request(peer)
+            if self._answered.get(peer) == request or peer in self._mixer.training():
                 continue
-            self._answered[peer] = self._mixer.hellos[peer].incarnation
+            self._answered[peer] = request
             if round < self._rounds:
                 self._begins_afresh(peer)
             self._parcels.send(peer, fields, sums, x if parts is None else parts.cut(self._mixer.me, peer, x))
-        self._asking.clear()
 
     def _begins_afresh(self, peer: int) -> None:
         """No exchange waits for a neighbour that waits for a join state."""
@@ -182,7 +222,7 @@ class Joining:
     # Messages -------------------------------------------------------------------------------------------------
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
-        if header.slot == ASK:
+        if self._parcels.requested(peer, header):
             if len(payload):
                 raise RemoteProtocolError(f"peer {peer} asked for a join state in another form", peer)
             self._asking.add(peer)
@@ -193,6 +233,7 @@ class Joining:
         state = self._parcels.take(peer, header, payload)
         if state is not None:
             self._states[peer] = state
+            self._silent.discard(peer)
 
     def _read_call(self, payload: memoryview) -> tuple[int, RollCall]:
         fields = msgpack.unpackb(payload, strict_map_key=False)

@@ -19,7 +19,9 @@ from p2pser.wire.codec import DENSE, codec
 from p2pser.wire.messages import Header
 
 FACTS, SUMS, ROW, ASK = range(4)
-"""The slots of the messages: plain data, the statistics' sums, a row; and the request for all three."""
+"""What a message is: plain data, the statistics' sums, a row; and the request for all three. Its slot is that, plus
+KINDS for each request before: a second message of one step would be taken for a copy of the first."""
+KINDS = 4
 
 T = TypeVar("T")
 
@@ -35,34 +37,68 @@ class Parcels(Generic[T]):
     dtype : of a row; sums are float64.
     make : (sender, facts, sums, row) -> what the messages say. Like ``read_facts`` (payload -> facts) it raises
         KeyError, TypeError, ValueError or RemoteProtocolError for another form.
+    most : so often is one incarnation of a neighbour asked.
     """
 
     def __init__(self, mixer: NetworkMixer, round: int, what: str, *, sums: int, size: int, dtype: torch.dtype,
-                 read_facts: Callable[[memoryview], Any], make: Callable[[int, Any, Tensor, Tensor], T]) -> None:
+                 read_facts: Callable[[memoryview], Any], make: Callable[[int, Any, Tensor, Tensor], T],
+                 most: int = 1 << 20) -> None:
         self._mixer, self._round, self._what = mixer, round, what
         self._due = {SUMS: (torch.float64, range(sums, sums + 1)), ROW: (dtype, range(1, size + 1))}
-        self._read_facts, self._make = read_facts, make
-        self._asked: dict[int, int] = {}
-        """The neighbours that were asked, and the incarnation of each."""
+        self._read_facts, self._make, self._most = read_facts, make, most
+        self._asked: dict[int, tuple[int, int]] = {}
+        """The neighbours that were asked: the incarnation of each, and the number of the request, from 0."""
+        self._lost: set[int] = set()
+        """The neighbours whose answer may be lost: the next ``ask`` is another request."""
+        self._requests: dict[int, int] = {}
+        """The number of each neighbour's latest request."""
         self._came: dict[int, dict[int, Any]] = {}
         """The messages of each sender from which not all have come, by slot."""
 
-    def ask(self, peer: int) -> None:
-        """Ask a neighbour, once an incarnation."""
-        if not self.was_asked(peer):
-            self._asked[peer] = self._mixer.hellos[peer].incarnation
-            self._mixer.send(peer, Step(self._round, ASK), b"", "", 0)
+    def ask(self, peer: int) -> bool:
+        """Ask a neighbour, once an incarnation and once more after each ``lose``; return whether it was asked now."""
+        number = 0
+        if self.was_asked(peer):
+            number = self._asked[peer][1] + 1
+            if peer not in self._lost or number >= self._most:
+                return False
+        self._lost.discard(peer)
+        self._asked[peer] = self._mixer.hellos[peer].incarnation, number
+        self._mixer.send(peer, Step(self._round, KINDS * number + ASK), b"", "", 0)
+        return True
+
+    def lose(self, peer: int) -> None:
+        """Note that the answer of a neighbour may be lost."""
+        self._lost.add(peer)
 
     def was_asked(self, peer: int) -> bool:
         """Whether the present incarnation of a neighbour was asked."""
-        return self._asked.get(peer) == self._mixer.hellos[peer].incarnation
+        return peer in self._asked and self._asked[peer][0] == self._mixer.hellos[peer].incarnation
+
+    def coming(self, peer: int) -> bool:
+        """Whether a part of a neighbour's answer has come, and the rest has not."""
+        return bool(self._came.get(peer))
+
+    def requested(self, peer: int, header: Header) -> bool:
+        """Whether a message is a request; ``send`` answers the latest one of each neighbour."""
+        number, kind = divmod(header.slot, KINDS)
+        if kind != ASK:
+            return False
+        self._requests[peer] = number
+        return True
+
+    def request(self, peer: int) -> int:
+        """Return the number of a neighbour's latest request; 0 where it has made none."""
+        return self._requests.get(peer, 0)
 
     def send(self, peer: int, facts: Mapping[str, Any], sums: Tensor, row: Tensor) -> None:
         """Send the messages to a neighbour."""
-        self._mixer.send(peer, Step(self._round, FACTS), msgpack.packb(facts), "", 0)
-        for slot, each in ((SUMS, sums), (ROW, row)):
+        first = KINDS * self.request(peer)
+        self._mixer.send(peer, Step(self._round, first + FACTS), msgpack.packb(facts), "", 0)
+        for kind, each in ((SUMS, sums), (ROW, row)):
             kept = each.detach().clone()
-            self._mixer.send(peer, Step(self._round, slot), DENSE.encode(kept), DENSE.wire_name(kept), kept.numel())
+            self._mixer.send(peer, Step(self._round, first + kind), DENSE.encode(kept), DENSE.wire_name(kept),
+                             kept.numel())
 
     def take(self, peer: int, header: Header, payload: memoryview) -> T | None:
         """Take a message; return what all three say once they have come.
@@ -71,7 +107,7 @@ class Parcels(Generic[T]):
         """
         came = self._came.setdefault(peer, {})
         try:
-            came[header.slot] = self._read(header, payload)
+            came[header.slot % KINDS] = self._read(header, payload)
             if came.keys() != {FACTS, SUMS, ROW}:
                 return None
             made = self._make(peer, came[FACTS], came[SUMS], came[ROW])
@@ -86,13 +122,14 @@ class Parcels(Generic[T]):
         self._came.pop(peer, None)
 
     def _read(self, header: Header, payload: memoryview) -> Any:
-        if header.slot == FACTS:
+        kind = header.slot % KINDS
+        if kind == FACTS:
             return self._read_facts(payload)
-        if header.slot not in self._due:
-            raise ValueError(f"it has no part {header.slot}")
-        dtype, sizes = self._due[header.slot]
+        if kind not in self._due:
+            raise ValueError(f"it has no part {kind}")
+        dtype, sizes = self._due[kind]
         if header.codec != DENSE.wire_name(torch.empty(0, dtype=dtype)) or header.size not in sizes:
-            raise ValueError(f"{header.size} numbers in the form {header.codec!r} as part {header.slot}")
+            raise ValueError(f"{header.size} numbers in the form {header.codec!r} as part {kind}")
         row = codec(header.codec).decode(bytes(payload), header.size)
         if not torch.isfinite(row).all():
             raise ValueError("numbers that are not finite")

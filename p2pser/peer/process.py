@@ -232,7 +232,8 @@ class _Attendance:
             apart=config.network.dead_after, clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
-                               like=cohort.initial()[0], patience=config.network.round_timeout, clock=io.clock)
+                               like=cohort.initial()[0], patience=config.network.round_timeout,
+                               grace=config.network.dead_after, clock=io.clock)
         self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
                                  sums=cohort.sums().shape[1], tolerance=config.gossip.consensus_tolerance,
                                  say=self.reporter.say)

@@ -19,7 +19,7 @@ from p2pser.network import events
 from p2pser.network.states import Cause, State
 from p2pser.peer.handover import GREETING, PATIENCE, Handover, ModelTaken
 from p2pser.peer.outcome import Outcome
-from p2pser.peer.parcels import ASK, FACTS, ROW, SUMS
+from p2pser.peer.parcels import ASK, FACTS, KINDS, ROW, SUMS
 from p2pser.run.setup import MODEL, RollCall
 from p2pser.wire.codec import codec
 from p2pser.wire.messages import Header, Kind, Phase, Progress
@@ -79,7 +79,7 @@ class Peer:
         self.hand.look_up(lambda end, sender: end.row)
 
     def asked(self) -> list[int]:
-        return [peer for peer, slot, _ in self.mixer.sent if slot == ASK]
+        return [peer for peer, slot, _ in self.mixer.sent if slot % KINDS == ASK]
 
     def hear(self, peer: int, slot: int, payload: bytes, form: str = "", size: int = 0) -> None:
         header = Header(Kind.ROW, bytes(8), peer, 0, HAS_A_MODEL, round=MODEL, slot=slot, codec=form, size=size)
@@ -124,6 +124,16 @@ def test_two_neighbours_at_the_end_are_asked_once_and_compared(peer: Peer) -> No
     assert outcome.call.clips == CALL.clips
     assert "takes the model of peers 1 and 3" in peer.said[0]
     peer.look()  # it asks for nothing more
+
+
+def test_a_neighbour_that_was_away_is_asked_again_but_not_more_often_than_it_answers(peer: Peer) -> None:
+    for _ in range(5):
+        peer.comes(1)
+        peer.look()
+        peer.goes(1, Cause.DEATH)
+        peer.mixer.roster.changed(events.Changed(1, State.ABSENT, State.PRESENT, Cause.TRAFFIC), peer.mixer.now)
+        peer.look()
+    assert [slot for _, slot, _ in peer.mixer.sent] == [ASK, KINDS + ASK, 2 * KINDS + ASK]
 
 
 def test_one_neighbour_alone_is_enough_where_nobody_else_comes(peer: Peer) -> None:
@@ -286,7 +296,7 @@ def test_peers_that_keep_models_of_their_own_are_not_compared(peer: Peer) -> Non
 @pytest.mark.parametrize(("slot", "payload", "form", "size"), [
     (FACTS, b"\xc1", "", 0), (FACTS, b"", "", 0), (FACTS, msgpack.packb([1]), "", 0),
     (SUMS, bytes(24), "f8", 3), (ROW, bytes(32), "f8", 4), (ROW, bytes(16), "f8", 3), (ROW, bytes(12), "f4", 3),
-    (ROW, bytes(3), "random-k", 10**9), (7, b"", "", 0), (ROW, bytes(codec("f8").encode(torch.tensor(
+    (ROW, bytes(3), "random-k", 10**9), (7, b"please", "", 0), (ROW, bytes(codec("f8").encode(torch.tensor(
         [1.0, math.nan, 2.0], dtype=torch.float64))), "f8", 3),
 ])
 def test_parts_of_another_form_are_refused(peer: Peer, slot: int, payload: bytes, form: str, size: int) -> None:

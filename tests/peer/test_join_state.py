@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,15 +19,16 @@ from p2pser.network import events
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
 from p2pser.peer.join_state import Joining, JoinState, call_fields
-from p2pser.peer.parcels import ASK, FACTS, ROW, SUMS
+from p2pser.peer.parcels import ASK, FACTS, KINDS, ROW, SUMS
 from p2pser.run.setup import JOIN, RollCall
 from p2pser.wire.codec import DENSE
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 
 RING = load("ring", peers=4)
-ROUNDS, PATIENCE = 9, 6.0
+ROUNDS, PATIENCE, GRACE = 9, 60.0, 6.0
 CLIPS = {0: 7, 1: 8, 2: 9, 3: 10}
 TRAINS = Progress(4, 0, Phase.TRAIN, 0)
+WAITS = Progress(-(2**31), 0, Phase.START, 0)
 
 
 class Mixer(Carrier):
@@ -36,6 +38,8 @@ class Mixer(Carrier):
         super().__init__(JOIN, (1, 3), 20.0)
         self.io = SimpleNamespace(progress=TRAINS)
         self.afresh: list[int] = []
+        self.goes_on: Callable[[float], object] = lambda now: None
+        """Called with the time after each second of waiting."""
 
     def training(self) -> tuple[int, ...]:
         return self.roster.training()
@@ -46,7 +50,9 @@ class Mixer(Carrier):
     def listen(self, timeout: float | None = 0.0) -> None:
         assert timeout is not None, "it would wait for ever"
         assert self.now < 200.0, "it waits without a bound"
-        self.now += max(timeout, 1.0)
+        assert timeout > 0, "it does not wait"
+        self.now += min(timeout, 1.0)
+        self.goes_on(self.now)
 
 
 class Peer:
@@ -55,14 +61,22 @@ class Peer:
     def __init__(self) -> None:
         self.mixer = Mixer()
         self.joining = Joining(self.mixer, RING, ROUNDS, sums=2, like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
-                               clock=lambda: self.mixer.now)
+                               grace=GRACE, clock=lambda: self.mixer.now)
 
     def comes(self, peer: int, incarnation: int = 0, progress: Progress = TRAINS) -> None:
         hello: Any = SimpleNamespace(incarnation=incarnation)
         up = events.Up(peer, hello, progress)
         self.mixer.roster.up(up)
-        self.mixer.roster.changed(events.Changed(peer, State.ABSENT, State.PRESENT, Cause.HELLO), 0.0)
         self.joining.observe(up)
+        self.changes(peer, State.ABSENT, State.PRESENT, Cause.HELLO)
+
+    def changes(self, peer: int, before: State, after: State, cause: Cause) -> None:
+        change = events.Changed(peer, before, after, cause)
+        self.mixer.roster.changed(change, self.mixer.now)
+        self.joining.observe(change)
+
+    def goes_on(self, peer: int, round: int) -> None:
+        self.mixer.roster.progressed(events.Progressed(peer, Progress(round, 0, Phase.TRAIN, 0)))
 
     def hear(self, peer: int, slot: int, payload: bytes, form: str = "", size: int = 0) -> None:
         header = Header(Kind.ROW, bytes(8), peer, 0, TRAINS, round=JOIN, slot=slot, codec=form, size=size)
@@ -77,7 +91,7 @@ class Peer:
         self.part(peer, ROW, torch.tensor([1.0, 2.0, float(peer)]))
 
     def asked(self) -> list[int]:
-        return [peer for peer, slot, _ in self.mixer.sent if slot == ASK]
+        return [peer for peer, slot, _ in self.mixer.sent if slot % KINDS == ASK]
 
     def answer(self) -> None:
         self.joining.answer(5, RollCall(2, CLIPS, frozenset()), torch.tensor([5.0, 2.0], dtype=torch.float64),
@@ -188,7 +202,7 @@ def test_a_state_that_does_not_fit_the_model_is_forgotten_and_costs_its_sender(p
 
 def test_a_state_is_sent_once_an_incarnation_and_nobody_waits_for_its_receiver(peer: Peer) -> None:
     peer.comes(1)
-    peer.comes(3)
+    peer.comes(3, progress=WAITS)
     peer.joining.joined()
     for _ in range(3):
         peer.hear(3, ASK, b"")
@@ -197,10 +211,82 @@ def test_a_state_is_sent_once_an_incarnation_and_nobody_waits_for_its_receiver(p
     assert slots == [(3, FACTS), (3, SUMS), (3, ROW)]
     assert 3 in peer.mixer.afresh
     assert 1 not in peer.mixer.afresh
-    peer.comes(3, incarnation=1)
+    peer.comes(3, incarnation=1, progress=WAITS)
     peer.hear(3, ASK, b"")
     peer.answer()
     assert len([slot for _, slot, _ in peer.mixer.sent if slot != ASK]) == 6
+
+
+def test_a_further_request_is_answered_in_steps_of_its_own(peer: Peer) -> None:
+    peer.comes(3, progress=WAITS)
+    peer.joining.joined()
+    for number in (0, 1, 1):
+        peer.hear(3, KINDS * number + ASK, b"")
+        peer.answer()
+    assert [slot for _, slot, _ in peer.mixer.sent] == [FACTS, SUMS, ROW, KINDS + FACTS, KINDS + SUMS, KINDS + ROW]
+
+
+def test_one_that_is_away_when_it_would_be_answered_is_answered_when_it_is_back(peer: Peer) -> None:
+    peer.joining.joined()
+    peer.joining.newcomers({1})
+    peer.comes(3, progress=WAITS)
+    peer.hear(3, ASK, b"")
+    peer.changes(3, State.PRESENT, State.LOST, Cause.DEATH)
+    peer.answer()
+    assert peer.mixer.sent == []
+    peer.changes(3, State.LOST, State.RETURNING, Cause.TRAFFIC)
+    peer.comes(1, progress=WAITS)
+    peer.answer()
+    peer.answer()
+    assert [(to, slot) for to, slot, _ in peer.mixer.sent] == [
+        (to, slot) for to in (1, 3) for slot in (FACTS, SUMS, ROW)]
+
+
+def test_one_that_trains_meanwhile_is_sent_no_state(peer: Peer) -> None:
+    peer.comes(3, progress=WAITS)
+    peer.joining.joined()
+    peer.hear(3, ASK, b"")
+    peer.goes_on(3, 4)
+    peer.answer()
+    assert peer.mixer.sent == []
+    assert peer.mixer.afresh == [3]
+
+
+def test_a_neighbour_that_was_away_is_asked_again(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.changes(3, State.PRESENT, State.ABSENT, Cause.DEATH)
+    assert peer.asked() == [1, 3]
+    peer.changes(3, State.ABSENT, State.PRESENT, Cause.TRAFFIC)
+    assert [(to, slot) for to, slot, _ in peer.mixer.sent] == [(1, ASK), (3, ASK), (3, KINDS + ASK)]
+
+
+def test_an_answer_that_is_owed_is_lost_after_a_while_and_asked_for_again(peer: Peer) -> None:
+    peer.comes(3)
+    peer.mixer.goes_on = lambda now: peer.goes_on(3, 4 + int(now - 20)) or (
+        now == 33 and peer.changes(3, State.PRESENT, State.LOST, Cause.DEATH))
+    assert peer.joining.receive() is None
+    assert peer.asked() == [3, 3]  # in round 4 and, having begun round 6 at 22 s, at 28 s
+
+
+@pytest.mark.parametrize(("rounds", "waits"), [((4, 5, 5, 5), PATIENCE), ((4, 5, 6, 6), 2 + GRACE)])
+def test_a_second_state_is_waited_for_until_it_is_lost(peer: Peer, rounds: tuple[int, ...], waits: float) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.sends(3)
+    peer.mixer.goes_on = lambda now: peer.goes_on(1, rounds[min(int(now - 20), 3)])
+    assert received(peer).sender == 3
+    assert peer.mixer.now == 20.0 + waits
+
+
+def test_a_second_state_of_which_a_part_has_come_is_waited_for(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3)
+    peer.sends(3)
+    peer.hear(1, FACTS, fields(round=6))
+    peer.mixer.goes_on = lambda now: peer.goes_on(1, 8)
+    assert received(peer).sender == 3
+    assert peer.mixer.now == 20.0 + PATIENCE
 
 
 def test_a_request_in_another_form_is_refused_and_not_answered(peer: Peer) -> None:
