@@ -172,6 +172,7 @@ def test_where_nobody_trains_a_neighbour_that_went_on_in_the_set_up_still_waits(
     peer.left_out.append(left_out)
     entry = peer.entrance.enter()
     assert (entry.start, entry.joined) == (0, False)
+    assert "receives from" not in peer.names()
 
 
 def test_one_whose_neighbours_all_began_before_it_came_joins_them_though_none_trains_yet(peer: Peer) -> None:
