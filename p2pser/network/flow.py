@@ -128,7 +128,10 @@ class Sender:
 class Receiver:
     """The receiving end: decides when a CREDIT is due.
 
-    One is due every second chunk, every fourth chunk of full size, and at the end of a row (tiny rows share one).
+    One is due every second chunk, every third chunk of full size, and at the end of a row (tiny rows share one).
+
+    A sender that may not send has more than three of its largest chunks in flight, since four fit its window. So less
+    than three of them may be left unacknowledged, or both ends would wait for each other for good.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
@@ -148,8 +151,8 @@ class Receiver:
         """
         self.total += n
         open_bytes = self.total - self._acknowledged
-        # Four full chunks fit any window. A slower link has smaller chunks, and its queue must not run dry.
-        due = WINDOW_CHUNKS * n if n >= self.max_chunk else max(_HELD, 2 * n)
+        # A slower link has smaller chunks, and its queue must not run dry.
+        due = (WINDOW_CHUNKS - 1) * n if n >= self.max_chunk else max(_HELD, 2 * n)
         if open_bytes >= (MIN_CHUNK if last else due):
             self._acknowledged = self.total
             return self.total
