@@ -26,9 +26,9 @@ from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolEr
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Edge, Received
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
-from p2pser.wire.codec import DENSE
+from p2pser.wire.codec import DENSE, Received
 from p2pser.wire.messages import Buffer
 
 KINDS = 8

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from p2pser.gossip.reading import Received
-from p2pser.wire.codec import Codec
+from p2pser.wire.codec import Codec, Received
 
 START = -1
 """The exchange before the first, whose values both ends know without a message."""

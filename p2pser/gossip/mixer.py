@@ -11,6 +11,7 @@ and a late row can be settled later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -202,3 +203,14 @@ def add_flow_(row: Tensor, own: Tensor, value: Tensor, weight: float) -> None:
     for at in range(0, row.numel(), BLOCK):
         part = slice(at, at + BLOCK)
         row[part].add_(value[part].to(row.dtype) - own[part].to(row.dtype), alpha=weight)
+
+
+def distance(row: Tensor, own: Tensor) -> float:
+    """Return ||row - own|| of two rows (D,), without a third one."""
+    total, size = 0.0, row.numel()
+    scratch = row.new_empty(min(size, BLOCK))
+    for at in range(0, size, BLOCK):
+        part = scratch[: min(BLOCK, size - at)]
+        torch.sub(row[at : at + BLOCK], own[at : at + BLOCK], out=part)
+        total += float(torch.dot(part, part))
+    return math.sqrt(total)

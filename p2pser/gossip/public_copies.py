@@ -10,8 +10,8 @@ from torch import Tensor
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode, numbers
 from p2pser.gossip.mixer import Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Read, Received, magnitude, plausible
-from p2pser.wire.codec import DENSE, Codec, codec
+from p2pser.gossip.reading import Edge, Read
+from p2pser.wire.codec import DENSE, Codec, Received, codec, magnitude, plausible
 
 # Rows: "copy" (B, D), the hosted peers' own copies; "last" (B, 1), the exchange of their last change. Edges (i, j):
 # "copy" (D,), the copy of j that i knows; "marks", see both_ends; "deaf", where j does not have i's copy; "open" (D,),

@@ -16,8 +16,9 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
-from p2pser.gossip.reading import LARGEST, Edge, Received, magnitude, plausible
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
+from p2pser.wire.codec import LARGEST, Received, magnitude, plausible
 
 
 @dataclass(frozen=True, kw_only=True)

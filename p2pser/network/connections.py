@@ -260,7 +260,7 @@ class Connections:
 
     def _by_router(self, identity: bytes, peer: int | None = None) -> Route:
         def send(frame: bytes) -> bool:
-            sent = self._listener.send(identity, frame)
+            sent = _transmit(self._listener.router, [identity, frame])
             if sent is None and peer is not None and self._accepted.get(peer) == identity:
                 del self._accepted[peer]
                 self._lost(self._links[peer], identity)
@@ -354,10 +354,21 @@ def _no_connection(frame: bytes) -> bool:
 
 def _by_dealer(dealer: zmq.Socket[bytes]) -> Route:
     def send(frame: bytes) -> bool:
-        try:
-            dealer.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        return bool(_transmit(dealer, [frame]))
 
     return send
+
+
+def _transmit(socket: zmq.Socket[bytes] | None, parts: list[bytes]) -> bool | None:
+    """Send a message; False where it cannot be sent now, None where its connection has ended."""
+    if socket is None:
+        return False
+    try:
+        socket.send_multipart(parts, zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno != zmq.EHOSTUNREACH:
+            raise
+        return None
+    return True

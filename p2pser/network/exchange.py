@@ -30,11 +30,11 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Late, Step, in_order
-from p2pser.gossip.reading import Received
-from p2pser.network.past import Past, PastExchanges, distance
+from p2pser.gossip.mixer import Late, Step, distance, in_order
+from p2pser.network.past import Past, PastExchanges
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
+from p2pser.wire.codec import Received
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
 AHEAD = 2

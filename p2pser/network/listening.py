@@ -62,7 +62,8 @@ class Listener:
         self._keys_of_guests: dict[int, int] = {}
         """The neighbour whose key was admitted for a guest, where that is certain."""
         self._sockets: list[zmq.Socket[bytes]] = []
-        self._router: zmq.Socket[bytes] | None = None
+        self.router: zmq.Socket[bytes] | None = None
+        """The socket of all accepted connections, from ``open`` on."""
         self._monitor: zmq.Socket[bytes] | None = None
         self._endpoint, self._port = "", 0
         self._descriptor: int | None = None
@@ -80,7 +81,7 @@ class Listener:
         zap.linger = 0
         zap.bind("inproc://zeromq.zap.01")
         self._watch(zap, lambda: self._answer_zap(zap))
-        router = self._router = sockets.listener(self._context, address, self._keys)
+        router = self.router = sockets.listener(self._context, address, self._keys)
         monitor = self._monitor = sockets.watch(router, dials=False)
         sockets.bind(router, address)
         self._endpoint = sockets.endpoint(router)
@@ -94,24 +95,10 @@ class Listener:
         """Close everything; the ROUTER may take ``linger`` seconds to send what it holds."""
         if self._descriptor is not None:
             descriptors.deafen(self._descriptor)  # a flood could keep ZeroMQ from ending
-        if self._router is not None:
-            sockets.close(self._router, self._monitor, linger)
+        if self.router is not None:
+            sockets.close(self.router, self._monitor, linger)
         for one in self._sockets:
             one.close(0)
-
-    def send(self, identity: bytes, frame: bytes) -> bool | None:
-        """Send a frame over an accepted connection; False where it cannot be sent now, None where it has ended."""
-        if self._router is None:
-            return False
-        try:
-            self._router.send_multipart([identity, frame], zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            return None
-        return True
 
     def replace_key(self, peer: int, key: str) -> None:
         """Admit a neighbour with this key only, and end its connections with another."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pser.base.errors import P2PSERError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
-from p2pser.gossip.reading import Read, Received, read_all
+from p2pser.gossip.reading import Read, read_all
 from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
@@ -22,12 +22,11 @@ from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.own_progress import OwnProgress
-from p2pser.network.payloads import Payloads
-from p2pser.network.receiving import EventHook, MessageHandler, Receiving
 from p2pser.network.roster import Roster
+from p2pser.network.training_side import EventHook, MessageHandler, Payloads, Receiving
 from p2pser.network.weights import Weights
 from p2pser.run.setup import JUMP, lead
-from p2pser.wire.codec import DENSE, Codec
+from p2pser.wire.codec import DENSE, Codec, Received
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from p2pser.gossip.mixer import Step
@@ -15,8 +13,6 @@ from p2pser.wire.messages import SETTLE_WINDOW
 
 PAST_BYTES = 128 << 20
 """Own rows of past exchanges that are kept for late rows, the last one apart [B]."""
-BLOCK = 1 << 16
-"""Numbers of a difference that are in memory at once."""
 
 
 @dataclass
@@ -88,14 +84,3 @@ class PastExchanges(OrderedDict[Step, Past]):
             taken += 0 if past.own is None else past.own.nbytes
             if taken > PAST_BYTES:
                 past.own = None
-
-
-def distance(row: Tensor, own: Tensor) -> float:
-    """Return ||row - own|| of two rows (D,), without a third one."""
-    total, size = 0.0, row.numel()
-    scratch = row.new_empty(min(size, BLOCK))
-    for at in range(0, size, BLOCK):
-        part = scratch[: min(BLOCK, size - at)]
-        torch.sub(row[at : at + BLOCK], own[at : at + BLOCK], out=part)
-        total += float(torch.dot(part, part))
-    return math.sqrt(total)

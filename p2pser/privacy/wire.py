@@ -12,10 +12,11 @@ from torch import Tensor
 
 from p2pser.gossip.agreement.masks import FixedPoint
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Edge, Received
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 from p2pser.privacy.masked import opened
 from p2pser.run.setup import STATISTICS
+from p2pser.wire.codec import Received
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.gossip.reading import Edge, Received
+from p2pser.gossip.reading import Edge
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
@@ -34,6 +34,7 @@ from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.training.fine_tuning import fine_tuned
+from p2pser.wire.codec import Received
 
 
 class Witness(Protocol):

@@ -19,13 +19,13 @@ from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
-from p2pser.gossip.reading import Edge, Read, Received, read_all
+from p2pser.gossip.reading import Edge, Read, read_all
 from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.simulation.secrets import SeedSecrets
-from p2pser.wire.codec import DENSE, Codec
+from p2pser.wire.codec import DENSE, Codec, Received
 from p2pser.wire.messages import SETTLE_WINDOW, Phase
 
 T = TypeVar("T")

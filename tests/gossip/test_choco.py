@@ -10,12 +10,12 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.both_ends import LOST, START, Head, Marks, decode
 from p2pser.gossip.mixer import Outbox, Step
-from p2pser.gossip.reading import Received
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
+from p2pser.wire.codec import Received
 
 RING = parse({"graph": {"kind": "ring", "peers": 5}}, "test")
 SHAPES = ((6, 7), (6,), (4, 6))

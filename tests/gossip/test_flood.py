@@ -23,9 +23,9 @@ from p2pser.gossip.agreement.flood import (
     without,
 )
 from p2pser.gossip.mixer import Step, add_late
-from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
+from p2pser.wire.codec import Received
 
 
 def flood(mixer, *arguments):

@@ -19,12 +19,12 @@ from p2pser.gossip.agreement.consensus import consensus, living_slem, relative_n
 from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import AsynchronousPeer, Message, MessageKind, Place
-from p2pser.gossip.reading import Received
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import parse
 from p2pser.models import for_run
 from p2pser.models.networks.trees import numbers
 from p2pser.run.rounds import run
+from p2pser.wire.codec import Received
 
 ROUNDS, PEERS, LIAR, LIES_FROM = 4, 6, 4, 1
 SHAPES = ((6, 7), (5,))

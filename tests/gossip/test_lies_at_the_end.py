@@ -15,8 +15,8 @@ from p2pser.gossip.agreement.consensus import consensus, living_slem, relative_n
 from p2pser.gossip.agreement.flood import agree_on_cuts, edges_of, flood_knowledge, ordered
 from p2pser.gossip.agreement.stopping import UNDECIDED, Agreement, Trailer, decode_trailer, encode_trailer
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
+from p2pser.wire.codec import Received
 
 GRAPHS = {
     "ring": nx.cycle_graph(8),

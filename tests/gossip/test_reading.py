@@ -10,8 +10,8 @@ import torch
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.gossip.reading import Received, finite, plausible_mass, unpacked
-from p2pser.wire.codec import DENSE, Form, codec
+from p2pser.gossip.reading import plausible_mass, unpacked
+from p2pser.wire.codec import DENSE, Form, Received, codec, finite
 
 ROW = torch.tensor([1.0, -2.0, 4.0])
 F4, F8 = bytes(DENSE.encode(ROW)), bytes(DENSE.encode(ROW.double()))
@@ -77,7 +77,7 @@ def test_whatever_a_codec_of_a_package_raises_is_its_senders_mistake(error: type
             raise error("a mistake")
 
     assert "8-bit" in COMPRESSORS
-    monkeypatch.setattr("p2pser.gossip.reading.codec", lambda name: Broken())
+    monkeypatch.setattr("p2pser.wire.codec.codec", lambda name: Broken())
     with pytest.raises(RemoteProtocolError, match=error.__name__):
         Received(5, b"x", "8-bit", 3).row(torch.float32, 3, form=codec("8-bit"))
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from p2pser.gossip.agreement.flood import most_slots
 from p2pser.gossip.agreement.secure_sum import secure_sum, spanning_tree
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Received
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.simulation.secrets import SeedSecrets
+from p2pser.wire.codec import Received
 
 SIZE, CHUNK = 11, 4
 

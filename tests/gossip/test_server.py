@@ -15,12 +15,12 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.algorithms.fedopt import DEFAULTS
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Received
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.wire.codec import Received
 
 SERVER = Topology("server", nx.star_graph(6), {}, "metropolis", {}, hub=0)
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Late, Step
+from p2pser.gossip.mixer import BLOCK, Late, Step, distance
 from p2pser.graph.mixing import metropolis, weight
 from p2pser.network import events
 from p2pser.network.exchange import AHEAD, LONGEST, DeliveryStatus, Exchange, Outcome
-from p2pser.network.past import BLOCK, PAST_BYTES, distance
+from p2pser.network.past import PAST_BYTES
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress

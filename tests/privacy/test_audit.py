@@ -16,13 +16,13 @@ from p2pser.cli.main import cli
 from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Received
 from p2pser.graph.spec import load, parse
 from p2pser.privacy.audit import Audit, audit
 from p2pser.privacy.findings import Finding
 from p2pser.privacy.report import FILES, MEANING, MEASURES, page, verdict, write
 from p2pser.privacy.subjects import Shadow, by_speaker, groups_of, subjects
 from p2pser.privacy.wire import Wire
+from p2pser.wire.codec import Received
 
 Make = Callable[..., tuple[Config, Federation]]
 

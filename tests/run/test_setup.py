@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from p2pser.config import GossipSettings
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
-from p2pser.gossip.reading import Read, Received
+from p2pser.gossip.reading import Read
 from p2pser.graph.spec import Topology, load
 from p2pser.graph.summary import diameter
 from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, resume_round, roll_call
+from p2pser.wire.codec import Received
 
 T = TypeVar("T")
 PAIR = load("chain", peers=2)

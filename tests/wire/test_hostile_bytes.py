@@ -18,9 +18,8 @@ from p2pser.base.registries import COMPRESSORS
 from p2pser.gossip.agreement.flood import Distances, read
 from p2pser.gossip.agreement.stopping import decode_trailer
 from p2pser.gossip.both_ends import decode as decode_head
-from p2pser.gossip.reading import Received, magnitude
 from p2pser.wire import hello, messages, tree_sets
-from p2pser.wire.codec import DENSE, Codec, compressor
+from p2pser.wire.codec import DENSE, Codec, Received, compressor, magnitude
 
 SIZE = 300
 FORMS = sorted({*COMPRESSORS} - {"dense"})

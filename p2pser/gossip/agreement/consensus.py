@@ -28,11 +28,11 @@ from p2pser.gossip.agreement.stopping import (
 )
 from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step, add_flow_
 from p2pser.gossip.partial import Parts
-from p2pser.gossip.reading import Edge, Received, magnitude, plausible
+from p2pser.gossip.reading import Edge
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.graph.spectral import slem as slem_of
-from p2pser.wire.codec import codec
+from p2pser.wire.codec import Received, codec, magnitude, plausible
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], float]
 """(own row, a neighbour's row), both (D,) float64 -> their difference, relative."""

@@ -34,7 +34,8 @@ import networkx as nx
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Read, Received, unpacked
+from p2pser.gossip.reading import Edge, Read, unpacked
+from p2pser.wire.codec import Received
 
 MOST = 1 << 16
 """Bytes of the longest value, unless a flood says otherwise."""

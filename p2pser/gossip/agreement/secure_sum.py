@@ -34,8 +34,9 @@ from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots, ordered, without
 from p2pser.gossip.agreement.masks import Integers, digest, mask
 from p2pser.gossip.mixer import Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Read, Received
+from p2pser.gossip.reading import Edge, Read
 from p2pser.gossip.secrets import ANOTHER, NONCE, Secrets
+from p2pser.wire.codec import Received
 
 CHUNK = 1 << 16
 """Integers in a chunk."""

@@ -16,9 +16,9 @@ from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import Head, Marks, decode, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Received, magnitude, plausible
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
-from p2pser.wire.codec import DENSE, codec
+from p2pser.wire.codec import DENSE, Received, codec, magnitude, plausible
 from p2pser.wire.low_rank import matrices
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Received, magnitude, plausible_mass
+from p2pser.gossip.reading import Edge, plausible_mass
+from p2pser.wire.codec import Received, magnitude
 
 
 @ALGORITHMS.register("push-sum")

@@ -14,8 +14,9 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.asynchronous import DRIFT, REFUSED, Asynchronous, Message, MessageKind, Place, keep
-from p2pser.gossip.reading import magnitude, plausible_mass
+from p2pser.gossip.reading import plausible_mass
 from p2pser.graph.spec import Topology
+from p2pser.wire.codec import magnitude
 
 
 @ALGORITHMS.register("stale-gossip")

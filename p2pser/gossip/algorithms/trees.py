@@ -19,10 +19,11 @@ from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.forest import Forest, Sets, reconcile
 from p2pser.gossip.mixer import Mixer, Outbox, Step
-from p2pser.gossip.reading import Edge, Received
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 from p2pser.models.families.xgb import BoostedTrees
+from p2pser.wire.codec import Received
 
 
 @ALGORITHMS.register("trees")

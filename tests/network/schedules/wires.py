@@ -99,10 +99,10 @@ class Dealer(Socket):
         super().__init__(context)
         self.target, self.wire, self.wait = target, None, RETRY[0]
 
-    def send(self, frame: bytes, flags: int = 0) -> None:
+    def send_multipart(self, frames: list[bytes], flags: int = 0) -> None:
         if self.wire is None:
             raise zmq.Again
-        self.wire.send(True, frame)
+        self.wire.send(True, frames[0])
 
     def dial(self) -> None:
         """Try once; where it fails, again later."""
