@@ -16,7 +16,7 @@ from p2pser.config import NetworkSettings
 from p2pser.network import descriptors, sockets
 from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
-from p2pser.network.keys import KeyPair
+from p2pser.network.keys import KeyPair, may_be_older
 from p2pser.network.listening import CHECK, Listener
 from p2pser.network.neighbour import Contact, Neighbour
 from p2pser.network.probes import Probes
@@ -47,8 +47,8 @@ class Handler(Protocol):
     def connection_lost(self, link: Neighbour, carrier: bool) -> None:
         """Note that a connection has ended; ``carrier``: our rows went over it."""
 
-    def refused(self, link: Neighbour, reason: str, by_us: bool) -> None:
-        """Report that one end does not admit the other's key."""
+    def refused(self, link: Neighbour, reason: str, by_us: bool, older: bool) -> None:
+        """Report that one end does not admit the other's key; ``older``: its topology file may be older than ours."""
 
     def offended(self, peer: int, reason: str) -> None:
         """Count a message of a neighbour that no neighbour sends."""
@@ -74,18 +74,20 @@ class Connections:
         Returns the time [s].
     handler:
         Receives what happens.
+    epoch:
+        Of our topology file.
     """
 
     def __init__(self, me: int, keys: KeyPair, links: Mapping[int, Neighbour], settings: NetworkSettings,
-                 clock: Callable[[], float], handler: Handler) -> None:
-        self._me, self._keys, self._links, self._settings = me, keys, links, settings
+                 clock: Callable[[], float], handler: Handler, epoch: int = 0) -> None:
+        self._me, self._keys, self._links, self._settings, self._epoch = me, keys, links, settings, epoch
         self._clock, self._handler = clock, handler
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._readers: dict[Any, Callable[[], None]] = {}
         """What reads each registered socket or file descriptor."""
         self._listener = Listener(self._context, keys, {link.contact.key: link.peer for link in links.values()},
-                                  self.watch, self)
+                                  self.watch, self, epoch)
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
         self._monitors: dict[int, zmq.Socket[bytes]] = {}
         self._accepted: dict[int, bytes] = {}
@@ -240,7 +242,7 @@ class Connections:
             if event == zmq.EVENT_CONNECTED:
                 self._descriptors[link.peer] = value
                 self._intake.begins(value)
-            self._monitored(link, event)
+            self._monitored(link, event, value)
             if self._monitors.get(link.peer) is not monitor:
                 return
 
@@ -288,7 +290,7 @@ class Connections:
         if descriptor is not None:
             self._intake.ended(descriptor)
 
-    def _monitored(self, link: Neighbour, event: int) -> None:
+    def _monitored(self, link: Neighbour, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._dialled.add(link.peer)
             self._handshakes.forget(link.peer)
@@ -308,8 +310,11 @@ class Connections:
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self._redial_at.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            older = may_be_older(self._epoch, value)
+            mend = f"give it epoch {self._epoch} of the topology file" if older else \
+                "compare the topology files and the keys"
             self._handler.refused(link, f"peer {link.peer} at {link.contact.address} does not admit the key of peer "
-                                        f"{self._me}: compare the topology files and the keys", False)
+                                        f"{self._me}: {mend}", False, older)
             self.hang_up(link)
             self._redial_at[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
@@ -328,7 +333,7 @@ class Connections:
             self._probes.end(peer)
             self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "
                                         f"that peer {self._me} knows: compare the topology files, the keys and the "
-                                        "secrets", True)
+                                        "secrets", True, self._epoch > 0 and not link.contact.derived)
         elif verdict is Verdict.NO_PEER:
             self._handler.trouble(peer, f"{address} accepts connections for peer {peer} and closes them unanswered: a "
                                         "tunnel or proxy that does not reach its far end (start the peer, check the "

@@ -8,6 +8,8 @@ from p2pser.wire import messages
 from p2pser.wire.hello import Hello, run_id
 from p2pser.wire.messages import Header, Kind
 
+NOTICE = 1
+"""In the slot of REFUSED: nobody is refused, but its receiver shall know."""
 APART = 1
 """``Header.total`` of a PING, HELLO or WELCOME whose sender goes on without the receiver."""
 
@@ -33,7 +35,9 @@ class Control:
     def send(self, link: Neighbour, kind: Kind, payload: bytes = b"", route: Route | None = None, slot: int = 0,
              total: int = 0) -> bool:
         """Send a message; False where it cannot be sent now."""
-        frame = messages.encode(self.header(kind, slot=slot, total=total), payload)
+        return self._send(link, messages.encode(self.header(kind, slot=slot, total=total), payload), route)
+
+    def _send(self, link: Neighbour, frame: bytes, route: Route | None) -> bool:
         if not (route or self._connections.route(link))(frame):
             return False
         link.stream.count_sent(frame)
@@ -42,6 +46,11 @@ class Control:
     def ping(self, link: Neighbour, payload_bytes: int = 0) -> None:
         """Send a PING, which tells a neighbour too whether we go on without it."""
         self.send(link, Kind.PING, bytes(payload_bytes), slot=self._next_nonce(), total=APART * link.apart)
+
+    def refuse(self, link: Neighbour, reason: str, route: Route | None = None, *, notice: bool = False) -> None:
+        """Send REFUSED, or a notice of it; it carries our epoch, since an older topology file may be the cause."""
+        header = self.header(Kind.REFUSED, slot=NOTICE if notice else 0)._replace(epoch=self._hello.epoch)
+        self._send(link, messages.encode(header, messages.encode_reason(reason)), route)
 
     def greet(self, link: Neighbour, kind: Kind, route: Route) -> bool:
         """Send HELLO or WELCOME."""

@@ -38,11 +38,13 @@ class Begun:
 
 @dataclass(frozen=True)
 class Refused:
-    """We refused a neighbour (``by_us``) or it refused us; ``reason`` is a sentence."""
+    """We refused a neighbour (``by_us``) or it refused us; ``reason`` is a sentence, ``older``: it may have an older
+    topology file, which would explain it."""
 
     peer: int
     reason: str
     by_us: bool
+    older: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ SECRET_BYTES = 32
 MAX_REFUSALS = 256
 """Refused keys that are counted; further ones are not."""
 
+REFUSALS = (b"400", b"500")
+"""ZeroMQ's status for a key that is refused, where the epoch of our topology file is even, and odd."""
+
 _PERSON, _PERSON_OF_DRAWS = b"p2pser-curve-v1", b"p2pser-draws-v1"
 _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
 
@@ -149,10 +152,12 @@ class Zap:
     """Answers libzmq's authentication requests (ZAP, RFC 27).
 
     ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as its User-Id,
-    which every frame then carries.
+    which every frame then carries. Others are told whether the ``epoch`` of our topology file is even or odd: a later
+    file may name their key (``may_be_older``).
     """
 
-    def __init__(self, admitted: Mapping[str, int]) -> None:
+    def __init__(self, admitted: Mapping[str, int], epoch: int = 0) -> None:
+        self._refusal = REFUSALS[epoch % 2]
         self._admitted = dict(admitted)
         self._barred: set[int] = set()
         self._new: list[str] = []
@@ -179,7 +184,7 @@ class Zap:
             peer = None
         elif peer is None:
             self._note(key, address.decode("ascii", errors="replace")[:60])
-        status, text, user = (b"200", b"OK", b"%d" % peer) if peer is not None else (b"400", _REASON, b"")
+        status, text, user = (b"200", b"OK", b"%d" % peer) if peer is not None else (self._refusal, _REASON, b"")
         return [*frames[:at], b"1.0", request_id, status, text, user, b""]
 
     def replace(self, peer: int, key: str) -> None:
@@ -204,6 +209,15 @@ class Zap:
                 "gives to no neighbour of this peer"
             )
         self.refused[key] = self.refused.get(key, 0) + 1
+
+
+def may_be_older(epoch: int, status: int) -> bool:
+    """Whether the listener that refused our key may have an older topology file than ours.
+
+    epoch : of ours. status : ZeroMQ's of the refusal, all that it lets a listener say: whether its epoch is even or
+    odd. Files go round one after another, so another parity stands for the epoch before.
+    """
+    return epoch > 0 and status != int(REFUSALS[epoch % 2])
 
 
 _REASON = b"this key is no neighbour's"

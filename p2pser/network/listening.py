@@ -50,14 +50,15 @@ class Listener:
     admitted : the neighbours' ids, by public key.
     watch : lets the I/O thread read a socket.
     handler : receives what happens.
+    epoch : of our topology file.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, admitted: Mapping[str, int],
-                 watch: Watch, handler: Handler) -> None:
+                 watch: Watch, handler: Handler, epoch: int = 0) -> None:
         self._context, self._keys, self._watch, self._handler = context, keys, watch, handler
         self.admission = Admission(max(GUESTS, 2 * len(admitted)), received=descriptors.received)
         self._most_guests = self.admission.limit
-        self._zap = Zap(admitted)
+        self._zap = Zap(admitted, epoch)
         self._intake = Intake()
         self._keys_of_guests: dict[int, int] = {}
         """The neighbour whose key was admitted for a guest, where that is certain."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from p2pser.base.errors import RefusedError
 from p2pser.network.roster import Roster
+from p2pser.network.states import State
 
 RUNNING_WAIT = 3.0
 """Seconds for which a peer that finds the run going on waits for its other neighbours; they may come later too."""
-CHANGE_WAIT = 60.0
-"""Seconds for which the peers of the run are waited for after a change of the topology."""
+CHANGE_WAIT = 2.0
+"""Seconds beyond ``dead_after`` for which an absent peer of the run is waited for after a change of the topology."""
 REFUSED_LINGER = 3.0
 """Seconds for which a peer that all neighbours refuse stays, so that they see the refusal and its reason too."""
 
@@ -35,15 +36,16 @@ class Meeting:
     refused_wait : seconds for which a refused neighbour is given time to come back corrected; None: as for one that is
         absent.
     expected : after a change of the topology, the peers that were in the run before: the others are not waited for
-        where there is one to go on with, nor are these for longer than CHANGE_WAIT; None: at a start.
-    patient : neighbours that refuse us may have an older topology file: wait for it.
+        where there is one to go on with; None: at a start.
+    dead_after : silence [s] after which one of these is not waited for any more, but for CHANGE_WAIT.
+    longest : seconds for which one of these is waited for that is there but has not changed yet: it is slow.
     """
 
     def __init__(self, roster: Roster, now: float, start_timeout: float | None, refused_wait: float | None,
-                 expected: Collection[int] | None = None, *, patient: bool = False) -> None:
-        self._roster, self._refused_wait, self._expected, self._patient = roster, refused_wait, expected, patient
+                 expected: Collection[int] | None = None, *, dead_after: float, longest: float) -> None:
+        self._roster, self._refused_wait, self._expected = roster, refused_wait, expected
         self._limit = None if start_timeout is None else now + start_timeout
-        self._change_limit = now + CHANGE_WAIT
+        self._began, self._dead_after, self._longest = now, dead_after, longest
         self._running_since: float | None = None
 
     def wait(self, now: float) -> Wait | None:
@@ -51,7 +53,8 @@ class Meeting:
 
         Raises RefusedError where no neighbour fits.
         """
-        missing, refused = self._missing(now), self._roster.refusing()
+        missing = self._missing(now)
+        refused = tuple(j for j in self._roster.refusing() if j in missing)
         if not missing:
             return None
         limit = self._limit
@@ -62,8 +65,8 @@ class Meeting:
         until = self._refused_until(refused, awaited, now)
         if (limit is not None and now >= limit) or (until is not None and now >= until):
             return None
-        change = self._change_limit if self._expected is not None and now < self._change_limit else None
-        ends = [end for end in (limit, until, change) if end is not None]
+        changes = [] if self._expected is None else [self._change_until(j) for j in missing]
+        ends = [end for end in (limit, until, *changes) if end is not None and end > now]
         return Wait(_sentence(awaited, refused), min(ends, default=None))
 
     def _missing(self, now: float) -> tuple[int, ...]:
@@ -71,12 +74,20 @@ class Meeting:
         missing = self._roster.missing()
         if self._expected is None or not self._roster.here():
             return missing
-        return tuple(j for j in missing if j in self._expected) if now < self._change_limit else ()
+        return tuple(j for j in missing if j in self._expected and now < self._change_until(j))
+
+    def _change_until(self, j: int) -> float:
+        """Return until when a missing peer of the run is waited for after a change."""
+        if self._roster.state(j) is State.REFUSED:  # it answers, and refuses us: it is still in the round before
+            return self._began + self._longest
+        return max(self._began, self._roster.since(j)) + self._dead_after + CHANGE_WAIT
 
     def _refused_until(self, refused: tuple[int, ...], awaited: list[int], now: float) -> float | None:
         """Until when to wait for the refused neighbours, where there are no others to wait for."""
-        last = max((self._roster.since(j) for j in refused), default=now)
-        if len(refused) == len(self._roster.neighbours) and not self._patient:
+        last = max(map(self._roster.refused_since, refused), default=now)
+        if self._expected is not None:
+            return None  # they are in the round before the change
+        if len(refused) == len(self._roster.neighbours) and not any(map(self._roster.older, refused)):
             if now >= last + REFUSED_LINGER:
                 raise RefusedError("; ".join(dict.fromkeys(map(self._roster.reason, refused))))
             return last + REFUSED_LINGER

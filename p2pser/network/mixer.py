@@ -18,7 +18,7 @@ from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network.catching_up import CatchingUp
-from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import LONGEST, DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.own_progress import OwnProgress
@@ -80,6 +80,7 @@ class NetworkMixer:
         """The one before, which its receivers must have read before the last one ends."""
         self._check, self._clock = check, clock
         self._patient_until = -math.inf
+        self._dead_after = apart
         self._progress = OwnProgress(topology.size, self._report)
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
                                     check=check, clock=clock, progressed=self._progress.neighbour)
@@ -198,7 +199,7 @@ class NetworkMixer:
         """
         said = ""
         meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait, expected,
-                          patient=self.topology.epoch > 0)
+                          dead_after=self._dead_after, longest=LONGEST * self.exchange.round_timeout)
         while True:
             self._check()  # a signal may have arrived before it could wake this thread
             wait = meeting.wait(self._clock())

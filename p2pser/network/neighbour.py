@@ -30,12 +30,14 @@ class Contact:
     """Where a neighbour listens (None: only it dials us) and the public key (Z85) that it must hold.
 
     ipv6 : whether its address is one of IPv6, or a name that has only such.
+    derived : whether the key follows from the user's secret; else the topology file gives it.
     """
 
     peer: int
     address: str | None
     key: str
     ipv6: bool = False
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Neighbour:
             self._incarnation = theirs.incarnation
             self.lives += 1
         if difference is not None:
+            self.refusal(awake)
             return difference, [*changes, *self.happens(Cause.MISFIT, difference)]
         if self._ended:
             return "", changes
@@ -168,6 +171,10 @@ class Neighbour:
     def of_this_incarnation(self, header: Header) -> bool:
         """Whether a message comes from the incarnation that said HELLO last."""
         return self.hello is not None and header.incarnation == self.hello.incarnation
+
+    def refusal(self, awake: float) -> None:
+        """Note that a process of it is there, though one of the two does not admit the other."""
+        self._last_traffic = max(self._last_traffic, awake)
 
     def heard(self, awake: float) -> list[Changed]:
         """Take any message of its present incarnation."""
@@ -219,7 +226,7 @@ class Neighbour:
         if after is before:
             return []
         self.state, self.reason = after, reason
-        if after is State.ABSENT and cause is not Cause.DEATH:
+        if after is State.ABSENT and (cause is not Cause.DEATH or before is State.REFUSED):
             self._forget()
         if after is State.RETURNING:
             self._back_in = self._ours.progress.round
@@ -252,12 +259,12 @@ class Neighbour:
     def tick(self, awake: float) -> tuple[list[Changed], bool]:
         """Return what its silence changes, and whether a PING is due."""
         silence, changes = awake - self._last_traffic, []
-        if self.up:
+        if self._watched:
             for cause, limit in ((Cause.SILENCE, self._patience.suspect_after),
                                  (Cause.DEATH, self._patience.dead_after)):
                 if silence >= limit:
                     changes += self.happens(cause, f"silent for {silence:.1f} s", silence)
-        watched = self.up or self.state is State.LOST
+        watched = self._watched or self.state is State.LOST
         ping = watched and min(silence, awake - self._last_ping) >= self._patience.ping_after
         if ping:
             self._last_ping = awake
@@ -265,15 +272,20 @@ class Neighbour:
 
     def due(self) -> Iterator[float]:
         """Yield the times [s] at which ``tick`` has something to do."""
-        if self.up or self.state is State.LOST:
+        if self._watched or self.state is State.LOST:
             yield max(self._last_traffic, self._last_ping) + self._patience.ping_after
-        if self.up:
+        if self._watched:
             yield self._last_traffic + (self._patience.suspect_after if self.state is State.PRESENT
                                         else self._patience.dead_after)
 
     def paused(self, awake: float) -> None:
         """This process did not run: nothing that was read since lies in the future of the clock."""
         self._last_traffic, self._last_ping = min(self._last_traffic, awake), min(self._last_ping, awake)
+
+    def broken(self, awake: float, after: float) -> bool:
+        """Whether to dial it anew: it is refused, or has been here and is silent for ``after`` seconds."""
+        gone = self.state is State.LOST or (self.state is State.ABSENT and bool(self.reason))
+        return self.state is State.REFUSED or (gone and self.silence(awake) >= after)
 
     def silence(self, awake: float) -> float:
         """Return how long it has been silent [s]."""
@@ -316,6 +328,11 @@ class Neighbour:
         return now - self._unconnected_since >= DISCONNECTED
 
     # Inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _watched(self) -> bool:
+        """Whether its silence is counted."""
+        return self.up or self.state is State.REFUSED
 
     def _is_another(self, theirs: Hello) -> bool:
         """Whether a HELLO comes from another process, which claims no later start than the one that takes part."""

@@ -19,7 +19,7 @@ from p2pser.network import events
 from p2pser.network.awake import PAUSE_AFTER, AwakeClock
 from p2pser.network.complaints import Complaints
 from p2pser.network.connections import Connections, Route
-from p2pser.network.control import APART, Control
+from p2pser.network.control import APART, NOTICE, Control
 from p2pser.network.farewell import Farewell
 from p2pser.network.keys import KeyPair
 from p2pser.network.neighbour import TWICE, Contact, Neighbour, Ours, Patience
@@ -31,8 +31,6 @@ from p2pser.wire.messages import Header, Kind
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
-NOTICE = 1
-"""In the slot of REFUSED: nobody is refused, but its receiver shall know."""
 TICK = 0.25
 """Longest time between two looks at the clock [s]: a longer gap means that this process did not run."""
 REDIAL_LOST = 5.0
@@ -69,7 +67,8 @@ class PeerProtocol:
         self.neighbours = {
             one.peer: Neighbour(one, self.ours, patience, Stream(settings.chunk_bytes, max_row_bytes), settings.strikes)
             for one in contacts}
-        self.connections = connections(hello.peer, keys, self.neighbours, settings, clock, self)
+        self.connections = connections(hello.peer, keys, self.neighbours, settings, clock, self,
+                                       hello.epoch)
         self._clock, self._queue = clock, queue
         self._awake = AwakeClock(min(PAUSE_AFTER, settings.dead_after / 2))
         self.control = Control(hello, self.ours, self.connections)
@@ -107,9 +106,8 @@ class PeerProtocol:
         self._tell(changes)
         if ping:
             self.control.ping(link)
-        missing = link.state is State.REFUSED or (
-            link.state is State.LOST and link.silence(self._awake.time(now)) >= REDIAL_LOST)
-        if missing and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
+        broken = link.broken(self._awake.time(now), REDIAL_LOST)
+        if broken and now >= self._redial_at.setdefault(link.peer, now + REDIAL_LOST):
             self._redial_at[link.peer] = now + REDIAL_LOST
             self.connections.dial(link)
 
@@ -177,6 +175,8 @@ class PeerProtocol:
             header, payload = messages.decode(frame.buffer)
             if header.sender != link.peer:
                 raise RemoteProtocolError(f"peer {link.peer} sent a message in peer {header.sender}'s name", link.peer)
+            if link.state is State.REFUSED:
+                link.refusal(self._awake.time(self._clock()))
             if header.kind not in ANSWERED or self._complaints.within_quota(link.peer):
                 self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
@@ -202,9 +202,9 @@ class PeerProtocol:
         if reason is not None:
             self._tell(changes)
             if reason:
-                self._refuse(link, reason, route)
+                self._refuse(link, theirs, reason, route)
             if TWICE in reason:  # the first shall know too
-                self.control.send(link, Kind.REFUSED, messages.encode_reason(reason), slot=NOTICE)
+                self.control.refuse(link, reason, notice=True)
             return
         if identity is not None:
             self.connections.accept(link, identity)
@@ -220,7 +220,7 @@ class PeerProtocol:
         """Answer a peer that only checks, or the answer to our check; neither takes part."""
         link, header, _, route, _ = message
         if difference is not None:
-            self._refuse(link, difference, route)
+            self._refuse(link, theirs, difference, route)
             return
         if header.kind is Kind.HELLO:
             self.control.greet(link, Kind.WELCOME, route)
@@ -233,12 +233,13 @@ class PeerProtocol:
         if message.header.slot == NOTICE:
             self.trouble(message.link.peer, reason, "notice")
         else:
-            self.refused(message.link, reason, by_us=False)
+            older = message.header.run == self.control.run and message.header.epoch < self.hello.epoch
+            self.refused(message.link, reason, by_us=False, older=older)
 
     def _on_ping(self, message: Message) -> None:
         link = message.link
         if link.state is State.BANNED:
-            self.control.send(link, Kind.REFUSED, messages.encode_reason(link.reason), route=message.route)
+            self.control.refuse(link, link.reason, message.route)
             return
         # Also to a peer that only checks.
         self.control.send(link, Kind.PONG, route=message.route, slot=message.header.slot)
@@ -304,7 +305,7 @@ class PeerProtocol:
             link = self.neighbours[change.peer]
             self._queue.put(change)
             if change.after is State.BANNED:
-                self.control.send(link, Kind.REFUSED, messages.encode_reason(link.reason))
+                self.control.refuse(link, link.reason)
                 self.connections.bar(link.peer)
             elif change.after is State.RETURNING and change.before is State.LOST:
                 self.control.ping(link)  # it must not wait for what we sent while it was lost
@@ -313,9 +314,10 @@ class PeerProtocol:
 
     # Sending --------------------------------------------------------------------------------------------------
 
-    def _refuse(self, link: Neighbour, reason: str, route: Route) -> None:
-        self.control.send(link, Kind.REFUSED, messages.encode_reason(reason), route=route)
-        self._complaints.refused(link.peer, reason, by_us=True)
+    def _refuse(self, link: Neighbour, theirs: Hello, reason: str, route: Route) -> None:
+        self.control.refuse(link, reason, route)
+        older = theirs.run == self.hello.run and theirs.epoch < self.hello.epoch
+        self._complaints.refused(link.peer, reason, by_us=True, older=older)
 
     # What the connections report --------------------------------------------------------------------------------
 
@@ -332,9 +334,10 @@ class PeerProtocol:
         """Restart the stream of rows if it went over that connection (connections.Handler)."""
         link.connection_lost(carrier)
 
-    def refused(self, link: Neighbour, reason: str, by_us: bool) -> None:
+    def refused(self, link: Neighbour, reason: str, by_us: bool, older: bool = False) -> None:
         """One end does not admit the other (connections.Handler)."""
-        self._complaints.refused(link.peer, reason, by_us=by_us)
+        link.refusal(self._awake.time(self._clock()))
+        self._complaints.refused(link.peer, reason, by_us=by_us, older=older)
         self._tell(link.happens(Cause.MISFIT if by_us else Cause.REFUSAL, reason))
 
     def offended(self, peer: int, reason: str) -> None:

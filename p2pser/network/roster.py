@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from p2pser.network import events
-from p2pser.network.states import GONE, WATCHED, State
+from p2pser.network.states import GONE, WATCHED, Cause, State
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Phase, Progress
 
@@ -21,6 +21,11 @@ class Roster:
         self._states = dict.fromkeys(self.neighbours, State.ABSENT)
         self._reasons: dict[int, str] = {}
         self._since: dict[int, float] = {}
+        self._causes: dict[int, Cause] = {}
+        self._refused: dict[int, float] = {}
+        """The neighbours that do not fit, and since when; also those that are silent meanwhile."""
+        self._older: set[int] = set()
+        """The neighbours that may have an older topology file, which explains the newest refusal."""
         self._hellos: dict[int, Hello] = {}
         self._progress: dict[int, Progress] = {}
         self._broken: set[int] = set()
@@ -42,8 +47,12 @@ class Roster:
     def changed(self, event: events.Changed, now: float) -> None:
         """Take a change."""
         j = event.peer
-        self._states[j], self._since[j] = event.after, now
-        self._reasons[j] = event.reason
+        self._states[j], self._since[j] = event.after, now - event.silence
+        self._reasons[j], self._causes[j] = event.reason, event.cause
+        if event.after is State.REFUSED:
+            self._refused.setdefault(j, now)
+        elif event.after is not State.ABSENT or event.cause is Cause.RESTART:
+            self._refused.pop(j, None)
         if event.before in (State.PRESENT, State.SUSPECT) and event.after not in (State.PRESENT, State.SUSPECT):
             self._broken.add(j)
 
@@ -56,6 +65,7 @@ class Roster:
 
     def refused(self, event: events.Refused) -> None:
         """Take a refusal: the newest reason is told."""
+        (self._older.add if event.older else self._older.discard)(event.peer)
         if self._states[event.peer] is State.REFUSED:
             self._reasons[event.peer] = event.reason
 
@@ -80,8 +90,17 @@ class Roster:
         return tuple(j for j in self.neighbours if j in self.here() and self._progress[j].phase >= Phase.CONSENSUS)
 
     def since(self, j: int) -> float:
-        """Return when a neighbour has come into its state [s]."""
+        """Return since when a neighbour is in its state; where that follows from silence, since when it is silent [s].
+        """
         return self._since.get(j, 0.0)
+
+    def refused_since(self, j: int) -> float:
+        """Return since when a neighbour does not fit [s]."""
+        return self._refused.get(j, 0.0)
+
+    def older(self, j: int) -> bool:
+        """Whether the newest refusal between a neighbour and us may be due to an older topology file there."""
+        return j in self._older
 
     def reason(self, j: int) -> str:
         """Return why a neighbour takes no part."""
@@ -90,6 +109,10 @@ class Roster:
     def gone(self, j: int) -> bool:
         """Whether a neighbour takes no part: nothing is sent to it, and it is not waited for."""
         return self._states[j] in GONE
+
+    def died(self, j: int) -> bool:
+        """Whether a neighbour takes no part because it is silent: it has not left."""
+        return self.gone(j) and self._causes.get(j) is Cause.DEATH
 
     def takes_part(self, j: int) -> bool:
         """Whether a neighbour is sent to."""
@@ -112,8 +135,8 @@ class Roster:
         return tuple(j for j in self.neighbours if self._states[j] in (State.ABSENT, State.REFUSED))
 
     def refusing(self) -> tuple[int, ...]:
-        """Return the neighbours that do not fit."""
-        return tuple(j for j in self.neighbours if self._states[j] is State.REFUSED)
+        """Return the neighbours that do not fit, also where they are silent meanwhile."""
+        return tuple(j for j in self.missing() if j in self._refused)
 
     def rounds(self) -> dict[int, int]:
         """Return the rounds in which the neighbours are that are connected and take part, or are coming back."""

@@ -110,7 +110,8 @@ class Growth:
         if self._epochs.due(following) and following < self._config.training.rounds:
             if self._me in self._next.retired:
                 raise Retired(self._next.epoch)
-            raise NextEpoch(self._next, self._epochs.alike())
+            dead = filter(self._mixer.roster.died, self._mixer.neighbours)  # they were waited for already
+            raise NextEpoch(self._next, self._epochs.alike().difference(dead))
 
     def rounds_over(self) -> None:
         """The last round is done: nothing takes effect any more."""

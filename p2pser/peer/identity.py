@@ -46,7 +46,7 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
     addresses = {j: address(config, topology, j) for j in neighbours}
     return Identity(key_pair, listen(config, topology, me),
-                    tuple(Contact(j, at, public[j], at is not None and only_ipv6(host_of(at)))
+                    tuple(Contact(j, at, public[j], at is not None and only_ipv6(host_of(at)), not given)
                           for j, at in addresses.items()))
 
 

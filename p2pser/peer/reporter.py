@@ -83,7 +83,7 @@ class Reporter:
             self._on_loss()
         if event.cause is Cause.SILENCE:
             self.tell("suspect", f"peer {peer} has been silent for {silence:.1f} s", peer=peer, silence=silence)
-        elif event.cause is Cause.DEATH:
+        elif event.cause is Cause.DEATH and event.before is not State.REFUSED:
             self.tell("dead", f"peer {peer} is DEAD after {silence:.1f} s of silence; the others go on", peer=peer,
                       silence=silence)
         elif event.cause in (Cause.DONE, Cause.LEFT, Cause.RESTART):

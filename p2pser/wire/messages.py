@@ -94,8 +94,7 @@ class Header(NamedTuple):
     slot: int = 0
     """ROW: the exchange in that round. PING, PONG, BYE: nonce. HELLO, WELCOME: restarts."""
     epoch: int = 0
-    """Reserved for the version of the topology, which a running network may change some day. Always 0 today; chunks of
-    one row must agree in it. It stays so that this change will need no other header."""
+    """REFUSED: of the sender's topology file. Others: 0; chunks of one row must agree in it."""
     unmixed: tuple[tuple[int, int], ...] = ()
     """ROW: the steps, of the edge's last SETTLE_WINDOW exchanges, that the sender has not mixed."""
     codec: str = ""

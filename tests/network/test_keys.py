@@ -158,6 +158,15 @@ def test_neighbours_are_admitted_under_their_id() -> None:
     assert zap.refusals() == []
 
 
+@pytest.mark.parametrize(("theirs", "ours", "older"), [
+    (0, 1, True), (1, 1, False), (1, 2, True), (2, 2, False), (0, 0, False), (1, 0, False)])
+def test_a_refusal_says_whether_the_listener_may_have_an_older_topology_file(theirs: int, ours: int,
+                                                                            older: bool) -> None:
+    reply = Zap({PAIRS[1].public: 1}, epoch=theirs).reply(request(PAIRS[2]))
+    assert reply is not None
+    assert keys.may_be_older(ours, int(reply[2])) is older
+
+
 def test_others_are_refused_and_told_of_once() -> None:
     zap = Zap({PAIRS[1].public: 1})
     for _ in range(3):

@@ -19,16 +19,24 @@ TRAINS = Progress(4, 0, Phase.TRAIN, 0)
 class Here:
     """A peer that waits for its neighbours 1, 2 and 5 from time 100 on."""
 
-    def __init__(self, start_timeout: float | None = None, refused_wait: float | None = 10.0) -> None:
+    def __init__(self, start_timeout: float | None = None, refused_wait: float | None = 10.0,
+                 expected: tuple[int, ...] | None = None) -> None:
         self.roster = Roster((1, 2, 5))
-        self.wait = Meeting(self.roster, 100.0, start_timeout, refused_wait).wait
+        self.wait = Meeting(self.roster, 100.0, start_timeout, refused_wait, expected, dead_after=8.0,
+                            longest=600.0).wait
 
     def came(self, peer: int, progress: Progress = START) -> None:
         self.roster.up(events.Up(peer, Hello("run", peer, 0, {}, "t", "s", "i", ("a", "b"), 7), progress))
         self.changes(peer, State.PRESENT, Cause.HELLO)
 
-    def changes(self, peer: int, state: State, cause: Cause, reason: str = "", now: float = 100.0) -> None:
-        self.roster.changed(events.Changed(peer, self.roster.state(peer), state, cause, reason), now)
+    def changes(self, peer: int, state: State, cause: Cause, reason: str = "", now: float = 100.0,
+                silence: float = 0.0) -> None:
+        self.roster.changed(events.Changed(peer, self.roster.state(peer), state, cause, reason, silence), now)
+
+
+@pytest.fixture
+def here() -> Here:
+    return Here()
 
 
 def test_all_are_waited_for_without_limit_until_they_have_come() -> None:
@@ -83,6 +91,61 @@ def test_a_peer_that_all_refuse_ends_a_little_later() -> None:
         "waiting for peers 1, 2, 5 to come back corrected", 102.0 + REFUSED_LINGER)
     with pytest.raises(RefusedError, match=r"^labels differ; runs differ$"):
         here.wait(102.0 + REFUSED_LINGER)
+
+
+def test_a_refused_neighbour_that_has_ended_still_counts_as_refused(here: Here) -> None:
+    for peer in (1, 5):
+        here.came(peer)
+    here.changes(2, State.REFUSED, Cause.MISFIT, "labels differ", 105.0)
+    here.changes(2, State.ABSENT, Cause.DEATH, "silent", 113.0, 8.0)
+    here.changes(2, State.REFUSED, Cause.MISFIT, "labels differ", 114.0)
+    here.changes(2, State.ABSENT, Cause.RESTART, "it was started again", 114.5)
+    assert here.roster.refusing() == ()
+    here.changes(2, State.REFUSED, Cause.MISFIT, "labels differ", 114.7)
+    assert here.wait(120.0) == Wait("waiting for peer 2 to come back corrected", 124.7)
+
+
+@pytest.mark.parametrize("peer", [1, 5])
+def test_one_that_all_refuse_waits_as_long_as_one_of_them_may_have_an_older_file(here: Here, peer: int) -> None:
+    for other in (1, 2, 5):
+        here.changes(other, State.REFUSED, Cause.REFUSAL, "key", 100.0)
+        here.roster.refused(events.Refused(other, "key", by_us=False, older=other == peer))
+    assert here.wait(107.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", 110.0)
+    here.roster.refused(events.Refused(peer, "no key", by_us=False))
+    with pytest.raises(RefusedError, match=r"^key; no key$" if peer == 5 else r"^no key; key$"):
+        here.wait(107.5)
+
+
+def test_after_a_change_an_absent_peer_of_the_run_is_waited_for_only_shortly() -> None:
+    here = Here(expected=(1, 2))
+    assert here.wait(1e6) == Wait("waiting for peers 1, 2, 5", None)
+    here.came(1)
+    assert here.wait(109.9) == Wait("waiting for peer 2", 110.0)
+    assert here.wait(110.0) is None
+    here.came(2)
+    assert here.wait(111.0) is None
+    here.changes(2, State.ABSENT, Cause.DEATH, "silent", 125.0, 8.0)
+    assert here.wait(126.0) == Wait("waiting for peer 2", 127.0)
+    assert here.wait(127.0) is None
+
+
+def test_after_a_change_a_slow_peer_is_waited_for_as_long_as_it_answers() -> None:
+    here = Here(expected=(1, 2))
+    here.came(1)
+    here.changes(2, State.REFUSED, Cause.REFUSAL, "it has epoch 0", 101.0)
+    assert here.wait(699.0) == Wait("waiting for peer 2 to come back corrected", 700.0)
+    assert here.wait(700.0) is None
+    here.changes(2, State.ABSENT, Cause.DEATH, "silent", 308.0, 8.0)
+    assert here.wait(309.0) == Wait("waiting for peer 2 to come back corrected", 310.0)
+    assert here.wait(310.0) is None
+
+
+def test_after_a_change_the_neighbours_that_refuse_us_may_be_slow() -> None:
+    here = Here(refused_wait=None, expected=(1, 2, 5))
+    for peer in (1, 2, 5):
+        here.changes(peer, State.REFUSED, Cause.REFUSAL, "it has epoch 0", 101.0)
+    assert here.wait(150.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", 700.0)
+    assert here.wait(700.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", None)
 
 
 def test_where_neighbours_train_the_others_are_waited_for_only_shortly() -> None:

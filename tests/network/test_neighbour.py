@@ -96,6 +96,19 @@ def test_an_absent_neighbour_is_not_watched() -> None:
     assert [what for _, what in silent(one.machine, 31.5, start=30.0)] == ["ping"]
 
 
+def test_a_refused_neighbour_is_pinged_and_absent_once_it_is_silent() -> None:
+    one = One(begun=False)
+    assert one.greets(at=5.0, difference="labels differ") == "labels differ"
+    assert one.machine.state is State.REFUSED
+    told = silent(one.machine, 9.0, start=5.0)
+    assert [what for _, what in told] == ["ping"] * 4
+    one.machine.refusal(9.0)
+    told = silent(one.machine, 20.0, start=9.0)
+    assert [(at, what) for at, what in told if what != "ping"] == [
+        (17.0, Changed(4, State.REFUSED, State.ABSENT, Cause.DEATH, "silent for 8.0 s", 8.0))]
+    assert [at for at, what in told if what == "ping"] == [float(at) for at in range(10, 17)]
+
+
 def test_any_message_brings_a_suspect_back() -> None:
     machine = One().present()
     silent(machine, 3.0)

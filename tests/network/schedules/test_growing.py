@@ -14,10 +14,11 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load, parse
+from p2pser.network.meeting import CHANGE_WAIT
 from p2pser.wire.messages import Phase
 from schedules.faults import Fault, When
 from schedules.growth import Growing
-from schedules.schedule import algorithms, base, own_folder
+from schedules.schedule import DEAD_AFTER, algorithms, base, own_folder
 
 GRAPHS = ("ring", "tree", "directed-exponential", "server", "complete")
 
@@ -120,6 +121,43 @@ def test_one_that_is_killed_about_the_change_comes_back_with_the_file(folder: Pa
     one.run()
     assert not one.violations
     assert exits(one) == [0] * 5
+
+
+@pytest.mark.parametrize(("mover", "after"), [(0, 0.0), (1, 0.0), (1, 0.1)])
+def test_one_that_is_killed_at_the_change_makes_the_others_wait_no_longer_than_a_lost_one(
+        folder: Path, mover: int, after: float) -> None:
+    """Peer 1 is killed in its last round before the change, between the two runs, or after its first HELLO."""
+    one = Growing(4, folder, "dfedavg", RING, replace(load("complete", peers=4), epoch=1), rounds=60)
+    one.faults = [Fault(When(0.3), "grow", lambda growing: growing.give(range(4)))]
+    note, killed = one.world.note, list[float]()
+
+    def hear(who: object, *what: object) -> None:
+        note(who, *what)
+        if who == mover and what[0] == "says" and "goes on with epoch 1" in str(what[1]):
+            killed.append(one.world.now + after)
+            one.world.after(after, lambda: one.kill(1, False))
+
+    one.world.note = hear  # type: ignore[method-assign]
+    one.run()
+    began = [when for when, who, *what in one.world.trace if who in (0, 2, 3) and what[0] == "says"
+             and "resumes at" in str(what[1])]
+    assert len(killed) == 1
+    assert len(began) == 3
+    assert max(began) <= killed[0] + DEAD_AFTER + CHANGE_WAIT + 1.0
+    assert [machine.past[-1].exit_code for i, machine in one.machines.items() if i != 1] == [3] * 3
+
+
+def test_one_that_is_slow_at_the_change_is_waited_for(folder: Path) -> None:
+    """Peer 2 needs more seconds for a round than a lost peer is waited for."""
+    one = Growing(4, folder, "dfedavg", RING, replace(load("complete", peers=4), epoch=1), rounds=14)
+    one.machines[2].pace = 5.0
+    one.faults = [Fault(When(0.3), "grow", lambda growing: growing.give(range(4)))]
+    one.run()
+    assert not one.violations
+    assert exits(one) == [0] * 4
+    for i in range(4):
+        assert any("goes on with epoch 1" in said for said in one.sentences(i))
+        assert not any("joins the run" in said or "is DEAD" in said for said in one.sentences(i))
 
 
 def test_two_files_of_one_epoch_change_nothing_until_a_higher_one_comes(folder: Path) -> None:

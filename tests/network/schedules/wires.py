@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from p2pser.network.keys import REFUSALS
 from schedules.world import World
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class Dealer(Socket):
             return
         self.wait = RETRY[0]
         if there.io is None or me not in there.io._neighbours:  # it does not admit our key
-            self.tell(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+            epoch = 0 if there.io is None else there.io._protocol.hello.epoch
+            self.tell(zmq.EVENT_HANDSHAKE_FAILED_AUTH, int(REFUSALS[epoch % 2]))
             return
         self.wire = Wire(context.network, self, router)
         self.tell(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -135,8 +137,8 @@ class Dealer(Socket):
             self.tell(zmq.EVENT_CONNECT_RETRIED)
             self.retry()
 
-    def tell(self, event: zmq.Event) -> None:
-        self.monitor.unread.append((event, 0))
+    def tell(self, event: zmq.Event, value: int = 0) -> None:
+        self.monitor.unread.append((event, value))
         self.context.process.stir()
 
     def close(self, linger: int = 0) -> None:
