@@ -13,6 +13,7 @@ from queue import Empty
 from typing import Any, TypeVar
 
 import pytest
+from mixer_peers import Peers
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
@@ -248,6 +249,17 @@ def network() -> Iterator[Network]:
     one = Network()
     yield one
     one.close()
+
+
+@pytest.fixture
+def peers(network: Network) -> Iterator[Peers]:
+    """No peers yet; threads that still wait for them end with the test."""
+    peers = Peers(network)
+    yield peers
+    peers.over.set()
+    for io in network.io:
+        io.wake()
+    peers.pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture
