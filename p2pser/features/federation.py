@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,9 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
+    notes = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test))
     return Federation(labels, train, test, split, corpus, partitioning.normalise, left_out,
-                      partitioning.speaker_overlap, held, (*partitioning.notes, *left_out_note(left_out)))
+                      partitioning.speaker_overlap, held, notes)
 
 
 def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
@@ -244,6 +246,26 @@ def _examples(
         if config.training.soft_labels and config.training.task != "dimensions" else None,
         dimensions=targets.dimensions([clip for clip, _ in usable]) if config.training.task != "classes" else None,
     )
+
+
+def _copies_note(train: Mapping[int, Examples], test: Examples | None) -> tuple[str, ...]:
+    """Return a sentence about recordings that are there twice under two paths: equal features are equal recordings."""
+    seen: dict[bytes, tuple[str, str, int | None]] = {}
+    twice: list[str] = []
+    leaked = 0
+    for peer, examples in [*train.items(), *([(None, test)] if test is not None else [])]:
+        for values, speaker, path in zip(examples.features, examples.speakers, examples.paths):
+            first, who, holder = seen.setdefault(hashlib.blake2b(values.tobytes(), digest_size=16).digest(),
+                                                 (path, speaker, peer))
+            if (first, who) == (path, speaker):
+                continue
+            leaked += holder is not None and peer is None
+            twice.append(f"{first} and {path}" + (f" (speakers {who} and {speaker})" if who != speaker else ""))
+    if not twice:
+        return ()
+    where = f", {leaked} of them in training and in the test set, whose figures are too good then" if leaked else ""
+    return (f"{len(twice)} recording{'s are' if len(twice) > 1 else ' is'} there twice, first {twice[0]}{where}: leave "
+            "one of each out",)
 
 
 def _no_clips(what: str, indices: Sequence[int], corpus: Corpus, unusable: Sequence[tuple[Path, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,6 +181,20 @@ def test_shared_speakers_are_counted_and_noted(run: Callable[..., Config]) -> No
     assert found.speaker_overlap == len(trained & set(found.test.speakers)) > 1
     assert not found.split.disjoint
     assert any("do not hold for new speakers" in note for note in found.notes)
+
+
+def test_a_recording_that_is_there_twice_is_counted_and_named(
+        run: Callable[..., Config], recordings: Path, tmp_path: Path) -> None:
+    copies = {"bob": recordings / "anger" / "ann" / "0.wav", "cy": recordings / "anger" / "dee" / "0.wav"}
+    for speaker, original in copies.items():
+        shutil.copy(original, tmp_path / f"{speaker}.wav")
+    table = [*rows(), *(f"{tmp_path / speaker}.wav,{speaker},anger" for speaker in copies)]
+    found = federate(run("corpus.split=speakers:ann", rows=table), 4, workers=1)
+    (note,) = [note for note in found.notes if "twice" in note]
+    assert note.startswith("2 recordings are there twice, first ")
+    assert "speakers cy and dee" in note or "speakers dee and cy" in note
+    assert "1 of them in training and in the test set" in note
+    assert not any("twice" in note for note in federate(run("corpus.split=speakers:ann", rows=rows()), 4).notes)
 
 
 def test_own_clips_are_not_dealt(run: Callable[..., Config]) -> None:
