@@ -47,6 +47,26 @@ class PrivacySettings(Section):
                               "name alike and the card holds; clips with other purposes are left out", max_length=40)
     least: int = shared(3, "fewest peers over which a secure sum is made: a sum of fewer would show too much", ge=3)
     limits: LimitSettings = LimitSettings()
+    epsilon: float | None = shared(
+        None, "budget: the largest privacy loss of a unit in the run, at delta, against neighbours; secure-average "
+              "then adds noise to its sums, and ends training when the budget is spent; none: no noise", gt=0, le=16)
+    unit: Literal["clip", "speaker", "site"] = shared(
+        "speaker", "what the budget hides, as if it were not there: one clip, all clips of a speaker, or a site's")
+    units: int | None = shared(
+        None, "how many clips or speakers all peers have together, a number that everybody may know; not needed for "
+              "sites", ge=2)
+    delta: float | None = shared(
+        None, "probability with which a unit's loss may be larger than epsilon; default 1 / units^2, the largest", gt=0,
+        lt=1)
+    norm: float = shared(0.5, "largest norm of what a unit adds to a sum: longer updates are scaled down to it", gt=0)
+    sampling: float = shared(
+        1.0, "probability with which a unit takes part in a round, drawn from a secret key", gt=0, le=1)
+    colluding: int | None = shared(
+        None, "peers that may put together what they know of the noise, a neighbour among them; default: a minority, "
+              "(peers - 1) / 2", ge=1)
+    noise: float | None = shared(
+        None, "noise multiplier: the noise that the other peers add, in multiples of norm; default: what epsilon "
+              "allows over all rounds", gt=0)
 
     @field_validator("purpose")
     @classmethod

@@ -115,7 +115,8 @@ def fedavg(config: Config, federation: Federation) -> Simulation:
     graph = nx.relabel_nodes(graph, {0: hub, hub: 0})
     gossip = config.gossip.model_copy(update={"algorithm": "fedavg", "parameters": {}, "share": ("all",)})
     whole = of_width(config.model, max(config.model.width))  # a server averages models of one size
-    return simulate(config.model_copy(update={"gossip": gossip, "model": whole}),
+    open_ = config.privacy.model_copy(update={"epsilon": None})
+    return simulate(config.model_copy(update={"gossip": gossip, "model": whole, "privacy": open_}),
                     Topology("server", graph, {}, "metropolis", {}, hub=hub),
                     dataclasses.replace(federation, train=train), each_peer=False)
 

@@ -235,6 +235,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "messages_late": sum(summary["messages_late"] for summary in ended),
         "took_part": took_part,
         "agreed": None if None in agreed else min(took_part, *agreed),
+        "privacy": max((summary["privacy"] for summary in ended if "privacy" in summary),
+                       key=lambda report: report["epsilon_neighbour"] or math.inf, default=None),
         "peers_dead": dead,
         "wall_s": wall,
         "out": str(out),

@@ -113,6 +113,7 @@ def _run(run: Simulation) -> Document:
         "bytes_final_per_peer": float(run.bytes_final.mean()),
         "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
                   "distance": run.final.distance if math.isfinite(run.final.distance) else None},
+        "privacy": None if run.budget is None else dict(run.budget),
         "wall_s": run.wall_s,
     }
 

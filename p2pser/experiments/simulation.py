@@ -62,6 +62,7 @@ class SimulatedRun:
                       "bound": run.final.distance if agreed else None,
                       "bytes_per_peer": float(run.bytes_final.mean())},
             "temperature": self.temperature,
+            "privacy": None if run.budget is None else dict(run.budget),
             "uar_by_corpus": self._by_corpus(agreed),
         }
 

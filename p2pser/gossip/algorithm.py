@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import networkx as nx
 from torch import Tensor
@@ -37,6 +37,16 @@ class Local(Protocol):
     @property
     def clips(self) -> Sequence[int]:
         """The number of clips of each hosted peer, in row order."""
+
+    @property
+    def units(self) -> Sequence[int]:
+        """The number of units of each hosted peer: what ``privacy.unit`` names."""
+
+    def update(self, b: int, row: Tensor, round: int, unit: int) -> Tensor:
+        """Return what the round's K local steps of one unit of the ``b``-th hosted peer add to ``row`` (D,).
+
+        The steps are on the unit's clips alone, with a fresh optimiser.
+        """
 
     @property
     def shapes(self) -> Sequence[tuple[int, ...]]:
@@ -157,6 +167,16 @@ class Algorithm:
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Run round ``round``, local work and exchanges, and return the state after it."""
         raise TypeError(f"{type(self).__name__} has no round")
+
+    def ended(self, mixer: Mixer, round: int) -> bool:
+        """Whether training ends before ``round``, though it is not the last one."""
+        return False
+
+    def budget_report(self, mixer: Mixer) -> Mapping[str, Any] | None:
+        """Return what the hosted peers' sums have revealed (``agreement.budget``): of several the worst; None where
+        there is no budget.
+        """
+        return None
 
     def model(self, state: State) -> Tensor:
         """Return the parameters (B, D) that are evaluated and that the final consensus averages."""

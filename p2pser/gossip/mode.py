@@ -16,8 +16,9 @@ PRIVATE = "secure-average"
 def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:
     """Return the settings with the algorithm that ``privacy.mode`` asks for, and why that is not the private one.
 
-    private: an algorithm of secure sums. auto: the same between sites, that is, where the topology file gives keys and
-    has at least ``privacy.least`` peers, if no algorithm is asked for and the other settings allow it. gossip: as set.
+    private: an algorithm of secure sums. auto: the same where there is a budget, and between sites, that is, where the
+    topology file gives keys and has at least ``privacy.least`` peers, if no algorithm is asked for and the other
+    settings allow it. gossip: as set.
 
     Raises ConfigError where the mode is private and the settings do not allow it.
     """
@@ -29,12 +30,13 @@ def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:
         raise ConfigError(f"privacy.mode=private sends no rows to neighbours, and gossip.algorithm={chosen} does: "
                           "leave the algorithm out, or set privacy.mode=gossip")
     private = config.model_copy(update={"gossip": config.gossip.model_copy(update={"algorithm": PRIVATE})})
-    if mode == "auto" and (asked or not between_sites(topology, config.privacy.least)):
+    sites = between_sites(topology, config.privacy.least) or config.privacy.epsilon is not None
+    if mode == "auto" and (asked or not sites):
         return config, ""
     try:
         validate(create(PRIVATE, config.gossip.parameters, private, topology), private, topology)
     except ConfigError as error:
-        if mode == "private":
+        if mode == "private" or config.privacy.epsilon is not None:
             raise
         return config, str(error)
     return private, ""
@@ -48,8 +50,11 @@ def between_sites(topology: Topology, least: int) -> bool:
 def what_neighbours_learn(algorithm: Algorithm, topology: Topology, instead: str = "") -> str:
     """Return a sentence on what neighbours can learn of a peer's recordings. instead : why the mode is not private."""
     if algorithm.sums:
+        budget, privacy = "", algorithm.context.config.privacy
+        if privacy.epsilon is not None:
+            budget = f"; noise keeps the loss of each {privacy.unit} within epsilon {privacy.epsilon:g}"
         return (f"private mode ({algorithm.name}): neighbours see numbers under masks and the mean over all peers; up "
-                f"to {topology.size - 2} peers together learn the mean of the others, and of no one peer")
+                f"to {topology.size - 2} peers together learn the mean of the others, and of no one peer{budget}")
     because = f"; not {PRIVATE}, because {instead}" if instead else ""
     return (f"plain gossip ({algorithm.name}): neighbours can read off the rows that they are sent who speaks, which "
             f"recordings were trained on and the shares of emotions{because}")

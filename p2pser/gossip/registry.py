@@ -86,6 +86,7 @@ def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[
         raise ConfigError(f"gossip.weighting=clips needs a static undirected graph with Metropolis weights, and "
                           f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
                           "which weighs by itself")
+    requirements.budgeted(algorithm, config)
     requirements.exchanging_parts(algorithm, topology, widths(config.model, topology.size), config.gossip.share)
     if config.training.fine_tune and algorithm.boosts:
         raise ConfigError("training.fine_tune takes steps on parameters, and trees have none: set training.fine_tune=0")

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import ConfigError, TopologyError
-from p2pser.base.registries import ALGORITHMS
+from p2pser.base.registries import ALGORITHMS, FAMILIES
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 
@@ -74,6 +74,30 @@ def averaging(name: str, topology: Topology) -> None:
     if topology.stochastic == "column":
         raise ConfigError(f"{name} averages rows, which the column-stochastic matrices of the directed topology "
                           f"{topology.name!r} do not: use gossip.algorithm=push-sum, or an undirected graph")
+
+
+def budgeted(algorithm: Algorithm, config: Config) -> None:
+    """Refuse a budget (``privacy.epsilon``) where something leaves the peers that it does not count."""
+    privacy, training = config.privacy, config.training
+    if privacy.epsilon is None:
+        return
+    if not algorithm.sums:
+        raise ConfigError(f"privacy.epsilon needs sums under masks to add noise to, and gossip.algorithm="
+                          f"{algorithm.name} sends rows: set gossip.algorithm=secure-average, or leave epsilon out")
+    by_itself = privacy.unit == "site"
+    for setting, wrong, instead in (
+        ("gossip.weighting", config.gossip.weighting == "clips", "uniform"),
+        ("training.balance", training.balance != "none", "none"),
+        ("training.task", training.task != "classes", "classes"),
+        ("model.name", FAMILIES[config.model.name].weighs_clips, "mlp"),
+        ("training.own_classes", training.own_classes and not by_itself, "false"),
+        ("augment.copies", config.augment.copies > 0 and privacy.unit == "clip", "0"),
+    ):
+        if wrong:
+            section, _, name = setting.partition(".")
+            given = getattr(getattr(config, section), name)
+            raise ConfigError(f"privacy.epsilon does not count what {setting}={given} tells of a peer's clips: set "
+                              f"{setting}={instead}, or leave epsilon out")
 
 
 def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 
+from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.network import keys
@@ -22,8 +23,11 @@ KEY = "draws"
 def key_of_draws(config: Config, topology: Topology, me: int, folder: PeerFolder) -> bytes | None:
     """Return the key of peer ``me``'s draws (32 bytes), made at its first start; None where the run's seed keys them.
 
-    Raises ConfigError where the file of the key cannot be used.
+    Raises ConfigError where the file of the key cannot be used, and where a budget needs a secret key.
     """
+    if config.privacy.draws == "seed" and config.privacy.epsilon is not None:
+        raise ConfigError("privacy.epsilon needs noise that nobody can repeat, and privacy.draws=seed draws it from "
+                          "the run's seed, which all peers know: set privacy.draws=secret")
     if config.privacy.draws == "seed":
         return None
     return keys.load_or_make_secret(folder.path / DRAWS, lambda: _kept(folder) or _new(config, topology, me))
@@ -43,7 +47,7 @@ def _kept(folder: PeerFolder) -> bytes | None:
 
 
 def _new(config: Config, topology: Topology, me: int) -> bytes:
-    if any(entry.key is not None for entry in topology.peers.values()):
+    if config.privacy.epsilon is not None or any(entry.key is not None for entry in topology.peers.values()):
         return secrets.token_bytes(keys.SECRET_BYTES)
     # All peers are the same user's: whoever repeats a run on a machine gets the same bits.
     return keys.derive_draws(keys.load_or_make_secret(config.network.secret), config.seed, me)

@@ -29,6 +29,7 @@ from p2pser.peer.handover import Handover
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
+from p2pser.run import budget
 from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
@@ -83,7 +84,8 @@ class LastPhase:
         seconds : of the whole run.
         """
         summary = {"peer": self.me, "finished": True, "rounds": self.config.training.rounds,
-                   **self._account(end), **self._traffic(), "wall_s": seconds, "out": str(self.folder.path)}
+                   **self._account(end), **self._traffic(), **self._budget(), "wall_s": seconds,
+                   "out": str(self.folder.path)}
         if self.driver is not None:
             summary["asynchronous"] = self.driver.report()
         self._disk.write("how the run ended", self.folder.outcome, 8 * end.row.numel(),
@@ -96,7 +98,7 @@ class LastPhase:
         if end.givers or not self.cohort.prepared:
             self.cohort.prepare(end.sums, len(end.call.widths))
         whole = {**summary, "model": str(folder.model), **self.recorder.scores(row)}
-        self._write_model(folder.model, end.row, CONSENSUS, summary["agreed"])
+        self._write_model(folder.model, end.row, CONSENSUS, summary["agreed"], summary.get("privacy"))
         if steps:
             personal = fine_tuned(self.cohort.work.learners[0], row)
             self._write_model(folder.personal, personal, f"the consensus after the last round, then {steps} steps on "
@@ -118,9 +120,11 @@ class LastPhase:
         self.reporter.tell("replaced", f"peer {self.me} sets its former model aside in {aside}", path=str(aside))
         return self.conclude(end, seconds)
 
-    def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None) -> None:
+    def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None,
+                     revealed: Mapping[str, Any] | None = None) -> None:
         its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
-                        statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection)
+                        statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection,
+                        budget=revealed)
 
         def write() -> None:
             if path.exists():
@@ -128,6 +132,10 @@ class LastPhase:
             directory.write(path, row, self.cohort.schema, its_card, private=True)
 
         self._disk.write("a model", path, 4 * row.numel(), write)
+
+    def _budget(self) -> dict[str, Any]:
+        report = self.algorithm.budget_report(self.mixer)
+        return {} if report is None else {"privacy": dict(report)}
 
     def _account(self, end: Outcome) -> dict[str, Any]:
         final, roster = end.final, self.mixer.roster
@@ -181,6 +189,8 @@ class LastPhase:
     def _tell(self, summary: Mapping[str, Any]) -> None:
         """Say with whom the run ended."""
         who = f"peer {self.me}: {in_words(summary)}"
+        if "privacy" in summary:
+            self.reporter.say(f"peer {self.me}: {budget.in_words(summary['privacy'])}")
         if complete(summary):
             self.reporter.say(who)
         elif missing := sorted([*summary["peers_dead"], *summary["peers_apart"]]):

@@ -223,11 +223,12 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
 def among_own_peers(config: Config) -> Config:
     """Return the settings of a run whose peers one launcher starts, once, where the user has not set others.
 
-    No peer is started again, and none has anything to hide from another: so the run has the simulator's bits.
+    No peer is started again, and none has anything to hide from another: so the run has the simulator's bits. A budget
+    needs noise from secret keys all the same.
     """
     return config.with_settings([
         *([] if "serve_after" in config.network.model_fields_set else ["network.serve_after=0"]),
-        *([] if "draws" in config.privacy.model_fields_set else ["privacy.draws=seed"])])
+        *([] if "draws" in config.privacy.model_fields_set or config.privacy.epsilon else ["privacy.draws=seed"])])
 
 
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:

@@ -223,7 +223,7 @@ class _Attendance:
         self.checkpoints = Checkpoints(config, topology, me, peer.folder, cohort.schema.digest(),
                                        asynchronous=algorithm.asynchronous, draws=draws)
         self.reporter = Reporter(me, telemetry, peer.say, self.checkpoints.pin, io.clock)
-        sums = PeerSecrets(identity.keys, public_keys(config, topology), config.name, peer.folder,
+        sums = PeerSecrets(identity.keys, public_keys(config, topology), config.name, peer.folder, draws,
                            self.reporter.of_sum) if algorithm.sums else None
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema, secrets=sums, observe=self._observe, check=self._look_up,

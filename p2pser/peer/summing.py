@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from p2pser.base.atomic import append_privately
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.config import Config
-from p2pser.gossip.secrets import NONCE
+from p2pser.gossip.secrets import NONCE, Given
 from p2pser.graph.spec import Topology
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair
@@ -26,19 +26,20 @@ class PeerSecrets:
     public : the public keys of all peers, by id.
     run : the run's name.
     folder : where the record is kept.
+    draws : the key of the peer's draws (``peer.draws``); None: it has none.
     tell : is called with (round, sentence).
     """
 
     def __init__(self, pair: KeyPair, public: Mapping[int, str], run: str, folder: PeerFolder,
-                 tell: Callable[[int, str], None]) -> None:
-        self._pair, self._public, self._run, self._tell = pair, public, run, tell
+                 draws: bytes | None, tell: Callable[[int, str], None]) -> None:
+        self._pair, self._public, self._run, self._draws, self._tell = pair, public, run, draws, tell
         self._shared: dict[int, bytes] = {}
         self._path = folder.sums
-        self._given: dict[int, tuple[bytes, bytes]] = {}
+        self._given: dict[int, Given] = {}
         for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
             try:
-                round, own, roster = json.loads(line)
-                self._given[int(round)] = bytes.fromhex(own), bytes.fromhex(roster)
+                round, own, roster, size = json.loads(line)
+                self._given[int(round)] = Given(bytes.fromhex(own), bytes.fromhex(roster), int(size))
             except (ValueError, TypeError):
                 continue  # the last line of a process that was killed while it wrote: nothing was given yet
 
@@ -52,16 +53,22 @@ class PeerSecrets:
         """Return random bytes."""
         return secrets.token_bytes(NONCE)
 
-    def given(self, peer: int, round: int) -> tuple[bytes, bytes] | None:
-        """Return what this peer gave in a round."""
-        return self._given.get(round)
+    def own(self, peer: int) -> bytes:
+        """Return the key of this peer's draws. Raises LocalProtocolError where it has none."""
+        if self._draws is None:
+            raise LocalProtocolError("the noise of a peer needs a key of its own, and its draws have none")
+        return self._draws
 
-    def give(self, peer: int, round: int, given: tuple[bytes, bytes]) -> bool:
+    def given(self, peer: int) -> Mapping[int, Given]:
+        """Return what this peer gave, by round."""
+        return self._given
+
+    def give(self, peer: int, round: int, given: Given) -> bool:
         """Write to disk what is about to be given; False where the disk does not take it."""
         if self._given.get(round) != given:
             try:
                 with append_privately(self._path) as file:
-                    file.write((json.dumps([round, *(part.hex() for part in given)]) + "\n").encode())
+                    file.write((json.dumps([round, given.input.hex(), given.roster.hex(), given.size]) + "\n").encode())
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
@@ -14,7 +17,8 @@ CONSENSUS = "none: the consensus after the last round"
 
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
-         selection: str = CONSENSUS, temperature: float | None = None) -> Card:
+         selection: str = CONSENSUS, temperature: float | None = None,
+         budget: Mapping[str, Any] | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
@@ -25,11 +29,13 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     width : that of the model.
     selection : how this model was chosen among others.
     temperature : what its logits are divided by; None: it was not fitted.
+    budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
            "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
-           "purpose": config.privacy.purpose, "statistics_of": statistics_of}
+           "purpose": config.privacy.purpose, "statistics_of": statistics_of,
+           **({} if budget is None else {"privacy": dict(budget)})}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),

@@ -22,6 +22,7 @@ from p2pser.features.normalisation import sums as sums_of
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
 from p2pser.models.widths import width_of
+from p2pser.run.budget import check_units
 from p2pser.training.learner import LocalWork, RowLearner
 from p2pser.training.local_work import learner
 from p2pser.training.subnetwork import SubnetworkLearner
@@ -51,7 +52,7 @@ class Cohort:
     training : the settings of local work, where they are not the run's.
     draws : keys the random draws of local work in place of the run's seed, where they are to stay secret.
 
-    Raises CorpusError or ModelError where the settings and the data do not fit.
+    Raises CorpusError, ModelError or ConfigError where the settings and the data do not fit.
     """
 
     def __init__(self, config: Config, federation: Federation, examples: Mapping[int, Examples], *,
@@ -61,6 +62,8 @@ class Cohort:
         self.classes = len(federation.labels)
         self._draws = config.seed if draws is None else draws
         self.peers = tuple(sorted(examples))
+        self.warnings = check_units(config, federation, examples)
+        """What a person should know of the budget."""
         self._shape = examples[self.peers[0]].features.shape[1:]
         widths = {i: width_of(config.model, i) for i in self.peers}
         self.networks = self.networks_of(widths.values())
@@ -142,6 +145,8 @@ class Cohort:
         by speaker: then they only serve speakers who cannot be enrolled, and other peers are not asked for theirs.
         """
         own = [one.examples.features for one in self.participants if len(one.examples)]
+        if self.config.privacy.epsilon is not None:
+            return self._statistics  # those of a peer's own clips would be beyond the budget
         if self._statistics is None and self.federation.normalise == "speaker" and own:
             return from_sums(np.sum([sums_of(features) for features in own], axis=0))
         return self._statistics

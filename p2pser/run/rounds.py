@@ -41,7 +41,7 @@ def run(
     state.breakable = breaks is not None
     algorithm.begin(state, mixer)
     round = start
-    while round < rounds:
+    while round < rounds and not algorithm.ended(mixer, round):
         if breaks is not None:
             mend(algorithm, state, mixer, breaks(round))
         if before_round is not None:

@@ -213,6 +213,8 @@ class Session:
         graph = self.topology.graph
         if counts and (warning := slow_weights(metropolis(graph), metropolis(graph, counts))):
             hooks.warn(warning)
+        for warning in self.cohort.warnings:
+            hooks.warn(warning)
         local = self.cohort.prepare(sums, len(call.widths), report)
         state = state or State({"x": self.cohort.initial()})
         if joined:

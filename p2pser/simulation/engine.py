@@ -232,7 +232,12 @@ class _Simulator(Hooks):
             if scored and self.session.parts is not None else (),
             personal=personal,
             personal_outputs=self._personal_outputs(personal),
+            budget=self._budget(),
         )
+
+    def _budget(self) -> dict[str, Any] | None:
+        report = self.algorithm.budget_report(self.mixer)
+        return None if report is None else {**report, "simulated": True}
 
     def _personal(self, rows: Tensor) -> Tensor | None:
         """Each living peer's own model, trained on from its row of ``rows``; None where none is asked for."""

@@ -107,6 +107,8 @@ class Simulation:
     personal: Tensor | None = None
     """Each living peer's fine-tuned model (``training.fine_tune``), like ``rows``; None without."""
     personal_outputs: tuple[Outputs, ...] = ()
+    budget: Mapping[str, Any] | None = None
+    """What the run has revealed of a unit (``Algorithm.budget_report``); None without a budget."""
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""

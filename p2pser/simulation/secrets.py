@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
-from p2pser.gossip.secrets import NONCE
+from p2pser.gossip.secrets import NONCE, Given
 
 
 class SeedSecrets:
@@ -16,7 +17,7 @@ class SeedSecrets:
 
     def __init__(self, seed: int, tell: Callable[[int, int, str], None] = lambda peer, round, what: None) -> None:
         self._seed, self.tell = seed, tell
-        self._given: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self._given: dict[int, dict[int, Given]] = defaultdict(dict)
 
     def shared(self, peer: int, other: int) -> bytes:
         """Return the secret of a pair."""
@@ -26,13 +27,17 @@ class SeedSecrets:
         """Return the nonce of a round, which a simulation goes through once."""
         return self._drawn("nonce", peer, round, NONCE)
 
-    def given(self, peer: int, round: int) -> tuple[bytes, bytes] | None:
-        """Return what ``give`` noted."""
-        return self._given.get((peer, round))
+    def own(self, peer: int) -> bytes:
+        """Return the key of a peer: who knows the seed knows it."""
+        return self._drawn("own", peer, peer, 32)
 
-    def give(self, peer: int, round: int, given: tuple[bytes, bytes]) -> bool:
+    def given(self, peer: int) -> Mapping[int, Given]:
+        """Return what ``give`` noted."""
+        return self._given[peer]
+
+    def give(self, peer: int, round: int, given: Given) -> bool:
         """Note an input and its roster."""
-        self._given[peer, round] = given
+        self._given[peer][round] = given
         return True
 
     def _drawn(self, what: str, one: int, other: int, size: int) -> bytes:

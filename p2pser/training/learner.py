@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pser.base import seeding
-from p2pser.base.errors import CorpusError, P2PSERError
+from p2pser.base.errors import CorpusError, LocalProtocolError, P2PSERError
 from p2pser.config import TrainingSettings
 from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation, variants
@@ -90,6 +90,7 @@ class Learner:
     idle : this peer never trains and needs no clip (a hub).
     copies : varied copies of the clips, (copies, n, …) float32; each draw takes one of them or the clip itself.
     augmentation : what is done to batches.
+    groups : (n,) int64, the unit of each clip, from 0 on (``privacy.unit``); default: all clips are one unit.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class Learner:
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
                  targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
                  often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
-                 augmentation: Augmentation | None = None) -> None:
+                 augmentation: Augmentation | None = None, groups: NDArray[np.int64] | None = None) -> None:
         if isinstance(targets, Tensor):
             targets = Targets(targets.to(torch.int64))
         if (len(features) == 0 and not idle) or len(features) != len(targets):
@@ -116,6 +117,7 @@ class Learner:
         self.targets = targets
         self.objective = objective or Objective(training)
         self.often = often
+        self.groups = np.zeros(len(features), dtype=np.int64) if groups is None else groups
         self.seed = seed
         self.peer = peer
         self.optimizer = Optimizer(training)
@@ -124,6 +126,32 @@ class Learner:
     def clips(self) -> int:
         """How many clips this peer trains on."""
         return len(self.features)
+
+    @property
+    def units(self) -> int:
+        """The number of units of this peer's clips."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    def of_unit(self, unit: int) -> Learner:
+        """Return the learner of the clips of one unit alone."""
+        if self.often is not None:
+            raise LocalProtocolError("the draws of a unit's clips depend on those of other units")
+        part, places = copy.copy(self), torch.from_numpy(np.flatnonzero(self.groups == unit))
+        part.features, part.targets = self.features[places], self.targets.at(places)
+        versions = self._versions.view(1 + self.copies, self.clips, *self.features.shape[1:])
+        part._versions = versions[:, places].flatten(0, 1)
+        part.groups = np.zeros(len(places), dtype=np.int64)
+        return part
+
+    def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
+               ) -> tuple[Tensor, float]:
+        """Return what the round's steps on the clips of one unit add to ``row`` (D,), and their mean loss.
+
+        The optimiser is fresh: its memory would carry other units' clips.
+        """
+        trained = row.clone()
+        loss = self.of_unit(unit).train_(trained, self.memory(), round, report)
+        return trained - row, loss
 
     def outputs(self, batch: Tensor) -> Tensor:
         """Return the outputs of the network for a batch of clips, as ``features`` holds them."""
@@ -259,6 +287,14 @@ class RowLearner(Protocol):
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient and the loss of one local step; see ``Learner.gradient``."""
 
+    @property
+    def units(self) -> int:
+        """The number of units of its clips."""
+
+    def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
+               ) -> tuple[Tensor, float]:
+        """Return what a unit's steps add to a row, and their loss; see ``Learner.update``."""
+
     def with_training(self, training: TrainingSettings) -> RowLearner:
         """Return a copy with other settings of the local work."""
 
@@ -292,6 +328,23 @@ class LocalWork:
     def clips(self) -> tuple[int, ...]:
         """How many clips each hosted peer has."""
         return tuple(learner.clips for learner in self.learners)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """How many units each hosted peer's clips are of (``privacy.unit``)."""
+        return tuple(learner.units for learner in self.learners)
+
+    def update(self, b: int, row: Tensor, round: int, unit: int) -> Tensor:
+        """Return what the round's steps on one unit of the ``b``-th hosted peer add to ``row`` (D,); see
+        ``Learner.update``. The peer's loss is the mean over its units, which come in order.
+        """
+        learner = self.learners[b]
+        report = None if self.report is None else partial(self.report, learner.peer)
+        added, loss = learner.update(row, round, unit, report)
+        if not unit:
+            self.losses = [*self.losses[:b], 0.0, *self.losses[b + 1 :]]
+        self.losses[b] += loss / learner.units
+        return added
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -65,4 +65,14 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     return make(module, schema, training, torch.from_numpy(features), aims, objective,
                 seed=config.seed if draws is None else draws, peer=peer,
                 often=often, idle=len(examples) == 0, copies=None if copies is None else torch.from_numpy(copies),
-                augmentation=Augmentation.of(config, features.shape[1:], len(labels)))
+                augmentation=Augmentation.of(config, features.shape[1:], len(labels)),
+                groups=units(examples, config.privacy.unit))
+
+
+def units(examples: Examples, unit: str) -> NDArray[np.int64]:
+    """Return the unit (clip, speaker or site) of each clip (n,), from 0 on."""
+    if unit == "clip":
+        return np.arange(len(examples))
+    if unit == "speaker":
+        return np.unique(np.array(examples.speakers, dtype=str), return_inverse=True)[1].astype(np.int64)
+    return np.zeros(len(examples), dtype=np.int64)

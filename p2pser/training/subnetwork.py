@@ -53,6 +53,19 @@ class SubnetworkLearner:
             memory[name][self._places if len(memory[name]) == self.schema.size else slice(None)] = value
         return loss
 
+    @property
+    def units(self) -> int:
+        """The number of units of this peer's clips."""
+        return self.narrow.units
+
+    def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
+               ) -> tuple[Tensor, float]:
+        """Return what a unit's steps add to ``row`` (D,), 0 where the narrow network has no parameter."""
+        update, loss = self.narrow.update(row[self._places], round, unit, report)
+        added = torch.zeros_like(row)
+        added[self._places] = update
+        return added, loss
+
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,), 0 where the narrow network has no parameter; see ``Learner.gradient``."""
         part, loss = self.narrow.gradient(row[self._places], round, step)

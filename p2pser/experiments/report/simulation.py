@@ -13,6 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
+from p2pser.run import budget
 from p2pser.run.account import account
 from p2pser.run.card import card
 
@@ -48,7 +49,7 @@ def write(result: SimulatedRun, folder: Path) -> None:
         temperature = result.temperature if name == "model" else None
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
-            temperature=temperature))
+            temperature=temperature, budget=run.budget))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:
@@ -108,6 +109,8 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
     chance = f"chance {1 / len(document['labels']):.3f}, " if document["labels"] else ""
     yield (f"{chance}normalisation {document['normalise']}, test speakers that were trained on: "
            f"{document['speaker_overlap']}")
+    if document["privacy"] is not None:
+        yield budget.in_words(document["privacy"])
     if document["temperature"] is not None:
         yield f"temperature of the probabilities {document['temperature']:.2f}, fitted on inner folds"
     final = document["final"]

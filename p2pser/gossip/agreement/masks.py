@@ -78,9 +78,12 @@ class FixedPoint:
 
     def decode(self, total: Integers, weight: int = 1) -> NDArray[np.float64]:
         """Return the real numbers (D,) of a sum, divided by the sum of weights."""
-        signed = total.view("<i4" if self.bits == 32 else "<i8").astype(np.float64)
-        mean: NDArray[np.float64] = signed / (self.scale * weight)
+        mean: NDArray[np.float64] = self.signed(total) / (self.scale * weight)
         return mean
+
+    def signed(self, total: Integers) -> NDArray[np.float64]:
+        """Return the whole numbers (D,) of a sum, of either sign."""
+        return total.view("<i4" if self.bits == 32 else "<i8").astype(np.float64)
 
 
 def digest(*parts: bytes) -> bytes:

@@ -35,7 +35,7 @@ from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots
 from p2pser.gossip.agreement.masks import Integers, digest, mask
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge, Read
-from p2pser.gossip.secrets import ANOTHER, NONCE, Secrets
+from p2pser.gossip.secrets import ANOTHER, NONCE, Given, Secrets
 from p2pser.wire.codec import Received
 
 CHUNK = 1 << 16
@@ -45,6 +45,8 @@ LACKS, HOLDS, TOTAL = b"\0", b"\1", b"\2"
 
 Plausible = Callable[[Integers], bool]
 """Whether a total can be one."""
+May = Callable[[int, int], bool]
+"""Whether a peer may give its input to a sum over so many peers."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def spanning_tree(roster: Sequence[int], living: frozenset[Edge]) -> Tree:
 
 
 def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: nx.Graph, *, least: int,
-               plausible: Plausible = lambda total: True, chunk: int = CHUNK) -> dict[int, Integers | None]:
+               plausible: Plausible = lambda total: True, may: May = lambda peer, size: True,
+               chunk: int = CHUNK) -> dict[int, Integers | None]:
     """Return the sum of the inputs of all reachable peers, by hosted peer; None where this round has none.
 
     Parameters
@@ -109,11 +112,13 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
     graph : the topology's graph.
     least : the fewest peers whose sum is made.
     plausible : whether a total can be one.
+    may : whether a hosted peer may give its input to a sum over so many peers. Where it may not, no peer of its view
+        gets a total.
     chunk : integers of a message.
     """
     form = next(iter(inputs.values()))
     secrets = secrets_of(mixer)
-    views, skipping = _census(mixer, secrets, round, inputs, graph, least)
+    views, skipping = _census(mixer, secrets, round, inputs, graph, least, may)
     first = most_slots(graph)
     summands = {i: _Summand(i, view, np.zeros_like(form)) for i, view in views.items()}
     _sum(mixer, secrets, Step(round, first), summands, inputs, chunk)
@@ -135,7 +140,7 @@ def secrets_of(mixer: Mixer) -> Secrets:
 
 
 def _census(mixer: Mixer, secrets: Secrets, round: int, inputs: Mapping[int, Integers], graph: nx.Graph,
-            least: int) -> tuple[dict[int, View], set[int]]:
+            least: int, may: May) -> tuple[dict[int, View], set[int]]:
     """Return the view of each hosted peer that takes part, and the peers in whose view all skip this round."""
     views, skipping = {}, set()
     values = {i: secrets.nonce(i, round) + _given(secrets, i, round, inputs[i]) for i in mixer.peers}
@@ -145,6 +150,9 @@ def _census(mixer: Mixer, secrets: Secrets, round: int, inputs: Mapping[int, Int
         if len(view.roster) < least:
             secrets.tell(i, round, f"{len(view.roster)} peers reach each other, and no sum of fewer than {least} is "
                                    "made (privacy.least)")
+        elif not may(i, len(view.roster)):
+            secrets.tell(i, round, f"a sum over {len(view.roster)} peers would reveal more than is left of the budget "
+                                   "(privacy.epsilon)")
         elif before - {_of_roster(view.roster)}:
             skipping.add(i)
             secrets.tell(i, round, "this round was summed over other peers or inputs before, and is not summed again")
@@ -155,8 +163,8 @@ def _census(mixer: Mixer, secrets: Secrets, round: int, inputs: Mapping[int, Int
 
 def _given(secrets: Secrets, peer: int, round: int, own: Integers) -> bytes:
     """Return the roster that had this input of the round: zeros for none, ANOTHER where it had another input."""
-    given = secrets.given(peer, round)
-    return bytes(NONCE) if given is None else given[1] if given[0] == digest(own.tobytes()) else ANOTHER
+    given = secrets.given(peer).get(round)
+    return bytes(NONCE) if given is None else given.roster if given.input == digest(own.tobytes()) else ANOTHER
 
 
 def _check_value(origin: int, value: bytes) -> None:
@@ -222,7 +230,7 @@ def _sum(mixer: Mixer, secrets: Secrets, first: Step, summands: Mapping[int, _Su
     for i, one in summands.items():
         size, roster = len(one.total), one.view.roster
         lengths[i] = 2 * one.view.tree.height + -(-size // chunk) - 1
-        if secrets.give(i, first.round, (digest(inputs[i].tobytes()), _of_roster(roster))):
+        if secrets.give(i, first.round, Given(digest(inputs[i].tobytes()), _of_roster(roster), len(roster))):
             one.partial = inputs[i] + mask(secrets, i, roster, one.view.name, size, one.total.dtype)
     for slot in range(max(lengths.values(), default=0)):
         pipes = {i: _Pipe(summands[i], slot, chunk) for i, length in lengths.items() if slot < length}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import networkx as nx
 import numpy as np
@@ -18,9 +18,11 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
+from p2pser.gossip.agreement.budget import Budget
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.agreement.masks import FixedPoint, Integers
 from p2pser.gossip.agreement.newest import Age, newest
+from p2pser.gossip.agreement.private_mean import private_mean, rosters
 from p2pser.gossip.agreement.secure_sum import secrets_of, secure_sum
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer
@@ -50,9 +52,17 @@ class SecureAverage(Algorithm):
     Assumes a static undirected graph. The optimiser's state (momentum) is not averaged. A peer can send wrong numbers
     as in any average, and a peer near the tree's root a wrong total.
 
+    With a budget (``privacy.epsilon``) each unit (a clip, a speaker or a site) takes the K local steps from x on its
+    own clips with a fresh optimiser, and what is summed are clipped updates and noise (``agreement.private_mean``)::
+
+        x   <- x + (sum_u min(1, norm / |d_u|) d_u + noise) / (sampling * units)         d_u = local_K,u(x, r) - x
+
+    In a round without a total x stays. Training ends when a peer's budget is spent.
+
     References: H. B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017; K. Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017
-    (masks in pairs).
+    (masks in pairs); H. B. McMahan et al., "Learning Differentially Private Recurrent Language Models", ICLR 2018
+    (clipped updates of all clips of a person).
     """
 
     bits: int = 32
@@ -81,7 +91,13 @@ class SecureAverage(Algorithm):
     def numbers(self) -> FixedPoint:
         """The fixed point of rows."""
         heaviest = self.most_clips if self.weighs_clips else 1
-        return FixedPoint(self.bits, self.bound, self.context.topology.size, heaviest)
+        bits = 64 if self.budget is not None and self.budget.largest >= 2.0**31 else self.bits
+        return FixedPoint(bits, self.bound, self.context.topology.size, heaviest)
+
+    @cached_property
+    def budget(self) -> Budget | None:
+        """What the run may reveal of a unit; None: there is no noise."""
+        return Budget.of(self.context.config, self.context.topology.size)
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse changing and directed graphs, too few peers, and numbers that do not fit the integers."""
@@ -109,6 +125,8 @@ class SecureAverage(Algorithm):
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Train, and sum from Step(round, 0) on."""
+        if self.budget is not None:
+            return self._budgeted(self.budget, state, local, mixer, round)
         trained = local.train(state, round, rows=state.rows["own"])
         inputs = {i: self._input(mixer, i, round, trained[b], local.clips[b]) for b, i in enumerate(mixer.peers)}
         totals = secure_sum(mixer, round, inputs, self.context.topology.graph, least=self.least,
@@ -121,6 +139,38 @@ class SecureAverage(Algorithm):
                 last[b] = torch.tensor([round, int(total[0])])
         state.rows |= {"x": x, "last": last, "own": own}
         return state
+
+    def _budgeted(self, budget: Budget, state: State, local: Local, mixer: Mixer, round: int) -> State:
+        x, last = state.rows["x"].clone(), state.rows["last"].clone()
+        updates = {i: _updates(local, b, x[b], round) for b, i in enumerate(mixer.peers)}
+        means = private_mean(mixer, round, updates, x.shape[1], budget, self.numbers, self.context.topology.graph,
+                             least=self.least)
+        for b, i in enumerate(mixer.peers):
+            if (mean := means[i]) is not None:
+                x[b] += torch.from_numpy(mean[0]).to(x.dtype)
+                last[b] = torch.tensor([round, mean[1]])
+        state.rows |= {"x": x, "last": last, "own": x}
+        return state
+
+    def ended(self, mixer: Mixer, round: int) -> bool:
+        """Whether a hosted peer has spent its budget: a sum over all peers in ``round`` would exceed it."""
+        if self.budget is None:
+            return False
+        secrets, size = secrets_of(mixer), self.context.topology.size
+        for i in mixer.peers:
+            if not self.budget.allows(rosters(secrets, i, round, size)):
+                secrets.tell(i, round, f"the budget (privacy.epsilon={self.budget.epsilon:g}) is spent, so that "
+                                       "training ends here")
+                return True
+        return False
+
+    def budget_report(self, mixer: Mixer) -> Mapping[str, Any] | None:
+        """Return what the sums have revealed, of the hosted peer that gave most."""
+        if self.budget is None:
+            return None
+        secrets, budget = secrets_of(mixer), self.budget
+        return budget.report(max((rosters(secrets, i) for i in mixer.peers),
+                                 key=lambda given: budget.spent(given, budget.colluding)))
 
     def _input(self, mixer: Mixer, peer: int, round: int, row: Tensor, clips: int) -> Integers:
         """Return [1, weight, row times weight] in fixed point."""
@@ -153,3 +203,9 @@ class SecureAverage(Algorithm):
             return Consensus(state.rows["x" if made else "own"].to(torch.float64), math.nan, exchanges, dead, False)
         state.rows["x"] = torch.stack([rows[i] for i in peers])
         return Consensus(state.rows["x"].to(torch.float64), 0.0, exchanges, dead, True)
+
+
+def _updates(local: Local, b: int, row: Tensor, round: int) -> Iterator[NDArray[np.float64]]:
+    """Yield what each unit of the ``b``-th hosted peer adds to ``row`` (D,)."""
+    for unit in range(local.units[b]):
+        yield local.update(b, row, round, unit).to(torch.float64).numpy()

@@ -1,0 +1,75 @@
+"""The budget of a run (``privacy.epsilon``): whether its units fit the clips that peers hold, and what was spent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.features.federation import Examples, Federation
+from p2pser.training.local_work import units
+
+NEXT_TO_NOTHING = 10.0
+"""An epsilon from which on a budget promises next to nothing: the odds of a guess grow by a factor of up to e^epsilon.
+"""
+
+
+def check_units(config: Config, federation: Federation, examples: Mapping[int, Examples]) -> tuple[str, ...]:
+    """Return warnings about the budget of a run over these peers' training clips; none where there is no budget.
+
+    Raises ConfigError where features or clips tie units together, or there are more units than the settings say.
+    """
+    privacy = config.privacy
+    if privacy.epsilon is None:
+        return ()
+    unit = privacy.unit
+    if federation.normalise == "global":
+        raise ConfigError("privacy.epsilon does not count the statistics of all peers' features, which "
+                          "features.normalise=global asks for: set features.normalise=speaker or none")
+    if federation.normalise == "speaker" and unit == "clip":
+        raise ConfigError("privacy.unit=clip hides single clips, and features.normalise=speaker mixes each clip into "
+                          "all others of its speaker: set features.normalise=none, or privacy.unit=speaker")
+    speakers = {peer: set(one.speakers) for peer, one in examples.items()}
+    if unit == "speaker":
+        _check_speakers(federation, speakers)
+    counts = {peer: int(np.unique(units(one, unit)).size) for peer, one in examples.items()}
+    if privacy.units is not None and unit != "site" and sum(counts.values()) > privacy.units:
+        who = f"peer {next(iter(counts))} has" if len(counts) == 1 else f"the {len(counts)} peers have"
+        raise ConfigError(f"{who} {sum(counts.values())} {unit}s, and privacy.units={privacy.units} says that there "
+                          "are fewer at all peers together: set it to their number")
+    warnings = []
+    single = [peer for peer, own in speakers.items() if len(own) == 1]
+    if unit == "clip" and single:
+        most = max(counts[peer] for peer in single)
+        whose = f"peer{'s' if len(single) > 1 else ''} {', '.join(map(str, single))}"
+        warnings.append(f"epsilon says nothing about the speakers of {whose}: each has one speaker, whose up to {most} "
+                        f"clips together may lose {most} times epsilon; set privacy.unit=speaker")
+    if privacy.epsilon >= NEXT_TO_NOTHING:
+        warnings.append(f"privacy.epsilon={privacy.epsilon:g} says next to nothing: what an attacker learns may raise "
+                        f"the odds of a guess about a {unit} e^{privacy.epsilon:g}-fold")
+    return tuple(warnings)
+
+
+def _check_speakers(federation: Federation, speakers: Mapping[int, set[str]]) -> None:
+    if any("" in own for own in speakers.values()) or not federation.corpus.names_speakers:
+        raise ConfigError(f"privacy.unit=speaker hides all clips of a speaker, and {federation.corpus.name} does not "
+                          "name the speakers of all clips: set privacy.unit=site")
+    clips = federation.corpus.clips
+    holders = Counter(name for own in federation.held for name in {clips[index].speaker for index in own})
+    divided = sorted(name for name, peers in holders.items() if peers > 1)
+    if divided:
+        raise ConfigError(f"privacy.unit=speaker hides a speaker's clips at one peer, and those of {len(divided)} "
+                          f"speakers ({divided[0]}) are divided over several: set corpus.partition=speaker")
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """Return what a run has revealed of a unit (``Algorithm.budget_report``) as a sentence."""
+    neighbour, model = (("no bound" if value is None else f"epsilon {value:.2f}")
+                        for value in (report["epsilon_neighbour"], report["epsilon_model"]))
+    return (f"each {report['unit']} (of {report['units']}), at delta {report['delta']:.1e}, after {report['rounds']} "
+            f"rounds: {neighbour} for neighbours (up to {report['colluding']} together), {model} for others who have "
+            "the model" + ("; simulated: whoever knows the seed knows the noise" if report.get("simulated") else ""))
