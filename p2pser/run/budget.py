@@ -10,6 +10,7 @@ import numpy as np
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
+from p2pser.corpora.manifest import UNKNOWN
 from p2pser.features.federation import Examples, Federation
 from p2pser.training.local_work import units
 
@@ -55,7 +56,7 @@ def check_units(config: Config, federation: Federation, examples: Mapping[int, E
 
 
 def _check_speakers(federation: Federation, speakers: Mapping[int, set[str]]) -> None:
-    if any("" in own for own in speakers.values()) or not federation.corpus.names_speakers:
+    if any({"", UNKNOWN} & own for own in speakers.values()):
         raise ConfigError(f"privacy.unit=speaker hides all clips of a speaker, and {federation.corpus.name} does not "
                           "name the speakers of all clips: set privacy.unit=site")
     clips = federation.corpus.clips

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pser.base import seeding
-from p2pser.base.errors import CorpusError, LocalProtocolError, P2PSERError
+from p2pser.base.errors import CorpusError, P2PSERError
 from p2pser.config import TrainingSettings
 from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation, variants
@@ -133,14 +133,12 @@ class Learner:
         return int(self.groups.max(initial=-1)) + 1
 
     def of_unit(self, unit: int) -> Learner:
-        """Return the learner of the clips of one unit alone."""
-        if self.often is not None:
-            raise LocalProtocolError("the draws of a unit's clips depend on those of other units")
+        """Return the learner of the clips of one unit alone, all drawn equally often."""
         part, places = copy.copy(self), torch.from_numpy(np.flatnonzero(self.groups == unit))
         part.features, part.targets = self.features[places], self.targets.at(places)
         versions = self._versions.view(1 + self.copies, self.clips, *self.features.shape[1:])
         part._versions = versions[:, places].flatten(0, 1)
-        part.groups = np.zeros(len(places), dtype=np.int64)
+        part.groups, part.often = np.zeros(len(places), dtype=np.int64), None
         return part
 
     def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
@@ -335,9 +333,7 @@ class LocalWork:
         return tuple(learner.units for learner in self.learners)
 
     def update(self, b: int, row: Tensor, round: int, unit: int) -> Tensor:
-        """Return what the round's steps on one unit of the ``b``-th hosted peer add to ``row`` (D,); see
-        ``Learner.update``. The peer's loss is the mean over its units, which come in order.
-        """
+        """Return what the steps on a unit of the ``b``-th hosted peer add to ``row`` (D,); units come in order."""
         learner = self.learners[b]
         report = None if self.report is None else partial(self.report, learner.peer)
         added, loss = learner.update(row, round, unit, report)
