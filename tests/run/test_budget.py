@@ -19,15 +19,16 @@ HELD = (("ann", "bob"), ("cy",), ("dee", "dee", "eve"))
 
 
 def federation(held: tuple[tuple[str, ...], ...] = HELD, normalise: str = "none") -> Federation:
-    clips = tuple(Clip(Path(f"{k}.wav"), speaker, "joy") for k, speaker in enumerate(name for own in held for name in own))
+    names = [name for own in held for name in own]
+    clips = tuple(Clip(Path(f"{k}.wav"), speaker, "joy") for k, speaker in enumerate(names))
     train, places, first = {}, [], 0
     for peer, own in enumerate(held):
         size = len(own)
         train[peer] = Examples(np.zeros((size, 2), np.float32), np.zeros(size, np.int64), own, ("",) * size)
         places.append(tuple(range(first, first + size)))
         first += size
-    return Federation(("joy",), train, None, Split("none", (), (), (), False), Corpus("test", "1", clips), normalise, [],
-                      0, tuple(places))
+    return Federation(("joy",), train, None, Split("none", (), (), (), False), Corpus("test", "1", clips), normalise,
+                      [], 0, tuple(places))
 
 
 def check(*settings: str, held: tuple[tuple[str, ...], ...] = HELD, normalise: str = "none") -> tuple[str, ...]:
@@ -44,8 +45,8 @@ def test_units_that_fit_are_taken() -> None:
 
 def test_an_epsilon_that_says_nothing_is_told() -> None:
     (sentence,) = check("privacy.unit=clip", "privacy.units=6", held=(("ann", "bob"), ("cy",), ("dee", "dee", "dee")))
-    assert sentence.startswith("epsilon says nothing about the speakers of peers 1, 2: each has one speaker, whose up to "
-                               "3 clips together may lose 3 times epsilon")
+    assert sentence.startswith("epsilon says nothing about the speakers of peers 1, 2: each has one speaker, whose up "
+                               "to 3 clips together may lose 3 times epsilon")
     (sentence,) = check("privacy.epsilon=12", "privacy.unit=site")
     assert "says next to nothing" in sentence
 
@@ -56,7 +57,7 @@ def test_an_epsilon_that_says_nothing_is_told() -> None:
     (["privacy.unit=speaker", "privacy.units=4"], {}, "the 3 peers have 5 speakers, and privacy.units=4"),
     (["privacy.unit=clip", "privacy.units=5"], {}, "the 3 peers have 6 clips, and privacy.units=5"),
     (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann", ""), ("cy",), ("eve",))}, "set privacy.unit=site"),
-    (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann",), ("unknown",), ("eve",))}, "set privacy.unit=site"),
+    (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann",), ("unknown",), ("eve",))}, "does not name the"),
     (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann", "bob"), ("bob",), ("eve",))},
      r"of 1 speakers \(bob\) are divided over several"),
 ])
@@ -69,6 +70,6 @@ def test_clips_that_the_units_do_not_keep_apart_are_refused(settings: list[str],
 def test_a_sentence_tells_unit_delta_and_both_epsilons() -> None:
     report = {"unit": "speaker", "units": 24, "delta": 1 / 576, "rounds": 7, "epsilon_neighbour": 7.996,
               "epsilon_model": None, "colluding": 11}
-    assert in_words(report) == ("each speaker (of 24), at delta 1.7e-03, after 7 rounds: epsilon 8.00 for neighbours (up "
-                                "to 11 together), no bound for others who have the model")
+    assert in_words(report) == ("each speaker (of 24), at delta 1.7e-03, after 7 rounds: epsilon 8.00 for neighbours "
+                                "(up to 11 together), no bound for others who have the model")
     assert in_words({**report, "simulated": True}).endswith("whoever knows the seed knows the noise")
