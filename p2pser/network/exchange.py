@@ -31,11 +31,11 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step, distance, in_order
-from p2pser.network.past import Past, PastExchanges
+from p2pser.network.past import PastExchanges
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
 from p2pser.wire.codec import Received
-from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
+from p2pser.wire.messages import Phase, Progress
 
 AHEAD = 2
 """Messages for later steps that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
@@ -88,8 +88,6 @@ class Exchange:
         self.me = me
         self.neighbours = roster.neighbours
         self.round_timeout = round_timeout
-        self.drift = 0.0
-        """Sum of the norms of the flows that only one end has applied, for good."""
         self.messages_late = 0
         """Late rows that were settled."""
         self.spread = 0.0
@@ -104,9 +102,9 @@ class Exchange:
         self._own: Tensor | None = None
         """Our row of that step; None where we sent messages of another kind."""
         self._weights: Mapping[int, float] = {}
-        self._receivers: frozenset[int] = frozenset()
         self._unsent: set[int] = set()
-        """The neighbours that were not sent our message: should they return meanwhile, neither end mixes."""
+        """The neighbours that were not sent our message, or will not mix it: should they return meanwhile, neither end
+        mixes."""
         self._sources = self.neighbours
         self._readers: tuple[int, ...] = ()
         self._read: Step | None = None
@@ -137,10 +135,14 @@ class Exchange:
         """
         if self._posted is not None and step <= self._posted:
             raise LocalProtocolError(f"step {step} posted after {self._posted}")
-        self._posted, self._own, self._weights = step, own, dict(weights)
-        self._past.posted = None if own is None else step
-        self._receivers = frozenset(weights if receivers is None else receivers)
-        self._unsent = {j for j in self.neighbours if not self._roster.takes_part(j)}
+        apart = {j for j in self.neighbours if not self._roster.takes_part(j)}
+        self._posted, self._own, self._unsent = step, own, apart
+        if own is None:
+            return
+        self._unsent = apart.union(self._past.beyond(step))  # they would not mix what comes so late
+        self._weights = {j: weight for j, weight in weights.items() if j not in self._unsent}
+        receivers = frozenset(weights if receivers is None else receivers) - self._unsent
+        self._past.post(step, own, self._weights, receivers, (j for j in self.neighbours if j not in apart))
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
               read: Step | None = None) -> None:
@@ -210,16 +212,17 @@ class Exchange:
         self._given_up.discard(sender)
         self._newest.pop(sender, None)
         self._progress.pop(sender, None)
-        for past in self._past.values():
-            self.drift += past.flows.get(sender, 0.0) if sender in past.open_there else 0.0
-            past.receivers -= {sender}
-            past.unmixed.discard(sender)
-            past.open_there.discard(sender)
+        self._past.restarted(sender)
 
     def resume_waiting(self, now: float) -> None:
         """Restart all timeouts: this process did not run, so it could not see any progress."""
         self._waiting_since = self._step, now
         self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
+
+    @property
+    def drift(self) -> float:
+        """Sum of the norms of the flows that only our end has applied."""
+        return self._past.drift
 
     # Outputs --------------------------------------------------------------------------------------------------
 
@@ -279,8 +282,8 @@ class Exchange:
         return tuple(j for j in self.neighbours if not self._roster.gone(j) and self._stopped(j, now))
 
     def unmixed(self, neighbour: int) -> tuple[Step, ...]:
-        """Return the steps, of the last exchanges, whose flow from a neighbour we have not applied."""
-        return tuple(step for step, past in self._past.items() if neighbour in past.unmixed)
+        """Return the last SETTLE_WINDOW steps whose flow from a neighbour we have not applied."""
+        return self._past.unmixed(neighbour)
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
@@ -289,13 +292,9 @@ class Exchange:
     def close(self) -> None:
         """Settle nothing from now on; flows that are applied at one end only become drift.
 
-        A neighbour that takes no part has not confirmed the flows of its last message's step, and of later ones.
+        A neighbour that takes no part confirms nothing more.
         """
-        for step, past in self._past.items():
-            past.open_there |= {j for j in past.flows
-                                if not self._roster.takes_part(j) and self._newest.get(j, step) <= step}
-            self._forget(past)
-        self._past.clear()
+        self._past.close({j for j in self.neighbours if not self._roster.takes_part(j)})
         self._late.clear()
 
     def newest(self, neighbour: int) -> Step:
@@ -330,8 +329,9 @@ class Exchange:
             return False
         at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
         training = at is not None and at == self._step and at.round >= 0  # before, it may wait for an operator
-        too_long = training and now - since >= LONGEST * self.round_timeout
-        return too_long or j in self._given_up or now - self._progress[j][1] >= self.round_timeout
+        # The sums of ``deadline``, to the last bit: at that time the wait must end.
+        too_long = training and now >= since + LONGEST * self.round_timeout
+        return too_long or j in self._given_up or now >= self._progress[j][1] + self.round_timeout
 
     def _can_give_up(self, j: int) -> bool:
         # Before the set-up a neighbour may wait for an operator to start another peer; only death ends that.
@@ -342,33 +342,21 @@ class Exchange:
             self._progress[sender] = (self._progress[sender][0], now)
 
     def _settle(self, sender: int, step: Step, value: Value) -> None:
-        past = self._past.get(step)
-        if past is None or sender not in past.unmixed:
-            return
-        own = past.own
-        if own is None or self._past.since(step) >= SETTLE_WINDOW:
-            return  # too late, or too large to keep: the flow stays open, and the sender is told so
-        past.unmixed.discard(sender)
+        own = self._past.own_for(sender, step)
+        if own is None:
+            return  # settled, too late, or too large to keep: an open flow stays open, and the sender is told so
         row = self.read(sender, step, own, value)
+        weight = self._past.settled(sender, step, None if row is None else distance(row.to(own.dtype), own))
         if row is not None:
-            past.flows[sender] = past.weights[sender] * distance(row.to(own.dtype), own)
             self.messages_late += 1
-            self._late.append(Late((self.me, sender), step, past.weights[sender], own, row))
-        if past.settled():
-            past.own = None
-
-    def _forget(self, past: Past) -> None:
-        self.drift += sum(past.flows[j] for j in past.open_there if j in past.flows)
+            self._late.append(Late((self.me, sender), step, weight, own, row))
 
     def _remember(self, step: Step, own: Tensor, rows: Mapping[int, Tensor], came: set[int]) -> None:
         """Keep an exchange: the neighbours' rows that were read, and those whose message came (it may not fit)."""
         gaps = {j: distance(row.to(own.dtype), own) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(math.sqrt(float(torch.dot(own, own))), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
-        self._past[step] = Past(own, self._weights, self._receivers, set(self._weights) - came, flows)
-        while len(self._past) > SETTLE_WINDOW:
-            self._forget(self._past.popitem(last=False)[1])
-        self._past.bound_memory()
+        self._past.end(set(self._weights) - came, flows)
 
 
 def _as_it_is(sender: int, step: Step, own: Tensor, value: Value) -> Tensor | None:

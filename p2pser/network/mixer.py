@@ -117,15 +117,21 @@ class NetworkMixer:
 
     def post(self, at: Step, out: Outbox) -> None:
         """Queue the messages of a step for all receivers that are not lost."""
+        scheduled, weights = self._weights.scheduled(at), self._weights.of(at)
+        self._unread = self._sent if scheduled else self._unread
+        if scheduled and self._unread is not None:
+            self.exchange.begin(at, weights, self._unread[1], self._unread[0])
+        else:
+            self.exchange.begin(at, weights)
+        self._receiving.drain()  # how far the neighbours are decides whether our row still comes in time
         alive = self.receivers(self.me, at)
-        if self._weights.scheduled(at):
-            self._sent, self._unread = (at, alive), self._sent
+        self._sent = (at, alive) if scheduled else self._sent
         if out.rows is not None:
             # A copy: a late flow may need the row as it was, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
             self._payloads.expect(at, own, out.codec)
-            weights = {j: weight for j, weight in self._weights.of(at).items() if self.roster.takes_part(j)}
-            self.exchange.post(at, own, weights, alive)
+            taking_part = {j: weight for j, weight in weights.items() if self.roster.takes_part(j)}
+            self.exchange.post(at, own, taking_part, alive)
             self._payloads.send_row(alive, at, own, out.codec)
             return
         self.exchange.post(at, None, {})
@@ -161,10 +167,6 @@ class NetworkMixer:
         else:
             self._progress.reach(at)
         weights, scheduled = self._weights.of(at), self._weights.scheduled(at)
-        if scheduled and self._unread is not None:
-            self.exchange.begin(at, weights, self._unread[1], self._unread[0])
-        else:
-            self.exchange.begin(at, weights)
         outcome = self._wait()
         if scheduled:
             # Our sources wait until we are past this exchange, and may be sent nothing in the next one.

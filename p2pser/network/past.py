@@ -1,13 +1,20 @@
-"""What a peer remembers of a finished exchange, until both ends of its links have applied their flows. Pure."""
+"""What a peer remembers of finished exchanges, until both ends of their edges have applied their flows. Pure.
+
+An edge's settle window is the last SETTLE_WINDOW row exchanges that we posted while the neighbour took part: what a cut
+leaves open is settled when the neighbour comes back, however long it was. Our half of a flow that leaves the window is
+forgotten; ``unmixed`` goes on to name it, so that the neighbour knows. The neighbour's half is unconfirmed until a
+later message of it does not name the exchange: then both ends have applied the flow.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.wire.messages import SETTLE_WINDOW
 
@@ -17,15 +24,17 @@ PAST_BYTES = 128 << 20
 
 @dataclass
 class Past:
-    """A finished row exchange that can still be settled."""
+    """A row exchange that we have posted."""
 
     own: Tensor | None
-    """Our row in it; None once nobody needs it any more, or where it would take too much memory."""
+    """Our row in it; None once no late row needs it, or where it would take too much memory."""
     weights: Mapping[int, float]
     receivers: frozenset[int]
-    unmixed: set[int]
-    """Sources whose flow we have not applied."""
-    flows: dict[int, float]
+    counts: Mapping[int, int]
+    """How many row exchanges we had posted with each of its neighbours, this one included."""
+    unmixed: set[int] = field(default_factory=set)
+    """Sources whose flow we have not applied, and may still apply."""
+    flows: dict[int, float] = field(default_factory=dict)
     """Norm of each flow that we have applied, by source."""
     resent: set[int] = field(default_factory=set)
     open_there: set[int] = field(default_factory=set)
@@ -33,54 +42,173 @@ class Past:
     mixed_there: set[int] = field(default_factory=set)
     """Receivers that have."""
 
-    def settled(self) -> bool:
-        """Whether both ends of all its links have applied their flows."""
-        return not self.unmixed and self.receivers <= self.mixed_there
+    def unconfirmed(self) -> set[int]:
+        """Return the receivers of which we do not know that they have applied the flow of our row."""
+        return set(self.receivers - self.mixed_there)
+
+    def note(self, step: Step, sender: int, at: Step, unmixed: Collection[Step]) -> None:
+        """Note what a neighbour's message of the step ``at`` says of this exchange, that of ``step``."""
+        if sender not in self.receivers or sender in self.mixed_there:
+            return
+        if step in unmixed or _too_early(step, unmixed):
+            self.open_there.add(sender)
+        elif step < at:
+            self.open_there.discard(sender)
+            self.mixed_there.add(sender)
+
+    def release(self, beyond: Collection[int] = ()) -> bool:
+        """Drop our row where no late row needs it any more; return whether it is so.
+
+        beyond : neighbours whose settle window the exchange has left.
+        """
+        needed = bool(self.unmixed) or not self.unconfirmed().issubset(beyond)
+        self.own = self.own if needed else None
+        return not needed
+
+    def one_sided(self, neighbours: Iterable[int]) -> float:
+        """Return the sum of the norms of the flows that we have applied, and these neighbours have not."""
+        return sum(self.flows.get(j, 0.0) for j in neighbours)
 
 
 class PastExchanges(OrderedDict[Step, Past]):
-    """The last SETTLE_WINDOW row exchanges, the oldest first."""
+    """The row exchanges of which an edge is not settled, the oldest first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.posted: Step | None = None
-        """The row exchange that we have posted and not finished."""
+        self._lost = 0.0
+        self._counts: Counter[int] = Counter()
+        """How many row exchanges we have posted with each neighbour."""
+        self._forgotten: dict[int, deque[Step]] = {}
+        """The last exchanges of each edge that we have not mixed, and never will."""
+        self._posted: tuple[Step, Past] | None = None
+        """The exchange that has not ended."""
+        self._newest: dict[int, tuple[Step, frozenset[Step]]] = {}
+        """The step of each neighbour's newest message, and what it had not mixed then."""
+
+    @property
+    def drift(self) -> float:
+        """The sum of the norms of the flows that only our end has applied, and the other end says it has not."""
+        return self._lost + sum(
+            past.one_sided(j for j in past.open_there if self.since(step, j) >= SETTLE_WINDOW)
+            for step, past in self.items())
+
+    def post(self, step: Step, own: Tensor, weights: Mapping[int, float], receivers: frozenset[int],
+             neighbours: Iterable[int]) -> None:
+        """Note that we post a row, while these neighbours take part. For the other arguments see ``Past``."""
+        self._counts.update(neighbours)
+        self._posted = step, Past(own, weights, receivers, {j: self._counts[j] for j in receivers.union(weights)})
+
+    def end(self, unmixed: set[int], flows: dict[int, float]) -> None:
+        """The exchange that was posted last has ended. Forget what can be settled no more."""
+        if self._posted is None:
+            raise LocalProtocolError("an exchange ends that was not posted")
+        step, past = self._posted
+        past.unmixed, past.flows = unmixed, flows
+        self[step], self._posted = past, None
+        self._forget()
+        self._bound_memory()
+
+    def beyond(self, step: Step) -> list[int]:
+        """Return the neighbours that have gone on too far, without this exchange, to settle it."""
+        return [j for j, (_, unmixed) in self._newest.items() if _too_early(step, unmixed)]
 
     def note_unmixed(self, sender: int, at: Step, unmixed: Iterable[Step]) -> None:
         """Note which of our rows a neighbour had not mixed when it sent its message of the step ``at``."""
-        unmixed = set(unmixed)
+        named = frozenset(unmixed)
+        if sender not in self._newest or at > self._newest[sender][0]:
+            self._newest[sender] = at, named
         for step, past in self.items():
-            known = step not in unmixed and (sender in past.mixed_there or step >= at)
-            # After SETTLE_WINDOW further exchanges the sender has forgotten this one: its silence means nothing.
-            if known or sender not in past.receivers or self.since(step, at) >= SETTLE_WINDOW:
-                continue
-            if step in unmixed:
-                past.open_there.add(sender)
-            else:
-                past.open_there.discard(sender)
-                past.mixed_there.add(sender)
-            if past.settled():
-                past.own = None
+            past.note(step, sender, at, named)
+            past.release()
+        if self._posted is not None:  # the neighbour may end it, and go on, before we do
+            step, past = self._posted
+            past.note(step, sender, at, named)
 
-    def since(self, step: Step, before: Step | None = None) -> int:
-        """Return how many row exchanges we have posted after a step (and before another one)."""
-        known = {*self, *([self.posted] if self.posted is not None else [])}
-        return sum(step < other and (before is None or other < before) for other in known)
+    def since(self, step: Step, neighbour: int) -> int:
+        """Return how many row exchanges with a neighbour we have posted after one with it."""
+        return self._counts[neighbour] - self[step].counts[neighbour]
+
+    def own_for(self, sender: int, step: Step) -> Tensor | None:
+        """Return our row, to settle a late one of a neighbour with; None where that is settled, or too late."""
+        past = self.get(step)
+        settles = past is not None and sender in past.unmixed and self.since(step, sender) < SETTLE_WINDOW
+        return past.own if past is not None and settles else None
+
+    def settled(self, sender: int, step: Step, gap: float | None) -> float:
+        """Note that a late row has come. Return its weight.
+
+        gap : the norm of the difference between the two rows; None where the row does not fit, and is not mixed.
+        """
+        past = self[step]
+        past.unmixed.discard(sender)
+        if gap is not None:
+            past.flows[sender] = past.weights[sender] * gap
+        past.release()
+        return past.weights[sender]
+
+    def unmixed(self, neighbour: int) -> tuple[Step, ...]:
+        """Return the last SETTLE_WINDOW steps whose flow from a neighbour we have not applied."""
+        unmixed = [*self._forgotten.get(neighbour, ()), *(at for at, past in self.items() if neighbour in past.unmixed)]
+        return tuple(unmixed[-SETTLE_WINDOW:])
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
         due = []
         for step, past in self.items():
-            for j in sorted(past.open_there - past.resent - past.unmixed):
+            for j in sorted(past.open_there - past.resent):
+                if j in past.weights and j not in past.flows:
+                    continue  # neither end has mixed the other's row
                 past.resent.add(j)
                 if past.own is not None:
                     due.append((j, step, past.own))
         return due
 
-    def bound_memory(self) -> None:
+    def restarted(self, neighbour: int) -> None:
+        """A neighbour was started again and remembers nothing. What its earlier incarnation left open stays open."""
+        for past in [*self.values(), *([] if self._posted is None else [self._posted[1]])]:
+            self._lost += past.one_sided(past.open_there & {neighbour})
+            past.receivers -= {neighbour}
+            past.unmixed.discard(neighbour)
+            past.open_there.discard(neighbour)
+        self._forgotten.pop(neighbour, None)
+        self._newest.pop(neighbour, None)
+
+    def close(self, silent: Collection[int]) -> None:
+        """Settle nothing from now on. silent : neighbours that confirm nothing any more."""
+        for past in self.values():
+            self._lost += past.one_sided(past.open_there.union(past.unconfirmed().intersection(silent)))
+        self.clear()
+        self._forgotten.clear()
+
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        """Forget what has left the settle window, but not the flows that the other end has not confirmed."""
+        for step, past in list(self.items()):
+            beyond = {j for j in past.counts if self.since(step, j) >= SETTLE_WINDOW}
+            self._never(step, past.unmixed & beyond)
+            past.unmixed -= beyond
+            if past.release(beyond) and not past.unconfirmed() & past.flows.keys():
+                del self[step]
+        while len(self) > SETTLE_WINDOW * (1 + len(self._counts)):
+            step, past = self.popitem(last=False)
+            self._never(step, past.unmixed)
+            self._lost += past.one_sided(past.unconfirmed())
+
+    def _never(self, step: Step, neighbours: Iterable[int]) -> None:
+        """The flows of an exchange from these neighbours are never applied."""
+        for j in neighbours:
+            self._forgotten.setdefault(j, deque(maxlen=SETTLE_WINDOW)).append(step)
+
+    def _bound_memory(self) -> None:
         """Forget the oldest own rows beyond PAST_BYTES, but never the last one: late rows of those stay open."""
         taken = 0
         for past in list(reversed(self.values()))[1:]:
             taken += 0 if past.own is None else past.own.nbytes
             if taken > PAST_BYTES:
                 past.own = None
+
+
+def _too_early(step: Step, unmixed: Collection[Step]) -> bool:
+    """Whether a message that names these exchanges says nothing of an earlier one: we assume that it was forgotten."""
+    return len(unmixed) >= SETTLE_WINDOW and step < min(unmixed)

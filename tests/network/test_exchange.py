@@ -289,7 +289,7 @@ def test_what_is_open_at_the_end_counts_as_drift_and_is_settled_no_more() -> Non
 
 
 def test_drift_is_reported_also_when_the_other_end_has_forgotten_first() -> None:
-    """A header of the step after the neighbour forgot an exchange says nothing about that exchange any more."""
+    """It goes on to name the exchange in its headers."""
     a = One(1, nx.path_graph(3))
     weights = a.weights
     a.exchange.post(Step(0, 0), row(1, 0, 0), weights)
@@ -304,7 +304,7 @@ def test_drift_is_reported_also_when_the_other_end_has_forgotten_first() -> None
         a.exchange.deliver(0, step, row(1, 0, 0), (Step(0, 0),), 0.0)  # peer 0 never got our row of step 0
         if k == SETTLE_WINDOW:
             # Peer 0 is an exchange ahead: it has all of ours, and step 0 is out of its memory.
-            a.exchange.deliver(0, Step(k + 1, 0), row(1, 0, 0), (), 0.0)
+            a.exchange.deliver(0, Step(k + 1, 0), row(1, 0, 0), (Step(0, 0),), 0.0)
         a.exchange.deliver(2, step, row(1, 0, 0), (), 0.0)
         assert a.exchange.finish(0.0) is not None
     assert a.exchange.drift == pytest.approx(weights[0] * 1.0)
@@ -331,6 +331,18 @@ def test_nobody_is_given_up_while_it_reports_progress() -> None:
     outcome = exchange.finish(9 * TIMEOUT)
     assert outcome is not None
     assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+
+
+@given(began=st.floats(0.0, 1e7))
+def test_at_its_deadline_a_wait_ends_whatever_the_last_bit_of_a_sum_is(began: float) -> None:
+    exchange = Exchange(0, Roster((1,)), 6.0)
+    exchange.progress(1, at(0), began)
+    exchange.post(Step(0, 0), row(1), {1: 0.25})
+    exchange.begin(Step(0, 0))
+    assert exchange.finish(began) is None
+    due = exchange.deadline(began)
+    assert due is not None
+    assert exchange.finish(due) is not None
 
 
 def test_one_that_makes_progress_and_sends_nothing_is_given_up_too_until_it_sends() -> None:

@@ -189,7 +189,11 @@ def test_nobody_waits_for_ever_and_what_one_end_alone_applied_is_drift(kind: str
     alone = [size for (i, j, round), size in net.applied.items() if (j, i, round) not in net.applied]
     if net.caught_up > ROUNDS - SETTLE_WINDOW:
         return  # what is open then is told, or not, by the flood at the end
-    assert sum(one.drift for one in net.exchanges.values()) == pytest.approx(sum(alone), abs=1e-12)
+    drift = sum(one.drift for one in net.exchanges.values())
+    if net.outside:  # what its former life did not confirm is taken for lost
+        assert drift >= sum(alone) - 1e-12
+    else:
+        assert drift == pytest.approx(sum(alone), abs=1e-12)
 
 
 def test_whom_our_row_went_out_without_is_not_mixed_though_it_delivers() -> None:

@@ -119,6 +119,27 @@ def test_one_that_comes_back_long_before_the_end_is_in_it_and_no_flow_is_lost(
         machine.past[-1] for machine in one.machines.values())] == 5 * [(0, 0.0)]
 
 
+@pytest.mark.parametrize("seed", [2, 4, 6])
+def test_a_cut_that_is_longer_than_the_settle_window_loses_no_flow(folder: Path, seed: int) -> None:
+    """Of the exchange in which the cut comes, one end has the other's row already."""
+    one = Schedule(seed, folder, "dfedavg", "ring", faults=False)
+    one.rounds, one.config = 60, one.config.with_settings(["training.rounds=60"])
+    pairs = [(i, j) for i, j in one.topology.graph.to_directed().edges if (i in (1, 2)) != (j in (1, 2))]
+    for machine in one.machines.values():
+        machine.pace = 0.4
+    one.faults = [Fault(When(0.0, 2, Phase.EXCHANGE, 10), "cut 1 and 2 off",
+                        lambda schedule: schedule.cut(pairs, 4 * DEAD_AFTER, False))]
+    one.run()
+    assert not one.violations
+    assert [(machine.past[-1].exit_code, machine.past[-1].ended[1]["drift"])
+            for machine in one.machines.values()] == [(0, 0.0)] * len(one.machines)
+
+
+def test_a_wait_ends_at_its_deadline_to_the_last_bit(folder: Path) -> None:
+    """Fake time stands still in a wait of no length."""
+    assert not Schedule(300202, folder).run().violations
+
+
 @pytest.mark.parametrize("phase", [Phase.EXCHANGE, Phase.CONSENSUS])
 def test_one_that_was_stopped_while_the_others_came_to_the_end_takes_their_model(folder: Path, phase: Phase) -> None:
     one = played(folder, Fault(When(0.0, 2, phase, 6), "stop 2", lambda schedule: schedule.stop(2, 3 * DEAD_AFTER)))
