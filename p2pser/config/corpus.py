@@ -16,8 +16,8 @@ class CorpusSettings(Section):
 
     name: str = Field(
         "synthetic", description="a corpus (p2pser corpus list), auto (recognised by the files in data), "
-                                 "synthetic:LANGUAGE (de, en or es), or several joined by +, such as "
-                                 "emodb+ravdess+synthetic:es")
+                                 "synthetic:LANGUAGE (de, en or es), several joined by +, such as "
+                                 "emodb+ravdess+synthetic:es, or none (a peer without recordings, which relays)")
     data: Path | tuple[Path | None, ...] | dict[str, Path | None] | None = Field(
         None, description="folder or manifest (CSV) of the recordings; none for synthetic. For several corpora: a "
                           "mapping by their names, a list in the order of the names, or one folder with a sub-folder "
@@ -25,9 +25,11 @@ class CorpusSettings(Section):
     train: tuple[str, ...] | None = Field(
         None, description="for several corpora those to train on; the others are only tested; default: all")
     labels: tuple[str, ...] | None = shared(None,
-        "emotions to learn, in order; default: all of the corpus, sorted; for several corpora those in all")
-    map: dict[str, str] = shared({},
-        "emotions to merge into another: {calm: neutral, excitement: happiness} or calm=neutral,excitement=happiness")
+        "emotions to learn, in order; default: all of the corpus, sorted, for several corpora those in all; where each "
+        "peer has recordings of its own, those of all peers")
+    map: dict[str, str] = Field(
+        {}, description="this peer's emotions to count as another: {calm: neutral, excitement: happiness} or "
+                        "calm=neutral,excitement=happiness")
     split: str = Field(
         "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (several corpora, each by its own "
                             "default), corpus:NAME or language:NAME (test on that one, train on the others; without a "

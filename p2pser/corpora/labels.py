@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.config import Config
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.manifest import Clip, Corpus
+
+NO_CLIPS = "none"
+"""The name of the corpus of a peer that has no clips and only relays."""
 
 
 def merged(corpus: Corpus, merges: Mapping[str, str], *, all_known: bool = True) -> Corpus:
@@ -75,6 +79,14 @@ def require_two(labels: Sequence[str], whose: str) -> None:
     if len(labels) < 2:
         given = f"only {labels[0]!r}" if labels else "no emotion"
         raise CorpusError(f"{whose} has {given} to learn: a model needs 2 emotions or more")
+
+
+def agreed_by_peers(config: Config) -> bool:
+    """Whether the emotions to learn are those of all peers together: each has recordings of its own, and
+    ``corpus.labels`` does not fix them.
+    """
+    own = config.corpus.partition == "own" or config.corpus.name == NO_CLIPS
+    return own and config.corpus.labels is None and config.training.task != "dimensions"
 
 
 def absent_note(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from p2pser.config import Config
 from p2pser.corpora import targets
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
+from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.features import clip_features
@@ -93,6 +94,21 @@ class Federation:
     held: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
 
+    def relabelled(self, labels: tuple[str, ...], soft: bool) -> Federation:
+        """Return the federation with other emotions, among which are all of its own.
+
+        soft : whether the shares of listeners' votes are learned (``Examples.soft``).
+        """
+        place = np.array([*(labels.index(label) for label in self.labels), -1], dtype=np.int64)  # -1 stays -1
+        clips = {self.corpus.relative(clip): clip for clip in self.corpus.clips} if soft else {}
+
+        def renamed(examples: Examples) -> Examples:
+            shares = targets.shares([clips[path] for path in examples.paths], labels) if soft else None
+            return dataclasses.replace(examples, labels=place[examples.labels], soft=shares)
+
+        return dataclasses.replace(self, labels=labels, train={i: renamed(each) for i, each in self.train.items()},
+                                   test=None if self.test is None else renamed(self.test))
+
 
 def federate(
     config: Config, peers: int, only: int | None = None, *, hub: int | None = None, workers: int | None = None,
@@ -126,8 +142,9 @@ def federate(
     """
     if only is not None and not 0 <= only < peers:
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
-    if only is not None and only == hub and config.corpus.partition == "own":
-        return _without_recordings(config, peers, only)
+    relays = config.corpus.name == NO_CLIPS
+    if only is not None and (relays or (only == hub and config.corpus.partition == "own")):
+        return _without_recordings(config, peers, only, hub=only == hub)
     partitioning = partition_corpus(config, peers, hub=hub, forgotten=forgotten)
     corpus, labels, split, held = partitioning.corpus, partitioning.labels, partitioning.split, partitioning.held
     hosted = range(peers) if only is None else (only,)
@@ -153,22 +170,25 @@ def federate(
                       partitioning.speaker_overlap, held, notes)
 
 
-def _without_recordings(config: Config, peers: int, hub: int) -> Federation:
-    """Return the federation of a hub whose clients train on recordings of their own."""
+def _without_recordings(config: Config, peers: int, me: int, *, hub: bool) -> Federation:
+    """Return the federation of a peer without recordings, where the others train on recordings of their own: a hub, or
+    a peer that only relays.
+    """
     labels, normalise = config.corpus.labels, config.features.normalise
-    if labels is None or normalise == "auto":
-        raise CorpusError("a hub sees no recordings, so its settings must describe those of its clients: set "
-                          "corpus.labels and features.normalise (none, global or speaker), equal at the hub and at "
-                          "all clients")
+    if (labels is None and hub) or normalise == "auto":
+        who, what = ("a hub", "corpus.labels and ") if hub else ("a peer that relays", "")
+        raise CorpusError(f"{who} sees no recordings, so its settings must describe those of the other peers: set "
+                          f"{what}features.normalise (none, global or speaker), equal at all of them")
     return Federation(
-        labels=tuple(map(canonical, labels)), train={hub: no_examples(clip_features.shape(config.features))}, test=None,
+        labels=tuple(map(canonical, labels or ())), train={me: no_examples(clip_features.shape(config.features))},
+        test=None,
         split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
         speaker_overlap=0, held=((),) * peers,
     )
 
 
 def no_examples(shape: tuple[int, ...]) -> Examples:
-    """Return the examples of a hub, which holds no clips; ``shape`` is the shape of one clip's features."""
+    """Return the examples of a peer that holds no clips; ``shape`` is the shape of one clip's features."""
     return Examples(np.zeros((0, *shape), dtype=np.float32), np.zeros(0, dtype=np.int64), (), ())
 
 

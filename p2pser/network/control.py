@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from p2pser.network.connections import Connections, Route
 from p2pser.network.neighbour import Neighbour, Ours
 from p2pser.wire import messages
@@ -22,14 +25,14 @@ class Control:
 
     def __init__(self, hello: Hello, ours: Ours, connections: Connections) -> None:
         self.run = run_id(hello.run)
-        self._hello, self._ours, self._connections = hello, ours, connections
+        self.hello, self._ours, self._connections = hello, ours, connections
         self._nonce = 0
         self._credit_due: set[int] = set()
         """Neighbours to which a CREDIT could not be sent yet."""
 
     def header(self, kind: Kind, round: int = 0, slot: int = 0, total: int = 0) -> Header:
         """Return the header of a message that leaves now."""
-        return Header(kind, self.run, self._hello.peer, self._hello.incarnation, self._ours.progress, round, slot,
+        return Header(kind, self.run, self.hello.peer, self.hello.incarnation, self._ours.progress, round, slot,
                       total=total)
 
     def send(self, link: Neighbour, kind: Kind, payload: bytes = b"", route: Route | None = None, slot: int = 0,
@@ -49,13 +52,20 @@ class Control:
 
     def refuse(self, link: Neighbour, reason: str, route: Route | None = None, *, notice: bool = False) -> None:
         """Send REFUSED, or a notice of it; it carries our epoch, since an older topology file may be the cause."""
-        header = self.header(Kind.REFUSED, slot=NOTICE if notice else 0)._replace(epoch=self._hello.epoch)
+        header = self.header(Kind.REFUSED, slot=NOTICE if notice else 0)._replace(epoch=self.hello.epoch)
         self._send(link, messages.encode(header, messages.encode_reason(reason)), route)
 
     def greet(self, link: Neighbour, kind: Kind, route: Route) -> bool:
         """Send HELLO or WELCOME."""
-        return self.send(link, kind, messages.encode_body(self._hello.body()), route=route, slot=link.stream.restarts,
+        return self.send(link, kind, messages.encode_body(self.hello.body()), route=route, slot=link.stream.restarts,
                          total=APART * link.apart)
+
+    def learn(self, labels: tuple[str, ...], links: Iterable[Neighbour]) -> None:
+        """Say in every HELLO from now on that these are the emotions of the run, and now to the neighbours here."""
+        self.hello = replace(self.hello, labels=labels)
+        for link in links:
+            if link.up:
+                self.greet(link, Kind.HELLO, self._connections.route(link))
 
     def acknowledge(self, link: Neighbour) -> None:
         """Send a CREDIT, later where the connection is full of rows: without it the neighbour may wait without end."""

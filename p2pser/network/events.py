@@ -20,6 +20,14 @@ class Up:
 
 
 @dataclass(frozen=True)
+class Agreed:
+    """A neighbour has said HELLO again, over another connection or since it knows the emotions of the run by now."""
+
+    peer: int
+    hello: Hello
+
+
+@dataclass(frozen=True)
 class Changed:
     """A neighbour is in another state; ``reason`` is a sentence, ``silence`` how long it has been silent [s]."""
 
@@ -108,5 +116,5 @@ class Woken:
 
 
 Event: TypeAlias = (
-    Up | Changed | Begun | Refused | Arrived | Progressed | Trouble | Struck | Ponged | Paused | Failed | Woken
+    Up | Agreed | Changed | Begun | Refused | Arrived | Progressed | Trouble | Struck | Ponged | Paused | Failed | Woken
 )

@@ -96,6 +96,10 @@ class IOThread:
         """
         self._command(self._protocol.admit, admits, lockstep, scheduled)
 
+    def learn(self, labels: tuple[str, ...]) -> None:
+        """Tell the neighbours, those that come later too, that these are the emotions of the run."""
+        self._command(self._protocol.control.learn, labels, self._neighbours.values())
+
     def start(self) -> None:
         """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
         try:

@@ -43,7 +43,7 @@ class NetworkMixer:
     ----------
     io : the I/O thread.
     topology, me : the topology, and this peer's id in it.
-    schema : the model's schema; rows of another one are refused.
+    schema : the model's schema; rows of another one are refused. None: it comes later (``learn``).
     clips : this peer's clip count, where W weighs by clips (static undirected graphs, and the consensus); else None.
     round_timeout : seconds without progress after which a neighbour is left out of an exchange.
     slots, rounds : as in ``gossip.timetable.Timetable``.
@@ -54,7 +54,7 @@ class NetworkMixer:
     clock : returns the time [s].
     """
 
-    def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema, *, clips: int | None,
+    def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema | None, *, clips: int | None,
                  round_timeout: float, slots: int = 1, rounds: int | None = None, apart: float = 8.0,
                  secrets: Secrets | None = None, observe: EventHook = lambda event: None,
                  check: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -231,6 +231,11 @@ class NetworkMixer:
     def apart(self, peer: int, reason: str) -> None:
         """Do not wait for a neighbour until a row of training comes from it; it is sent to."""
         self.io.apart(peer, reason)
+
+    def learn(self, schema: Schema, labels: tuple[str, ...]) -> None:
+        """Exchange rows of this schema from now on, and tell the neighbours the emotions of the run."""
+        self._payloads.learn(schema)
+        self.io.learn(labels)
 
     def share(self, parts: Parts) -> None:
         """Exchange only parts of rows from now on."""

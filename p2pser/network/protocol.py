@@ -62,7 +62,7 @@ class PeerProtocol:
     def __init__(self, hello: Hello, keys: KeyPair, contacts: Iterable[Contact], settings: NetworkSettings,
                  max_row_bytes: int, queue: SimpleQueue[events.Event], clock: Callable[[], float] = time.monotonic,
                  connections: type[Connections] = Connections) -> None:
-        self.hello, self.ours = hello, Ours()
+        self.ours = Ours()
         patience = Patience(settings.ping_after, settings.suspect_after, settings.dead_after)
         self.neighbours = {
             one.peer: Neighbour(one, self.ours, patience, Stream(settings.chunk_bytes, max_row_bytes), settings.strikes)
@@ -185,8 +185,8 @@ class PeerProtocol:
     def _on_hello(self, message: Message) -> None:
         link, header, _, route, identity = message
         theirs = hello.parse(messages.decode_body(message.payload), link.peer)
-        difference = hello.difference(self.hello, theirs)
-        if "check" in (theirs.role, self.hello.role):
+        difference = hello.difference(self.control.hello, theirs)
+        if "check" in (theirs.role, self.control.hello.role):
             self._check(message, theirs, difference)
             return
         known, lives = link.hello, link.lives
@@ -211,8 +211,8 @@ class PeerProtocol:
         if header.kind is Kind.HELLO:
             self.control.greet(link, Kind.WELCOME, route)
         self._tell(change for change in changes if change.cause is Cause.RESTART)
-        if known is None or anew:
-            self._queue.put(events.Up(link.peer, theirs, header.progress))
+        self._queue.put(events.Up(link.peer, theirs, header.progress) if known is None or anew else
+                        events.Agreed(link.peer, theirs))
         self._tell(change for change in changes if change.cause is not Cause.RESTART)
         self._hear_apart(message)
 
@@ -224,7 +224,7 @@ class PeerProtocol:
             return
         if header.kind is Kind.HELLO:
             self.control.greet(link, Kind.WELCOME, route)
-        if self.hello.role == "check":
+        if self.control.hello.role == "check":
             link.hello = theirs
             self._queue.put(events.Up(link.peer, theirs, header.progress))
 
@@ -233,7 +233,7 @@ class PeerProtocol:
         if message.header.slot == NOTICE:
             self.trouble(message.link.peer, reason, "notice")
         else:
-            older = message.header.run == self.control.run and message.header.epoch < self.hello.epoch
+            older = message.header.run == self.control.run and message.header.epoch < self.control.hello.epoch
             self.refused(message.link, reason, by_us=False, older=older)
 
     def _on_ping(self, message: Message) -> None:
@@ -249,7 +249,7 @@ class PeerProtocol:
 
     def _on_pong(self, message: Message) -> None:
         if self._accept(message):
-            if self.hello.role == "check":
+            if self.control.hello.role == "check":
                 self._queue.put(events.Ponged(message.link.peer))
             else:
                 message.link.ponged(message.header.slot)
@@ -296,7 +296,7 @@ class PeerProtocol:
     def _hear_apart(self, message: Message) -> None:
         if message.header.total == APART and self.ours.begun:
             self._tell(message.link.happens(
-                Cause.APART, f"peer {message.link.peer} goes on without peer {self.hello.peer}"))
+                Cause.APART, f"peer {message.link.peer} goes on without peer {self.control.hello.peer}"))
 
     def _tell(self, changes: Iterable[events.Changed]) -> None:
         """Report changes, and act on them."""
@@ -316,7 +316,7 @@ class PeerProtocol:
 
     def _refuse(self, link: Neighbour, theirs: Hello, reason: str, route: Route) -> None:
         self.control.refuse(link, reason, route)
-        older = theirs.run == self.hello.run and theirs.epoch < self.hello.epoch
+        older = theirs.run == self.control.hello.run and theirs.epoch < self.control.hello.epoch
         self._complaints.refused(link.peer, reason, by_us=True, older=older)
 
     # What the connections report --------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ class Roster:
             self._renewed.add(event.peer)
         return renewed
 
+    def agreed(self, event: events.Agreed) -> None:
+        """Take a later HELLO of the same incarnation."""
+        self._hellos[event.peer] = event.hello
+
     def changed(self, event: events.Changed, now: float) -> None:
         """Take a change."""
         j = event.peer

@@ -31,20 +31,27 @@ class Payloads:
     io, me:
         The I/O thread, and this peer's id.
     schema:
-        The model's schema. Headers of whole model rows carry its mark, and other models' rows are refused.
+        The model's schema, or None until ``learn``. Headers of whole model rows carry its mark, and other models' rows
+        are refused.
     unmixed:
         Returns the steps that this peer has not mixed with a given neighbour.
     """
 
-    def __init__(self, io: IOThread, me: int, schema: Schema, unmixed: Callable[[int], Sequence[Step]]) -> None:
+    def __init__(self, io: IOThread, me: int, schema: Schema | None, unmixed: Callable[[int], Sequence[Step]]) -> None:
         self.parts: Parts | None = None
         """What of a row is shared with each neighbour; None: all of it."""
         self.posted = 0
         """Bytes of payload posted, counted once for each receiver."""
-        self._io, self._me, self._size, self._unmixed = io, me, schema.size, unmixed
+        self._io, self._me, self._unmixed = io, me, unmixed
         self._form = DENSE
         """The codec of the row that we posted last."""
-        self._mark = bytes.fromhex(schema.digest())[:8]
+        self._size, self._mark = -1, b""
+        if schema is not None:
+            self.learn(schema)
+
+    def learn(self, schema: Schema) -> None:
+        """Take the schema, before any row is sent or read."""
+        self._size, self._mark = schema.size, bytes.fromhex(schema.digest())[:8]
 
     def send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
         """Queue a row (D,) for neighbours: to each the part that it shares with us."""
@@ -77,7 +84,7 @@ class Payloads:
 
     def received(self, header: Header, payload: memoryview) -> Received:
         """Return a message as it came. Raises RemoteProtocolError where it is a row of another model."""
-        if header.schema not in (b"", self._mark):
+        if self._mark and header.schema not in (b"", self._mark):
             raise RemoteProtocolError(f"peer {header.sender} sent a row of another model's schema", header.sender)
         return Received(header.sender, payload, header.codec, header.size)
 
@@ -180,6 +187,8 @@ class Receiving:
             case events.Up(peer):
                 if self._roster.up(event):
                     self._exchange.restarted(peer)
+            case events.Agreed():
+                self._roster.agreed(event)
             case events.Changed():
                 self._roster.changed(event, now)
             case events.Refused():

@@ -14,6 +14,7 @@ from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.handover import wait_for_model
 from p2pser.peer.join_state import Joining, JoinState
+from p2pser.peer.labelling import Labelling
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
 from p2pser.run.rounds import begin_edges_anew, mend
@@ -41,11 +42,13 @@ class Entrance:
     """Gets a peer into the run. Parameters: those of its process.
 
     expected : after a change of the topology, the peers that were in the run before; None at a start.
+    labelling : finds out the emotions of the run; None: they are known.
     """
 
     def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
-                 reporter: Reporter, expected: frozenset[int] | None = None) -> None:
-        self._expected = expected
+                 reporter: Reporter, expected: frozenset[int] | None = None,
+                 labelling: Labelling | None = None) -> None:
+        self._expected, self._labelling = expected, labelling
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
@@ -64,6 +67,8 @@ class Entrance:
             joined = self._join(set(self.mixer.neighbours) - call.newcomers)
             self.joining.newcomers(call.newcomers - set(self.mixer.training()))
             return self._joined(joined)
+        if self._labelling is not None:
+            self._labelling.called(call)
         self.session.share(call)
         self.joining.newcomers(call.newcomers)
         entry = self._resumed(call) if call.resume else self._began(call)
@@ -148,8 +153,9 @@ class Entrance:
         self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
         clips = len(own.examples) if weighs(session.config.gossip, session.topology) else None
+        labels = None if self._labelling is None else self._labelling.own
         return roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
-                         rounds=session.config.training.rounds, reach=checkpoints.reach)
+                         rounds=session.config.training.rounds, reach=checkpoints.reach, labels=labels)
 
     def _tell(self, call: RollCall) -> None:
         """Tell of answers that do not fit, and of peers that join the others."""

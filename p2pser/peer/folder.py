@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
 from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
+from p2pser.run import checkpoint
 
 RUN = "run.json"
 STARTS = "starts.json"
@@ -29,10 +31,12 @@ FORGOTTEN, RECEIPTS = "forgotten.json", "receipts"
 """The speakers to forget, and the receipts of it (peer.forgetting)."""
 SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
+LABELS = "labels.json"
+"""The emotions of the run, where its peers have agreed on them."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, OUTCOME, MODEL, REPLACED, PERSONAL, METRICS, EVENTS,
-                    *OLDER.values())
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, OUTCOME, MODEL, REPLACED, PERSONAL, METRICS,
+                    EVENTS, *OLDER.values())
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
 incarnation does not grow."""
 
@@ -69,6 +73,15 @@ class PeerFolder:
     def forgotten(self) -> tuple[str, ...]:
         """Return the speakers whose clips are left out."""
         return tuple(read_json(self.forgotten_file) or ())
+
+    def keep_labels(self, labels: Sequence[str]) -> None:
+        """Write the emotions of the run."""
+        write_json(self.path / LABELS, list(labels), mode=PRIVATE)
+
+    def labels(self) -> tuple[str, ...] | None:
+        """Return the emotions with which the run has begun; None where it has not, or they were fixed by settings."""
+        begun = self.outcome.exists() or checkpoint.available(self.checkpoints)
+        return tuple(read_json(self.path / LABELS) or ()) or None if begun else None
 
     def claim(self, fresh: bool, least: int = 0) -> int:
         """Lock the folder for this process until ``release``; return the incarnation, larger than that of every start.

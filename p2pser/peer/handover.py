@@ -80,10 +80,12 @@ class Handover:
     size, sums : the lengths of this peer's row and of the statistics' sums.
     tolerance : largest relative difference that the final consensus leaves between two peers.
     say : receives a sentence for the person who watches.
+    ready : returns whether this peer can read an answer; before, nobody is asked.
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: int,
-                 tolerance: float, say: Callable[[str], None]) -> None:
+                 tolerance: float, say: Callable[[str], None], ready: Callable[[], bool] = lambda: True) -> None:
+        self._ready = ready
         self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say
         self._parcels = Parcels(mixer, MODEL, "a model", sums=sums, size=size, dtype=torch.float64,
                                 read_facts=_read_facts, make=self._outcome, most=ANSWERS)
@@ -102,6 +104,7 @@ class Handover:
         self._no_better: set[int] = set()
         """The neighbours that have no such model."""
         self._offer: tuple[Outcome, Parts | None] | None = None
+        self.expect = self._parcels.expect
         mixer.on(MODEL, self._take)
 
     def observe(self, event: events.Event) -> None:
@@ -143,7 +146,7 @@ class Handover:
         self._mixer.wake_at(None)  # one that is over would make every wait end at once
         if not self._wanted or (phase >= Phase.CONSENSUS and self._own is None):
             return
-        if not self._done and not self._received:
+        if (not self._done and not self._received) or not self._ready():
             return  # as in all but the last rounds, and this is called at each local step
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):

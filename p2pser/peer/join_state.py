@@ -66,13 +66,15 @@ class Joining:
     like : this peer's row (D,), whose dtype the parameters have.
     patience : seconds for which the second answer is waited for.
     grace : seconds after which an answer is lost that a neighbour owes, because it has begun two rounds since.
+    ready : returns whether this peer can read an answer; before, nobody is asked.
     clock : returns the time [s].
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: int, like: Tensor,
-                 patience: float, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
+                 patience: float, grace: float, ready: Callable[[], bool] = lambda: True,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self._mixer, self._topology, self._rounds = mixer, topology, rounds
-        self._patience, self._grace, self._clock = patience, grace, clock
+        self._patience, self._grace, self._ready, self._clock = patience, grace, ready, clock
         self._parcels = Parcels(mixer, JOIN, "a join state", sums=sums, size=like.numel(), dtype=like.dtype,
                                 read_facts=self._read_call, make=_state)
         self._states: dict[int, JoinState] = {}
@@ -86,6 +88,7 @@ class Joining:
         self._asking: set[int] = set()
         self._answered: dict[int, tuple[int, int]] = {}
         """The neighbours that were sent a state, the incarnation of each and its request: each is answered once."""
+        self.expect = self._parcels.expect
         mixer.on(JOIN, self._take)
 
     # The peer that joins --------------------------------------------------------------------------------------
@@ -140,6 +143,8 @@ class Joining:
         It answers at the start of its next round. It had read the request two rounds later, unless rounds are shorter
         than the way to it, which the grace covers.
         """
+        if not self._ready():
+            return
         progress, now = self._mixer.roster.progress(peer), self._clock()
         round = -(2**31) if progress is None else progress.round
         if now >= self._owing.get(peer, math.inf) + self._grace and not self._parcels.coming(peer):
@@ -228,7 +233,7 @@ class Joining:
             self._asking.add(peer)
             self._begins_afresh(peer)
             return
-        if not self._wanted:
+        if not self._wanted or not self._ready():
             return
         state = self._parcels.take(peer, header, payload)
         if state is not None:

@@ -44,7 +44,8 @@ class Parcels(Generic[T]):
                  read_facts: Callable[[memoryview], Any], make: Callable[[int, Any, Tensor, Tensor], T],
                  most: int = 1 << 20) -> None:
         self._mixer, self._round, self._what = mixer, round, what
-        self._due = {SUMS: (torch.float64, range(sums, sums + 1)), ROW: (dtype, range(1, size + 1))}
+        self._dtype = dtype
+        self.expect(sums, size)
         self._read_facts, self._make, self._most = read_facts, make, most
         self._asked: dict[int, tuple[int, int]] = {}
         """The neighbours that were asked: the incarnation of each, and the number of the request, from 0."""
@@ -54,6 +55,10 @@ class Parcels(Generic[T]):
         """The number of each neighbour's latest request."""
         self._came: dict[int, dict[int, Any]] = {}
         """The messages of each sender from which not all have come, by slot."""
+
+    def expect(self, sums: int, size: int) -> None:
+        """Expect other lengths, before anybody is asked."""
+        self._due = {SUMS: (torch.float64, range(sums, sums + 1)), ROW: (self._dtype, range(1, size + 1))}
 
     def ask(self, peer: int) -> bool:
         """Ask a neighbour, once an incarnation and once more after each ``lose``; return whether it was asked now."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from p2pser.base import registries
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
+from p2pser.corpora.labels import agreed_by_peers
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, federate
 from p2pser.gossip.algorithm import Algorithm
@@ -22,7 +23,6 @@ from p2pser.gossip.mode import by_mode, what_neighbours_learn
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
-from p2pser.models.rows import digest
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
@@ -37,6 +37,7 @@ from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.handover import Handover, ModelTaken
 from p2pser.peer.identity import Identity, identify
 from p2pser.peer.join_state import Joining
+from p2pser.peer.labelling import Labelling, require_own
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
@@ -116,7 +117,7 @@ class Peer:
             expected: frozenset[int] | None = None
             while True:
                 hello = self.hello(cohort, incarnation)
-                io = self.attach(hello, identity, max(1 << 20, 16 * cohort.schema.size + (1 << 16)))
+                io = self.attach(hello, identity, max(1 << 20, 16 * cohort.largest + (1 << 16)))
                 try:
                     return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
                                        expected).run(finished)
@@ -149,8 +150,12 @@ class Peer:
                 telemetry.event("clip_left_out", path=str(path), reason=why)
         for note in federation.notes:
             self._say(note)
+        agree = agreed_by_peers(config)
         cohort = Cohort(config, federation, {self.me: federation.train[self.me]}, compact=True,
-                        draws=seed_of(draws))
+                        draws=seed_of(draws), agreed=not agree)
+        if agree and (labels := self.folder.labels()) is not None:
+            require_own(federation.labels, labels, self.me)
+            cohort.learn(labels)
         return cohort, self.algorithm()
 
     def algorithm(self) -> Algorithm:
@@ -165,11 +170,14 @@ class Peer:
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": federation.normalise,
                     "features.version": settings_key(config.features), **_plugins(config)}
+        if agreed_by_peers(config):
+            settings["corpus.labels"] = "agreed by the peers"
+        schema, initial = cohort.marks
         clips = len(cohort.participants[0].examples) if weighs(config.gossip, self.topology) else 0
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
-            topology=self.topology.digest(), epoch=self.topology.epoch, schema=cohort.whole.schema.digest(),
-            initial=digest(cohort.whole.start), labels=federation.labels, clips=clips, width=cohort.widths[self.me],
+            topology=self.topology.digest(), epoch=self.topology.epoch, schema=schema, initial=initial,
+            labels=federation.labels if cohort.agreed else (), clips=clips, width=cohort.widths[self.me],
             process=secrets.token_hex(8))
 
     def look_up(self) -> None:
@@ -226,17 +234,19 @@ class _Attendance:
         sums = PeerSecrets(identity.keys, public_keys(config, topology), config.name, peer.folder, draws,
                            self.reporter.of_sum) if algorithm.sums else None
         self.mixer = NetworkMixer(
-            io, topology, me, cohort.schema, secrets=sums, observe=self._observe, check=self._look_up,
+            io, topology, me, cohort.schema if cohort.agreed else None, secrets=sums, observe=self._observe,
+            check=self._look_up,
             clips=len(cohort.participants[0].examples) if weighs(config.gossip, topology) else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
                                like=cohort.initial()[0], patience=config.network.round_timeout,
-                               grace=config.network.dead_after, clock=io.clock)
+                               grace=config.network.dead_after, ready=lambda: self.labelling.known(), clock=io.clock)
         self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
                                  sums=cohort.sums().shape[1], tolerance=config.gossip.consensus_tolerance,
-                                 say=self.reporter.say)
+                                 say=self.reporter.say, ready=lambda: self.labelling.known())
+        self.labelling = Labelling(cohort, self.mixer, peer.folder, self.reporter, self._learned)
         self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
@@ -312,6 +322,13 @@ class _Attendance:
         self.session.share(end.call)
         return self.session.fitted(sender, end.row)
 
+    def _learned(self) -> None:
+        """The emotions of the run are known by now, and so is the model."""
+        cohort = self.cohort
+        self.checkpoints.schema = cohort.schema.digest()
+        for parcels in (self.joining, self.handover):
+            parcels.expect(cohort.sums().shape[1], cohort.schema.size)
+
     def _observe(self, event: Event) -> None:
         self.joining.observe(event)
         self.growth.observe(event)
@@ -330,7 +347,7 @@ class _Attendance:
 
     def _trained(self) -> Outcome:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter,
-                         self.expected).enter()
+                         self.expected, self.labelling if agreed_by_peers(self.config) else None).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
         scheduled = self.topology.schedule is not None
         self.io.admit(True, lockstep=not self.algorithm.asynchronous, scheduled=scheduled)

@@ -49,7 +49,7 @@ class Checkpoints:
     def __init__(self, config: Config, topology: Topology, me: int, folder: PeerFolder, schema: str, *,
                  asynchronous: bool, draws: bytes | None = None) -> None:
         self._draws = draws
-        self._config, self._me, self._schema, self._topology = config, me, schema, topology
+        self._config, self._me, self.schema, self._topology = config, me, schema, topology
         self.folder = folder.checkpoints
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
@@ -98,7 +98,7 @@ class Checkpoints:
         if self._start is None or self._start is self._saved:
             return
         round, state = self._start
-        meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self._schema,
+        meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self.schema,
                 "epoch": self._topology.epoch, "topology": self._topology.digest(),
                 **({} if self._draws is None else {KEY: self._draws.hex()})}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)

@@ -21,12 +21,17 @@ from p2pser.features.normalisation import Statistics, from_sums
 from p2pser.features.normalisation import sums as sums_of
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
+from p2pser.models.rows import digest
 from p2pser.models.widths import width_of
 from p2pser.run.budget import check_units
 from p2pser.training.learner import LocalWork, RowLearner
 from p2pser.training.local_work import learner
 from p2pser.training.subnetwork import SubnetworkLearner
 from p2pser.training.target_statistics import Asked, TargetStatistics
+from p2pser.wire.labels import MOST
+
+FEWEST = 2
+"""Emotions of a model."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +56,59 @@ class Cohort:
         are those of the whole network, with zeros where a peer's network has no parameter.
     training : the settings of local work, where they are not the run's.
     draws : keys the random draws of local work in place of the run's seed, where they are to stay secret.
+    agreed : whether the federation's labels are those of the run. If not, the networks have ``FEWEST`` classes until
+        ``learn``.
 
     Raises CorpusError, ModelError or ConfigError where the settings and the data do not fit.
     """
 
     def __init__(self, config: Config, federation: Federation, examples: Mapping[int, Examples], *,
-                 compact: bool = False, training: TrainingSettings | None = None, draws: int | None = None) -> None:
-        self.config, self.federation, self.compact = config, federation, compact
+                 compact: bool = False, training: TrainingSettings | None = None, draws: int | None = None,
+                 agreed: bool = True) -> None:
+        self.config, self.compact = config, compact
+        self.agreed = agreed
+        """Whether the emotions of the run are known."""
         self.training = training or config.training
-        self.classes = len(federation.labels)
         self._draws = config.seed if draws is None else draws
         self.peers = tuple(sorted(examples))
         self.warnings = check_units(config, federation, examples)
         """What a person should know of the budget."""
         self._shape = examples[self.peers[0]].features.shape[1:]
-        widths = {i: width_of(config.model, i) for i in self.peers}
+        self._make(federation, examples)
+        self.marks = self.whole.schema.digest(), digest(self.whole.start)
+        """Digests of the whole network's schema and start, before ``learn``: equal at all peers."""
+
+    def learn(self, labels: tuple[str, ...]) -> None:
+        """Learn these emotions, among which are all of the federation's: make the networks for them.
+
+        Call it before ``prepare``. Raises ModelError for fewer than 2.
+        """
+        self.agreed = True
+        soft = self.training.soft_labels and self.training.task != "dimensions"
+        federation = self.federation.relabelled(labels, soft)
+        self._make(federation, {i: federation.train[i] for i in self.peers})
+
+    @property
+    def largest(self) -> int:
+        """How many parameters the whole network can come to have: it grows by as many with each emotion."""
+        size = self.whole.schema.size
+        if self.agreed:
+            return size
+        outputs = models.outputs(self.config.training.task, FEWEST + 1)
+        more = nest(self.config.model, self._shape, outputs, self.config.seed, ())[1.0].schema.size
+        return size + (MOST - FEWEST) * (more - size)
+
+    def _make(self, federation: Federation, examples: Mapping[int, Examples]) -> None:
+        """Take the data, and make what the number of classes decides on."""
+        self.federation = federation
+        self.classes = len(federation.labels) if self.agreed else FEWEST
+        widths = {i: width_of(self.config.model, i) for i in self.peers}
         self.networks = self.networks_of(widths.values())
         """The networks by width; the whole one (1.0) is always among them."""
         self.participants = tuple(Participant(i, examples[i], widths[i], self.networks[widths[i]]) for i in self.peers)
-        self.schema = self.participants[0].network.schema if compact else self.whole.schema
+        self.schema = self.participants[0].network.schema if self.compact else self.whole.schema
         """The layout of a row."""
-        self.asked = Asked.of(self.training, self.classes, clips=FAMILIES[config.model.name].weighs_clips,
+        self.asked = Asked.of(self.training, self.classes, clips=FAMILIES[self.config.model.name].weighs_clips,
                               features=self._shape if federation.normalise == "global" else None)
         """What the local work needs of all peers' clips."""
         self._statistics: Statistics | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import GossipSettings
-from p2pser.gossip.agreement.flood import flood_knowledge
+from p2pser.gossip.agreement.flood import flood_knowledge, most_slots
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.reading import unpacked
 from p2pser.graph.spec import Topology
@@ -43,6 +43,7 @@ class RollCall:
     widths : the width of each peer's model.
     newcomers : the peers without a checkpoint of ``resume``, which join the others.
     refused : why the answer of a peer does not count; it is taken as that of a peer without clips and checkpoints.
+    labels : the emotions of all peers, sorted, where the peers agree on them; else ().
     """
 
     resume: int
@@ -51,6 +52,7 @@ class RollCall:
     widths: Mapping[int, float] = field(default_factory=dict)
     newcomers: frozenset[int] = frozenset()
     refused: Mapping[int, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class _Answer:
 
 
 def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int | None,
-              width: float = 1.0, *, rounds: int, reach: int | None = None) -> RollCall:
+              width: float = 1.0, *, rounds: int, reach: int | None = None,
+              labels: Collection[str] | None = None) -> RollCall:
     """Tell all reachable peers what this one brings, and return what all of them bring.
 
     No answer of another peer, whatever it says, is an error.
@@ -76,10 +79,17 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     width : the width of its model; 1 is not told.
     rounds : R; nobody can have a checkpoint of a later round.
     reach : see ``resume_round``.
+    labels : the emotions of this peer's clips, where the peers agree on those to learn; else None.
     """
     answer: dict[str, object] = {"rounds": sorted({0, *checkpoints})}
     answer |= ({} if clips is None else {"clips": clips}) | ({} if width == 1 else {"width": width})
-    knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: msgpack.packb(answer)}, topology.graph)[peer]
+    graph, own = topology.graph, None if labels is None else {peer: labels}
+    knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: msgpack.packb(answer)}, graph, labels=own)[peer]
+    if knowledge.labels is not None:
+        # Once more: of a peer that was lost during the first flood only some have heard the labels.
+        own = {peer: knowledge.labels}
+        again = flood_knowledge(mixer, ROLL_CALL, {peer: b""}, graph, most=0, first=most_slots(graph), labels=own)
+        labels = again[peer].labels
     answers, refused = {}, {}
     for other, value in knowledge.reachable_values().items():
         try:
@@ -91,7 +101,7 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
     counts = {other: each.clips or 0 for other, each in answers.items()} if clips is not None else {}
     return RollCall(resume, counts, knowledge.cut_edges(),
-                    {other: each.width for other, each in answers.items()}, newcomers, refused)
+                    {other: each.width for other, each in answers.items()}, newcomers, refused, tuple(labels or ()))
 
 
 def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from p2pser.base.errors import RemoteProtocolError
+from p2pser.wire.labels import read_labels
 from p2pser.wire.messages import MAJOR, MINOR, printable
 
 ROLES = ("peer", "check")
@@ -38,6 +39,8 @@ class Hello:
     schema: str
     initial: str
     labels: tuple[str, ...]
+    """The emotions of the run, in the order of the model's outputs; empty until the peers have agreed on them. Where
+    they agree, ``schema`` and ``initial`` are those of a model of two emotions."""
     clips: int = 0
     """The number of its training clips, where W is weighted by clips."""
     role: str = "peer"
@@ -85,14 +88,16 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
         if type(body[field]) is not kind:
             raise RemoteProtocolError(f"the HELLO of peer {sender} has {field} of type {type(body[field]).__name__}",
                                       sender)
-    if not all(isinstance(label, str) for label in body["labels"]):
-        raise RemoteProtocolError(f"the HELLO of peer {sender} has labels that are not text", sender)
+    try:
+        labels = read_labels(body["labels"])
+    except ValueError as error:
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has {error}", sender) from None
     if body["peer"] != sender:
         raise RemoteProtocolError(f"the HELLO of peer {sender} names peer {body['peer']} as its sender", sender)
     if body["role"] not in ROLES or min(body["clips"], body["incarnation"], body["epoch"]) < 0 \
             or not 0 < body["width"] <= 1 or len(body["process"]) > MAX_PROCESS:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
-    return Hello(**{**body, "labels": tuple(body["labels"])})
+    return Hello(**{**body, "labels": labels})
 
 
 def difference(ours: Hello, theirs: Hello) -> str | None:
@@ -123,7 +128,7 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
             return differ(f"packages of the {what} {name}", here or "built in", there or "built in")
         if here != there:
             return differ(f"settings {field}", _short(here), _short(there))
-    if ours.labels != theirs.labels:
+    if ours.labels and theirs.labels and ours.labels != theirs.labels:
         return differ("label lists", ", ".join(ours.labels), ", ".join(theirs.labels))
     if ours.schema != theirs.schema:
         return differ("model schemas (digests)", ours.schema[:12], theirs.schema[:12])

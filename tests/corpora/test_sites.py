@@ -62,7 +62,7 @@ def test_the_run_file_holds_what_all_must_share(config: Config, tmp_path: Path) 
     assert tree["corpus"] == {"split": "none", "partition": "own", "labels": ["anger", "fear", "neutral"]}
     site = settings.load(run, ["corpus.name=auto", f"corpus.data={tmp_path / 'out' / 'peer-2'}"])
     differing = {name for name, value in site.shared().items() if value != config.shared()[name]}
-    assert differing == {"corpus.labels", "corpus.map", "features.normalise"}
+    assert differing == {"corpus.labels", "features.normalise"}
     own = partition_corpus(site, 3)
     assert (own.labels, own.normalise) == (("anger", "fear", "neutral"), "speaker")
     assert len(own.held[2]) == len(several.load(site.corpus).clips)

@@ -56,7 +56,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, clips: int | None, width: float) -> 
     """The fields of a peer's answer to the roll call."""
     said: dict[int, bytes] = {}
 
-    def flood(mixer: Mixer, round: int, values: Mapping[int, bytes], *_: Any) -> None:
+    def flood(mixer: Mixer, round: int, values: Mapping[int, bytes], *_: Any, **__: Any) -> None:
         said.update(values)
         raise StopIteration
 

@@ -209,7 +209,7 @@ def test_a_flood_of_a_neighbour_leaves_the_thread_free(network: Network, key_of:
     network.wait(b, events.Up)
     make: dict[str, Callable[[int], bytes]] = {
         "ping": lambda n: message(Kind.PING, 2, n),
-        "hello": lambda n: message(Kind.HELLO, 2, 0, encode_body({**a._protocol.hello.body(), "peer": 2,
+        "hello": lambda n: message(Kind.HELLO, 2, 0, encode_body({**a._protocol.control.hello.body(), "peer": 2,
                                                                   "topology": f"{n:016x}"})),
         "refused": lambda n: message(Kind.REFUSED, 2, n, encode_reason(f"reason {n}")),
         "junk": lambda n: b"\x05\x00junk%d" % n}

@@ -36,6 +36,7 @@ from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge, Read, unpacked
 from p2pser.wire.codec import Received
+from p2pser.wire.labels import LONGEST_LIST, read_labels, union
 
 MOST = 1 << 16
 """Bytes of the longest value, unless a flood says otherwise."""
@@ -80,11 +81,12 @@ class Distances:
 
 
 class Said(NamedTuple):
-    """A neighbour's message: whether it ends, the values that it knows, and the edges that it takes for cut."""
+    """A neighbour's message: whether it ends, the values that it knows, the edges that it takes for cut, the labels."""
 
     final: bool
     values: Mapping[int, bytes]
     cut: frozenset[tuple[int, int]]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass
@@ -102,6 +104,8 @@ class Knowledge:
     """Those of this peer's edges over which it received nothing."""
     final: set[int] = field(default_factory=set)
     """The neighbours that have ended."""
+    labels: tuple[str, ...] | None = None
+    """The union of the labels of all peers whose value it has; None: the flood carries none."""
     _before: int = 0
     """How many values it had in the last slot."""
     _reachable: set[int] | None = None
@@ -153,7 +157,8 @@ class Knowledge:
 
     def encode(self, final: bool) -> bytes:
         self._before = len(self.values)
-        packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut)])
+        labels = [] if self.labels is None else [self.labels]
+        packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut), *labels])
         return packed
 
     def merge(self, said: Said, source: int) -> None:
@@ -165,20 +170,28 @@ class Knowledge:
             end == self.peer or self.living(end) for end in edge)})
         if said.final:
             self.final.add(source)
+        if self.labels is not None:
+            self.labels = union(self.labels, said.labels)
 
 
 def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, most: int = MOST,
-         check: Check = lambda origin, value: None) -> Said:
+         check: Check = lambda origin, value: None, labelled: bool = False) -> Said:
     """Return a message of a slot, whose values have at most ``most`` bytes and pass ``check``.
+
+    labelled : whether labels are due.
 
     Raises RemoteProtocolError for a message of another form, and for one that cannot be true at this slot.
     """
     source = message.sender
-    document = unpacked(message.octets(64 + len(graph) * (most + 32) + 32 * graph.number_of_edges()),
-                        "a flood's message", source)
-    if not (isinstance(document, tuple) and len(document) == 3 and isinstance(document[0], bool)):
+    longest = 64 + len(graph) * (most + 32) + 32 * graph.number_of_edges() + LONGEST_LIST * labelled
+    document = unpacked(message.octets(longest), "a flood's message", source)
+    if not (isinstance(document, tuple) and len(document) == 3 + labelled and isinstance(document[0], bool)):
         raise message.refused("a flood's message of another form")
-    final, pairs, cut = document
+    final, pairs, cut = document[:3]
+    try:
+        labels = read_labels(document[3]) if labelled else ()
+    except ValueError as error:
+        raise message.refused(f"{error} in a flood") from None
     values = dict(_checked_pairs(pairs, graph, source))
     away = distances.of(source)
     for origin, value in values.items():
@@ -190,7 +203,7 @@ def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, mo
         check(origin, value)
     if final and slot < distances.longest(source) and not graph.nodes <= values.keys():
         raise message.refused(f"the end of a flood in slot {slot}, before all values can have reached it")
-    return Said(final, values, frozenset(checked_cut(cut, graph, source)))
+    return Said(final, values, frozenset(checked_cut(cut, graph, source)), labels)
 
 
 def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tuple[int, bytes]]:
@@ -243,6 +256,7 @@ def flood_knowledge(
     most: int = MOST,
     check: Check = lambda origin, value: None,
     first: int = 0,
+    labels: Mapping[int, Iterable[str]] | None = None,
 ) -> dict[int, Knowledge]:
     """Flood the value of every peer; return what each hosted peer knows at the end (``Knowledge.reachable_values``).
 
@@ -260,10 +274,13 @@ def flood_knowledge(
     most : bytes of the longest value.
     check : raises RemoteProtocolError for a value of another form; its message then counts as missing.
     first : the first slot; a second flood of a round begins at ``most_slots(graph)``.
+    labels : each hosted peer's labels, of which the peers find the union (``Knowledge.labels``); each tells its
+        neighbours the union of what it knows, so that only these see whose labels they are, and only at first.
     """
     dead = on_dead() if on_dead is not None else set()
     distances = Distances(graph)
-    nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}, distances) for peer in mixer.peers}
+    nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}, distances,
+                             labels=None if labels is None else union(labels[peer])) for peer in mixer.peers}
     for peer, node in nodes.items():
         for j in dead & set(graph[peer]):
             node.lost(j)
@@ -277,7 +294,7 @@ def flood_knowledge(
         running -= final
         if not running:
             break
-        inbox = mixer.collect_messages(at, _reader(slot, distances, graph, most, check))
+        inbox = mixer.collect_messages(at, _reader(slot, distances, graph, most, check, labels is not None))
         late(inbox.late)
         for dst, src, said in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
             if dst in running:
@@ -288,13 +305,13 @@ def flood_knowledge(
     return nodes
 
 
-def _reader(slot: int, distances: Distances, graph: nx.Graph, most: int, check: Check) -> Read[Said]:
+def _reader(slot: int, distances: Distances, graph: nx.Graph, most: int, check: Check, labelled: bool) -> Read[Said]:
     """Return what reads the messages of a slot; a message to several peers of this process is read once."""
     known: dict[int, Said] = {}
 
     def once(edge: Edge, message: Received) -> Said:
         if id(message.body) not in known:
-            known[id(message.body)] = read(message, slot, distances, graph, most, check)
+            known[id(message.body)] = read(message, slot, distances, graph, most, check, labelled)
         return known[id(message.body)]
 
     return once

@@ -38,8 +38,12 @@ def test_sites_with_folders_of_their_own_train_as_partitioned(
     assert torch.equal(rows, exact.final.rows.to(torch.float32))
 
 
-def test_sites_that_lack_emotions_train_as_partitioned(real: Any, tmp_path: Path) -> None:
-    """Twelve sites with a share of dirichlet:0.05: most hold clips of one emotion only."""
+@pytest.mark.parametrize("fixed", [True, False])
+def test_sites_that_lack_emotions_train_as_partitioned(real: Any, tmp_path: Path, fixed: bool) -> None:
+    """Twelve sites with a share of dirichlet:0.05, of which most hold clips of one emotion only.
+
+    The emotions are fixed by the settings, or agreed by the peers.
+    """
     many = 12
     ring = Topology("ring", nx.cycle_graph(many), {}, "metropolis", {})
     config = real.config("partitioned", "corpus.partition=dirichlet:0.05", "training.rounds=4",
@@ -48,7 +52,8 @@ def test_sites_that_lack_emotions_train_as_partitioned(real: Any, tmp_path: Path
     assert min(len(site["emotions"]) for site in written["peers"].values()) == 1
     sites = {i: settings.load(tmp_path / "sites" / "run.yaml", [
         "corpus.name=auto", f"corpus.data={tmp_path / 'sites' / f'peer-{i}'}", f"peer.out={tmp_path / 'out'}",
-        "peer.evaluate_every=1000", f"network.base_port={config.network.base_port}"]) for i in range(many)}
+        "peer.evaluate_every=1000", f"network.base_port={config.network.base_port}",
+        *([] if fixed else ["corpus.labels=none"])]) for i in range(many)}
     story = real.run(config, ring, odd={i: (site, ring) for i, site in sites.items()})
     assert story.exit_codes == dict.fromkeys(range(many), 0), str(story)
     rows = torch.stack([real.row(sites[i], i) for i in range(many)])

@@ -119,7 +119,7 @@ class Dealer(Socket):
             return
         self.wait = RETRY[0]
         if there.io is None or me not in there.io._neighbours:  # it does not admit our key
-            epoch = 0 if there.io is None else there.io._protocol.hello.epoch
+            epoch = 0 if there.io is None else there.io._protocol.control.hello.epoch
             self.tell(zmq.EVENT_HANDSHAKE_FAILED_AUTH, int(REFUSALS[epoch % 2]))
             return
         self.wire = Wire(context.network, self, router)
