@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from p2pser.base.hosts import dialled_host
-from p2pser.config.section import Section
+from p2pser.config.section import Section, UserPath
 
 
 class NetworkSettings(Section):
@@ -32,8 +31,8 @@ class NetworkSettings(Section):
     serve_after: float = Field(30.0, ge=0,
         description="how long a peer that has finished stays to hand its model to neighbours that have none [s]")
     linger: float = Field(2.0, ge=0, description="how long the last messages may take to be sent at the end [s]")
-    secret: Path | None = Field(None,
+    secret: UserPath | None = Field(None,
         description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "
                     "topology file gives none; default ~/.config/p2pser/secret")
-    secret_key: Path | None = Field(None,
+    secret_key: UserPath | None = Field(None,
         description="file of this peer's CURVE secret key, where the topology file gives keys")

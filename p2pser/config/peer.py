@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from p2pser.config.section import Section
+from p2pser.config.section import Section, UserPath
 
 
 class PeerSettings(Section):
     """What a peer process writes, and where."""
 
-    out: Path = Field(Path("runs"), description="folder of runs; a peer writes OUT/NAME/peer-ID/")
+    out: UserPath = Field(Path("runs"), description="folder of runs; a peer writes OUT/NAME/peer-ID/")
     checkpoint_every: int = Field(5, ge=1, description="rounds between two checkpoints")
     evaluate_every: int = Field(1, ge=1, description="rounds between two evaluations on the held-out speakers")
     log_bytes: int = Field(8 << 20, ge=4096,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from p2pser.config.constraints import expected, holds_list, takes_none, takes_truth
 
@@ -13,6 +14,17 @@ S = TypeVar("S", bound="Section")
 
 SHARED: dict[str, Any] = {"shared": True}
 """Marks a field that all peers must have equal (``json_schema_extra``)."""
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("names the home of a user that this machine does not know") from None
+
+
+UserPath: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
+"""A path as a user writes it: ``~`` is the home."""
 
 
 def shared(default: Any, description: str, **limits: Any) -> Any:

@@ -185,8 +185,9 @@ class Recorder(Hooks):
     def training(self, start: int) -> None:
         begins = "joins the run in" if self.joined else "resumes at" if start else "starts with"
         clips, size = sum(self.cohort.work.clips), self.cohort.schema.size
-        self.reporter.say(f"peer {self.me} {begins} round {start}: {clips} clips, {size} parameters, "
-                          f"{len(self.mixer.neighbours)} neighbours")
+        near = len(self.mixer.neighbours)
+        self.reporter.say(f"peer {self.me} {begins} round {start}: {clips} clip{'s' * (clips != 1)}, {size} "
+                          f"parameters, {near} neighbour{'s' * (near != 1)}")
 
     def before_round(self, round: int, state: State) -> None:
         self._look_up()

@@ -91,3 +91,11 @@ def test_settings_override_the_file(tmp_path: Path) -> None:
     assert (config.name, config.training.rounds, config.training.lr) == ("night", 7, 0.2)
     path.write_text("# nothing yet\n", encoding="utf-8")
     assert load(path) == Config()
+
+
+def test_a_home_is_written_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/op")
+    config = Config().with_settings(["peer.out=~/runs", "network.secret_key=~/peer-0.key"])
+    assert (str(config.peer.out), str(config.network.secret_key)) == ("/home/op/runs", "/home/op/peer-0.key")
+    with pytest.raises(ConfigError, match="a user that this machine does not know"):
+        Config().with_settings(["peer.out=~no-such-user-here/runs"])
