@@ -333,7 +333,8 @@ class Connections:
             self._probes.end(peer)
             self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "
                                         f"that peer {self._me} knows: compare the topology files, the keys and the "
-                                        "secrets", True, self._epoch > 0 and not link.contact.derived)
+                                        "secrets (or strangers crowd it, and its own log tells of them)", True,
+                                  self._epoch > 0 and not link.contact.derived)
         elif verdict is Verdict.NO_PEER:
             self._handler.trouble(peer, f"{address} accepts connections for peer {peer} and closes them unanswered: a "
                                         "tunnel or proxy that does not reach its far end (start the peer, check the "
