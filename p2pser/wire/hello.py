@@ -73,6 +73,11 @@ _TYPES: dict[str, type] = {
 _SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": ""}
 """The fields that a body lacks, and what their absence means."""
 
+_REMEDIES = {
+    "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; a site's "
+                     "own words count as these with --set corpus.map=WORD=EMOTION"}
+"""What to do where peers differ in a setting."""
+
 
 def parse(body: Mapping[str, Any], sender: int) -> Hello:
     """Return the HELLO in a body that neighbour ``sender`` sent.
@@ -127,7 +132,7 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
             what, _, name = field.removeprefix(PLUGIN).partition(".")
             return differ(f"packages of the {what} {name}", here or "built in", there or "built in")
         if here != there:
-            return differ(f"settings {field}", _short(here), _short(there))
+            return differ(f"settings {field}", _short(here), _short(there)) + _REMEDIES.get(field, "")
     if ours.labels and theirs.labels and ours.labels != theirs.labels:
         return differ("label lists", ", ".join(ours.labels), ", ".join(theirs.labels))
     if ours.schema != theirs.schema:

@@ -16,7 +16,7 @@ from p2pser.config import Config, CorpusSettings
 from p2pser.corpora import combined as several
 from p2pser.corpora.adapters.ravdess import ACTORS
 from p2pser.corpora.folds import EMOBOX, folds
-from p2pser.corpora.labels import choose_labels, label_notes, merged
+from p2pser.corpora.labels import absent_note, choose_labels, label_notes, merged
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble, read_manifest, write_manifest
 from p2pser.corpora.partitioning import partition_corpus, splits
 from p2pser.corpora.partitions import partition
@@ -243,6 +243,18 @@ def test_one_folder_holds_a_folder_for_each(data: Path) -> None:
 def test_names_and_data_must_fit(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises((ConfigError, CorpusError), match=sentence):
         several.load(CorpusSettings.model_validate(settings))
+
+
+def test_a_site_need_not_have_all_emotions() -> None:
+    own = Corpus("site", "", (Clip(Path("a.wav"), "p", "fear"), Clip(Path("b.wav"), "q", "fear")))
+    assert choose_labels(own, None, all_known=False) == ("fear",)
+    assert choose_labels(own, ["Wut", "fear"], all_known=False) == ("anger", "fear")
+    assert absent_note(own, ["anger", "fear", "calm"]) == ("site has no clip of anger, calm: other peers have to have "
+                                                           "some",)
+    assert absent_note(own, ["fear"]) == ()
+    for wanted in (["fear"], ["fear", "angst"]):
+        with pytest.raises(CorpusError):
+            choose_labels(own, wanted, all_known=False)
 
 
 def test_what_is_merged_is_a_setting(data: Path) -> None:

@@ -12,9 +12,11 @@ import soundfile
 
 from p2pser.base.errors import CorpusError
 from p2pser.config import Config
+from p2pser.corpora.folds import Split
+from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
-from p2pser.features.federation import Examples, federate, normalised, normalised_copies
+from p2pser.features.federation import Examples, Federation, federate, normalised, normalised_copies
 
 RATE = 16000
 SPEAKERS, EMOTIONS, TAKES = ("ann", "bob", "cy", "dee", "eve", "fay"), ("anger", "happiness", "neutral"), 2
@@ -279,6 +281,28 @@ def test_a_hub_holds_no_clips_and_its_clients_hold_the_same_as_without_it(run: C
     assert len(alone.train[2]) == 0
     assert normalised(alone.train[2], "speaker", None).shape == alone.train[2].features.shape
     assert alone.test is not None
+
+
+def test_a_peer_that_relays_needs_to_be_told_the_normalisation(run: Callable[..., Config]) -> None:
+    found = federate(run("corpus.name=none", "features.normalise=global"), 4, only=3)
+    assert (found.labels, len(found.train[3]), found.test) == ((), 0, None)
+    with pytest.raises(CorpusError, match="a peer that relays sees no recordings"):
+        federate(run("corpus.name=none"), 4, only=3)
+
+
+def test_other_emotions_move_the_labels_and_count_the_votes_anew() -> None:
+    clips = (Clip(Path("a.wav"), "p", "joy", votes={"joy": 0.6, "fear": 0.4}), Clip(Path("b.wav"), "p", "calm"),
+             Clip(Path("c.wav"), "p", None))
+    examples = Examples(np.zeros((3, 1), dtype=np.float32), np.array([1, 0, -1]), ("p",) * 3,
+                        ("a.wav", "b.wav", "c.wav"))
+    found = Federation(("calm", "joy"), {2: examples}, None, Split("none", (0, 1, 2), (), (), False),
+                       Corpus("site", "", clips), "none", [], 0, ((), (), (0, 1, 2)))
+    wider = found.relabelled(("anger", "calm", "fear", "joy"), soft=True)
+    assert wider.labels == ("anger", "calm", "fear", "joy")
+    assert wider.train[2].labels.tolist() == [3, 1, -1]
+    assert wider.train[2].soft is not None
+    np.testing.assert_allclose(wider.train[2].soft[:2], [[0, 0, 0.4, 0.6], [0, 1, 0, 0]], atol=1e-6)
+    assert found.relabelled(("calm", "joy"), soft=False).train[2].soft is None
 
 
 def test_a_hub_of_clients_with_their_own_recordings_needs_none(run: Callable[..., Config]) -> None:

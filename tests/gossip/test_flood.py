@@ -57,6 +57,29 @@ def test_everybody_learns_everything(size, seed):
     assert mixer.messages_sent.max() <= max(dict(graph.degree).values()) * (nx.diameter(graph) + 1)
 
 
+@given(size=st.integers(1, 12), seed=st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_everybody_learns_the_union_of_labels_and_nobody_says_whose_they_are(size, seed):
+    graph = random_graph(size, seed)
+    own = {i: [f"emotion {i % 5}"] * (i % 3 > 0) for i in range(size)}
+    nodes = flood_knowledge(SimulatedMixer(topology(graph)), 0, said(size), graph, labels=own)
+    assert {node.labels for node in nodes.values()} == {tuple(sorted({name for each in own.values() for name in each}))}
+    assert msgpack.unpackb(nodes[0].encode(False))[3] == list(nodes[0].labels)
+
+
+def test_a_message_with_labels_is_read_only_where_they_are_due():
+    graph = nx.path_graph(2)
+    plain = msgpack.packb([False, [[1, b"one"]], []])
+    labelled = msgpack.packb([False, [[1, b"one"]], [], ["fear"]])
+    due = {"slot": 0, "distances": Distances(graph), "graph": graph}
+    assert read(Received(1, labelled), **due, labelled=True).labels == ("fear",)
+    assert read(Received(1, plain), **due).labels == ()
+    for message, expected in ((plain, True), (labelled, False),
+                              (msgpack.packb([False, [[1, b"one"]], [], ["fear", "fear"]]), True)):
+        with pytest.raises(RemoteProtocolError, match="peer 1 sent"):
+            read(Received(1, message), **due, labelled=expected)
+
+
 @given(size=st.integers(3, 12), seed=st.integers(0, 10**6), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_reachable_learn_from_each_other_when_some_die(size, seed, data):

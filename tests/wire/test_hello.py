@@ -98,11 +98,23 @@ def test_a_hello_survives_the_wire() -> None:
     assert difference(ours, theirs) is None
 
 
+def test_labels_that_are_not_known_yet_fit_all_and_a_fixed_list_names_the_remedy() -> None:
+    agreed = replace(THEIRS, labels=())
+    assert difference(OURS, agreed) is None
+    assert difference(agreed, OURS) is None
+    fixed = replace(THEIRS, settings={**THEIRS.settings, "corpus.labels": ["anger"]})
+    sentence = difference(OURS, fixed)
+    assert sentence is not None
+    assert "settings corpus.labels differ: None at peer 0, ['anger'] at peer 3" in sentence
+    assert "--set corpus.map=WORD=EMOTION" in sentence
+
+
 @pytest.mark.parametrize(("field", "value", "word"), [
     ("peer", 4, "names peer 4 as its sender"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
     ("role", "king", "out of range"), ("width", 0.0, "out of range"), ("width", 1.5, "out of range"),
     ("process", "x" * 33, "out of range"),
-    ("labels", ["a", 1], "labels that are not text"), ("clips", True, "type bool"),
+    ("labels", ["a", 1], "labels that are not text"), ("labels", ["a", "a"], "canonical form"),
+    ("clips", True, "type bool"),
     ("settings", [], "type list"), ("run", None, "type NoneType"), ("major", 1.0, "type float"),
 ])
 def test_a_wrong_field_is_named(field: str, value: Any, word: str) -> None:
