@@ -89,6 +89,7 @@ class Growth:
                           set(topology.retired) - set(running.retired), round)
         self._spread(max(0, round))
         self._reporter.event("epoch_read", epoch=topology.epoch, digest=topology.digest())
+        self._tell_differing()
         return f"peer {me} has read epoch {topology.epoch} of the topology file, which takes effect when all have it"
 
     def observe(self, event: events.Event) -> None:
@@ -140,6 +141,9 @@ class Growth:
         round = max(0, self._mixer.io.progress.round)
         self._epochs.settle()
         self._spread(round)
+        self._tell_differing()
+
+    def _tell_differing(self) -> None:
         for other, digest in self._epochs.differing().items():
             self._reporter.tell("epoch_differs", f"peer {other} has another topology file of epoch "
                                 f"{self._epochs.words[other].epoch} ({digest.hex()[:12]}) than peer {self._me}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ from p2pser.graph.spec import Topology, load
 
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0", "network.round_timeout=300",
          "training.local_steps=1")
-HELD = 10
-"""So many rounds before the end the peers wait until ``Sites.finish``."""
+HELD, LONG = 100, 0.5
+"""In so many last rounds the local work takes so many seconds, until ``Sites.finish``."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class OneFile:
 
 
 def _ready(file: Path, gate: Path, pace: float, config: Config, topology: Topology, me: int) -> None:
-    """Let this process read the file again on SIGHUP, and hold its last rounds until the gate is there."""
+    """Let this process read the file again on SIGHUP, and take its last rounds slowly until the gate is there."""
     from p2pser.peer.process import Peer
     from p2pser.training.learner import Learner
 
@@ -46,7 +47,8 @@ def _ready(file: Path, gate: Path, pace: float, config: Config, topology: Topolo
     @functools.wraps(plain)
     def held(self: Learner, row: Any, round: int, *rest: Any) -> Iterator[Any]:
         pause.wait(pace)
-        while round >= last and not gate.exists():
+        until = time.monotonic() + LONG
+        while round >= last and not gate.exists() and time.monotonic() < until:
             pause.wait(0.05)
         yield from plain(self, row, round, *rest)
 
@@ -61,7 +63,7 @@ def _ready(file: Path, gate: Path, pace: float, config: Config, topology: Topolo
 
 @dataclass
 class Sites(Trial):
-    """A trial whose peers read one file, and do not end before ``finish``.
+    """A trial whose peers read one file, and take their last rounds slowly before ``finish``.
 
     wires : the file. pace : seconds that the local work of a round takes at least.
     """
@@ -88,7 +90,7 @@ class Sites(Trial):
         self.kill(*peers, number=signal.SIGHUP)
 
     def finish(self) -> None:
-        """Let the peers take their last rounds."""
+        """Let the peers take their last rounds quickly."""
         (self.wires.file.parent / "gate").touch()
 
     def until_said(self, words: str, *peers: int, seconds: float = 90.0) -> None:

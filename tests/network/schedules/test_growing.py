@@ -103,9 +103,10 @@ def test_one_that_gets_the_file_late_is_waited_for_and_named(folder: Path) -> No
         assert any("waits for peer 2" in said for said in growing.sentences(0))
         growing.give((2,))
 
-    one = played(folder, replace(load("complete", peers=4), epoch=1), Fault(When(0.3), "early", lambda growing:
-                 growing.give((0, 1, 3))), Fault(When(1.2), "late", late))
-    assert exits(one) == [0] * 4
+    one = played(folder, ring(5, 1), Fault(When(0.3), "early", lambda growing: (
+        growing.give((0, 1, 3)), growing.start(4))[1]), Fault(When(1.2), "late", late))
+    assert exits(one) == [0] * 5
+    assert any("joins the run" in said for said in one.sentences(4))
     assert all(any("goes on with epoch 1" in said for said in one.sentences(i)) for i in range(4))
 
 
