@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from queue import Empty
 from typing import Any
 
+from p2pser.base.errors import CorpusError
 from p2pser.network import events
 from p2pser.network.io import IOThread
 from p2pser.peer.identity import identify
+from p2pser.peer.labelling import require_own
 from p2pser.peer.process import Peer
 
 PINGS = 5
@@ -37,12 +40,26 @@ def check_neighbours(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, A
     io = IOThread(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
     io.start()
     try:
-        answers = _answers(io, [n.peer for n in identity.neighbours if n.address is not None], timeout)
+        answers = {j: with_emotions(answer, cohort.federation.labels, peer.me) for j, answer in
+                   _answers(io, [n.peer for n in identity.neighbours if n.address is not None], timeout).items()}
         lines = [_line(io, n.peer, n.address, answers.get(n.peer), timeout) for n in identity.neighbours]
     finally:
         io.close("checked", flush=0.0)
     fits = all(line["fits"] for line in lines if line["address"] is not None)
     return {"peer": peer.me, "fits": fits, "neighbours": lines}
+
+
+def with_emotions(answer: events.Up | events.Refused, own: Collection[str], me: int) -> events.Up | events.Refused:
+    """Return a neighbour's answer; a refusal where its run has begun without an emotion of this peer's clips.
+
+    own : the emotions of this peer's clips. me : this peer.
+    """
+    try:
+        if isinstance(answer, events.Up) and answer.hello.labels:
+            require_own(own, answer.hello.labels, me)
+    except CorpusError as error:
+        return events.Refused(answer.peer, str(error), by_us=True)
+    return answer
 
 
 def _answers(io: IOThread, peers: list[int], timeout: float) -> dict[int, events.Up | events.Refused]:
