@@ -73,3 +73,16 @@ def test_the_runs_seed_needs_no_key(tmp_path: Path) -> None:
     assert not (path(tmp_path) / DRAWS).exists()
     assert seed_of(None) is None
     assert seed_of(b"\x02\x01" + bytes(30)) == 258
+
+
+def test_the_noise_of_a_budget_needs_a_random_key_of_its_own(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    own = key(first, OWN, 1, "privacy.epsilon=3")
+    assert own is not None
+    second.mkdir()
+    for folder in (first, second):  # one user
+        (folder / "secret").write_bytes(b"k" * 32)
+        (folder / "secret").chmod(0o600)
+    assert key(second, OWN, 1, "privacy.epsilon=3") != own
+    with pytest.raises(ConfigError, match=r"set privacy\.draws=secret"):
+        key(first, OWN, 1, "privacy.epsilon=3", "privacy.draws=seed")
