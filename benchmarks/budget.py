@@ -7,10 +7,10 @@ simulated runs. Rows with m times as many ask what the same run would give if m 
 part: the mean update of the corpus's peers, with the noise, the delta and the divisor of m times as many. More speakers
 would also teach more, so these rows are a cautious estimate of what so many peers reach, and no proof.
 
-**Audit.** T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023: units that each
-take part or not by a coin, with updates of the largest norm in directions of their own, through the mechanism itself
-(``private_mean``). The attacker is the colluding minority: it knows the directions, all totals and its own noise. It
-guesses the quarter of units that fit the totals best as in, the quarter that fit least as out. The lower bound on
+**Audit.** T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023: units that
+each take part or not by a coin, with updates of the largest norm in directions of their own, through the mechanism
+itself (``private_mean``). The attacker is the colluding minority: it knows the directions, all totals, its own noise.
+It guesses the quarter of units that fit the totals best as in, the quarter that fit least as out. The lower bound on
 epsilon holds with 95 %. The control is the same sum next to without noise, whose bound is what this many guesses can
 show at most. Hyper-parameters were chosen on the same folds, which no epsilon here counts.
 """
