@@ -289,6 +289,15 @@ class Exchange:
         """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
         return self._past.resend()
 
+    def carried(self) -> PastExchanges:
+        """Return what is left open at a change of the topology, for ``go_on_from``: it is settled no more."""
+        self._past.carry((late.edge[1], late.step) for late in self._late)
+        return self._past
+
+    def go_on_from(self, past: PastExchanges) -> None:
+        """Learn what becomes of the exchanges before a change of the topology."""
+        self._past = past
+
     def close(self) -> None:
         """Settle nothing from now on; flows that are applied at one end only become drift.
 

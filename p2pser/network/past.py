@@ -80,6 +80,8 @@ class PastExchanges(OrderedDict[Step, Past]):
         """How many row exchanges we have posted with each neighbour."""
         self._forgotten: dict[int, deque[Step]] = {}
         """The last exchanges of each edge that we have not mixed, and never will."""
+        self._carried = False
+        """Whether these are of before a change of the topology, and nothing was posted since."""
         self._posted: tuple[Step, Past] | None = None
         """The exchange that has not ended."""
         self._newest: dict[int, tuple[Step, frozenset[Step]]] = {}
@@ -95,6 +97,9 @@ class PastExchanges(OrderedDict[Step, Past]):
     def post(self, step: Step, own: Tensor, weights: Mapping[int, float], receivers: frozenset[int],
              neighbours: Iterable[int]) -> None:
         """Note that we post a row, while these neighbours take part. For the other arguments see ``Past``."""
+        if self._carried and step.round >= 0:
+            self._carried = False
+            self._undo(step)
         self._counts.update(neighbours)
         self._posted = step, Past(own, weights, receivers, {j: self._counts[j] for j in receivers.union(weights)})
 
@@ -173,14 +178,40 @@ class PastExchanges(OrderedDict[Step, Past]):
         self._forgotten.pop(neighbour, None)
         self._newest.pop(neighbour, None)
 
+    def carry(self, dropped: Iterable[tuple[int, Step]]) -> None:
+        """Go on after a change of the topology: what is open is settled no more, and both ends still learn of it.
+
+        dropped : late rows, by neighbour and step, that have come and are not mixed.
+        """
+        for j, step in dropped:
+            self[step].flows.pop(j, None)
+            self._never(step, (j,))
+        for step, past in self.items():
+            self._never(step, past.unmixed)
+            past.unmixed.clear()
+            past.own = None
+        self._posted, self._carried = None, True
+        self._newest.clear()
+
     def close(self, silent: Collection[int]) -> None:
-        """Settle nothing from now on. silent : neighbours that confirm nothing any more."""
-        for past in self.values():
+        """Settle nothing from now on; ``unmixed`` goes on to name what is open, since others may close later.
+
+        silent : neighbours that confirm nothing any more.
+        """
+        for step, past in self.items():
             self._lost += past.one_sided(past.open_there.union(past.unconfirmed().intersection(silent)))
+            self._never(step, past.unmixed)
         self.clear()
-        self._forgotten.clear()
 
     # Inside -------------------------------------------------------------------------------------------------
+
+    def _undo(self, step: Step) -> None:
+        """The peers have resumed at a checkpoint, and do the exchanges from ``step`` on again."""
+        for later in [other for other in self if other >= step]:
+            del self[later]
+        for forgotten in self._forgotten.values():
+            while forgotten and forgotten[-1] >= step:
+                forgotten.pop()
 
     def _forget(self) -> None:
         """Forget what has left the settle window, but not the flows that the other end has not confirmed."""

@@ -17,6 +17,7 @@ from p2pser.models.widths import widths
 from p2pser.network import events
 from p2pser.network.epochs import Epochs
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.past import PastExchanges
 from p2pser.peer.identity import identify
 from p2pser.peer.reporter import Reporter
 from p2pser.run.setup import EPOCH, lead
@@ -27,11 +28,14 @@ AGAIN = 4
 
 
 class NextEpoch(Exception):
-    """A later topology file takes effect now. expected: its peers that were here before, and come again."""
+    """A later topology file takes effect now.
 
-    def __init__(self, topology: Topology, expected: frozenset[int] = frozenset()) -> None:
+    past : what this peer's exchanges have left open. expected : the file's peers that were here before, and come again.
+    """
+
+    def __init__(self, topology: Topology, past: PastExchanges, expected: frozenset[int] = frozenset()) -> None:
         super().__init__(f"epoch {topology.epoch}")
-        self.topology, self.expected = topology, expected
+        self.topology, self.past, self.expected = topology, past, expected
 
 
 class Retired(Exception):
@@ -79,7 +83,9 @@ class Growth:
         fits(self._config, running, topology, me)
         phase, round = self._mixer.io.progress.phase, self._mixer.io.progress.round
         if phase is Phase.START:
-            raise Retired(topology.epoch) if me in topology.retired else NextEpoch(topology)
+            if me in topology.retired:
+                raise Retired(topology.epoch)
+            raise NextEpoch(topology, self._mixer.exchange.carried())
         if phase >= Phase.CONSENSUS:
             raise TopologyError(f"the rounds of the run are over, and epoch {topology.epoch} comes too late for it")
         if self._next is not None and self._epochs.changes():
@@ -112,7 +118,7 @@ class Growth:
             if self._me in self._next.retired:
                 raise Retired(self._next.epoch)
             dead = filter(self._mixer.roster.died, self._mixer.neighbours)  # they were waited for already
-            raise NextEpoch(self._next, self._epochs.alike().difference(dead))
+            raise NextEpoch(self._next, self._mixer.exchange.carried(), self._epochs.alike().difference(dead))
 
     def rounds_over(self) -> None:
         """The last round is done: nothing takes effect any more."""

@@ -29,6 +29,7 @@ from p2pser.network.events import Event
 from p2pser.network.exchange import LONGEST
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.past import PastExchanges
 from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
@@ -115,15 +116,16 @@ class Peer:
             cohort, algorithm = self.prepare(telemetry, draws)
             self._say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
+            past = PastExchanges()
             while True:
                 hello = self.hello(cohort, incarnation)
                 io = self.attach(hello, identity, max(1 << 20, 16 * cohort.largest + (1 << 16)))
                 try:
                     return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
-                                       expected).run(finished)
+                                       expected, past).run(finished)
                 except NextEpoch as change:
                     self._say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
-                    self.topology, expected = change.topology, change.expected
+                    self.topology, expected, past = change.topology, change.expected, change.past
                     incarnation = self.folder.renew(self.topology)
                     algorithm, identity = self.algorithm(), identify(self.config, self.topology, self.me)
 
@@ -223,7 +225,8 @@ class _Attendance:
     """A peer's part in the run, from its first message to its model."""
 
     def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
-                 identity: Identity, draws: bytes | None, incarnation: int, expected: frozenset[int] | None) -> None:
+                 identity: Identity, draws: bytes | None, incarnation: int, expected: frozenset[int] | None,
+                 past: PastExchanges) -> None:
         config, topology, me = peer.config, peer.topology, peer.me
         self.peer, self.config, self.topology, self.me = peer, config, topology, me
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
@@ -239,6 +242,7 @@ class _Attendance:
             clips=len(cohort.participants[0].examples) if weighs(config.gossip, topology) else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
+        self.mixer.exchange.go_on_from(past)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
                                like=cohort.initial()[0], patience=config.network.round_timeout,

@@ -115,6 +115,14 @@ class Edge:
             for _, past, own in end.exchange.resend():
                 self._send(end, 0, past, own)
 
+    def ends_one_after_the_other(self) -> None:
+        """The last message of the one that ends first is of after its end."""
+        first, last = self.ends
+        first.exchange.close()
+        self._send(first, 0, Step(self.round, 0), b"consensus")
+        self._deliver(last)
+        last.exchange.close()
+
     def one_sided(self) -> float:
         one, other = (end.mixed for end in self.ends)
         return sum({**one, **other}[step] for step in one.keys() ^ other.keys())
@@ -200,3 +208,51 @@ def test_a_row_is_not_sent_again_where_neither_end_has_mixed_the_other_s() -> No
     edge.goes_on(0, 0)
     assert [end.exchange.unmixed(end.other) for end in edge.ends] == [(Step(0, 0),)] * 2
     assert not any(edge.links.values())
+
+
+def changed(edge: Edge) -> None:
+    """The topology changes at both ends."""
+    for end in edge.ends:
+        before = end.exchange
+        end.exchange = Exchange(end.me, Roster([end.other]), 1e9)
+        end.exchange.go_on_from(before.carried())
+        end.hold(State.LOST)
+        end.waits = False
+    edge.links.clear()
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=st.lists(st.tuples(FATES, FATES), max_size=20), after=st.lists(st.tuples(FATES, FATES), max_size=20))
+def test_what_a_change_of_the_topology_leaves_open_is_drift(
+        before: list[tuple[Fate, Fate]], after: list[tuple[Fate, Fate]]) -> None:
+    edge = Edge()
+    for fates in [*before, *after]:
+        if len(before) == edge.round:
+            for end in filter(lambda end: end.waits, edge.ends):
+                end.finish()
+            changed(edge)
+        edge.goes_on(*fates)
+    edge.ends_well()
+    assert edge.drift() == pytest.approx(edge.one_sided(), abs=1e-9)
+
+
+def test_exchanges_that_are_done_again_after_a_change_of_the_topology_count_once() -> None:
+    edge = Edge()
+    for fate in (0, 0, LOST, LOST):
+        edge.goes_on(0, fate)
+    edge.round = 1  # of the checkpoint at which the peers resume
+    changed(edge)
+    for end in edge.ends:
+        end.mixed = {step: flow for step, flow in end.mixed.items() if step.round < 1}
+    for _ in range(4):
+        edge.goes_on(0, 0)
+    edge.ends_well()
+    assert [len(end.mixed) for end in edge.ends] == [5, 5]
+    assert edge.drift() == 0.0
+
+
+def test_what_is_open_at_the_end_of_one_end_is_still_named_to_the_other() -> None:
+    edge = Edge()
+    edge.goes_on(0, LOST)
+    edge.ends_one_after_the_other()
+    assert edge.drift() == edge.one_sided() == WEIGHT

@@ -14,6 +14,7 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load, parse
+from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.meeting import CHANGE_WAIT
 from p2pser.wire.messages import Phase
 from schedules.faults import Fault, When
@@ -108,6 +109,28 @@ def test_one_that_gets_the_file_late_is_waited_for_and_named(folder: Path) -> No
     assert exits(one) == [0] * 5
     assert any("joins the run" in said for said in one.sentences(4))
     assert all(any("goes on with epoch 1" in said for said in one.sentences(i)) for i in range(4))
+
+
+def test_flows_that_the_last_round_of_a_change_leaves_at_one_end_are_drift(folder: Path) -> None:
+    """Peer 0 takes the rows of peer 1 for too late, without a word, until the file takes effect."""
+    def give(growing: Growing) -> None:
+        exchange = growing.machines[0].process.mixer.exchange
+        status = exchange._status
+
+        def late(j: int, now: float) -> DeliveryStatus:
+            return DeliveryStatus.GIVEN_UP if j == 1 else status(j, now)
+
+        exchange._status = late
+        exchange._past.own_for = lambda *_: None
+        growing.machines[1].process.mixer.exchange.resend = list
+        exchange.resend = list
+        growing.give(range(4))
+
+    one = played(folder, ring(4, 1), Fault(When(0.0, 1, Phase.EXCHANGE, 3), "a file", give))
+    assert exits(one) == [0] * 4
+    drifts = [machine.past[-1].ended[1]["drift"] for machine in one.machines.values()]
+    assert drifts[1] > 1e-3
+    assert (drifts[0], drifts[2], drifts[3]) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("seconds", [0.30, 0.35, 0.45, 0.6, 0.9])
