@@ -283,7 +283,8 @@ def test_what_is_open_at_the_end_counts_as_drift_and_is_settled_no_more() -> Non
     one.exchange.deliver(1, Step(1, 0), b"of the flood", other.exchange.unmixed(0), network.now)
     for one in network.peers:
         one.exchange.close()
-        assert one.exchange.unmixed(1 - one.exchange.me) == (() if one.me == 0 else (Step(0, 0),))  # it says so to the end
+        named = () if one.me == 0 else (Step(0, 0),)
+        assert one.exchange.unmixed(1 - one.me) == named  # it says so to the end
         one.exchange.deliver(1 - one.me, Step(0, 0), row(1, 1, 1), (), network.now)
         assert one.exchange.messages_late == 0
     assert network.drift() == pytest.approx(lost, rel=1e-9)
