@@ -145,7 +145,7 @@ def main() -> None:
         return
     for name, values in rows.items():
         print(f"{name}: UAR {np.mean(values):.3f} (sd {np.std(values):.3f}, n {len(values)})")
-    for name, found in audits.items():
+    for name, found in audits.items() if given.audits else ():
         print(f"{name}: claimed {found[0]['claimed']:.2f}, " + "; ".join(
             f"{one['right']:.3f} right, at least {one['bound']:.2f}" for one in found))
 
