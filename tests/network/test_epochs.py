@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 
 import msgpack
 import networkx as nx
@@ -132,6 +133,10 @@ def test_a_peer_leaves_only_where_all_living_neighbours_say_so() -> None:
     crowd.nodes[2].hear(1, memoryview(liar.encode()))
     assert crowd.nodes[2].retired((1, 3)) is None
     assert crowd.nodes[2].retired((1,)) is None, "the round of the change is not known"
+    liar.words[1] = replace(liar.words[1], order=(5, 9), change=3)
+    crowd.nodes[2].hear(1, memoryview(liar.encode()))
+    assert crowd.nodes[2].retired((1, 3)) is None
+    assert crowd.nodes[2].retired((1,)) is not None
 
 
 def test_two_files_of_one_epoch_do_not_take_effect_and_both_are_known() -> None:
