@@ -74,7 +74,7 @@ class End:
     """What one protocol sees of the cable, in the place of its connections."""
 
     def __init__(self, cable: Cable, me: int, _: Any, links: dict[int, Neighbour], *rest: Any) -> None:
-        self.cable, self.me, self.link, self.handler = cable, me, links[1 - me], rest[-1]
+        self.cable, self.me, self.link, self.handler = cable, me, links[1 - me], rest[2]
         cable.ends[me] = self
 
     def maintain(self) -> None: ...
