@@ -204,13 +204,12 @@ class Connections:
         self._redial_at.pop(link.peer, None)
         self._forget_descriptor(link.peer)
         self._probes.end(link.peer)
-        if self._carrier.get(link.peer) == DIALLED:
-            del self._carrier[link.peer]
         dealer, monitor = self._dealers.pop(link.peer, None), self._monitors.pop(link.peer, None)
         if dealer is not None and monitor is not None:
             self._forget(dealer)
             self._forget(monitor)
             sockets.close(dealer, monitor, self._settings.linger)
+            self._lost(link, DIALLED)
 
     def accept(self, link: Neighbour, identity: bytes) -> None:
         """Note the connection over which a neighbour sent HELLO; it replaces an earlier one."""
@@ -346,7 +345,7 @@ class Connections:
         if carrier:
             del self._carrier[link.peer]
         self._handler.connection_lost(link, carrier)
-        if carrier and link.up:
+        if carrier and link.state not in (State.BANNED, State.DONE):
             self._send_hello(link, self.route(link))
 
     def _forget(self, source: zmq.Socket[bytes]) -> None:

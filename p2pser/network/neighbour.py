@@ -314,10 +314,16 @@ class Neighbour:
         self._bye_read = self._bye_read or self._bye == nonce
 
     def connection_lost(self, carrier: bool) -> None:
-        """A connection has ended, and with it perhaps our BYE; ``carrier``: our rows went over it."""
+        """A connection has ended, and with it perhaps our BYE; ``carrier``: our rows went over it.
+
+        What was in flight is lost, also where the neighbour is LOST meanwhile: if it still counted when the neighbour
+        comes back, there might never be room for another row.
+        """
         self._bye, self._bye_read = None, False
         if carrier and self.up:
             self.stream.restart()
+        elif carrier:
+            self.stream.reset()
 
     def unconnected(self, connected: bool, now: float) -> bool:
         """Whether it has had no connection for DISCONNECTED seconds. Call it again and again."""

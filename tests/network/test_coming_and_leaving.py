@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from io_pairs import MIB, becomes, begin, pair, payload
+from io_pairs import MIB, Eventually, becomes, begin, pair, payload
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.network import events
@@ -55,6 +55,38 @@ def test_silence_is_suspect_then_lost_and_the_first_message_brings_it_back(netwo
         b.send([0], (round, 0), b"x")
         network.wait(a, events.Arrived)
         assert {j: one.state.value for j, one in a._neighbours.items()} == state
+
+
+@pytest.mark.parametrize("dials", ["both", "0", "1"])
+def test_what_was_lost_while_a_neighbour_was_lost_takes_no_room_when_it_is_back(
+        network: Network, eventually: Eventually, dials: str) -> None:
+    a = network.peer(0, (1,), dials=(1,) if dials != "1" else (), dead_after=2.0)
+    b = network.peer(1, (0,), dials=(0,) if dials != "0" else (), dead_after=2.0)
+    network.wait(a, events.Up)
+    network.wait(b, events.Up)
+    begin(a, b)
+    for proxy in network.proxies.values():
+        proxy.stalled = True
+    for io, other in ((a, 1), (b, 0)):
+        before = io.traffic()[other].payload_sent
+        io.send([other], (0, 0), payload(other, MIB // 4))
+        eventually(lambda io=io, other=other, before=before: io.traffic()[other].payload_sent > before,  # type: ignore[misc]
+                   "nothing leaves")
+    for io in (a, b):
+        network.wait(io, events.Changed, becomes(State.LOST))
+    for proxy in network.proxies.values():
+        proxy.cut()
+        proxy.stalled = False
+    for io in (a, b):
+        network.wait(io, events.Changed, becomes(State.RETURNING))
+    for io, other in ((a, 1), (b, 0)):
+        io.send([other], (1, 0), payload(10 + other))
+    for io, other in ((a, 1), (b, 0)):
+        came = network.wait(io, events.Arrived, lambda event: event.header.round == 1)
+        assert bytes(came.payload) == payload(10 + 1 - other)
+    for io, other in ((a, 1), (b, 0)):
+        eventually(lambda io=io, other=other: io._neighbours[other].stream._sender.outstanding < 8192,  # type: ignore[misc]
+                   "what was lost counts as in flight for good")
 
 
 def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
