@@ -55,7 +55,15 @@ class Entrance:
         """Neighbours that said they were at the run's end, made no progress there, and handed no model over."""
 
     def enter(self) -> Entry:
-        """Meet the neighbours, agree with them where to begin, and return that."""
+        """Meet the neighbours, agree with them where to begin, and return that.
+
+        From then on a neighbour that is started again is admitted.
+        """
+        entry = self._entered()
+        self._admit()
+        return entry
+
+    def _entered(self) -> Entry:
         joined = self._meet()
         if joined is not None:
             return self._joined(joined)
@@ -74,6 +82,12 @@ class Entrance:
         entry = self._resumed(call) if call.resume else self._began(call)
         self.joining.joined()
         return entry
+
+    def _admit(self) -> None:
+        """Let neighbours that are started again, or come late, take part."""
+        session = self.session
+        self.mixer.io.admit(True, lockstep=not session.algorithm.asynchronous,
+                            scheduled=session.topology.schedule is not None)
 
     # The three ways in ------------------------------------------------------------------------------------------
 
@@ -197,6 +211,7 @@ class Entrance:
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Return the first join state that fits this peer's model; None where no neighbour can send one."""
         session = self.session
+        self._admit()  # the neighbours that can send one may all be started again meanwhile
         counted = weighs(session.config.gossip, session.topology)
         own = {self.me: len(session.cohort.participants[0].examples)} if counted else {}
         while (joined := self.joining.receive(expected, endless=endless)) is not None:

@@ -220,6 +220,8 @@ class Handover:
                 f"peer {peer} alone, which no other neighbour has confirmed"
             self._say(f"peer {self._mixer.me} finds the run at its end, and takes the model of {who}")
             self._wanted = False
+            # Those that took part and have left have it, as a rule; those that are here say so themselves.
+            self._done |= set(self._mixer.neighbours) - set(end.final.dead) - self._mixer.roster.here()
             raise ModelTaken(replace(end, final=replace(end.final, rows=row[None]), givers=tuple(together)))
 
     # Its neighbours -------------------------------------------------------------------------------------------
@@ -231,8 +233,6 @@ class Handover:
         comes as ModelTaken.
         """
         self._offer, self._wanted, self._own = (end, parts), ask, end if ask else None
-        if end.givers:  # those who agreed have it
-            self._done |= set(self._mixer.neighbours) - set(end.final.dead)
         self._received.clear()
         self._mixer.wake_at(None)
         for peer in sorted(self._asking):

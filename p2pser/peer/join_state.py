@@ -23,7 +23,7 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
-from p2pser.network.states import WATCHED
+from p2pser.network.states import WATCHED, State
 from p2pser.peer.parcels import Parcels
 from p2pser.run.setup import JOIN, RollCall
 from p2pser.wire.messages import Header, Phase
@@ -127,7 +127,7 @@ class Joining:
                     return chosen
                 self._mixer.listen(min(first + self._patience, self._lost_at(coming)) - now)
                 continue
-            if not coming and not endless:
+            if not coming and not (endless and self._may_come()):
                 return None
             if coming or self._seen() != seen:
                 seen, quiet_since = self._seen(), now
@@ -170,6 +170,10 @@ class Joining:
         """Whether no neighbour is here, or one of them waits for peers that an operator has to start."""
         progress = [self._mixer.roster.progress(j) for j in self._present()]
         return not progress or any(each is None or each.phase is Phase.START for each in progress)
+
+    def _may_come(self) -> bool:
+        """Whether a neighbour is here, or may still come: one that is banned does not."""
+        return any(self._mixer.roster.state(j) is not State.BANNED for j in self._mixer.neighbours)
 
     def refuse(self, state: JoinState, reason: str) -> None:
         """Forget a state that does not fit."""

@@ -353,8 +353,6 @@ class _Attendance:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter,
                          self.expected, self.labelling if agreed_by_peers(self.config) else None).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
-        scheduled = self.topology.schedule is not None
-        self.io.admit(True, lockstep=not self.algorithm.asynchronous, scheduled=scheduled)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,
                                report=report)

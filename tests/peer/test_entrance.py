@@ -45,12 +45,13 @@ class Peer:
         session = SimpleNamespace(
             config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9),
                                    gossip=SimpleNamespace(weighting="clips", algorithm="dfedavg")),
-            topology=SimpleNamespace(hub=None), algorithm=None,
+            topology=SimpleNamespace(hub=None, schedule=None), algorithm=SimpleNamespace(asynchronous=False),
             cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
             share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
             statistics=lambda cut: self._do("statistics", cut) or SUMS)
         mixer = SimpleNamespace(
-            me=0, neighbours=(1, 3), left_out=self.left_out, io=SimpleNamespace(clock=lambda: self.now),
+            me=0, neighbours=(1, 3), left_out=self.left_out,
+            io=SimpleNamespace(clock=lambda: self.now, admit=lambda admits, **_: self._do("admits", admits)),
             connect=lambda *_: self._do("connects", None), training=lambda: self.trains, listen=self._listen,
             enter=lambda phase, round: None, begin=lambda joining: self._do("begins", joining),
             next_round=lambda round: max(round + 1, 8),
@@ -181,6 +182,18 @@ def test_one_whose_neighbours_all_began_before_it_came_joins_them_though_none_tr
     entry = peer.entrance.enter()
     assert (entry.start, entry.joined) == (8, True)
     assert "statistics" not in peer.names()
+
+
+def test_one_that_waits_for_a_state_admits_neighbours_that_are_started_again(peer: Peer) -> None:
+    peer.call, peer.states = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0})), [state(1)]
+    peer.entrance.enter()
+    assert peer.names().index("admits") < peer.names().index("receives from")
+
+
+def test_the_roll_call_and_the_statistics_admit_no_neighbour_that_is_started_again(peer: Peer) -> None:
+    peer.entrance.enter()
+    assert peer.names()[-1] == "admits"
+    assert peer.names().count("admits") == 1
 
 
 def test_one_of_whose_neighbours_some_began_before_it_came_begins_with_the_others(peer: Peer) -> None:

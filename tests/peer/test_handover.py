@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -356,3 +357,20 @@ def test_neighbours_lack_a_model_until_they_say_otherwise(peer: Peer) -> None:
     assert peer.hand.lacking() == ()
     peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation=1)
     assert peer.hand.lacking() == (1,)
+
+
+def test_one_that_takes_a_model_stays_for_a_neighbour_that_is_here_without_one(peer: Peer) -> None:
+    """Neighbour 3 was killed before it had its model, though the account names it among those that took part."""
+    peer.comes(1)
+    peer.comes(3, Progress(-(2**31), 0, Phase.START, 0))
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.look()
+    peer.mixer.now += GREETING
+    peer.hand.offer(taken(peer), None)
+    assert peer.hand.lacking() == (3,)
+
+
+def test_one_that_is_started_again_with_a_model_from_others_serves_all_neighbours(peer: Peer) -> None:
+    peer.hand.offer(replace(end(1, 2, 3), givers=(1,)), None)
+    assert peer.hand.lacking() == (1, 2, 3)

@@ -40,6 +40,8 @@ class Mixer(Carrier):
         self.afresh: list[int] = []
         self.goes_on: Callable[[float], object] = lambda now: None
         """Called with the time after each second of waiting."""
+        self.endless = False
+        """Whether it may wait without a bound."""
 
     def training(self) -> tuple[int, ...]:
         return self.roster.training()
@@ -48,6 +50,7 @@ class Mixer(Carrier):
         self.afresh.append(peer)
 
     def listen(self, timeout: float | None = 0.0) -> None:
+        timeout = 1.0 if timeout is None and self.endless else timeout
         assert timeout is not None, "it would wait for ever"
         assert self.now < 200.0, "it waits without a bound"
         assert timeout > 0, "it does not wait"
@@ -297,3 +300,24 @@ def test_a_request_in_another_form_is_refused_and_not_answered(peer: Peer) -> No
     peer.answer()
     assert [slot for _, slot, _ in peer.mixer.sent if slot != ASK] == []
     assert peer.mixer.afresh == []
+
+
+def test_a_neighbour_that_is_banned_is_not_waited_for(peer: Peer) -> None:
+    peer.comes(1)
+    for neighbour, before in ((1, State.PRESENT), (3, State.ABSENT)):
+        peer.changes(neighbour, before, State.BANNED, Cause.STRUCK_OUT)
+    assert peer.joining.receive(endless=True) is None
+
+
+def test_a_neighbour_that_is_lost_is_waited_for_though_another_is_banned(peer: Peer) -> None:
+    def comes_back(now: float) -> None:
+        if now == 190.0:
+            peer.comes(3, incarnation=1)
+            peer.sends(3)
+
+    peer.mixer.endless, peer.mixer.goes_on = True, comes_back
+    peer.changes(1, State.ABSENT, State.BANNED, Cause.STRUCK_OUT)
+    peer.changes(3, State.ABSENT, State.LOST, Cause.BEGIN)
+    state = peer.joining.receive(endless=True)
+    assert state is not None
+    assert state.sender == 3

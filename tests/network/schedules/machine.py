@@ -75,8 +75,10 @@ def _told(event: events.Event) -> tuple[Any, ...]:
     if isinstance(event, events.Arrived):
         header = event.header
         return "arrived", event.peer, header.round, header.slot, header.codec, bytes(event.payload)
-    if isinstance(event, events.Up):
+    if isinstance(event, events.Up):  # not the whole HELLO: the number of a process is drawn by the machine
         return "event", "Up", event.peer, event.hello.incarnation, event.progress
+    if isinstance(event, events.Agreed):
+        return "event", "Agreed", event.peer, event.hello.labels
     return "event", event
 
 

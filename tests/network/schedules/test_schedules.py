@@ -66,9 +66,14 @@ def test_with_faults_nobody_waits_for_good_and_there_is_one_model(folder: Path, 
     assert not broken
 
 
-@pytest.mark.parametrize("seed", [134, 326, 339, 355, 369, 387])
+@pytest.mark.parametrize("seed", [134, 326, 339, 355, 369, 387, 300682, 301002])
 def test_schedules_that_broke_once(folder: Path, seed: int) -> None:
     assert not Schedule(seed, folder).run().violations
+
+
+@pytest.mark.parametrize("seed", [300075, 300107])
+def test_schedules_with_a_liar_that_broke_once(folder: Path, seed: int) -> None:
+    assert not Schedule(seed, folder, hostile=True).run().violations
 
 
 @pytest.mark.parametrize("phase", [Phase.SETUP, Phase.TRAIN, Phase.EXCHANGE, Phase.CONSENSUS])
