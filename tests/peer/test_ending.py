@@ -18,6 +18,7 @@ import torch
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
+from p2pser.network.past import PastExchanges
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.process import Interrupted, Peer, _Attendance
@@ -93,7 +94,8 @@ class Last:
         cohort, algorithm = self.peer.prepare()
         identity, limit = self.network(self.peer)
         io = self.peer.attach(self.peer.hello(cohort, 0), identity, limit)
-        self.whole = _Attendance(self.peer, self.telemetry, cohort, algorithm, io, identity, None, 0, None)
+        self.whole = _Attendance(self.peer, self.telemetry, cohort, algorithm, io, identity, None, 0, None,
+                                 PastExchanges())
         self.phase: LastPhase = self.whole.last_phase
         row = torch.linspace(-1, 1, cohort.schema.size, dtype=torch.float64)[None]
         self.outcome = Outcome(Consensus(row, 1e-9, 7, (), True), CALL, cohort.sums()[0])
