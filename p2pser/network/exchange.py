@@ -142,7 +142,8 @@ class Exchange:
         self._unsent = apart.union(self._past.beyond(step))  # they would not mix what comes so late
         self._weights = {j: weight for j, weight in weights.items() if j not in self._unsent}
         receivers = frozenset(weights if receivers is None else receivers) - self._unsent
-        self._past.post(step, own, self._weights, receivers, (j for j in self.neighbours if j not in apart))
+        past = self._past.post(step, self._weights, receivers, (j for j in self.neighbours if j not in apart))
+        past.own = own
 
     def begin(self, step: Step, sources: Iterable[int] | None = None, readers: Iterable[int] = (),
               read: Step | None = None) -> None:

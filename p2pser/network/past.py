@@ -94,14 +94,17 @@ class PastExchanges(OrderedDict[Step, Past]):
             past.one_sided(j for j in past.open_there if self.since(step, j) >= SETTLE_WINDOW)
             for step, past in self.items())
 
-    def post(self, step: Step, own: Tensor, weights: Mapping[int, float], receivers: frozenset[int],
-             neighbours: Iterable[int]) -> None:
-        """Note that we post a row, while these neighbours take part. For the other arguments see ``Past``."""
+    def post(self, step: Step, weights: Mapping[int, float], receivers: frozenset[int],
+             neighbours: Iterable[int]) -> Past:
+        """Note that we post a row, while these neighbours take part; return what is kept of it, still without the row.
+        """
         if self._carried and step.round >= 0:
             self._carried = False
             self._undo(step)
         self._counts.update(neighbours)
-        self._posted = step, Past(own, weights, receivers, {j: self._counts[j] for j in receivers.union(weights)})
+        past = Past(None, weights, receivers, {j: self._counts[j] for j in receivers.union(weights)})
+        self._posted = step, past
+        return past
 
     def end(self, unmixed: set[int], flows: dict[int, float]) -> None:
         """The exchange that was posted last has ended. Forget what can be settled no more."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("name", "told", "most"), [("row", "**A parameter row**", 14),
-                                                    ("recording", "**A recording**", 20)])
+                                                    ("recording", "**A recording**", 21)])
 def test_a_trip_enters_the_files_that_the_page_names(name: str, told: str, most: int) -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts" / "trips", name], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -70,7 +70,8 @@ def rows_cross(network: Network, a: IOThread, b: IOThread, ids: tuple[int, int],
 
 def lost(network: Network, *io: IOThread) -> list[events.Event]:
     return [event for one in io for event in network.so_far(one)
-            if isinstance(event, events.Changed) and event.after in (State.ABSENT, State.LOST, State.DONE)]
+            if isinstance(event, events.Changed) and event.before is not State.REFUSED
+            and event.after in (State.ABSENT, State.LOST, State.DONE)]
 
 
 def can_open() -> bool:
