@@ -35,6 +35,9 @@ LEFT_BEHIND_WAIT = 15.0
 NO_LEAKS = ("/dev/", "/proc/", "/sys/", *map(os.path.realpath, (sys.prefix, sys.base_prefix)))
 """Folders whose files may stay open: devices, and the libraries' own files (matplotlib keeps fonts open)."""
 
+WORKER_PORTS = 1200
+"""Ports of each pytest-xdist worker, from 10000 on: below those among which the commands that it starts search."""
+
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
 
@@ -45,6 +48,16 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "emodb").is_dir():
         pytest.skip(f"the real corpora are not at {SHARED_DATA}; set P2PSER_SHARED_DATA to their folder")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> Iterator[None]:
+    """Search for free ports where no other worker does: a port that is free now may be taken by a test beside."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    with pytest.MonkeyPatch.context() as patch:
+        first = 10000 + worker * WORKER_PORTS
+        patch.setattr("p2pser.peer.launch.PORTS", range(first, first + WORKER_PORTS))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,8 @@ import soundfile
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import load
-from p2pser.peer.launch import PORTS, LocalPeers, free_base_port
+from p2pser.peer import launch
+from p2pser.peer.launch import LocalPeers, free_base_port
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def _plain(config: Config) -> list[str]:
 
 def test_a_free_base_port_can_be_listened_on() -> None:
     base = free_base_port(5)
-    assert PORTS.start <= base < PORTS.stop - 5
+    assert launch.PORTS.start <= base < launch.PORTS.stop - 5
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the probe does
         taken.bind(("127.0.0.1", base + 2))
