@@ -12,6 +12,7 @@ import numpy as np
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 
 TICKS = 10**9
@@ -85,13 +86,13 @@ def preset(name: str, *, step_s: float = 0.05, slow: Mapping[int, float] | None 
     return Clock(step_s, slow or {}, jitter, seed=seed, **PRESETS[name])
 
 
-def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int, sizes: Sequence[int], *,
-                overlap: bool = False) -> np.ndarray:
+def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int,
+                sizes: Sequence[int | Mapping[Edge, int]], *, overlap: bool = False) -> np.ndarray:
     """Return when each peer has finished each round of a synchronous algorithm, (rounds, N) simulated seconds.
 
     steps: local steps per round. sizes: bytes of a peer's message to each neighbour, for each exchange of a round in
-    turn. Each exchange is a barrier over neighbours: a peer goes on when all their messages are there. A hub takes no
-    local steps.
+    turn; where messages differ, by edge (dst, src), and no message on the other edges. Each exchange is a barrier over
+    neighbours: a peer goes on when all their messages are there. A hub takes no local steps.
     overlap: a round's messages travel during the next round's local steps, whose end waits for them.
     """
     peers = topology.size
@@ -108,7 +109,9 @@ def synchronous(clock: Clock, topology: Topology, rounds: int, steps: int, sizes
                 for i in topology.receivers(j, t):
                     if topology.hub is not None and (i == topology.hub) != (slot == 0):
                         continue  # clients upload in the first exchange, the hub sends in the second
-                    free[j] += clock.sending(size)
+                    if not isinstance(size, int) and (i, j) not in size:
+                        continue
+                    free[j] += clock.sending(size if isinstance(size, int) else size[i, j])
                     arrived[i, j] = free[j] + clock.latency_s
             # The first round of an overlapped run has nothing to wait for: zeros wait for nothing.
             ready = np.maximum(ready, (before if overlap else arrived).max(axis=1))

@@ -1,0 +1,169 @@
+"""UAR, bytes and simulated seconds of secure-average beside plain gossip and a server, on the same clips and draws.
+
+UAR is the mean over folds of the consensus model's on held-out speakers; differences to the server are paired over
+folds and seeds, with a 95 % paired speaker-bootstrap interval. No setting is chosen: learning rate .05 with momentum
+.9, and .1 with quasi-global momentum in its place, whose steps are larger. Finished runs are kept in --out.
+
+Seconds follow from the messages of a round and of the end, by the simulator's links (``simulation.clock``); local
+steps take 0.05 s each. All messages of a peer share its line, a server's too.
+
+    python benchmarks/secure_average.py --corpus emodb --data FOLDER --peers 9 [--folds all] [--seeds 5] [--json]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pairs
+from torch import Tensor
+
+from p2pser.config import Config
+from p2pser.evaluation.metrics import Predictions
+from p2pser.experiments import baselines
+from p2pser.experiments.differences import paired, uar_of
+from p2pser.features.federation import federate
+from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Edge
+from p2pser.graph import spec
+from p2pser.simulation.clock import PRESETS, preset, synchronous
+from p2pser.simulation.engine import simulate
+from p2pser.simulation.results import Simulation
+from p2pser.wire.codec import Received
+
+SCHEMES = {
+    "dfedavg": [],
+    "quasi-global-momentum": ["training.momentum=0", "training.lr=0.1"],
+    "secure-average": [],
+}
+SERVER = "server"
+
+
+class Sizes:
+    """A ``simulation.engine.Witness`` that keeps the payload bytes of each message, by exchange and edge."""
+
+    def __init__(self) -> None:
+        self.of: dict[Step, dict[Edge, int]] = {}
+
+    def received(self, at: Step, edge: Edge, message: Received) -> None:
+        body = message.body
+        size = body.numel() * body.element_size() if isinstance(body, Tensor) else len(body)
+        self.of.setdefault(at, {})[edge] = size
+
+    def held(self, round: int, rows: Tensor) -> None: ...
+
+    def trained(self, round: int, rows: Tensor) -> None: ...
+
+    def between(self, first: int, end: int) -> list[dict[Edge, int]]:
+        """Return the sizes of the exchanges of the rounds from ``first`` to before ``end``, in order."""
+        return [self.of[at] for at in sorted(self.of) if first <= at.round < end]
+
+
+def schemes(config: Config) -> dict[str, Config]:
+    """Return the settings of each scheme."""
+    return {name: config.with_settings([f"gossip.algorithm={name}", *own]) for name, own in SCHEMES.items()} \
+        | {SERVER: config}
+
+
+def run(name: str, config: Config, peers: int) -> dict[str, Any]:
+    """Return a run's predictions, and what it sent."""
+    federation = federate(config, peers)
+    found: Simulation = baselines.fedavg(config, federation) if name == SERVER else simulate(
+        config, spec.load("ring", peers), federation, each_peer=False)
+    outcome = found.predictions
+    if outcome is None:
+        raise SystemExit(f"{name} has no common model")
+    return {"targets": outcome.targets.tolist(), "predicted": outcome.predicted.tolist(),
+            "speakers": outcome.speakers, "classes": outcome.classes, "uar": found.outputs and found.outputs.uar,
+            "row": len(found.row) * 4, "bytes": found.bytes_training[:peers].tolist(),
+            "bytes_final": found.bytes_final[:peers].tolist(), "exchanges_final": found.final.exchanges,
+            "server": int(found.bytes_training[peers:].sum())}
+
+
+def costs(name: str, config: Config, peers: int, row: int, exchanges: float) -> dict[str, Any]:
+    """Return the exchanges of a round, and the simulated seconds of a run and of its end on each kind of link.
+
+    row : the bytes of a peer's parameters. exchanges : of the final consensus.
+    """
+    rounds, steps, topology = config.training.rounds, config.training.local_steps, spec.load("ring", peers)
+    last: list[Any] = [row * 2] * round_up(exchanges)  # in float64
+    sizes: list[Any] = [row]
+    if name == SERVER:
+        topology = dataclasses.replace(spec.load("star", peers + 1), hub=0)
+        sizes, last = [row, row], []
+    elif name == "secure-average":
+        seen = Sizes()
+        simulate(config.with_settings(["training.rounds=1"]), topology, federate(config, peers), each_peer=False,
+                 witness=seen)
+        sizes, last = seen.between(0, 1), seen.between(1, 2)
+    seconds = {}
+    for link in PRESETS:
+        clock = preset(link)
+        seconds[link] = [float(synchronous(clock, topology, rounds, steps, sizes)[-1].max()),
+                         float(synchronous(clock, topology, 1, 0, last)[-1].max()) if last else 0.0]
+    return {"exchanges": len(sizes), "seconds": seconds}
+
+
+def round_up(exchanges: float) -> int:
+    """Return a mean number of exchanges as a whole one."""
+    return int(np.ceil(exchanges))
+
+
+def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Config, peers: int) -> dict[str, Any]:
+    """Return the figures of each scheme. results : by scheme and (seed, fold); only pairs that all have count."""
+    common = sorted(set.intersection(*(set(runs) for runs in results.values())))
+    seeds = sorted({seed for seed, _ in common})
+    models = {name: [[Predictions.concatenate([
+        Predictions.of(one["targets"], one["predicted"], one["speakers"], one["classes"])
+        for one in (runs[seed, fold] for s, fold in common if s == seed)])] for seed in seeds]
+        for name, runs in results.items()}
+    rows = {}
+    for name, own in schemes(base).items():
+        done = [results[name][pair] for pair in common]
+        uar, sd = uar_of(models[name])
+        rows[name] = {
+            "uar": uar, "sd": sd, "to_server": dataclasses.asdict(paired(models[name], models[SERVER])),
+            "megabytes": float(np.mean([one["bytes"] for one in done])) / 1e6,
+            "megabytes_server": float(np.mean([one["server"] for one in done])) / 1e6,
+            "megabytes_final": float(np.mean([one["bytes_final"] for one in done])) / 1e6,
+            **costs(name, own, peers, done[0]["row"], float(np.mean([one["exchanges_final"] for one in done])))}
+    return {"pairs": common, "rows": rows}
+
+
+def main() -> None:
+    """Print the table, or JSON."""
+    parser = pairs.options(__doc__, "secure_average")
+    parser.add_argument("--peers", type=int, default=9)
+    given = parser.parse_args()
+    base = pairs.settings(given, "peer.evaluate_every=1000000")
+    results: dict[str, dict[tuple[int, int], dict[str, Any]]] = {name: {} for name in (*SCHEMES, SERVER)}
+    for config in pairs.each(base, given):
+        for name, own in schemes(config).items():
+            found = pairs.kept(given.out, own, lambda name=name, own=own: run(name, own, given.peers),
+                               scheme=name, peers=given.peers)
+            results[name][config.seed, config.corpus.fold] = found
+            print(f"seed {config.seed}, fold {config.corpus.fold}, {name}: UAR {found['uar']:.3f}", file=sys.stderr,
+                  flush=True)
+    table = tabulate(results, base, given.peers)
+    if given.json:
+        print(json.dumps(table))
+        return
+    print("| | UAR | to the server, points | MB a peer | at the end | exchanges a round | " + " | ".join(
+        f"s, {link} (end)" for link in PRESETS) + " |")
+    print("|---|---|---|---|---|---|" + "---|" * len(PRESETS))
+    for name, row in table["rows"].items():
+        by = row["to_server"]
+        interval = "" if by["low"] is None else f" [{100 * by['low']:+.1f}, {100 * by['high']:+.1f}]"
+        server = f" (the server {row['megabytes_server']:.0f})" if row["megabytes_server"] else ""
+        print(f"| {name} | {row['uar']:.3f} | {100 * by['mean']:+.1f}{interval} | {row['megabytes']:.1f}{server} | "
+              f"{row['megabytes_final']:.1f} | {row['exchanges']} | " + " | ".join(
+                  f"{rounds:.0f} ({end:.1f})" for rounds, end in row["seconds"].values()) + " |")
+    print(f"{given.corpus}, {given.peers} peers on a ring, {base.training.rounds} rounds: {len(table['pairs'])} "
+          f"(seed, fold) pairs; kept in {given.out}")
+
+
+if __name__ == "__main__":
+    main()
