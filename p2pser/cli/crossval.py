@@ -24,7 +24,8 @@ from p2pser.cli.common import (
 @click.option("--model", "models", metavar="NAME[:SETTING=VALUE]...,...",
               help="Families (p2pser models), each with settings of its own: mlp,svm:training.lr=0.2.  "
                    "[default: the run's]")
-@click.option("--norm", type=click.Choice(["auto", "none", "global", "speaker"]), help="Statistics to scale by.")
+@click.option("--norm", type=click.Choice(["auto", "none", "global", "speaker", "public"]),
+              help="Statistics to scale by.")
 @click.option("--calibrate/--no-calibrate", default=True, show_default=True,
               help="Fit temperatures on inner folds, which have to be trained for it.")
 @experiment_options

@@ -42,9 +42,10 @@ class FeatureSettings(Section):
     layer_weights: tuple[float, ...] = shared(
         (), "weight of each of the encoder's layers, its input first, in the mean over layers (a,b,c or [a, b, c]); "
             "default: all equal")
-    normalise: Literal["auto", "none", "global", "speaker"] = shared(
+    normalise: Literal["auto", "none", "global", "speaker", "public"] = shared(
         "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
-                "speaker (each speaker's own, transductive); auto: speaker for vectors of corpora that name "
+                "speaker (each speaker's own, transductive), public (of the synthetic corpus, which every site makes "
+                "alike, so that none of its own are sent); auto: speaker for vectors of corpora that name "
                 "speakers where peers hold whole speakers, else global")
 
     @field_validator("kind")

@@ -25,6 +25,7 @@ from p2pser.evaluation.report import Report
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, by_speaker
+from p2pser.features.public import SOURCE
 from p2pser.inference.predictor import Predictor, enrolled
 from p2pser.models.directory import Card, Origin
 from p2pser.models.inference import logits
@@ -204,6 +205,8 @@ def calibrate(report: Report) -> Report:
 def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
     if card.normalise == "global":
         return "training statistics"
+    if card.normalise == "public":
+        return f"statistics of {SOURCE}"
     if card.normalise == "none":
         return ""
     if not speaker:

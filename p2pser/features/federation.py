@@ -198,22 +198,23 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     Parameters
     ----------
     examples : the clips.
-    how : ``none``, ``global`` (by the statistics of all training clips) or ``speaker`` (by each speaker's own).
-    training : the statistics of all peers' training clips, for ``global``.
+    how : ``none``, ``global`` (by the statistics of all training clips), ``public`` (by those of public clips) or
+        ``speaker`` (by each speaker's own).
+    training : the statistics of all peers' training clips, for ``global``, or of the public ones.
 
     Raises
     ------
     CorpusError
-        For another value of ``how``, or ``global`` without statistics.
+        For another value of ``how``, or ``global`` or ``public`` without statistics.
     """
     if how == "none":
         return examples.features
     if how == "speaker":
         return by_speaker(examples.features, examples.speakers)
-    if how != "global":
-        raise CorpusError(f"there is no normalisation {how!r}{nearest(how, ('none', 'global', 'speaker'))}")
+    if how not in ("global", "public"):
+        raise CorpusError(f"there is no normalisation {how!r}{nearest(how, ('none', 'global', 'speaker', 'public'))}")
     if training is None:
-        raise CorpusError("global normalisation needs the training statistics of all peers")
+        raise CorpusError(f"{how} normalisation needs the training statistics of all peers")
     return training.apply(examples.features)
 
 

@@ -17,6 +17,7 @@ from p2pser.config import Config
 from p2pser.corpora.labels import agreed_by_peers
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Federation, federate
+from p2pser.features.public import recipe
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.mode import by_mode, what_neighbours_learn
@@ -174,6 +175,8 @@ class Peer:
                     "features.version": settings_key(config.features), **_plugins(config)}
         if agreed_by_peers(config):
             settings["corpus.labels"] = "agreed by the peers"
+        if federation.normalise == "public":
+            settings["features.statistics"] = recipe()
         schema, initial = cohort.marks
         clips = len(cohort.participants[0].examples) if weighs(config.gossip, self.topology) else 0
         return Hello(

@@ -30,10 +30,10 @@ def check_units(config: Config, federation: Federation, examples: Mapping[int, E
     unit = privacy.unit
     if federation.normalise == "global":
         raise ConfigError("privacy.epsilon does not count the statistics of all peers' features, which "
-                          "features.normalise=global asks for: set features.normalise=speaker or none")
+                          "features.normalise=global asks for: set features.normalise=public, speaker or none")
     if federation.normalise == "speaker" and unit == "clip":
         raise ConfigError("privacy.unit=clip hides single clips, and features.normalise=speaker mixes each clip into "
-                          "all others of its speaker: set features.normalise=none, or privacy.unit=speaker")
+                          "all others of its speaker: set features.normalise=public or none, or privacy.unit=speaker")
     speakers = {peer: set(one.speakers) for peer, one in examples.items()}
     if unit == "speaker":
         _check_speakers(federation, speakers)

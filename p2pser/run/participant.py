@@ -19,6 +19,7 @@ from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
 from p2pser.features.normalisation import sums as sums_of
+from p2pser.features.public import SOURCE, public_statistics
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
 from p2pser.models.rows import digest
@@ -164,10 +165,13 @@ class Cohort:
 
         Parameters
         ----------
-        statistics : of the features; None where they are not normalised by all peers' clips.
+        statistics : of the features; None where they are not normalised by all peers' clips. With public ones it is
+            not asked for.
         targets : of the targets; None: each participant's own, as a peer has them that trains alone.
         report : called with (peer, k) after local step k.
         """
+        if self.federation.normalise == "public":
+            statistics = public_statistics(self.config.features)
         self._statistics = statistics
         self._work = LocalWork([self._learner(one, statistics, targets) for one in self.participants], report)
         test = self.federation.test
@@ -191,6 +195,8 @@ class Cohort:
     @property
     def statistics_of(self) -> str:
         """Whose clips ``statistics`` are of, in words."""
+        if self.federation.normalise == "public":
+            return SOURCE
         if self._statistics is not None or not self.compact:
             return "the training speakers"
         clips, speakers = len(self.participants[0].examples), len(set(self.participants[0].examples.speakers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.features.clip_features import settings_key
 from p2pser.features.federation import Examples, Federation
+from p2pser.features.public import recipe
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
 from p2pser.graph.spec import Topology, load
 from p2pser.models.directory import load as load_model
@@ -289,6 +290,9 @@ def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_
     settings = plain.hello(cohort, 4).settings
     assert settings["features.version"] == settings_key(crew.config.features)
     assert settings["features.normalise"] == "global"
+    assert "features.statistics" not in settings
+    cohort.federation = replace(cohort.federation, normalise="public")
+    assert plain.hello(cohort, 4).settings["features.statistics"] == recipe()
     assert not any(name.startswith("plugin.") for name in settings)
     other = crew.peer(crew.configured("run", "gossip.algorithm=of-this-test"), 1)
     assert other.hello(cohort, 4).settings["plugin.gossip algorithm.of-this-test"] == __name__

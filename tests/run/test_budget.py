@@ -39,6 +39,7 @@ def check(*settings: str, held: tuple[tuple[str, ...], ...] = HELD, normalise: s
 def test_units_that_fit_are_taken() -> None:
     assert check("privacy.unit=site") == ()
     assert check("privacy.unit=speaker", "privacy.units=5", normalise="speaker") == ()
+    assert check("privacy.unit=clip", "privacy.units=9", normalise="public")
     made = federation(normalise="global")
     assert check_units(Config(), made, made.train) == ()
 
@@ -52,7 +53,7 @@ def test_an_epsilon_that_says_nothing_is_told() -> None:
 
 
 @pytest.mark.parametrize(("settings", "how", "words"), [
-    (["privacy.unit=site"], {"normalise": "global"}, "set features.normalise=speaker or none"),
+    (["privacy.unit=site"], {"normalise": "global"}, "set features.normalise=public, speaker or none"),
     (["privacy.unit=clip", "privacy.units=9"], {"normalise": "speaker"}, "mixes each clip into all others"),
     (["privacy.unit=speaker", "privacy.units=4"], {}, "the 3 peers have 5 speakers, and privacy.units=4"),
     (["privacy.unit=clip", "privacy.units=5"], {}, "the 3 peers have 6 clips, and privacy.units=5"),

@@ -13,6 +13,8 @@ from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.features.federation import Examples, Federation
+from p2pser.features.normalisation import Statistics
+from p2pser.run import participant
 from p2pser.run.participant import Cohort, together
 
 FEATURES = {0: [[0.0, 1.0], [2.0, 5.0], [4.0, 3.0]], 1: [[10.0, -1.0], [14.0, 1.0]]}
@@ -48,6 +50,18 @@ def test_global_normalisation_scales_held_out_clips_by_all_training_clips() -> N
     np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
     np.testing.assert_allclose(team.work.learners[1].features.numpy(),
                                (np.array(FEATURES[1]) - [6.0, 1.8]) / np.sqrt([27.2, 4.16]), rtol=1e-5)
+
+
+def test_public_statistics_scale_every_clip_and_ask_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Statistics(600.0, np.array([2.0, -1.0]), np.array([4.0, 1.5]))
+    monkeypatch.setattr(participant, "public_statistics", lambda settings: table)
+    team = cohort("public")
+    assert team.sums().shape == (2, 0)
+    team.prepare(team.sums()[0], 2)
+    np.testing.assert_allclose(scaled(team), (np.array(TEST) - [2.0, -1.0]) / [4.0, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(team.work.learners[0].features.numpy(),
+                               np.clip((np.array(FEATURES[0]) - [2.0, -1.0]) / [4.0, 1.5], -8, 8), rtol=1e-6)
+    assert (team.statistics, team.statistics_of) == (table, "the synthetic corpus")
 
 
 def test_speaker_normalisation_scales_held_out_clips_by_their_own_speaker() -> None:

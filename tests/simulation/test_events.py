@@ -93,6 +93,13 @@ def test_a_synchronous_round_is_compute_and_messages():
     assert 3 * 0.65 <= times[-1].min() <= times[-1].max() <= 3 * 0.75 + 1e-9
 
 
+def test_an_exchange_whose_messages_differ_costs_what_each_edge_carries():
+    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.05, bandwidth=1000)
+    # A leaf sends 400 bytes to its parent, which then sends 200 bytes back: the others wait for nobody.
+    times = synchronous(clock, RING, 1, STEPS, [{(1, 0): 400}, {(0, 1): 200}])
+    assert times[0] == pytest.approx([0.5 + 0.45 + 0.25, 0.5 + 0.45, 0.5, 0.5, 0.5, 0.5])
+
+
 def test_a_straggler_slows_a_synchronous_run_to_its_own_pace():
     clock = Clock(step_s=0.1, slow={0: 5.0}, jitter=0.0, latency_s=0.0, bandwidth=1e12)
     times = synchronous(clock, RING, 50, STEPS, [100])
