@@ -299,13 +299,14 @@ class Exchange:
         """Learn what becomes of the exchanges before a change of the topology."""
         self._past = past
 
-    def close(self) -> None:
-        """Settle nothing from now on; flows that are applied at one end only become drift.
+    def close(self) -> tuple[Late, ...]:
+        """Settle nothing from now on; flows that the other end has not confirmed become drift.
 
-        A neighbour that takes no part confirms nothing more.
+        Return the late rows that have come since the last exchange: our headers say that we have mixed them.
         """
-        self._past.close({j for j in self.neighbours if not self._roster.takes_part(j)})
-        self._late.clear()
+        self._past.close()
+        late, self._late = in_order(self._late), []
+        return late
 
     def newest(self, neighbour: int) -> Step:
         """Return the latest step that a neighbour has sent; before it has sent anything, one before the set-up."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
-from p2pser.gossip.mixer import Breaks, Edges, Inbox, Outbox, Step, edges_into, inbox_of, mix_by_flows
+from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Read, read_all
 from p2pser.gossip.secrets import Secrets
@@ -307,9 +307,9 @@ class NetworkMixer:
         hello = self.hellos.get(peer)
         self.io.drop(peer, reason, None if hello is None else hello.incarnation)
 
-    def close(self) -> None:
-        """Settle no more late rows: training is over."""
-        self.exchange.close()
+    def close(self) -> tuple[Late, ...]:
+        """Settle no more late rows, but those that are returned: training is over."""
+        return self.exchange.close()
 
     def bytes_sent(self) -> int:
         """Return the bytes sent to all neighbours so far, headers included."""

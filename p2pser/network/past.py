@@ -89,7 +89,8 @@ class PastExchanges(OrderedDict[Step, Past]):
 
     @property
     def drift(self) -> float:
-        """The sum of the norms of the flows that only our end has applied, and the other end says it has not."""
+        """The sum of the norms of the flows that our end has applied and the other end has not; at the end of training
+        also of those that it has not confirmed."""
         return self._lost + sum(
             past.one_sided(j for j in past.open_there if self.since(step, j) >= SETTLE_WINDOW)
             for step, past in self.items())
@@ -196,13 +197,13 @@ class PastExchanges(OrderedDict[Step, Past]):
         self._posted, self._carried = None, True
         self._newest.clear()
 
-    def close(self, silent: Collection[int]) -> None:
+    def close(self) -> None:
         """Settle nothing from now on; ``unmixed`` goes on to name what is open, since others may close later.
 
-        silent : neighbours that confirm nothing any more.
+        What a neighbour has not confirmed counts as lost: it may have closed before our row came.
         """
         for step, past in self.items():
-            self._lost += past.one_sided(past.open_there.union(past.unconfirmed().intersection(silent)))
+            self._lost += past.one_sided(past.unconfirmed())
             self._never(step, past.unmixed)
         self.clear()
 

@@ -350,6 +350,7 @@ class _Attendance:
             self.handover.left_out(end, LONGEST * self.config.network.round_timeout)
             return end
         except ModelTaken as taken:
+            self.mixer.close()  # the session has not ended: what is open is drift
             return taken.outcome
 
     def _trained(self) -> Outcome:

@@ -15,7 +15,7 @@ from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
 from p2pser.gossip.agreement.statistics import secure_statistics, statistics
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Breaks, Mixer
+from p2pser.gossip.mixer import Breaks, Late, Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.requirements import exchanging_parts
 from p2pser.graph.mixing import metropolis, slow_weights
@@ -44,8 +44,8 @@ class SessionMixer(Mixer, Protocol):
     def breaks(self, round: int) -> Breaks:
         """Return what has happened to edges since the last call, until the start of ``round``."""
 
-    def close(self) -> None:
-        """Training is over: settle no more late rows."""
+    def close(self) -> tuple[Late, ...]:
+        """Training is over: settle no more late rows than those that are returned."""
 
 
 class Driver(Protocol):
@@ -233,7 +233,7 @@ class Session:
         first = self.living[0]
         cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable,
                             lambda late: algorithm.settle(state, late, mixer.peers))[first]
-        mixer.close()
+        algorithm.settle(state, mixer.close(), mixer.peers)
         self.driver.close()
         groups = () if self.parts is None else self.parts.groups()
         slem = living_slem(topology, counts, cut, first, groups)

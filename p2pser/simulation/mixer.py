@@ -293,10 +293,11 @@ class SimulatedMixer:
         pairs = zip(self._static.edges.dst.tolist(), self._static.edges.src.tolist())
         return Breaks(tuple(pair for pair in pairs if new & set(pair)))
 
-    def close(self) -> None:
+    def close(self) -> tuple[Late, ...]:
         """Settle no more late rows: those still on their way are lost."""
         self.lost += len(self._way)
         self._way.clear()
+        return ()
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray.

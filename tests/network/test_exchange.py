@@ -565,14 +565,26 @@ def test_a_distance_is_that_of_whole_rows(size: int) -> None:
     assert distance(a, 2 * a) == pytest.approx(float(a.norm()))
 
 
-def test_what_a_neighbour_that_is_gone_at_the_end_has_not_confirmed_is_drift() -> None:
-    for last, drift in ((0, 0.25 * 2), (1, 0.0)):
-        exchange = waiting_exchange((1, 2))
-        for j in (1, 2):
-            exchange.deliver(j, Step(0, 0), row(3), (), 0.0)
-        assert exchange.finish(0.0) is not None
-        if last:
-            exchange.deliver(1, Step(1, 0), b"of the flood: it has mixed our row", (), 0.0)
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_what_a_neighbour_has_not_confirmed_at_the_end_is_drift_for_it_may_have_ended_before_our_row_came(
+        gone: bool, last: bool) -> None:
+    exchange = waiting_exchange((1, 2))
+    for j in (1, 2):
+        exchange.deliver(j, Step(0, 0), row(3), (), 0.0)
+    assert exchange.finish(0.0) is not None
+    for j in (1, 2) if last else (2,):
+        exchange.deliver(j, Step(1, 0), b"of the flood: it has mixed our row", (), 0.0)
+    if gone:
         lose(exchange, 1)
-        exchange.close()
-        assert exchange.drift == pytest.approx(drift)
+    exchange.close()
+    assert exchange.drift == pytest.approx(0.0 if last else 0.25 * 2)
+
+
+def test_a_late_row_that_comes_after_the_last_exchange_is_still_mixed_since_our_last_message_says_so() -> None:
+    exchange = waiting_exchange((1,))
+    assert exchange.finish(TIMEOUT + 1) is not None
+    exchange.deliver(1, Step(0, 0), row(3), (), 0.0)
+    assert exchange.unmixed(1) == ()
+    assert [(late.edge, late.step) for late in exchange.close()] == [((0, 1), Step(0, 0))]
+    assert exchange.close() == ()

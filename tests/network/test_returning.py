@@ -91,6 +91,9 @@ class Freely:
         ended = {i for i, round in self.round.items() if round == ROUNDS}
         assert ended == set(self.graph) - self.outside, f"somebody waits for ever: {self.round} {stuck}"
         assert all(set(self.graph[i]) == self.lost[i] for i in self.outside), "it is not refused by all, nor taken in"
+        for i, j in self.graph.to_directed().edges:  # the flood
+            if i not in self.lost[j] and j not in self.lost[i]:
+                self.exchanges[j].deliver(i, Step(ROUNDS, 0), b"", self.exchanges[i].unmixed(j), self.now)
         for exchange in self.exchanges.values():
             exchange.close()
 

@@ -41,7 +41,10 @@ def judge(schedule: Schedule) -> None:
 
 
 def _both_ends(schedule: Schedule) -> None:
-    """Of two peers that ran from the start to the end, each has mixed what the other has, but for what drift tells."""
+    """Of two peers that ran from the start to the end, each has mixed what the other has, but for what drift tells.
+
+    Where their rows were equal, nothing flowed.
+    """
     if schedule.algorithm not in SYMMETRIC or schedule.lies is not None:
         return
     for i, j in schedule.topology.graph.edges if schedule.topology.schedule is None else ():
@@ -49,8 +52,9 @@ def _both_ends(schedule: Schedule) -> None:
         if any(len(past) != 1 or past[0].exit_code is None or past[0].ended[0] != "done" for past in pair):
             continue
         one, other = (past[0] for past in pair)
-        there = {step for step, k in one.mixer.mixed if k == j and 0 <= step.round < schedule.rounds}
-        back = {step for step, k in other.mixer.mixed if k == i and 0 <= step.round < schedule.rounds}
+        there, back = (
+            {step for (step, k), gap in process.mixer.mixed.items()
+             if k == peer and gap and 0 <= step.round < schedule.rounds} for process, peer in ((one, j), (other, i)))
         if there != back and not one.mixer.exchange.drift + other.mixer.exchange.drift > 0:
             schedule.violations.append(f"peers {i} and {j} mixed different exchanges of their edge and tell no drift: "
                                        f"{sorted(map(tuple, there ^ back))}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import Empty
 from typing import Any
 
 from greenlet import GreenletExit, greenlet
+from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
-from p2pser.gossip.mixer import Inbox, Step
+from p2pser.gossip.mixer import Edges, Late, Step, distance
 from p2pser.network import connections, events
+from p2pser.network.exchange import Outcome
 from p2pser.network.io import TICK, IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.peer.identity import Identity
@@ -148,16 +150,30 @@ class Mixer(NetworkMixer):
     def __init__(self, io: IO, *arguments: Any, **more: Any) -> None:
         super().__init__(io, *arguments, **more)
         io.process.mixer = self
-        self.mixed: set[tuple[Step, int]] = set()
-        """(exchange, neighbour) of every message that has been handed over."""
+        self.mixed: dict[tuple[Step, int], float] = {}
+        """(exchange, neighbour) of every row that has been handed over, and its distance from our row."""
 
-    def collect(self, at: Step) -> Inbox:
-        inbox = super().collect(at)
-        for key in [*((at, j) for j in inbox.src.tolist()), *((late.step, late.edge[1]) for late in inbox.late)]:
-            if key in self.mixed:
-                self.io.process.twice.append(key)
-            self.mixed.add(key)
-        return inbox
+    def _collected(self, at: Step) -> tuple[Outcome, Edges]:
+        outcome, edges = super()._collected(at)
+        for j, value in outcome.values:
+            if isinstance(value, Tensor) and self.exchange._own is not None:
+                self._note(at, j, distance(value, self.exchange._own))
+        self._note_late(outcome.late)
+        return outcome, edges
+
+    def close(self) -> tuple[Late, ...]:
+        rows = super().close()
+        self._note_late(rows)
+        return rows
+
+    def _note_late(self, rows: Iterable[Late]) -> None:
+        for late in rows:
+            self._note(late.step, late.edge[1], distance(late.value, late.own))
+
+    def _note(self, at: Step, neighbour: int, gap: float) -> None:
+        if (at, neighbour) in self.mixed:
+            self.io.process.twice.append((at, neighbour))
+        self.mixed[at, neighbour] = gap
 
     def local_step(self, peer: int, step: int) -> None:
         process = self.io.process
