@@ -38,9 +38,16 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     if me >= topology.size:
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer
+    from p2pser.peer.supervisor import Supervisor
     from p2pser.run.account import in_words
 
-    process = Peer(config, topology, me, fresh=fresh, say=note)
+    supervisor = Supervisor()
+
+    def say(sentence: str) -> None:
+        note(sentence)
+        supervisor.status(sentence)
+
+    process = Peer(config, topology, me, fresh=fresh, say=say, supervisor=supervisor)
     if check:
         from p2pser.peer.check import check_neighbours
 
@@ -55,6 +62,8 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         signal.signal(number, lambda *_: process.interrupt())
     signal.signal(signal.SIGHUP, lambda *_: process.read_again(lambda: options.graph(config)))
     ending = process.run()
+    supervisor.ready()  # of a run that had finished before, nothing was left to do
+    supervisor.stopping()
     if as_json:
         print_json(ending.summary)
     elif ending.finished:

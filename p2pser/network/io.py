@@ -52,16 +52,19 @@ class IOThread:
         Makes the connections; a simulation has others than sockets.
     queue:
         Where events arrive; a simulation waits in another way.
+    pulse:
+        Called in each turn of the thread; returns whether to wake the training thread.
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Contact],
                  settings: NetworkSettings, max_row_bytes: int, clock: Callable[[], float] = time.monotonic,
-                 connections: type[Connections] = Connections, queue: SimpleQueue[events.Event] | None = None) -> None:
+                 connections: type[Connections] = Connections, queue: SimpleQueue[events.Event] | None = None,
+                 pulse: Callable[[], bool] = lambda: False) -> None:
         self.events: SimpleQueue[events.Event] = SimpleQueue() if queue is None else queue
         self.endpoint = listen
         """Where we listen: the address to bind, then the one that was bound."""
         self.clock = clock
-        self._settings = settings
+        self._settings, self._pulse = settings, pulse
         self._protocol = PeerProtocol(ours, keys, neighbours, settings, max_row_bytes, self.events, clock, connections)
         self._neighbours = self._protocol.neighbours
         self._connections = self._protocol.connections
@@ -204,6 +207,8 @@ class IOThread:
         self._protocol.tick()
         for neighbour in self._neighbours.values():
             self._protocol.pump(neighbour)
+        if self._pulse():
+            self.wake()
 
     def _command(self, do: Callable[..., None], *arguments: Any) -> None:
         """Let the thread call a function soon."""

@@ -44,6 +44,7 @@ from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.summing import PeerSecrets, public_keys
+from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import Telemetry
 from p2pser.run.account import complete
 from p2pser.run.participant import Cohort
@@ -70,14 +71,17 @@ class Peer:
     sink : receives every line of telemetry, sketches included.
     say : receives sentences for the person who watches.
     federation : the data, where it was read already.
+    supervisor : the service manager that started this process; default: none.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
-                 say: Callable[[str], None] = lambda sentence: None, federation: Federation | None = None) -> None:
+                 say: Callable[[str], None] = lambda sentence: None, federation: Federation | None = None,
+                 supervisor: Supervisor | None = None) -> None:
         config, self._not_private = by_mode(config, topology)
         self.config, self.topology, self.me = for_run(config, topology.size), topology, me
         self.folder = PeerFolder(config, topology, me)
         self._fresh, self._sink, self._say, self._federation = fresh, sink, say, federation
+        self.supervisor = supervisor or Supervisor({})
         self._stop = False
         self._wake: Callable[[], None] = lambda: None
         self._renewed: Callable[[], Topology] | None = None
@@ -136,7 +140,8 @@ class Peer:
 
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
         """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""
-        return IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network, max_row_bytes)
+        return IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network, max_row_bytes,
+                        pulse=self.supervisor.pulse)
 
     # Before the network -------------------------------------------------------------------------------------
 
@@ -187,6 +192,7 @@ class Peer:
 
     def look_up(self) -> None:
         """Raise Interrupted where this peer was asked to stop."""
+        self.supervisor.got_on()
         if self._stop:
             raise Interrupted
 
@@ -260,8 +266,7 @@ class _Attendance:
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
                                  reporter=self.reporter, joining=self.joining, growth=self.growth, driver=self.driver,
-                                 sink=peer.sink,
-                                 look_up=peer.look_up)
+                                 sink=peer.sink, look_up=peer.look_up, status=peer.supervisor.status)
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
@@ -314,6 +319,7 @@ class _Attendance:
             summary = finished or self.last_phase.complete(end, so_far)
         self.io.start()
         self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=self.incarnation)
+        self.peer.supervisor.ready()
         if torn is None:
             end = self._session()
             summary = self.last_phase.conclude(end, self.io.clock() - started)

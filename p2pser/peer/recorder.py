@@ -129,11 +129,13 @@ class Recorder(Hooks):
     driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
     sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
     look_up : called between exchanges; may raise, which ends the run.
+    status : is told after each round how far the peer is.
     """
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
                  checkpoints: Checkpoints, reporter: Reporter, joining: Joining, driver: AsynchronousDriver | None,
-                 growth: Growth, sink: Sink | None, look_up: Callable[[], None]) -> None:
+                 growth: Growth, sink: Sink | None, look_up: Callable[[], None],
+                 status: Callable[[str], None]) -> None:
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
         self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
         self.growth = growth
@@ -143,7 +145,7 @@ class Recorder(Hooks):
         self.joined = False
         self.training_bytes = 0
         """Payload bytes posted until the last round was over."""
-        self._sink, self._look_up = sink, look_up
+        self._sink, self._look_up, self._status = sink, look_up, status
         self._sketch: Sketch | None = None
         self._round_began = 0.0
 
@@ -215,6 +217,7 @@ class Recorder(Hooks):
         if self.driver is not None:
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)
+        self._status(f"round {round + 1} of {self.config.training.rounds} is over: loss {record['loss']:.3f}")
         self._show(row, round=round)
         try:
             self.growth.round_over(round + 1)

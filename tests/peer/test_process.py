@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from p2pser.models.rows import Schema
 from p2pser.peer.ending import Ending
 from p2pser.peer.launch import free_base_port
 from p2pser.peer.process import Peer
+from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import read
 from p2pser.run import checkpoint
 
@@ -67,9 +69,10 @@ class Crew:
             "model.hidden=[6]", "model.dropout=0", "training.local_steps=2", "peer.checkpoint_every=2",
             "network.serve_after=0", *settings])
 
-    def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False) -> Peer:
+    def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False,
+             supervisor: Supervisor | None = None) -> Peer:
         one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise),
-                   say=self.said.append, sink=lambda record: hear(one, record))
+                   say=self.said.append, sink=lambda record: hear(one, record), supervisor=supervisor)
         return one
 
     def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
@@ -126,6 +129,43 @@ def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
     _, card = load_model(crew.path(crew.config, 0) / "model")
     assert card.labels == LABELS
     assert "a note" in crew.said
+
+
+class Watched(Supervisor):
+    """Keeps what a peer tells; ``due`` counts the calls at which WATCHDOG was due."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "60000"})
+        self.sent: list[str] = []
+        self.due = threading.Semaphore(0)
+
+    def pulse(self) -> bool:
+        due = super().pulse()
+        if due:
+            self.due.release()
+        return due
+
+    def _send(self, message: str) -> None:
+        self.sent.append(message)
+
+
+def test_a_service_manager_hears_nothing_of_a_peer_whose_training_is_stuck(crew: Crew) -> None:
+    watched, while_stuck = Watched(), []
+
+    def hear(peer: Peer, record: dict[str, Any]) -> None:
+        if record.get("round") == 2 and "kind" not in record:
+            watched.due = threading.Semaphore(0)
+            assert watched.due.acquire(timeout=30)  # one may still tell of what was before
+            while_stuck.append(watched.sent.count("WATCHDOG=1"))
+            assert all(watched.due.acquire(timeout=30) for _ in range(3))
+            while_stuck.append(watched.sent.count("WATCHDOG=1"))
+
+    others = [crew.pool.submit(crew.peer(crew.config, i).run) for i in (1, 2)]
+    assert crew.peer(crew.config, 0, hear, supervisor=watched).run().finished
+    assert all(other.result(timeout=50).finished for other in others)
+    assert while_stuck[0] == while_stuck[1]
+    assert watched.sent.count("READY=1") == 1
+    assert any(message.startswith("STATUS=round 7 of 7 is over: loss ") for message in watched.sent)
 
 
 def test_a_finished_run_is_not_run_again_unless_fresh(crew: Crew) -> None:

@@ -1,0 +1,82 @@
+"""What a peer tells the service manager that started it (systemd's notification protocol, ``sd_notify(3)``).
+
+Datagrams to the socket that ``$NOTIFY_SOCKET`` names: READY once the peer listens, STATUS with a sentence, STOPPING at
+its end, and WATCHDOG as long as it gets on. Where the variable is not set, nothing is sent.
+
+WATCHDOG is sent by the I/O thread, and only where the training thread has got on since the last one: by a local step, an
+event, or a look around while it waits. So it ends where either of the two threads is stuck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+PER_TIMEOUT = 3
+"""WATCHDOG may be sent so often within the service manager's time limit: one that is late does not end the peer."""
+
+
+class Supervisor:
+    """The service manager of this process, if it has one.
+
+    environment : where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up.
+    clock : returns the time [s].
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address[:1] == "@" else address if address[:1] == "/" else ""
+        self._every = _interval(environment) if self._address else None
+        self._clock = clock
+        self._next = clock()
+        self._got_on, self._ready = False, False
+
+    def ready(self) -> None:
+        """The peer listens: neighbours may come. Later calls do nothing."""
+        if not self._ready:
+            self._ready = True
+            self._send("READY=1")
+
+    def status(self, sentence: str) -> None:
+        """Say what the peer does at present."""
+        self._send("STATUS=" + " ".join(sentence.split()))
+
+    def stopping(self) -> None:
+        """The peer ends."""
+        self._send("STOPPING=1")
+
+    def got_on(self) -> None:
+        """The training thread has got on."""
+        self._got_on = True
+
+    def pulse(self) -> bool:
+        """Send WATCHDOG where it is time and the training thread has got on; the I/O thread calls this in each turn.
+
+        Return whether the training thread is to be woken, so that it can look around if it only waits.
+        """
+        if self._every is None or (now := self._clock()) < self._next:
+            return False
+        self._next = now + self._every
+        if self._got_on:
+            self._got_on = False
+            self._send("WATCHDOG=1")
+        return True
+
+    def _send(self, message: str) -> None:
+        """Send without waiting: a manager that does not read costs the peer nothing."""
+        if self._address:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+                end.setblocking(False)
+                end.sendto(message.encode(errors="backslashreplace"), self._address)
+
+
+def _interval(environment: Mapping[str, str]) -> float | None:
+    """Return the seconds between two WATCHDOG; None where this process is not watched."""
+    limit, watched = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+    if not limit.isdecimal() or watched not in ("", str(os.getpid())):
+        return None
+    return int(limit) / 1e6 / PER_TIMEOUT or None
