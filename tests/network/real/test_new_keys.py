@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from commands import Command
+from trials import slow_down
 
 from p2pser.network import keys
 
@@ -21,21 +21,8 @@ EVERYBODY = range(3)
 ODD = 2
 Furthest = Callable[[torch.Tensor], float]
 
-SLOW = """
-import sys, threading
-from p2pser.cli.main import main
-from p2pser.training.learner import Learner
-
-plain, pause = Learner._gradients, threading.Event()
-
-def slowly(self, row, round, *rest):
-    pause.wait(0.15)
-    yield from plain(self, row, round, *rest)
-
-Learner._gradients = slowly
-main()
-"""
-"""A peer whose rounds take some time, so that the run outlasts what happens to it."""
+PACE = 0.15
+"""Seconds of local work in a round, so that the run outlasts what happens to it."""
 
 
 class Sites:
@@ -45,7 +32,7 @@ class Sites:
         self.folder, self.run, self.file = folder, folder / "run.yaml", folder / "sites.yaml"
         self.run.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
         self.pairs = {i: keys.make() for i in EVERYBODY}
-        self.running: dict[int, subprocess.Popen[str]] = {}
+        self.running: dict[int, Command] = {}
         self.write()
 
     def write(self) -> None:
@@ -57,16 +44,15 @@ class Sites:
             keys.write_key_pair(self.folder / f"key-{i}", pair)
 
     def start(self, me: int) -> None:
-        command = [sys.executable, "-c", SLOW, "peer", "--id", str(me), "--topology", str(self.file), "--run",
-                   str(self.run), "--set", f"network.secret_key={self.folder / f'key-{me}'}"]
-        self.running[me] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if me in self.running:
+            self.running[me].close()
+        self.running[me] = Command("peer", "--id", str(me), "--topology", str(self.file), "--run", str(self.run),
+                                   "--set", f"network.secret_key={self.folder / f'key-{me}'}",
+                                   change=functools.partial(slow_down, PACE))
 
     def said(self, me: int, words: str) -> None:
-        stream = self.running[me].stderr
-        assert stream is not None
         lines = []
-        for line in stream:
+        for line in self.running[me].stderr:
             lines.append(line)
             if words in line:
                 return
@@ -92,10 +78,9 @@ def test_a_new_key_of_an_old_peer_needs_no_restart_of_the_others(real: Any, furt
             sites.said(me, f"another address or key of peers {ODD}")
         sites.start(ODD)
         sites.said(ODD, "joins the run in round")
-        said = {me: one.communicate(timeout=180)[1] for me, one in sites.running.items()}
+        said = {me: one.communicate()[1] for me, one in sites.running.items()}
         assert {me: one.returncode for me, one in sites.running.items()} == dict.fromkeys(EVERYBODY, 0), said
     finally:
         for one in sites.running.values():
-            one.kill()
-            one.communicate()
+            one.close()
     assert furthest(real.rows(config, EVERYBODY)) < 1e-6

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from commands import Command, hold_rounds
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load
@@ -27,25 +27,6 @@ FIRST, SECOND = 6, 12
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0")
 Furthest = Callable[[torch.Tensor], float]
 
-HOLDS = """
-import contextlib
-import sys
-from pathlib import Path
-from p2pser.cli.main import main
-from p2pser.training.learner import Learner
-
-folder, plain = Path(sys.argv.pop(1)), Learner._gradients
-
-def holding(self, row, round, *rest):
-    with contextlib.suppress(FileNotFoundError):
-        (folder / f"hold-{round}").read_bytes()
-    yield from plain(self, row, round, *rest)
-
-Learner._gradients = holding
-main()
-"""
-"""A peer that stays in a round's local steps while there is a named pipe: reading it ends when its writer closes it."""
-
 
 class Site:
     """Peers as commands of their own, held in two rounds until ``go_on``."""
@@ -55,20 +36,19 @@ class Site:
         for round in (FIRST, SECOND):
             os.mkfifo(folder / f"hold-{round}")
         self.path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-        self.running: dict[int, subprocess.Popen[str]] = {}
+        self.running: dict[int, Command] = {}
 
     def start(self, me: int) -> None:
-        command = [sys.executable, "-c", HOLDS, str(self.folder), "peer", "--id", str(me), "--topology",
-                   self.topology.name, "--peers", str(self.topology.size), "--run", str(self.path)]
-        self.running[me] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if me in self.running:
+            self.running[me].close()
+        self.running[me] = Command("peer", "--id", str(me), "--topology", self.topology.name, "--peers",
+                                   str(self.topology.size), "--run", str(self.path),
+                                   change=functools.partial(hold_rounds, self.folder))
 
     def said(self, me: int, *words: str) -> None:
         """Read what a peer says until it has said each of these, in any order."""
         missing, lines = set(words), []
-        stream = self.running[me].stderr
-        assert stream is not None
-        for line in stream:
+        for line in self.running[me].stderr:
             lines.append(line)
             missing -= {one for one in missing if one in line}
             if not missing:
@@ -83,8 +63,7 @@ class Site:
 
     def close(self) -> None:
         for one in self.running.values():
-            one.kill()
-            one.communicate()
+            one.close()
 
 
 ONE_STEP = ("training.local_steps=1",)
@@ -123,7 +102,7 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
         site.go_on(FIRST)
         site.said(ODD, "joins the run in round")
         site.go_on(SECOND)
-        said = {me: one.communicate(timeout=180)[1] for me, one in site.running.items()}
+        said = {me: one.communicate()[1] for me, one in site.running.items()}
         assert {me: one.returncode for me, one in site.running.items()} == dict.fromkeys(EVERYBODY, 0), said
     finally:
         site.close()

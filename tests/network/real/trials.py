@@ -44,7 +44,7 @@ class Life:
         if self.namespace:
             _enter(self.namespace)
         if self.pace:
-            _slow_down(self.pace)
+            slow_down(self.pace)
         if self.change is not None:
             self.change(config, topology, me)
         child_work(config, topology, me, fresh, pipe, federation)
@@ -59,7 +59,8 @@ def _enter(namespace: str) -> None:
         os.close(handle)
 
 
-def _slow_down(pace: float) -> None:
+def slow_down(pace: float) -> None:
+    """Let the local work of a round of this process take so many seconds more."""
     from p2pser.training.learner import Learner
 
     plain: Callable[..., Iterator[Any]] = Learner._gradients
