@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from commands import Command
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.peer import peer
@@ -34,34 +34,31 @@ def clips(tmp_path: Path) -> Path:
 class Terminal:
     """Peers of one chain, each as its own command."""
 
-    def __init__(self, python: list[str], clips: Path, out: Path) -> None:
-        self.running: list[subprocess.Popen[str]] = []
-        self._call = [*python, "-m", "p2pser.cli.main", "peer", "--topology", "chain", "--peers", "2", "--data",
-                      str(clips), "--out", str(out), "--rounds", "2", "--set", "model.hidden=[4]",
-                      "--set", "network.serve_after=0.5", "--set", f"network.base_port={free_base_port(2)}"]
+    def __init__(self, clips: Path, out: Path) -> None:
+        self.running: list[Command] = []
+        self._call = ["peer", "--topology", "chain", "--peers", "2", "--data", str(clips), "--out", str(out),
+                      "--rounds", "2", "--set", "model.hidden=[4]", "--set", "network.serve_after=0.5",
+                      "--set", f"network.base_port={free_base_port(2)}"]
         self.out = out
 
-    def start(self, me: int, *more: str) -> subprocess.Popen[str]:
-        one = subprocess.Popen([*self._call, "--id", str(me), *more], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    def start(self, me: int, *more: str) -> Command:
+        one = Command(*self._call, "--id", str(me), *more)
         self.running.append(one)
         return one
 
     def close(self) -> None:
         for one in self.running:
-            one.kill()
-            one.communicate()
+            one.close()
 
 
 @pytest.fixture
-def terminal(python: list[str], clips: Path, tmp_path: Path) -> Iterator[Terminal]:
-    one = Terminal(python, clips, tmp_path / "runs")
+def terminal(clips: Path, tmp_path: Path) -> Iterator[Terminal]:
+    one = Terminal(clips, tmp_path / "runs")
     yield one
     one.close()
 
 
-def wait_for(one: subprocess.Popen[str], words: str) -> None:
-    assert one.stderr is not None
+def wait_for(one: Command, words: str) -> None:
     for line in one.stderr:
         if words in line:
             return

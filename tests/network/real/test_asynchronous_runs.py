@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import yaml
+from commands import Command
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load
@@ -23,48 +22,49 @@ from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.scenario import Scenario
 
+if TYPE_CHECKING:
+    from p2pser.training.learner import Learner
+
 RING = load("ring", peers=4)
 EVERYBODY = range(4)
 Furthest = Callable[[torch.Tensor], float]
 
-SLOW_PEER = """
-import sys
-import torch
-from p2pser.cli.main import main
-from p2pser.training.learner import Learner
+EXTRA = 60
+"""Products of matrices in each local step of the slow peer, which nobody needs."""
 
-extra, plain = int(sys.argv.pop(1)), Learner._gradients
-busy = torch.zeros(160, 160)
 
-def slow(self, *arguments):
-    for found in plain(self, *arguments):
-        for _ in range(extra):
-            busy @ busy
-        yield found
+def _work_more() -> None:
+    """Let the local steps of this process take more work."""
+    from p2pser.training.learner import Learner
 
-Learner._gradients = slow
-main()
-"""
-"""A peer whose local steps take more work: so many products of matrices each, which nobody needs."""
+    plain: Callable[..., Iterator[Any]] = Learner._gradients
+    busy = torch.zeros(160, 160)
+
+    @functools.wraps(plain)
+    def slow(self: Learner, *arguments: Any) -> Iterator[Any]:
+        for found in plain(self, *arguments):
+            for _ in range(EXTRA):
+                busy @ busy
+            yield found
+
+    Learner._gradients = slow  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
 def test_all_end_with_one_model_as_the_simulators_are_distributed(real: Any, furthest: Furthest, name: str) -> None:
-    topology, ends = load("ring", peers=6), []
-    for attempt in range(3):
-        config = real.config(f"out{attempt}", f"gossip.algorithm={name}", peers=6)
-        story = real.run(config, topology)
-        assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
-        for one in story.summaries.values():
-            assert one["consensus"]
-            assert one["peers_dead"] == one["left_out"] == []
-            told = one["asynchronous"]
-            assert told["open"] == told["drift"] == 0
-            assert sum(told["staleness"]["histogram"]) > 0
-            assert told["staleness"]["max"] <= told["staleness"]["bound"]
-        rows = real.rows(config, range(6))
-        assert furthest(rows) < 1e-6
-        ends.append(rows[0])
+    topology = load("ring", peers=6)
+    config = real.config("out", f"gossip.algorithm={name}", peers=6)
+    story = real.run(config, topology)
+    assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
+    for one in story.summaries.values():
+        assert one["consensus"]
+        assert one["peers_dead"] == one["left_out"] == []
+        told = one["asynchronous"]
+        assert told["open"] == told["drift"] == 0
+        assert sum(told["staleness"]["histogram"]) > 0
+        assert told["staleness"]["max"] <= told["staleness"]["bound"]
+    rows = real.rows(config, range(6))
+    assert furthest(rows) < 1e-6
     # The order of things differs from run to run: the model of a run of processes must lie among those of simulated
     # ones, whose clocks differ, where one local step a round instead of five would not.
     federation = federate(config, 6, workers=1)
@@ -77,27 +77,19 @@ def test_all_end_with_one_model_as_the_simulators_are_distributed(real: Any, fur
         return torch.cdist(torch.stack(rows), simulated).mean(dim=1)
 
     among = 2.5 * float(away(list(simulated)).median())
-    print(f"{name}: {away(ends)} of the runs, {away([other])} of another, {among:.3f} among the simulated")
-    assert float(away(ends).max()) < among < float(away([other]))
-
-
-def _start(config: Path, me: int, extra: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SLOW_PEER, str(extra), "peer", "--id", str(me), "--topology", "ring.yaml",
-               "--peers", "4", "--run", str(config), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    end = float(away([rows[0]]))
+    print(f"{name}: {end:.3f} of the run, {away([other])} of another, {among:.3f} among the simulated")
+    assert end < among < float(away([other]))
 
 
 @pytest.mark.parametrize("name", ["ad-psgd", "stale-gossip"])
 def test_nobody_waits_for_a_slow_peer(real: Any, tmp_path: Path, name: str) -> None:
     config = real.config("out", f"gossip.algorithm={name}", "training.rounds=20", peers=4)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-    slow = _start(tmp_path / "run.yaml", 1, 60)
-    try:
+    with Command("peer", "--id", "1", "--topology", "ring.yaml", "--peers", "4", "--run", str(tmp_path / "run.yaml"),
+                 "--json", change=_work_more) as slow:
         story = real.run(config, RING, ids=(0, 2, 3))
-        summaries = {**story.summaries, 1: json.loads(slow.communicate(timeout=120)[0])}
-    finally:
-        slow.kill()
-        slow.communicate()
+        summaries = {**story.summaries, 1: json.loads(slow.communicate()[0])}
     seconds = [[one["seconds"] for one in read(real.peer_folder(config, me) / "metrics.jsonl")] for me in EVERYBODY]
     ends = [list(accumulate(each)) for each in seconds]
     assert all(len(times) == 20 for times in ends)
