@@ -16,6 +16,7 @@ from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation, normalised
 from p2pser.features.normalisation import Statistics, statistics
 from p2pser.gossip.mode import by_mode
+from p2pser.gossip.partial import shared_entries
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import digest
@@ -109,7 +110,6 @@ def _validate(config: Config, topology: Topology) -> None:
         "an asynchronous algorithm": algorithm.asynchronous, "trees": algorithm.boosts,
         "training.task=dimensions": config.training.task == "dimensions",
         "peers of different widths": any(width != 1 for width in config.model.width),
-        "gossip.share": config.gossip.share != ("all",),
     }
     for what, given in wrong.items():
         if given:
@@ -138,13 +138,14 @@ class _Run:
         half = self.subjects.federation
         cohort = Cohort(config, half, half.train)
         self.asked, self.schema = cohort.asked, cohort.schema
+        sent = shared_entries(cohort.schema, config.gossip.share)
         gossip = config.gossip
         algorithm = create(gossip.algorithm, gossip.parameters, config, topology)
         clips = {peer: len(examples) for peer, examples in half.train.items()}
         weights = np.array([clips[i] if algorithm.weighs_clips else 1 for i in range(topology.size)])
         self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds),
                          counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
-                         algorithm.numbers, rejoins)
+                         algorithm.numbers, rejoins, None if sent.all() else sent)
         self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
         if self.wire.unreadable:
             raise ConfigError(f"the audit has no attacks yet on the messages of {gossip.algorithm}, which are no rows; "
@@ -171,6 +172,11 @@ class _Run:
                 self._templates(what, seen, views, scores)
                 self._membership(what, seen, views)
                 self._shares(what, seen, views)
+
+    @property
+    def _sees_first_layer(self) -> bool:
+        """Whether the layer that reads the features is sent, or a part of it (``gossip.share``)."""
+        return self.wire.sent is None or bool(self.wire.sent[:first_layer(self.schema)].any())
 
     def _target(self, peer: int) -> str:
         return " ".join(sorted(self.subjects.speakers(peer)))
@@ -230,14 +236,14 @@ class _Run:
         corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
             (None, self._learners(self.subjects.candidates), self.subjects.groups),
             *((each.name, self._learners(each.speakers), each.groups) for each in self.shadows)]
-        inputs = first_layer(self.schema)
+        read = slice(first_layer(self.schema)) if self._sees_first_layer else self.wire.sent
         for corpus, learners, groups in corpora:
             made: dict[str, NDArray[np.float32]] = {}
             for peer, view in views.items():
                 start = digest(view.start)
                 if start not in made:
                     made = {start: templates.updates(list(learners.values()), view.start, seen - 1)}
-                likeness = templates.likeness(view.update[:inputs].numpy(), made[start][:, :inputs])
+                likeness = templates.likeness(view.update.numpy()[read], made[start][:, read])
                 so_far = scores.setdefault((corpus or "", peer), dict.fromkeys(learners, 0.0))
                 for speaker, score in zip(learners, likeness):
                     so_far[speaker] += float(score)
@@ -288,7 +294,7 @@ class _Run:
         any_learner = next(iter(self._learners(dict(list(self.subjects.candidates.items())[:1])).values()))
         decay = membership.decayed(any_learner, view.start, seen - 1) - view.start
         space = membership.RowSpace.of(self.schema, view.update - decay, clips if view.own else 1 << 30) \
-            if features.ndim == 2 else None
+            if features.ndim == 2 and self._sees_first_layer else None
         return found if space is None else {**found, "row space": space.scores(features)}
 
     def _as_trained(self, peer: int) -> NDArray[np.float32]:

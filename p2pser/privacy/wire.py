@@ -39,7 +39,8 @@ class Wire:
     initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
     rows are kept. counts : clips by peer, where they weigh in W. shares : (N,), the share of each peer in a sum over
     all, where rounds end with one; None: each mixes with W. numbers : how such sums are written. rejoins : whether
-    observers have lost their state, so that the attacked peer has sent them the parameters with which it begins.
+    observers have lost their state, so that the attacked peer has sent them the parameters with which it begins. sent :
+    (D,) bool, the entries of a row that are sent; the others are taken to be the initial ones.
     """
 
     topology: Topology
@@ -49,6 +50,7 @@ class Wire:
     shares: NDArray[np.float64] | None = None
     numbers: FixedPoint | None = None
     rejoins: bool = False
+    sent: Tensor | None = None
     rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
     """By round and edge (dst, src)."""
     octets: dict[int, dict[Edge, list[bytes]]] = field(default_factory=dict)
@@ -74,12 +76,21 @@ class Wire:
             return
         if at.round == STATISTICS and not isinstance(body, Tensor):
             self.sums[edge] = bytes(body)
-        if isinstance(body, Tensor) and len(body) >= len(self.initial) and self._kept(at.round):
+        size = len(self.initial) if self.sent is None else int(self.sent.sum())
+        if isinstance(body, Tensor) and len(body) >= size and self._kept(at.round):
             # What algorithms send beside the parameters comes behind them: one number is the weight of a sum.
-            row = body[: len(self.initial)]
-            weight = float(body[-1]) if len(body) == len(self.initial) + 1 else 1.0
-            self.rows.setdefault(at.round, {})[edge] = (row / weight if weight > 0 else row).to(torch.float32)
+            row = body[:size]
+            weight = float(body[-1]) if len(body) == size + 1 else 1.0
+            self.rows.setdefault(at.round, {})[edge] = self._whole((row / weight if weight > 0 else row).to(
+                torch.float32))
         self.unread |= at.round >= 0 and not isinstance(body, Tensor) and self.numbers is None and self._kept(at.round)
+
+    def _whole(self, row: Tensor) -> Tensor:
+        if self.sent is None:
+            return row
+        whole = self.initial.clone()
+        whole[self.sent] = row
+        return whole
 
     def held(self, round: int, rows: Tensor) -> None:
         """Keep the parameters (N, D) with which the peers begin ``round``."""

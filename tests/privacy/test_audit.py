@@ -51,6 +51,15 @@ def test_plain_gossip_fails(made_up: Make) -> None:
     assert verdict(found).startswith("Not passed: with dfedavg on ring with 12 peers, one neighbour learned more")
 
 
+def test_a_first_layer_that_stays_at_home_hides_inputs_and_not_the_labels(made_up: Make) -> None:
+    config, federation = made_up(**{"gossip.share": "upper"})
+    found = audit(config, load("ring", 12, 0), federation, rounds=(1,))
+    assert "row space" not in {each.attack for each in found.findings}
+    assert of(found, "membership", "loss", "rows", 1, "AUC").targets == 12
+    assert of(found, "labels", "last layer's bias", "rows", 1, "correlation").value > 0.8
+    assert of(found, "speaker", "templates", "rows", 1).targets == 12
+
+
 def test_sums_under_masks_pass(made_up: Make) -> None:
     config, federation = made_up(normalise="none", **{"gossip.algorithm": "secure-average"})
     found = audit(config, load("ring", 12, 0), federation, rounds=(1, 2), seeds=3)
@@ -242,7 +251,7 @@ def test_sums_are_read_from_the_first_message() -> None:
 # ---- refused, and written ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("setting", "says"), [
-    ("gossip.algorithm=ad-psgd", "an asynchronous algorithm"), ("gossip.share=body", "gossip.share"),
+    ("gossip.algorithm=ad-psgd", "an asynchronous algorithm"),
     ("model.width=[1.0,0.5]", "peers of different widths"), ("training.task=dimensions", "training.task=dimensions")])
 def test_what_it_cannot_audit_is_refused(made_up: Make, setting: str, says: str) -> None:
     config, federation = made_up()
