@@ -12,6 +12,7 @@ steps take 0.05 s each. All messages of a peer share its line, a server's too.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -112,8 +113,9 @@ def round_up(exchanges: float) -> int:
     return int(np.ceil(exchanges))
 
 
-def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Config, peers: int) -> dict[str, Any]:
-    """Return the figures of each scheme. results : by scheme and (seed, fold); only pairs that all have count."""
+def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Config, given: argparse.Namespace
+             ) -> dict[str, Any]:
+    """Return the figures of each scheme. results : by scheme and (seed, fold)."""
     common = sorted(set.intersection(*(set(runs) for runs in results.values())))
     seeds = sorted({seed for seed, _ in common})
     models = {name: [[Predictions.concatenate([
@@ -123,14 +125,37 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
     rows = {}
     for name, own in schemes(base).items():
         done = [results[name][pair] for pair in common]
-        uar, sd = uar_of(models[name])
         rows[name] = {
-            "uar": uar, "sd": sd, "to_server": dataclasses.asdict(paired(models[name], models[SERVER])),
+            "uar": uar_of(models[name])[0], "to_server": dataclasses.asdict(paired(models[name], models[SERVER])),
             "megabytes": float(np.mean([one["bytes"] for one in done])) / 1e6,
             "megabytes_server": float(np.mean([one["server"] for one in done])) / 1e6,
             "megabytes_final": float(np.mean([one["bytes_final"] for one in done])) / 1e6,
-            **costs(name, own, peers, done[0]["row"], float(np.mean([one["exchanges_final"] for one in done])))}
-    return {"pairs": common, "rows": rows}
+            **costs(name, own, given.peers, done[0]["row"], float(np.mean([one["exchanges_final"] for one in done])))}
+    same = sum(results["secure-average"][pair]["predicted"] == results[SERVER][pair]["predicted"] for pair in common)
+    return {"corpus": given.corpus, "peers": given.peers, "rounds": base.training.rounds, "folds": len({
+        fold for _, fold in common}), "seeds": len(seeds), "runs": len(common), "same": same, "rows": rows}
+
+
+def lines(table: dict[str, Any]) -> list[str]:
+    """Return the lines of a table in Markdown, and one that says what it is of."""
+    links = table["rows"][SERVER]["seconds"]
+    found = ["| | UAR | to the server | MB a peer | at the end | exchanges a round | " + " | ".join(
+        f"s, {link} (the end)" for link in links) + " |", "|---|---|---|---|---|---|" + "---|" * len(links)]
+    for name, row in table["rows"].items():
+        by = row["to_server"]
+        to_server = "" if name == SERVER else f"{100 * by['mean']:+.1f}"
+        if to_server and by["low"] is not None:
+            to_server += f" [{100 * by['low']:+.1f}, {100 * by['high']:+.1f}]"
+        sent = f"{row['megabytes']:.1f}"
+        if row["megabytes_server"]:
+            sent += f" (the server {row['megabytes_server']:.0f})"
+        seconds = (f"{rounds:.0f} ({end:.1f})" for rounds, end in row["seconds"].values())
+        cells = [name if name == SERVER else f"`{name}`", f"{row['uar']:.3f}".lstrip("0"), to_server.replace("-", "−"),
+                 sent, f"{row['megabytes_final']:.1f}", str(row["exchanges"]), *seconds]
+        found.append(f"| {' | '.join(cells)} |")
+    return [*found, f"{table['corpus']}, {table['peers']} peers on a ring, {table['rounds']} rounds; folds: "
+            f"{table['folds']}, seeds: {table['seeds']}. secure-average and server predict alike in {table['same']} of "
+            f"{table['runs']} runs."]
 
 
 def main() -> None:
@@ -147,22 +172,8 @@ def main() -> None:
             results[name][config.seed, config.corpus.fold] = found
             print(f"seed {config.seed}, fold {config.corpus.fold}, {name}: UAR {found['uar']:.3f}", file=sys.stderr,
                   flush=True)
-    table = tabulate(results, base, given.peers)
-    if given.json:
-        print(json.dumps(table))
-        return
-    print("| | UAR | to the server, points | MB a peer | at the end | exchanges a round | " + " | ".join(
-        f"s, {link} (end)" for link in PRESETS) + " |")
-    print("|---|---|---|---|---|---|" + "---|" * len(PRESETS))
-    for name, row in table["rows"].items():
-        by = row["to_server"]
-        interval = "" if by["low"] is None else f" [{100 * by['low']:+.1f}, {100 * by['high']:+.1f}]"
-        server = f" (the server {row['megabytes_server']:.0f})" if row["megabytes_server"] else ""
-        print(f"| {name} | {row['uar']:.3f} | {100 * by['mean']:+.1f}{interval} | {row['megabytes']:.1f}{server} | "
-              f"{row['megabytes_final']:.1f} | {row['exchanges']} | " + " | ".join(
-                  f"{rounds:.0f} ({end:.1f})" for rounds, end in row["seconds"].values()) + " |")
-    print(f"{given.corpus}, {given.peers} peers on a ring, {base.training.rounds} rounds: {len(table['pairs'])} "
-          f"(seed, fold) pairs; kept in {given.out}")
+    table = tabulate(results, base, given)
+    print(json.dumps(table) if given.json else "\n".join(lines(table)))
 
 
 if __name__ == "__main__":
