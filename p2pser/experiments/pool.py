@@ -19,6 +19,7 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import tuning
 from p2pser.experiments.jobs import Document, Job, Plan
 from p2pser.experiments.results import Results, predictions
+from p2pser.peer.launch import PRELOAD
 
 Done = Callable[[Job, bool], None]
 """Called in this process for each job, with whether its result was found on disk."""
@@ -113,8 +114,11 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple
             yield task[0], execute(*task)
         return
     refuse_unguarded_script()
-    # spawn: a forked child would inherit torch's and numba's threads in whatever state they are.
-    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), _one_thread) as pool:
+    # A child forked from here would inherit torch's and numba's threads in whatever state they are; the forkserver has
+    # none, and imports torch once for all of them.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([execute.__module__, PRELOAD])
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _one_thread) as pool:
         futures: dict[Future[Document], Job] = {pool.submit(execute, *task): task[0] for task in tasks}
         try:
             for future in as_completed(futures):
