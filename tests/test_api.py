@@ -105,7 +105,7 @@ def test_a_script_without_the_guard_ends_with_a_sentence(tmp_path: Path) -> None
 
 
 def test_compare_and_crossval_return_frames_of_their_schemes() -> None:
-    settings = {**SETTINGS, "corpus.name": "synthetic:en", "training.rounds": 1}
+    settings = {**SETTINGS, "corpus.name": "synthetic", "training.rounds": 1}
     comparison = p2pser.compare(["ring", "star"], peers=3, settings=settings)
     assert comparison.to_frame()["name"].tolist()[:2] == ["ring dfedavg", "star dfedavg"]
     cross = p2pser.crossval(peers=3, settings=settings, folds=[0])

@@ -15,7 +15,7 @@ from liars import ALL, Liar
 from real_peers import Record, furthest
 from relays import Relays
 from test_ending import killed_in_exchange
-from trials import Trial
+from trials import Trial, wait_in_round
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load, parse
@@ -42,11 +42,12 @@ def around(liars: int) -> Topology:
 
 
 def play(real: Any, topology: Topology, liars: dict[int, str], *settings: str, rounds: int = ROUNDS,
-         victims: Mapping[int, Change | None] = MappingProxyType({}),
+         victims: Mapping[int, Change | None] = MappingProxyType({}), change: Change | None = None,
          act: Callable[[Trial], None] = lambda trial: None) -> Trial:
     """Run a network with liars, and check what holds for its honest peers.
 
-    victims : honest peers that are disturbed, and what they change in themselves. act : disturbs them.
+    victims : honest peers that are disturbed, and what they change in themselves. act : disturbs them. change : what
+    the other honest peers change in themselves.
     """
     honest = [i for i in range(topology.size) if i not in liars]
     config = real.config("out", *QUICK, f"training.rounds={rounds}", "training.local_steps=1", *settings,
@@ -66,8 +67,9 @@ def play(real: Any, topology: Topology, liars: dict[int, str], *settings: str, r
 
     with Relays(topology) as relays, Trial(config, topology, relays, PACE) as trial:
         trial.heard = heard
+        changes = {**dict.fromkeys(honest, change), **victims}
         trial.changes = {**{i: Liar(lie, SINCE, seconds=5.0) for i, lie in liars.items()},
-                         **{i: change for i, change in victims.items() if change is not None}}
+                         **{i: its for i, its in changes.items() if its is not None}}
         trial.start()
         act(trial)
         codes = trial.until_end(90, honest)
@@ -124,15 +126,20 @@ def test_the_honest_end_together(real: Any, lies: Sequence[str]) -> None:
     play(real, around(len(lies)), {3 + at: lie for at, lie in enumerate(lies)}, *limit)
 
 
-def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any) -> None:
+def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any, tmp_path: Path) -> None:
+    """The others wait in a round until it is there, however long its start takes."""
+    gate = tmp_path / "gate"
+
     def comes_back(trial: Trial) -> None:
         trial.until_round(SINCE)
         trial.kill(0)
         trial.until_told("dead", (1, 2), peer=0)
         trial.start(0, fresh=True)
+        trial.until(lambda: any("under way" in one for one in trial.story.sentences(0)), 60, "peer 0 finds the run")
+        gate.touch()
 
-    trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", rounds=120, victims={0: None},
-                 act=comes_back)
+    trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", "network.round_timeout=300",
+                 rounds=100, victims={0: None}, change=functools.partial(wait_in_round, 30, gate), act=comes_back)
     assert trial.told("states_differ", reporter=0)
 
 

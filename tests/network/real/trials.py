@@ -73,6 +73,21 @@ def slow_down(pace: float) -> None:
     Learner._gradients = slow  # type: ignore[method-assign]
 
 
+def wait_in_round(number: int, gate: Path, config: Config, topology: Topology, me: int) -> None:
+    """Let this process's local work of one round wait for a file, as a ``change`` of a ``Life``."""
+    from p2pser.training.learner import Learner
+
+    plain: Callable[..., Iterator[Any]] = Learner._gradients
+
+    @functools.wraps(plain)
+    def waits(self: Learner, row: Any, round: int, *rest: Any) -> Iterator[Any]:
+        while round == number and not gate.exists():
+            time.sleep(0.02)
+        yield from plain(self, row, round, *rest)
+
+    Learner._gradients = waits  # type: ignore[method-assign]
+
+
 class Wires(Protocol):
     """The links between the peers of a trial, and what can be done to them."""
 
