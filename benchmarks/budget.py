@@ -3,9 +3,9 @@
     python benchmarks/budget.py --corpus ravdess --data ravdess/ --folds all --seeds 1
 
 **Cost.** Peers of one speaker each, privacy.unit=speaker, a linear model. Rows with the corpus's own peers are whole
-simulated runs. Rows with m times as many ask what the same run would give if m - 1 more peers like each one took
-part: the mean update of the corpus's peers, with the noise, the delta and the divisor of m times as many. More speakers
-would also teach more, so these rows are a cautious estimate of what so many peers reach, and no proof.
+simulated runs. Rows with more ask what the same run would give if more peers like these took part: the mean update of
+the corpus's peers, with the noise, the delta and the divisor of so many. More speakers would also teach more, so these
+rows are a cautious estimate of what so many peers reach, and no proof.
 
 **Audit.** T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023: units that
 each take part or not by a coin, with updates of the largest norm in directions of their own, through the mechanism
@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -41,22 +42,22 @@ from p2pser.simulation.secrets import SeedSecrets
 
 EPSILONS = (8.0, 3.0)
 ROUNDS = (3, 10, 20)
-TIMES = (1, 5, 20, 100)
+MORE = (24, 100, 400, 2000)
 LINEAR = ("model.hidden=[]", "training.lr=0.1", "gossip.algorithm=secure-average", "privacy.norm=0.5")
 CANARIES, PEERS, AUDITED_ROUNDS, NUMBERS = 400, 24, 10, 5536
 
 
-def uar(config: Config, peers: int, epsilon: float | None, times: int) -> float | None:
-    """Return the UAR on the held-out speakers of a run whose peers are ``times`` as many."""
+def uar(config: Config, peers: int, epsilon: float | None, many: int) -> float | None:
+    """Return the UAR on the held-out speakers of a run of ``peers``, as if they were ``many``."""
     federation = federate(config, peers)
     if epsilon is not None:
-        config = config.with_settings([f"privacy.epsilon={epsilon}", f"privacy.units={peers * times}"])
-    if times == 1:
+        config = config.with_settings([f"privacy.epsilon={epsilon}", f"privacy.units={many}"])
+    if many == peers:
         run = simulate(config, load("ring", peers=peers), federation, each_peer=False)
         return None if run.outputs is None else run.outputs.uar
     cohort = Cohort(config, federation, federation.train)
     work, x = cohort.prepare(torch.zeros(0, dtype=torch.float64), peers), cohort.initial()[0]
-    budget = Budget.of(config, peers * times)
+    budget = Budget.of(config, many)
     assert budget is not None
     all_shares = math.sqrt(budget.peers / (budget.peers - budget.colluding))
     deviation = budget.noise * budget.norm * all_shares / budget.units
@@ -131,12 +132,11 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     for config in each(base, given):
         for rounds in ROUNDS:
-            for epsilon, times in [(None, 1), *((epsilon, times) for epsilon in EPSILONS for times in TIMES)]:
+            for epsilon, many in [(None, given.peers), *product(EPSILONS, (given.peers, *MORE))]:
                 its = config.with_settings([f"training.rounds={rounds}"])
-                value = kept(given.out, its, lambda: uar(its, given.peers, epsilon, times),  # noqa: B023
-                             epsilon=epsilon, times=times, peers=given.peers)
-                rows.setdefault(f"{rounds} rounds, epsilon {epsilon or 'none'}, {given.peers * times} peers",
-                                []).append(value)
+                value = kept(given.out, its, lambda: uar(its, given.peers, epsilon, many),  # noqa: B023
+                             epsilon=epsilon, many=many, peers=given.peers)
+                rows.setdefault(f"{rounds} rounds, epsilon {epsilon or 'none'}, {many} peers", []).append(value)
     audits = {f"epsilon {epsilon:g}" + (", control without noise" if noise else ""):
               [audit(base.with_settings([f"privacy.epsilon={epsilon:g}"]), seed, noise) for seed in range(given.audits)]
               for epsilon, noise in [*((epsilon, None) for epsilon in EPSILONS), (EPSILONS[0], 1e-3)]}
