@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from p2pser.base.errors import P2PSERError
+
+OUTSIDE_BYTES = 256 * 1024
+"""Largest size of a document that comes from another site: that of 100 sites has about 40 kB."""
 
 
 class _TwiceError(Exception):
@@ -29,13 +33,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(text: str, where: str, error: type[P2PSERError]) -> Any:
-    """Return the document of a YAML text.
+class _PlainLoader(_Loader):
+    """The loader of documents from outside: without aliases, by which a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = False) -> Any:
+    """Return the document of a YAML text. plain : refuse aliases.
 
     Raises ``error``, in a sentence that begins with ``where``, if the text is not YAML or gives a key twice.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=_PlainLoader if plain else _Loader)  # noqa: S506 (SafeLoaders)
     except _TwiceError as reason:
         raise error(f"{where}: {reason}") from None
     except yaml.MarkedYAMLError as reason:
@@ -47,3 +60,25 @@ def read_yaml(text: str, where: str, error: type[P2PSERError]) -> Any:
                     "text") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise error(f"{where} is not YAML; check indentation, quotes and brackets") from None
+
+
+def read_outside(path: Path, where: str, error: type[P2PSERError]) -> Any:
+    """Return the document of a YAML file that comes from another site: of OUTSIDE_BYTES at most, without aliases.
+
+    Raises ``error``, in a sentence that begins with ``where``, where it cannot be read or is no such file.
+    """
+    try:
+        if not path.is_file():
+            raise error(f"{where} is no file; give the file as it was sent")
+        with path.open("rb") as file:
+            data = file.read(OUTSIDE_BYTES + 1)
+    except (OSError, ValueError) as reason:
+        raise error(f"{where} cannot be read: {getattr(reason, 'strerror', None) or reason}") from None
+    if len(data) > OUTSIDE_BYTES:
+        raise error(f"{where} is larger than {OUTSIDE_BYTES // 1024} kB, which none of ours is: ask its sender for "
+                    "the file again")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise error(f"{where} is not YAML: it is not UTF-8 text") from None
+    return read_yaml(text, where, error, plain=True)

@@ -231,6 +231,12 @@ def note(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
+def print_findings(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each thing that was looked at (``fits``, ``sentence``); MEND marks what hinders the run."""
+    for line in lines:
+        click.echo(f"{'ok  ' if line['fits'] else 'MEND'} {line['sentence']}")
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,
                 sections: Collection[int] = ()) -> None:
     """Print a table of text on standard output. It is never cut to the width of the terminal: it holds the results.

@@ -18,7 +18,7 @@ COMMANDS = {
     "audit": "Find out what a neighbour learns of a peer's recordings.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",
     "models": "List the families of models, their parameters and operations.",
-    "topology": "List, show, compare and plot topologies.",
+    "topology": "List, show, compare and plot topologies; make the file of a run between sites.",
     "corpus": "List, fetch, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",
     "crossval": "Cross-validate gossip, a server, pooled and local-only training.",
@@ -29,6 +29,8 @@ COMMANDS = {
     "export": "Write a model as ONNX.",
     "settings": "List the settings of a run with default, unit and meaning.",
     "forget": "Leave a speaker's clips out from now on.",
+    "invite": "Make a run file and an invitation for each site.",
+    "accept": "Accept an invitation: make a key, check the recordings, and write the reply.",
     "keys": "Make the keys that peers know each other by.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""

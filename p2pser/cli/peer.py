@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_findings, print_json, run_options
+
+if TYPE_CHECKING:
+    from p2pser.graph.spec import Topology
 
 
 @click.command()
 @click.option("--id", "me", type=click.IntRange(min=0), required=True, help="The id of this peer in the topology.")
 @run_options("ring.yaml")
 @click.option("--start-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Start without the neighbours that have not connected after this time.  [default: wait for ever]")
+              help="Start without the neighbours that have not connected after this time.  [default: wait for ever; "
+                   "with --check 5]")
 @click.option("--fresh", is_flag=True, help="Start anew, without the checkpoints of an earlier run in the same folder.")
 @click.option("--check", is_flag=True,
-              help="Connect to the neighbours, compare settings, print round-trip time and rate, and exit.")
+              help="Look at this site's recordings, address and machine, connect to neighbours that run or check too, "
+                   "compare settings, print round-trip time and rate, and exit.")
 @json_option
 def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, as_json: bool) -> None:
     """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
@@ -34,7 +40,15 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     from p2pser.base.errors import ConfigError
 
     config = options.config({"network.start_timeout": start_timeout}, own_data=True)
-    topology = options.graph(config)
+    from p2pser.peer.identity import signature
+
+    def read() -> Topology:
+        topology = options.graph(config)
+        if sentence := signature(config, topology):
+            note(sentence)
+        return topology
+
+    topology = read()
     if me >= topology.size:
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer
@@ -49,18 +63,20 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
 
     process = Peer(config, topology, me, fresh=fresh, say=say, supervisor=supervisor)
     if check:
-        from p2pser.peer.check import check_neighbours
+        from p2pser.peer.check import ANSWER_TIMEOUT
+        from p2pser.peer.check import check as check_site
 
-        report = check_neighbours(process)
+        report = check_site(process, start_timeout or ANSWER_TIMEOUT)
         if as_json:
             print_json(report)
         else:
-            for neighbour in report["neighbours"]:
-                click.echo(neighbour["sentence"])
+            print_findings([*report["site"], *report["neighbours"]])
+            note("Next: the same command without --check, at all sites." if report["fits"] else
+                 "Next: mend what is marked MEND, and check again; --start-timeout 600 waits for neighbours so long.")
         raise click.exceptions.Exit(0 if report["fits"] else 2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.interrupt())
-    signal.signal(signal.SIGHUP, lambda *_: process.read_again(lambda: options.graph(config)))
+    signal.signal(signal.SIGHUP, lambda *_: process.read_again(read))
     ending = process.run()
     supervisor.ready()  # of a run that had finished before, nothing was left to do
     supervisor.stopping()

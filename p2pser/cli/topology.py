@@ -1,4 +1,4 @@
-"""``p2pser topology``: list, show, compare and plot topologies."""
+"""``p2pser topology``: list, show, compare and plot topologies, and make the file of a run between sites."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _size_options(command: F) -> F:
 
 @click.group()
 def topology() -> None:
-    """List, show, compare and plot topologies.
+    """List, show, compare and plot topologies; make the file of a run between sites.
 
     FILE is a topology file (YAML or GraphML) or the name of a shipped one, such as ring.
 
@@ -99,6 +99,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
 
     Example: p2pser topology show ring --peers 16 --json
     """
+    from p2pser.base.signing import fingerprint
     from p2pser.graph import spec, summary
 
     loaded = spec.load(file, peers, seed)
@@ -121,6 +122,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         ("a curious peer can solve for", _exposure(facts)),
         ("own keys", "yes" if any(entry.key for entry in loaded.peers.values()) else "no"),
         ("epoch", loaded.epoch),
+        *([("signed by", fingerprint(loaded.signed_by))] if loaded.signed_by else []),
         *([("retired", ", ".join(map(str, loaded.retired)))] if loaded.retired else []),
         ("digest", loaded.digest()),
     ):
@@ -223,6 +225,84 @@ def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: boo
         print_json({"name": loaded.name, "peers": loaded.size, "out": str(out)})
     else:
         click.echo(str(out))
+
+
+@topology.command(short_help="Make the topology file of the sites' replies.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("replies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPLY...")
+@click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False),
+              help="Your key file, which signed the invitations.  [default: FOLDER/author.key]")
+@json_option
+def assemble(folder: Path, replies: tuple[Path, ...], key_file: Path | None, as_json: bool) -> None:
+    """Make FOLDER/topology.yaml, the file that all sites use, of their replies.
+
+    FOLDER is that of p2pser invite. Compare each site's printed fingerprint with the site by telephone before the file
+    goes out. An older topology file there is replaced.
+
+    Example: p2pser topology assemble pilot/ reply-0.yaml reply-1.yaml reply-2.yaml
+    """
+    from p2pser.base.errors import ConfigError
+    from p2pser.base.signing import fingerprint
+    from p2pser.network.keys import read_secret_key
+    from p2pser.peer import invitation
+
+    sent = sorted(folder.glob("invitation-*.yaml"))
+    if not sent:
+        raise ConfigError(f"{folder} holds no invitations: give the folder that p2pser invite made")
+    invited = sorted((invitation.read_invitation(file) for file in sent), key=lambda one: one.peer)
+    pair = read_secret_key(key_file or folder / invitation.KEY)
+    answers = [(str(file), invitation.read_reply(file)) for file in replies]
+    document = invitation.assembled(invited, answers, pair)
+    out = folder / invitation.TOPOLOGY
+    invitation.write(out, document, f"p2pser: the topology of the run {document['name']}, equal at all sites.\n"
+                     "Next, at each site: p2pser peer --id ID --run RUN --topology FILE --check, then without --check",
+                     overwrite=True)
+    by_peer = {reply.peer: fingerprint(reply.by) for _, reply in answers}
+    author = fingerprint(document["signed"]["by"])
+    if as_json:
+        print_json({"out": str(out), "fingerprint": author, "sites": [
+            {"peer": one.peer, "site": one.site, "fingerprint": by_peer[one.peer], **document["peers"][one.peer]}
+            for one in invited]})
+        return
+    for one in invited:
+        click.echo(f"peer {one.peer} {one.site}: {document['peers'][one.peer]['address']}, {by_peer[one.peer]}")
+    click.echo(str(out))
+    note(f"Next: compare each site's fingerprint by telephone, and send {out} to all; each checks it with p2pser peer "
+         f"--check. It is signed by {author}.")
+
+
+@topology.command(short_help="Sign a topology file that you have changed.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--key", "key_file", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="Your key file (p2pser invite makes one: author.key).")
+@json_option
+def sign(file: Path, key_file: Path, as_json: bool) -> None:
+    """Sign a topology file that you have changed, in place; an earlier signature is replaced.
+
+    Example: p2pser topology sign pilot/topology.yaml --key pilot/author.key
+    """
+    from p2pser.base.documents import read_outside
+    from p2pser.base.errors import TopologyError
+    from p2pser.base.signing import SIGNED, fingerprint, signed
+    from p2pser.graph import spec
+    from p2pser.network.keys import raw_key, read_secret_key
+    from p2pser.peer.invitation import write
+
+    pair = read_secret_key(key_file)
+    document = read_outside(file, f"the topology file {file}", TopologyError)
+    if isinstance(document, dict):
+        document.pop(SIGNED, None)
+    loaded = spec.parse(document, str(file), file.stem, file.parent)
+    try:
+        document = signed(document, raw_key(pair.secret))
+    except ValueError as error:
+        raise TopologyError(f"{file}: {error}") from None
+    write(file, document, f"p2pser: the topology {loaded.name}, equal at all sites.", overwrite=True)
+    author = fingerprint(document[SIGNED]["by"])
+    if as_json:
+        print_json({"out": str(file), "fingerprint": author})
+    else:
+        click.echo(f"{file}: signed by {author}")
 
 
 def _degrees(degree: dict[str, Any]) -> str:

@@ -7,7 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from p2pser.base.hosts import dialled_host
+from p2pser.base.signing import is_key
 from p2pser.config.section import Section, UserPath
+
+
+def _key(text: str) -> str:
+    if not is_key(text):
+        raise ValueError("must be 64 hexadecimal digits, as p2pser accept writes them")
+    return text
 
 
 class NetworkSettings(Section):
@@ -36,3 +43,6 @@ class NetworkSettings(Section):
                     "topology file gives none; default ~/.config/p2pser/secret")
     secret_key: UserPath | None = Field(None,
         description="file of this peer's CURVE secret key, where the topology file gives keys")
+    author: Annotated[str, AfterValidator(_key)] | None = Field(None,
+        description="public key of whoever must have signed the topology file (p2pser accept writes it); none: the "
+                    "file need not be signed")

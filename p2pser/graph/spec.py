@@ -11,6 +11,7 @@
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
       1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, none dials it
+    signed: {by: …, signature: …}      # optional: its author's signature (p2pser topology sign, base/signing.py)
 
 ``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: peer j
 gives the message of peer i the weight w, and on undirected graphs i gives j's the same unless [j, i, …] says
@@ -34,6 +35,7 @@ from pydantic import ValidationError
 from p2pser.base.documents import read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
+from p2pser.base.signing import SIGNED, author
 from p2pser.graph import building, graphs, mixing, retiring
 from p2pser.graph.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
 from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
@@ -78,6 +80,8 @@ class Topology:
     """Which of the files of a run it is: a later one replaces it while the run goes on."""
     retired: tuple[int, ...] = ()
     """The peers that have left for good, ascending: nodes of ``graph`` without links."""
+    signed_by: str | None = None
+    """The public key (signing.author) of whoever signed the file; None: it is not signed."""
 
     @property
     def size(self) -> int:
@@ -229,8 +233,13 @@ def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Top
         raise TopologyError(f"cannot read the topology file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise TopologyError(f"the topology file {path} is not YAML: it is not UTF-8 text") from None
-    document = read_yaml(text, f"the topology file {path}", TopologyError)
-    return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
+    where = f"the topology file {path}"
+    document = read_yaml(text, where, TopologyError)
+    if not isinstance(document, Mapping) or SIGNED not in document:
+        return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
+    by = author(read_yaml(text, where, TopologyError, plain=True), where, TopologyError)
+    unsigned = {name: value for name, value in document.items() if name != SIGNED}
+    return replace(_parse(unsigned, str(path), path.stem, path.parent, peers, seed, nested), signed_by=by)
 
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,

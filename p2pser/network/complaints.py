@@ -35,10 +35,10 @@ class Complaints:
             self._strike(peer, "a flood of messages: most are left unanswered")
         return False
 
-    def refused(self, peer: int, reason: str, *, by_us: bool, older: bool) -> None:
+    def refused(self, peer: int, reason: str, *, by_us: bool, older: bool, key: bool = False) -> None:
         """Tell that one end refuses the other; a refused peer tries again every second."""
         if (told := self._reports.due((peer, by_us), reason, self._clock())) is not None:
-            self._queue.put(events.Refused(peer, told, by_us, older))
+            self._queue.put(events.Refused(peer, told, by_us, older, key))
 
     def trouble(self, peer: int | None, reason: str, kind: str) -> None:
         """Tell an operator; the sentences of one kind and neighbour are limited together."""

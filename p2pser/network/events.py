@@ -47,12 +47,13 @@ class Begun:
 @dataclass(frozen=True)
 class Refused:
     """We refused a neighbour (``by_us``) or it refused us; ``reason`` is a sentence, ``older``: it may have an older
-    topology file, which would explain it."""
+    topology file, which would explain it, ``key``: one end does not admit the other's key."""
 
     peer: int
     reason: str
     by_us: bool
     older: bool = False
+    key: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ def shared_secret(own: KeyPair, public: str, run: str) -> bytes:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    agreed = X25519PrivateKey.from_private_bytes(_raw(own.secret)).exchange(X25519PublicKey.from_public_bytes(
-        _raw(public)))
+    agreed = X25519PrivateKey.from_private_bytes(raw_key(own.secret)).exchange(X25519PublicKey.from_public_bytes(
+        raw_key(public)))
     return HKDF(SHA256(), length=32, salt=None, info=b"p2pser pair 1" + run.encode()).derive(agreed)
 
 
@@ -140,7 +140,7 @@ def read_secret_key(path: Path) -> KeyPair:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
     fields = {name: value.strip('"') for name, gap, value in (line.partition(": ") for line in lines) if gap}
     try:
-        pair = KeyPair.of(_raw(fields["secret"] if fields else lines[0].strip('"')))
+        pair = KeyPair.of(raw_key(fields["secret"] if fields else lines[0].strip('"')))
     except (KeyError, IndexError, ValueError):
         raise ConfigError(f"{path} holds no secret key; make one with p2pser keys") from None
     if fields.get("public", pair.public) != pair.public:
@@ -227,7 +227,7 @@ def _after_envelope(frames: Sequence[bytes]) -> int:
     return frames.index(b"") + 1 if b"" in frames else len(frames)
 
 
-def _raw(key: str) -> bytes:
+def raw_key(key: str) -> bytes:
     """Return the 32 bytes of a Z85 key. Raises ValueError where it is no such key."""
     if len(key) != 40:
         raise ValueError("a key has 40 characters")

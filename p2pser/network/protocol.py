@@ -218,7 +218,7 @@ class PeerProtocol:
 
     def _check(self, message: Message, theirs: Hello, difference: str | None) -> None:
         """Answer a peer that only checks, or the answer to our check; neither takes part."""
-        link, header, _, route, _ = message
+        link, header, _, route, identity = message
         if difference is not None:
             self._refuse(link, theirs, difference, route)
             return
@@ -226,6 +226,8 @@ class PeerProtocol:
             self.control.greet(link, Kind.WELCOME, route)
         if self.control.hello.role == "check":
             link.hello = theirs
+            if identity is not None:
+                self.connections.accept(link, identity)
             self._queue.put(events.Up(link.peer, theirs, header.progress))
 
     def _on_refused(self, message: Message) -> None:
@@ -234,7 +236,7 @@ class PeerProtocol:
             self.trouble(message.link.peer, reason, "notice")
         else:
             older = message.header.run == self.control.run and message.header.epoch < self.control.hello.epoch
-            self.refused(message.link, reason, by_us=False, older=older)
+            self.refused(message.link, reason, by_us=False, older=older, key=False)
 
     def _on_ping(self, message: Message) -> None:
         link = message.link
@@ -334,10 +336,10 @@ class PeerProtocol:
         """Restart the stream of rows if it went over that connection (connections.Handler)."""
         link.connection_lost(carrier)
 
-    def refused(self, link: Neighbour, reason: str, by_us: bool, older: bool = False) -> None:
-        """One end does not admit the other (connections.Handler)."""
+    def refused(self, link: Neighbour, reason: str, by_us: bool, older: bool = False, *, key: bool = True) -> None:
+        """One end does not admit the other (connections.Handler), for its key or for another reason."""
         link.refusal(self._awake.time(self._clock()))
-        self._complaints.refused(link.peer, reason, by_us=by_us, older=older)
+        self._complaints.refused(link.peer, reason, by_us=by_us, older=older, key=key)
         self._tell(link.happens(Cause.MISFIT if by_us else Cause.REFUSAL, reason))
 
     def offended(self, peer: int, reason: str) -> None:

@@ -1,19 +1,25 @@
-"""``p2pser peer --check``: dial the neighbours, compare HELLOs, measure the links, and leave. Joins no run."""
+"""``p2pser peer --check``: look at this site, dial the neighbours, compare HELLOs, measure the links, and leave."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty
 from typing import Any
 
-from p2pser.base.errors import CorpusError
+from p2pser.base.errors import ConfigError, CorpusError, P2PSERError
 from p2pser.network import events
 from p2pser.network.io import IOThread
-from p2pser.peer.identity import identify
+from p2pser.network.neighbour import Contact
+from p2pser.peer import own_checks
+from p2pser.peer.identity import Identity, address, identify
 from p2pser.peer.labelling import require_own
+from p2pser.peer.own_checks import Finding
 from p2pser.peer.process import Peer
+from p2pser.peer.reach import Reach, look
+from p2pser.run.participant import Cohort
 
 PINGS = 5
 """PINGs sent one after the other; the shortest round-trip time counts."""
@@ -23,30 +29,48 @@ BURST_BYTES = 60_000
 """Payload of each of them [B]."""
 ANSWER_TIMEOUT = 5.0
 """Seconds in which a neighbour must answer."""
+STAY = 3.0
+"""Seconds for which a check stays after the last answer."""
 CHECK_INCARNATION = 2**32 - 1
 """Incarnation of a checking process: its PINGs are no traffic of the peer whose id it uses."""
+AT_ONCE = 16
+"""Addresses that are dialled at once."""
 
 
-def check_neighbours(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
-    """Return what ``--check`` prints: ``fits`` and, for each neighbour, whether it answers and fits, and how fast.
+def check(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+    """Return what ``--check`` prints: ``fits``, what was found at this ``site``, and the ``neighbours``.
 
-    A neighbour answers if it is running, or checking too. One that cannot be dialled must check from its own side. The
-    rate is that of acknowledged messages of 60 kB. Raises what ``Peer.run`` raises before it dials (ConfigError,
-    CorpusError, …).
+    A neighbour answers if it is running, or checking at the same time. One that cannot be dialled must check from its
+    own side. The rate is that of acknowledged messages of 60 kB. ``fits``: nothing is to be mended here, and each
+    neighbour with an address fits. Raises ConfigError and TopologyError where there is no such peer, or no key of it.
+
+    timeout : seconds for which neighbours are waited for.
     """
     identity = identify(peer.config, peer.topology, peer.me)
-    cohort, _ = peer.prepare()
-    ours = replace(peer.hello(cohort, CHECK_INCARNATION), role="check")
-    io = IOThread(ours, identity.keys, None, identity.neighbours, peer.config.network, max_row_bytes=1 << 20)
-    io.start()
-    try:
-        answers = {j: with_emotions(answer, cohort.federation.labels, peer.me) for j, answer in
-                   _answers(io, [n.peer for n in identity.neighbours if n.address is not None], timeout).items()}
-        lines = [_line(io, n.peer, n.address, answers.get(n.peer), timeout) for n in identity.neighbours]
-    finally:
-        io.close("checked", flush=0.0)
-    fits = all(line["fits"] for line in lines if line["address"] is not None)
-    return {"peer": peer.me, "fits": fits, "neighbours": lines}
+    findings = own_checks.recordings(peer.config, peer.topology, peer.me)
+    cohort = None
+    if all(finding.fits for finding in findings):
+        try:
+            cohort, _ = peer.prepare()
+        except P2PSERError as error:
+            findings.append(Finding("run", str(error), fits=False))
+    row, clips = (0, 0) if cohort is None else (cohort.schema.size, sum(
+        participant.examples.features.nbytes for participant in cohort.participants))
+    findings += own_checks.machine(peer.config, address(peer.config, peer.topology, peer.me), row, clips)
+    heard: dict[int, dict[str, Any]] = {}
+    silent = "the recordings or settings here are to be mended first, so nothing was compared"
+    if cohort is not None:
+        check = _Check(peer, identity, cohort, timeout)
+        findings.append(check.port)
+        heard = check.lines
+        silent = f"it listens, but no connection came about within {timeout:g} s: compare the keys in the topology " \
+                 "files, and check again"
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lines = list(pool.map(lambda contact: heard.get(contact.peer) or _unheard(contact, silent),
+                              identity.neighbours))
+    fits = all(finding.fits for finding in findings) and \
+        all(line["fits"] for line in lines if line["address"] is not None)
+    return {"peer": peer.me, "fits": fits, "site": [finding.document() for finding in findings], "neighbours": lines}
 
 
 def with_emotions(answer: events.Up | events.Refused, own: Collection[str], me: int) -> events.Up | events.Refused:
@@ -62,54 +86,107 @@ def with_emotions(answer: events.Up | events.Refused, own: Collection[str], me: 
     return answer
 
 
-def _answers(io: IOThread, peers: list[int], timeout: float) -> dict[int, events.Up | events.Refused]:
-    answers: dict[int, events.Up | events.Refused] = {}
-    deadline = time.monotonic() + timeout
-    while len(answers) < len(peers):
-        event = _next(io, deadline)
-        if event is None:
-            break
-        if isinstance(event, (events.Up, events.Refused)):
-            answers.setdefault(event.peer, event)
-    return answers
+class _Check:
+    """Hears the neighbours, and measures the link to each that fits. ``lines``: what was found, by neighbour."""
 
+    def __init__(self, peer: Peer, identity: Identity, cohort: Cohort, timeout: float) -> None:
+        self._ours = replace(peer.hello(cohort, CHECK_INCARNATION), role="check")
+        self._peer, self._identity, self._labels = peer, identity, cohort.federation.labels
+        self._contacts = {contact.peer: contact for contact in identity.neighbours}
+        self._timeout, self._waiting = timeout, list[events.Event]()
+        self.lines: dict[int, dict[str, Any]] = {}
+        self._io, self.port = self._started()
+        try:
+            self._hear(time.monotonic() + timeout)
+        finally:
+            self._io.close("checked", flush=0.0)
 
-def _line(io: IOThread, j: int, address: str | None, answer: events.Up | events.Refused | None,
-          timeout: float) -> dict[str, Any]:
-    line: dict[str, Any] = {"peer": j, "address": address, "answers": answer is not None, "fits": False,
-                            "rtt_ms": None, "rate_mb_s": None}
-    if address is None:
-        return {**line, "sentence": f"peer {j} cannot be dialled, it dials us: check from its side"}
-    if answer is None:
-        return {**line, "sentence": f"peer {j} at {address}: no answer within {timeout:g} s"}
-    if isinstance(answer, events.Refused):
-        return {**line, "sentence": f"peer {j} at {address}: does not fit: {answer.reason}"}
-    times = [seconds for _ in range(PINGS) if (seconds := _ping(io, j, 1, 0, timeout)) is not None]
-    burst = _ping(io, j, BURST, BURST_BYTES, timeout)
-    rtt = min(times, default=None)
-    rate = BURST * BURST_BYTES / burst / 1e6 if burst else None
-    measured = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
-    measured += f", {rate:.1f} MB/s" if rate is not None else ""
-    return {**line, "fits": rtt is not None, "rtt_ms": rtt and rtt * 1e3, "rate_mb_s": rate,
-            "sentence": f"peer {j} at {address}: fits, {measured}"}
+    def _started(self) -> tuple[IOThread, Finding]:
+        """Return this peer's end of the network, and whether it could listen."""
+        listen = self._identity.listen
+        io = self._made(listen)
+        try:
+            io.start()
+        except ConfigError as error:
+            io = self._made(None)
+            io.start()
+            return io, Finding("port", str(error), fits=False)
+        if listen is None:
+            return io, Finding("port", "none: this peer has the address none, so it dials its neighbours")
+        return io, Finding("port", f"{io.endpoint} is free")
 
+    def _made(self, listen: str | None) -> IOThread:
+        return IOThread(self._ours, self._identity.keys, listen, self._identity.neighbours, self._peer.config.network,
+                        max_row_bytes=1 << 20)
 
-def _ping(io: IOThread, j: int, count: int, payload: int, timeout: float) -> float | None:
-    """Send ``count`` PINGs at once; return the seconds until the last answer, or None where one is missing."""
-    started = time.monotonic()
-    for _ in range(count):
-        io.ping(j, payload)
-    while count:
-        event = _next(io, started + timeout)
-        if event is None:
+    def _hear(self, deadline: float) -> None:
+        """Wait for answers, and then a little longer where a neighbour that only checks too is to find out as much."""
+        until, stay = deadline, 0.0
+        while (event := self._next(until)) is not None:
+            if isinstance(event, (events.Up, events.Refused)):
+                answer = with_emotions(event, self._labels, self._peer.me)
+                if event.peer not in self.lines or not self.lines[event.peer]["fits"]:
+                    self.lines[event.peer] = self._line(self._contacts[event.peer], answer)
+                if isinstance(answer, events.Refused) or answer.hello.role == "check":
+                    stay = STAY
+                if len(self.lines) == len(self._contacts):
+                    until = min(deadline, time.monotonic() + stay)
+
+    def _line(self, contact: Contact, answer: events.Up | events.Refused) -> dict[str, Any]:
+        j, at = contact.peer, "which dials us" if contact.address is None else f"at {contact.address}"
+        line = {"peer": j, "address": contact.address, "answers": True, "fits": False, "rtt_ms": None,
+                "rate_mb_s": None}
+        if isinstance(answer, events.Refused):
+            state = "wrong key" if answer.key else "does not fit"
+            return {**line, "state": state, "sentence": f"peer {j} {at}: {state}: {answer.reason}"}
+        times = [seconds for _ in range(PINGS) if (seconds := self._ping(j, 1, 0)) is not None]
+        burst = self._ping(j, BURST, BURST_BYTES)
+        rtt = min(times, default=None)
+        rate = BURST * BURST_BYTES / burst / 1e6 if burst else None
+        measured = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
+        measured += f", {rate:.1f} MB/s" if rate is not None else ""
+        also = "; it only checks too" if answer.hello.role == "check" else ""
+        found = None if contact.address is None else look(contact.address)
+        if found is not None and found.reach is not Reach.PEER:
+            also += f"; it dials us, and we cannot dial it ({found.reach.value}): one way is enough"
+        state = "fits" if rtt is not None else "no answer"
+        return {**line, "fits": rtt is not None, "state": state, "rtt_ms": rtt and rtt * 1e3, "rate_mb_s": rate,
+                "sentence": f"peer {j} {at}: {state}, {measured}{also}"}
+
+    def _ping(self, j: int, count: int, payload: int) -> float | None:
+        """Send ``count`` PINGs at once; return the seconds until the last answer, or None where one is missing."""
+        started = time.monotonic()
+        for _ in range(count):
+            self._io.ping(j, payload)
+        others: list[events.Event] = []
+        while count:
+            event = self._next(started + ANSWER_TIMEOUT)
+            if event is None:
+                break
+            if isinstance(event, events.Ponged) and event.peer == j:
+                count -= 1
+            else:
+                others.append(event)
+        self._waiting += others
+        return None if count else time.monotonic() - started
+
+    def _next(self, deadline: float) -> events.Event | None:
+        if self._waiting:
+            return self._waiting.pop(0)
+        try:
+            return self._io.events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
             return None
-        if isinstance(event, events.Ponged) and event.peer == j:
-            count -= 1
-    return time.monotonic() - started
 
 
-def _next(io: IOThread, deadline: float) -> events.Event | None:
-    try:
-        return io.events.get(timeout=max(0.0, deadline - time.monotonic()))
-    except Empty:
-        return None
+def _unheard(contact: Contact, silent: str) -> dict[str, Any]:
+    """Return the line of a neighbour that has not answered. silent : a sentence where it listens all the same."""
+    line = {"peer": contact.peer, "address": contact.address, "answers": False, "fits": False, "rtt_ms": None,
+            "rate_mb_s": None}
+    if contact.address is None:
+        return {**line, "state": "dials us", "sentence":
+                f"peer {contact.peer} cannot be dialled, it dials us: check from its side, or at the same time"}
+    found = look(contact.address)
+    state = "no connection" if found.reach is Reach.PEER else found.reach.value
+    return {**line, "state": state, "sentence":
+            f"peer {contact.peer} at {contact.address}: no answer: {state}: {found.sentence or silent}"}

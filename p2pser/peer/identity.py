@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.hosts import EVERYWHERE, host_of, only_ipv6
+from p2pser.base.signing import fingerprint
 from p2pser.config import Config
 from p2pser.graph.file_format import NOWHERE
 from p2pser.graph.spec import PeerEntry, Topology
@@ -48,6 +49,21 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
     return Identity(key_pair, listen(config, topology, me),
                     tuple(Contact(j, at, public[j], at is not None and only_ipv6(host_of(at)), not given)
                           for j, at in addresses.items()))
+
+
+def signature(config: Config, topology: Topology) -> str:
+    """Return a sentence on who signed the topology file, empty where it is not signed.
+
+    Raises TopologyError where ``network.author`` must have signed it and has not.
+    """
+    by, wanted = topology.signed_by, config.network.author
+    if wanted is not None and by != wanted:
+        who = f"is signed by {fingerprint(by)}" if by else "is not signed"
+        raise TopologyError(f"the topology {topology.name!r} {who}, and this site accepted an invitation of "
+                            f"{fingerprint(wanted)}: get the file from that author, or accept the new author's "
+                            "invitation")
+    known = "" if wanted else "; compare this fingerprint with its author by telephone"
+    return f"topology {topology.name}, signed by {fingerprint(by)}{known}" if by else ""
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:

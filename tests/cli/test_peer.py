@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from commands import Command
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.cli.peer import peer
+from p2pser.network.keys import make, write_key_pair
 from p2pser.peer.launch import free_base_port
 
 PATIENCE = 50
@@ -36,9 +38,10 @@ class Terminal:
 
     def __init__(self, clips: Path, out: Path) -> None:
         self.running: list[Command] = []
+        self.port = free_base_port(2)
         self._call = ["peer", "--topology", "chain", "--peers", "2", "--data", str(clips), "--out", str(out),
                       "--rounds", "2", "--set", "model.hidden=[4]", "--set", "network.serve_after=0.5",
-                      "--set", f"network.base_port={free_base_port(2)}"]
+                      "--set", f"network.base_port={self.port}"]
         self.out = out
 
     def start(self, me: int, *more: str) -> Command:
@@ -114,7 +117,12 @@ def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
     assert one.returncode == 2
     report = json.loads(out)
     assert report["fits"] is False
-    assert "no answer" in report["neighbours"][0]["sentence"]
+    line = report["neighbours"][0]
+    assert line["state"] == "not started"
+    assert "no answer: not started: the machine 127.0.0.1 is there, and nothing listens at its port" in line["sentence"]
+    assert [one["fits"] for one in report["site"]] == [True] * len(report["site"])
+    assert {one["sentence"].partition(":")[0] for one in report["site"]} >= {
+        "clips", "emotions", "clock", "disk", "address", "port"}
     assert not (terminal.out / "run" / "peer-0" / "metrics.jsonl").exists()
 
 
@@ -131,6 +139,43 @@ def test_check_of_one_that_cannot_be_dialled_is_from_its_own_side(terminal: Term
     out, said = one.communicate(timeout=PATIENCE)
     assert one.returncode == 0, said
     assert json.loads(out)["fits"] is True
+
+
+def test_two_that_only_check_see_each_other_and_a_taken_port_is_named(terminal: Terminal) -> None:
+    waits = ("--check", "--json", "--start-timeout", "15")
+    checks = [terminal.start(me, *waits) for me in (0, 1)]
+    out = [one.communicate(timeout=PATIENCE) for one in checks]
+    assert [one.returncode for one in checks] == [0, 0], out
+    for report in (json.loads(document) for document, _ in out):
+        (line,) = report["neighbours"]
+        assert (report["fits"], line["fits"], line["state"]) == (True, True, "fits")
+        assert line["sentence"].endswith("; it only checks too")
+    with socket.create_server(("127.0.0.1", terminal.port + 1)):
+        one = terminal.start(1, "--check", "--json")
+        report = json.loads(one.communicate(timeout=PATIENCE)[0])
+        other = terminal.start(0, "--check", "--json")
+        seen = json.loads(other.communicate(timeout=PATIENCE)[0])
+    assert (one.returncode, other.returncode) == (2, 2)
+    (port,) = [line for line in report["site"] if not line["fits"]]
+    assert f"port: the port of tcp://127.0.0.1:{terminal.port + 1} is already taken" in port["sentence"]
+    assert seen["neighbours"][0]["state"] == "another program"
+
+
+def test_a_check_tells_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
+    pairs = [make() for _ in range(3)]
+    files = [tmp_path / f"{i}.yaml" for i in range(2)]
+    for me, file in enumerate(files):
+        write_key_pair(tmp_path / f"{me}.key", pairs[me])
+        keys = [pairs[0].public, pairs[1].public if me == 1 else pairs[2].public]
+        file.write_text("graph: {kind: chain, peers: 2}\npeers:\n" + "".join(
+            f"  {i}: {{key: '{key}'}}\n" for i, key in enumerate(keys)), encoding="utf-8")
+    checks = [terminal.start(me, "--check", "--json", "--start-timeout", "20", "--topology", str(files[me]), "--set",
+                             f"network.secret_key={tmp_path / f'{me}.key'}") for me in (0, 1)]
+    lines = [json.loads(one.communicate(timeout=PATIENCE)[0])["neighbours"][0] for one in checks]
+    assert [one.returncode for one in checks] == [2, 2]
+    assert [line["state"] for line in lines] == ["wrong key", "wrong key"], lines
+    assert "does not hold the key of peer 1" in lines[0]["sentence"]
+    assert "does not admit the key of peer 1" in lines[1]["sentence"]
 
 
 def test_an_id_outside_the_graph_and_an_unknown_topology_are_named() -> None:

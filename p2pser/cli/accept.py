@@ -1,0 +1,64 @@
+"""``p2pser accept``: a site's answer to an invitation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pser.cli.common import json_option, note, print_findings, print_json
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="PATH|none",
+              help="Folder or manifest of this site's recordings; none: it only relays.")
+@click.option("--address", required=True, metavar="tcp://HOST:PORT|none",
+              help="Where the neighbours dial this site; none: nobody can, it dials them.")
+@click.option("--listen", metavar="tcp://HOST:PORT",
+              help="Where it listens, if that is not the port of --address.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
+              help="A setting of this site's own, such as corpus.map=irate=anger (may be given several times).")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder of this site's files and results.  [default: RUN-peer-ID]")
+@json_option
+def accept(file: Path, data: Path, address: str, listen: str | None, settings: tuple[str, ...], out: Path | None,
+           as_json: bool) -> None:
+    """Accept an invitation: make this site's key, check its recordings, and write the reply to send back.
+
+    Writes OUT/peer.key (which stays here), OUT/run.yaml (the run as this site runs it) and OUT/reply.yaml. Nothing of
+    the recordings is in the reply. Give the command again to change the address or the folder: the key stays.
+
+    Example: p2pser accept invitation-1.yaml --data my-clips/ --address tcp://ser.example.org:5700
+    """
+    from datetime import datetime, timezone
+
+    from p2pser.base.signing import fingerprint
+    from p2pser.peer import acceptance, invitation
+
+    one = invitation.read_invitation(file, datetime.now(timezone.utc).date())
+    folder = (out or Path(f"{one.run}-peer-{one.peer}")).expanduser().absolute()
+    note(f"{one.site} is invited as peer {one.peer} to the run {one.run} of {len(one.sites)} sites: "
+         f"{', '.join(one.sites)}")
+    note(f"signed by {fingerprint(one.by)}: compare this fingerprint with its author by telephone")
+    site = acceptance.site_of(one, folder, data, settings)
+    for sentence in site.sentences:
+        note(sentence)
+    checked = [finding.document() for finding in site.findings]
+    if not as_json:
+        print_findings(checked)
+    fits = all(finding.fits for finding in site.findings)
+    reply = acceptance.accept(one, site, address, listen) if fits else None
+    own = "" if reply is None else fingerprint(reply["signed"]["by"])
+    if as_json:
+        print_json({"run": one.run, "peer": one.peer, "site": one.site, "author": fingerprint(one.by), "fits": fits,
+                    "fingerprint": own, "out": str(folder), "site_checks": checked})
+    if not fits:
+        note("Next: mend what is marked MEND, and give this command again; nothing was written.")
+        raise click.exceptions.Exit(2)
+    if not as_json:
+        click.echo(f"this site's fingerprint: {own}")
+    where = folder / invitation.REPLY
+    note(f"Next: send {where} to the author, and tell the fingerprint by telephone; {folder / acceptance.SITE_KEY} "
+         "stays here. With the topology file that comes back:\n"
+         f"  p2pser peer --id {one.peer} --run {folder / invitation.RUN} --topology {invitation.TOPOLOGY} --check")

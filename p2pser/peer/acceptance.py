@@ -1,0 +1,96 @@
+"""What a site makes of an invitation: its settings, its key, and what is to be mended before it can take part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from p2pser.base.atomic import new_file
+from p2pser.base.errors import ConfigError
+from p2pser.config import Config
+from p2pser.corpora.labels import NO_CLIPS
+from p2pser.gossip.mode import by_mode, what_neighbours_learn
+from p2pser.gossip.registry import create
+from p2pser.graph.spec import PeerEntry
+from p2pser.network.keys import KeyPair, make, read_secret_key, write_key_pair
+from p2pser.peer import invitation
+from p2pser.peer.invitation import Invitation
+from p2pser.peer.own_checks import Finding, recordings
+
+SITE_KEY = "peer.key"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is invited: its folder and settings, what was found there, and what it should know of the run."""
+
+    folder: Path
+    config: Config
+    findings: tuple[Finding, ...]
+    sentences: tuple[str, ...]
+
+
+def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Site:
+    """Return what an invitation means at this site; nothing is written.
+
+    folder : of the site's files. data : its recordings, or ``none``. own : its settings, ``section.field=value``, of
+    which none may be one that all sites share.
+
+    Raises ConfigError where a setting is wrong.
+    """
+    common = one.config()
+    relays = str(data) == NO_CLIPS
+    where = data.expanduser().absolute()
+    place = {"corpus.name": NO_CLIPS if relays else "auto", **({} if relays else {"corpus.data": str(where)}),
+             "corpus.partition": "own", "corpus.split": "none", "network.secret_key": str(folder / SITE_KEY),
+             "network.author": one.by, "peer.out": str(folder / "runs")}
+    config = common.with_settings([*(f"{name}={json.dumps(value)}" for name, value in place.items()), *own])
+    theirs = config.shared()
+    for name, value in common.shared().items():
+        if theirs[name] != value:
+            raise ConfigError(f"--set {name}: all sites must have this setting equal, and the invitation has "
+                              f"{value!r}; ask its author to change it for all")
+    # As it will be when all have replied: each peer has a key.
+    keyed = make().public
+    topology = one.graph_with({i: PeerEntry(key=keyed) for i in range(len(one.sites))})
+    chosen, instead = by_mode(config, topology)
+    algorithm = create(chosen.gossip.algorithm, chosen.gossip.parameters, chosen, topology)
+    neighbours = ", ".join(f"{one.sites[j]} (peer {j})" for j in topology.neighbours(one.peer))
+    sentences = (f"{chosen.training.rounds} rounds with {neighbours}",
+                 what_neighbours_learn(algorithm, topology, instead))
+    return Site(folder, config, tuple(recordings(config, topology, one.peer)), sentences)
+
+
+def accept(one: Invitation, site: Site, address: str, listen: str | None) -> dict[str, Any]:
+    """Write the site's key, run file and reply; return the reply. A key that is there already stays.
+
+    Raises ConfigError where an address is none, the folder belongs to another invitation, or it cannot be written.
+    """
+    key = site.folder / SITE_KEY
+    pair = _own_key(one, key)
+    reply = invitation.reply_to(one, pair, address, listen)
+    if not key.exists():
+        write_key_pair(key, pair)
+    try:
+        tree = site.config.model_dump(mode="json", exclude_unset=True)
+        with new_file(site.folder / invitation.RUN) as file:
+            file.write(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+    except OSError as error:
+        raise ConfigError(f"cannot write to {site.folder}: {error.strerror}; choose another --out") from None
+    invitation.write(site.folder / invitation.REPLY, reply,
+                     f"p2pser: the reply of {one.site} (peer {one.peer}) to the invitation to the run {one.run}.\n"
+                     "Next, at its author: p2pser topology assemble FOLDER REPLY...", overwrite=True)
+    return reply
+
+
+def _own_key(one: Invitation, key: Path) -> KeyPair:
+    """Return the key of an earlier call for this invitation, or a new one."""
+    before = key.parent / invitation.REPLY
+    if before.exists() and invitation.read_reply(before).code != one.code:
+        raise ConfigError(f"{key.parent} belongs to another invitation: choose another folder (--out)")
+    return read_secret_key(key) if key.exists() else make()

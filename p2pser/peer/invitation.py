@@ -1,0 +1,323 @@
+"""Invitations to a run, the sites' replies, and the topology file that is made of them.
+
+Each is a small YAML file that its author signs (base/signing.py) and sends as it likes: none holds a secret. An
+invitation names the settings that all sites share, the graph and the sites; the site answers with its address and its
+public key. What comes from outside is checked whole before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, Field
+
+from p2pser.base.atomic import new_file
+from p2pser.base.documents import read_outside
+from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.registries import SCHEDULES
+from p2pser.base.signing import SIGNED, author, signed
+from p2pser.config import Config, configured
+from p2pser.config.problems import settings_of, validated
+from p2pser.config.section import Section
+from p2pser.graph import spec
+from p2pser.graph.file_format import NOWHERE, EntryForm
+from p2pser.graph.schedule import Static
+from p2pser.graph.spec import PeerEntry, Topology
+from p2pser.network.keys import KeyPair, raw_key
+
+F = TypeVar("F", bound="_Form")
+
+LEAST, MOST = 2, 100
+"""Sites of an invitation."""
+DAYS = 30
+"""Days for which an invitation can be accepted."""
+COMMON = ("privacy.mode", "network.round_timeout", "network.ping_after", "network.suspect_after", "network.dead_after",
+          "network.serve_after")
+"""Settings that an invitation may hold beside those that all peers must have equal."""
+RUN, KEY, REPLY, TOPOLOGY = "run.yaml", "author.key", "reply.yaml", "topology.yaml"
+
+
+def _site(text: str) -> str:
+    if not re.fullmatch(r"\w([\w .'()&-]{0,38}\w)?", text):
+        raise ValueError("a site's name has 1 to 40 letters, digits, spaces, dots and dashes, and begins and ends with "
+                         "a letter or digit")
+    return text
+
+
+def _sites(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not LEAST <= len(names) <= MOST:
+        raise ValueError(f"there are {len(names)}: an invitation is for {LEAST} to {MOST} sites")
+    if len({name.casefold() for name in map(_site, names)}) != len(names):
+        raise ValueError("two sites have the same name: each needs its own")
+    return names
+
+
+def _day(text: str) -> str:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("write a day as 2027-01-31")
+    date.fromisoformat(text)
+    return text
+
+
+def _code(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{32}", text):
+        raise ValueError("must be 32 hexadecimal digits, as p2pser invite writes them")
+    return text
+
+
+class _Form(Section):
+    """What all these files hold. ``code`` ties a reply to its invitation."""
+
+    p2pser: str = Field(description="what the file is")
+    version: Literal[1] = Field(description="version of this format")
+    run: str = Field(description="name of the run")
+    peer: int = Field(ge=0, lt=MOST, description="id of the site that is invited")
+    code: Annotated[str, AfterValidator(_code)] = Field(description="of this invitation alone")
+    signed: dict[str, str] = Field(description="key and signature of whoever wrote the file")
+
+    @property
+    def by(self) -> str:
+        """The public key that it is signed with."""
+        return self.signed["by"]
+
+    def check(self) -> None:
+        """Raise ValueError or P2PSERError where the parts do not fit together."""
+
+
+class Invitation(_Form):
+    """An invitation of one site."""
+
+    p2pser: Literal["invitation"]
+    sites: Annotated[tuple[str, ...], AfterValidator(_sites)] = Field(description="names of the sites, by id")
+    expires: Annotated[str, AfterValidator(_day)] = Field(description="last day on which it can be accepted")
+    settings: dict[str, Any] = Field(description="settings of the run, by name")
+    topology: dict[str, Any] = Field(description="graph, weights and hub")
+
+    @property
+    def site(self) -> str:
+        """The name of the site that is invited."""
+        return self.sites[self.peer]
+
+    def check(self) -> None:
+        if self.peer >= len(self.sites):
+            raise ValueError(f"it is for peer {self.peer}, and the {len(self.sites)} sites are 0 to "
+                             f"{len(self.sites) - 1}")
+        self.config()
+        self.graph()
+
+    def config(self) -> Config:
+        """Return the settings of the run. Raises ConfigError where one is wrong, or is no business of other sites."""
+        for name in self.settings:
+            if name not in _sent():
+                raise ConfigError(f"{name} is no setting of a whole run: each site sets its own")
+        return configured({**self.settings, "name": self.run})
+
+    def graph(self) -> Topology:
+        """Return the topology, without addresses and keys. Raises P2PSERError where it does not fit the sites."""
+        unknown = set(self.topology) - {"graph", "weights", "hub"}
+        graph = self.topology.get("graph")
+        if unknown or not isinstance(graph, Mapping):
+            raise ConfigError("topology must hold graph, weights and hub only")
+        # Files of this machine, and generators that take any size, are none of another site's business.
+        if "graphml" in graph or (graph.get("kind", "edges") != "edges" and not _is_schedule(graph)):
+            raise ConfigError("its graph must be a list of edges, or a schedule of p2pser's own")
+        if graph.get("peers") != len(self.sites):
+            raise ConfigError(f"its graph must have the {len(self.sites)} peers that are the sites")
+        return spec.parse(self.topology, "its topology", self.run)
+
+    def graph_with(self, peers: Mapping[int, PeerEntry]) -> Topology:
+        """Return the topology with these entries of its peers; errors as ``graph``."""
+        return replace(self.graph(), peers=peers)
+
+
+class Reply(_Form):
+    """A site's answer to its invitation."""
+
+    p2pser: Literal["reply"]
+    address: str = Field(description="where its neighbours dial it, tcp://HOST:PORT, or none")
+    listen: str | None = Field(None, description="where it listens, if that is another address")
+    key: str = Field(description="its public CURVE key")
+
+    def entry(self) -> dict[str, str]:
+        """Return its entry in the topology file. Raises ValueError where that is none."""
+        entry = {name: value for name in ("address", "listen", "key") if (value := getattr(self, name)) is not None}
+        validated(EntryForm, entry)
+        if self.address == NOWHERE and self.listen is not None:
+            raise ValueError(f"with the address {NOWHERE} no neighbour dials it, so it listens nowhere: leave the "
+                             "address to listen on out")
+        return entry
+
+    def check(self) -> None:
+        self.entry()
+
+
+def _sent() -> set[str]:
+    """Return the names of the settings that an invitation may hold."""
+    return {*Config().shared(), *COMMON}
+
+
+def _is_schedule(graph: Mapping[str, Any]) -> bool:
+    kind = graph.get("kind")
+    return isinstance(kind, str) and kind in SCHEDULES and "files" not in graph
+
+
+# ---- the author ----------------------------------------------------------------------------------------------
+
+def invitations(config: Config, topology: Topology, sites: Sequence[str], keys: KeyPair, *, today: date,
+                days: int = DAYS) -> list[dict[str, Any]]:
+    """Return an invitation for each site, signed; site i is peer i.
+
+    config, topology : the run's. keys : the author's. today : the day; the invitations last ``days`` more.
+
+    Raises ConfigError where a setting is a site's own affair, the names do not fit, or the graph cannot be sent.
+    """
+    document = {"p2pser": "invitation", "version": 1, "run": config.name, "sites": list(sites),
+                "expires": (today + timedelta(days=days)).isoformat(), "settings": _settings(config),
+                "topology": _graph(topology)}
+    made = [signed({**document, "peer": peer, "code": secrets.token_hex(16)}, raw_key(keys.secret))
+            for peer in range(len(sites))]
+    for one in made:
+        _checked(Invitation, one, "the invitation")
+    return made
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return the settings that were given, by name."""
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    flat = {}
+    for name in dict(settings_of(Config)):
+        value: Any = tree
+        for part in name.split("."):
+            value = value.get(part, SIGNED) if isinstance(value, dict) else SIGNED
+        if value is not SIGNED and name != "name":
+            flat[name] = value
+    return flat
+
+
+def _graph(topology: Topology) -> dict[str, Any]:
+    """Return what a topology file says of graph, weights and hub, so that it can be read anywhere."""
+    given = topology.document
+    graph = dict(given["graph"])
+    if not isinstance(topology.schedule, Static | None):
+        if not _is_schedule(graph):
+            raise ConfigError(f"the topology {topology.name!r} reads other files, which an invitation cannot: give its "
+                              "edges")
+    elif topology.directed:
+        links = sorted([j, i] for i in range(topology.size) for j in topology.sources(i, 0))
+        graph = {"peers": topology.size, "edges": links, "directed": True}
+    else:
+        graph = {"peers": topology.size, "edges": sorted(sorted(edge) for edge in topology.graph.edges)}
+    weights = {} if given.get("weights") is None else {"weights": given["weights"]}
+    return {"graph": graph, **weights, **({} if topology.hub is None else {"hub": topology.hub})}
+
+
+def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]], keys: KeyPair) -> dict[str, Any]:
+    """Return the topology file, signed. replies : each with the name of its file, for errors. keys : the author's.
+
+    Raises ConfigError where a reply is missing, there is another one of its site, or it answers something else.
+    """
+    first = invited[0]
+    codes = {one.code: one for one in invited}
+    by_peer: dict[int, tuple[str, Reply]] = {}
+    for where, reply in replies:
+        answered = codes.get(reply.code)
+        if answered is None or reply.run != first.run:
+            raise ConfigError(f"{where} answers another invitation (run {reply.run!r}), none of those in this folder: "
+                              "ask the site to accept its invitation of this run")
+        if answered.peer != reply.peer:
+            raise ConfigError(f"{where} says that it comes from peer {reply.peer}, and it answers the invitation of "
+                              f"peer {answered.peer} ({answered.site}): ask that site which file it accepted")
+        before, other = by_peer.setdefault(reply.peer, (where, reply))
+        if other.entry() != reply.entry():
+            raise ConfigError(f"{before} and {where} are two different replies of {answered.site} (peer {reply.peer}): "
+                              "ask the site which one counts, and leave the other out")
+    missing = [one for one in invited if one.peer not in by_peer]
+    if missing:
+        names = ", ".join(f"{one.site} (peer {one.peer})" for one in missing)
+        raise ConfigError(f"{len(by_peer)} of {len(invited)} sites have replied; missing: {names}; remind them, and "
+                          "give all replies together")
+    document = {"name": first.run, **first.topology,
+                "peers": {peer: reply.entry() for peer, (_, reply) in sorted(by_peer.items())}}
+    spec.parse(document, "the topology of these replies", first.run)
+    return signed(document, raw_key(keys.secret))
+
+
+# ---- a site --------------------------------------------------------------------------------------------------
+
+def reply_to(invitation: Invitation, keys: KeyPair, address: str, listen: str | None) -> dict[str, Any]:
+    """Return a site's reply, signed by its own key. Raises ConfigError where an address is none."""
+    entry = {"address": address, **({} if listen is None else {"listen": listen}), "key": keys.public}
+    document = signed({"p2pser": "reply", "version": 1, "run": invitation.run, "peer": invitation.peer,
+                       "code": invitation.code, **entry}, raw_key(keys.secret))
+    _checked(Reply, document, "the reply")
+    return document
+
+
+# ---- files ---------------------------------------------------------------------------------------------------
+
+def read_invitation(path: Path, today: date | None = None) -> Invitation:
+    """Return a checked invitation. today : refuse one that has expired by this day; None: do not.
+
+    Raises ConfigError, in one sentence, for any other file.
+    """
+    where = f"the invitation {path}"
+    one = _read(Invitation, path, where)
+    if today is not None and today > date.fromisoformat(one.expires):
+        raise ConfigError(f"{where} could be accepted until {one.expires}: ask its author for a new one (or set this "
+                          f"machine's clock, which says {today})")
+    return one
+
+
+def read_reply(path: Path) -> Reply:
+    """Return a checked reply. Raises ConfigError, in one sentence, for any other file."""
+    return _read(Reply, path, f"the reply {path}")
+
+
+def _read(form: type[F], path: Path, where: str) -> F:
+    return _checked(form, read_outside(path, where, ConfigError), where)
+
+
+def _checked(form: type[F], document: Any, where: str) -> F:
+    kind = form.model_fields["p2pser"].annotation
+    (wanted,) = getattr(kind, "__args__", ("",))
+    if not isinstance(document, Mapping) or document.get("p2pser") != wanted:
+        given = document.get("p2pser") if isinstance(document, Mapping) else None
+        also = f": it is {'an' if given == 'invitation' else 'a'} {given}" if given in ("invitation", "reply") else ""
+        raise ConfigError(f"{where} is no file of p2pser {wanted}{also}")
+    if document.get("version") != 1:
+        raise ConfigError(f"{where} has version {str(document.get('version'))[:20]} of its format, and this p2pser "
+                          "reads version 1: install the author's version of p2pser")
+    if author(document, where, ConfigError) is None:
+        raise ConfigError(f"{where} is not signed: get it again from its author")
+    try:
+        one = validated(form, document)
+        one.check()
+    except (ValueError, P2PSERError) as error:
+        raise ConfigError(f"{where}: {_short(str(error))}") from None
+    return one
+
+
+def _short(sentence: str) -> str:
+    """Return a sentence without the middle of a value that a stranger made long."""
+    return sentence if len(sentence) <= 400 else f"{sentence[:120]} … {sentence[-270:]}"
+
+
+def write(path: Path, document: Mapping[str, Any], comment: str, *, overwrite: bool = False) -> None:
+    """Write a document as YAML after a comment. Raises ConfigError where that fails, or the file exists."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    text = head + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100,
+                                 default_flow_style=None)
+    try:
+        with new_file(path, replace=overwrite) as file:
+            file.write(text.encode())
+    except FileExistsError:
+        raise ConfigError(f"{path} exists: choose another folder (--out)") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None

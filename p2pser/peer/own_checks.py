@@ -1,0 +1,158 @@
+"""What a site can find out before the run and without any other: its recordings, address, clock, disk and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from p2pser.base.errors import P2PSERError
+from p2pser.base.hosts import host_of
+from p2pser.config import Config
+from p2pser.corpora import combined
+from p2pser.corpora.emotions import canonical, is_known
+from p2pser.corpora.labels import NO_CLIPS
+from p2pser.corpora.partitioning import left_out_note, partition_corpus
+from p2pser.features import audio
+from p2pser.graph.spec import Topology
+
+WRITTEN = 64 << 20
+"""Bytes that a peer writes beside its rows: logs, features of some thousand clips."""
+ROWS_ON_DISK, ROWS_IN_MEMORY = 24, 16
+"""Rows (float32) in checkpoints and model, and in memory."""
+PROCESS = 500 << 20
+"""Memory of a peer's process without rows [B]."""
+FIRST_DAY, LAST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``fits``: nothing hinders the run; the sentence names the remedy where not."""
+
+    what: str
+    sentence: str
+    fits: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"what": self.what, "fits": self.fits, "sentence": f"{self.what}: {self.sentence}"}
+
+
+def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
+    """Look at a site's clips and emotions; only the headers of recordings are read."""
+    if config.corpus.name == NO_CLIPS or (topology.hub == me and config.corpus.partition == "own"):
+        return [Finding("clips", "none: this site only relays between its neighbours")]
+    try:
+        partitioning = partition_corpus(config, topology.size, hub=topology.hub)
+    except P2PSERError as error:
+        return [Finding("clips", str(error), fits=False)]
+    corpus = partitioning.corpus
+    mine = [corpus.clips[index] for index in partitioning.held[me]]
+    reasons = {clip.path: audio.reason(clip.path) for clip in mine}
+    usable = [clip for clip in mine if reasons[clip.path] is None]
+    left_out = [*corpus.left_out, *((path, why) for path, why in reasons.items() if why is not None)]
+    unused = "; ".join(left_out_note(left_out))
+    if not usable:
+        return [Finding("clips", f"none can be used: {unused or 'there is none'}; give another folder (--data)",
+                        fits=False)]
+    seconds = sum(audio.seconds(clip.path) for clip in usable)
+    speakers = len({clip.speaker for clip in usable})
+    many = f"{len(usable)} of {speakers} speaker{'s' * (speakers != 1)}, {seconds:.0f} s"
+    findings = [Finding("clips", many + (f"; {unused}" if unused else ""))]
+    counts = Counter(clip.emotion for clip in usable if clip.emotion is not None)
+    if counts:
+        each = ", ".join(f"{emotion} {count}" for emotion, count in sorted(counts.items()))
+        findings.append(Finding("emotions", each + _lacking(config, counts)))
+    return [*findings, *_own_words(config)]
+
+
+def _lacking(config: Config, counts: Counter[str]) -> str:
+    absent = [label for label in map(canonical, config.corpus.labels or ()) if label not in counts]
+    return f"; none of {', '.join(absent)}: other sites have to have some" if absent else ""
+
+
+def _own_words(config: Config) -> list[Finding]:
+    """Return what to do about each emotion that the other sites would not understand."""
+    found = Counter(clip.emotion for clip in combined.load(config.corpus).clips if clip.emotion is not None)
+    fixed = set(map(canonical, config.corpus.labels or ()))
+    findings = []
+    for word, count in sorted(found.items()):
+        mend = f"to count them as another one, add for example --set corpus.map={word}=anger"
+        clips = f"{count} clip{'s' * (count != 1)}"
+        if fixed and canonical(word) not in fixed:
+            findings.append(Finding("emotions", f"{clips} of {word!r} will be left out: the run learns "
+                                                f"{', '.join(sorted(fixed))}; {mend}"))
+        elif not fixed and not is_known(word):
+            findings.append(Finding("emotions", f"{word!r} ({clips}) is no usual name: the run learns it as an emotion "
+                                                f"of its own; {mend}"))
+    return findings
+
+
+def machine(config: Config, address: str | None, row: int, clips: int = 0) -> list[Finding]:
+    """Look at clock, disk, memory and the own address.
+
+    address : at which neighbours dial this peer; None: they do not. row : number of parameters. clips : bytes of the
+    features in memory.
+    """
+    return [_clock(datetime.now(timezone.utc)), _disk(config.peer.out, ROWS_ON_DISK * 4 * row + WRITTEN),
+            *_memory(ROWS_IN_MEMORY * 4 * row + 2 * clips + PROCESS), *([] if address is None else [_address(address)])]
+
+
+def _clock(now: datetime) -> Finding:
+    shown = f"{now:%Y-%m-%d %H:%M} UTC"
+    if FIRST_DAY <= now < LAST_DAY:
+        return Finding("clock", shown)
+    return Finding("clock", f"it says {shown}, which cannot be: set it (timedatectl set-ntp true)", fits=False)
+
+
+def _disk(out: Path, needed: int) -> Finding:
+    folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding("disk", f"nothing can be written to {folder} ({error.strerror}): choose another folder "
+                               "(--out)", fits=False)
+    shown = f"{free / 1e6:,.0f} MB free at {folder}, about {needed / 1e6:,.0f} MB needed"
+    return Finding("disk", shown + ("" if free >= needed else ": make room, or choose another folder (--out)"),
+                   fits=free >= needed)
+
+
+def _memory(needed: int) -> list[Finding]:
+    """Return what Linux says of the memory; nothing where it does not say."""
+    available = None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        available = limit - used if available is None else min(available, limit - used)
+    if available is None:
+        return []
+    shown = f"{available / 1e6:,.0f} MB available, about {needed / 1e6:,.0f} MB needed"
+    return [Finding("memory", shown + ("" if available >= needed else ": end other programs, or take a smaller model"),
+                    fits=available >= needed)]
+
+
+def _address(address: str) -> Finding:
+    """Look whether the name of the own address is known, and is this machine's."""
+    host = host_of(address).strip("[]")
+    try:
+        places = {place[0] for *_, place in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return Finding("address", f"the name {host} is not known here: if the neighbours do not know it either, give "
+                                  "an IP address")
+    for place in places:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET6 if ":" in str(place) else socket.AF_INET,
+                                                         socket.SOCK_DGRAM) as probe:
+            probe.bind((place, 0))
+            return Finding("address", f"{address}, of this machine")
+    return Finding("address", f"{address} is of no interface of this machine ({socket.gethostname()}): right only "
+                              "behind a router that forwards its port here")

@@ -1,0 +1,80 @@
+"""How far a plain TCP connection to a neighbour's address comes, told apart so that an operator knows what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from enum import Enum
+
+from p2pser.base.hosts import host_of
+
+CONNECT, GREETING = 4.0, 2.0
+"""Seconds for a connection, and for the greeting that a peer sends at once."""
+_NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+
+
+class Reach(Enum):
+    """What is found at an address."""
+
+    PEER = "a peer listens"
+    NO_NAME = "unknown name"
+    NOTHING = "nothing answers"
+    FILTERED = "filtered"
+    NOT_STARTED = "not started"
+    OTHER = "another program"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at an address, and a sentence on it with what to do; empty for a peer."""
+
+    reach: Reach
+    sentence: str = ""
+
+
+def look(address: str, timeout: float = CONNECT) -> Found:
+    """Dial ``tcp://HOST:PORT`` once and wait for ZeroMQ's greeting. timeout : seconds for the connection."""
+    host, port = host_of(address).strip("[]"), int(address.rpartition(":")[2])
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return Found(Reach.NO_NAME, f"the name {host} is not known here: correct it in the topology file, or ask for "
+                                    "an entry in the name service (DNS)")
+    found = Found(Reach.NOTHING)
+    for family, kind, protocol, _, place in places:
+        try:
+            with socket.socket(family, kind, protocol) as link:
+                found = _dialled(link, place, host, port, timeout)
+        except OSError as error:  # no such family, or no descriptor is left
+            found = Found(Reach.NOTHING, f"this machine cannot dial it: {error.strerror}")
+        if found.reach is Reach.PEER:
+            break
+    return found
+
+
+def _dialled(link: socket.socket, place: tuple[object, ...], host: str, port: int, timeout: float) -> Found:
+    link.settimeout(timeout)
+    try:
+        link.connect(place)
+    except TimeoutError:
+        return Found(Reach.FILTERED, f"packets to port {port} of {host} are not answered: a firewall drops them, there "
+                                     "or on the way (let it admit TCP to this port), or that machine is off")
+    except ConnectionRefusedError:
+        return Found(Reach.NOT_STARTED, f"the machine {host} is there, and nothing listens at its port {port}: start "
+                                        "the peer (or its check) there; if it runs, compare the port, and ask whether "
+                                        "a firewall rejects it")
+    except OSError as error:
+        if error.errno in _NO_WAY:
+            return Found(Reach.NOTHING, f"no machine answers at {host} ({error.strerror}): it is off, its address is "
+                                        "another one, or no network leads there (cable, VPN, route)")
+        return Found(Reach.NOTHING, f"{host} cannot be dialled ({error.strerror})")
+    link.settimeout(GREETING)
+    try:
+        greeting = link.recv(1)
+    except OSError:
+        greeting = b""
+    if greeting == b"\xff":
+        return Found(Reach.PEER)
+    return Found(Reach.OTHER, f"another program listens at port {port} of {host}, or a tunnel whose far end does not "
+                              "answer: compare the port, and look what listens there")
