@@ -60,10 +60,10 @@ def _in_a_probe(*command: str) -> bool:
 class Namespaces:
     """The network of a trial's peers (trials.Wires). A context manager."""
 
-    def __init__(self, topology: Topology, seed: int = 0) -> None:
+    def __init__(self, topology: Topology, seed: int = 0, subnet: str = SUBNET) -> None:
         if topology.size > MOST:
             raise ValueError(f"at most {MOST} peers in namespaces")
-        self._topology = topology
+        self._topology, self._subnet = topology, subnet
         self._name = f"p2pser-{os.getpid()}"
         self._conditions: dict[Way, Condition] = {}
 
@@ -72,7 +72,7 @@ class Namespaces:
 
     def view(self, me: int, config: Config) -> tuple[Config, Topology]:
         """Return the run as all peers see it: each has an address of its own."""
-        entries = {i: replace(self._topology.peers.get(i, PeerEntry()), address=f"tcp://{_address(i)}:{PORT}")
+        entries = {i: replace(self._topology.peers.get(i, PeerEntry()), address=f"tcp://{self._address(i)}:{PORT}")
                    for i in range(self._topology.size)}
         return config, replace(self._topology, peers=entries)
 
@@ -89,7 +89,7 @@ class Namespaces:
                 _ip("-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", hub)
                 _ip("-n", hub, "link", "set", port, "master", "bridge")
                 _ip("-n", hub, "link", "set", port, "up")
-                _ip("-n", own, "addr", "add", f"{_address(i)}/24", "dev", "eth0")
+                _ip("-n", own, "addr", "add", f"{self._address(i)}/24", "dev", "eth0")
                 for link in ("eth0", "lo"):
                     _ip("-n", own, "link", "set", link, "up")
         except BaseException:
@@ -111,13 +111,13 @@ class Namespaces:
     def reset(self, i: int, j: int) -> None:
         """Break the connections between two peers, once."""
         with contextlib.suppress(OSError):
-            subprocess.run(["ip", "netns", "exec", self.namespace(i), "ss", "-K", "dst", _address(j)],
+            subprocess.run(["ip", "netns", "exec", self.namespace(i), "ss", "-K", "dst", self._address(j)],
                            capture_output=True, check=False)
 
     def _apply(self, way: Way) -> None:
         sender, receiver = way
         own, now = self.namespace(sender), self._conditions.get(way, Condition())
-        where = (_address(receiver), "dev", "eth0")
+        where = (self._address(receiver), "dev", "eth0")
         if now.cut:
             _ip("-n", own, "neigh", "replace", where[0], "lladdr", NOBODY, *where[1:], "nud", "permanent")
         else:
@@ -136,6 +136,5 @@ class Namespaces:
         for name in (f"{self._name}-hub", *map(self.namespace, range(self._topology.size))):
             _ip("netns", "del", name, check=False)
 
-
-def _address(peer: int) -> str:
-    return f"{SUBNET}.{FIRST + peer}"
+    def _address(self, peer: int) -> str:
+        return f"{self._subnet}.{FIRST + peer}"
