@@ -232,9 +232,10 @@ def note(sentence: str) -> None:
 
 
 def print_findings(lines: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for each thing that was looked at (``fits``, ``sentence``); MEND marks what hinders the run."""
+    """Print a line for each thing that was looked at; MEND marks what hinders the run, ``?`` what is not known."""
     for line in lines:
-        click.echo(f"{'ok  ' if line['fits'] else 'MEND'} {line['sentence']}")
+        mark = "ok" if line["fits"] else "?" if line.get("state") == "dials us" else "MEND"
+        click.echo(f"{mark:4} {line['sentence']}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,

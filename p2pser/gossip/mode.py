@@ -53,8 +53,9 @@ def what_neighbours_learn(algorithm: Algorithm, topology: Topology, instead: str
         budget, privacy = "", algorithm.context.config.privacy
         if privacy.epsilon is not None:
             budget = f"; noise keeps the loss of each {privacy.unit} within epsilon {privacy.epsilon:g}"
-        return (f"private mode ({algorithm.name}): neighbours see numbers under masks and the mean over all peers; up "
-                f"to {topology.size - 2} peers together learn the mean of the others, and of no one peer{budget}")
+        who = "a peer learns" if topology.size < 4 else f"up to {topology.size - 2} peers together learn"
+        return (f"private mode ({algorithm.name}): neighbours see numbers under masks and the mean over all peers; "
+                f"{who} the mean of the others, and of no one peer{budget}")
     because = f"; not {PRIVATE}, because {instead}" if instead else ""
     return (f"plain gossip ({algorithm.name}): neighbours can read off the rows that they are sent who speaks, which "
             f"recordings were trained on and the shares of emotions{because}")
