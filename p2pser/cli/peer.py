@@ -12,6 +12,7 @@ from p2pser.cli.common import RunOptions, json_option, note, print_findings, pri
 
 if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
+    from p2pser.peer.process import Peer
 
 
 @click.command()
@@ -63,17 +64,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
 
     process = Peer(config, topology, me, fresh=fresh, say=say, supervisor=supervisor)
     if check:
-        from p2pser.peer.check import ANSWER_TIMEOUT
-        from p2pser.peer.check import check as check_site
-
-        report = check_site(process, start_timeout or ANSWER_TIMEOUT)
-        if as_json:
-            print_json(report)
-        else:
-            print_findings([*report["site"], *report["neighbours"]])
-            note("Next: the same command without --check, at all sites." if report["fits"] else
-                 "Next: mend what is marked MEND, and check again; --start-timeout 600 waits for neighbours so long.")
-        raise click.exceptions.Exit(0 if report["fits"] else 2)
+        _check(process, start_timeout, as_json)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.interrupt())
     signal.signal(signal.SIGHUP, lambda *_: process.read_again(read))
@@ -90,3 +81,18 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         click.echo(in_words(ending.summary))
     note(f"results: {ending.summary['out']}")
     raise click.exceptions.Exit(ending.exit_code)
+
+
+def _check(process: Peer, timeout: float | None, as_json: bool) -> None:
+    """Print what is found, and exit: 0 where all fits, else 2."""
+    from p2pser.peer.check import ANSWER_TIMEOUT
+    from p2pser.peer.check import check as check_site
+
+    report = check_site(process, timeout or ANSWER_TIMEOUT)
+    if as_json:
+        print_json(report)
+    else:
+        print_findings([*report["site"], *report["neighbours"]])
+        note("Next: the same command without --check, at all sites." if report["fits"] else
+             "Next: mend what is marked MEND, and check again; --start-timeout 600 waits for neighbours so long.")
+    raise click.exceptions.Exit(0 if report["fits"] else 2)
