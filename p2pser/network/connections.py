@@ -211,8 +211,10 @@ class Connections:
             sockets.close(dealer, monitor, self._settings.linger)
             self._lost(link, DIALLED)
 
-    def accept(self, link: Neighbour, identity: bytes) -> None:
-        """Note the connection over which a neighbour sent HELLO; it replaces an earlier one."""
+    def accept(self, link: Neighbour, identity: bytes | None) -> None:
+        """Note the accepted connection over which a neighbour sent HELLO, if it is one; it replaces an earlier one."""
+        if identity is None:
+            return
         before = self._accepted.get(link.peer)
         self._accepted[link.peer] = identity
         if before is not None and before != identity:

@@ -206,8 +206,7 @@ class PeerProtocol:
             if TWICE in reason:  # the first shall know too
                 self.control.refuse(link, reason, notice=True)
             return
-        if identity is not None:
-            self.connections.accept(link, identity)
+        self.connections.accept(link, identity)
         if header.kind is Kind.HELLO:
             self.control.greet(link, Kind.WELCOME, route)
         self._tell(change for change in changes if change.cause is Cause.RESTART)
@@ -226,8 +225,7 @@ class PeerProtocol:
             self.control.greet(link, Kind.WELCOME, route)
         if self.control.hello.role == "check":
             link.hello = theirs
-            if identity is not None:
-                self.connections.accept(link, identity)
+            self.connections.accept(link, identity)
             self._queue.put(events.Up(link.peer, theirs, header.progress))
 
     def _on_refused(self, message: Message) -> None:

@@ -136,7 +136,7 @@ class Stage:
 
     def printed(self, process: subprocess.Popen[str], site: str) -> list[str]:
         text, _ = process.communicate(timeout=PATIENCE)
-        return text.replace(str(self.folder / site), f"/home/{site}").splitlines()
+        return text.replace(str(self.folder / site), f"/srv/{site}").splitlines()
 
 
 def shape(line: str) -> str:
