@@ -9,7 +9,7 @@ from enum import Enum
 
 from p2pser.base.hosts import host_of
 
-CONNECT, GREETING = 4.0, 2.0
+CONNECT, GREETING = 5.0, 2.0
 """Seconds for a connection, and for the greeting that a peer sends at once."""
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
