@@ -93,7 +93,7 @@ class _Check:
         self._ours = replace(peer.hello(cohort, CHECK_INCARNATION), role="check")
         self._peer, self._identity, self._labels = peer, identity, cohort.federation.labels
         self._contacts = {contact.peer: contact for contact in identity.neighbours}
-        self._timeout, self._waiting = timeout, list[events.Event]()
+        self._waiting: list[events.Event] = []
         self.lines: dict[int, dict[str, Any]] = {}
         self._io, self.port = self._started()
         try:
@@ -129,7 +129,7 @@ class _Check:
                     self.lines[event.peer] = self._line(self._contacts[event.peer], answer)
                 if isinstance(answer, events.Refused) or answer.hello.role == "check":
                     stay = STAY
-                if len(self.lines) == len(self._contacts):
+                if len(self.lines) == len(self._contacts) and until == deadline:
                     until = min(deadline, time.monotonic() + stay)
 
     def _line(self, contact: Contact, answer: events.Up | events.Refused) -> dict[str, Any]:

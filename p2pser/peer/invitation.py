@@ -22,7 +22,7 @@ from p2pser.base.atomic import new_file
 from p2pser.base.documents import read_outside
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.registries import SCHEDULES
-from p2pser.base.signing import SIGNED, author, signed
+from p2pser.base.signing import SIGNED, author, fingerprint, signed
 from p2pser.config import Config, configured
 from p2pser.config.problems import settings_of, validated
 from p2pser.config.section import Section
@@ -204,6 +204,9 @@ def _settings(config: Config) -> dict[str, Any]:
 def _graph(topology: Topology) -> dict[str, Any]:
     """Return what a topology file says of graph, weights and hub, so that it can be read anywhere."""
     given = topology.document
+    if topology.retired:
+        raise ConfigError(f"the topology {topology.name!r} retires peers, and an invitation is for a new run: leave "
+                          "them out")
     graph = dict(given["graph"])
     if not isinstance(topology.schedule, Static | None):
         if not _is_schedule(graph):
@@ -224,6 +227,9 @@ def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]
     Raises ConfigError where a reply is missing, there is another one of its site, or it answers something else.
     """
     first = invited[0]
+    if [one.peer for one in invited] != list(range(len(first.sites))):
+        raise ConfigError(f"these are {len(invited)} invitations to a run of {len(first.sites)} sites: give the folder "
+                          "as p2pser invite made it")
     codes = {one.code: one for one in invited}
     by_peer: dict[int, tuple[str, Reply]] = {}
     for where, reply in replies:
@@ -246,7 +252,11 @@ def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]
     document = {"name": first.run, **first.topology,
                 "peers": {peer: reply.entry() for peer, (_, reply) in sorted(by_peer.items())}}
     spec.parse(document, "the topology of these replies", first.run)
-    return signed(document, raw_key(keys.secret))
+    made = signed(document, raw_key(keys.secret))
+    if made[SIGNED]["by"] != first.by:
+        raise ConfigError(f"the invitations were signed by {fingerprint(first.by)}, and this key is of "
+                          f"{fingerprint(made[SIGNED]['by'])}: the sites take the same author's file only (--key)")
+    return made
 
 
 # ---- a site --------------------------------------------------------------------------------------------------
@@ -292,7 +302,7 @@ def _checked(form: type[F], document: Any, where: str) -> F:
         also = f": it is {'an' if given == 'invitation' else 'a'} {given}" if given in ("invitation", "reply") else ""
         raise ConfigError(f"{where} is no file of p2pser {wanted}{also}")
     if document.get("version") != 1:
-        raise ConfigError(f"{where} has version {str(document.get('version'))[:20]} of its format, and this p2pser "
+        raise ConfigError(f"{where} has version {str(document.get('version'))[:20]!r} of its format, and this p2pser "
                           "reads version 1: install the author's version of p2pser")
     if author(document, where, ConfigError) is None:
         raise ConfigError(f"{where} is not signed: get it again from its author")

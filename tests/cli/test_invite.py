@@ -74,6 +74,7 @@ def test_a_site_accepts_and_what_is_its_own_stays(here: Path) -> None:
     assert (folder / "peer.key").read_text() == key
     reply = yaml.safe_load((folder / "reply.yaml").read_text())
     assert reply["address"] == "tcp://192.0.2.1:5700"
+    assert f'public: "{reply["key"]}"' in key
     with pytest.raises(ConfigError, match="belongs to another invitation"):
         call("accept", "out/invitation-0.yaml", "--data", "clips", "--address", "none", "--out", folder)
 

@@ -136,7 +136,7 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("peer", value=-1), "peer = -1: must be a whole number"),
     (with_value("peer", value=True), "must be a whole number"),
     (with_value("run", value="../../etc"), "must be 1 to 64 letters"),
-    (with_value("version", value=2), "has version 2 of its format"),
+    (with_value("version", value=2), "has version '2' of its format"),
     (with_value("sites", value=["a"]), "an invitation is for 2 to 100 sites"),
     (with_value("sites", value=["a", "A", "b"]), "two sites have the same name"),
     (with_value("sites", value=["a\nb", "c", "d"]), "a site's name has"),
@@ -238,6 +238,10 @@ def test_replies_that_do_not_fit_together_are_named(invited: list[Invitation], t
     refused("late.yaml says that it comes from peer 1, and it answers the invitation of peer 2 (porto)", first, second,
             ("late.yaml", changed(third[1], peer=1)))
     refused("are two different replies of lyon (peer 1)", *answers, ("new.yaml", changed(second[1], address="none")))
+    with pytest.raises(ConfigError, match="2 invitations to a run of 3 sites"):
+        assembled(invited[:2], answers, AUTHOR)
+    with pytest.raises(ConfigError, match="the invitations were signed by"):
+        assembled(invited, answers, SITES[0])
     refused("have the same key", first, second, ("new.yaml", changed(third[1], key=second[1].key)))
     refused("have the same address", first, second, ("new.yaml", changed(third[1], address=second[1].address)))
     refused("neighbours and neither can be dialled", first, ("new.yaml", changed(second[1], address="none")), third)
