@@ -13,8 +13,9 @@ from p2pser.cli.common import json_option, note, print_findings, print_json
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="PATH|none",
               help="Folder or manifest of this site's recordings; none: it only relays.")
-@click.option("--address", required=True, metavar="tcp://HOST:PORT|none",
-              help="Where the neighbours dial this site; none: nobody can, it dials them.")
+@click.option("--address", metavar="tcp://HOST:PORT|none",
+              help="Where the neighbours dial this site; none: nobody can, it dials them.  [default: this machine's "
+                   "address, port network.base_port + ID]")
 @click.option("--listen", metavar="tcp://HOST:PORT",
               help="Where it listens, if that is not the port of --address.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
@@ -22,7 +23,7 @@ from p2pser.cli.common import json_option, note, print_findings, print_json
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of this site's files and results.  [default: RUN-peer-ID]")
 @json_option
-def accept(file: Path, data: Path, address: str, listen: str | None, settings: tuple[str, ...], out: Path | None,
+def accept(file: Path, data: Path, address: str | None, listen: str | None, settings: tuple[str, ...], out: Path | None,
            as_json: bool) -> None:
     """Accept an invitation: make this site's key, check its recordings, and write the reply to send back.
 
@@ -52,11 +53,13 @@ def accept(file: Path, data: Path, address: str, listen: str | None, settings: t
     own = "" if reply is None else fingerprint(reply["signed"]["by"])
     if as_json:
         print_json({"run": one.run, "peer": one.peer, "site": one.site, "author": fingerprint(one.by), "fits": fits,
-                    "fingerprint": own, "out": str(folder), "site_checks": checked})
+                    "address": reply and reply["address"], "fingerprint": own, "out": str(folder),
+                    "site_checks": checked})
     if not fits:
         note("Next: mend what is marked MEND, and give this command again; nothing was written.")
         raise click.exceptions.Exit(2)
-    if not as_json:
+    if not as_json and reply is not None:
+        click.echo(f"the neighbours dial this site at: {reply['address']} (--address gives another)")
         click.echo(f"this site's fingerprint: {own}")
     where = folder / invitation.REPLY
     note(f"Next: send {where} to the author, and tell the fingerprint by telephone; {folder / acceptance.SITE_KEY} "

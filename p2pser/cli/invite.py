@@ -24,18 +24,18 @@ from p2pser.cli.common import RunOptions, json_option, listed, note, print_json
               help="Days for which the invitations can be accepted.")
 @click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Your key file, which signs.  [default: a new one, OUT/author.key]")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True,
-              help="Folder to make; it must be new or empty.")
+@click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder to make; it must be new or empty.  [default: the name of the run]")
 @json_option
 def invite(sites: str, topology: str, run_file: Path | None, settings: tuple[str, ...], rounds: int | None,
-           name: str | None, days: int, key_file: Path | None, out: Path, as_json: bool) -> None:
+           name: str | None, days: int, key_file: Path | None, folder: Path | None, as_json: bool) -> None:
     """Make a run file and an invitation for each site.
 
     Writes OUT/run.yaml, OUT/author.key (yours alone) and OUT/invitation-0.yaml and so on, signed with that key. Send
     each site its invitation, and tell it the printed fingerprint by telephone. It answers with p2pser accept; p2pser
     topology assemble makes the topology file of the answers.
 
-    Example: p2pser invite --sites berlin,lyon,porto --rounds 40 --name pilot --out pilot/
+    Example: p2pser invite --sites berlin,lyon,porto --rounds 40 --name pilot
     """
     from datetime import datetime, timezone
 
@@ -49,6 +49,7 @@ def invite(sites: str, topology: str, run_file: Path | None, settings: tuple[str
 
     names = listed(sites)
     config = RunOptions(run_file, settings, rounds=rounds, name=name).config()
+    out = folder or Path(config.name)
     if not invitation.LEAST <= len(names) <= invitation.MOST:
         raise ConfigError(f"--sites names {len(names)} sites: give {invitation.LEAST} to {invitation.MOST}, as a,b,c")
     graph = load(topology, len(names), config.seed)

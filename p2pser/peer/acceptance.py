@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,9 @@ from p2pser.corpora.labels import NO_CLIPS
 from p2pser.gossip.mode import by_mode, what_neighbours_learn
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import PeerEntry
-from p2pser.network.keys import KeyPair, make, read_secret_key, write_key_pair
+from p2pser.network.keys import make, read_secret_key, write_key_pair
 from p2pser.peer import invitation
-from p2pser.peer.invitation import Invitation
+from p2pser.peer.invitation import Invitation, Reply
 from p2pser.peer.own_checks import Finding, recordings
 
 SITE_KEY = "peer.key"
@@ -66,14 +68,19 @@ def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Si
     return Site(folder, config, tuple(recordings(config, topology, one.peer)), sentences)
 
 
-def accept(one: Invitation, site: Site, address: str, listen: str | None) -> dict[str, Any]:
+def accept(one: Invitation, site: Site, address: str | None, listen: str | None) -> dict[str, Any]:
     """Write the site's key, run file and reply; return the reply. A key that is there already stays.
+
+    address : where neighbours dial the site; None: as in its reply before, else this machine's.
 
     Raises ConfigError where an address is none, the folder belongs to another invitation, or it cannot be written.
     """
     key = site.folder / SITE_KEY
-    pair = _own_key(one, key)
-    reply = invitation.reply_to(one, pair, address, listen)
+    before = _reply_before(one, site.folder)
+    pair = read_secret_key(key) if key.exists() else make()
+    if address is None and before is not None:
+        address, listen = before.address, listen or before.listen
+    reply = invitation.reply_to(one, pair, address or _own_address(site.config, one.peer), listen)
     if not key.exists():
         write_key_pair(key, pair)
     try:
@@ -88,9 +95,19 @@ def accept(one: Invitation, site: Site, address: str, listen: str | None) -> dic
     return reply
 
 
-def _own_key(one: Invitation, key: Path) -> KeyPair:
-    """Return the key of an earlier call for this invitation, or a new one."""
-    before = key.parent / invitation.REPLY
-    if before.exists() and invitation.read_reply(before).code != one.code:
-        raise ConfigError(f"{key.parent} belongs to another invitation: choose another folder (--out)")
-    return read_secret_key(key) if key.exists() else make()
+def _reply_before(one: Invitation, folder: Path) -> Reply | None:
+    """Return the reply of an earlier call for this invitation."""
+    path = folder / invitation.REPLY
+    before = invitation.read_reply(path) if path.exists() else None
+    if before is not None and before.code != one.code:
+        raise ConfigError(f"{folder} belongs to another invitation: choose another folder (--out)")
+    return before
+
+
+def _own_address(config: Config, me: int) -> str:
+    """Return the address of this machine's interface that leads to other networks."""
+    host = config.network.host
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # chooses the interface, and sends nothing
+        host = probe.getsockname()[0]
+    return f"tcp://{host}:{config.network.base_port + me}"
