@@ -162,7 +162,8 @@ def start_forkserver(config: Config) -> None:
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
     # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
     algorithm = ALGORITHMS.module(config.gossip.algorithm)
-    modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), PRELOAD]
+    budget = ["dp_accounting.pld"] if config.privacy.epsilon else []  # takes each peer a second
+    modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), *budget, PRELOAD]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 
