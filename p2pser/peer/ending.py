@@ -24,8 +24,9 @@ from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import State
 from p2pser.peer import outcome
 from p2pser.peer.disk import Disk
-from p2pser.peer.folder import FINISHED, REPLACED, PeerFolder
+from p2pser.peer.folder import REPLACED, PeerFolder
 from p2pser.peer.handover import Handover
+from p2pser.peer.names import FINISHED
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter

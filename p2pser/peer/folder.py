@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -13,13 +14,10 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
+from p2pser.peer.names import FINISHED, LOCK, RUN, STARTS
 from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
 from p2pser.run import checkpoint
 
-RUN = "run.json"
-STARTS = "starts.json"
-FINISHED = "finished.json"
-LOCK = "lock"
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 REPLACED = "model-replaced"
@@ -33,6 +31,8 @@ SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 LABELS = "labels.json"
 """The emotions of the run, where its peers have agreed on them."""
+LOCK_WAIT = 0.2
+"""Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
 REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, OUTCOME, MODEL, REPLACED, PERSONAL, METRICS,
@@ -102,11 +102,9 @@ class PeerFolder:
             raise
 
     def _claim(self, lock: IO[bytes], fresh: bool, least: int) -> int:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run another "
-                              "name (--name)") from None
+                              "name (--name)")
         if fresh:
             self._clear()
         if (run := read_json(self.path / RUN)) is not None:
@@ -175,3 +173,17 @@ class PeerFolder:
                 break
         raise ConfigError(f"{self.path} holds a run with another value of {what}; "
                           "give this run another name (--name), or start over with --fresh")
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    """Lock a file for this process alone; return whether that was possible within LOCK_WAIT."""
+    end = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(LOCK_WAIT / 10)
+        else:
+            return True

@@ -37,7 +37,7 @@ from p2pser.peer.entrance import Entrance
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.handover import Handover, ModelTaken
-from p2pser.peer.identity import Identity, identify
+from p2pser.peer.identity import Identity, address, identify
 from p2pser.peer.join_state import Joining
 from p2pser.peer.labelling import Labelling, require_own
 from p2pser.peer.outcome import Outcome
@@ -279,6 +279,7 @@ class _Attendance:
 
         finished : the summary of the run, where only the last is left to do.
         """
+        problem: dict[str, str] = {}
         reason, began = "failed", self.io.clock()
         try:
             end, summary = self._model(finished)
@@ -302,9 +303,12 @@ class _Attendance:
                               "retires it; its last state stays in its folder")
             return Ending(False, {"peer": self.me, "finished": False, "round": self.checkpoints.round,
                                   "out": str(self.peer.folder.path)})
+        except P2PSERError as error:
+            problem = {"problem": str(error)}
+            raise
         finally:
             self.io.close(reason, flush=1.0 if reason in ("failed", "interrupted") else self.config.network.dead_after)
-            self.telemetry.event("left", reason=reason)
+            self.telemetry.event("left", reason=reason, **problem)
         if finished is None:
             self.telemetry.event("finished", **summary)
         return Ending(True, summary)
@@ -318,7 +322,8 @@ class _Attendance:
             self.session.share(end.call)
             summary = finished or self.last_phase.complete(end, so_far)
         self.io.start()
-        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=self.incarnation)
+        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=self.incarnation, neighbours={
+            j: address(self.config, self.topology, j) for j in self.topology.neighbours(self.me)})
         self.peer.supervisor.ready()
         if torn is None:
             end = self._session()

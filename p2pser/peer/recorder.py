@@ -24,6 +24,7 @@ from p2pser.peer.join_state import Joining
 from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
+from p2pser.peer.telemetry import now
 from p2pser.run import checkpoint
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Hooks
@@ -208,7 +209,7 @@ class Recorder(Hooks):
 
     def after_round(self, round: int, state: State) -> None:
         row = self.algorithm.model(state)[0]
-        record = {"peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
+        record = {"at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
                   "distance": self.mixer.exchange.spread, "seconds": time.monotonic() - self._round_began,
                   "bytes_sent": self.mixer.bytes_sent(), "messages_late": self.mixer.exchange.messages_late,
                   "links": self.mixer.io.states()}

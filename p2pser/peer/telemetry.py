@@ -57,8 +57,7 @@ class Telemetry:
 
     def event(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Append an event with the time ``at`` (ISO 8601, UTC) and return it."""
-        at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        return self._add(EVENTS, {"at": at, "kind": kind, **fields})
+        return self._add(EVENTS, {"at": now(), "kind": kind, **fields})
 
     def rewind(self, round: int) -> None:
         """Remove the metrics of ``round`` and later ones: a run resumed there writes them again."""
@@ -130,6 +129,11 @@ class Telemetry:
             return  # the line is written where it was; the next one tries again
         self._files[name].close()
         self._files[name] = fresh
+
+
+def now() -> str:
+    """Return the time, as ``at`` of a line has it."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from commands import Command
 
 from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.cli.main import cli
 from p2pser.cli.peer import peer
 from p2pser.network.keys import make, write_key_pair
 from p2pser.peer.launch import free_base_port
@@ -94,6 +95,10 @@ def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(termi
     assert again.returncode == 0
     assert json.loads(out)["peer"] == 0
     assert "--fresh" in said
+    shown = CliRunner().invoke(cli, ["status", str(terminal.out / "run")])
+    assert shown.exit_code == 0
+    assert shown.output.count("no, it has finished: 2 of 2 peers agreed") == 2
+    assert shown.output.count("what went wrong nothing") == 2
 
 
 def test_a_run_without_a_declared_peer_ends_with_exit_code_3(terminal: Terminal) -> None:

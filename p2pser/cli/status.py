@@ -1,0 +1,115 @@
+"""``p2pser status``: where a run is, whom it waits for, how good it is, how long it takes, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pser.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from p2pser.peer.view import PeerView
+
+SHOWN = 5
+"""The newest problems that are shown."""
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@json_option
+def status(folder: Path | None, as_json: bool) -> None:
+    """Show how a run goes, or how it ended: FOLDER is that of a run or of one peer (default: the newest run in runs/).
+
+    It reads the files that the peers on this machine write, so it shows a run that was killed as well. The exit code is
+    0 where each peer runs or has finished, else 1.
+
+    Example: p2pser status runs/pilot/peer-3
+    """
+    from p2pser.peer.view import FINISHED_STATE, RUNNING, look, newest_run
+
+    run = look(folder or newest_run(Path("runs")))
+    if as_json:
+        print_json({"run": run.name, "peers": [_plain(peer) for peer in run.peers]})
+    else:
+        for peer in run.peers:
+            click.echo(f"run {run.name}, peer {peer.peer} ({peer.folder})")
+            for question, answers in _answers(peer):
+                for k, answer in enumerate(answers):
+                    click.echo(f"  {question if k == 0 else '':<16}{answer}")
+    healthy = all(peer.state in (RUNNING, FINISHED_STATE) for peer in run.peers)
+    raise click.exceptions.Exit(0 if healthy else 1)
+
+
+def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
+    """Yield an operator's five questions, each with the lines of its answer."""
+    yield "is it running", [_running(peer)]
+    yield "waits for", list(peer.waits_for.values()) or ["no neighbour"]
+    yield "how good", [_quality(peer)]
+    yield "how long", [_left(peer)]
+    problems = [f"{event['at'][:19].replace('T', ' ')} {_sentence(event)}" for event in peer.problems[-SHOWN:]]
+    yield "what went wrong", problems or ["nothing"]
+
+
+def _running(peer: PeerView) -> str:
+    from p2pser.peer import view
+
+    rounds = f"{peer.round} of {peer.rounds} rounds are over"
+    since = "" if peer.since is None else f" since {peer.since.astimezone():%Y-%m-%d %H:%M:%S}"
+    if peer.state == view.RUNNING:
+        return f"yes{since}; {rounds}"
+    if peer.state == view.FINISHED_STATE and peer.summary is not None:
+        from p2pser.run.account import in_words
+
+        return f"no, it has finished: {in_words(peer.summary)}; model: {peer.summary.get('model')}"
+    words = {view.INTERRUPTED: "it was stopped", view.FAILED: "it failed", view.KILLED: "it was killed, or the machine"
+             " went down"}
+    return f"no, {words[peer.state]}; {rounds}: the same command resumes"
+
+
+def _quality(peer: PeerView) -> str:
+    uar, loss = peer.newest("uar"), peer.newest("loss")
+    if peer.summary is not None and peer.summary.get("uar") is not None:
+        uar = peer.summary["uar"]
+    first = next((line["uar"] for line in peer.metrics if line.get("uar") is not None), None)
+    if loss is None:
+        return "no round is over yet"
+    told = "no held-out speakers to tell" if uar is None else f"UAR {uar:.3f} on the held-out speakers" + (
+        f" ({first:.3f} after the first round that was measured)" if first is not None else "")
+    return f"{told}; training loss {loss:.3f}"
+
+
+def _left(peer: PeerView) -> str:
+    if peer.seconds_left is None or peer.round_seconds is None:
+        return "nothing is left" if peer.summary is not None else "not known yet"
+    minutes, seconds = divmod(round(peer.seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"about {took} for {peer.rounds - peer.round} rounds ({peer.round_seconds:.2f} s each), then the consensus"
+
+
+def _sentence(event: Mapping[str, Any]) -> str:
+    """Return one line about an event; what neighbours or files have put into it cannot write over the screen."""
+    kind, who = event.get("kind"), f"peer {event.get('peer')}"
+    detail = event.get("problem") or event.get("reason") or event.get("sentence") or ""
+    sentences = {"suspect": f"{who} was silent for {event.get('silence', 0):.1f} s",
+                 "dead": f"{who} is lost, after {event.get('silence', 0):.1f} s of silence",
+                 "bye": f"{who} has left", "refused": f"{who}: not admitted", "banned": f"{who} is banned",
+                 "struck": f"a message of {who} did not fit", "left": "this peer has left",
+                 "paused": f"this process did not run for {event.get('seconds', 0):.1f} s",
+                 "clip_left_out": f"{event.get('path')} is left out",
+                 "incomplete": f"it ended without the peers {event.get('missing')}"}
+    line = sentences.get(str(kind), str(kind).replace("_", " "))
+    line = f"{line}: {detail}" if detail else line
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
+
+
+def _plain(peer: PeerView) -> dict[str, Any]:
+    return {"peer": peer.peer, "folder": str(peer.folder), "state": peer.state,
+            "since": None if peer.since is None else peer.since.isoformat(), "round": peer.round, "rounds": peer.rounds,
+            "uar": peer.newest("uar"), "loss": peer.newest("loss"), "seconds_left": peer.seconds_left,
+            "waits_for": {str(j): sentence for j, sentence in peer.waits_for.items()},
+            "links": {str(j): link.state for j, link in peer.links.items()},
+            "problems": [dict(event) for event in peer.problems[-SHOWN:]]}

@@ -1,0 +1,112 @@
+"""What the folders of a run show of it: running, finished, stopped, failed or killed peers, and ``p2pser status``."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from p2pser.base.errors import ConfigError
+from p2pser.cli.main import cli
+from p2pser.peer.telemetry import Telemetry
+from p2pser.peer.view import look, newest_run
+
+
+def peer_folder(out: Path, peer: int, rounds: int = 10, done: int = 4) -> Path:
+    """The folder of a peer that has met neighbour 7, not 8, lost 9, and done some rounds, 2 s each."""
+    folder = out / "pilot" / f"peer-{peer}"
+    with Telemetry(folder) as telemetry:
+        telemetry.event("dead", peer=7, silence=8.0)  # before its last start
+        telemetry.event("listening", endpoint="tcp://127.0.0.1:1", incarnation=3,
+                        neighbours={7: "tcp://a:7", 8: "tcp://b:8", 9: None})
+        for j in (7, 9):
+            telemetry.event("up", peer=j, incarnation=0)
+        telemetry.event("refused", peer=9, reason="training.lr differs\x1b[2J", by_us=True)
+    (folder / "run.json").write_text(json.dumps({"settings": {"training.rounds": rounds}}))
+    (folder / "lock").touch()
+    lines = [{"at": f"2026-01-01T00:00:{2 * k:02}.000+00:00", "peer": peer, "round": k, "loss": 1.5 - k / 10,
+              "uar": (0.25, None, 0.5, None)[k % 4]} for k in range(done)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
+    folder = peer_folder(tmp_path, 3)
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (peer,) = look(folder).peers
+        assert (peer.peer, peer.state, peer.round, peer.rounds) == (3, "running", 4, 10)
+        assert (peer.round_seconds, peer.seconds_left) == (2.0, 12.0)
+        assert (peer.newest("uar"), peer.newest("loss")) == (0.5, 1.2)
+        assert {j: link.state for j, link in peer.links.items()} == {7: "alive", 8: "not met", 9: "refused"}
+        assert list(peer.waits_for) == [8, 9]
+        assert peer.waits_for[8].startswith("peer 8 at tcp://b:8: not heard of yet")
+        assert [event["kind"] for event in peer.problems] == ["refused"]
+        shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert shown.exit_code == 0
+    assert "4 of 10 rounds are over" in shown.output
+    assert "UAR 0.500 on the held-out speakers (0.250 after" in shown.output
+    assert "about 12 s for 6 rounds (2.00 s each)" in shown.output
+    assert "training.lr differs?[2J" in shown.output
+    assert "\x1b" not in shown.output
+
+
+@pytest.mark.parametrize(("left", "state", "words"), [
+    (None, "killed", "it was killed"), ("interrupted", "interrupted", "it was stopped"),
+    ("failed", "failed", "it failed")])
+def test_a_peer_that_ended_early_says_how(tmp_path: Path, left: str | None, state: str, words: str) -> None:
+    folder = peer_folder(tmp_path, 0)
+    if left is not None:
+        with Telemetry(folder) as telemetry:
+            telemetry.event("left", reason=left, problem="the hub is lost")
+    (peer,) = look(folder).peers
+    assert (peer.state, peer.waits_for, peer.seconds_left) == (state, {}, None)
+    shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert shown.exit_code == 1
+    assert words in shown.output
+    assert ("this peer has left: the hub is lost" in shown.output) == (left is not None)
+
+
+def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: Path) -> None:
+    for peer in (10, 2):
+        folder = peer_folder(tmp_path, peer)
+        (folder / "finished.json").write_text(json.dumps({
+            "finished": True, "uar": 0.625, "model": "m", "peers": 3, "took_part": 2, "agreed": 2}))
+    assert newest_run(tmp_path) == tmp_path / "pilot"
+    run = look(tmp_path / "pilot")
+    assert (run.name, [peer.peer for peer in run.peers]) == ("pilot", [2, 10])
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot"), "--json"])
+    assert shown.exit_code == 0
+    plain = json.loads(shown.output)["peers"][1]
+    assert (plain["peer"], plain["state"]) == (10, "finished")
+    assert plain["links"] == {"7": "alive", "8": "not met", "9": "refused"}
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot")])
+    assert "no, it has finished: 2 of 3 peers agreed; model: m" in shown.output
+    assert "UAR 0.625" in shown.output
+
+
+def test_times_of_the_last_start_are_those_of_its_events(tmp_path: Path) -> None:
+    before = datetime.now(timezone.utc)
+    (peer,) = look(peer_folder(tmp_path, 1)).peers
+    assert peer.since is not None
+    assert (peer.since - before).total_seconds() > -0.002
+    assert len(peer.events) == 4
+
+
+@pytest.mark.parametrize("name", ["run.json", "finished.json", "metrics.jsonl"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = peer_folder(tmp_path, 0)
+    (folder / name).write_bytes(b"\xff{\n")
+    with pytest.raises(ConfigError, match=name):
+        look(folder)
+
+
+def test_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run in"):
+        newest_run(tmp_path)
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path)])
+    assert isinstance(shown.exception, ConfigError)
