@@ -73,9 +73,9 @@ def base(algorithm: str, weighting: str) -> Config:
 
 
 @functools.cache
-def fits(algorithm: str, topology: str, peers: int, steps: int = 1) -> bool:
-    """Whether an algorithm can run on a topology with so many local steps."""
-    config, graph = base(algorithm, "uniform"), topology_of(topology, peers)
+def fits(algorithm: str, topology: str, peers: int, steps: int = 1, weighting: str = "uniform") -> bool:
+    """Whether an algorithm can run on a topology with so many local steps and these weights."""
+    config, graph = base(algorithm, weighting), topology_of(topology, peers)
     config = _varied(config, {"training.local_steps": steps})
     try:
         validate(create(algorithm, {}, config, graph), config, graph)
@@ -111,7 +111,8 @@ class Schedule:
         self.rounds = draw.choice((3, 4, 7))
         self.pace = draw.choice((0.02, 0.1, 0.4))
         self.patient = draw.random() < 0.5
-        weighting = "clips" if draw.random() < 0.2 and name in STATIC else "uniform"
+        weighting = "clips" if draw.random() < 0.2 and name in STATIC and fits(
+            self.algorithm, name, size, weighting="clips") else "uniform"
         steps = 2 if draw.random() < 0.3 and fits(self.algorithm, name, size, 2) else 1
         self.config = _varied(base(self.algorithm, weighting), {
             "training.rounds": self.rounds, "training.local_steps": steps,
