@@ -48,7 +48,18 @@ class Control:
 
     def ping(self, link: Neighbour, payload_bytes: int = 0) -> None:
         """Send a PING, which tells a neighbour too whether we go on without it."""
-        self.send(link, Kind.PING, bytes(payload_bytes), slot=self._next_nonce(), total=APART * link.apart)
+        nonce = self._next_nonce()
+        if self.send(link, Kind.PING, bytes(payload_bytes), slot=nonce, total=APART * link.apart):
+            link.stream.pinged(nonce)
+
+    def pong(self, link: Neighbour, nonce: int, route: Route) -> None:
+        """Answer a PING or BYE, and say how much of the neighbour's rows has come."""
+        self.send(link, Kind.PONG, route=route, slot=nonce, total=link.stream.receiver.total)
+
+    def ponged(self, link: Neighbour, header: Header, now: float) -> None:
+        """Take a PONG; where it shows that rows never came, our stream starts anew, and a HELLO says so."""
+        if link.ponged(header.slot, header.total, now):
+            self.greet(link, Kind.HELLO, self._connections.route(link))
 
     def refuse(self, link: Neighbour, reason: str, route: Route | None = None, *, notice: bool = False) -> None:
         """Send REFUSED, or a notice of it; it carries our epoch, since an older topology file may be the cause."""

@@ -257,7 +257,7 @@ class Neighbour:
         return changes
 
     def tick(self, awake: float) -> tuple[list[Changed], bool]:
-        """Return what its silence changes, and whether a PING is due."""
+        """Return what its silence changes, and whether a PING is due: also where rows wait for its credit."""
         silence, changes = awake - self._last_traffic, []
         if self._watched:
             for cause, limit in ((Cause.SILENCE, self._patience.suspect_after),
@@ -265,7 +265,8 @@ class Neighbour:
                 if silence >= limit:
                     changes += self.happens(cause, f"silent for {silence:.1f} s", silence)
         watched = self._watched or self.state is State.LOST
-        ping = watched and min(silence, awake - self._last_ping) >= self._patience.ping_after
+        quiet = self.stream.blocked or silence >= self._patience.ping_after
+        ping = watched and quiet and awake - self._last_ping >= self._patience.ping_after
         if ping:
             self._last_ping = awake
         return changes, ping
@@ -309,9 +310,10 @@ class Neighbour:
         """Whether it has acknowledged our BYE, and so has read all that we sent."""
         return self._bye_read
 
-    def ponged(self, nonce: int) -> None:
-        """Take a PONG; it acknowledges our BYE where it carries its nonce."""
+    def ponged(self, nonce: int, consumed: int, now: float) -> bool:
+        """Take a PONG; it acknowledges our BYE where it carries its nonce. Return whether the stream starts anew."""
         self._bye_read = self._bye_read or self._bye == nonce
+        return self.stream.ponged(nonce, consumed, now)
 
     def connection_lost(self, carrier: bool) -> None:
         """A connection has ended, and with it perhaps our BYE; ``carrier``: our rows went over it.

@@ -242,7 +242,7 @@ class PeerProtocol:
             self.control.refuse(link, link.reason, message.route)
             return
         # Also to a peer that only checks.
-        self.control.send(link, Kind.PONG, route=message.route, slot=message.header.slot)
+        self.control.pong(link, message.header.slot, message.route)
         if link.of_this_incarnation(message.header) and message.header.run == self.control.run:
             self._hear_apart(message)
             self._note_traffic(message)
@@ -252,11 +252,11 @@ class PeerProtocol:
             if self.control.hello.role == "check":
                 self._queue.put(events.Ponged(message.link.peer))
             else:
-                message.link.ponged(message.header.slot)
+                self.control.ponged(message.link, message.header, self._clock())
                 self._tell(message.link.goes_on(message.header.progress))
 
     def _on_bye(self, message: Message) -> None:
-        self.control.send(message.link, Kind.PONG, route=message.route, slot=message.header.slot)
+        self.control.pong(message.link, message.header.slot, message.route)
         if self._accept(message):
             self._tell(message.link.said_bye(messages.decode_reason(message.payload)))
 

@@ -76,6 +76,10 @@ class Stream:
         """The row that is being sent."""
         self._frame: tuple[bytes, int] | None = None
         """The frame that leaves next, and how many bytes of it are payload."""
+        self.blocked = False
+        """Whether a row waits for credit."""
+        self._pinged: tuple[int, int] | None = None
+        """The nonce of our last PING over the rows' connection, and the bytes of rows sent before it."""
 
     @property
     def idle(self) -> bool:
@@ -94,6 +98,7 @@ class Stream:
     def restart(self) -> None:
         """Start anew after a broken connection: the last rows may be lost and are queued again, with fresh credits."""
         self.restarts += 1
+        self._pinged = None
         self._sender.restart()
         self._cut = self._frame = None
         self._rows.extendleft(reversed(self._kept))
@@ -111,6 +116,7 @@ class Stream:
 
     def next_frame(self) -> bytes | None:
         """Return the frame to send now, or None where nothing waits or there is no credit."""
+        self.blocked = False
         if self._frame is None:
             if self._cut is None and self._rows:
                 row = self._rows.popleft()
@@ -122,6 +128,7 @@ class Stream:
                 return None
             length = self._cut.length(self._sender.chunk_bytes)
             if not self._sender.can_send(length):
+                self.blocked = True
                 return None
             self._frame = self._cut.frame(length), length
             if not self._cut.left:
@@ -138,6 +145,24 @@ class Stream:
     def credit(self, consumed: int, now: float) -> None:
         """Take a CREDIT of ``consumed`` bytes in all (which may still be those of an earlier connection)."""
         self._sender.credit(min(consumed, self._sender.sent_total), now)
+
+    def pinged(self, nonce: int) -> None:
+        """Note that a PING has left behind the rows."""
+        self._pinged = nonce, self._sender.sent_total
+
+    def ponged(self, nonce: int, consumed: int, now: float) -> bool:
+        """Take the PONG of a neighbour that has consumed so many bytes; return whether the stream starts anew.
+
+        A connection keeps its order: whatever was sent before a PING has come when the PONG leaves, or never will. Where
+        a row waits for the credit of what never came, it would wait for good.
+        """
+        if self._pinged is None or nonce != self._pinged[0]:
+            return False
+        self.credit(consumed, now)
+        lost = self.blocked and consumed < self._pinged[1]
+        if lost:
+            self.restart()
+        return lost
 
     def chunk(self, header: Header, payload: memoryview) -> tuple[memoryview | None, int | None]:
         """Take a chunk. Return the whole payload if it is complete, and the bytes of the CREDIT if one is due.

@@ -325,19 +325,19 @@ def test_steps_within_a_phase_are_told_now_and_then_and_everything_else_at_once(
 
 def test_only_the_acknowledgement_of_our_bye_counts() -> None:
     machine = One().present()
-    machine.ponged(7)
+    machine.ponged(7, 0, 0.0)
     assert not machine.has_read_bye
     machine.bye_sent(7)
-    machine.ponged(8)
+    machine.ponged(8, 0, 0.0)
     assert not machine.has_read_bye
-    machine.ponged(7)
+    machine.ponged(7, 0, 0.0)
     assert machine.has_read_bye
 
 
 def test_a_bye_is_sent_again_over_the_next_connection() -> None:
     machine = One().present()
     machine.bye_sent(7)
-    machine.ponged(7)
+    machine.ponged(7, 0, 0.0)
     machine.connection_lost(carrier=False)
     assert not machine.was_sent_bye
     assert not machine.has_read_bye

@@ -21,6 +21,7 @@ from p2pser.network.neighbour import Contact, Neighbour
 from p2pser.network.protocol import PeerProtocol
 from p2pser.network.states import State
 from p2pser.network.stream import Outgoing
+from p2pser.wire import messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import SETTLE_WINDOW, Kind, Phase, Progress
 
@@ -36,6 +37,8 @@ class Cable:
         self.now = 0.0
         self.blocked: set[int] = set()
         """Directions (by sender) in which frames wait."""
+        self.loses: tuple[int, Kind] | None = None
+        """The direction in which messages of this kind do not arrive, as if an end had counted them wrongly."""
         self.frames: list[deque[bytes]] = [deque(), deque()]
         self.up = False
         self.stopped: set[int] = set()
@@ -67,6 +70,8 @@ class Cable:
             waiting, there = self.frames[sender], self.ends.get(1 - sender)
             while waiting and sender not in self.blocked and 1 - sender not in self.stopped and there is not None:
                 frame = SimpleNamespace(buffer=memoryview(waiting.popleft()))
+                if (sender, messages.decode(frame.buffer)[0].kind) == self.loses:
+                    continue
                 there.handler.received(there.link, frame, there.route(there.link), None)
 
 
@@ -112,6 +117,7 @@ class Peer:
         self.joining, self.began = joining, False
         self.met = -1
         """The incarnation of the other one that this peer's training thread has been told of last."""
+        self.row_bytes, self.newest_row = 8, -1
 
     def turn(self, round: int) -> None:
         if not self.began and (self.there.hello is not None or self.joining):
@@ -122,7 +128,7 @@ class Peer:
         self.protocol.tick()
         if self.began:
             header = self.protocol.control.header(Kind.ROW)._replace(round=round)
-            self.protocol.queue_rows([(1 - self.me, Outgoing(header, b"row %d" % round))])
+            self.protocol.queue_rows([(1 - self.me, Outgoing(header, bytes(self.row_bytes)))])
         self.protocol.pump(self.there)
         while not self.queue.empty():
             event = self.queue.get()
@@ -131,6 +137,7 @@ class Peer:
                 self.met = event.hello.incarnation
             if isinstance(event, events.Arrived):
                 self.there.stream.read += 1
+                self.newest_row = event.header.round
 
 
 ACTIONS = ["wait", "wait", "wait long", "block 0", "block 1", "cut", "heal", "reset", "stop 0", "stop 1", "go on",
@@ -218,3 +225,19 @@ def test_a_neighbour_that_is_heard_but_hears_nothing_is_not_waited_for(direction
     pair.act("heal")
     pair.run(10.0)
     assert {heard.there.state, deaf.there.state} == {State.PRESENT}
+
+
+@pytest.mark.parametrize("loses", [(0, Kind.ROW), (1, Kind.ROW), (0, Kind.CREDIT), (1, Kind.CREDIT)])
+def test_rows_that_wait_for_the_credit_of_what_never_came_are_sent_while_pings_pass(loses: tuple[int, Kind]) -> None:
+    pair = Pair()
+    for peer in pair.peers:
+        peer.row_bytes = 12_000
+    pair.run(2.0)
+    pair.cable.loses = loses
+    pair.run(6.0)
+    pair.cable.loses = None
+    pair.run(4.0)
+    assert all(peer.newest_row >= 9 for peer in pair.peers), "rows still wait, three rounds after the cable is whole"
+    if loses[1] is Kind.CREDIT:
+        assert [peer.there.stream.restarts for peer in pair.peers] == [0, 0], "all rows had come"
+    assert [peer.there.state for peer in pair.peers] == [State.PRESENT, State.PRESENT]
