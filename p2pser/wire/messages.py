@@ -78,8 +78,8 @@ class Progress(NamedTuple):
 class Header(NamedTuple):
     """The header of a message; ``encode`` checks it.
 
-    CREDIT and PONG carry in ``total`` the bytes that their sender has consumed in all. PING, PONG and BYE carry a nonce in
-    ``slot``, HELLO and WELCOME the number of restarts of the sender's stream, REFUSED 1 where it is but a notice.
+    CREDIT and PONG carry in ``total`` the bytes that their sender has consumed in all. PING, PONG and BYE carry a nonce
+    in ``slot``, HELLO and WELCOME the number of restarts of the sender's stream, REFUSED 1 where it is but a notice.
     """
 
     kind: Kind
