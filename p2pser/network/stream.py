@@ -153,8 +153,8 @@ class Stream:
     def ponged(self, nonce: int, consumed: int, now: float) -> bool:
         """Take the PONG of a neighbour that has consumed so many bytes; return whether the stream starts anew.
 
-        A connection keeps its order: what was sent before a PING has come when the PONG leaves, or never will. A row that
-        waits for the credit of what never came would wait for good.
+        A connection keeps its order: what was sent before a PING has come when the PONG leaves, or never will. A row
+        that waits for the credit of what never came would wait for good.
         """
         if self._pinged is None or nonce != self._pinged[0]:
             return False
