@@ -21,13 +21,14 @@ from pydantic import AfterValidator, Field
 from p2pser.base.atomic import new_file
 from p2pser.base.documents import read_outside
 from p2pser.base.errors import ConfigError, P2PSERError
-from p2pser.base.registries import SCHEDULES
+from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.base.signing import SIGNED, author, fingerprint, signed
 from p2pser.config import Config, configured
 from p2pser.config.problems import settings_of, validated
 from p2pser.config.section import Section
 from p2pser.graph import spec
 from p2pser.graph.file_format import NOWHERE, EntryForm
+from p2pser.graph.graphs import is_random
 from p2pser.graph.schedule import Static
 from p2pser.graph.spec import PeerEntry, Topology
 from p2pser.network.keys import KeyPair, raw_key
@@ -126,8 +127,8 @@ class Invitation(_Form):
         if unknown or not isinstance(graph, Mapping):
             raise ConfigError("topology must hold graph, weights and hub only")
         # Files of this machine, and generators that take any size, are none of another site's business.
-        if "graphml" in graph or (graph.get("kind", "edges") != "edges" and not _is_schedule(graph)):
-            raise ConfigError("its graph must be a list of edges, or a schedule of p2pser's own")
+        if "graphml" in graph or ("kind" in graph and not _is_known(graph)):
+            raise ConfigError("its graph must be a list of edges, or of a kind that p2pser has itself")
         if graph.get("peers") != len(self.sites):
             raise ConfigError(f"its graph must have the {len(self.sites)} peers that are the sites")
         return spec.parse(self.topology, "its topology", self.run)
@@ -163,9 +164,11 @@ def _sent() -> set[str]:
     return {*Config().shared(), *COMMON}
 
 
-def _is_schedule(graph: Mapping[str, Any]) -> bool:
+def _is_known(graph: Mapping[str, Any]) -> bool:
+    """Whether a graph is of a kind that each p2pser makes alike, without files and generators of networkx."""
     kind = graph.get("kind")
-    return isinstance(kind, str) and kind in SCHEDULES and "files" not in graph
+    return isinstance(kind, str) and "files" not in graph and (
+        kind in SCHEDULES or (kind in GRAPHS and not is_random(kind)))
 
 
 # ---- the author ----------------------------------------------------------------------------------------------
@@ -208,10 +211,11 @@ def _graph(topology: Topology) -> dict[str, Any]:
         raise ConfigError(f"the topology {topology.name!r} retires peers, and an invitation is for a new run: leave "
                           "them out")
     graph = dict(given["graph"])
-    if not isinstance(topology.schedule, Static | None):
-        if not _is_schedule(graph):
-            raise ConfigError(f"the topology {topology.name!r} reads other files, which an invitation cannot: give its "
-                              "edges")
+    if not isinstance(topology.schedule, Static | None) and not _is_known(graph):
+        raise ConfigError(f"the topology {topology.name!r} reads other files, which an invitation cannot: give its "
+                          "edges")
+    if _is_known(graph):
+        graph["peers"] = topology.size
     elif topology.directed:
         links = sorted([j, i] for i in range(topology.size) for j in topology.sources(i, 0))
         graph = {"peers": topology.size, "edges": links, "directed": True}

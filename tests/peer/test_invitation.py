@@ -71,7 +71,7 @@ def test_from_invitations_to_a_topology_that_the_author_has_signed(invited: list
     assert not any(secret in path.read_text() for secret in secrets for path in tmp_path.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", ["star", "one-peer-exponential", "directed-ring", "server"])
+@pytest.mark.parametrize("name", ["star", "complete", "erdos-renyi", "one-peer-exponential", "directed-ring", "server"])
 def test_other_graphs_come_through_an_invitation(name: str) -> None:
     graph = load(name, 4)
     made = invitations(Config(), graph, ["a", "b", "c", "d"], AUTHOR, today=TODAY)[3]
@@ -152,12 +152,13 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("settings", "no.such", value=1), "no.such is no setting of a whole run"),
     (with_value("settings", value="x"), "settings = 'x'"),
     (with_value("topology", "graph", value={"graphml": "/etc/passwd"}), "its graph must be a list of edges"),
-    (with_value("topology", "graph", value={"kind": "complete", "peers": 3}), "its graph must be a list of edges"),
+    (with_value("topology", "graph", value={"kind": "complete_graph", "n": 10**9, "peers": 3}),
+     "its graph must be a list of edges"),
     (with_value("topology", "graph", value={"kind": "sequence", "files": ["/etc/passwd"], "peers": 3}),
      "its graph must be a list of edges"),
     (with_value("topology", "graph", "peers", value=10**9), "its graph must have the 3 peers that are the sites"),
-    (with_value("topology", "graph", "edges", value=[[0, 9]]), "the edges name peer 9"),
-    (with_value("topology", "graph", "edges", value=[[0, 1]]), "not connected"),
+    (with_value("topology", "graph", value={"edges": [[0, 9]], "peers": 3}), "the edges name peer 9"),
+    (with_value("topology", "graph", value={"edges": [[0, 1]], "peers": 3}), "not connected"),
     (with_value("topology", "peers", value={}), "topology must hold graph, weights and hub only"),
     (with_value("more", value=1), "'more'"),
     (with_value("p2pser", value="reply"), "is no file of p2pser invitation: it is a reply"),
