@@ -7,10 +7,12 @@ or a disk that is full leaves what was there before. Any number of processes may
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -81,6 +83,19 @@ def new_folder(path: Path, *, durable: bool = True, private: bool = False) -> It
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def require_place(path: Path, *, folder: bool) -> None:
+    """Raise OSError where a file, or a folder for files, cannot be written at ``path``. Nothing is left there."""
+    if path.exists() and path.is_dir() != folder:
+        number = errno.ENOTDIR if folder else errno.EISDIR
+        raise OSError(number, os.strerror(number), str(path))
+    there = path if folder else path.parent
+    while not there.exists():
+        there = there.parent
+    with tempfile.TemporaryFile(dir=there) as file:  # asks the disk itself: it may be full, and root passes any mode
+        file.write(b"0")
+        file.flush()
+
+
 def append_privately(path: Path) -> IO[bytes]:
     """Open a file for reading and appending, unbuffered; a new one is for this user only. Raises OSError."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "a+b", buffering=0)
@@ -115,7 +130,7 @@ def read_json(path: Path) -> Any:
         return None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is damaged: it is not JSON; remove it") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,28 @@ from p2pser.base.errors import P2PSERError
 
 OUTSIDE_BYTES = 256 * 1024
 """Largest size of a document that comes from another site: that of 100 sites has about 40 kB."""
+LARGEST = 32 << 20
+"""Size of the largest text file that is read [B]."""
+MOST = 2_000_000
+"""Values of the largest document, each counted as often as aliases repeat it."""
 
 
 class _TwiceError(Exception):
     """A key is given twice."""
 
 
+class _TooLargeError(Exception):
+    """A document has more than ``MOST`` values."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which refuses a key given twice: the second value would replace the first."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _values(node, {}) > MOST:
+            raise _TooLargeError
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -42,6 +57,33 @@ class _PlainLoader(_Loader):
         return super().compose_node(parent, index)
 
 
+def read_text(path: Path, what: str, error: type[P2PSERError]) -> str:
+    """Return the text of a file (UTF-8, with or without a byte-order mark).
+
+    Raises ``error``, which calls it ``what``, where it cannot be read, is larger than ``LARGEST`` or is no text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise error(f"{what} {path} is larger than {LARGEST >> 20} MiB: it is another file")
+        return content.decode("utf-8-sig")
+    except OSError as reason:
+        raise error(f"cannot read {what} {path}: {reason.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"{what} {path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def _values(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return how many values a node stands for; infinitely many where it holds itself. ``known``: of nodes by id."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: one that is met again within itself has no end
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else \
+            node.value if isinstance(node, yaml.SequenceNode) else ()
+        known[id(node)] = 1 + sum(_values(part, known) for part in inner)
+    return known[id(node)]
+
+
 def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = False) -> Any:
     """Return the document of a YAML text. plain : refuse aliases.
 
@@ -51,6 +93,9 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
         return yaml.load(text, Loader=_PlainLoader if plain else _Loader)  # noqa: S506 (SafeLoaders)
     except _TwiceError as reason:
         raise error(f"{where}: {reason}") from None
+    except _TooLargeError:
+        raise error(f"{where} stands for more than {MOST:,} values, or for endlessly many: write out its aliases "
+                    "(*name)") from None
     except yaml.MarkedYAMLError as reason:
         mark = reason.problem_mark or reason.context_mark
         line = f": line {mark.line + 1}, column {mark.column + 1} cannot be read" if mark else ""

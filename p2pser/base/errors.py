@@ -72,3 +72,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+
+
+LONGEST = 800
+"""Characters of the longest sentence that is printed."""
+
+
+def in_one_line(message: object) -> str:
+    """Return a message as one line that can be read: what a user has typed or a file holds may be of any length."""
+    line = "".join(character if character.isprintable() else " " for character in " ".join(str(message).split()))
+    return line if len(line) <= LONGEST else f"{line[:LONGEST // 2]} … {line[-LONGEST // 2:]}"

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, listed, note, print_json, print_table, run_options, which_corpus
+from p2pser.cli.common import (
+    RunOptions,
+    fitting,
+    json_option,
+    listed,
+    note,
+    print_json,
+    print_table,
+    run_options,
+    which_corpus,
+)
+from p2pser.cli.kinds import writable
 
 
 def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -42,6 +53,9 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     import torch
 
     from p2pser.base.progress import progress
+    from p2pser.config import CorpusSettings
+    from p2pser.config.problems import section
+    from p2pser.corpora.combined import load as load_corpus
     from p2pser.features.federation import federate
     from p2pser.privacy.audit import audit as run
     from p2pser.privacy.report import FILES, HEAD, text_rows, verdict, write
@@ -49,13 +63,17 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
 
     config = options.config({"corpus.split": "none"})
     torch.set_num_threads(config.training.threads)
+    folder = writable(config.peer.out / config.name / "audit")
     graph = options.graph(config)
+    fitting(config, graph)
+    corpora = [which_corpus(text, None) for text in shadows]
+    for name, path in corpora:
+        load_corpus(section(CorpusSettings, name=name, data=path))
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
-    held = [shadow(config, federation.labels, *which_corpus(text, None)) for text in shadows]
+    held = [shadow(config, federation.labels, *corpus) for corpus in corpora]
     with progress("audit", seeds) as bar:
         found = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
                     shadows=held, progress=lambda done: bar(done, "run"))
-    folder = config.peer.out / config.name / "audit"
     write(found, folder)
     if as_json:
         print_json({**found.to_dict(), "out": str(folder)})

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pser.cli.kinds import Source, Target
+
 if TYPE_CHECKING:
     from p2pser.config import Config
     from p2pser.graph.spec import Topology
@@ -122,13 +124,13 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
         click.option("--peers", type=click.IntRange(min=1), default=peers, show_default=peers is not None,
                      help=text("peers", "Number of peers.  [default: the topology's]" if peers is None
                                else "Number of peers.")),
-        click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
+        click.option("--run", "run_file", type=Source(dir_okay=False),
                      help="Run file (YAML) with the settings of the run."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
                      help="Override one setting of the run (may be given several times)."),
         click.option("--corpus", metavar="NAME|PATH",
                      help="A corpus (p2pser corpus list) or a path; several: emodb=DIR,ravdess=DIR,synthetic:es."),
-        click.option("--data", type=click.Path(path_type=Path),
+        click.option("--data", type=Source(),
                      help="Folder or manifest of the recordings; of several corpora a folder with a folder for each."),
         click.option("--folds", default=folds, show_default=folds is not None,
                      metavar="all|0,1,...|SPLIT" if "folds" in own else "N",
@@ -140,7 +142,7 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
         click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
         click.option("--name", help="Name of the run."),
-        click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+        click.option("--out", type=Target(folder=True),
                      help="Folder of the results.  [default: below runs/]"),
         click.option("--purpose", metavar="WORD",
                      help="Purpose of the run, such as research or medical: equal at all peers, and in the card."),
@@ -158,6 +160,15 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def fitting(config: Config, topology: Topology) -> None:
+    """Raise ConfigError where a simulated run's algorithm and model do not fit it: before its data are read."""
+    from p2pser.gossip.registry import create, validate
+    from p2pser.models import for_run
+
+    config = for_run(config, topology.size)
+    validate(create(config.gossip.algorithm, config.gossip.parameters, config, topology), config, topology)
 
 
 def experiment_options(command: F) -> F:

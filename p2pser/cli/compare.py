@@ -16,6 +16,7 @@ from p2pser.cli.common import (
     print_table,
     run_options,
 )
+from p2pser.cli.kinds import writable
 
 
 @click.command()
@@ -42,7 +43,7 @@ def compare(options: RunOptions, tune: tuple[str, ...], inner: int, seeds: int, 
     from p2pser.experiments.compare import compare as experiment
     from p2pser.experiments.report.comparison import FILES, HEAD, legend, text_rows, write
 
-    out = options.out or Path("runs") / "compare"
+    out = writable(options.out or Path("runs") / "compare")
     config = options.config()
     comparison = experiment(
         options.graphs(config), config, algorithms=listed(options.algorithm), seeds=seeds,

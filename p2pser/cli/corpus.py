@@ -17,11 +17,11 @@ from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
+from p2pser.cli.kinds import Source, Target
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.features import audio
 
-_DATA = click.Path(path_type=Path)
 _SHOWN = 10  # files, or reasons, that are listed without --json
 _EACH = 30  # speakers that are listed one by one
 
@@ -55,10 +55,10 @@ def list_(as_json: bool) -> None:
 
 
 @corpus.command()
-@click.argument("data", type=_DATA)
+@click.argument("data", type=Source())
 @click.option("--corpus", "name", default="auto", show_default=True,
               help="Corpus that the files are named after (crema-d:voted: a variant).")
-@click.option("--manifest", type=_DATA, default=None,
+@click.option("--manifest", type=Source(), default=None,
               help="Write the clips as a manifest (CSV; several corpora: a folder, with one for each).")
 @json_option
 def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
@@ -92,8 +92,8 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("name")
-@click.option("--data", type=_DATA, default=None, help="Folder or manifest of the recordings (none for synthetic).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic corpus.")
+@click.option("--data", type=Source(), default=None, help="Folder or manifest of the recordings (none for synthetic).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the synthetic corpus.")
 @json_option
 def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
     """Describe a corpus: licence and source; with --data also clips, speakers, emotions, genders, seconds, splits.
@@ -103,6 +103,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
     Example: p2pser corpus describe emodb=~/corpora/emodb,synthetic:es
     """
     from p2pser.config import CorpusSettings
+    from p2pser.config.problems import section
     from p2pser.corpora import combined as several
 
     chosen, where = which_corpus(name, data)
@@ -115,7 +116,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
             click.echo(entry["about"])
             _print_how(entry)
         return
-    loaded, seconds = _checked(several.load(CorpusSettings(name=chosen or name, data=where, seed=seed)))
+    loaded, seconds = _checked(several.load(section(CorpusSettings, name=chosen or name, data=where, seed=seed)))
     document = {**_document(loaded, seconds), **({"corpus": entry} if entry else {})}
     if as_json:
         print_json(document)
@@ -128,7 +129,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("name")
-@click.option("--out", type=_DATA, default=None, help="Folder to fetch it into (default corpora/NAME).")
+@click.option("--out", type=Target(folder=True), default=None, help="Folder to fetch it into (default corpora/NAME).")
 @click.option("--edition", default="", help="Edition, where there are several (emodb: 2.0; audb: its versions).")
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--via", type=click.Choice(["publisher", "audb"]), default="publisher", show_default=True,
@@ -179,8 +180,8 @@ def fetch(
 
 
 @corpus.command()
-@click.option("--out", type=_DATA, required=True, help="Folder to make; it must be new or empty.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic corpus.")
+@click.option("--out", type=Target(folder=True), required=True, help="Folder to make; it must be new or empty.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the synthetic corpus.")
 @json_option
 def make(out: Path, seed: int, as_json: bool) -> None:
     """Write the synthetic corpus as WAV files with a manifest.csv.

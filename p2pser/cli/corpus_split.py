@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import RunOptions, json_option, note, print_json, renamed
+from p2pser.cli.kinds import Source, Target
 
 
 @click.command()
 @click.argument("corpus", metavar="CORPUS")
-@click.option("--data", type=click.Path(path_type=Path),
+@click.option("--data", type=Source(),
               help="Folder or manifest of the recordings; for several corpora a folder with a sub-folder for each.")
 @click.option("--peers", type=click.IntRange(min=1), required=True, help="Number of peers.")
 @click.option("--partition", help="speaker, iid, dirichlet:ALPHA, corpus, corpus:even, language or language:even.  "
@@ -21,10 +22,10 @@ from p2pser.cli.common import RunOptions, json_option, note, print_json, renamed
 @click.option("--folds", metavar="N", help="Number of the fold that is held out.  [default: 0]")
 @renamed("--fold", "--folds")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the run, used by iid and dirichlet.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True,
+@click.option("--out", type=Target(folder=True), required=True,
               help="Folder to make; it must be new or empty.")
 @click.option("--copy", is_flag=True, help="Copy the recordings too, so that each folder is complete.")
-@click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--run", "run_file", type=Source(dir_okay=False),
               help="Run file (YAML) with the settings of the run.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")

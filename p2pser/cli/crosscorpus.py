@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import RunOptions, experiment_options, json_option, note, print_json, print_table, run_options
+from p2pser.cli.kinds import writable
 
 PEERS = 4
 """Default number of peers of each corpus."""
@@ -34,7 +35,7 @@ def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tun
     from p2pser.experiments.crosscorpus import crosscorpus as experiment
     from p2pser.experiments.report.matrix import FILES, legend, text_rows, write
 
-    out = options.out or Path("runs") / "crosscorpus"
+    out = writable(options.out or Path("runs") / "crosscorpus")
     matrix = experiment(options.config(), options.topology, peers=options.peers or PEERS, others=others, pooled=pooled,
                         folds=options.fold_numbers(), seeds=seeds, tune=";".join(tune), inner=inner, out=out,
                         jobs=workers, progress=True)

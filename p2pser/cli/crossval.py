@@ -16,6 +16,7 @@ from p2pser.cli.common import (
     print_table,
     run_options,
 )
+from p2pser.cli.kinds import writable
 
 
 @click.command()
@@ -51,7 +52,7 @@ def crossval(options: RunOptions, schemes: str, models: str | None, norm: str | 
     from p2pser.experiments.grids import COMMA
     from p2pser.experiments.report import crossval as report
 
-    out = options.out or Path("runs") / "crossval"
+    out = writable(options.out or Path("runs") / "crossval")
     config = options.config({"features.normalise": norm})
     folds = options.fold_numbers()
     cross = experiment(

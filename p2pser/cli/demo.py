@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, fitting, json_option, note, print_json, run_options
+from p2pser.cli.kinds import writable
 
 if TYPE_CHECKING:
     from p2pser.cli.live import LiveTable
@@ -39,9 +40,11 @@ def demo(options: RunOptions, kills: tuple[str, ...], private: bool, as_json: bo
         raise click.UsageError(f"--private is the algorithm {PRIVATE}, and --algorithm names another: give one")
     mode = {"privacy.mode": "private", "privacy.draws": "secret", "gossip.algorithm": PRIVATE} if private else None
     config = replace(options, name=options.name or "demo").config(mode)
+    writable(config.peer.out)
     start_forkserver(config)  # it imports what the peers need while this process reads the corpus
     topology = options.graph(config)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
+    fitting(config, topology)
     federation = federate(config, topology.size, hub=topology.hub, progress=True)
     for sentence in federation.notes:
         note(sentence)

@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import json_option, note, print_json, renamed, which_corpus
+from p2pser.cli.kinds import Source, Target
 
 
 @click.command()
-@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL_DIR", type=Source())
 @click.option("--corpus", default="auto", metavar="NAME|PATH",
               help="A corpus (p2pser corpus list), several (emodb=DIR,ravdess=DIR), or auto (default: from the content "
                    "of --data).")
-@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="PATH",
+@click.option("--data", type=Source(), default=None, metavar="PATH",
               help="Folder or manifest of the recordings; none needed for synthetic.")
 @click.option("--split", default="auto", metavar="SPLIT",
               help="loso, emobox, group:K, speakers:A+B, clips:K, none (all clips as one fold), or auto.")
@@ -29,11 +30,11 @@ from p2pser.cli.common import json_option, note, print_json, renamed, which_corp
               help="Seed of the synthetic corpus; default: that of the model's training.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, metavar="N",
               help="Processes that compute features; default: one per core.")
-@click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--csv", "table", type=Target(folder=False), metavar="FILE",
               help="Write a row per clip: path, speaker, gender, fold, target, prediction, probabilities.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--picture", type=Target(folder=False), metavar="FILE",
               help="Draw the confusion matrix (.png, .svg or .pdf).")
-@click.option("--calibrate", "copy", type=click.Path(path_type=Path), metavar="NEW_DIR",
+@click.option("--calibrate", "copy", type=Target(folder=True), metavar="NEW_DIR",
               help="Fit the temperature of the probabilities on these clips, and write the model with it to NEW_DIR.")
 @json_option
 def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
@@ -54,6 +55,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     if copy is not None and copy.exists():
         raise click.UsageError(f"{copy} exists already; remove it, or write the calibrated model elsewhere")
     from p2pser.config import CorpusSettings
+    from p2pser.config.problems import section
     from p2pser.corpora import combined as several
     from p2pser.experiments import model_evaluation as evaluation
     from p2pser.inference.predictor import load
@@ -63,7 +65,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     predictor = load(model)
     chosen = predictor.card.corpus.seed if seed is None else seed
     name, where = which_corpus(corpus, data)
-    whole = several.load(CorpusSettings(name=name or "auto", data=where, seed=chosen))
+    whole = several.load(section(CorpusSettings, name=name or "auto", data=where, seed=chosen))
     trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)

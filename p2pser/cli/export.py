@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.kinds import Source, Target
 
 
 @click.command()
-@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
-@click.option("--onnx", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.onnx",
+@click.argument("model", metavar="MODEL_DIR", type=Source())
+@click.option("--onnx", "out", required=True, type=Target(folder=False), metavar="OUT.onnx",
               help="File to write; beside it OUT.json describes the input.")
 @json_option
 def export(model: Path, out: Path, as_json: bool) -> None:

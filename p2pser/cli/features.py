@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.cli.common import RunOptions, json_option, note, print_json
+from p2pser.cli.kinds import Source
 
 if TYPE_CHECKING:
     from p2pser.config import FeatureSettings
@@ -23,12 +24,12 @@ SHOWN = 5
 
 @click.command()
 @click.option("--corpus", "corpus_name", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder or manifest of the recordings.")
+@click.option("--data", type=Source(), help="Folder or manifest of the recordings.")
 @click.option("--kind", help="functionals, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a kind of an "
                              "installed package, or several joined by +.  [default: functionals]")
 @click.option("--list", "listed", is_flag=True, help="List the kinds of features instead, with their parameters.")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core]")
-@click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--run", "run_file", type=Source(dir_okay=False),
               help="Run file (YAML) with the settings of the corpus and the features.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.kinds import Target
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("keys"),
+@click.option("--out", type=Target(folder=True), default=Path("keys"),
               show_default=True, help="Folder for the key files.")
 @click.option("--id", "peer", type=click.IntRange(min=0), default=None,
               help="Make the key pair of this peer.")

@@ -16,6 +16,7 @@ import click
 
 from p2pser.base.errors import P2PSERError
 from p2pser.cli.common import note
+from p2pser.cli.kinds import LONGEST, Number, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,18 +32,18 @@ BEHIND = 64
 
 
 @click.command()
-@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL_DIR", type=Source())
 @click.option("--raw", is_flag=True, help="Read raw PCM (s16le, mono) from standard input instead of a microphone.")
 @click.option("--rate", type=click.IntRange(min=4000, max=192000), default=16000, show_default=True, metavar="HZ",
               help="Samples per second of --raw or of the microphone.")
 @click.option("--device", default=None, metavar="NAME|NUMBER", help="Microphone.  [default: the system's]")
-@click.option("--window", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, metavar="S",
+@click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=3.0, show_default=True, metavar="S",
               help="Length of the speech that a label is for [s].")
-@click.option("--hop", type=click.FloatRange(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
+@click.option("--hop", type=Number(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
               metavar="S", help="Time from one label to the next [s].")
-@click.option("--silence", type=float, default=-55.0, show_default=True, metavar="DB",
+@click.option("--silence", type=Number(max=0), default=-55.0, show_default=True, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].")
-@click.option("--enrol", type=click.Path(path_type=Path), default=None, metavar="DIR",
+@click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",
               help="Recordings of the speaker, whose statistics scale the features.")
 @click.option("--adapt/--no-adapt", default=True, show_default=True,
               help="Adapt to the statistics of one speaker as they speak (models with speaker statistics only).")
@@ -58,6 +59,8 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
 
     Example: ffmpeg -loglevel error -i talk.mp3 -f s16le -ac 1 -ar 16000 - | p2pser listen MODEL_DIR --raw
     """
+    if raw and device is not None:
+        raise click.UsageError(f"--device {device} names a microphone, and --raw reads standard input: give one")
     from p2pser.inference.predictor import load
     from p2pser.inference.timeline import Listener
     from p2pser.inference.windows import Resampler, Window, Windower

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
 import click
 
-from p2pser.base.errors import P2PSERError
+from p2pser.base.errors import P2PSERError, in_one_line
 from p2pser.base.version import __version__
 
 COMMANDS = {
@@ -37,8 +38,21 @@ COMMANDS = {
 """Every command with its one-line help, so that ``--help`` imports none of them."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Errors of a run that has failed, rather than of a call that names a wrong file."""
+
+
 class LazyGroup(click.Group):
     """A group whose command NAME is the attribute NAME of ``p2pser.cli.NAME``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse empty arguments, which a shell makes of an unset variable: none means anything here."""
+        for before, argument in zip(("", *args), args):
+            if not argument or (argument.startswith("--") and argument.endswith("=") and argument.count("=") == 1):
+                after = argument[:-1] or before
+                raise click.UsageError(f"an argument is empty{f', after {after}' if after else ''}: give a value, or "
+                                       "leave the option out", ctx)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -71,11 +85,17 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
+        vars(error)["message"] = in_one_line(error.message)
         error.show()
         sys.exit(error.exit_code)
     except P2PSERError as error:
-        click.echo(f"p2pser: {error}", err=True)
+        click.echo(f"p2pser: {in_one_line(error)}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:  # no file that the user could do anything about
+            raise
+        click.echo(f"p2pser: {in_one_line(f'cannot use {str(error.filename)!r}: {error.strerror}')}", err=True)
+        sys.exit(1 if error.errno in FULL else 2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("p2pser: interrupted", err=True)
         sys.exit(130)

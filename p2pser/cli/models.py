@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.cli.common import json_option, print_json
+from p2pser.cli.kinds import Source
 
 if TYPE_CHECKING:
     from p2pser.config import Config
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--features", "kind", metavar="KIND", help="Kind of features.  [default: each family's own]")
 @click.option("--classes", type=click.IntRange(min=2), default=7, show_default=True, help="Number of emotions.")
-@click.option("--run", "run_file", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--run", "run_file", type=Source(dir_okay=False),
               help="Run file (YAML) whose features and model are meant.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")

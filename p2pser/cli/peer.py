@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pser.cli.common import RunOptions, json_option, note, print_findings, print_json, run_options
+from p2pser.cli.kinds import Number, writable
 
 if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--id", "me", type=click.IntRange(min=0), required=True, help="The id of this peer in the topology.")
 @run_options("ring.yaml")
-@click.option("--start-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--start-timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
               help="Start without the neighbours that have not connected after this time.  [default: wait for ever; "
                    "with --check 5]")
 @click.option("--fresh", is_flag=True, help="Start anew, without the checkpoints of an earlier run in the same folder.")
@@ -41,6 +42,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     from p2pser.base.errors import ConfigError
 
     config = options.config({"network.start_timeout": start_timeout}, own_data=True)
+    writable(config.peer.out)
     from p2pser.peer.identity import signature
 
     def read() -> Topology:

@@ -12,30 +12,29 @@ import click
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.kinds import LONGEST, Number, Source, Target
 
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
     from p2pser.inference.predictor import Answer, Predictor
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("model", metavar="MODEL_DIR", type=_PATH)
-@click.argument("recordings", metavar="FILE|DIR|LIST...", nargs=-1, required=True, type=_PATH)
-@click.option("--enrol", type=_PATH, default=None, metavar="DIR",
+@click.argument("model", metavar="MODEL_DIR", type=Source())
+@click.argument("recordings", metavar="FILE|DIR|LIST...", nargs=-1, required=True, type=Source())
+@click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",
               help="Recordings of the same speaker, whose statistics scale the features.")
 @click.option("--top-k", type=click.IntRange(min=1), default=None, metavar="K",
               help="Print the K most probable emotions only.")
-@click.option("--window", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
+@click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=None, metavar="S",
               help="Answer for windows of this length, a timeline [s].  [default: 3, with --hop or --plot]")
-@click.option("--hop", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
+@click.option("--hop", type=Number(min=0, min_open=True, max=LONGEST), default=None, metavar="S",
               help="Time from one window to the next [s].  [default: 1 or the window, where it is shorter]")
-@click.option("--silence", type=float, default=None, metavar="DB",
+@click.option("--silence", type=Number(max=0), default=None, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
-@click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="OUT",
+@click.option("--csv", "table", type=Target(folder=False), default=None, metavar="OUT",
               help="Write a row for each recording, or window, to a CSV file.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
+@click.option("--plot", type=Target(folder=False), default=None, metavar="PNG",
               help="Draw the timeline of one recording.")
 @json_option
 def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k: int | None, window: float | None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, fitting, json_option, note, print_json, run_options
+from p2pser.cli.kinds import Number, writable
 
 
 def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, int]:
@@ -30,11 +33,10 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
     slow = {}
     for value in values:
-        peer, _, factor = value.partition(":")
-        try:
-            slow[int(peer)] = float(factor)
-        except ValueError:
-            raise click.BadParameter(f"{value!r}: write PEER:FACTOR, for example 3:5") from None
+        match = re.fullmatch(r"(\d{1,9}):(\d+(?:\.\d+)?)", value)
+        if match is None or not 0 < float(match[2]) <= 1e6:
+            raise click.BadParameter(f"{value!r}: write PEER:FACTOR, for example 3:5")
+        slow[int(match[1])] = float(match[2])
     return slow
 
 
@@ -46,7 +48,7 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
                    "same-value, a-little-is-enough or inner-product (may be given several times).")
 @click.option("--network", metavar="lan|wan|phone", help="Measure the run in simulated seconds over such links; "
                                                          "asynchronous algorithms run on them (default lan).")
-@click.option("--step-seconds", type=click.FloatRange(min=0, min_open=True), default=0.05, show_default=True,
+@click.option("--step-seconds", type=Number(min=0, min_open=True), default=0.05, show_default=True,
               help="Simulated seconds of a local step.")
 @click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
               help="Make the local steps of a peer slower by this factor (may be given several times).")
@@ -80,13 +82,15 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
 
     config = options.config()
     torch.set_num_threads(config.training.threads)
+    folder = writable(config.peer.out / config.name / "simulation")
     graph = options.graph(config)
     clock = preset(network or "lan", step_s=step_seconds, slow=slow, seed=config.seed) if network or slow else None
     scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()}, clock=clock)
+    fitting(config, graph)
+    scenario.living(graph)
     result = experiment.run(
         config, graph, federate(config, graph.size, hub=graph.hub, progress=True), scenario, exact=exact,
         baselines=baselines, calibrate=calibrate, show_progress=True)
-    folder = config.peer.out / config.name / "simulation"
     report.write(result, folder)
     document = {**result.to_dict(), "out": str(folder)}
     if as_json:

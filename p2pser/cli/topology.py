@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.kinds import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -172,7 +173,7 @@ def _or_never(rounds: int | None) -> str:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_size_options
 @_parameters
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
+@click.option("--out", type=Target(folder=False), default=None, metavar="PNG",
               help="Also draw them side by side (.png, .svg or .pdf).")
 @json_option
 def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parameters: int, out: Path | None,
@@ -208,7 +209,7 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
 
 @topology.command()
 @_graph_options
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="PNG",
+@click.option("--out", type=Target(folder=False), default=None, metavar="PNG",
               help="Where to write the picture (.png, .svg or .pdf); default NAME.png.")
 @json_option
 def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: bool) -> None:

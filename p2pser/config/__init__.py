@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from p2pser.base.documents import read_yaml
+from p2pser.base.documents import read_text, read_yaml
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.config.augment import AugmentSettings
 from p2pser.config.constraints import takes_mapping
@@ -146,13 +146,7 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
     """
     config = Config()
     if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read the run file {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"the run file {path} is not YAML: it is not UTF-8 text") from None
-        tree = read_yaml(text, f"the run file {path}", ConfigError)
+        tree = read_yaml(read_text(path, "the run file", ConfigError), f"the run file {path}", ConfigError)
         if not isinstance(tree, dict | None):
             raise ConfigError(f"the run file {path} must hold a mapping of sections, not a {type(tree).__name__}")
         config = parse(tree or {}, str(path))

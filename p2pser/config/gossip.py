@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
+from p2pser.base.errors import nearest
+from p2pser.base.registries import ALGORITHMS
 from p2pser.config.section import Section, shared
 
 
@@ -20,3 +24,10 @@ class GossipSettings(Section):
         "upper: all but the first layer; or patterns of their names, such as hidden.0.*,head.*", min_length=1)
     consensus_tolerance: float = shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
     max_consensus_exchanges: int = shared(2000, "exchanges after which the final consensus is given up", ge=1)
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ALGORITHMS:  # not loaded here: algorithms import the settings
+            raise ValueError(f"there is no gossip algorithm {name!r}{nearest(name, ALGORITHMS)}")
+        return name

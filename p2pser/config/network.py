@@ -10,6 +10,9 @@ from p2pser.base.hosts import dialled_host
 from p2pser.base.signing import is_key
 from p2pser.config.section import Section, UserPath
 
+LONGEST = 30 * 86400
+"""Longest time of any kind [s]."""
+
 
 def _key(text: str) -> str:
     if not is_key(text):
@@ -23,21 +26,22 @@ class NetworkSettings(Section):
     host: Annotated[str, AfterValidator(dialled_host)] = Field(
         "127.0.0.1", description="host of peers without an address in the topology file")
     base_port: int = Field(5700, ge=1, le=65535, description="peer i without an address listens on base_port + i")
-    start_timeout: float | None = Field(None, gt=0,
+    start_timeout: float | None = Field(None, gt=0, le=LONGEST,
         description="how long to wait for neighbours at the start [s]; none: without limit")
-    refused_wait: float | None = Field(None, ge=0,
+    refused_wait: float | None = Field(None, ge=0, le=LONGEST,
         description="how long to wait for a refused neighbour to come back corrected [s]; none: as for an absent one")
     strikes: int = Field(5, ge=1, description="messages that do not fit until their sender is banned from the run")
-    round_timeout: float = Field(60.0, gt=0,
+    round_timeout: float = Field(60.0, gt=0, le=LONGEST,
         description="an exchange goes on without a neighbour that reports no progress for this long [s]")
-    ping_after: float = Field(1.0, gt=0, description="silence after which a neighbour is pinged [s]")
-    suspect_after: float = Field(2.0, gt=0, description="silence after which a neighbour is SUSPECT [s]")
-    dead_after: float = Field(8.0, gt=0,
+    ping_after: float = Field(1.0, gt=0, le=LONGEST, description="silence after which a neighbour is pinged [s]")
+    suspect_after: float = Field(2.0, gt=0, le=LONGEST, description="silence after which a neighbour is SUSPECT [s]")
+    dead_after: float = Field(8.0, gt=0, le=LONGEST,
         description="silence after which a neighbour is DEAD, and left out until it comes back [s]")
     chunk_bytes: int = Field(524288, ge=1024, le=524288, description="largest payload of one message [B]")
-    serve_after: float = Field(30.0, ge=0,
+    serve_after: float = Field(30.0, ge=0, le=LONGEST,
         description="how long a peer that has finished stays to hand its model to neighbours that have none [s]")
-    linger: float = Field(2.0, ge=0, description="how long the last messages may take to be sent at the end [s]")
+    linger: float = Field(2.0, ge=0, le=LONGEST,
+        description="how long the last messages may take to be sent at the end [s]")
     secret: UserPath | None = Field(None,
         description="file of the user's secret (32 bytes, mode 0600) that keys are derived from where the "
                     "topology file gives none; default ~/.config/p2pser/secret")

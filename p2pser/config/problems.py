@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from p2pser.base.errors import nearest
+from p2pser.base.errors import ConfigError, nearest
 from p2pser.config.constraints import expected
 
 M = TypeVar("M", bound=BaseModel)
+
+_SHORT = reprlib.Repr()
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -38,6 +41,14 @@ def validated(model: type[M], tree: Any) -> M:
         raise ValueError(_sentence(error, model, tree)) from None
 
 
+def section(model: type[M], **values: Any) -> M:
+    """Return a section with these values. Raises ConfigError, in a sentence of ours, where one does not fit."""
+    try:
+        return validated(model, values)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
     """Return what is wrong first: ``"training.lr = -1: must be a number above 0"``.
 
@@ -55,14 +66,19 @@ def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
         return f"there is no setting {unknown!r}{nearest(unknown, dict(settings_of(model)))}"
     if first["type"] == "value_error":  # a sentence of our own
         own = str(first.get("ctx", {}).get("error") or first["msg"].removeprefix("Value error, "))
-        return f"{path} = {place.value!r}: {own}" if place.field else f"{path}: {own}" if path else own
+        return f"{path} = {_shown(place.value)}: {own}" if place.field else f"{path}: {own}" if path else own
     if place.field is None:
         what = "a mapping of settings" if path else "a mapping of sections"
-        return f"{path or 'the document'} = {place.value!r}: must be {what}"
+        return f"{path or 'the document'} = {_shown(place.value)}: must be {what}"
     hint = ""
     if first["type"] == "string_type" and not isinstance(place.value, (Mapping, list, tuple, type(None))):
         hint = "; quote it in YAML"
-    return f"{path} = {place.value!r}: must be {expected(place.field)}{hint}"
+    return f"{path} = {_shown(place.value)}: must be {expected(place.field)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it was given, shortened where it is long or deep."""
+    return repr(value) if isinstance(value, (str, int, float)) else _SHORT.repr(value)
 
 
 class _Place(NamedTuple):

@@ -17,6 +17,8 @@ SHARED: dict[str, Any] = {"shared": True}
 
 
 def _at_home(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must be a path, and holds a character 0")
     try:
         return path.expanduser()
     except RuntimeError:

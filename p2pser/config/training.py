@@ -17,7 +17,8 @@ class TrainingSettings(Section):
     loss: Literal["auto", "cross-entropy", "squared-hinge"] = shared(
         "auto", "loss of the classes; auto: the family's own, squared-hinge for svm, cross-entropy for the others")
     dimension_weight: float = shared(
-        1.0, "weight of the dimensions' loss (1 - CCC, their mean) beside the classes' where both are learned", gt=0)
+        1.0, "weight of the dimensions' loss (1 - CCC, their mean) beside the classes' where both are learned", gt=0,
+        le=1000)
     balance: Literal["none", "sampling", "weights"] = shared(
         "none", "how rare classes are balanced: not, by more draws, or by a larger weight in the loss; by the counts "
                 "over all peers' clips, summed by gossip")
@@ -26,21 +27,21 @@ class TrainingSettings(Section):
                "peers have learned of them")
     soft_labels: bool = shared(
         False, "learn the shares of listeners who chose each emotion, where the corpus has them (crema-d, emodb)")
-    rounds: int = shared(40, "communication rounds", ge=0)
-    local_steps: int = shared(5, "optimiser steps between two exchanges", ge=1)
-    batch_size: int = shared(16, "clips per step", ge=1)
+    rounds: int = shared(40, "communication rounds", ge=0, le=10**9)
+    local_steps: int = shared(5, "optimiser steps between two exchanges", ge=1, le=10**9)
+    batch_size: int = shared(16, "clips per step", ge=1, le=10**6)
     optimizer: Literal["sgd", "adamw"] = shared("sgd", "local optimiser; some model families have another default")
-    lr: float = shared(0.05, "learning rate; some families have another default for their own optimiser", gt=0)
+    lr: float = shared(0.05, "learning rate; some families have another default for their own optimiser", gt=0, le=1000)
     momentum: float = shared(0.9, "momentum of sgd", ge=0, lt=1)
-    weight_decay: float = shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0)
+    weight_decay: float = shared(1e-3, "decoupled for adamw, L2 for sgd", ge=0, le=1000)
     clip_norm: float = shared(1.0,
-        "largest norm of a gradient; larger gradients are scaled down to it; 0: no limit", ge=0)
+        "largest norm of a gradient; larger gradients are scaled down to it; 0: no limit", ge=0, le=1000)
     proximal: float = shared(0.0,
-        "FedProx's mu: pulls each local step towards the parameters at the start of the round; 0: off", ge=0)
+        "FedProx's mu: pulls each local step towards the parameters at the start of the round; 0: off", ge=0, le=1000)
     schedule: Literal["constant", "cosine"] = shared("cosine", "learning rate over the rounds")
     label_smoothing: float = shared(0.1, "share of the target that is spread over all classes", ge=0, lt=1)
     fine_tune: int = Field(
         0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model beside "
                              "the common one")
-    fine_tune_lr: float = Field(0.01, gt=0, description="learning rate of fine_tune")
-    threads: int = Field(1, ge=1, description="torch threads of one peer process")
+    fine_tune_lr: float = Field(0.01, gt=0, le=1000, description="learning rate of fine_tune")
+    threads: int = Field(1, ge=1, le=4096, description="torch threads of one peer process")

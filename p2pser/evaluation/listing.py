@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.errors import P2PSERError
+from p2pser.base.errors import ConfigError
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation.calibration import probabilities
 from p2pser.evaluation.concordance import Ratings
@@ -48,7 +48,7 @@ def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in UTF-8; all have the columns of the first. Raises P2PSERError where that fails."""
+    """Write rows as CSV in UTF-8; all have the columns of the first. Raises ConfigError where that fails."""
     lines = iter(table)
     first = next(lines)
     try:
@@ -59,4 +59,4 @@ def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
             writer.writerow(first)
             writer.writerows(lines)
     except OSError as error:
-        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

@@ -18,6 +18,7 @@ from p2pser.base.errors import ConfigError, nearest
 from p2pser.base.frames import flat, frame
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, FeatureSettings
+from p2pser.config.problems import section
 from p2pser.corpora.partitioning import partition_corpus, splits
 from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import scaled
@@ -295,7 +296,7 @@ def configured(config: Config, model: str, features: Sequence[str]) -> tuple[Con
     name, *settings = model.split(":")
     family = FAMILIES[name]  # refuses an unknown name before anything runs
     usual = family.defaults.get("features.kind", "functionals")
-    fitting = [kind for kind in features if FeatureSettings(kind=kind).vector == (family.takes == "vector")]
+    fitting = [kind for kind in features if section(FeatureSettings, kind=kind).vector == (family.takes == "vector")]
     own = any(setting.startswith("features.kind=") for setting in settings)
     note = ""
     if features and not fitting and not own:

@@ -45,14 +45,22 @@ def outputs(task: str, classes: int) -> int:
 
 
 def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """Return a new network with parameters drawn from (seed, "init").
+    """Return a network of ``sketch``, with parameters drawn from (seed, "init")."""
+    module = sketch(settings, shape, classes)
+    initialise(module, seed)
+    if callable(seeded := getattr(module, "seeded_", None)):
+        seeded(seed)
+    return module
+
+
+def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a new network whose parameters are not drawn yet: on torch's device ``meta`` it takes no memory.
 
     Parameters
     ----------
     settings : the model's settings.
     shape : of one clip's features: (D,) of functionals or (bands, frames) of a matrix.
     classes : number of outputs (``outputs``), at least 2.
-    seed : of the run.
 
     Returns
     -------
@@ -75,11 +83,7 @@ def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: i
         kind = chosen.defaults.get("features.kind", "logmel")
         raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
                          f"set features.kind={kind} or model.name=mlp")
-    module = chosen.build(settings, shape, classes)
-    initialise(module, seed)
-    if callable(seeded := getattr(module, "seeded_", None)):
-        seeded(seed)
-    return module
+    return chosen.build(settings, shape, classes)
 
 
 def initialise(module: nn.Module, seed: int) -> None:

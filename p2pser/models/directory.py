@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from p2pser.base.atomic import new_folder
+from p2pser.base.documents import read_text
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import FAMILIES, FEATURES
 from p2pser.base.version import __version__
@@ -135,6 +138,15 @@ class Card:
             raise ModelError("the model was trained on feature arrays of its user's, which p2pser cannot compute from "
                              "recordings: pass such features to Predictor.answers")
 
+    def require_sense(self) -> None:
+        """Raise ValueError where the labels, the shape and the statistics cannot be those of one model."""
+        if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
+            raise ValueError("its labels are not names that differ")
+        if not self.shape or min(self.shape) < 1 or math.prod(self.shape) > 10**8:
+            raise ValueError(f"its features have the shape {self.shape}")
+        if self.statistics is not None and self.statistics.mean.shape != self.shape[:1]:
+            raise ValueError("its statistics are of another number of features")
+
     @property
     def dimensions(self) -> tuple[str, ...]:
         """The predicted dimensions, in the order of the outputs, after the labels."""
@@ -211,6 +223,7 @@ class Card:
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document))
             key = document["features_key"]
+            card.require_sense()
         except (KeyError, TypeError, ValueError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
@@ -308,6 +321,7 @@ def load(path: Path | str) -> tuple[nn.Module, Card]:
 
     path = Path(path)
     card, digest = read_card(path)
+    _require_size(card, path)
     module = models.build(card.model, card.shape, models.outputs(card.task, len(card.labels)), card.seed)
     schema = Schema.of(module)
     if schema.digest() != digest:
@@ -319,22 +333,47 @@ def load(path: Path | str) -> tuple[nn.Module, Card]:
     if found != expected or any(value.dtype != "float32" for value in stored.values()):
         raise ModelError(f"{path / WEIGHTS} does not hold the parameters that {CARD} describes; "
                          "copy the model again")
+    if not all(bool(np.isfinite(value).all()) for value in stored.values()):
+        raise ModelError(f"{path / WEIGHTS} holds parameters that are not finite; copy the model again, or train anew")
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(torch.from_numpy(stored[name]))
     return module.eval(), card
 
 
+def _require_size(card: Card, path: Path) -> None:
+    """Raise ModelError where the card's model does not fit the file of its parameters, before memory is taken for it.
+    """
+    import torch
+
+    from p2pser import models
+
+    try:
+        with torch.device("meta"):  # tensors without memory
+            sketch = models.sketch(card.model, card.shape, models.outputs(card.task, len(card.labels)))
+        needed = 4 * sum(parameter.numel() for parameter in sketch.parameters())
+        there = (path / WEIGHTS).stat().st_size
+    except OSError as error:
+        raise ModelError(f"cannot read the parameters {path / WEIGHTS}: {error.strerror}; "
+                         "copy the model again") from None
+    except (ValueError, TypeError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
+        raise ModelError(f"{path / CARD} describes no model that can be built ({type(error).__name__}); copy the model "
+                         "again") from None
+    if needed > there:
+        raise ModelError(f"{path / CARD} describes {needed} bytes of parameters, and {WEIGHTS} has {there}; copy the "
+                         "model again")
+
+
 def read_card(path: Path | str) -> tuple[Card, str]:
     """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError."""
     path = Path(path)
     where = path / CARD
-    try:
-        document = json.loads(where.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not where.exists():
         what = "there is no folder" if not path.exists() else "it has no card.json"
-        raise ModelError(f"{path} is not a model directory: {what}; a peer writes one, PEER/model/") from None
-    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a model directory: {what}; a peer writes one, PEER/model/")
+    try:
+        document = json.loads(read_text(where, "the card", ModelError))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"cannot read {where}: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ModelError(f"{where} is not a p2pser model card")

@@ -84,11 +84,19 @@ class PeerFolder:
         return tuple(read_json(self.path / LABELS) or ()) or None if begun else None
 
     def claim(self, fresh: bool, least: int = 0) -> int:
-        """Lock the folder for this process until ``release``; return the incarnation, larger than that of every start.
+        """``lock`` and ``begin``."""
+        self.lock(fresh)
+        try:
+            return self.begin(fresh, least)
+        except BaseException:
+            self.release()
+            raise
 
-        fresh: remove the files of an earlier run. least: a number that is larger than those of starts whose folder was
-        lost. Raises ConfigError where the folder holds a run with other settings,
-        or another process has locked it.
+    def lock(self, fresh: bool) -> None:
+        """Lock the folder for this process until ``release``; nothing of an earlier run is changed.
+
+        fresh: whether the files of an earlier run will be removed. Raises ConfigError where the folder holds a run with
+        other settings, or another process has locked it.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,20 +104,25 @@ class PeerFolder:
         except OSError as error:
             raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
         try:
-            return self._claim(lock, fresh, least)
+            if not _locked(lock):
+                raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run "
+                                  "another name (--name)")
+            if not fresh:
+                self.finished()
         except BaseException:
             self.release()
             raise
 
-    def _claim(self, lock: IO[bytes], fresh: bool, least: int) -> int:
-        if not _locked(lock):
-            raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run another "
-                              "name (--name)")
+    def begin(self, fresh: bool, least: int = 0) -> int:
+        """Begin or go on with a run, once all that it needs is there; return the incarnation of this start, larger than
+        that of every start before.
+
+        fresh: remove the files of an earlier run. least: a number that is larger than those of starts whose folder was
+        lost.
+        """
         if fresh:
             self._clear()
-        if (run := read_json(self.path / RUN)) is not None:
-            self._compare(run)
-        if run != self._identity:
+        if read_json(self.path / RUN) != self._identity:
             write_json(self.path / RUN, self._identity, mode=PRIVATE)
         return self._start(least)
 

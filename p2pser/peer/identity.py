@@ -41,6 +41,9 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
     if given:
         key_pair = _own_key(config, topology, me)
         public = given
+    elif config.network.secret_key is not None:
+        raise ConfigError(f"network.secret_key names a file, and the topology {topology.name!r} gives no keys: write "
+                          "each peer's public key into it (p2pser keys prints the line), or leave the setting out")
     else:
         secret = keys.load_or_make_secret(config.network.secret)
         key_pair = keys.derive(secret, config.name, me)

@@ -113,10 +113,14 @@ class Peer:
 
     def _attend(self, identity: Identity, finished: dict[str, Any] | None = None) -> Ending:
         """Take part in the run, or only in what is left of it where it is ``finished``: its summary."""
-        incarnation = self.folder.claim(self._fresh, self.moment())
-        torch.set_num_threads(self.config.training.threads)
-        raise_limit()
-        with self.folder, Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes) as telemetry:
+        self.folder.lock(self._fresh)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.folder)
+            torch.set_num_threads(self.config.training.threads)
+            raise_limit()
+            self._federation = self.read()  # before anything of an earlier run is changed: it may be refused
+            incarnation = self.folder.begin(self._fresh, self.moment())
+            telemetry = held.enter_context(Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
             self._say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
@@ -150,9 +154,7 @@ class Peer:
 
         telemetry : is told of clips that are left out. draws : the key of the local work's draws; None: the run's seed.
         """
-        config, topology = self.config, self.topology
-        federation = self._federation or federate(config, topology.size, only=self.me, hub=topology.hub,
-                                                  forgotten=self.folder.forgotten())
+        config, federation = self.config, self.read()
         if telemetry is not None:
             for path, why in federation.left_out:
                 telemetry.event("clip_left_out", path=str(path), reason=why)
@@ -165,6 +167,13 @@ class Peer:
             require_own(federation.labels, labels, self.me)
             cohort.learn(labels)
         return cohort, self.algorithm()
+
+    def read(self) -> Federation:
+        """Return this peer's data. Raises P2PSERError where they, or the algorithm, do not fit the run."""
+        config, topology = self.config, self.topology
+        create(config.gossip.algorithm, config.gossip.parameters, config, topology)
+        return self._federation or federate(config, topology.size, only=self.me, hub=topology.hub,
+                                            forgotten=self.folder.forgotten())
 
     def algorithm(self) -> Algorithm:
         """Make the algorithm for the present topology, and validate it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
@@ -148,7 +148,7 @@ def new_figure(width: float, height: float) -> Any:
 def save(figure: Any, path: Path) -> None:
     """Write a figure; the format follows the ending of ``path``, and missing folders are made.
 
-    Raises ConfigError for an ending that is not of ``ENDINGS``, P2PSERError where nothing can be written.
+    Raises ConfigError for an ending that is not of ``ENDINGS``, and where nothing can be written.
     """
     if path.suffix not in ENDINGS:
         raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
@@ -156,7 +156,7 @@ def save(figure: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     except OSError as error:
-        raise P2PSERError(f"cannot write {path}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
 
 
 def _colour(number: int) -> str:

@@ -1,0 +1,69 @@
+"""Types of options: numbers that are finite, paths that the system takes, places where something can be written.
+
+What is wrong with an option is found here, before the command reads or computes anything.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pser.base.atomic import require_place
+from p2pser.base.errors import ConfigError
+
+LONGEST = 600
+"""Longest window of speech that one label is for [s]."""
+
+
+def writable(path: Path, *, folder: bool = True) -> Path:
+    """Return a path where a file, or a folder for files, can be written now. Raises ConfigError where it cannot."""
+    try:
+        require_place(path, folder=folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; choose another "
+                          "place") from None
+    return path
+
+
+class Number(click.FloatRange):
+    """A finite number within limits: FloatRange takes nan, and inf where there is no upper limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; a usage error where it is not finite or beyond the limits."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+class Source(click.Path):
+    """A path of something to read. Whether it is there is asked by whoever reads it, unless ``exists``."""
+
+    def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a usage error where it can be none of this system."""
+        try:
+            Path(value).exists()
+        except (OSError, ValueError) as error:
+            self.fail(f"{str(value)!r} is no path: {getattr(error, 'strerror', None) or error}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Target(click.Path):
+    """A path of a file or folder that will be written: its place must be writable now, not after hours of work."""
+
+    def __init__(self, *, folder: bool) -> None:
+        super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a usage error where nothing can be written there."""
+        try:
+            writable(Path(value), folder=self.dir_okay)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
