@@ -15,7 +15,7 @@ from p2pser.cli.kinds import Target
               show_default=True, help="Folder for the key files.")
 @click.option("--id", "peer", type=click.IntRange(min=0), default=None,
               help="Make the key pair of this peer.")
-@click.option("--peers", type=click.IntRange(min=1), default=None,
+@click.option("--peers", type=click.IntRange(min=1, max=100_000), default=None,
               help="Make the key pairs of peers 0 to N-1.")
 @json_option
 def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:

@@ -46,8 +46,11 @@ class LazyGroup(click.Group):
     """A group whose command NAME is the attribute NAME of ``p2pser.cli.NAME``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse empty arguments, which a shell makes of an unset variable: none means anything here."""
+        """Refuse empty arguments, which a shell makes of an unset variable, and the character 0: neither has a meaning.
+        """
         for before, argument in zip(("", *args), args):
+            if "\0" in argument:
+                raise click.UsageError(f"the argument {argument!r} holds a character 0: leave it out", ctx)
             if not argument or (argument.startswith("--") and argument.endswith("=") and argument.count("=") == 1):
                 after = argument[:-1] or before
                 raise click.UsageError(f"an argument is empty{f', after {after}' if after else ''}: give a value, or "

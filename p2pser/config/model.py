@@ -22,6 +22,9 @@ MOVED = {
 }
 """Old name of a setting of ``model`` -> the family that it belongs to, and its name in ``model.parameters``."""
 
+MOST_PEERS = 100_000
+"""Number of peers for which widths are given, at most."""
+
 HIDDEN = (128,)
 """Widths of the hidden layers where the family has no default of its own."""
 
@@ -38,7 +41,7 @@ class ModelSettings(Section):
     name: str = shared("mlp", "the family (p2pser models lists them)")
     parameters: dict[str, float | int | str | bool | None] = shared(
         {}, "the family's own hyper-parameters, by name (p2pser models NAME lists them); the rest by default")
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = shared(
+    hidden: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = shared(
         _hidden, "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn "
                  "(the last width is the recurrent layer's); the default depends on the family")
     dropout: float = shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
@@ -63,6 +66,8 @@ class ModelSettings(Section):
         parts = [part.partition("*") for part in widths.split(",")]
         if not all(times.strip().isdecimal() for _, star, times in parts if star):
             raise ValueError("write widths as WIDTH*PEERS,..., such as 0.25*4,0.5*2,1*2")
+        if sum(int(times or 1) for _, _, times in parts) > MOST_PEERS:
+            raise ValueError(f"must be widths of {MOST_PEERS} peers or fewer")
         return tuple(width for width, _, times in parts for _ in range(int(times or 1)))
 
     @model_validator(mode="before")

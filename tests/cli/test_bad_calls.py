@@ -1,0 +1,182 @@
+"""Every command with hostile arguments and files: exit code 2 and one sentence, before anything long has begun."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import soundfile
+
+from p2pser import models
+from p2pser.cli.kinds import Target
+from p2pser.cli.main import cli, main
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.features import clip_features
+from p2pser.features.normalisation import Statistics
+from p2pser.models import directory
+from p2pser.models.directory import Card, Origin
+from p2pser.models.rows import Schema
+
+RATE = 16000
+LONG = "x" * 5000
+
+
+class BegunError(BaseException):
+    """A command has begun its long work: whatever was wrong with the call should have been refused before."""
+
+
+def begun(*_: Any, **__: Any) -> Any:
+    raise BegunError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clips of four speakers and two emotions, a model, a file and an empty folder."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for speaker in "abcd":
+        for number, emotion in enumerate(("anger", "neutral")):
+            path = folder / "clips" / emotion / f"{speaker}{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            time = np.arange(RATE // 4) / RATE
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * (200 + 50 * ord(speaker) % 7) * time), RATE)
+    rows = [f"clips/{emotion}/{speaker}{number}.wav,{speaker},{emotion}"
+            for speaker in "abcd" for number, emotion in enumerate(("anger", "neutral"))]
+    (folder / "clips.csv").write_text("\n".join(("path,speaker,emotion", *rows)) + "\n")
+    settings = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
+    shape, small = clip_features.shape(settings), ModelSettings(name="cnn2d", hidden=(4, 8))
+    network = models.build(small, shape, models.outputs("classes", 2), 0)
+    card = Card(("anger", "neutral"), shape, small, settings, "global",
+                Statistics(10, np.full(16, -40.0), np.full(16, 20.0)), Origin("tones", "1"))
+    directory.save(folder / "model", Schema.of(network).flatten(network), Schema.of(network), card)
+    (folder / "file").write_bytes(bytes(range(256)) * 8)
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_long(monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path) -> None:
+    """Stop every command where its long work would begin."""
+    import p2pser.corpora.fetch as fetch
+    import p2pser.features.extraction as extraction
+    import p2pser.features.federation as federation
+    import p2pser.peer.launch as launch
+
+    monkeypatch.setattr(federation, "extract", begun)
+    monkeypatch.setattr(extraction, "extract", begun)
+    monkeypatch.setattr(launch, "start_forkserver", lambda *_: None)
+    monkeypatch.setattr(fetch, "fetch", begun)
+    monkeypatch.chdir(tmp_path)
+    for name in ("clips", "clips.csv", "model", "file", "empty"):
+        (tmp_path / name).symlink_to(place / name)
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Run ``p2pser`` with these arguments as its console script does. Returns its exit code and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["p2pser", *arguments])
+        try:
+            main()
+        except SystemExit as leave:
+            return int(leave.code or 0), err.getvalue()
+        except BegunError:
+            return -1, err.getvalue()
+        except BaseException:
+            return -2, err.getvalue() + traceback.format_exc()
+    return 0, err.getvalue()
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield from commands(command, (*path, name))
+    else:
+        yield path, group
+
+
+DATA = ("--corpus", "auto", "--data", "clips.csv")
+RUN = ("--peers", "4", *DATA)
+BASES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("peer",): ("--id", "0", *RUN), ("demo",): RUN, ("simulate",): RUN, ("compare",): ("--topology", "ring", *RUN),
+    ("audit",): ("--before", *RUN), ("crossval",): RUN, ("crosscorpus",): ("--corpus", "auto=clips.csv"),
+    ("features",): DATA, ("evaluate",): ("model", *DATA), ("predict",): ("model", "clips"),
+    ("listen",): ("model", "--raw"), ("export",): ("model", "--onnx", "out.onnx"),
+    ("forget",): ("a", "--id", "0", *RUN), ("keys",): ("--id", "0"), ("topology", "show"): ("ring",),
+    ("topology", "compare"): ("ring", "star"), ("topology", "plot"): ("ring",), ("corpus", "scan"): ("clips",),
+    ("corpus", "describe"): ("auto=clips.csv",), ("corpus", "fetch"): ("emodb", "--yes"),
+    ("corpus", "make"): ("--out", "made"), ("corpus", "split"): ("auto=clips.csv", "--peers", "2", "--out", "sites"),
+}
+NUMBERS = ("nan", "inf", "1e999", "", "[1,", "1\n2", LONG)
+PLACES = ("file/below", "/proc/x", "a\0b", "", LONG)
+TEXTS = ("", "a\0b")
+NUMERIC = (click.types.IntRange, click.types.FloatRange, click.types.IntParamType, click.types.FloatParamType)
+
+
+def test_every_option_of_every_command_refuses_what_it_cannot_mean(place: Path) -> None:
+    wrong, calls = [], 0
+    for path, command in commands(cli):
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.is_flag:
+                continue
+            values = NUMBERS if isinstance(option.type, NUMERIC) else \
+                PLACES if isinstance(option.type, Target) else TEXTS
+            for value in values:
+                code, said = call(*path, *BASES.get(path, ()), f"{option.opts[0]}={value}")
+                calls += 1
+                if code != 2 or not said.strip() or len(said) > 1500:
+                    wrong.append((path, option.opts[0], value[:20], code, said[-200:]))
+    assert not wrong
+    assert calls >= 300
+
+
+@pytest.mark.parametrize("arguments", [
+    ("simulate", *RUN, "--set", "training.lr=[1,"), ("simulate", *RUN, "--set", "training.lr=@x"),
+    ("simulate", *RUN, "--set", "training.lr=.inf"), ("simulate", *RUN, "--set", "network.dead_after=.inf"),
+    ("simulate", *RUN, "--set", "network.dead_after=1e300"), ("simulate", *RUN, "--set", "gossip.algorithm=dfedagv"),
+    ("simulate", *RUN, "--kill", "99@3"), ("simulate", *RUN, "--slow", "1:nan"),
+    ("simulate", *RUN, "--set", "model.width=0.25*99999999999"), ("demo", *RUN, "--kill", "99@3"),
+    ("compare", "--topology", "ring", *RUN, "--tune", "training.lr=[,0.1"),
+    ("crossval", *RUN, "--features", "nope"), ("audit", "--before", *RUN, "--shadow", "nope"),
+    ("peer", "--id", "0", *RUN, "--set", "network.secret_key=/nope"),
+    ("predict", "model", "clips", "--window", "1e9"), ("predict", "model", "clips", "--silence", "5"),
+    ("predict", "model", "clips", "--enrol", "nope"), ("listen", "model", "--raw", "--device", "x"),
+    ("keys", "--peers", "1000000000"), ("topology", "show", "ring", "--peers", "1000000000"),
+    ("corpus", "describe", "auto=clips.csv", "--seed", "-1"), ("simulate", *RUN, "--run", "/dev/zero")])
+def test_calls_that_were_taken_or_refused_late(place: Path, arguments: tuple[str, ...]) -> None:
+    code, said = call(*arguments)
+    assert (code, "Traceback" in said) == (2, False), said
+
+
+def test_an_anchor_bomb_is_counted_before_it_is_spread(place: Path) -> None:
+    lines = ["a: &a [" + ",".join("x" * 10) + "]"]
+    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi")]
+    Path("bomb.yaml").write_text("\n".join(lines))
+    for arguments in (("simulate", *RUN, "--run", "bomb.yaml"), ("topology", "show", "bomb.yaml")):
+        code, said = call(*arguments)
+        assert (code, "stands for more than" in said) == (2, True), said
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"labels": ["a", "a"]}, "differ"), ({"shape": [16, 10**9]}, "shape"),
+    ({"model": {"name": "cnn2d", "hidden": [10**5, 10**5]}}, "bytes of parameters"),
+    ({"training": "[" * 3000 + "]" * 3000}, "card.json")])
+def test_a_model_directory_is_not_believed(place: Path, tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    document = json.loads((place / "model" / "card.json").read_text())
+    shutil.copytree(place / "model", tmp_path / "hostile")
+    text = json.dumps({**document, **changes}).replace('"[[', "[[").replace(']]"', "]]")
+    (tmp_path / "hostile" / "card.json").write_text(text)
+    code, said = call("predict", "hostile", "clips")
+    assert (code, says in said, "Traceback" in said) == (2, True, False), said
