@@ -71,9 +71,9 @@ def _running(peer: PeerView) -> str:
 
 def _quality(peer: PeerView) -> str:
     uar, loss = peer.newest("uar"), peer.newest("loss")
-    if peer.summary is not None and peer.summary.get("uar") is not None:
+    if peer.summary is not None and isinstance(peer.summary.get("uar"), float):
         uar = peer.summary["uar"]
-    first = next((line["uar"] for line in peer.metrics if line.get("uar") is not None), None)
+    first = next(iter(peer.measured("uar")), None)
     if loss is None:
         return "no round is over yet"
     told = "no held-out speakers to tell" if uar is None else f"UAR {uar:.3f} on the held-out speakers" + (
@@ -94,16 +94,21 @@ def _sentence(event: Mapping[str, Any]) -> str:
     """Return one line about an event; what neighbours or files have put into it cannot write over the screen."""
     kind, who = event.get("kind"), f"peer {event.get('peer')}"
     detail = event.get("problem") or event.get("reason") or event.get("sentence") or ""
-    sentences = {"suspect": f"{who} was silent for {event.get('silence', 0):.1f} s",
-                 "dead": f"{who} is lost, after {event.get('silence', 0):.1f} s of silence",
+    sentences = {"suspect": f"{who} was silent for {_seconds(event, 'silence')}",
+                 "dead": f"{who} is lost, after {_seconds(event, 'silence')} of silence",
                  "bye": f"{who} has left", "refused": f"{who}: not admitted", "banned": f"{who} is banned",
                  "struck": f"a message of {who} did not fit", "left": "this peer has left",
-                 "paused": f"this process did not run for {event.get('seconds', 0):.1f} s",
+                 "paused": f"this process did not run for {_seconds(event, 'seconds')}",
                  "clip_left_out": f"{event.get('path')} is left out",
                  "incomplete": f"it ended without the peers {event.get('missing')}"}
     line = sentences.get(str(kind), str(kind).replace("_", " "))
     line = f"{line}: {detail}" if detail else line
     return "".join(sign if sign.isprintable() else "?" for sign in line)
+
+
+def _seconds(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    return f"{value:.1f} s" if isinstance(value, (int, float)) else "some time"
 
 
 def _plain(peer: PeerView) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _either(parts: Sequence[str]) -> str:
 def _range(limits: Iterable[Any]) -> str:
     """Return the words for the limits of a number."""
     flat = [inner for limit in limits for inner in (limit.metadata if isinstance(limit, FieldInfo) else (limit,))]
-    known = {name: f"{value:g}" if abs(value) < 2**31 else f"2^{math.log2(value):g}" for limit in flat
+    known = {name: f"{value:.10g}" if abs(value) < 2**31 else f"2^{math.log2(value):g}" for limit in flat
              for name in ("gt", "ge", "lt", "le", "multiple_of")
              if (value := getattr(limit, name, None)) is not None}
     step = f"that is a multiple of {known['multiple_of']}" if "multiple_of" in known else ""

@@ -139,11 +139,19 @@ def now() -> str:
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a telemetry file, with what was set aside of it; none where it is missing.
 
-    A half-written last line is left out.
+    A half-written last line is left out, and so is a damaged one.
     """
     older = path.with_name(OLDER[path.name]) if path.name in OLDER else None
-    lines = _lines(path) if older is None else [*_lines(older), *_lines(path)]
-    return [json.loads(line) for line in lines]
+    records = map(_record, _lines(path) if older is None else [*_lines(older), *_lines(path)])
+    return [record for record in records if record is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -98,7 +98,11 @@ class PeerView:
 
     def newest(self, name: str) -> float | None:
         """Return the newest measurement of a name (``loss``, ``uar``, …) that is a number."""
-        return next((line[name] for line in reversed(self.metrics) if isinstance(line.get(name), (int, float))), None)
+        return next(reversed(self.measured(name)), None)
+
+    def measured(self, name: str) -> list[float]:
+        """Return the measurements of a name that are numbers, oldest first."""
+        return [line[name] for line in self.metrics if isinstance(line.get(name), (int, float))]
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,12 @@ def _number(folder: Path) -> int:
 
 
 def _peer(folder: Path) -> PeerView:
-    run, summary = _document(folder / RUN), _document(folder / FINISHED)
+    run, summary = _document(folder / RUN), _summary(folder / FINISHED)
     metrics, events = _lines(folder / METRICS), _lines(folder / EVENTS)
     starts = [k for k, event in enumerate(events) if event.get("kind") == "listening"]
     events = events[starts[-1]:] if starts else events
-    rounds = run.get("settings", {}).get("training.rounds", 0) if run else 0
+    settings = run.get("settings") if run else None
+    rounds = settings.get("training.rounds") if isinstance(settings, dict) else None
     times = [at for line in metrics[-RECENT:] if (at := _time(line)) is not None]
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(
@@ -196,17 +201,22 @@ def _time(record: Mapping[str, Any]) -> datetime | None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a telemetry file that can be read, with a time each."""
     try:
-        return [line for line in read(path) if isinstance(line, dict)]
-    except (OSError, ValueError):
-        raise ConfigError(f"{path} cannot be read, or is damaged: remove that file to see the rest") from None
+        return [line for line in read(path) if _time(line) is not None]
+    except OSError:
+        return []
 
 
 def _document(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise ConfigError(f"{path} cannot be read, or is damaged: remove that file to see the rest") from None
+    except (OSError, ValueError, RecursionError):
+        return None  # what is damaged costs only itself: the other files tell the rest
     return document if isinstance(document, dict) else None
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """Return a finished run's summary; None where it lacks how many peers agreed."""
+    document = _document(path)
+    return document if document is not None and {"agreed", "took_part", "peers"} <= document.keys() else None

@@ -310,7 +310,7 @@ def test_unknown_names(name: str, message: str) -> None:
 def test_binary_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_bytes(b"\xff\xfe\x00RIFF\x00")
-    with pytest.raises(TopologyError, match="is not YAML"):
+    with pytest.raises(TopologyError, match="is not UTF-8 text"):
         load(str(path))
 
 

@@ -97,12 +97,26 @@ def test_times_of_the_last_start_are_those_of_its_events(tmp_path: Path) -> None
     assert len(peer.events) == 4
 
 
-@pytest.mark.parametrize("name", ["run.json", "finished.json", "metrics.jsonl"])
-def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("content", [
+    b"\xff{\n", b"[]\n", b'{"settings": [], "uar": "x", "round": "y"}\n', b"[" * 100_000])
+@pytest.mark.parametrize("name", ["run.json", "finished.json", "metrics.jsonl", "events.jsonl"])
+def test_a_damaged_file_costs_only_itself(tmp_path: Path, name: str, content: bytes) -> None:
+    (peer_folder(tmp_path, 0) / name).write_bytes(content)
+    peer_folder(tmp_path, 1)
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot")])
+    assert shown.exit_code == 1
+    assert isinstance(shown.exception, SystemExit)
+    assert shown.output.count("is it running   no, it was killed") == 2
+
+
+def test_a_damaged_line_of_events_costs_only_itself(tmp_path: Path) -> None:
     folder = peer_folder(tmp_path, 0)
-    (folder / name).write_bytes(b"\xff{\n")
-    with pytest.raises(ConfigError, match=name):
-        look(folder)
+    with (folder / "events.jsonl").open("ab") as file:
+        file.write(b'garbage\n{"kind": "dead", "at": 5}\n'
+                   b'{"kind": "dead", "at": "2026-01-01T00:00:00+00:00", "peer": "x", "silence": "long"}\n')
+    shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert "peer x is lost, after some time of silence" in shown.output
+    assert "peer 9: not admitted" in shown.output
 
 
 def test_no_run_is_said(tmp_path: Path) -> None:
