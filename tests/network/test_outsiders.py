@@ -183,7 +183,7 @@ def test_a_message_of_ever_more_parts_is_cut_and_its_sender_named(network: Netwo
         assert told.peer == 2
         assert "ever more parts" in told.reason
         rows_cross(network, a, b, (0, 1), 0)
-    assert resident() - before < 100
+    assert resident() - before < 200  # some tens on an idle machine: the I/O thread looks ten times a second
 
 
 def test_a_message_of_two_parts_is_an_offence(network: Network, key_of: KeyOf) -> None:
