@@ -1,13 +1,17 @@
 """Folders of the user's: the cache, which can be made again, and the configuration.
 
 ``$XDG_CACHE_HOME`` and ``$XDG_CONFIG_HOME`` count on every system; without them the system's own places are taken
-(on Linux ``~/.cache/p2pser`` and ``~/.config/p2pser``). No function here creates a folder.
+(on Linux ``~/.cache/p2pser`` and ``~/.config/p2pser``). No function here creates a folder of theirs. Where a service
+or a container has no home that can be written, the cache is a folder for temporary files.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import os
+import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 APPLICATION = "p2pser"
@@ -18,9 +22,69 @@ def cache_folder() -> Path:
     chosen = os.environ.get("P2PSER_CACHE")
     if chosen:
         return Path(chosen).expanduser()
+    usual = _usual_cache()
+    if "XDG_CACHE_HOME" in os.environ or writable(usual):
+        return usual
+    return _temporary_cache() or usual
+
+
+def tell_of_caches(say: Callable[[str], None]) -> None:
+    """Say where the cache is only a temporary one, when it is made, or cannot be written."""
+    try:
+        before = _temporary().exists()
+    except OSError:
+        before = False
+    folder = cache_folder()
+    if not writable(folder):
+        say(f"the cache folder {folder} cannot be written: features are computed anew each time, and numba compiles "
+            "nothing; name a folder that can be written: P2PSER_CACHE")
+    elif not before and folder == _temporary():
+        say(f"the home folder cannot be written: features are kept in {folder} for as long as the system keeps it; "
+            "P2PSER_CACHE names a lasting place")
+
+
+def _temporary() -> Path:
+    """Return the place of the temporary cache. Raises FileNotFoundError where no folder takes temporary files."""
+    return Path(tempfile.gettempdir()) / f"{APPLICATION}-{os.getuid()}"
+
+
+def _temporary_cache() -> Path | None:
+    """Return the temporary cache; None where it cannot be made, or another user made a folder of that name."""
+    try:
+        folder = _temporary()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError:
+        return None
+    ours = state.st_uid == os.getuid() and not state.st_mode & 0o077 and stat.S_ISDIR(state.st_mode)
+    return folder if ours else None
+
+
+def _usual_cache() -> Path:
     import platformdirs
 
     return _xdg("XDG_CACHE_HOME") or platformdirs.user_cache_path(APPLICATION, appauthor=False)
+
+
+def writable(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(nearest, os.W_OK | os.X_OK)
+
+
+def keep_compiled_code() -> None:
+    """Have numba, which librosa uses, keep compiled code in the cache folder; call it before librosa is imported.
+
+    Beside its sources, the default, it cannot where an installation is read-only; without any place it would raise, so
+    that it compiles nothing then.
+    """
+    folder = cache_folder() / "numba"
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    if writable(folder):
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    else:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 
 def config_folder() -> Path:

@@ -9,6 +9,7 @@ import sys
 import click
 
 from p2pser.base.errors import P2PSERError, in_one_line
+from p2pser.base.paths import tell_of_caches
 from p2pser.base.version import __version__
 
 COMMANDS = {
@@ -81,6 +82,7 @@ def cli() -> None:
 
     Example: p2pser demo --peers 8 --topology ring.yaml
     """
+    tell_of_caches(lambda sentence: click.echo(sentence, err=True))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.atomic import new_file
-from p2pser.base.paths import cache_folder
+from p2pser.base.paths import cache_folder, keep_compiled_code
 
 Array = NDArray[np.float32]
 
@@ -42,6 +42,7 @@ def mel(sample_rate: int, n_fft: int, bands: int, lowest: float = 0.0) -> Array:
     """Return librosa's mel bank (bands, n_fft/2 + 1): Slaney's scale and areas, from ``lowest`` [Hz]."""
 
     def compute() -> Array:
+        keep_compiled_code()
         import librosa.filters
 
         with warnings.catch_warnings():
@@ -57,6 +58,7 @@ def chroma(sample_rate: int, n_fft: int) -> Array:
     """Return librosa's chroma bank (12, n_fft/2 + 1), tuned to A = 440 Hz."""
 
     def compute() -> Array:
+        keep_compiled_code()
         import librosa.filters
 
         return np.asarray(librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0), dtype=np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base import seeding
+from p2pser.base.paths import keep_compiled_code
 from p2pser.config import AugmentSettings
 
 Array = NDArray[np.float32]
@@ -49,6 +50,7 @@ class Variant:
 
             signal = soxr.resample(signal, sample_rate * (1 + settings.speed * speed), sample_rate, quality="HQ")
         if settings.pitch:
+            keep_compiled_code()
             import librosa
 
             signal = librosa.effects.pitch_shift(signal, sr=sample_rate, n_steps=settings.pitch * pitch,

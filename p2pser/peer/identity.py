@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.hosts import EVERYWHERE, host_of, only_ipv6
+from p2pser.base.paths import writable
 from p2pser.base.signing import fingerprint
 from p2pser.config import Config
 from p2pser.graph.file_format import NOWHERE
@@ -45,7 +47,7 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         raise ConfigError(f"network.secret_key names a file, and the topology {topology.name!r} gives no keys: write "
                           "each peer's public key into it (p2pser keys prints the line), or leave the setting out")
     else:
-        secret = keys.load_or_make_secret(config.network.secret)
+        secret = keys.load_or_make_secret(config.network.secret or _usual_secret(config))
         key_pair = keys.derive(secret, config.name, me)
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
     addresses = {j: address(config, topology, j) for j in neighbours}
@@ -96,6 +98,12 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
     if dialled is None:
         return None
     return dialled if host_of(dialled) in LOOPBACK else f"tcp://{EVERYWHERE}:{dialled.rpartition(':')[2]}"
+
+
+def _usual_secret(config: Config) -> Path:
+    """Return the user's secret; where there is none and no home that can be written, one beside the runs."""
+    usual = keys.default_secret_path()
+    return usual if usual.exists() or writable(usual) else Path(config.peer.out) / "secret"
 
 
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:

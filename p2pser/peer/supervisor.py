@@ -5,24 +5,30 @@ its end, and WATCHDOG as long as it gets on. Where the variable is not set, noth
 
 WATCHDOG is sent by the I/O thread, and only where the training thread has got on since the last one: by a local step,
 an event, or a look around while it waits. So it ends where either of the two threads is stuck.
+
+Containers have no such socket: there ``$P2PSER_ALIVE`` names a file, whose time of change is renewed likewise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 PER_TIMEOUT = 3
-"""WATCHDOG may be sent so often within the service manager's time limit: one that is late does not end the peer."""
+"""WATCHDOG is sent so often within the service manager's time limit: one that is late does not end the peer."""
+ALIVE_EVERY = 10.0
+"""How often the file is renewed [s]."""
 
 
 class Supervisor:
     """The service manager of this process, if it has one.
 
-    environment : where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up.
+    environment : where NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and P2PSER_ALIVE are looked up.
     clock : returns the time [s].
     """
 
@@ -30,7 +36,9 @@ class Supervisor:
                  clock: Callable[[], float] = time.monotonic) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address[:1] == "@" else address if address[:1] == "/" else ""
-        self._every = _interval(environment) if self._address else None
+        self._alive = environment.get("P2PSER_ALIVE", "")
+        watchdog = _interval(environment) if self._address else None
+        self._every = min(watchdog or math.inf, ALIVE_EVERY if self._alive else math.inf)
         self._clock = clock
         self._next = clock()
         self._got_on, self._ready = False, False
@@ -58,12 +66,16 @@ class Supervisor:
 
         Return whether the training thread is to be woken, so that it can look around if it only waits.
         """
-        if self._every is None or (now := self._clock()) < self._next:
+        now = self._clock()
+        if now < self._next or self._every == math.inf:
             return False
         self._next = now + self._every
         if self._got_on:
             self._got_on = False
             self._send("WATCHDOG=1")
+            if self._alive:
+                with contextlib.suppress(OSError):
+                    Path(self._alive).touch()
         return True
 
     def _send(self, message: str) -> None:

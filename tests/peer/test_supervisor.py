@@ -102,6 +102,22 @@ def test_it_is_alive_only_where_the_training_thread_has_got_on(manager: Manager)
     assert manager.told() == []
 
 
+def test_a_container_sees_by_a_file_that_it_is_alive(tmp_path: Path) -> None:
+    now, alive = 0.0, tmp_path / "alive"
+    supervisor = Supervisor({"P2PSER_ALIVE": str(alive)}, lambda: now)
+    assert supervisor.pulse()
+    assert not alive.exists()
+    now = 10.0
+    supervisor.got_on()
+    assert supervisor.pulse()
+    os.utime(alive, (1, 1))
+    now = 20.0
+    assert supervisor.pulse()
+    assert alive.stat().st_mtime == 1
+    supervisor.got_on()
+    assert not supervisor.pulse()
+
+
 def test_a_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
     supervisor = Supervisor({"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"})
     supervisor.got_on()
