@@ -35,10 +35,10 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
 def test_settings_name_default_limits_unit_and_meaning(pages: ModuleType) -> None:
     lines = pages.settings().splitlines()
     (line,) = [line for line in lines if line.startswith("| `network.dead_after`")]
-    assert line == ("| `network.dead_after` | `8.0` s | a number above 0 |  | silence after which a neighbour is "
-                    "DEAD, and left out until it comes back |")
+    assert line == ("| `network.dead_after` | `8.0` s | a number above 0 and at most 2592000 |  | "
+                    "silence after which a neighbour is DEAD, and left out until it comes back |")
     (line,) = [line for line in lines if line.startswith("| `training.local_steps`")]
-    assert line.split(" | ")[1:4] == ["`5`", "a whole number of 1 or more", "yes"]
+    assert line.split(" | ")[1:4] == ["`5`", "a whole number from 1 to 1000000000", "yes"]
 
 
 def test_every_command_has_its_options(pages: ModuleType) -> None:
