@@ -32,6 +32,18 @@ def test_peers_of_one_user_know_each_other(tmp_path: Path) -> None:
     assert len({one.keys.public for one in ours.values()}) == 4
 
 
+def test_without_a_home_that_can_be_written_the_secret_lies_beside_the_runs(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file" / "config"))
+    one = identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), 0)
+    assert len((tmp_path / "runs" / "secret").read_bytes()) == 32
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    other = identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), 0)
+    assert (tmp_path / "config" / "p2pser" / "secret").is_file()
+    assert one.keys.public != other.keys.public
+
+
 def test_another_run_has_other_keys(tmp_path: Path) -> None:
     one, other = (identify(config(tmp_path, f"name={name}"), ring(), 0) for name in ("a", "b"))
     assert one.keys.public != other.keys.public
