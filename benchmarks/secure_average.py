@@ -137,7 +137,7 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
 
 
 def lines(table: dict[str, Any]) -> list[str]:
-    """Return the lines of a table in Markdown, and one that says what it is of."""
+    """Return the lines of a table in Markdown, and a last line that names its corpus, folds and seeds."""
     links = table["rows"][SERVER]["seconds"]
     found = ["| | UAR | to the server | MB a peer | at the end | exchanges a round | " + " | ".join(
         f"s, {link} (the end)" for link in links) + " |", "|---|---|---|---|---|---|" + "---|" * len(links)]

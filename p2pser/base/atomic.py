@@ -96,6 +96,11 @@ def require_place(path: Path, *, folder: bool) -> None:
         file.flush()
 
 
+def missing_or_empty(folder: Path) -> bool:
+    """Whether nothing is at a path but perhaps an empty folder. Raises OSError where that cannot be found out."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def append_privately(path: Path) -> IO[bytes]:
     """Open a file for reading and appending, unbuffered; a new one is for this user only. Raises OSError."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "a+b", buffering=0)

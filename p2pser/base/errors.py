@@ -78,7 +78,14 @@ LONGEST = 800
 """Characters of the longest sentence that is printed."""
 
 
-def in_one_line(message: object) -> str:
+def printable(text: str, most: int = 1000) -> str:
+    """Return another peer's text with printable characters only, at most ``most``: safe for terminals and logs."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
+
+
+def in_one_line(message: object, most: int = LONGEST) -> str:
     """Return a message as one line that can be read: what a user has typed or a file holds may be of any length."""
-    line = "".join(character if character.isprintable() else " " for character in " ".join(str(message).split()))
-    return line if len(line) <= LONGEST else f"{line[:LONGEST // 2]} … {line[-LONGEST // 2:]}"
+    words = " ".join(str(message).split())
+    line = printable(words, len(words))
+    return line if len(line) <= most else f"{line[:most // 2]} … {line[-most // 2:]}"

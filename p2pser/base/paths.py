@@ -23,7 +23,7 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     usual = _usual_cache()
-    if "XDG_CACHE_HOME" in os.environ or writable(usual):
+    if "XDG_CACHE_HOME" in os.environ or can_be_written(usual):
         return usual
     return _temporary_cache() or usual
 
@@ -35,7 +35,7 @@ def tell_of_caches(say: Callable[[str], None]) -> None:
     except OSError:
         before = False
     folder = cache_folder()
-    if not writable(folder):
+    if not can_be_written(folder):
         say(f"the cache folder {folder} cannot be written: features are computed anew each time, and numba compiles "
             "nothing; name a folder that can be written: P2PSER_CACHE")
     elif not before and folder == _temporary():
@@ -66,7 +66,7 @@ def _usual_cache() -> Path:
     return _xdg("XDG_CACHE_HOME") or platformdirs.user_cache_path(APPLICATION, appauthor=False)
 
 
-def writable(folder: Path) -> bool:
+def can_be_written(folder: Path) -> bool:
     """Whether a folder can be written, or made."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     return os.access(nearest, os.W_OK | os.X_OK)
@@ -81,7 +81,7 @@ def keep_compiled_code() -> None:
     folder = cache_folder() / "numba"
     if "NUMBA_CACHE_DIR" in os.environ:
         return
-    if writable(folder):
+    if can_be_written(folder):
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
     else:
         os.environ["NUMBA_DISABLE_JIT"] = "1"

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from p2pser.base.atomic import new_folder
+from p2pser.base.atomic import missing_or_empty, new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
@@ -190,7 +190,7 @@ def make(out: Path, seed: int, as_json: bool) -> None:
     """
     made = load("synthetic", None, seed=seed)
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not missing_or_empty(out):
             raise CorpusError(f"{out} is not an empty folder: choose another --out")
         with new_folder(out, durable=False) as partial:
             clips = [replace(clip, path=partial / made.relative(clip)) for clip in made.clips]

@@ -39,8 +39,7 @@ def invite(sites: str, topology: str, run_file: Path | None, settings: tuple[str
     """
     from datetime import datetime, timezone
 
-    import yaml
-
+    from p2pser.base.atomic import missing_or_empty
     from p2pser.base.errors import ConfigError
     from p2pser.base.signing import fingerprint
     from p2pser.graph.spec import load
@@ -56,11 +55,10 @@ def invite(sites: str, topology: str, run_file: Path | None, settings: tuple[str
     pair = make() if key_file is None else read_secret_key(key_file)
     made = invitation.invitations(config, graph, names, pair, today=datetime.now(timezone.utc).date(), days=days)
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not missing_or_empty(out):
             raise ConfigError(f"{out} is not an empty folder: choose another --out")
         out.mkdir(parents=True, exist_ok=True)
-        tree = config.model_dump(mode="json", exclude_unset=True)
-        (out / invitation.RUN).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (out / invitation.RUN).write_text(invitation.run_file(config), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
     if key_file is None:

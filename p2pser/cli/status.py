@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pser.base.errors import printable
 from p2pser.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def status(folder: Path | None, as_json: bool) -> None:
 
     Example: p2pser status runs/pilot/peer-3
     """
-    from p2pser.peer.view import FINISHED_STATE, RUNNING, look, newest_run
+    from p2pser.peer.view import FINISHED, RUNNING, look, newest_run
 
     run = look(folder or newest_run(Path("runs")))
     if as_json:
@@ -39,7 +40,7 @@ def status(folder: Path | None, as_json: bool) -> None:
             for question, answers in _answers(peer):
                 for k, answer in enumerate(answers):
                     click.echo(f"  {question if k == 0 else '':<16}{answer}")
-    healthy = all(peer.state in (RUNNING, FINISHED_STATE) for peer in run.peers)
+    healthy = all(peer.state in (RUNNING, FINISHED) for peer in run.peers)
     raise click.exceptions.Exit(0 if healthy else 1)
 
 
@@ -60,7 +61,7 @@ def _running(peer: PeerView) -> str:
     since = "" if peer.since is None else f" since {peer.since.astimezone():%Y-%m-%d %H:%M:%S}"
     if peer.state == view.RUNNING:
         return f"yes{since}; {rounds}"
-    if peer.state == view.FINISHED_STATE and peer.summary is not None:
+    if peer.state == view.FINISHED and peer.summary is not None:
         from p2pser.run.account import in_words
 
         return f"no, it has finished: {in_words(peer.summary)}; model: {peer.summary.get('model')}"
@@ -103,7 +104,7 @@ def _sentence(event: Mapping[str, Any]) -> str:
                  "incomplete": f"it ended without the peers {event.get('missing')}"}
     line = sentences.get(str(kind), str(kind).replace("_", " "))
     line = f"{line}: {detail}" if detail else line
-    return "".join(sign if sign.isprintable() else "?" for sign in line)
+    return printable(line)
 
 
 def _seconds(event: Mapping[str, Any], name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from p2pser.base.atomic import new_folder
+from p2pser.base.atomic import missing_or_empty, new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.combined import scaled
@@ -46,7 +46,7 @@ def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: 
     """
     corpus = partitioning.corpus
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not missing_or_empty(out):
             raise CorpusError(f"{out} is not an empty folder: choose another --out")
         shares = {f"peer-{peer}": share for peer, share in enumerate(partitioning.held) if share}
         held_out = {TEST: partitioning.split.test} if partitioning.split.test else {}

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -84,9 +82,8 @@ def accept(one: Invitation, site: Site, address: str | None, listen: str | None)
     if not key.exists():
         write_key_pair(key, pair)
     try:
-        tree = site.config.model_dump(mode="json", exclude_unset=True)
         with new_file(site.folder / invitation.RUN) as file:
-            file.write(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+            file.write(invitation.run_file(site.config).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {site.folder}: {error.strerror}; choose another --out") from None
     invitation.write(site.folder / invitation.REPLY, reply,

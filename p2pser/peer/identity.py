@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.hosts import EVERYWHERE, host_of, only_ipv6
-from p2pser.base.paths import writable
+from p2pser.base.paths import can_be_written
 from p2pser.base.signing import fingerprint
 from p2pser.config import Config
 from p2pser.graph.file_format import NOWHERE
@@ -103,7 +103,7 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
 def _usual_secret(config: Config) -> Path:
     """Return the user's secret; where there is none and no home that can be written, one beside the runs."""
     usual = keys.default_secret_path()
-    return usual if usual.exists() or writable(usual) else Path(config.peer.out) / "secret"
+    return usual if usual.exists() or can_be_written(usual) else Path(config.peer.out) / "secret"
 
 
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 
 from p2pser.base.atomic import new_file
 from p2pser.base.documents import read_outside
-from p2pser.base.errors import ConfigError, P2PSERError
+from p2pser.base.errors import ConfigError, P2PSERError, in_one_line
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.base.signing import SIGNED, author, fingerprint, signed
 from p2pser.config import Config, configured
@@ -274,6 +274,11 @@ def reply_to(invitation: Invitation, keys: KeyPair, address: str, listen: str | 
     return document
 
 
+def run_file(config: Config) -> str:
+    """Return the run file (YAML) of the settings that were given."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
+
+
 # ---- files ---------------------------------------------------------------------------------------------------
 
 def read_invitation(path: Path, today: date | None = None) -> Invitation:
@@ -314,13 +319,8 @@ def _checked(form: type[F], document: Any, where: str) -> F:
         one = validated(form, document)
         one.check()
     except (ValueError, P2PSERError) as error:
-        raise ConfigError(f"{where}: {_short(str(error))}") from None
+        raise ConfigError(f"{where}: {in_one_line(error, 400)}") from None
     return one
-
-
-def _short(sentence: str) -> str:
-    """Return a sentence without the middle of a value that a stranger made long."""
-    return sentence if len(sentence) <= 400 else f"{sentence[:120]} … {sentence[-270:]}"
 
 
 def write(path: Path, document: Mapping[str, Any], comment: str, *, overwrite: bool = False) -> None:

@@ -6,7 +6,6 @@ Reads only, imports no torch, and needs no running peer: the files of a killed o
 from __future__ import annotations
 
 import fcntl
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.errors import ConfigError
-from p2pser.peer.names import FINISHED, LOCK, RUN
+from p2pser.base.atomic import read_json
+from p2pser.base.errors import CheckpointError, ConfigError
+from p2pser.peer import names
 from p2pser.peer.telemetry import EVENTS, METRICS, read
 
-RUNNING, FINISHED_STATE, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
+RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
 RECENT = 20
 """Rounds by which the time left is estimated."""
 PROBLEMS = frozenset({"suspect", "dead", "refused", "trouble", "struck", "banned", "apart", "bye", "clip_left_out",
@@ -142,7 +142,7 @@ def _number(folder: Path) -> int:
 
 
 def _peer(folder: Path) -> PeerView:
-    run, summary = _document(folder / RUN), _summary(folder / FINISHED)
+    run, summary = _document(folder / names.RUN), _summary(folder / names.FINISHED)
     metrics, events = _lines(folder / METRICS), _lines(folder / EVENTS)
     starts = [k for k, event in enumerate(events) if event.get("kind") == "listening"]
     events = events[starts[-1]:] if starts else events
@@ -159,10 +159,10 @@ def _peer(folder: Path) -> PeerView:
 
 
 def _state(folder: Path, events: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> str:
-    if _locked(folder / LOCK):
+    if _locked(folder / names.LOCK):
         return RUNNING
     if summary is not None:
-        return FINISHED_STATE
+        return FINISHED
     reason = next((event.get("reason") for event in reversed(events) if event.get("kind") == "left"), None)
     return KILLED if reason is None else FAILED if reason == "failed" else INTERRUPTED
 
@@ -210,8 +210,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _document(path: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path)
+    except CheckpointError:
         return None  # what is damaged costs only itself: the other files tell the rest
     return document if isinstance(document, dict) else None
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgpack
 
-from p2pser.base.errors import RemoteProtocolError
+from p2pser.base.errors import RemoteProtocolError, printable
 from p2pser.wire.labels import read_labels
-from p2pser.wire.messages import MAJOR, MINOR, printable
+from p2pser.wire.messages import MAJOR, MINOR
 
 ROLES = ("peer", "check")
 """peer: takes part in the run; check: only compares (``p2pser peer --check``)."""

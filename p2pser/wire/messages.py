@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
 
-from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, printable
 
 MAJOR = 3
 """Major version of the protocol: peers with another one are refused."""
@@ -209,12 +209,6 @@ def decode_reason(payload: Buffer) -> str:
     if set(body) != {"reason"} or not isinstance(reason, str):
         raise RemoteProtocolError("a refusal must hold a reason and nothing else")
     return printable(reason)
-
-
-def printable(text: str, most: int = 1000) -> str:
-    """Return another peer's text with printable characters only, at most ``most``: safe for terminals and logs."""
-    clean = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
-    return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
 def pack_header(header: Header, length: int) -> bytes:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import run_page
 
 ROOT = Path(__file__).parents[2]
 RUNNER = Path(__file__).with_name("run_page.py")
 PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
-
-
-def runner() -> ModuleType:
-    """Return the module ``run_page``."""
-    spec = importlib.util.spec_from_file_location("run_page", RUNNER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_page"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def run_here(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +56,7 @@ def test_page(page: Path, given: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_is_not_run_says_why(page: Path) -> None:
-    for block in runner().blocks(page):
+    for block in run_page.blocks(page):
         if block.language in ("python", "console"):
             assert all(len(note) > 25 for note in block.notes if note.startswith("not run:")), block
 
@@ -90,7 +78,7 @@ def test_blocks_are_read_as_written(tmp_path: Path) -> None:
     page.write_text('text\n\n<!-- not run: a reason -->\n<!-- exit 2 -->\n'
                     '```console\n$ p2pser a \\\n    b\nout\n$ c\n```\n'
                     '\n    ```yaml title="run.yaml"\n    seed: 3\n    ```\n')
-    first, second = runner().blocks(page)
+    first, second = run_page.blocks(page)
     assert (first.language, first.line, first.runs, first.exit_code) == ("console", 5, False, 2)
     assert list(first.commands()) == ["p2pser a b", "c"]
     assert (second.title, second.text, second.runs) == ("run.yaml", "seed: 3", True)

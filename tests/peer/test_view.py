@@ -51,7 +51,7 @@ def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
     assert "4 of 10 rounds are over" in shown.output
     assert "UAR 0.500 on the held-out speakers (0.250 after" in shown.output
     assert "about 12 s for 6 rounds (2.00 s each)" in shown.output
-    assert "training.lr differs?[2J" in shown.output
+    assert "training.lr differs [2J" in shown.output
     assert "\x1b" not in shown.output
 
 

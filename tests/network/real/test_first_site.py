@@ -5,7 +5,6 @@ Commands and what they print are read from the page. ``P2PSER_RECORD=1`` writes 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -13,12 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import namespaces
 import numpy as np
 import pytest
+import run_page
 import soundfile
 import torch
 from real_peers import furthest
@@ -81,18 +80,8 @@ class Scene(NamedTuple):
     sent: list[list[str]]
 
 
-def pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_page", ROOT / "tests" / "docs" / "run_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_page"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def scenes() -> Iterator[Scene]:
-    for block in pages().blocks(PAGE):
+    for block in run_page.blocks(PAGE):
         notes = dict(note.partition(" ")[::2] for note in block.notes if not note.startswith(("sent:", "not run:")))
         if block.language != "console":
             continue
