@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,8 +37,8 @@ LEFT_BEHIND_WAIT = 15.0
 NO_LEAKS = ("/dev/", "/proc/", "/sys/", *map(os.path.realpath, (sys.prefix, sys.base_prefix)))
 """Folders whose files may stay open: devices, and the libraries' own files (matplotlib keeps fonts open)."""
 
-WORKER_PORTS = 1200
-"""Ports of each pytest-xdist worker, from 10000 on: below those among which the commands that it starts search."""
+WORKER_PORTS = 400
+"""Ports of each pytest process, from 10000 on: below those among which the commands that it starts search."""
 
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
@@ -52,12 +54,20 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_ports() -> Iterator[None]:
-    """Search for free ports where no other worker does: a port that is free now may be taken by a test beside."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    with pytest.MonkeyPatch.context() as patch:
-        first = 10000 + worker * WORKER_PORTS
-        patch.setattr("p2pser.peer.launch.PORTS", range(first, first + WORKER_PORTS))
-        yield
+    """Search for free ports where no other pytest process of this machine does: one that is free now may be taken by
+    a test beside.
+    """
+    for first in range(10000, 20000, WORKER_PORTS):
+        with (Path(tempfile.gettempdir()) / f"p2pser-test-ports-{os.getuid()}-{first}").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("p2pser.peer.launch.PORTS", range(first, first + WORKER_PORTS))
+                yield
+            return
+    raise RuntimeError("all ranges of ports are taken: too many pytest processes run on this machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -297,6 +297,7 @@ class NetworkMixer:
         """Handle all events; where there is none, wait at most ``timeout`` seconds for one (None: without limit)."""
         self._receiving.next(timeout)
         self._receiving.drain()
+        self._check()  # of the events that came together, next() has looked at the first only
 
     def wake_at(self, time: float | None) -> None:
         """Have ``check`` called by this time [s] at the latest, whatever happens meanwhile."""
@@ -304,8 +305,7 @@ class NetworkMixer:
 
     def drop(self, peer: int, reason: str) -> None:
         """Go on without a neighbour from now on, until a row of it comes."""
-        hello = self.hellos.get(peer)
-        self.io.drop(peer, reason, None if hello is None else hello.incarnation)
+        self.io.drop(peer, reason, self.hellos[peer].incarnation if peer in self.hellos else None)
 
     def close(self) -> tuple[Late, ...]:
         """Settle no more late rows, but those that are returned: training is over."""

@@ -26,6 +26,7 @@ from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.protocol import REDIAL_LOST
 from p2pser.network.states import Cause, State
 from p2pser.peer import outcome
 from p2pser.peer.outcome import Outcome
@@ -37,8 +38,9 @@ ANSWERS = 3
 """So often is one incarnation of a neighbour answered."""
 PATIENCE = 10.0
 """Seconds for which the answer of a second neighbour at the run's end is waited for."""
-GREETING = 2.0
-"""Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too."""
+GREETING = REDIAL_LOST + 2.0
+"""Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too, and if only
+that neighbour can dial, it dials every ``REDIAL_LOST`` seconds."""
 AGREEMENT = 1e-5
 """Largest relative difference of two neighbours' models, where the final consensus leaves less."""
 

@@ -71,9 +71,12 @@ class Hub:
     def __init__(self) -> None:
         self.now = 0.0
         self.io = FakeIO()
+        self.looks: list[int] = []
+        """How many events had been seen at each call of ``check``."""
         self.seen: list[events.Event] = []
         self.mixer = NetworkMixer(cast(IOThread, self.io), STAR, 0, SCHEMA, clips=None, round_timeout=TIMEOUT,
-                                  observe=self.seen.append, clock=lambda: self.now)
+                                  observe=self.seen.append, clock=lambda: self.now,
+                                  check=lambda: self.looks.append(len(self.seen)))
         for j in (1, 2):
             hello = Hello("run", j, 4 + j, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
             self.io.events.put(events.Up(j, hello, Progress(-3, 0, Phase.SETUP, 0)))
@@ -308,6 +311,17 @@ def test_a_wait_ends_with_the_alarm_at_the_latest() -> None:
     hub.mixer.wake_at(None)
     hub.mixer.listen(30.0)
     assert waits == [4.5, 4.5, 1.5, 0.0, 30.0]
+
+
+def test_what_waits_is_looked_at_after_the_last_of_several_events() -> None:
+    """Else a model that comes with other events is taken only at the next event, and there may be none."""
+    hub = Hub()
+    before = len(hub.seen)
+    hub.looks.clear()
+    for local_step in (1, 2, 3):
+        hub.io.events.put(events.Progressed(2, Progress(0, 0, Phase.TRAIN, local_step)))
+    hub.mixer.listen()
+    assert hub.looks == [before + 1, before + 3]
 
 
 def test_one_that_waits_for_a_peer_that_has_not_begun_makes_progress_meanwhile() -> None:

@@ -69,7 +69,7 @@ def test_a_peer_killed_in_the_final_consensus_takes_the_model_of_those_that_fini
     assert furthest(real.rows(config, range(4))) < 1e-6
     summaries = trial.story.summaries
     assert {i: one["agreed"] for i, one in summaries.items()} == {0: 3, 1: 3, 2: 4, 3: 3}
-    assert summaries[2]["handed_over_by"] == [1, 3]
+    assert summaries[2]["handed_over_by"] == [1, 3], str(trial.story)
 
 
 def test_a_finished_peer_that_is_started_again_hands_its_model_over(real: Any, furthest: Furthest) -> None:
