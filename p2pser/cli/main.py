@@ -15,6 +15,7 @@ from p2pser.base.version import __version__
 COMMANDS = {
     "peer": "Run one peer until the network has its model.",
     "status": "Show how a run goes: its rounds, whom it waits for, what went wrong.",
+    "watch": "Watch a run live, or once more afterwards: on the terminal or in the browser.",
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies and algorithms.",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.base.errors import printable
 from p2pser.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
@@ -29,9 +28,16 @@ def status(folder: Path | None, as_json: bool) -> None:
 
     Example: p2pser status runs/pilot/peer-3
     """
-    from p2pser.peer.view import FINISHED, RUNNING, look, newest_run
+    from p2pser.peer.view import newest_run
 
-    run = look(folder or newest_run(Path("runs")))
+    show(folder or newest_run(Path("runs")), as_json)
+
+
+def show(folder: Path, as_json: bool) -> None:
+    """Print the state of a run. Raises click's Exit with the code."""
+    from p2pser.peer.view import FINISHED, RUNNING, look
+
+    run = look(folder)
     if as_json:
         print_json({"run": run.name, "peers": [_plain(peer) for peer in run.peers]})
     else:
@@ -46,11 +52,15 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
     """Yield an operator's five questions, each with the lines of its answer."""
+    from p2pser.peer.event_words import sentence
+    from p2pser.peer.view import when
+
     yield "is it running", [_running(peer)]
     yield "waits for", list(peer.waits_for.values()) or ["no neighbour"]
     yield "how good", [_quality(peer)]
     yield "how long", [_left(peer)]
-    problems = [f"{event['at'][:19].replace('T', ' ')} {_sentence(event)}" for event in peer.problems[-SHOWN:]]
+    problems = [f"{at:%Y-%m-%d %H:%M:%S} {sentence(event)}" for event in peer.problems[-SHOWN:]
+                if (at := when(event)) is not None]
     yield "what went wrong", problems or ["nothing"]
 
 
@@ -83,33 +93,20 @@ def _quality(peer: PeerView) -> str:
 
 
 def _left(peer: PeerView) -> str:
+    if peer.lasts is not None:
+        return (f"not known: round {peer.round} has lasted {in_hours(peer.lasts)} so far, the ones before "
+                f"{peer.round_seconds:.2f} s each")
     if peer.seconds_left is None or peer.round_seconds is None:
         return "nothing is left" if peer.summary is not None else "not known yet"
-    minutes, seconds = divmod(round(peer.seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    took = in_hours(peer.seconds_left)
     return f"about {took} for {peer.rounds - peer.round} rounds ({peer.round_seconds:.2f} s each), then the consensus"
 
 
-def _sentence(event: Mapping[str, Any]) -> str:
-    """Return one line about an event; what neighbours or files have put into it cannot write over the screen."""
-    kind, who = event.get("kind"), f"peer {event.get('peer')}"
-    detail = event.get("problem") or event.get("reason") or event.get("sentence") or ""
-    sentences = {"suspect": f"{who} was silent for {_seconds(event, 'silence')}",
-                 "dead": f"{who} is lost, after {_seconds(event, 'silence')} of silence",
-                 "bye": f"{who} has left", "refused": f"{who}: not admitted", "banned": f"{who} is banned",
-                 "struck": f"a message of {who} did not fit", "left": "this peer has left",
-                 "paused": f"this process did not run for {_seconds(event, 'seconds')}",
-                 "clip_left_out": f"{event.get('path')} is left out",
-                 "incomplete": f"it ended without the peers {event.get('missing')}"}
-    line = sentences.get(str(kind), str(kind).replace("_", " "))
-    line = f"{line}: {detail}" if detail else line
-    return printable(line)
-
-
-def _seconds(event: Mapping[str, Any], name: str) -> str:
-    value = event.get(name)
-    return f"{value:.1f} s" if isinstance(value, (int, float)) else "some time"
+def in_hours(seconds: float) -> str:
+    """Return a time in words: ``"2 h 5 min"``, ``"5 min 3 s"``, ``"3 s"``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _plain(peer: PeerView) -> dict[str, Any]:

@@ -141,25 +141,34 @@ def read(path: Path) -> list[dict[str, Any]]:
 
     A half-written last line is left out, and so is a damaged one.
     """
-    older = path.with_name(OLDER[path.name]) if path.name in OLDER else None
-    records = map(_record, _lines(path) if older is None else [*_lines(older), *_lines(path)])
-    return [record for record in records if record is not None]
+    records = map(record, [*older_lines(path), *_lines(path)])
+    return [one for one in records if one is not None]
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record(line: bytes) -> dict[str, Any] | None:
+    """Return what a line holds; None where it is damaged."""
     try:
-        record = json.loads(line)
+        held = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return held if isinstance(held, dict) else None
+
+
+def older_lines(path: Path) -> list[bytes]:
+    """Return the lines that were set aside of a telemetry file."""
+    return _lines(path.with_name(OLDER[path.name])) if path.name in OLDER else []
+
+
+def whole_lines(data: bytes) -> list[bytes]:
+    """Return the lines, each with its end; a half-written last one is left out."""
+    return data[: _whole(data)].splitlines(keepends=True)
 
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        data = path.read_bytes()
+        return whole_lines(path.read_bytes())
     except FileNotFoundError:
         return []
-    return data[: _whole(data)].splitlines(keepends=True)
 
 
 def _before(path: Path, round: int) -> int:

@@ -6,9 +6,10 @@ Reads only, imports no torch, and needs no running peer: the files of a killed o
 from __future__ import annotations
 
 import fcntl
+import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -16,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import read_json
-from p2pser.base.errors import CheckpointError, ConfigError
+from p2pser.base.errors import CheckpointError, ConfigError, printable
 from p2pser.peer import names
 from p2pser.peer.telemetry import EVENTS, METRICS, read
 
 RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
+NOT_STARTED = "not started"
 RECENT = 20
 """Rounds by which the time left is estimated."""
+LASTS, LASTS_AT_LEAST = 10, 5.0
+"""A round lasts long when it takes so many times as long as the ones before, and so many seconds."""
+MOST_PEERS = 1_000_000
+"""Ids from here on are none."""
+Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
 PROBLEMS = frozenset({"suspect", "dead", "refused", "trouble", "struck", "banned", "apart", "bye", "clip_left_out",
                       "checkpoint_failed", "incomplete", "paused", "sum", "left"})
 """Kinds of events that an operator may have to do something about."""
@@ -48,9 +55,10 @@ class Link:
 class PeerView:
     """One peer of a run, as its folder shows it.
 
-    state : ``running``, ``finished``, ``interrupted``, ``failed`` or ``killed`` (it ended without a word).
-    since : when it was started last. rounds : of the run; round : that are over.
-    metrics, events : the lines of both files, oldest first; events of the last start only.
+    state : ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` (it ended without a word) or ``not
+        started``.
+    at : the moment that is shown. since : when it was started last. rounds : of the run; round : that are over.
+    metrics, events : the lines of both files, oldest first; events of the last start only, and history of all.
     round_seconds : of the last rounds, the median; None before the second.
     summary : of a finished run.
     """
@@ -58,21 +66,57 @@ class PeerView:
     peer: int
     folder: Path
     state: str
+    at: datetime
     since: datetime | None
     round: int
     rounds: int
     metrics: tuple[Mapping[str, Any], ...]
     events: tuple[Mapping[str, Any], ...]
+    history: tuple[Mapping[str, Any], ...] = ()
     links: Mapping[int, Link] = field(default_factory=dict)
     round_seconds: float | None = None
     summary: Mapping[str, Any] | None = None
+
+    @property
+    def activity(self) -> str:
+        """What a running peer does: ``waiting``, ``training``, ``agreeing`` (the final consensus) or ``done`` (it serves
+        the others); of another peer its state."""
+        if self.state != RUNNING:
+            return self.state
+        if self.summary is not None:
+            return "done"
+        if self.waiting is not None:
+            return "waiting"
+        return "agreeing" if 0 < self.rounds <= self.round else "training"
+
+    @property
+    def waiting(self) -> str | None:
+        """What a running peer has said last of what it waits for; None where it has got on since."""
+        got_on = ("up", "labels", "statistics", "resumed", "joined")
+        said = next((event for event in reversed(self.events) if event.get("kind") in ("waiting", *got_on)), None)
+        if self.state != RUNNING or said is None or said["kind"] != "waiting":
+            return None
+        newest = when(self.metrics[-1]) if self.metrics else None
+        at = when(said)
+        if newest is not None and at is not None and newest >= at:
+            return None
+        return printable(str(said.get("sentence") or "waiting"))
+
+    @property
+    def lasts(self) -> float | None:
+        """Seconds that the present round of training has taken, where that is far longer than the ones before."""
+        newest = when(self.metrics[-1]) if self.metrics else None
+        if newest is None or self.round_seconds is None or self.activity != "training":
+            return None
+        took = (self.at - max(newest, self.since or newest)).total_seconds()
+        return took if took > max(LASTS * self.round_seconds, LASTS_AT_LEAST) else None
 
     @property
     def seconds_left(self) -> float | None:
         """Seconds until the last round is over, if all go on as the last ones did; None where that is unknown."""
         if self.state != RUNNING or self.round_seconds is None:
             return None
-        return self.round_seconds * (self.rounds - self.round)
+        return self.round_seconds * max(0, self.rounds - self.round)
 
     @property
     def waits_for(self) -> dict[int, str]:
@@ -81,7 +125,7 @@ class PeerView:
             return {}
         waits = {}
         for j, link in sorted(self.links.items()):
-            if link.state in ("alive", "returning"):
+            if link.state in ("alive", "returning") or (link.state, link.reason) == ("left", "done"):
                 continue
             since = "" if link.since is None else f" since {link.since.astimezone():%H:%M:%S}"
             where = f" at {link.address}" if link.address else ""
@@ -102,7 +146,7 @@ class PeerView:
 
     def measured(self, name: str) -> list[float]:
         """Return the measurements of a name that are numbers, oldest first."""
-        return [line[name] for line in self.metrics if isinstance(line.get(name), (int, float))]
+        return [number for line in self.metrics if (number := finite(line.get(name))) is not None]
 
 
 @dataclass(frozen=True)
@@ -113,19 +157,35 @@ class RunView:
     peers: tuple[PeerView, ...]
 
 
-def look(folder: Path) -> RunView:
+def finite(value: object) -> float | None:
+    """Return a number of a file; None where it is none, or not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def count(value: object) -> int | None:
+    """Return a count of a file (rounds); None where it is none."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def look(folder: Path, until: datetime | None = None, lines: Lines | None = None) -> RunView:
     """Read a run's folder ``OUT/NAME`` with its ``peer-*`` folders, or that of one peer.
 
+    until : show the run as it was then; None: as it is now. lines : reads a telemetry file (default: all of it).
     Raises ConfigError where it is neither.
     """
+    def seen(path: Path) -> PeerView:
+        return _peer(path, until, lines or _lines)
+
     if _FOLDER.fullmatch(folder.resolve().name):
-        return RunView(folder.resolve().parent.name, (_peer(folder),))
+        return RunView(printable(folder.resolve().parent.name), (seen(folder),))
     folders = [path for path in sorted(folder.glob("peer-*"), key=_number) if _FOLDER.fullmatch(path.name)
                and path.is_dir()]
     if not folders:
         raise ConfigError(f"{folder} holds no peer's folder (peer-0, peer-1, …): give the folder of a run "
                           "(runs/NAME), or of one peer (runs/NAME/peer-ID)")
-    return RunView(folder.resolve().name, tuple(map(_peer, folders)))
+    return RunView(printable(folder.resolve().name), tuple(map(seen, folders)))
 
 
 def newest_run(out: Path) -> Path:
@@ -141,30 +201,58 @@ def _number(folder: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def _peer(folder: Path) -> PeerView:
-    run, summary = _document(folder / names.RUN), _summary(folder / names.FINISHED)
-    metrics, events = _lines(folder / METRICS), _lines(folder / EVENTS)
-    starts = [k for k, event in enumerate(events) if event.get("kind") == "listening"]
-    events = events[starts[-1]:] if starts else events
+def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
+    run, summary, runs = _document(folder / names.RUN), _summary(folder / names.FINISHED), _locked(folder / names.LOCK)
+    metrics, history = _read(folder / METRICS, lines), _read(folder / EVENTS, lines)
+    if until is not None:
+        runs = _ran(history, metrics, runs, until)
+        metrics, history = _before(metrics, until), _before(history, until)
+    starts = [k for k, event in enumerate(history) if event.get("kind") == "listening"]
+    events = history[starts[-1]:] if starts else history
+    if until is not None and _left(events) != "done":
+        summary = None
     settings = run.get("settings") if run else None
     rounds = settings.get("training.rounds") if isinstance(settings, dict) else None
-    times = [at for line in metrics[-RECENT:] if (at := _time(line)) is not None]
+    times = [at for line in metrics[-RECENT:] if (at := when(line)) is not None]
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(
-        peer=_number(folder.resolve()), folder=folder, state=_state(folder, events, summary),
-        since=_time(events[0]) if starts else None, rounds=rounds if isinstance(rounds, int) else 0,
-        round=1 + max((line["round"] for line in metrics[-1:] if isinstance(line.get("round"), int)), default=-1),
-        metrics=tuple(metrics), events=tuple(events), links=_links(events), summary=summary,
+        peer=_number(folder.resolve()), folder=folder, at=until or datetime.now(timezone.utc),
+        state=NOT_STARTED if until is not None and not history else _state(events, summary, runs),
+        since=when(events[0]) if starts else None, rounds=count(rounds) or 0,
+        round=1 + max((done for line in metrics[-1:] if (done := count(line.get("round"))) is not None), default=-1),
+        metrics=tuple(metrics), events=tuple(events), history=tuple(history), links=_links(events), summary=summary,
         round_seconds=statistics.median(seconds) if seconds else None)
 
 
-def _state(folder: Path, events: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> str:
-    if _locked(folder / names.LOCK):
+def _state(events: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None, runs: bool) -> str:
+    if runs:
         return RUNNING
     if summary is not None:
         return FINISHED
-    reason = next((event.get("reason") for event in reversed(events) if event.get("kind") == "left"), None)
+    reason = _left(events)
     return KILLED if reason is None else FAILED if reason == "failed" else INTERRUPTED
+
+
+def _left(events: Sequence[Mapping[str, Any]]) -> object:
+    """Return with which word a peer has left since its last start; None where with none."""
+    return next((event.get("reason") for event in reversed(events) if event.get("kind") == "left"), None)
+
+
+def _ran(history: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], runs: bool,
+         until: datetime) -> bool:
+    """Whether a process that had started before a moment ran on after it. runs : whether one runs now."""
+    then = _before(history, until)
+    if not then or then[-1].get("kind") in ("left", "finished"):
+        return False
+    later = [line for line in (*history, *metrics) if (at := when(line)) is not None and at > until]
+    again = next((at for line in later if line.get("kind") == "listening" and (at := when(line)) is not None), None)
+    if again is None:
+        return runs or bool(later)
+    return any((at := when(line)) is not None and at < again for line in later)
+
+
+def _before(records: Sequence[Mapping[str, Any]], until: datetime) -> list[Mapping[str, Any]]:
+    return [record for record in records if (at := when(record)) is not None and at <= until]
 
 
 def _locked(lock: Path) -> bool:
@@ -183,27 +271,39 @@ def _links(events: Sequence[Mapping[str, Any]]) -> dict[int, Link]:
     """Return the state of each link after the events of one start."""
     links: dict[int, Link] = {}
     for event in events:
-        kind, j, at = event.get("kind"), event.get("peer"), _time(event)
+        kind, j, at = event.get("kind"), event.get("peer"), when(event)
         if kind == "listening" and isinstance(event.get("neighbours"), dict):
-            links |= {int(i): Link("not met", at, address) for i, address in event["neighbours"].items()}
-        elif isinstance(kind, str) and kind in _LINKS and isinstance(j, int):
+            links |= {int(i): Link("not met", at, None if address is None else printable(str(address)))
+                      for i, address in event["neighbours"].items() if re.fullmatch("[0-9]{1,6}", i)}
+        elif isinstance(kind, str) and kind in _LINKS and isinstance(j, int) and 0 <= j < MOST_PEERS:
             before = links.get(j, Link("not met", at))
-            links[j] = Link(_LINKS[kind], at, before.address, str(event.get("reason") or ""))
+            links[j] = Link(_LINKS[kind], at, before.address, printable(str(event.get("reason") or "")))
     return links
 
 
-def _time(record: Mapping[str, Any]) -> datetime | None:
+def when(record: Mapping[str, Any]) -> datetime | None:
+    """Return the time of a line of telemetry; None where it has none."""
     try:
         at = datetime.fromisoformat(record["at"])
     except (KeyError, TypeError, ValueError):
         return None
+    if not 2000 <= at.year < 3000:  # where every time zone has it
+        return None
     return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a telemetry file that can be read, with a time each."""
+def dated(record: Mapping[str, Any]) -> bool:
+    """Whether a line of telemetry has a time; others are not shown."""
+    return when(record) is not None
+
+
+def _lines(path: Path) -> Sequence[Mapping[str, Any]]:
+    return list(filter(dated, read(path)))
+
+
+def _read(path: Path, lines: Lines) -> Sequence[Mapping[str, Any]]:
     try:
-        return [line for line in read(path) if _time(line) is not None]
+        return lines(path)
     except OSError:
         return []
 

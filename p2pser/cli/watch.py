@@ -1,0 +1,61 @@
+"""``p2pser watch``: a run while it goes on, or once more afterwards, on the terminal or as a page of the browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from p2pser.base.errors import ConfigError
+from p2pser.cli.common import note
+from p2pser.cli.status import show
+
+PORT = 8765
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--web", is_flag=True, help="Show a page for the browser on this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
+              help="Port of the page on 127.0.0.1; 0: any that is free.")
+@click.option("--once", is_flag=True, help="Print the state and end, as p2pser status does.")
+def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
+    """Watch a run: FOLDER is that of a run or of one peer (default: the newest run in runs/).
+
+    It reads the files that the peers on this machine write: all peers of a run on one machine, or this site's own peer
+    with what it knows of its neighbours. q ends the terminal view, Ctrl-C the page. Where the output is no terminal, the
+    state is printed once.
+
+    Example: p2pser watch runs/pilot --web
+    """
+    from p2pser.peer.view import look, newest_run
+
+    folder = folder or newest_run(Path("runs"))
+    if once or not (web or sys.stdout.isatty()):
+        show(folder, as_json=False)
+    look(folder)  # a wrong folder is told before anything opens
+    try:
+        if web:
+            _page(folder, port)
+        else:
+            from p2pser.watch.screen import Screen
+
+            Screen(folder).run()
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"p2pser watch needs {error.name}, of the extra watch: pip install 'p2pser[watch]'; without it "
+                          "p2pser status prints the state") from None
+
+
+def _page(folder: Path, port: int) -> None:
+    from p2pser.watch.document import Observer
+    from p2pser.watch.server import listen, serve
+
+    with listen(port) as sock:
+        host, free = sock.getsockname()
+        click.echo(f"http://{host}:{free}/")
+        note("open it in a browser on this machine; Ctrl-C ends")
+        try:
+            serve(Observer(folder), sock)
+        except KeyboardInterrupt:
+            note("ended")
