@@ -17,20 +17,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-LINKS = {
-    "alive": ("●", "green"),
-    "waiting": ("○", "dim"),
-    "suspect": ("◐", "yellow"),
-    "left": ("–", "dim"),
-    "dead": ("✕", "red"),
-}
-"""Sign and style of each state of a link; the signs differ for users who do not see the colours."""
+from p2pser.base.wording import number, size
+from p2pser.watch.signs import signs
 
 GONE = ("dead", "killed", "failed")
 """States of a peer that has left the run; its last values are not counted."""
-
-NAMED_LINKS = 6
-"""The links of a peer that has more are counted instead of named."""
 
 PLAIN_EVERY = 5.0
 """Seconds between two plain lines where there is no terminal."""
@@ -201,38 +192,3 @@ class LiveTable:
             return -bad, -1 if row.round is None else row.round, peer
 
         return sorted(sorted(self.rows, key=priority)[:room])
-
-
-def number(value: float | None, form: str) -> str:
-    """Return the number in this format, or ``""`` for None."""
-    return "" if value is None else format(value, form)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in decimal units: ``"12.3 MB"``.
-
-    >>> size(999), size(12_345_678)
-    ('999 B', '12.3 MB')
-    """
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.95 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def signs(links: Mapping[int, str]) -> Text:
-    """Return the links as coloured signs: one for each neighbour, or one for each state where they are many."""
-    text = Text()
-    if len(links) <= NAMED_LINKS:
-        shown = [(links[peer], str(peer)) for peer in sorted(links)]
-    else:
-        counts = Counter(links.values())
-        shown = [(state, f"×{counts[state]}") for state in (*LINKS, *sorted(set(counts) - set(LINKS)))
-                 if counts[state]]
-    for state, label in shown:
-        sign, style = LINKS.get(state, ("?", ""))
-        text.append(f"{' ' if text else ''}{sign}", style=style)
-        text.append(label, style="red" if state == "dead" else "")
-    return text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pser.base.durations import in_words
 from p2pser.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def _running(peer: PeerView) -> str:
     if peer.state == view.RUNNING:
         return f"yes{since}; {rounds}"
     if peer.state == view.FINISHED and peer.summary is not None:
-        from p2pser.run.account import in_words
+        from p2pser.run import account
 
-        return f"no, it has finished: {in_words(peer.summary)}; model: {peer.summary.get('model')}"
+        return f"no, it has finished: {account.in_words(peer.summary)}; model: {peer.summary.get('model')}"
     words = {view.INTERRUPTED: "it was stopped", view.FAILED: "it failed", view.KILLED: "it was killed, or the machine"
              " went down"}
     return f"no, {words[peer.state]}; {rounds}: the same command resumes"
@@ -93,20 +94,10 @@ def _quality(peer: PeerView) -> str:
 
 
 def _left(peer: PeerView) -> str:
-    if peer.lasts is not None:
-        return (f"not known: round {peer.round} has lasted {in_hours(peer.lasts)} so far, the ones before "
-                f"{peer.round_seconds:.2f} s each")
     if peer.seconds_left is None or peer.round_seconds is None:
         return "nothing is left" if peer.summary is not None else "not known yet"
-    took = in_hours(peer.seconds_left)
-    return f"about {took} for {peer.rounds - peer.round} rounds ({peer.round_seconds:.2f} s each), then the consensus"
-
-
-def in_hours(seconds: float) -> str:
-    """Return a time in words: ``"2 h 5 min"``, ``"5 min 3 s"``, ``"3 s"``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    rounds = f"{peer.rounds - peer.round} rounds ({peer.round_seconds:.2f} s each)"
+    return f"about {in_words(peer.seconds_left)} for {rounds}, then the consensus"
 
 
 def _plain(peer: PeerView) -> dict[str, Any]:

@@ -24,8 +24,8 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
     """Watch a run: FOLDER is that of a run or of one peer (default: the newest run in runs/).
 
     It reads the files that the peers on this machine write: all peers of a run on one machine, or this site's own peer
-    with what it knows of its neighbours. q ends the terminal view, Ctrl-C the page. Where the output is no terminal, the
-    state is printed once.
+    with what it knows of its neighbours. q ends the terminal view, Ctrl-C the page. Where the output is no terminal,
+    the state is printed once.
 
     Example: p2pser watch runs/pilot --web
     """
@@ -43,8 +43,8 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
 
             Screen(folder).run()
     except ModuleNotFoundError as error:
-        raise ConfigError(f"p2pser watch needs {error.name}, of the extra watch: pip install 'p2pser[watch]'; without it "
-                          "p2pser status prints the state") from None
+        raise ConfigError(f"p2pser watch needs {error.name}, of the extra watch: pip install 'p2pser[watch]'; p2pser "
+                          "status prints the state without it") from None
 
 
 def _page(folder: Path, port: int) -> None:

@@ -25,8 +25,6 @@ RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interru
 NOT_STARTED = "not started"
 RECENT = 20
 """Rounds by which the time left is estimated."""
-LASTS, LASTS_AT_LEAST = 10, 5.0
-"""A round lasts long when it takes so many times as long as the ones before, and so many seconds."""
 MOST_PEERS = 1_000_000
 """Ids from here on are none."""
 Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
@@ -79,8 +77,8 @@ class PeerView:
 
     @property
     def activity(self) -> str:
-        """What a running peer does: ``waiting``, ``training``, ``agreeing`` (the final consensus) or ``done`` (it serves
-        the others); of another peer its state."""
+        """What a running peer does: ``waiting``, ``training``, ``agreeing`` (the final consensus) or ``done`` (it only
+        serves the others); of another peer its state."""
         if self.state != RUNNING:
             return self.state
         if self.summary is not None:
@@ -101,15 +99,6 @@ class PeerView:
         if newest is not None and at is not None and newest >= at:
             return None
         return printable(str(said.get("sentence") or "waiting"))
-
-    @property
-    def lasts(self) -> float | None:
-        """Seconds that the present round of training has taken, where that is far longer than the ones before."""
-        newest = when(self.metrics[-1]) if self.metrics else None
-        if newest is None or self.round_seconds is None or self.activity != "training":
-            return None
-        took = (self.at - max(newest, self.since or newest)).total_seconds()
-        return took if took > max(LASTS * self.round_seconds, LASTS_AT_LEAST) else None
 
     @property
     def seconds_left(self) -> float | None:

@@ -73,7 +73,7 @@ class Observer:
         return {"run": run.name, "state": state(run), "rounds": rounds(run), "headline": headline(run),
                 "live": any(one.state == RUNNING for one in now.peers), "seconds_left": seconds_left(run),
                 "moments": thinned([done for done, _ in ends]), "at": moment(run).isoformat(),
-                "peers": [_peer(run, one) for one in run.peers],
+                "peers": [_peer(one) for one in run.peers],
                 "curves": {name: _curve(run, of, peer) for name, of in CURVES.items()},
                 "events": [{"at": at.isoformat(), "peer": i, "problem": bad, "text": text}
                            for at, i, bad, text in events(run)]}
@@ -96,8 +96,7 @@ def moments(run: RunView) -> list[tuple[int, datetime]]:
             done, at = count(line.get("round")), when(line)
             if done is not None and at is not None:
                 ends[done] = max(at, ends.get(done, at))
-    done = sorted(ends)
-    return list(zip(done, accumulate((ends[k] for k in done), max)))
+    return list(zip(sorted(ends), accumulate((at for _, at in sorted(ends.items())), max)))
 
 
 def thinned(values: Sequence[Any]) -> list[Any]:
@@ -115,9 +114,9 @@ def series(peer: PeerView, name: str) -> Series:
 def sent(peer: PeerView) -> Series:
     """Return the bytes that a peer sent in each round."""
     totals = series(peer, "bytes_sent")
-    before = [0.0, *(total for _, total in totals)]
+    before = [(-1, 0.0), *totals]
     # A process that was started again counts from 0.
-    return [(done, total - last if total >= last else total) for (done, total), last in zip(totals, before)]
+    return [(done, total - last if total >= last else total) for (done, total), (_, last) in zip(totals, before)]
 
 
 CURVES: dict[str, Callable[[PeerView], Series]] = {
@@ -155,8 +154,7 @@ def state(run: RunView) -> str:
 
 def seconds_left(run: RunView) -> float | None:
     """Return the time until the slowest running peer has done its rounds; None where that is unknown."""
-    return max((left for peer in run.peers if peer.lasts is None and (left := peer.seconds_left) is not None),
-               default=None)
+    return max((left for peer in run.peers if (left := peer.seconds_left) is not None), default=None)
 
 
 def headline(run: RunView) -> str:
@@ -173,17 +171,9 @@ def headline(run: RunView) -> str:
     return f"{max(peer.round for peer in run.peers)} of {rounds(run)} rounds were done"
 
 
-def waits(run: RunView, peer: PeerView) -> list[str]:
-    """Return what a peer waits for, a sentence each; in a round that lasts long also its neighbours that are behind."""
-    told = list(peer.waits_for.values())
-    if peer.lasts is not None:
-        others = {one.peer: one for one in run.peers}
-        told += [f"peer {j}: has done {others[j].round} rounds, this one {peer.round}" for j in sorted(peer.links)
-                 if j in others and others[j].round < peer.round]
-        told.append(f"this round has lasted {peer.lasts:.0f} s so far")
-    if peer.waiting is not None and not told:
-        told.append(peer.waiting)
-    return told
+def waits(peer: PeerView) -> list[str]:
+    """Return what a peer waits for, a sentence each."""
+    return list(peer.waits_for.values()) or ([] if peer.waiting is None else [peer.waiting])
 
 
 def events(run: RunView) -> list[tuple[datetime, int, bool, str]]:
@@ -196,9 +186,9 @@ def events(run: RunView) -> list[tuple[datetime, int, bool, str]]:
             for at, i, event in reversed(newest[-EVENTS:])]
 
 
-def _peer(run: RunView, peer: PeerView) -> dict[str, Any]:
+def _peer(peer: PeerView) -> dict[str, Any]:
     return {"peer": peer.peer, "activity": peer.activity, "state": peer.state, "round": peer.round,
             **{name: peer.newest(name) for name in ("uar", "loss", "distance")}, "sent": peer.newest("bytes_sent"),
-            "since": None if peer.since is None else peer.since.isoformat(), "waits": waits(run, peer),
+            "since": None if peer.since is None else peer.since.isoformat(), "waits": waits(peer),
             "links": {str(j): {"state": link.state, "since": None if link.since is None else link.since.isoformat(),
                                "reason": link.reason} for j, link in sorted(peer.links.items())}}

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import socket
-from importlib import resources
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.paths import packaged
 from p2pser.watch.document import Observer
 
 HOST = "127.0.0.1"
@@ -31,7 +31,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "R
 
 def app(observer: Observer) -> Starlette:
     """Return the application that shows a run: ``/`` is the page, ``/run.json?round=R&peer=I`` what it shows."""
-    page = resources.files("p2pser.watch").joinpath("page.html").read_text(encoding="utf-8")
+    page = packaged("watch/page.html").read_text(encoding="utf-8")
     headers = {**_HEADERS, "Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"}
 
     async def index(request: Request) -> Response:

@@ -7,7 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from p2pser.cli.live import LiveTable, signs, size
+from p2pser.base.wording import size
+from p2pser.cli.live import LiveTable
+from p2pser.watch.signs import signs
 
 
 class Clock:
