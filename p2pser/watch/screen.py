@@ -42,6 +42,7 @@ class Screen(App[None]):
     Sparkline { height: 4; }
     #events { border-top: solid $primary; padding: 0 1; }
     """
+    TITLE = "p2pser watch"
     BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "quit")]
     ENABLE_COMMAND_PALETTE = False
 
