@@ -57,7 +57,8 @@ def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
     from p2pser.peer.view import when
 
     yield "is it running", [_running(peer)]
-    yield "waits for", list(peer.waits_for.values()) or ["no neighbour"]
+    none = "no neighbour" if peer.stalled is None else "no neighbour that it has told of: its own work takes long"
+    yield "waits for", list(peer.waits_for.values()) or [none]
     yield "how good", [_quality(peer)]
     yield "how long", [_left(peer)]
     problems = [f"{at:%Y-%m-%d %H:%M:%S} {sentence(event)}" for event in peer.problems[-SHOWN:]
@@ -71,7 +72,8 @@ def _running(peer: PeerView) -> str:
     rounds = f"{peer.round} of {peer.rounds} rounds are over"
     since = "" if peer.since is None else f" since {peer.since.astimezone():%Y-%m-%d %H:%M:%S}"
     if peer.state == view.RUNNING:
-        return f"yes{since}; {rounds}"
+        stalls = "" if peer.stalled is None else f", and round {peer.round + 1} has lasted {in_words(peer.stalled)}"
+        return f"yes{since}; {rounds}{stalls}"
     if peer.state == view.FINISHED and peer.summary is not None:
         from p2pser.run import account
 
@@ -104,6 +106,6 @@ def _plain(peer: PeerView) -> dict[str, Any]:
     return {"peer": peer.peer, "folder": str(peer.folder), "state": peer.state,
             "since": None if peer.since is None else peer.since.isoformat(), "round": peer.round, "rounds": peer.rounds,
             "uar": peer.newest("uar"), "loss": peer.newest("loss"), "seconds_left": peer.seconds_left,
-            "waits_for": {str(j): sentence for j, sentence in peer.waits_for.items()},
+            "stalled": peer.stalled, "waits_for": {str(j): sentence for j, sentence in peer.waits_for.items()},
             "links": {str(j): link.state for j, link in peer.links.items()},
             "problems": [dict(event) for event in peer.problems[-SHOWN:]]}

@@ -76,12 +76,9 @@ class Exchange:
 
     Parameters
     ----------
-    me:
-        The peer's id.
-    roster:
-        Its neighbours: who takes part, and who is only sent to.
-    round_timeout:
-        Seconds without progress after which a neighbour is left out of an exchange.
+    me : the peer's id.
+    roster : its neighbours: who takes part, and who is only sent to.
+    round_timeout : seconds without progress after which a neighbour is left out of an exchange.
     """
 
     def __init__(self, me: int, roster: Roster, round_timeout: float) -> None:
@@ -217,7 +214,7 @@ class Exchange:
 
     def resume_waiting(self, now: float) -> None:
         """Restart all timeouts: this process did not run, so it could not see any progress."""
-        self._waiting_since = self._step, now
+        self._waiting_since = self._waiting_since[0], now
         self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
 
     @property
@@ -237,6 +234,11 @@ class Exchange:
         """Return the neighbours that the present exchange waits for: to deliver, or to read our last message."""
         silent = {j for j in self._sources if self._status(j, now) is DeliveryStatus.WAITING}
         return tuple(sorted(silent.union(j for j in self._readers if self._may_still_read(j, now))))
+
+    def held_up(self, now: float) -> tuple[tuple[int, ...], float]:
+        """Return whom the exchange under way waits for, and for how long [s]; () and 0 where none is under way."""
+        step, since = self._waiting_since
+        return (self.waiting(now), now - since) if step is not None and step == self._step else ((), 0.0)
 
     def finish(self, now: float) -> Outcome | None:
         """Return the outcome of the present exchange, None while it is not over.
@@ -264,6 +266,7 @@ class Exchange:
         if self._own is not None:
             self._remember(step, self._own, rows, set(came))
         late, self._late = in_order(self._late), []
+        self._waiting_since = None, 0.0
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, tuple(values.items()), missing, late)
 

@@ -17,6 +17,7 @@ from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.labelling import Labelling
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
+from p2pser.peer.waits import Waits
 from p2pser.run.rounds import begin_edges_anew, mend
 from p2pser.run.session import Session
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall, roll_call, weighs
@@ -46,9 +47,9 @@ class Entrance:
     """
 
     def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
-                 reporter: Reporter, expected: frozenset[int] | None = None,
+                 reporter: Reporter, waits: Waits, expected: frozenset[int] | None = None,
                  labelling: Labelling | None = None) -> None:
-        self._expected, self._labelling = expected, labelling
+        self._waits, self._expected, self._labelling = waits, expected, labelling
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
@@ -135,6 +136,7 @@ class Entrance:
         network = self.session.config.network
         while True:
             self.mixer.connect(network.start_timeout, network.refused_wait, self._waiting, self._expected)
+            self._waits.met()
             if self._ending():
                 continue
             if not self.mixer.training():
@@ -159,7 +161,7 @@ class Entrance:
     def _waiting(self, sentence: str) -> None:
         """Tell for whom this peer waits, and what helps where the run has ended without it."""
         helps = "; if they have finished the run, start one of them again with the same command: it has the model"
-        self.reporter.waiting(sentence + (helps if self.checkpoints.available() else ""))
+        self._waits.meeting(sentence, helps if self.checkpoints.available() else "")
 
     def _roll_call(self) -> RollCall:
         """Return what every peer brings."""

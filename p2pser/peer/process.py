@@ -46,6 +46,7 @@ from p2pser.peer.reporter import Reporter
 from p2pser.peer.summing import PeerSecrets, public_keys
 from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import Telemetry
+from p2pser.peer.waits import Waits
 from p2pser.run.account import complete
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
@@ -144,6 +145,7 @@ class Peer:
 
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
         """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""
+        self.supervisor.watch()
         return IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network, max_row_bytes,
                         pulse=self.supervisor.pulse)
 
@@ -270,12 +272,14 @@ class _Attendance:
                                  say=self.reporter.say, ready=lambda: self.labelling.known())
         self.labelling = Labelling(cohort, self.mixer, peer.folder, self.reporter, self._learned)
         self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
+        self.waits = Waits(config, topology, me, self.mixer, self.reporter, io.clock)
         self.driver = AsynchronousDriver(
             self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
-                                 reporter=self.reporter, joining=self.joining, growth=self.growth, driver=self.driver,
-                                 sink=peer.sink, look_up=peer.look_up, status=peer.supervisor.status)
+                                 reporter=self.reporter, joining=self.joining, growth=self.growth, waits=self.waits,
+                                 driver=self.driver, sink=peer.sink, look_up=peer.look_up,
+                                 status=peer.supervisor.status)
         self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
                                hooks=self.recorder)
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
@@ -331,8 +335,10 @@ class _Attendance:
             self.session.share(end.call)
             summary = finished or self.last_phase.complete(end, so_far)
         self.io.start()
-        self.telemetry.event("listening", endpoint=self.io.endpoint, incarnation=self.incarnation, neighbours={
-            j: address(self.config, self.topology, j) for j in self.topology.neighbours(self.me)})
+        self.telemetry.event(
+            "listening", endpoint=self.io.endpoint, incarnation=self.incarnation,
+            dead_after=self.config.network.dead_after,
+            neighbours={j: address(self.config, self.topology, j) for j in self.topology.neighbours(self.me)})
         self.peer.supervisor.ready()
         if torn is None:
             end = self._session()
@@ -342,6 +348,7 @@ class _Attendance:
     def _look_up(self) -> None:
         self.peer.look_up()
         self.peer.look_up_file(self.growth)
+        self.waits.look_up()
         self.handover.look_up(self._fitted)
 
     def _fitted(self, end: Outcome, sender: int) -> Tensor:
@@ -374,7 +381,7 @@ class _Attendance:
             return taken.outcome
 
     def _trained(self) -> Outcome:
-        entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter,
+        entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter, self.waits,
                          self.expected, self.labelling if agreed_by_peers(self.config) else None).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step

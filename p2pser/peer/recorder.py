@@ -25,6 +25,7 @@ from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
 from p2pser.peer.telemetry import now
+from p2pser.peer.waits import Waits
 from p2pser.run import checkpoint
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Hooks
@@ -126,7 +127,7 @@ class Recorder(Hooks):
     config, me, cohort, algorithm, mixer : the session's.
     checkpoints, reporter : where it writes.
     joining : sends the join states that neighbours have asked for.
-    growth : says after which round another topology takes effect.
+    growth : says after which round another topology takes effect. waits : tells of rounds that last too long.
     driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
     sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
     look_up : called between exchanges; may raise, which ends the run.
@@ -135,11 +136,11 @@ class Recorder(Hooks):
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
                  checkpoints: Checkpoints, reporter: Reporter, joining: Joining, driver: AsynchronousDriver | None,
-                 growth: Growth, sink: Sink | None, look_up: Callable[[], None],
+                 growth: Growth, waits: Waits, sink: Sink | None, look_up: Callable[[], None],
                  status: Callable[[str], None]) -> None:
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
         self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
-        self.growth = growth
+        self.growth, self.waits = growth, waits
         self.call = RollCall(0, {}, frozenset())
         self.sums = torch.zeros(0, dtype=torch.float64)
         self.parts: Parts | None = None
@@ -208,9 +209,9 @@ class Recorder(Hooks):
         self.joining.answer(round, self.call, self.sums, state.rows["x"][0], self.parts)
 
     def after_round(self, round: int, state: State) -> None:
-        row = self.algorithm.model(state)[0]
+        row, seconds = self.algorithm.model(state)[0], time.monotonic() - self._round_began
         record = {"at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
-                  "distance": self.mixer.exchange.spread, "seconds": time.monotonic() - self._round_began,
+                  "distance": self.mixer.exchange.spread, "seconds": seconds,
                   "bytes_sent": self.mixer.bytes_sent(), "messages_late": self.mixer.exchange.messages_late,
                   "links": self.mixer.io.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
@@ -218,6 +219,7 @@ class Recorder(Hooks):
         if self.driver is not None:
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)
+        self.waits.round_over(round, seconds)
         self._status(f"round {round + 1} of {self.config.training.rounds} is over: loss {record['loss']:.3f}")
         self._show(row, round=round)
         try:

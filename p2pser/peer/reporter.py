@@ -48,9 +48,9 @@ class Reporter:
         if sentence:
             self.say(sentence + suppressed(hidden))
 
-    def waiting(self, sentence: str) -> None:
+    def waiting(self, sentence: str, **fields: Any) -> None:
         """The peer waits for neighbours."""
-        self.tell("waiting", f"peer {self.me} is {sentence}", sentence=sentence)
+        self.tell("waiting", f"peer {self.me} is {sentence}", sentence=sentence, **fields)
 
     def of_sum(self, round: int, what: str) -> None:
         """A secure sum has something to tell."""

@@ -22,7 +22,7 @@ from pathlib import Path
 PER_TIMEOUT = 3
 """WATCHDOG is sent so often within the service manager's time limit: one that is late does not end the peer."""
 ALIVE_EVERY = 10.0
-"""How often the file is renewed [s]."""
+"""How often the file is renewed, and how often it is looked whether the peer gets on [s]."""
 
 
 class Supervisor:
@@ -40,8 +40,22 @@ class Supervisor:
         watchdog = _interval(environment) if self._address else None
         self._every = min(watchdog or math.inf, ALIVE_EVERY if self._alive else math.inf)
         self._clock = clock
-        self._next = clock()
+        self._next = self._moved = clock()
         self._got_on, self._ready = False, False
+
+    def watch(self) -> None:
+        """Look whether the peer gets on, also where no manager asks: the training thread is woken now and then."""
+        self._every = min(self._every, ALIVE_EVERY)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the peer is ready."""
+        return self._ready
+
+    @property
+    def idle(self) -> float:
+        """For how long it is not known that both threads have got on [s]; read it from any thread."""
+        return self._clock() - self._moved
 
     def ready(self) -> None:
         """The peer listens: neighbours may come. Later calls do nothing."""
@@ -71,7 +85,7 @@ class Supervisor:
             return False
         self._next = now + self._every
         if self._got_on:
-            self._got_on = False
+            self._got_on, self._moved = False, now
             self._send("WATCHDOG=1")
             if self._alive:
                 with contextlib.suppress(OSError):

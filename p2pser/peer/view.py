@@ -25,6 +25,10 @@ RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interru
 NOT_STARTED = "not started"
 RECENT = 20
 """Rounds by which the time left is estimated."""
+MUCH_LONGER = 5
+"""A round that lasts so many times as long as the ones before is stalled."""
+DEAD_AFTER = 8.0
+"""``network.dead_after`` of a peer whose events do not say it [s]."""
 MOST_PEERS = 1_000_000
 """Ids from here on are none."""
 Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
@@ -112,8 +116,10 @@ class PeerView:
         """The neighbours that the peer waits for or has to do without, each with what is known of it."""
         if self.state != RUNNING:
             return {}
-        waits = {}
+        waits, slow = {}, self._slow()
         for j, link in sorted(self.links.items()):
+            if j in slow and link.state in ("alive", "returning"):
+                waits[j] = f"peer {j}{f' at {link.address}' if link.address else ''}: connected, and {slow[j]}"
             if link.state in ("alive", "returning") or (link.state, link.reason) == ("left", "done"):
                 continue
             since = "" if link.since is None else f" since {link.since.astimezone():%H:%M:%S}"
@@ -122,6 +128,28 @@ class PeerView:
             waits[j] = f"peer {j}{where}: {what}{since if link.state != 'not met' else ''}" + (
                 f" ({link.reason})" if link.reason else "")
         return waits
+
+    @property
+    def stalled(self) -> float | None:
+        """For how long the present round has lasted [s], where it is much longer than the ones before; else None.
+
+        A peer that was started again is in no round until one is over.
+        """
+        began = when(self.metrics[-1]) if self.metrics else None
+        if (self.state != RUNNING or self.round_seconds is None or began is None or self.since is None
+                or self.since > began or self.round >= self.rounds):
+            return None
+        lasts, dead_after = (self.at - began).total_seconds(), finite(self.events[0].get("dead_after"))
+        return lasts if lasts > longest_round(self.round_seconds, dead_after or DEAD_AFTER) else None
+
+    def _slow(self) -> dict[int, str]:
+        """Return what the neighbours do that a stalled round waits for, as the peer has told."""
+        none: Mapping[str, Any] = {}
+        told = next((event for event in reversed(self.events) if "waits_for" in event), none)
+        whom = told.get("waits_for")
+        if self.stalled is None or told.get("round") != self.round or not isinstance(whom, dict):
+            return {}
+        return {j: printable(str(whom[str(j)])) for j in self.links if str(j) in whom}
 
     @property
     def problems(self) -> tuple[Mapping[str, Any], ...]:
@@ -175,6 +203,11 @@ def look(folder: Path, until: datetime | None = None, lines: Lines | None = None
         raise ConfigError(f"{folder} holds no peer's folder (peer-0, peer-1, …): give the folder of a run "
                           "(runs/NAME), or of one peer (runs/NAME/peer-ID)")
     return RunView(printable(folder.resolve().name), tuple(map(seen, folders)))
+
+
+def longest_round(usual: float, dead_after: float) -> float:
+    """Return for how long a round may last that is not stalled, where others took ``usual`` seconds [s]."""
+    return max(MUCH_LONGER * usual, dead_after)
 
 
 def newest_run(out: Path) -> Path:

@@ -68,7 +68,8 @@ class Peer:
             telemetry=SimpleNamespace(rewind=lambda start: self._do("rewinds to", start)), say=lambda sentence: None,
             waiting=lambda sentence: None, event=lambda kind, **_: None,
             tell=lambda kind, text, **_: self._do(kind, None))
-        self.entrance = Entrance(session, mixer, joining, checkpoints, reporter)  # type: ignore[arg-type]
+        waits = SimpleNamespace(meeting=lambda sentence, helps: None, met=lambda: None)
+        self.entrance = Entrance(session, mixer, joining, checkpoints, reporter, waits)  # type: ignore[arg-type]
 
     def names(self) -> list[str]:
         return [name for name, _ in self.done]

@@ -118,6 +118,22 @@ def test_a_container_sees_by_a_file_that_it_is_alive(tmp_path: Path) -> None:
     assert not supervisor.pulse()
 
 
+def test_without_a_manager_it_still_knows_whether_the_peer_gets_on() -> None:
+    now = 100.0
+    supervisor = Supervisor({}, lambda: now)
+    supervisor.watch()
+    assert supervisor.pulse()
+    now = 109.0
+    supervisor.got_on()
+    assert not supervisor.pulse()
+    assert supervisor.idle == 9.0
+    now = 110.0
+    assert supervisor.pulse()
+    now = 125.0
+    assert supervisor.pulse()
+    assert supervisor.idle == 15.0
+
+
 def test_a_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
     supervisor = Supervisor({"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"})
     supervisor.got_on()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
     with (folder / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (peer,) = look(folder).peers
-        assert (peer.peer, peer.state, peer.round, peer.rounds) == (3, "running", 4, 10)
+        assert (peer.peer, peer.state, peer.round, peer.rounds, peer.stalled) == (3, "running", 4, 10, None)
         assert (peer.round_seconds, peer.seconds_left) == (2.0, 12.0)
         assert (peer.newest("uar"), peer.newest("loss")) == (0.5, 1.2)
         assert {j: link.state for j, link in peer.links.items()} == {7: "alive", 8: "not met", 9: "refused"}
@@ -53,6 +53,31 @@ def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
     assert "about 12 s for 6 rounds (2.00 s each)" in shown.output
     assert "training.lr differs [2J" in shown.output
     assert "\x1b" not in shown.output
+
+
+@pytest.mark.parametrize(("told", "round", "ago", "lasts", "whom"), [
+    (4, 4, 10830, "3 h 0 min", "peer 7 at tcp://a:7: connected, and it trains in round 4"),
+    (4, 4, 19, None, "peer 8 at tcp://b:8: not heard of yet"),  # shorter than dead_after, 20 s
+    (3, 4, 10830, "3 h 0 min", "peer 8 at tcp://b:8: not heard of yet"),  # whom it waited for in the round before
+])
+def test_a_stalled_round_is_noticed_and_whom_it_waits_for(tmp_path: Path, told: int, round: int, ago: int,
+                                                          lasts: str | None, whom: str) -> None:
+    folder, now = tmp_path / "pilot" / "peer-3", datetime.now(timezone.utc)
+    peer_folder(tmp_path, 3)
+    events = [{"at": (now - timedelta(hours=9)).isoformat(), "kind": "listening", "dead_after": 20.0,
+               "neighbours": {"7": "tcp://a:7", "8": "tcp://b:8"}},
+              {"at": now.isoformat(), "kind": "up", "peer": 7},
+              {"at": now.isoformat(), "kind": "waiting", "round": told, "waits_for": {"7": "it trains in round 4"}}]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    lines = [{"at": (now - timedelta(seconds=ago + 2 * k)).isoformat(), "round": round - 1 - k, "loss": 1.0}
+             for k in reversed(range(round))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shown = CliRunner().invoke(cli, ["status", str(folder)]).output
+    assert ("round 5 has lasted" in shown) == (lasts is not None)
+    assert f"round 5 has lasted {lasts}" in shown or lasts is None
+    assert whom in shown
 
 
 @pytest.mark.parametrize(("left", "state", "words"), [
