@@ -117,7 +117,7 @@ def accuracy(corpus: Corpus, matrix: np.ndarray) -> dict[str, dict[str, float]]:
     warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are chosen, not reached
     truth = np.array([clip.emotion for clip in corpus.clips])
     speakers = [clip.speaker for clip in corpus.clips]
-    own = by_speaker(matrix, speakers)
+    own = by_speaker(matrix, speakers, None)
 
     def svc(seed: int) -> object:
         return SVC(C=3, gamma=1 / (3 * matrix.shape[1]), class_weight="balanced")

@@ -105,7 +105,7 @@ def made_up(shape: tuple[int, ...], peers: int) -> Federation:
         values = draw.standard_normal((CLIPS, *shape), dtype=np.float32)
         labels = np.arange(CLIPS, dtype=np.int64) % CLASSES
         train[peer] = Examples(values, labels, (f"s{peer}",) * CLIPS, tuple(map(str, range(CLIPS))))
-    corpus = Corpus("made-up", "1", (), (), default_split="none", default_normalise="none")
+    corpus = Corpus("made-up", "1", (), (), default_split="none")
     return Federation(tuple("abcdefg"), train, None, Split("none", (), (), (), True), corpus, "none", [], 0,
                       ((),) * peers)
 

@@ -92,7 +92,7 @@ def measure(config: Config, topology: Topology, federation: Federation,
 def _scaled(examples: Examples, how: str) -> Examples:
     if how == "none":
         return examples
-    return dataclasses.replace(examples, features=by_speaker(examples.features, examples.speakers))
+    return dataclasses.replace(examples, features=by_speaker(examples.features, examples.speakers, None))
 
 
 def _result(way: str, rows: Tensor, networks: Mapping[int, Nested], own: Mapping[int, Examples],

@@ -89,7 +89,7 @@ def measure(corpus: Corpus) -> dict[str, float]:
     columns = [k for k, name in enumerate(names) if name.startswith("mfcc.") and name.endswith(".mean")]
     seconds = np.log([[audio.seconds(clip.path)] for clip in corpus.clips])
     true = np.array([[float(clip.extra[name]) for name in DIMENSIONS] for clip in corpus.clips])
-    own = {name: np.asarray(by_speaker(values, speakers), dtype=np.float64)
+    own = {name: np.asarray(by_speaker(values, speakers, None), dtype=np.float64)
            for name, values in (("all", matrix), ("mfcc", matrix[:, columns]), ("seconds", seconds), ("true", true))}
     splits = folds(corpus, "auto")
     training_speakers = min(len(speakers_of(split, speakers)) for split in splits)

@@ -18,8 +18,10 @@ from p2pser.base.registries import CORPORA
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
+from p2pser.config import Config
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
+from p2pser.corpora.partitioning import scaling
 from p2pser.features import audio
 
 _SHOWN = 10  # files, or reasons, that are listed without --json
@@ -277,6 +279,7 @@ def _checked(loaded: Corpus) -> tuple[Corpus, float]:
 
 
 def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
+    scaled = scaling(Config(), loaded, loaded.clips)
     return {
         "name": loaded.name,
         "version": loaded.version,
@@ -291,7 +294,8 @@ def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
                           for clip in loaded.clips),
         "votes": sum(bool(clip.votes) for clip in loaded.clips),
         "default_split": loaded.default_split,
-        "default_normalise": loaded.default_normalise,
+        "default_normalise": scaled.how,
+        "why_normalised": scaled.reason,
         "notes": list(loaded.notes),
         "left_out": [{"path": str(path), "reason": reason} for path, reason in loaded.left_out],
     }
@@ -322,6 +326,7 @@ def _print_text(document: dict[str, Any]) -> None:
         if document[what]:
             click.echo(f"  {what:10s} {meaning} for {document[what]} clips")
     click.echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
+    click.echo(f"  {document['why_normalised']}")
     for sentence in document["notes"]:
         note(f"note: {sentence}")
     _note_left_out(document["left_out"])

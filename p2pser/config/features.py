@@ -45,8 +45,8 @@ class FeatureSettings(Section):
     normalise: Literal["auto", "none", "global", "speaker", "public"] = shared(
         "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
                 "speaker (each speaker's own, transductive), public (of the synthetic corpus, which every site makes "
-                "alike, so that none of its own are sent); auto: speaker for vectors of corpora that name "
-                "speakers where peers hold whole speakers, else global")
+                "alike, so that none of its own are sent); auto: speaker for vectors where all speakers are named, "
+                "peers hold whole speakers, and each speaker's clips are spread over the emotions; else global")
 
     @field_validator("kind")
     @classmethod

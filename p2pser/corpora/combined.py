@@ -31,8 +31,7 @@ def combine(corpora: Sequence[Corpus]) -> Corpus:
 
     A clip's ``corpus`` is its corpus's name, and its speaker is ``CORPUS/SPEAKER``, so that speakers never collide; an
     unknown speaker stays unknown. Dimensions are mapped from each corpus's scale to -1 to 1. The default split is that
-    of each corpus; the default normalisation is by speaker where all corpora name their speakers. It is synthetic where
-    all corpora are. Raises CorpusError where two have the same name.
+    of each corpus. It is synthetic where all corpora are. Raises CorpusError where two have the same name.
     """
     ordered = sorted(corpora, key=lambda corpus: corpus.name)
     names = [corpus.name for corpus in ordered]
@@ -40,7 +39,6 @@ def combine(corpora: Sequence[Corpus]) -> Corpus:
     if duplicate is not None:
         raise CorpusError(f"two of the corpora are called {duplicate!r}, so their speakers could not be told apart: "
                           "give their folders or manifests different names")
-    named = all(corpus.default_normalise == "speaker" for corpus in ordered)
     return Corpus(
         name="+".join(names),
         version=", ".join(f"{corpus.name} {corpus.version}".strip() for corpus in ordered),
@@ -48,7 +46,6 @@ def combine(corpora: Sequence[Corpus]) -> Corpus:
         left_out=tuple(item for corpus in ordered for item in corpus.left_out),
         synthetic=all(corpus.synthetic for corpus in ordered),
         default_split="each",
-        default_normalise="speaker" if named else "global",
         notes=tuple(f"{corpus.name}: {note}" for corpus in ordered for note in corpus.notes),
         parts=tuple(Part(corpus.name, corpus.version, corpus.synthetic, corpus.default_split, corpus.root)
                     for corpus in ordered),

@@ -76,9 +76,9 @@ class Part:
 class Corpus:
     """Clips, sorted by corpus and path below ``root``, and the files that were left out, each with the reason.
 
-    ``default_split`` and ``default_normalise`` are the meaning of ``auto`` for this corpus; ``notes`` are sentences for
-    its user. ``parts`` are the corpora that it combines, sorted, if any (``p2pser.corpora.combined``). ``scale`` holds
-    the lowest and the highest value of its dimensions.
+    ``default_split`` is the meaning of ``auto`` for this corpus; ``notes`` are sentences for its user. ``parts`` are
+    the corpora that it combines, sorted, if any (``p2pser.corpora.combined``). ``scale`` holds the lowest and the
+    highest value of its dimensions.
     """
 
     name: str
@@ -87,7 +87,6 @@ class Corpus:
     left_out: tuple[tuple[Path, str], ...] = ()
     synthetic: bool = False
     default_split: str = "group:4"
-    default_normalise: str = "speaker"
     root: Path = Path()
     notes: tuple[str, ...] = ()
     scale: tuple[float, float] = (-1.0, 1.0)
@@ -141,7 +140,6 @@ def assemble(
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
-    The default normalisation is ``speaker`` where all speakers are named, else ``global``.
 
     Parameters
     ----------
@@ -156,7 +154,6 @@ def assemble(
     """
     ordered = tuple(sorted(clips, key=lambda clip: (clip.corpus, relative(clip.path, root))))
     speakers = {clip.speaker for clip in ordered}
-    named = all(speaker not in ("", UNKNOWN) for speaker in speakers)
     return Corpus(
         name=name,
         version=version,
@@ -164,7 +161,6 @@ def assemble(
         left_out=tuple(sorted(left_out, key=lambda item: relative(item[0], root))),
         synthetic=synthetic,
         default_split=split or f"group:{max(2, min(4, len(speakers)))}",
-        default_normalise="speaker" if named else "global",
         root=root,
         notes=(*notes, *_alike(speakers)),
         scale=scale,

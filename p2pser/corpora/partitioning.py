@@ -17,8 +17,9 @@ from p2pser.corpora import targets
 from p2pser.corpora.consent import Consent
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
-from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
+from p2pser.corpora.spread import Scaling, by_all, choose, differing, spread
 
 SHOWN = 3
 """Reasons why files are left out that a note names."""
@@ -32,7 +33,7 @@ class Partitioning:
     labels: tuple[str, ...]
     split: Split
     held: tuple[tuple[int, ...], ...]
-    normalise: str
+    scaling: Scaling
     speaker_overlap: int
     notes: tuple[str, ...]
 
@@ -65,13 +66,14 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     shares = dict(zip(holders, partition(whole_share, settings.partition, len(holders), config.seed)))
     held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
     consent = Consent(config.privacy.purpose, today or date.today(), forgotten)
+    # Of all clips: what one peer has left out must not change what is equal at all peers.
+    scaled = scaling(config, corpus, whole_share)
     corpus, split, held = consent.applied(corpus, split, held)
     training = [corpus.clips[index] for index in split.train]
-    normalise = resolve(config, corpus)
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
     notes = (*whole.notes, *label_notes(whole, labels), *absent_note(corpus, labels),
-             *_repeated(corpus, settings.split), *notes_of(corpus, held, split, normalise, overlap, settings.partition))
-    return Partitioning(corpus, labels, split, held, normalise, overlap, notes)
+             *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition))
+    return Partitioning(corpus, labels, split, held, scaled, overlap, notes)
 
 
 def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:
@@ -121,21 +123,29 @@ def to_learn(config: Config, whole: Corpus) -> tuple[tuple[str, ...], Corpus]:
     return labels, targets.with_dimensions(whole, labels, config.corpus.scale)
 
 
-def resolve(config: Config, corpus: Corpus) -> str:
-    """Return the meaning of ``features.normalise`` for this run: none, global or speaker.
+def scaling(config: Config, corpus: Corpus, training: Sequence[Clip]) -> Scaling:
+    """Return how features are scaled: what ``features.normalise`` says, for ``auto`` what ``training`` asks for.
 
-    ``auto`` is the corpus's default for vectors; it is global for matrices, and where the partition assigns single
-    clips: the statistics of a few clips of a speaker, perhaps of one emotion, would be those of the emotion. Raises
-    CorpusError for ``speaker`` where speakers are not named.
+    Matrices are scaled by all peers' statistics by default, and so are clips whose speakers are divided over peers or
+    are not named. Else the spread of each speaker's emotions decides (``p2pser.corpora.spread``).
+
+    Raises CorpusError for ``speaker`` where speakers are not named.
     """
     how = config.features.normalise
-    if how == "auto":
-        whole = config.corpus.partition.partition(":")[0] in ("auto", "speaker", "corpus", "language", "own")
-        return corpus.default_normalise if config.features.vector and whole else "global"
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
                           "name all: name them in a manifest, or set features.normalise to global")
-    return how
+    if how != "auto":
+        return Scaling(how)
+    if not config.features.vector:
+        return by_all("they are matrices")
+    if not corpus.names_speakers:
+        return by_all(f"{corpus.name} does not name the speaker of every clip")
+    if config.corpus.partition.partition(":")[0] not in ("auto", "speaker", "corpus", "language", "own"):
+        return by_all("the partition divides the clips of a speaker over peers")
+    if config.corpus.partition == "own":  # each peer sees its own clips alone
+        return Scaling("speaker")
+    return choose(spread(training), differing(training))
 
 
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
@@ -153,7 +163,7 @@ def notes_of(
     corpus: Corpus,
     held: Sequence[Sequence[int]],
     split: Split,
-    normalise: str,
+    scaling: Scaling,
     overlap: int,
     how: str,
 ) -> tuple[str, ...]:
@@ -164,11 +174,11 @@ def notes_of(
     corpus : the usable clips.
     held : each peer's training clips, as indices into the corpus.
     split : the fold.
-    normalise : the kind of statistics: none, global or speaker.
+    scaling : how features are scaled.
     overlap : the number of speakers in both the training and the test set.
     how : the rule of the partition.
     """
-    notes = []
+    notes = [scaling.reason] if scaling.reason else []
     synthetic = [part.name for part in corpus.parts if part.synthetic]
     if synthetic and not corpus.synthetic:
         notes.append(f"{', '.join(synthetic)} is synthetic: for trying the system only")
@@ -177,7 +187,7 @@ def notes_of(
                      "the results do not hold for new speakers")
     elif split.test and not split.disjoint:
         notes.append("not every clip has a named speaker: test speakers may be in the training set")
-    if normalise == "speaker":
+    if scaling.how == "speaker":
         per_peer = ({corpus.clips[index].speaker for index in share} for share in held)
         holders = Counter(speaker for speakers in per_peer for speaker in speakers)
         cut = [speaker for speaker, count in holders.items() if count > 1]
@@ -187,7 +197,7 @@ def notes_of(
         if split.test:
             notes.append("each test speaker's statistics are those of all their test clips, without labels "
                          "(transductive)")
-    if normalise == "global" and corpus.parts:
+    if scaling.how == "global" and corpus.parts:
         notes.append("the training statistics are those of all corpora together, so the features keep each corpus's "
                      "recording conditions: features.normalise=speaker removes them")
     return tuple(notes)

@@ -61,7 +61,7 @@ def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: 
     return {
         "out": str(out), "corpus": corpus.name, "version": corpus.version, "synthetic": corpus.synthetic,
         "split": partitioning.split.name, "partition": config.corpus.partition, "labels": list(partitioning.labels),
-        "normalise": partitioning.normalise, "speaker_overlap": partitioning.speaker_overlap, "copied": copy,
+        "normalise": partitioning.scaling.how, "speaker_overlap": partitioning.speaker_overlap, "copied": copy,
         "peers": {folder: _contents(corpus, share) for folder, share in shares.items()},
         "test": _contents(corpus, partitioning.split.test), "notes": list(partitioning.notes),
     }
@@ -74,7 +74,7 @@ def _settings(config: Config, partitioning: Partitioning) -> dict[str, Any]:
     if partitioning.labels:
         corpus["labels"] = list(partitioning.labels)
     tree["corpus"] = corpus
-    tree["features"] = {**tree.get("features", {}), "normalise": partitioning.normalise}
+    tree["features"] = {**tree.get("features", {}), "normalise": partitioning.scaling.how}
     return tree
 
 

@@ -88,12 +88,10 @@ def pooled(config: Config, federation: Federation, progress: Progress | None = N
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
     config, held = for_run(config, 1), _held(federation)
-    if federation.normalise != "global":
-        return Baseline("local-only", _train(Cohort(config, federation, held), None, progress))
     outputs: list[Outputs] = []
     for i in sorted(held):
-        cohort = Cohort(config, federation, {i: held[i]})
-        outputs.extend(_train(cohort, from_sums(sums(held[i].features)), progress))
+        own = from_sums(sums(held[i].features)) if federation.normalise == "global" else None
+        outputs.extend(_train(Cohort(config, federation, {i: held[i]}), own, progress))
     return Baseline("local-only", tuple(outputs))
 
 

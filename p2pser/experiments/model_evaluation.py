@@ -24,9 +24,9 @@ from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
-from p2pser.features.normalisation import Statistics, by_speaker
+from p2pser.features.normalisation import Statistics, steadied
 from p2pser.features.public import SOURCE
-from p2pser.inference.predictor import Predictor, enrolled
+from p2pser.inference.predictor import Predictor
 from p2pser.models.directory import Card, Origin
 from p2pser.models.inference import logits
 
@@ -261,8 +261,8 @@ def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int |
     ----------
     values : (n, ...), not normalised.
     speakers : of the n clips.
-    enrolment : number of a speaker's clips, drawn by (seed, speaker), that give the speaker's statistics, shrunk
-        towards the training statistics. None: all clips; 0: none, the training statistics are used.
+    enrolment : number of a speaker's clips, drawn by (seed, speaker), that give the speaker's statistics, steadied by
+        the training statistics. None: all clips; 0: none, the training statistics are used.
     training : the training statistics.
     seed : keys the draws.
 
@@ -270,8 +270,6 @@ def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int |
     ------
     ModelError : where the training statistics are needed and not there.
     """
-    if enrolment is None:
-        return by_speaker(values, speakers)
     if enrolment == 0:
         if training is None:
             raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
@@ -281,5 +279,5 @@ def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int |
     for speaker in np.unique(names):
         own = np.flatnonzero(names == speaker)
         chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:enrolment]
-        scaled[own] = enrolled(values[chosen], training).apply(values[own])
+        scaled[own] = steadied(values[chosen], training).apply(values[own])
     return scaled

@@ -15,6 +15,7 @@ from p2pser.corpora import partitions
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import ARRAYS, Clip, Corpus
 from p2pser.corpora.partitioning import notes_of
+from p2pser.corpora.spread import Scaling, by_all, choose, differing, spread
 from p2pser.features.federation import Examples, Federation, no_examples
 
 GENDERS = ("f", "m", "")
@@ -51,7 +52,7 @@ def from_arrays(
     hub : a peer that holds no clips.
     label_order : the labels in the order of the model's outputs; default: sorted.
     normalise : none, global, speaker or auto, as in ``features.normalise``. auto: speaker for vectors where all
-        speakers are named and each speaker's training clips are at one peer, else global.
+        speakers are named, each speaker's training clips are at one peer and are spread over the emotions, else global.
     partition : how training clips are partitioned where there are no ``owners``, as in ``corpus.partition``.
     seed : seed of the partition.
 
@@ -74,13 +75,13 @@ def from_arrays(
     order, corpus = _corpus(values, labels, speakers, genders, label_order)
     split = _split(corpus, _test(test, len(values)))
     held = _held(corpus.clips, split.train, peers, hub, owners, partition, seed)
-    chosen = _normalise(normalise, values.ndim == 2, corpus, held)
+    chosen = _scaling(normalise, values.ndim == 2, corpus, split, held)
     return _federation(values, order, corpus, split, held, chosen, partition)
 
 
 def _federation(
     values: NDArray[np.float32], labels: tuple[str, ...], corpus: Corpus, split: Split,
-    held: tuple[tuple[int, ...], ...], normalise: str, partition: str
+    held: tuple[tuple[int, ...], ...], scaling: Scaling, partition: str
 ) -> Federation:
     overlap = len({corpus.clips[index].speaker for index in split.train} & set(split.test_speakers))
     examples = Examples(
@@ -92,8 +93,8 @@ def _federation(
         train={peer: examples.take(np.array(indices, dtype=np.int64)) if indices else no_examples(values.shape[1:])
                for peer, indices in enumerate(held)},
         test=examples.take(np.array(split.test)) if split.test else None,
-        split=split, corpus=corpus, normalise=normalise, left_out=[], speaker_overlap=overlap, held=held,
-        notes=notes_of(corpus, held, split, normalise, overlap, partition),
+        split=split, corpus=corpus, normalise=scaling.how, left_out=[], speaker_overlap=overlap, held=held,
+        notes=notes_of(corpus, held, split, scaling, overlap, partition), why_normalised=scaling.reason,
     )
 
 
@@ -205,14 +206,18 @@ def _held(
     return held
 
 
-def _normalise(how: str, vectors: bool, corpus: Corpus, held: Sequence[Sequence[int]]) -> str:
+def _scaling(how: str, vectors: bool, corpus: Corpus, split: Split, held: Sequence[Sequence[int]]) -> Scaling:
     if how not in NORMALISATIONS:
         raise CorpusError(f"there is no normalisation {how!r}{nearest(how, NORMALISATIONS)}")
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError("speaker statistics need the speaker of every clip, and some are '': name them, or set "
                           "features.normalise to global")
     if how != "auto":
-        return how
+        return Scaling(how)
     by_peer = [{corpus.clips[index].speaker for index in indices} for indices in held]
-    whole = sum(map(len, by_peer)) == len(set().union(*by_peer))
-    return "speaker" if vectors and corpus.names_speakers and whole else "global"
+    if sum(map(len, by_peer)) > len(set().union(*by_peer)):
+        return by_all("clips of one speaker are at several peers")
+    if not vectors or not corpus.names_speakers:
+        return by_all("not every speaker is named" if vectors else "they are matrices")
+    training = [corpus.clips[index] for index in split.train]
+    return choose(spread(training), differing(training))

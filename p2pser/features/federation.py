@@ -81,6 +81,7 @@ class Federation:
     speaker_overlap : number of speakers with clips both in training and in the test set.
     held : for each peer, its training clips as indices into ``corpus.clips``, unusable ones included.
     notes : sentences that a reader of the results needs.
+    why_normalised : why features are normalised as they are; "" where the settings say how.
     """
 
     labels: tuple[str, ...]
@@ -93,6 +94,7 @@ class Federation:
     speaker_overlap: int
     held: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
+    why_normalised: str = ""
 
     def relabelled(self, labels: tuple[str, ...], soft: bool) -> Federation:
         """Return the federation with other emotions, among which are all of its own.
@@ -166,8 +168,8 @@ def federate(
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
     notes = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test))
-    return Federation(labels, train, test, split, corpus, partitioning.normalise, left_out,
-                      partitioning.speaker_overlap, held, notes)
+    return Federation(labels, train, test, split, corpus, partitioning.scaling.how, left_out,
+                      partitioning.speaker_overlap, held, notes, partitioning.scaling.reason)
 
 
 def _without_recordings(config: Config, peers: int, me: int, *, hub: bool) -> Federation:
@@ -198,9 +200,10 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     Parameters
     ----------
     examples : the clips.
-    how : ``none``, ``global`` (by the statistics of all training clips), ``public`` (by those of public clips) or
-        ``speaker`` (by each speaker's own).
-    training : the statistics of all peers' training clips, for ``global``, or of the public ones.
+    how : ``none``, ``global`` (by the training statistics), ``public`` (by those of public clips) or ``speaker`` (by
+        each speaker's own, steadied by the training statistics).
+    training : the statistics of all peers' training clips, or of the public ones; for ``speaker`` of the clips that
+        this process holds, or None.
 
     Raises
     ------
@@ -210,7 +213,7 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     if how == "none":
         return examples.features
     if how == "speaker":
-        return by_speaker(examples.features, examples.speakers)
+        return by_speaker(examples.features, examples.speakers, training)
     if how not in ("global", "public"):
         raise CorpusError(f"there is no normalisation {how!r}{nearest(how, ('none', 'global', 'speaker', 'public'))}")
     if training is None:
@@ -223,7 +226,7 @@ def normalised_copies(examples: Examples, how: str, training: Statistics | None)
     if examples.copies is None or how == "none":
         return examples.copies
     if how == "speaker":
-        return np.stack([by_speaker(copy, examples.speakers, examples.features) for copy in examples.copies])
+        return np.stack([by_speaker(copy, examples.speakers, training, examples.features) for copy in examples.copies])
     return np.stack([normalised(dataclasses.replace(examples, features=copy), how, training)
                      for copy in examples.copies])
 

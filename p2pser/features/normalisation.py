@@ -23,6 +23,9 @@ a feature that hardly varied in training cannot outweigh all others."""
 CONSTANT = 1e-6
 """A feature whose standard deviation is below this share of its absolute mean is constant."""
 
+PRIOR_MEAN, PRIOR_VARIANCE = 1.0, 5.0
+"""Weight of the training mean and variance beside a speaker's own [clips]."""
+
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
@@ -107,14 +110,35 @@ def statistics(features: NDArray[np.floating]) -> Statistics:
     return Statistics(float(count), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
 
 
-def by_speaker(
-    features: NDArray[np.floating], speakers: Sequence[str], of: NDArray[np.floating] | None = None
-) -> Float32:
-    """Return the features, each clip scaled by the statistics of its own speaker's clips among these.
+def steadied(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
+    """Return a speaker's statistics from k of their clips, features (k, …), combined with the training statistics.
 
-    ``of``: other clips of the same speakers in the same order, whose statistics are used instead (the originals of
-    varied copies). Transductive: a speaker's result depends on which of their clips are given; a single vector becomes
-    0. Raises CorpusError where there is not one speaker for each clip.
+    Few clips underestimate a speaker's variance (one clip has none), so the training mean and variance count as
+    ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors). None: the speaker's
+    own alone.
+    """
+    own = statistics(features)
+    if training is None:
+        return own
+    k = len(features)
+    mean = (k * own.mean + PRIOR_MEAN * training.mean) / (k + PRIOR_MEAN)
+    variance = (k * own.std**2 + PRIOR_VARIANCE * training.std**2) / (k + PRIOR_VARIANCE)
+    return Statistics(own.count, mean, np.sqrt(variance))
+
+
+def by_speaker(features: NDArray[np.floating], speakers: Sequence[str], training: Statistics | None,
+               of: NDArray[np.floating] | None = None) -> Float32:
+    """Return the features, each clip scaled by the ``steadied`` statistics of its own speaker's clips among these.
+
+    Transductive: a speaker's result depends on which of their clips are given.
+
+    Parameters
+    ----------
+    features : (n, …).
+    speakers : of the n clips. CorpusError where there is not one for each.
+    training : steadies the statistics. Without it a lone vector becomes 0.
+    of : other clips of the same speakers in the same order, whose statistics are used instead (the originals of varied
+        copies).
     """
     of = features if of is None else of
     if len(speakers) != len(features):
@@ -123,5 +147,5 @@ def by_speaker(
     named = np.asarray(speakers, dtype=str)
     for speaker in np.unique(named):
         theirs = named == speaker
-        out[theirs] = statistics(of[theirs]).apply(features[theirs])
+        out[theirs] = steadied(of[theirs], training).apply(features[theirs])
     return out

@@ -22,16 +22,13 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features.normalisation import Statistics, statistics
+from p2pser.features.normalisation import Statistics, steadied
 from p2pser.models.directory import Card
 
 if TYPE_CHECKING:
     from torch import nn
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
-
-PRIOR_MEAN, PRIOR_VARIANCE = 1.0, 5.0
-"""Weight of the training mean and variance beside a speaker's own [clips]."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class Predictor:
         if self.card.normalise != "speaker":
             return None
         known = [values for path in files(paths) if (values := self._features_of(path, None)) is not None]
-        return enrolled(np.stack(known), self.card.statistics)
+        return steadied(np.stack(known), self.card.statistics)
 
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
         """Return an answer for each of n clips.
@@ -218,21 +215,6 @@ class Predictor:
                 raise
             errors.append((path, str(error).removeprefix(f"{path}: ")))
             return None
-
-
-def enrolled(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
-    """Return a speaker's statistics from k of their clips, features (k, …), combined with the training statistics.
-
-    Few clips underestimate a speaker's variance (one clip has none), so the training mean and variance count as
-    ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors).
-    """
-    own = statistics(features)
-    if training is None:
-        return own
-    k = len(features)
-    mean = (k * own.mean + PRIOR_MEAN * training.mean) / (k + PRIOR_MEAN)
-    variance = (k * own.std**2 + PRIOR_VARIANCE * training.std**2) / (k + PRIOR_VARIANCE)
-    return Statistics(own.count, mean, np.sqrt(variance))
 
 
 LISTS = (".txt", ".lst", ".csv", ".tsv")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.features.normalisation import Statistics
-from p2pser.inference.predictor import Answer, Predictor, enrolled
+from p2pser.features.normalisation import Statistics, steadied
+from p2pser.inference.predictor import Answer, Predictor
 from p2pser.inference.windows import Window, windows
 
 WINDOW, HOP = 3.0, 1.0
@@ -93,7 +93,7 @@ class Listener:
     """Answers the windows of a stream one by one, and adapts to its speaker; one speaker is assumed.
 
     A model that expects a speaker's own statistics begins with those of the training speakers. Each window that is not
-    silent and does not overlap the last one counted moves them towards the stream's (``enrolled``).
+    silent and does not overlap the last one counted moves them towards the stream's (``steadied``).
 
     Attributes
     ----------
@@ -121,5 +121,5 @@ class Listener:
         if self.adapt and self.predictor.card.normalise == "speaker" and window.start >= self._until:
             self._until = window.end
             self._counted = [*self._counted, values][-self.MEMORY :]
-            self.own = enrolled(np.stack(self._counted), self.predictor.card.statistics)
+            self.own = steadied(np.stack(self._counted), self.predictor.card.statistics)
         return Segment(window.start, window.end, self.predictor.answers(values[None], self.own)[0])

@@ -14,7 +14,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation, normalised
-from p2pser.features.normalisation import Statistics, statistics
+from p2pser.features.normalisation import Statistics, statistics, steadied
 from p2pser.gossip.mode import by_mode
 from p2pser.gossip.partial import shared_entries
 from p2pser.gossip.registry import create
@@ -302,7 +302,8 @@ class _Run:
         examples, train = self.subjects.others[peer], self.subjects.federation.train[peer]
         if self.how != "speaker":
             return normalised(examples, self.how, self.statistics)
-        own: dict[str, Statistics] = {speaker: statistics(train.features[np.array(train.speakers) == speaker])
+        whole = statistics(train.features)
+        own: dict[str, Statistics] = {speaker: steadied(train.features[np.array(train.speakers) == speaker], whole)
                                       for speaker in set(train.speakers)}
         return np.stack([own[speaker].apply(features[None])[0]
                          for speaker, features in zip(examples.speakers, examples.features)])

@@ -35,6 +35,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
            "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
            "purpose": config.privacy.purpose, "statistics_of": statistics_of,
+           "why_normalised": federation.why_normalised,
            **({} if budget is None else {"privacy": dict(budget)})}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,

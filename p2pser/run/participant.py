@@ -175,7 +175,7 @@ class Cohort:
         self._statistics = statistics
         self._work = LocalWork([self._learner(one, statistics, targets) for one in self.participants], report)
         test = self.federation.test
-        self._test = None if test is None else normalised(test, self.federation.normalise, statistics)
+        self._test = None if test is None else normalised(test, self.federation.normalise, self.statistics)
         return self._work
 
     @property
@@ -215,7 +215,10 @@ class Cohort:
         return self._work
 
     def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
-        how = self.federation.normalise
+        how, features = self.federation.normalise, one.examples.features
+        if how == "speaker" and len(features) and self.config.privacy.epsilon is None:
+            # Of this peer's clips alone: no peer is asked for more. A budget lets no speaker's clips scale another's.
+            statistics = from_sums(sums_of(features))
         own = learner(one.network.module, one.network.schema, self.config, one.examples,
                       normalised(one.examples, how, statistics), self.federation.labels, peer=one.id, draws=self._draws,
                       target_statistics=targets, training=self.training,

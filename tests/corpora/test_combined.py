@@ -53,13 +53,13 @@ def test_speakers_and_paths_are_told_apart_and_the_order_does_not_matter(three: 
     parts = [several.alone(three, part)[0] for part in three.parts]
     assert several.combine(parts[::-1]) == three
     assert [part.speakers for part in parts][:2] == [("s1", "s2", "s3"), ("s1", "s2")]
-    assert (three.default_split, three.default_normalise) == ("each", "speaker")
+    assert (three.default_split, three.names_speakers) == ("each", True)
 
 
 def test_unnamed_speakers_stay_unnamed() -> None:
     both = several.combine([corpus_of("a", ["s1", "s2"]), corpus_of("b", [UNKNOWN])])
     assert set(both.speakers) == {"a/s1", "a/s2", UNKNOWN}
-    assert (both.names_speakers, both.default_normalise) == (False, "global")
+    assert not both.names_speakers
 
 
 def test_two_of_one_name_are_refused() -> None:
@@ -291,7 +291,7 @@ def test_only_some_are_trained_on(data: Path) -> None:
 def test_statistics_of_corpora_together_are_noted(data: Path) -> None:
     settings = ["corpus.name=folder+folder", f"corpus.data=[{data / 'x'}, {data / 'y'}]"]
     spoken = partition_corpus(Config().with_settings(settings), 2)
-    assert spoken.normalise == "speaker"
+    assert spoken.scaling.how == "speaker"
     together = partition_corpus(Config().with_settings([*settings, "features.normalise=global"]), 2)
     assert any("all corpora together" in note for note in together.notes)
     assert not any("all corpora together" in note for note in spoken.notes)

@@ -139,7 +139,7 @@ def test_a_folder_an_emotion(tmp_path: Path) -> None:
         ("Angry/anna/1.wav", "anger", "anna"), ("Angry/ben/1.wav", "anger", "ben"),
         ("happy/anna/deep/1.flac", "happiness", "anna/deep")]
     assert [path.name for path, _ in corpus.left_out] == ["stray.wav"]
-    assert corpus.default_normalise == "speaker"
+    assert corpus.names_speakers
 
 
 @pytest.mark.parametrize(("names", "wanted"), [
@@ -184,7 +184,7 @@ def test_a_folder_without_speakers_cannot_be_split_disjointly(tmp_path: Path) ->
     corpus = load("folder", touch(tmp_path, "sad/anna_1.wav", "sad/ben_1.wav", "joy/anna_2.wav", "joy/ben_2.wav"))
     assert corpus.speakers == (UNKNOWN,)
     assert corpus.labels == ("happiness", "sadness")
-    assert corpus.default_normalise == "global"
+    assert not corpus.names_speakers
     with pytest.raises(CorpusError, match="not every clip has a named speaker"):
         folds(corpus, "auto")
 

@@ -134,7 +134,7 @@ def test_default_splits(tmp_path: Path, name: str, split: str) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     corpus = load(name, tmp_path)
-    assert (corpus.default_split, corpus.default_normalise) == (split, "speaker")
+    assert (corpus.default_split, corpus.names_speakers) == (split, True)
 
 
 @pytest.mark.parametrize(("name", "languages", "clips", "emotions"), [

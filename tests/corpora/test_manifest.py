@@ -79,7 +79,6 @@ def test_only_a_path_and_one_label_are_needed(tmp_path: Path) -> None:
     corpus = read_manifest(manifest(tmp_path, "emotion,path\nanger,b.wav\nfear,a.wav\n"))
     assert [(clip.path.name, clip.emotion, clip.speaker) for clip in corpus.clips] == [
         ("a.wav", "fear", UNKNOWN), ("b.wav", "anger", UNKNOWN)]
-    assert corpus.default_normalise == "global"
     assert not corpus.names_speakers
     dimensions = read_manifest(manifest(tmp_path, "path,valence\na.wav,-0.5\nb.wav,\n"))
     assert [(clip.valence, clip.emotion) for clip in dimensions.clips] == [(-0.5, None)]
@@ -163,7 +162,7 @@ def test_corpus_says_what_it_has() -> None:
     assert [corpus.relative(clip) for clip in corpus.clips] == ["a.wav", "b.wav"]
     assert corpus.speakers == ("1", "2")
     assert corpus.labels == ("fear",)
-    assert (corpus.default_split, corpus.default_normalise) == ("group:2", "speaker")
+    assert (corpus.default_split, corpus.names_speakers) == ("group:2", True)
     assert relative(Path("/elsewhere/x.wav"), Path("r")) == "/elsewhere/x.wav"
 
 

@@ -64,7 +64,7 @@ def test_the_run_file_holds_what_all_must_share(config: Config, tmp_path: Path) 
     differing = {name for name, value in site.shared().items() if value != config.shared()[name]}
     assert differing == {"corpus.labels", "features.normalise"}
     own = partition_corpus(site, 3)
-    assert (own.labels, own.normalise) == (("anger", "fear", "neutral"), "speaker")
+    assert (own.labels, own.scaling.how) == (("anger", "fear", "neutral"), "speaker")
     assert len(own.held[2]) == len(several.load(site.corpus).clips)
 
 

@@ -30,7 +30,7 @@ def examples(speaker: str, clips: int, seed: int) -> Examples:
 def federation(normalise: str = "speaker") -> Federation:
     train = {i: examples(f"s{i}", 48, i) for i in range(4)}
     return Federation(LABELS, train, examples("t", 60, 9), Split("made-up", (), (), ("t",), True),
-                      Corpus("made-up", "1", (), (), default_split="none", default_normalise="none"), normalise, [], 0,
+                      Corpus("made-up", "1", (), (), default_split="none"), normalise, [], 0,
                       ((),) * 4)
 
 

@@ -239,10 +239,11 @@ def test_each_normalisation_uses_its_own_statistics() -> None:
     examples = Examples(features, np.zeros(4, dtype=np.int64), ("a", "a", "b", "b"), ("0", "1", "2", "3"),
                         copies=features[None] + 1)
     training = normalise.Statistics(9.0, np.array([5.0]), np.array([2.0]))
-    expected = {"none": [1, 3, 10, 30], "speaker": [-1, 1, -1, 1], "global": [-2, -1, 2.5, 8]}
-    copies = {"none": [2, 4, 11, 31], "speaker": [0, 2, -0.9, 1.1], "global": [-1.5, -0.5, 3, 8]}
+    expected = {"none": [1, 3, 10, 30], "speaker": [-1.1281521, 0, -0.8918826, 2.6756478], "global": [-2, -1, 2.5, 8]}
+    copies = {"none": [2, 4, 11, 31], "speaker": [-0.5640761, 0.5640761, -0.7135061, 2.8540243],
+              "global": [-1.5, -0.5, 3, 8]}
     for how, values in expected.items():
-        np.testing.assert_allclose(normalised(examples, how, training)[:, 0], values, rtol=1e-6)
+        np.testing.assert_allclose(normalised(examples, how, training)[:, 0], values, rtol=1e-6, atol=1e-6)
         scaled = normalised_copies(examples, how, training)
         assert scaled is not None
         np.testing.assert_allclose(scaled[0, :, 0], copies[how], rtol=1e-6, atol=1e-6)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
-from p2pser.features.normalisation import LIMIT, Statistics, by_speaker, from_sums, statistics, sums
+from p2pser.features.normalisation import LIMIT, Statistics, by_speaker, from_sums, statistics, steadied, sums
 
 
 @st.composite
@@ -73,7 +73,7 @@ def test_the_deviation_is_the_population_s() -> None:
     for found in (statistics(matrices), from_sums(sums(matrices))):
         assert (found.count, found.mean[0]) == (4, 3)
         assert found.std[0] == pytest.approx(1.8708286933869707, rel=1e-12)
-    np.testing.assert_allclose(by_speaker(column, ["a", "a", "a"])[:, 0],
+    np.testing.assert_allclose(by_speaker(column, ["a", "a", "a"], None)[:, 0],
                                [-0.9258201, -0.46291005, 1.38873015], rtol=1e-6)
 
 
@@ -101,20 +101,33 @@ def test_each_speaker_is_scaled_by_own_statistics() -> None:
     features = random.normal(size=(12, 3)).astype(np.float32)
     speakers = ["a"] * 6 + ["b"] * 5 + ["c"]
     features[6:11] = features[6:11] * 50 + 1000
-    scaled = by_speaker(features, speakers)
+    scaled = by_speaker(features, speakers, None)
     for part in (slice(0, 6), slice(6, 11)):
         np.testing.assert_allclose(scaled[part], statistics(features[part]).apply(features[part]))
         np.testing.assert_allclose(scaled[part].mean(axis=0), 0, atol=1e-5)
         np.testing.assert_allclose(scaled[part].std(axis=0), 1, atol=1e-4)
     np.testing.assert_array_equal(scaled[11], 0)  # one clip alone says nothing
     shuffled = random.permutation(12)
-    again = by_speaker(features[shuffled], [speakers[place] for place in shuffled])
+    again = by_speaker(features[shuffled], [speakers[place] for place in shuffled], None)
     np.testing.assert_allclose(again, scaled[shuffled], atol=1e-5)
+
+
+def test_a_speaker_is_scaled_in_training_as_by_enrolment() -> None:
+    features = np.random.default_rng(3).normal(2, 3, size=(7, 4)).astype(np.float32)
+    speakers = ["a", "b", "a", "c", "a", "b", "a"]
+    training = statistics(features)
+    scaled = by_speaker(features, speakers, training)
+    for speaker in "abc":
+        theirs = np.array(speakers) == speaker
+        np.testing.assert_array_equal(scaled[theirs], steadied(features[theirs], training).apply(features[theirs]))
+    # A lone clip: its mean weighs as much as that of the training clips, its variance is five parts of six theirs.
+    expected = (features[3] - training.mean) / 2 / (training.std * np.sqrt(5 / 6))
+    np.testing.assert_allclose(scaled[3], expected, rtol=1e-5)
 
 
 def test_speakers_of_matrices_are_scaled_a_band() -> None:
     features = np.random.default_rng(2).normal(3, 5, size=(4, 2, 50)).astype(np.float32)
-    scaled = by_speaker(features, ["a", "a", "b", "b"])
+    scaled = by_speaker(features, ["a", "a", "b", "b"], None)
     np.testing.assert_allclose(scaled[:2].mean(axis=(0, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(scaled[2:].std(axis=(0, 2)), 1, atol=1e-4)
 
@@ -146,9 +159,29 @@ def test_arrays_of_other_shapes_are_refused() -> None:
         with pytest.raises(CorpusError, match="do not fit"):
             training.apply(wrong)
     with pytest.raises(CorpusError, match="do not fit together"):
-        by_speaker(np.ones((2, 3)), ["a"])
+        by_speaker(np.ones((2, 3)), ["a"], None)
     for row in (np.zeros(7), np.ones(6), np.full(7, np.nan), np.ones((1, 7))):
         with pytest.raises(CorpusError, match="feature statistics need"):
             from_sums(row)
     with pytest.raises(CorpusError, match="at least one clip"):
         statistics(np.ones((0, 3)))
+
+
+def test_enrolled_statistics_go_from_the_training_speakers_to_the_speaker() -> None:
+    draws = np.random.default_rng(0)
+    clips = draws.normal(3.0, 0.5, (400, 2))
+    training = Statistics(1000.0, np.zeros(2), np.full(2, 2.0))
+    one, many = steadied(clips[:1], training), steadied(clips, training)
+    assert one.std.min() > 1.0  # the variance of one clip is 0: the training variance serves
+    assert 0.0 < one.mean.min() < clips[0].max()
+    np.testing.assert_allclose(many.mean, 3.0, atol=0.1)
+    np.testing.assert_allclose(many.std, 0.5, atol=0.15)
+    assert np.array_equal(steadied(clips, None).std, statistics(clips).std)
+
+
+def test_the_training_speakers_count_as_one_clip_of_the_mean_and_five_of_the_variance() -> None:
+    clips = np.array([[2.0], [6.0], [7.0]])  # mean 5, variance 14 / 3
+    known = steadied(clips, Statistics(50.0, np.array([1.0]), np.array([3.0])))
+    assert known.count == 3
+    assert known.mean[0] == pytest.approx((3 * 5 + 1) / 4)
+    assert known.std[0] ** 2 == pytest.approx((3 * 14 / 3 + 5 * 9) / 8)

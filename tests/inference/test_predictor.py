@@ -25,7 +25,7 @@ from p2pser.experiments import model_evaluation as evaluation
 from p2pser.features import clip_features
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics
-from p2pser.inference.predictor import Answer, Predictor, enrolled
+from p2pser.inference.predictor import Answer, Predictor
 from p2pser.models import directory
 from p2pser.models.directory import Card, Origin
 from p2pser.models.rows import Schema
@@ -159,26 +159,6 @@ def test_enrolment_changes_the_answers_of_a_speaker_model(speaker_model: Path, m
     with pytest.warns(UserWarning, match="errs more often"):
         assert own != predictor.predict(clip)[0].probabilities
     assert p2pser.load(model).enrol(others) is None
-
-
-def test_enrolled_statistics_go_from_the_training_speakers_to_the_speaker() -> None:
-    draws = np.random.default_rng(0)
-    clips = draws.normal(3.0, 0.5, (400, 2))
-    training = Statistics(1000.0, np.zeros(2), np.full(2, 2.0))
-    one, many = enrolled(clips[:1], training), enrolled(clips, training)
-    assert one.std.min() > 1.0  # the variance of one clip is 0: the training variance serves
-    assert 0.0 < one.mean.min() < clips[0].max()
-    np.testing.assert_allclose(many.mean, 3.0, atol=0.1)
-    np.testing.assert_allclose(many.std, 0.5, atol=0.15)
-    assert np.array_equal(enrolled(clips, None).std, statistics(clips).std)
-
-
-def test_the_training_speakers_count_as_one_clip_of_the_mean_and_five_of_the_variance() -> None:
-    clips = np.array([[2.0], [6.0], [7.0]])  # mean 5, variance 14 / 3
-    known = enrolled(clips, Statistics(50.0, np.array([1.0]), np.array([3.0])))
-    assert known.count == 3
-    assert known.mean[0] == pytest.approx((3 * 5 + 1) / 4)
-    assert known.std[0] ** 2 == pytest.approx((3 * 14 / 3 + 5 * 9) / 8)
 
 
 def test_a_saved_model_takes_its_features_in_the_order_of_its_card(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from p2pser.base.errors import CorpusError
 from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
-from p2pser.features.normalisation import Statistics
+from p2pser.features.normalisation import Statistics, steadied
 from p2pser.inference import timeline
-from p2pser.inference.predictor import Answer, Predictor, enrolled, files
+from p2pser.inference.predictor import Answer, Predictor, files
 from p2pser.inference.windows import Window
 from p2pser.models.directory import Card, Origin
 
@@ -143,7 +143,7 @@ def test_the_speaker_s_statistics_are_those_of_the_latest_200_windows() -> None:
         listener.hear(Window(float(number), RATE, np.full(RATE, level, np.float32)))
         if number + 1 in (200, 201, 205):
             latest = levels[max(0, number - 199) : number + 1, None].repeat(2, axis=1)
-            expected = enrolled(latest, model.card.statistics)
+            expected = steadied(latest, model.card.statistics)
             assert listener.own is not None
             assert listener.own.count == 200
             np.testing.assert_array_equal(listener.own.mean, expected.mean)

@@ -140,7 +140,7 @@ def federation(peers: int) -> Federation:
         features = (centres[labels] + draw.normal(size=(clips, 6)) * 0.7).astype(np.float32)
         return Examples(features, labels, (speaker,) * clips, tuple(map(str, range(clips))))
 
-    corpus = Corpus("made-up", "1", (), (), default_split="none", default_normalise="none")
+    corpus = Corpus("made-up", "1", (), (), default_split="none")
     return Federation(("joy", "anger", "fear"), {i: examples(f"s{i}", 20 + i) for i in range(peers)},
                       examples("t", 90), Split("made-up", (), (), ("t",), True), corpus, "none", [], 0, ((),) * peers)
 

@@ -37,7 +37,7 @@ def made_up() -> Callable[..., tuple[Config, Federation]]:
             train[i] = Examples(features.astype(np.float32), labels, (f"s{i}",) * 16,
                                 tuple(f"s{i}/{k}" for k in range(16)), (sex,) * 16)
             clips += [Clip(Path(f"s{i}/{k}"), f"s{i}", LABELS[label], gender=sex) for k, label in enumerate(labels)]
-        corpus = Corpus("made-up", "1", tuple(clips), (), default_split="none", default_normalise="none")
+        corpus = Corpus("made-up", "1", tuple(clips), (), default_split="none")
         return config, Federation(LABELS, train, None, Split("none", (), (), (), True), corpus, normalise, [], 0,
                                   ((),) * peers)
 

@@ -32,7 +32,7 @@ def made_up():
         train = {i: examples(draw, centres, f"s{i}", 20 + 5 * i, i % 3) for i in range(peers)}
         test = examples(draw, centres, "t", 120, 0)
         split = Split("made-up", (), (), ("t",), True)
-        clips = Corpus("made-up", "1", (), (), default_split="none", default_normalise="none")
+        clips = Corpus("made-up", "1", (), (), default_split="none")
         federation = Federation(LABELS, train, test, split, clips, normalise, [], 0, ((),) * peers)
         plain = {"training.rounds": 12, "training.local_steps": 3, "model.hidden": [8], **settings}
         config = Config().with_settings([f"{name}={value}" for name, value in plain.items()])

@@ -1,0 +1,41 @@
+"""Which statistics features are scaled by, from the spread of each speaker's emotions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pser.corpora.manifest import Clip
+from p2pser.corpora.spread import choose, differing, spread
+
+
+def clips(**speakers: str) -> list[Clip]:
+    """Return a clip for each letter: its emotion, "-" for none."""
+    return [Clip(Path(f"{speaker}{place}.wav"), speaker, None if letter == "-" else letter)
+            for speaker, letters in speakers.items() for place, letter in enumerate(letters)]
+
+
+@pytest.mark.parametrize(("held", "own", "everyone"), [
+    ({"s": "aabb", "t": "abab"}, 1 / 2, 1 / 2),
+    ({"s": "aaaa", "t": "bbbb"}, 0.0, 1 / 2),
+    ({"s": "a", "t": "b", "u": "a"}, 0.0, 4 / 9),  # the mean of one clip is the clip itself
+    ({"s": "abc", "t": "aaaaaaaaa"}, 3 / 12 * 2 / 3, 1 - (10**2 + 1 + 1) / 144),
+    ({"s": "--", "t": "----"}, 2 / 6 * 1 / 2 + 4 / 6 * 3 / 4, 5 / 6),
+    ({}, 0.0, 1.0),
+])
+def test_how_often_two_clips_differ_in_emotion(held: dict[str, str], own: float, everyone: float) -> None:
+    assert spread(clips(**held)) == pytest.approx(own)
+    if held:
+        assert differing(clips(**held)) == pytest.approx(everyone)
+
+
+@pytest.mark.parametrize(("own", "everyone", "how", "reason"), [
+    (0.61, 0.8, "speaker", "differ in emotion 76% as often as any two"),
+    (0.59, 0.8, "global", "only 74% as often as any two"),
+    (0.0, 0.0, "global", "only 0%"),
+])
+def test_a_speaker_s_own_statistics_serve_where_the_emotions_are_spread(own: float, everyone: float, how: str,
+                                                                        reason: str) -> None:
+    chosen = choose(own, everyone)
+    assert (chosen.how, reason in chosen.reason) == (how, True)
