@@ -19,7 +19,7 @@ from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
-from p2pser.corpora.spread import Scaling, by_all, choose, differing, spread
+from p2pser.corpora.spread import Scaling, by_all, by_default, choose, differing, spread
 
 SHOWN = 3
 """Reasons why files are left out that a note names."""
@@ -127,7 +127,8 @@ def scaling(config: Config, corpus: Corpus, training: Sequence[Clip]) -> Scaling
     """Return how features are scaled: what ``features.normalise`` says, for ``auto`` what ``training`` asks for.
 
     Matrices are scaled by all peers' statistics by default, and so are clips whose speakers are divided over peers or
-    are not named. Else the spread of each speaker's emotions decides (``p2pser.corpora.spread``).
+    are not named. Under a budget, and where no peer sees the others' clips, each speaker's own serve. Else the spread
+    of each speaker's emotions decides (``p2pser.corpora.spread``).
 
     Raises CorpusError for ``speaker`` where speakers are not named.
     """
@@ -143,9 +144,13 @@ def scaling(config: Config, corpus: Corpus, training: Sequence[Clip]) -> Scaling
         return by_all(f"{corpus.name} does not name the speaker of every clip")
     if config.corpus.partition.partition(":")[0] not in ("auto", "speaker", "corpus", "language", "own"):
         return by_all("the partition divides the clips of a speaker over peers")
-    if config.corpus.partition == "own":  # each peer sees its own clips alone
-        return Scaling("speaker")
-    return choose(spread(training), differing(training))
+    here = choose(spread(training), differing(training))
+    if here.how == "global" and config.privacy.epsilon is not None:
+        return by_default("a budget allows no statistics of all peers")
+    if here.how == "global" and config.corpus.partition == "own":
+        return by_default("peers with recordings of their own do not agree on this; here a speaker's clips have few "
+                          "emotions: where those of the others do too, set features.normalise=global at all peers")
+    return here
 
 
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:

@@ -61,3 +61,8 @@ def choose(own: float, everyone: float) -> Scaling:
 def by_all(why: str) -> Scaling:
     """Return global scaling, with the reason."""
     return Scaling("global", f"features are scaled by the statistics of all training clips (global): {why}")
+
+
+def by_default(why: str) -> Scaling:
+    """Return scaling by speaker without regard to the spread, with the reason."""
+    return Scaling("speaker", f"features are scaled by each speaker's own statistics (speaker): {why}")

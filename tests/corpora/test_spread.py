@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pser.config import Config
 from p2pser.corpora.manifest import Clip
+from p2pser.corpora.partitioning import partition_corpus
 from p2pser.corpora.spread import choose, differing, spread
 
 
@@ -39,3 +41,23 @@ def test_a_speaker_s_own_statistics_serve_where_the_emotions_are_spread(own: flo
                                                                         reason: str) -> None:
     chosen = choose(own, everyone)
     assert (chosen.how, reason in chosen.reason) == (how, True)
+
+
+@pytest.mark.parametrize(("rows", "expected", "reason"), [
+    ([f"{who}{emotion}{k}.wav,{who},{emotion}" for who in ("ann", "eve") for emotion in ("anger", "fear")
+      for k in (0, 1)], "speaker", "100% as often as any two"),
+    ([f"{who}{emotion}{k}.wav,{who},{emotion}" for who, emotion in (("ann", "anger"), ("eve", "fear")) for k in (0, 1)],
+     "global", "a speaker's own would take the emotion out"),
+])
+def test_the_default_normalisation_follows_the_spread_of_emotions(
+    rows: list[str], expected: str, reason: str, tmp_path: Path
+) -> None:
+    for row in rows:
+        (tmp_path / row.partition(",")[0]).touch()
+    (tmp_path / "own.csv").write_text("path,speaker,emotion\n" + "\n".join(rows) + "\n")
+    config = Config().with_settings(["corpus.name=manifest", f"corpus.data={tmp_path / 'own.csv'}",
+                                     "corpus.split=none"])
+    for settings, chosen in (([], expected), (["features.normalise=speaker"], "speaker"),
+                             (["corpus.partition=own"], "speaker"), (["privacy.epsilon=8"], "speaker")):
+        assert partition_corpus(config.with_settings(settings), 2).scaling.how == chosen
+    assert reason in partition_corpus(config, 2).notes[0]

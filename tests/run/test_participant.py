@@ -67,12 +67,23 @@ def test_public_statistics_scale_every_clip_and_ask_no_peer(monkeypatch: pytest.
 def test_speaker_normalisation_scales_held_out_clips_by_their_own_speaker() -> None:
     team = cohort("speaker")
     team.prepare(team.sums()[0], 2)
-    # Of the three held-out clips: means 3 and 10/3, population variances 56/3 and 104/9; steadied by the training clips.
+    # Of the three held-out clips: means 3 and 10/3, variances 56/3 and 104/9; steadied by those of the training clips.
     clips = np.concatenate([one.examples.features for one in team.participants])
     mean = (3 * np.array([3.0, 10 / 3]) + clips.mean(axis=0)) / 4
     variance = (3 * np.array([56 / 3, 104 / 9]) + 5 * clips.var(axis=0)) / 8
     expected = (np.array(TEST) - mean) / np.sqrt(variance)
     np.testing.assert_allclose(scaled(team), expected, rtol=1e-5)
+
+
+def test_a_speaker_s_lone_clip_is_scaled_by_those_of_its_peer_too() -> None:
+    train = {3: together([examples(FEATURES[0], "s"), examples([[10.0, -1.0]], "lone")])}
+    federation = Federation(("joy", "anger"), train, None, Split("none", (), (), (), True), Corpus("numbers", "1", ()),
+                            "speaker", [], 0, ())
+    team = Cohort(Config().with_settings(["model.hidden=[]", "training.batch_size=2"]), federation, train)
+    team.prepare_alone(None)
+    # Of the four clips: means 4 and 2, population variances 14 and 5.
+    expected = (np.array([10.0, -1.0]) - [7.0, 0.5]) / np.sqrt(np.array([14, 5]) * 5 / 6)
+    np.testing.assert_allclose(team.work.learners[0].features[3].numpy(), expected, rtol=1e-5)
 
 
 def test_without_normalisation_clips_stay_as_they_are() -> None:
