@@ -140,7 +140,6 @@ def assemble(
 ) -> Corpus:
     """Return the corpus of these clips, sorted, with its defaults.
 
-
     Parameters
     ----------
     name, version : the corpus's.
