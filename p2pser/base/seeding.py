@@ -37,6 +37,17 @@ def generator(seed: int, purpose: str, peer: int = EVERYBODY, round: int = -1) -
     return np.random.Generator(np.random.Philox(key(seed, purpose, peer, round)))
 
 
+def probe() -> str:
+    """Return 16 hex digits over some draws of the kinds that all peers make alike. They change only where a version of
+    numpy draws otherwise: no draw lies near a limit of the rounding.
+    """
+    draws = generator(0, "probe")
+    whole = [draws.permutation(64), draws.choice(64, 8, replace=False), draws.integers(0, 2**40, 8)]
+    real = [draws.random(8), draws.standard_normal(8), draws.standard_gamma(2.0, 8), draws.chisquare(9, 8)]
+    numbers = np.concatenate([*whole, np.rint(1000 * np.concatenate(real))]).astype(np.int64)
+    return hashlib.blake2b(numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+
 def torch_generator(seed: int, purpose: str, peer: int = EVERYBODY, round: int = -1) -> torch.Generator:
     """Return torch's generator for (seed, purpose, peer, round)."""
     import torch

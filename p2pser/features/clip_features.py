@@ -85,6 +85,14 @@ def settings_key(settings: FeatureSettings) -> str:
     return "+".join(_key(name, kind, settings) for name, kind in zip(settings.kinds, kinds_of(settings)))
 
 
+def made_by(settings: FeatureSettings) -> str:
+    """Return the version of each of the settings' kinds, and of the library or encoder that computes it: peers compare
+    them by name. Errors as ``settings_key``.
+    """
+    sources = [(name, kind.version, kind.source()) for name, kind in zip(settings.kinds, kinds_of(settings))]
+    return ", ".join(f"{name} {version}" + (f" ({source})" if source else "") for name, version, source in sources)
+
+
 def _key(name: str, kind: FeatureKind, settings: FeatureSettings) -> str:
     # Level and trimming came later than the first caches: they enter the key only where they change something.
     changed = {field: getattr(settings, field) for field in ("level", "trim")

@@ -18,8 +18,21 @@ from p2pser.base.errors import ModelError
 
 
 def digest(row: Tensor) -> str:
-    """Return 16 hex digits over the numbers of a row: peers whose initial rows differ do not start together."""
+    """Return 16 hex digits over the numbers of a row."""
     return hashlib.blake2b(row.detach().cpu().contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def outline(row: Tensor, parts: int = 16) -> tuple[float, ...]:
+    """Return the norm of a row (D,), then the sum of each of ``parts`` equal parts of it, relative to the part's norm.
+
+    Rows that differ in their last bits have nearly equal outlines; of rows drawn apart most numbers differ. A part
+    whose norm is less than 0.001 of the row's counts less: its numbers may be last bits.
+    """
+    row = row.detach()
+    whole = float(torch.linalg.vector_norm(row, dtype=torch.float64))
+    norms = [float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in row.tensor_split(parts)]
+    sums = [float(part.sum(dtype=torch.float64)) for part in row.tensor_split(parts)]
+    return whole, *(total / (norm + 1e-3 * whole) if whole else 0.0 for total, norm in zip(sums, norms))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
-import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
+from p2pser.gossip.agreement.statistics import relative_sums
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.network import events
@@ -52,7 +52,7 @@ class JoinState:
         """Whether the other state is of the same run: round and parameters are each sender's own."""
         same = (self.call.resume, self.call.clips, self.call.widths) == (
             other.call.resume, other.call.clips, other.call.widths)
-        return same and bool(torch.allclose(self.sums, other.sums, rtol=AGREEMENT, atol=0))
+        return same and relative_sums(self.sums, other.sums) <= AGREEMENT
 
 
 class Joining:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from p2pser.base import registries
 from p2pser.base.errors import P2PSERError
+from p2pser.base.seeding import probe
 from p2pser.config import Config
 from p2pser.corpora.labels import agreed_by_peers
-from p2pser.features.clip_features import settings_key
+from p2pser.features.clip_features import made_by
 from p2pser.features.federation import Federation, federate
 from p2pser.features.public import recipe
 from p2pser.gossip.algorithm import Algorithm
@@ -188,7 +189,7 @@ class Peer:
         """Return what this peer says of itself to its neighbours."""
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": federation.normalise,
-                    "features.version": settings_key(config.features), **_plugins(config)}
+                    "features.version": made_by(config.features), "draws": probe(), **_plugins(config)}
         if agreed_by_peers(config):
             settings["corpus.labels"] = "agreed by the peers"
         if federation.normalise == "public":
@@ -199,7 +200,14 @@ class Peer:
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
             topology=self.topology.digest(), epoch=self.topology.epoch, schema=schema, initial=initial,
             labels=federation.labels if cohort.agreed else (), clips=clips, width=cohort.widths[self.me],
-            process=secrets.token_hex(8))
+            process=secrets.token_hex(8), weights=self._solved())
+
+    def _solved(self) -> dict[str, float]:
+        """Return the weights of this peer's edges that a solver found, by neighbour."""
+        if self.topology.weights != "fastest":
+            return {}
+        row = self.topology.matrix()[self.me]
+        return {str(j): float(row[j]) for j in self.topology.neighbours(self.me)}
 
     def look_up(self) -> None:
         """Raise Interrupted where this peer was asked to stop."""

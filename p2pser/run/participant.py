@@ -22,7 +22,7 @@ from p2pser.features.normalisation import sums as sums_of
 from p2pser.features.public import SOURCE, public_statistics
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
-from p2pser.models.rows import digest
+from p2pser.models.rows import outline
 from p2pser.models.widths import width_of
 from p2pser.run.budget import check_units
 from p2pser.training.learner import LocalWork, RowLearner
@@ -76,8 +76,8 @@ class Cohort:
         """What a person should know of the budget."""
         self._shape = examples[self.peers[0]].features.shape[1:]
         self._make(federation, examples)
-        self.marks = self.whole.schema.digest(), digest(self.whole.start)
-        """Digests of the whole network's schema and start, before ``learn``: equal at all peers."""
+        self.marks = self.whole.schema.digest(), outline(self.whole.start)
+        """Digest of the whole network's schema and outline of its start, before ``learn``: alike at all peers."""
 
     def learn(self, labels: tuple[str, ...]) -> None:
         """Learn these emotions, among which are all of the federation's: make the networks for them.

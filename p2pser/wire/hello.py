@@ -2,13 +2,17 @@
 
 Where the two do not fit, a peer refuses with a sentence that names the difference and both values, and sends the
 sentence to the other peer too.
+
+Machines of other types and other versions of libraries compute other last bits, which must not keep a site out. So what
+is computed in floating point is compared with a tolerance, and all else exactly.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -23,13 +27,22 @@ ROLES = ("peer", "check")
 MAX_PROCESS = 32
 """Longest name of a process [characters]."""
 
+OUTLINE = 64
+"""Most numbers in an outline."""
+ALIKE = 1e-3
+"""Largest difference of two numbers of an outline, relative to the larger one or to 1. Last bits make one of about
+1e-6, rows drawn apart one of about 1."""
+SAME_WEIGHT = 1e-6
+"""Largest difference of an edge's weight at its ends, where a solver found it: the mean of all rows moves by as much of
+the edge's difference in an exchange."""
+
 PLUGIN = "plugin."
 """Begins the settings ``plugin.KIND.NAME``, whose value is the package, with its version, that NAME comes from."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What a peer announces about itself. All digests are hexadecimal."""
+    """What a peer announces about itself. The digests, ``topology`` and ``schema``, are hexadecimal."""
 
     run: str
     peer: int
@@ -37,7 +50,8 @@ class Hello:
     settings: Mapping[str, Any]
     topology: str
     schema: str
-    initial: str
+    initial: tuple[float, ...]
+    """The outline of the initial parameters (``models.rows.outline``)."""
     labels: tuple[str, ...]
     """The emotions of the run, in the order of the model's outputs; empty until the peers have agreed on them. Where
     they agree, ``schema`` and ``initial`` are those of a model of two emotions."""
@@ -53,27 +67,33 @@ class Hello:
     """Of the topology file."""
     process: str = ""
     """Random text of the process: tells two apart that have the same key, id and incarnation."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """The weight of each neighbour's rows, by its id, where a solver finds them."""
 
     def body(self) -> dict[str, Any]:
         """Return the message's body, without what says nothing: no clips, a width of 1, epoch 0, a process without a
-        name.
+        name, no weights.
         """
-        body = {**{field: getattr(self, field) for field in _TYPES}, "settings": dict(self.settings),
-                "labels": list(self.labels)}
-        return {field: value for field, value in body.items() if _SAYS_NOTHING.get(field) != value}
+        body = {**{name: getattr(self, name) for name in _TYPES}, "settings": dict(self.settings),
+                "labels": list(self.labels), "initial": list(self.initial), "weights": dict(self.weights)}
+        return {name: value for name, value in body.items() if _SAYS_NOTHING.get(name) != value}
 
 
 _TYPES: dict[str, type] = {
     "run": str, "peer": int, "incarnation": int, "settings": dict, "topology": str, "schema": str,
-    "initial": str, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
-    "epoch": int, "process": str,
+    "initial": list, "labels": list, "clips": int, "role": str, "major": int, "minor": int, "width": float,
+    "epoch": int, "process": str, "weights": dict,
 }
 
 
-_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": ""}
+_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": "", "weights": {}}
 """The fields that a body lacks, and what their absence means."""
 
+_SAME = "; install the same version at all sites"
 _REMEDIES = {
+    "draws": ", since their versions of numpy draw other random numbers" + _SAME,
+    "features.version": "; install the same versions at all sites, and give them the same encoder's files",
+    "features.statistics": _SAME,
     "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; a site's "
                      "own words count as these with --set corpus.map=WORD=EMOTION"}
 """What to do where peers differ in a setting."""
@@ -89,9 +109,9 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
         names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",
                                   sender)
-    for field, kind in _TYPES.items():
-        if type(body[field]) is not kind:
-            raise RemoteProtocolError(f"the HELLO of peer {sender} has {field} of type {type(body[field]).__name__}",
+    for name, kind in _TYPES.items():
+        if type(body[name]) is not kind:
+            raise RemoteProtocolError(f"the HELLO of peer {sender} has {name} of type {type(body[name]).__name__}",
                                       sender)
     try:
         labels = read_labels(body["labels"])
@@ -102,7 +122,13 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
     if body["role"] not in ROLES or min(body["clips"], body["incarnation"], body["epoch"]) < 0 \
             or not 0 < body["width"] <= 1 or len(body["process"]) > MAX_PROCESS:
         raise RemoteProtocolError(f"the HELLO of peer {sender} has values out of range", sender)
-    return Hello(**{**body, "labels": labels})
+    if not _numbers(body["initial"], OUTLINE) or not _numbers([*body["weights"].values()], len(body["weights"])):
+        raise RemoteProtocolError(f"the HELLO of peer {sender} has numbers that are not finite, or too many", sender)
+    return Hello(**{**body, "labels": labels, "initial": tuple(body["initial"])})
+
+
+def _numbers(values: list[Any], most: int) -> bool:
+    return len(values) <= most and all(type(value) is float and math.isfinite(value) for value in values)
 
 
 def difference(ours: Hello, theirs: Hello) -> str | None:
@@ -116,7 +142,8 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
         return f"{printable(what, 100)} differ: {here} at peer {ours.peer}, {there} at peer {theirs.peer}"
 
     if ours.major != theirs.major:
-        return differ("protocol versions", f"{ours.major}.{ours.minor}", f"{theirs.major}.{theirs.minor}")
+        return differ("protocol versions", f"{ours.major}.{ours.minor}", f"{theirs.major}.{theirs.minor}") \
+            + "; install the same version of p2pser at both"
     if ours.run != theirs.run:
         return differ("run names", repr(ours.run), repr(theirs.run))
     if ours.epoch != theirs.epoch:
@@ -125,20 +152,29 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
                 f"{newer.epoch}: give peer {older.peer} the newer file, and send it SIGHUP or start it again")
     if ours.topology != theirs.topology:
         return differ(f"topology files of epoch {ours.epoch} (digests of edges and weights)", ours.topology[:12],
-                      theirs.topology[:12])
-    for field in sorted(set(ours.settings) | set(theirs.settings)):
-        here, there = ours.settings.get(field), theirs.settings.get(field)
-        if here != there and field.startswith(PLUGIN):
-            what, _, name = field.removeprefix(PLUGIN).partition(".")
-            return differ(f"packages of the {what} {name}", here or "built in", there or "built in")
+                      theirs.topology[:12]) + "; give both the same file, and the same version of networkx where it " \
+                                              "names a kind of graph"
+    for setting in sorted(set(ours.settings) | set(theirs.settings)):
+        here, there = ours.settings.get(setting), theirs.settings.get(setting)
+        if here != there and setting.startswith(PLUGIN):
+            what, _, name = setting.removeprefix(PLUGIN).partition(".")
+            return differ(f"packages of the {what} {name}", here or "built in", there or "built in") + _SAME
         if here != there:
-            return differ(f"settings {field}", _short(here), _short(there)) + _REMEDIES.get(field, "")
+            return differ(f"settings {setting}", _short(here), _short(there)) + _REMEDIES.get(setting, "")
     if ours.labels and theirs.labels and ours.labels != theirs.labels:
         return differ("label lists", ", ".join(ours.labels), ", ".join(theirs.labels))
     if ours.schema != theirs.schema:
         return differ("model schemas (digests)", ours.schema[:12], theirs.schema[:12])
-    if ours.initial != theirs.initial:
-        return differ("initial parameters (digests)", ours.initial[:12], theirs.initial[:12])
+    apart = next(((here, there) for here, there in zip(ours.initial, theirs.initial)
+                  if abs(here - there) > ALIKE * max(1.0, abs(here), abs(there))), None)
+    if apart is not None or len(ours.initial) != len(theirs.initial):
+        here, there = apart or (f"{len(ours.initial)} numbers", f"{len(theirs.initial)} numbers")
+        return differ("initial parameters (their outlines)", here, there) \
+            + "; install the same versions of p2pser, and of the package of the model, at both"
+    here, there = (one.weights.get(str(other.peer), 0.0) for one, other in ((ours, theirs), (theirs, ours)))
+    if abs(here - there) > SAME_WEIGHT:
+        return differ(f"weights of the edge {ours.peer}-{theirs.peer}, which a solver found,", here, there) \
+            + "; install the same version of cvxpy at both, or give the weights by hand in the topology file"
     return None
 
 

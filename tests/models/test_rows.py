@@ -9,7 +9,7 @@ from torch import nn
 from p2pser import models
 from p2pser.base.errors import ModelError
 from p2pser.config import ModelSettings
-from p2pser.models.rows import Schema
+from p2pser.models.rows import Schema, outline
 
 
 def small(hidden: tuple[int, ...] = (4,), seed: int = 0) -> nn.Module:
@@ -23,6 +23,18 @@ def test_flatten_is_the_parameters_in_order() -> None:
     assert row.dtype == torch.float32
     assert schema.size == row.numel() == 6 * 4 + 4 + 4 * 3 + 3
     assert torch.equal(row, torch.cat([p.detach().reshape(-1) for p in module.parameters()]))
+
+
+def test_an_outline_knows_last_bits_from_another_draw() -> None:
+    row, other = (Schema.of(module).flatten(module) for module in (small((40,), seed=1), small((40,), seed=2)))
+    nudged = torch.nextafter(row, torch.tensor(torch.inf))
+    own, near, far = map(outline, (row, nudged, other))
+    assert not torch.equal(row, nudged)
+    assert len(own) == 17
+    assert own[0] == pytest.approx(float(row.norm()), rel=1e-6)
+    assert max(abs(a - b) for a, b in zip(own, near)) < 1e-5
+    assert sum(abs(a - b) > 1e-3 for a, b in zip(own, far)) > 10
+    assert outline(torch.zeros(3)) == (0.0,) * 17
 
 
 def test_bind_copies_nothing() -> None:

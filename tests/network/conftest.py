@@ -178,7 +178,7 @@ class Network:
              hello: dict[str, Any] | None = None, start: bool = True, listen: bool = True, **network: Any) -> IOThread:
         """Start the IOThread of a peer; ``dials`` (default: all), ``expects``: public keys other than theirs."""
         said: dict[str, Any] = {"run": "run", "peer": me, "incarnation": 0, "settings": {"training.lr": 0.05},
-                                "topology": "t" * 16, "schema": "5" * 16, "initial": "1" * 16, "labels": ("a", "b"),
+                                "topology": "t" * 16, "schema": "5" * 16, "initial": (1.0, 0.5), "labels": ("a", "b"),
                                 "clips": me + 1, **(hello or {})}
         near = []
         for j in neighbours:

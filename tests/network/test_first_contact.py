@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("change", [{"run": "other"}, {"labels": ("a", "c")}, {"topology": "u" * 16},
-                                    {"settings": {"training.lr": 0.1}}, {"schema": "6" * 16}, {"initial": "2" * 16}])
+                                    {"settings": {"training.lr": 0.1}}, {"schema": "6" * 16}, {"initial": (1.0, 0.25)}])
 def test_peers_that_do_not_fit_refuse_each_other_with_both_values(network: Network, change: dict[str, Any]) -> None:
     a, b = network.peer(0, (1,)), network.peer(1, (0,), hello=change)
     for io, other in ((a, 1), (b, 0)):

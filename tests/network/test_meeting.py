@@ -26,7 +26,7 @@ class Here:
                             longest=600.0).wait
 
     def came(self, peer: int, progress: Progress = START) -> None:
-        self.roster.up(events.Up(peer, Hello("run", peer, 0, {}, "t", "s", "i", ("a", "b"), 7), progress))
+        self.roster.up(events.Up(peer, Hello("run", peer, 0, {}, "t", "s", (1.0,), ("a", "b"), 7), progress))
         self.changes(peer, State.PRESENT, Cause.HELLO)
 
     def changes(self, peer: int, state: State, cause: Cause, reason: str = "", now: float = 100.0,

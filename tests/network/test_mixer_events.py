@@ -78,7 +78,7 @@ class Hub:
                                   observe=self.seen.append, clock=lambda: self.now,
                                   check=lambda: self.looks.append(len(self.seen)))
         for j in (1, 2):
-            hello = Hello("run", j, 4 + j, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+            hello = Hello("run", j, 4 + j, {}, "t", SCHEMA.digest(), (1.0,), ("a", "b"), 7)
             self.io.events.put(events.Up(j, hello, Progress(-3, 0, Phase.SETUP, 0)))
             self.changes(j, State.ABSENT, State.PRESENT, Cause.HELLO)
             self.io.events.put(events.Progressed(j, Progress(0, 0, Phase.TRAIN, 0)))
@@ -203,7 +203,7 @@ def test_a_lost_neighbour_is_not_sent_to_and_one_that_returns_is_but_is_not_wait
     hub.mixer.listen()
     assert hub.mixer.lost == {1: "silent for 8.0 s"}
     assert hub.mixer.receivers(0, Step(0, 0)) == (2,)
-    hello = Hello("run", 1, 6, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+    hello = Hello("run", 1, 6, {}, "t", SCHEMA.digest(), (1.0,), ("a", "b"), 7)
     hub.io.events.put(events.Up(1, hello, Progress(-3, 0, Phase.SETUP, 0)))
     hub.changes(1, State.LOST, State.RETURNING, Cause.HELLO)
     hub.mixer.listen()
@@ -255,7 +255,7 @@ def test_a_message_that_comes_while_others_are_awaited_reaches_its_handler() -> 
         if j == 2:
             header = Header(Kind.ROW, b"run-0001", 1, 5, Progress(4, 0, Phase.TRAIN, 0), -1, 2)
             io.events.put(events.Arrived(1, header, memoryview(b"state")))
-        hello = Hello("run", j, 5, {}, "t", SCHEMA.digest(), "i", ("a", "b"), 7)
+        hello = Hello("run", j, 5, {}, "t", SCHEMA.digest(), (1.0,), ("a", "b"), 7)
         io.events.put(events.Up(j, hello, Progress(round, 0, Phase.TRAIN, 0)))
         io.events.put(events.Changed(j, State.ABSENT, State.PRESENT, Cause.HELLO))
     mixer.connect(None, 0.0, lambda sentence: None)

@@ -20,7 +20,7 @@ STRIKES = 3
 
 
 def hello(incarnation: int = 5) -> Hello:
-    return Hello("run", 4, incarnation, {}, "t", "s", "i", ("a", "b"), 7)
+    return Hello("run", 4, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7)
 
 
 class One:

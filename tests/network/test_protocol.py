@@ -41,7 +41,7 @@ class Clockwork:
     def __init__(self) -> None:
         self.now = 0.0
         self.queue: SimpleQueue[events.Event] = SimpleQueue()
-        ours, theirs = (Hello("run", peer, 0, {}, "t", "s", "i", ("a", "b"), 7) for peer in (0, 1))
+        ours, theirs = (Hello("run", peer, 0, {}, "t", "s", (1.0,), ("a", "b"), 7) for peer in (0, 1))
         contact = Contact(1, None, keys.derive(b"s" * 32, "run", 1).public)
         self.protocol = PeerProtocol(ours, keys.derive(b"s" * 32, "run", 0), [contact], NetworkSettings(), 1 << 20,
                                      self.queue, lambda: self.now, NoConnections)

@@ -19,7 +19,7 @@ class Told:
         assert [self.greets(2, 0), self.greets(4, 0)] == [False, False]
 
     def greets(self, peer: int, incarnation: int, round: int = 3, phase: Phase = Phase.TRAIN) -> bool:
-        hello = Hello("run", peer, incarnation, {}, "t", "s", "i", ("a", "b"), 7)
+        hello = Hello("run", peer, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7)
         renewed = self.roster.up(events.Up(peer, hello, Progress(round, 0, phase, 0)))
         self.becomes(peer, State.PRESENT)
         return renewed

@@ -107,7 +107,7 @@ class Peer:
     def __init__(self, cable: Cable, me: int, incarnation: int, *, joining: bool) -> None:
         self.cable, self.me, self.incarnation = cable, me, incarnation
         self.queue: SimpleQueue[events.Event] = SimpleQueue()
-        hello = Hello("run", me, incarnation, {}, "t", "s", "i", ("a", "b"), 7)
+        hello = Hello("run", me, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7)
         cable.ends.pop(me, None)
         self.protocol = PeerProtocol(
             hello, KEYS[me], [Contact(1 - me, None, KEYS[1 - me].public)], NetworkSettings(), 1 << 20, self.queue,

@@ -63,7 +63,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.mixer = Mixer()
-        self.joining = Joining(self.mixer, RING, ROUNDS, sums=2, like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
+        self.joining = Joining(self.mixer, RING, ROUNDS, sums=3, like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
                                grace=GRACE, clock=lambda: self.mixer.now)
 
     def comes(self, peer: int, incarnation: int = 0, progress: Progress = TRAINS) -> None:
@@ -88,7 +88,7 @@ class Peer:
     def part(self, peer: int, slot: int, row: Tensor) -> None:
         self.hear(peer, slot, bytes(DENSE.encode(row)), DENSE.wire_name(row), row.numel())
 
-    def sends(self, peer: int, round: int = 4, sums: tuple[float, ...] = (5.0, 2.0), **call: Any) -> None:
+    def sends(self, peer: int, round: int = 4, sums: tuple[float, ...] = (5.0, 2.0, 40.0), **call: Any) -> None:
         self.hear(peer, FACTS, fields(round=round, **call))
         self.part(peer, SUMS, torch.tensor(sums, dtype=torch.float64))
         self.part(peer, ROW, torch.tensor([1.0, 2.0, float(peer)]))
@@ -97,7 +97,7 @@ class Peer:
         return [peer for peer, slot, _ in self.mixer.sent if slot % KINDS == ASK]
 
     def answer(self) -> None:
-        self.joining.answer(5, RollCall(2, CLIPS, frozenset()), torch.tensor([5.0, 2.0], dtype=torch.float64),
+        self.joining.answer(5, RollCall(2, CLIPS, frozenset()), torch.tensor([5.0, 2.0, 40.0], dtype=torch.float64),
                             torch.ones(3), None)
 
 
@@ -146,7 +146,7 @@ def test_a_second_state_is_waited_for_with_a_bound(peer: Peer) -> None:
     assert peer.mixer.now == 20.0 + PATIENCE
 
 
-@pytest.mark.parametrize("other", [{"sums": (5.0, 2.1)}, {"resume": 3}, {"clips": {0: 7, 1: 8, 2: 9, 3: 11}}])
+@pytest.mark.parametrize("other", [{"sums": (5.0, 2.1, 40.0)}, {"resume": 3}, {"clips": {0: 7, 1: 8, 2: 9, 3: 11}}])
 def test_states_of_different_runs_are_told(peer: Peer, other: dict[str, Any]) -> None:
     for neighbour in (1, 3):
         peer.comes(neighbour)
@@ -155,11 +155,19 @@ def test_states_of_different_runs_are_told(peer: Peer, other: dict[str, Any]) ->
     assert (received(peer).sender, received(peer).differing) == (1, (3,))
 
 
+def test_a_sum_near_zero_agrees_with_its_last_bits_of_another_machine(peer: Peer) -> None:
+    for neighbour in (1, 3):
+        peer.comes(neighbour)
+    peer.sends(1, sums=(5.0, 1e-14, 40.0))
+    peer.sends(3, sums=(5.0, -3e-14, 40.0 + 1e-12))
+    assert (received(peer).sender, received(peer).differing) == (1, ())
+
+
 def test_the_state_that_two_send_wins_over_that_of_a_third(peer: Peer) -> None:
     peer.mixer.roster = Roster((1, 2, 3))
     for neighbour in (1, 2, 3):
         peer.comes(neighbour)
-    peer.sends(1, round=1, sums=(5.0, 2.5))
+    peer.sends(1, round=1, sums=(5.0, 2.5, 40.0))
     peer.sends(2, round=6)
     peer.sends(3, round=7)
     state = received(peer)
@@ -183,9 +191,9 @@ def test_bytes_that_are_no_roll_call_are_refused(peer: Peer, payload: bytes) -> 
 
 
 @pytest.mark.parametrize(("slot", "row"), [
-    (SUMS, torch.ones(3, dtype=torch.float64)), (SUMS, torch.ones(2)), (ROW, torch.ones(4)), (ROW, torch.ones(0)),
+    (SUMS, torch.ones(5, dtype=torch.float64)), (SUMS, torch.ones(3)), (ROW, torch.ones(4)), (ROW, torch.ones(0)),
     (ROW, torch.ones(3, dtype=torch.float64)), (ROW, torch.tensor([0.0, math.nan, 0.0])), (7, torch.ones(3)),
-    (SUMS, torch.tensor([0.0, math.inf], dtype=torch.float64))])
+    (SUMS, torch.tensor([0.0, 1.0, math.inf], dtype=torch.float64))])
 def test_a_row_that_is_not_what_is_due_is_refused_and_the_next_state_counts(peer: Peer, slot: int, row: Tensor) -> None:
     peer.comes(3)
     with pytest.raises(RemoteProtocolError):

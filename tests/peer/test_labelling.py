@@ -13,7 +13,7 @@ from p2pser.wire.messages import Phase, Progress
 
 
 def up(*labels: str) -> events.Up:
-    hello = Hello("run", 4, 0, {}, "t" * 16, "5" * 16, "1" * 16, labels)
+    hello = Hello("run", 4, 0, {}, "t" * 16, "5" * 16, (1.0,), labels)
     return events.Up(4, hello, Progress(0, 0, Phase.TRAIN, 0))
 
 

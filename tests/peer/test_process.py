@@ -19,7 +19,7 @@ from p2pser.base.errors import CheckpointError, P2PSERError
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
-from p2pser.features.clip_features import settings_key
+from p2pser.features.clip_features import made_by
 from p2pser.features.federation import Examples, Federation
 from p2pser.features.public import recipe
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
@@ -328,7 +328,8 @@ def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_
     plain = crew.peer(crew.config, 1)
     cohort, _ = plain.prepare()
     settings = plain.hello(cohort, 4).settings
-    assert settings["features.version"] == settings_key(crew.config.features)
+    assert settings["features.version"] == made_by(crew.config.features) == "functionals 2"
+    assert settings["draws"] == "131f9f53f4271c05"
     assert settings["features.normalise"] == "global"
     assert "features.statistics" not in settings
     cohort.federation = replace(cohort.federation, normalise="public")

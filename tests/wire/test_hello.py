@@ -15,27 +15,40 @@ from p2pser.wire.hello import Hello, difference, normalised_settings, parse, run
 from p2pser.wire.messages import decode_body, encode_body
 
 OURS = Hello(run="r", peer=0, incarnation=0, settings={"training.lr": 0.05, "model.hidden": [128]},
-             topology="aaaaaaaaaaaaaaaa", schema="bbbbbbbbbbbbbbbb", initial="cccccccccccccccc",
+             topology="aaaaaaaaaaaaaaaa", schema="bbbbbbbbbbbbbbbb", initial=(4.0, 0.5, -1.25),
              labels=("anger", "joy"), clips=7)
 THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
-    ({"major": 1}, "protocol versions differ: 3.0 at peer 0, 1.0 at peer 3"),
+    ({"major": 1}, "protocol versions differ: 3.0 at peer 0, 1.0 at peer 3; install the same version of "
+                   "p2pser at both"),
     ({"run": "other"}, "run names differ: 'r' at peer 0, 'other' at peer 3"),
     ({"topology": "ffffffffffffffff"}, "topology files of epoch 0 (digests of edges and weights) differ: aaaaaaaaaaaa "
-                                       "at peer 0, ffffffffffff at peer 3"),
+                                       "at peer 0, ffffffffffff at peer 3; give both the same file, and the same "
+                                       "version of networkx where it names a kind of graph"),
     ({"settings": {"training.lr": 0.1, "model.hidden": [128]}},
      "settings training.lr differ: 0.05 at peer 0, 0.1 at peer 3"),
     ({"settings": {"training.lr": 0.05}}, "settings model.hidden differ: [128] at peer 0, None at peer 3"),
     ({"settings": {**OURS.settings, "new.field": "x"}}, "settings new.field differ: None at peer 0, 'x' at peer 3"),
     ({"settings": {**OURS.settings, "plugin.algorithm.my-gossip": "my-package 1.3"}},
-     "packages of the algorithm my-gossip differ: built in at peer 0, my-package 1.3 at peer 3"),
+     "packages of the algorithm my-gossip differ: built in at peer 0, my-package 1.3 at peer 3; install the "
+     "same version at all sites"),
+    ({"settings": {**OURS.settings, "draws": "0f"}},
+     "settings draws differ: None at peer 0, '0f' at peer 3, since their versions of numpy draw other random numbers; "
+     "install the same version at all sites"),
     ({"labels": ("anger", "fear")}, "label lists differ: anger, joy at peer 0, anger, fear at peer 3"),
     ({"labels": ("joy", "anger")}, "label lists differ: anger, joy at peer 0, joy, anger at peer 3"),
     ({"schema": "ffffffffffffffff"}, "model schemas (digests) differ: bbbbbbbbbbbb at peer 0, ffffffffffff at peer 3"),
-    ({"initial": "ffffffffffffffff"},
-     "initial parameters (digests) differ: cccccccccccc at peer 0, ffffffffffff at peer 3"),
+    ({"initial": (4.0, 0.5, 1.25)},
+     "initial parameters (their outlines) differ: -1.25 at peer 0, 1.25 at peer 3; install the same versions of p2pser"
+     ", and of the package of the model, at both"),
+    ({"initial": (4.0, 0.5)},
+     "initial parameters (their outlines) differ: 3 numbers at peer 0, 2 numbers at peer 3; install the same versions "
+     "of p2pser, and of the package of the model, at both"),
+    ({"weights": {"0": 0.25}},
+     "weights of the edge 0-3, which a solver found, differ: 0.0 at peer 0, 0.25 at peer 3; install the same version "
+     "of cvxpy at both, or give the weights by hand in the topology file"),
 ])
 def test_a_difference_names_the_field_and_both_values(change: dict[str, Any], sentence: str) -> None:
     assert difference(OURS, replace(THEIRS, **change)) == sentence
@@ -47,11 +60,20 @@ def test_versions_of_a_plug_in_are_named_as_they_are() -> None:
 
     assert difference(with_version(OURS, "1.2"), with_version(THEIRS, "1.2")) is None
     assert difference(with_version(OURS, "1.2"), with_version(THEIRS, "1.3")) == (
-        "packages of the feature kind pitch.v2 differ: my-package 1.2 at peer 0, my-package 1.3 at peer 3")
+        "packages of the feature kind pitch.v2 differ: my-package 1.2 at peer 0, my-package 1.3 at peer 3; "
+        "install the same version at all sites")
 
 
 def test_what_may_differ_is_no_difference() -> None:
     assert difference(OURS, replace(THEIRS, clips=1000, incarnation=99, minor=7, role="check")) is None
+
+
+def test_last_bits_of_another_machine_are_no_difference() -> None:
+    ours = replace(OURS, weights={"3": 0.25, "1": 0.5})
+    theirs = replace(THEIRS, initial=(4.0000003, 0.49999997, -1.2500001), weights={"0": 0.250000001, "2": 0.125})
+    assert difference(ours, theirs) is None
+    assert difference(theirs, ours) is None
+    assert parse(decode_body(encode_body(theirs.body())), 3) == theirs
 
 
 def test_neighbours_may_differ_in_width_and_a_whole_one_says_nothing_of_it() -> None:
@@ -72,7 +94,7 @@ def test_a_peer_whose_clips_do_not_weigh_says_nothing_of_them() -> None:
 
 
 def test_the_most_basic_difference_comes_first() -> None:
-    everything = replace(THEIRS, major=1, run="x", topology="f", settings={}, labels=(), schema="f", initial="f")
+    everything = replace(THEIRS, major=1, run="x", topology="f", settings={}, labels=(), schema="f", initial=())
     assert "protocol" in (difference(OURS, everything) or "")
     assert "run names" in (difference(OURS, replace(everything, major=3)) or "")
     assert "topology" in (difference(OURS, replace(everything, major=3, run="r")) or "")
@@ -83,8 +105,9 @@ def test_a_long_value_is_cut_and_a_hostile_one_cannot_write_on_the_terminal() ->
     assert long is not None
     assert len(long) < 250
     hostile = "\x1b[2J\x07\n"
-    for change in ({"labels": (hostile * 10000,)}, {"topology": hostile}, {"schema": hostile}, {"initial": hostile},
-                   {"settings": {**OURS.settings, hostile: 1}}, {"run": hostile}):
+    for change in ({"labels": (hostile * 10000,)}, {"topology": hostile}, {"schema": hostile},
+                   {"weights": {hostile: 1.0, "0": 1.0}}, {"run": hostile},
+                   {"settings": {**OURS.settings, hostile: 1}}):
         sentence = difference(OURS, replace(THEIRS, **change))  # type: ignore[arg-type]
         assert sentence is not None
         assert sentence.isprintable(), sentence
@@ -113,6 +136,8 @@ def test_labels_that_are_not_known_yet_fit_all_and_a_fixed_list_names_the_remedy
     ("peer", 4, "names peer 4 as its sender"), ("clips", -1, "out of range"), ("incarnation", -1, "out of range"),
     ("role", "king", "out of range"), ("width", 0.0, "out of range"), ("width", 1.5, "out of range"),
     ("process", "x" * 33, "out of range"),
+    ("initial", [1.0] * 65, "too many"), ("initial", [float("nan")], "not finite"), ("initial", ["1"], "not finite"),
+    ("weights", {"3": float("inf")}, "not finite"), ("weights", {"3": "x"}, "not finite"),
     ("labels", ["a", 1], "labels that are not text"), ("labels", ["a", "a"], "canonical form"),
     ("clips", True, "type bool"),
     ("settings", [], "type list"), ("run", None, "type NoneType"), ("major", 1.0, "type float"),

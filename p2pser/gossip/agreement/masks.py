@@ -61,7 +61,7 @@ class FixedPoint:
         """A number x of weight w becomes round(w x scale): a power of two, public."""
         # Float64 has 53 bits: finer steps than those of the number itself say nothing.
         room = min(2.0 ** (self.bits - 1) - 1, 2.0**62) / (self.peers * self.heaviest * self.bound)
-        return float(2.0 ** math.floor(math.log2(room)))
+        return math.ldexp(1.0, math.frexp(room)[1] - 1)  # exact, as no logarithm is: all peers need the same
 
     def encode(self, values: NDArray[np.float64], weight: int = 1) -> tuple[Integers, int]:
         """Return numbers (D,) times a weight as integers (D,), and how many of them were clipped.
@@ -103,7 +103,7 @@ def partners(peer: int, roster: Sequence[int], view: bytes) -> list[int]:
     if size <= COMPLETE:
         return sorted(set(roster) - {peer})
     order = sorted(roster, key=lambda i: digest(b"pairs", view, i.to_bytes(4, "little")))
-    reach = math.ceil(math.log2(size)) + 4
+    reach = (size - 1).bit_length() + 4
     at = order.index(peer)
     return sorted({order[(at + step) % size] for step in range(-reach, reach + 1)} - {peer})
 
