@@ -22,6 +22,7 @@ from torch import Tensor
 from p2pser.gossip.reading import Edge, Read
 from p2pser.gossip.secrets import Secrets
 from p2pser.wire.codec import DENSE, Codec
+from p2pser.wire.messages import Buffer
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Outbox:
     """What hosted peers send at one step: either ``rows`` (B, D), each to all neighbours, or a message an edge."""
 
     rows: Tensor | None = None
-    edges: Mapping[Edge, Tensor | bytes] | None = None
+    edges: Mapping[Edge, Tensor | Buffer] | None = None
     codec: Codec = DENSE
 
 

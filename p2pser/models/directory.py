@@ -299,7 +299,7 @@ def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool 
     values = row.detach().to("cpu", torch.float32).contiguous()
     if not bool(torch.isfinite(values).all()):
         raise ModelError(f"the model for {path} has parameters that are not finite; it is not written")
-    tensors = {name: view.numpy().copy() for name, view in schema.views(values)}
+    tensors = {name: view.numpy() for name, view in schema.views(values)}
     text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
     # One entry: safetensors writes several in any order, and equal models should be equal files.
     weights = pack(tensors, metadata={"schema": schema.digest()})

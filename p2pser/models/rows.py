@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from p2pser.base.errors import ModelError
 
+_GRADIENT = "_flat_gradient"
+"""Where a module keeps its flat gradient buffer."""
+
 
 def digest(row: Tensor) -> str:
     """Return 16 hex digits over the numbers of a row."""
-    return hashlib.blake2b(row.detach().cpu().contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+    return hashlib.blake2b(row.detach().cpu().contiguous().numpy().data, digest_size=8).hexdigest()
 
 
 def outline(row: Tensor, parts: int = 16) -> tuple[float, ...]:
@@ -94,15 +97,21 @@ class Schema:
         if row.dtype != torch.float32 or not row.is_contiguous():
             raise ModelError(f"a model is bound to a contiguous float32 row, not to {row.dtype} "
                              f"with strides {row.stride()}")
-        gradient = module.__dict__.get("_flat_gradient")
+        gradient = module.__dict__.get(_GRADIENT)
         if gradient is None or gradient.numel() != self.size:
             gradient = torch.zeros_like(row)
-            module.__dict__["_flat_gradient"] = gradient
+            module.__dict__[_GRADIENT] = gradient
         parameters = self._parameters(module)
         for parameter, (_, value), (_, slope) in zip(parameters, self.views(row), self.views(gradient)):
             parameter.data = value
             parameter.grad = slope
         return gradient
+
+    def rest(self, module: nn.Module, row: Tensor) -> None:
+        """Make the module's parameters views of ``row`` (D,), which stays as it is, and give its gradients back."""
+        for parameter, (_, value) in zip(self._parameters(module), self.views(row)):
+            parameter.data, parameter.grad = value, None
+        module.__dict__.pop(_GRADIENT, None)
 
     def _parameters(self, module: nn.Module) -> list[nn.Parameter]:
         named = [(name, parameter) for name, parameter in module.named_parameters()]

@@ -135,7 +135,7 @@ class NetworkMixer:
             self._payloads.send_row(alive, at, own, out.codec)
             return
         self.exchange.post(at, None, {})
-        shared: dict[int, tuple[Tensor | bytes, list[int]]] = {}
+        shared: dict[int, tuple[Tensor | Buffer, list[int]]] = {}
         for (_, j), value in (out.edges or {}).items():
             if j in alive:
                 shared.setdefault(id(value), (value, []))[1].append(j)
@@ -246,6 +246,9 @@ class NetworkMixer:
         if phase is Phase.TRAIN and (self._progress.phase, self._progress.at) != (phase, Step(round, 0)):
             self._catching_up.began(round, self._clock())
         self.roster.rounds_over = phase > Phase.EXCHANGE
+        if phase is Phase.END:
+            self._receiving.drain()
+            self.exchange.over()
         self._progress.enter(phase, Step(round, 0))
 
     def local_step(self, peer: int, step: int) -> None:

@@ -99,7 +99,8 @@ class LastPhase:
         if end.givers or not self.cohort.prepared:
             self.cohort.prepare(end.sums, len(end.call.widths))
         whole = {**summary, "model": str(folder.model), **self.recorder.scores(row)}
-        self._write_model(folder.model, end.row, CONSENSUS, summary["agreed"], summary.get("privacy"))
+        self.cohort.rest()
+        self._write_model(folder.model, row, CONSENSUS, summary["agreed"], summary.get("privacy"))
         if steps:
             personal = fine_tuned(self.cohort.work.learners[0], row)
             self._write_model(folder.personal, personal, f"the consensus after the last round, then {steps} steps on "

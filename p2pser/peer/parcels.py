@@ -15,7 +15,7 @@ from torch import Tensor
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.mixer import Step
 from p2pser.network.mixer import NetworkMixer
-from p2pser.wire.codec import DENSE, codec
+from p2pser.wire.codec import DENSE, codec, finite
 from p2pser.wire.messages import Header
 
 FACTS, SUMS, ROW, ASK = range(4)
@@ -135,7 +135,7 @@ class Parcels(Generic[T]):
         dtype, sizes = self._due[kind]
         if header.codec != DENSE.wire_name(torch.empty(0, dtype=dtype)) or header.size not in sizes:
             raise ValueError(f"{header.size} numbers in the form {header.codec!r} as part {kind}")
-        row = codec(header.codec).decode(bytes(payload), header.size)
-        if not torch.isfinite(row).all():
+        row = codec(header.codec).decode(payload, header.size)
+        if not finite(row):
             raise ValueError("numbers that are not finite")
         return row

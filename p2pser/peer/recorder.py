@@ -58,14 +58,10 @@ class Checkpoints:
         self.reach = None if asynchronous else self._keep * every
         """How many rounds back a resume may go for peers that were killed earlier (``run.setup.resume_round``)."""
         self._pinned: list[int] | None = None
-        self._start: tuple[int, State] | None = None
-        self._saved: tuple[int, State] | None = None
-        """The start of a round that is on disk."""
-
-    @property
-    def round(self) -> int | None:
+        self.round: int | None = None
         """The round that began last; None before the first."""
-        return None if self._start is None else self._start[0]
+        self._start: State | None = None
+        """The state at its start, until that is on disk."""
 
     def available(self) -> list[int]:
         """Return the rounds of which there is a whole checkpoint."""
@@ -88,23 +84,30 @@ class Checkpoints:
         return State(rows, edges), sums.reshape(-1), meta.get("topology", digest) == digest
 
     def round_begins(self, round: int, state: State) -> None:
-        """Keep the state in memory: training changes the optimiser's rows in place, an interruption needs them."""
-        self._start = round, State({name: rows.clone() for name, rows in state.rows.items()},
-                                   {edge: dict(kept) for edge, kept in state.edges.items()})
+        """Note the state of which ``save`` writes a checkpoint, as long as nothing changes it."""
+        self.round, self._start = round, state
+
+    def hold(self) -> None:
+        """Copy the state that is not on disk: training changes the optimiser's rows in place, an interruption needs
+        them.
+        """
+        if (state := self._start) is not None:
+            self._start = State({name: rows.clone() for name, rows in state.rows.items()},
+                                {edge: dict(kept) for edge, kept in state.edges.items()})
 
     def save(self, sums: Tensor, *, prune: bool = True) -> None:
         """Write the checkpoint of the round that began last. Raises CheckpointError where it cannot be written.
 
         sums : (S,) of the statistics. prune : remove those that are no longer needed.
         """
-        if self._start is None or self._start is self._saved:
+        state, round = self._start, self.round
+        if state is None or round is None:
             return
-        round, state = self._start
         meta = {"round": round, "run": self._config.name, "peer": self._me, "schema": self.schema,
                 "epoch": self._topology.epoch, "topology": self._topology.digest(),
                 **({} if self._draws is None else {KEY: self._draws.hex()})}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
-        self._saved = self._start
+        self._start = None
         if prune:
             checkpoint.prune(self.folder, self._keep, self._pinned or ())
 
@@ -204,6 +207,7 @@ class Recorder(Hooks):
                               "they resume from the newest checkpoint that all have")
         if self.checkpoints.due(round):
             self.save_checkpoint()
+        self.checkpoints.hold()
         if round < self.config.training.rounds:
             self.mixer.enter(Phase.TRAIN, round)
         self.joining.answer(round, self.call, self.sums, state.rows["x"][0], self.parts)

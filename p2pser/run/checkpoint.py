@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from p2pser.base.atomic import PARTIAL, new_folder
 from p2pser.base.errors import CheckpointError
+from p2pser.wire.messages import Buffer
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
@@ -31,6 +33,11 @@ _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
 # A round that is saved again becomes round-N.1 (then .2, …) before round-N is removed: one is always complete.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
 _ASIDE = "aside-"
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""What safetensors calls them."""
 
 _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 """Verified checkpoints and their stamps at that time, so that pruning does not read all of them again."""
@@ -87,20 +94,19 @@ def write(
     older = _generations(folder, round)
     path = folder / (f"round-{round:06d}" + (f".{older[0][0] + 1}" if older else ""))
     try:
-        contents = {_ROWS: _pack(rows), _EDGES: _pack(_flat(edges))}
-        document: dict[str, Any] = {
-            "format": FORMAT,
-            "round": round,
-            "files": {name: _digest(data) for name, data in contents.items()},
-            "edges": [list(edge) for edge in edges],
-            "meta": dict(meta),
-        }
-        document["digest"] = _digest(_canonical(document))
-    except (TypeError, ValueError, SafetensorError) as error:
+        with new_folder(path, private=True) as partial:
+            document: dict[str, Any] = {
+                "format": FORMAT,
+                "round": round,
+                "files": {name: _pack(partial / name, tensors)
+                          for name, tensors in ((_ROWS, rows), (_EDGES, _flat(edges)))},
+                "edges": [list(edge) for edge in edges],
+                "meta": dict(meta),
+            }
+            document["digest"] = _digest(_canonical(document))
+            (partial / _META).write_text(json.dumps(document))
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
-    with new_folder(path, private=True) as partial:
-        for file, data in (*contents.items(), (_META, json.dumps(document).encode())):
-            (partial / file).write_bytes(data)
     _sound[path] = _stamp(path)
     for _, old in older:
         _remove(old)
@@ -160,11 +166,35 @@ def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Te
     return {f"{i},{j},{name}": tensor for (i, j), state in edges.items() for name, tensor in state.items()}
 
 
-def _pack(tensors: Mapping[str, Tensor]) -> bytes:
-    # Clones: safetensors refuses tensors that share memory, as rows of one matrix do.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    packed: bytes = safetensors.torch.save(plain)
-    return packed
+def _pack(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a file of safetensors, and return its digest.
+
+    Tensors are written from where they are: safetensors packs three copies first, in calls that keep all other threads
+    waiting, the one that answers the neighbours too. Raises ValueError for a dtype that safetensors does not know.
+    """
+    if unknown := {tensor.dtype for tensor in tensors.values()} - _DTYPES.keys():
+        raise ValueError(f"a tensor of {unknown.pop()}")
+    entries: dict[str, Any] = {}
+    # The widest first, as safetensors has them: so all are aligned.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    hasher = hashlib.blake2b(digest_size=16)
+    parts: list[Buffer] = [len(header).to_bytes(8, "little"), header, *(_octets(tensor) for _, tensor in ordered)]
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+            hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _octets(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read(path: Path) -> Checkpoint:

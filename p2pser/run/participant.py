@@ -202,6 +202,11 @@ class Cohort:
         clips, speakers = len(self.participants[0].examples), len(set(self.participants[0].examples.speakers))
         return f"peer {self.peers[0]}'s own {clips} clips ({speakers} speaker{'s' * (speakers != 1)})"
 
+    def rest(self) -> None:
+        """Give back the memory of the local work, until there is more of it: gradients, and the rows trained last."""
+        for network in self.networks.values():
+            network.schema.rest(network.module, network.start)
+
     @property
     def prepared(self) -> bool:
         """Whether the local work is made."""

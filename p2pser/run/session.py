@@ -105,12 +105,12 @@ class Hooks:
 class End:
     """How a session ended.
 
-    state : after the last round. final : the final consensus, or each peer's own model where there is none.
-    cut : the edges over which the first living hosted peer could not exchange. slem : that of the matrix among the
-    peers that it could reach.
+    rows : (B, D), the peers' models after the last round. final : the final consensus, or each peer's own model where
+    there is none. cut : the edges over which the first living hosted peer could not exchange. slem : that of the matrix
+    among the peers that it could reach.
     """
 
-    state: State
+    rows: Tensor
     final: Consensus
     cut: frozenset[tuple[int, int]]
     slem: float
@@ -237,12 +237,16 @@ class Session:
         self.driver.close()
         groups = () if self.parts is None else self.parts.groups()
         slem = living_slem(topology, counts, cut, first, groups)
+        self.cohort.rest()
+        rows = algorithm.model(state)
         mixer.enter(Phase.CONSENSUS, rounds + 1)
         if algorithm.consensus:
             for warning in cut_off(groups, without(topology.graph, cut), first):
                 self.hooks.warn(warning)
+            if not algorithm.asynchronous:  # messages of these may come still
+                state.rows, state.edges = {"x": rows}, {}
             final = self._agree(
-                mixer, algorithm.model(state), rounds + 1, topology, self.config.gossip.consensus_tolerance, cut=cut,
+                mixer, rows, rounds + 1, topology, self.config.gossip.consensus_tolerance, cut=cut,
                 slem=slem, observe=self.hooks.consensus, parts=self.parts,
                 max_exchanges=self.config.gossip.max_consensus_exchanges)
         else:
@@ -251,7 +255,7 @@ class Session:
             reached: set[int] = set().union(*(nx.node_connected_component(living, peer) for peer in self.living))
             final = algorithm.finish(state, mixer, rounds + 1, topology.graph, tuple(sorted(set(living) - reached)))
         mixer.enter(Phase.END, rounds + 1)
-        return End(state, final, cut, slem)
+        return End(rows, final, cut, slem)
 
 
 def train_alone(cohort: Cohort, rounds: int, after_round: Callable[[int], None] = lambda done: None) -> Tensor:

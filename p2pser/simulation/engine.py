@@ -195,7 +195,7 @@ class _Simulator(Hooks):
 
     def _result(self, end: End) -> Simulation:
         cohort, course, living, final = self.cohort, self.course, self.living, end.final
-        rows, scored = self.algorithm.model(end.state), cohort.tests
+        rows, scored = end.rows, cohort.tests
         widths = cohort.widths
         widest = max(living, key=lambda i: (widths[i], -i))
         network = cohort.networks[widths[widest]]

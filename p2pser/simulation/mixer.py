@@ -26,7 +26,7 @@ from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.wire.codec import DENSE, Codec, Received
-from p2pser.wire.messages import SETTLE_WINDOW, Phase
+from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Phase
 
 T = TypeVar("T")
 
@@ -368,10 +368,10 @@ class SimulatedMixer:
         """Return the message of ``src`` to ``dst`` at a step; None where there is none."""
         if src not in posted.senders:
             return None
-        value: Tensor | bytes | None = posted.rows[src] if posted.rows is not None else None
+        value: Tensor | Buffer | None = posted.rows[src] if posted.rows is not None else None
         if posted.out.edges is not None:
             value = posted.out.edges.get((src, dst))
-        if value is None or isinstance(value, bytes):
+        if not isinstance(value, Tensor):
             return None if value is None else Received(src, value)
         if self.parts is not None and posted.rows is not None:
             value = self.parts.cut(src, dst, value)

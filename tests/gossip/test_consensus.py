@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.consensus import chebyshev, consensus, living_slem, relative_norm
+from p2pser.gossip.agreement.consensus import _Framed, chebyshev, consensus, living_slem, relative_norm
 from p2pser.gossip.agreement.flood import edges_of
 from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, most_bytes
-from p2pser.gossip.mixer import Step
+from p2pser.gossip.mixer import BLOCK, Step
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
 
@@ -141,6 +141,24 @@ def test_a_row_that_is_not_finite_never_converges():
     assert not consensus(SimulatedMixer(top), x, 0, top, 1e-6, slem=1 / 3, max_exchanges=30).converged
 
 
+def test_a_message_is_made_where_the_row_is_and_a_longer_trailer_costs_a_copy():
+    row = torch.tensor([[1.5, -2.0, 3.0]], dtype=torch.float32)
+    framed = _Framed(row)
+    short, long = framed.message(0, b"short"), framed.message(0, b"x" * 2000)
+    assert short[24:] == b"short"
+    assert long[24:] == b"x" * 2000
+    assert np.frombuffer(short[:24], "<f8").tolist() == np.frombuffer(long[:24], "<f8").tolist() == [1.5, -2.0, 3.0]
+    assert np.shares_memory(np.frombuffer(short[:24], "<f8"), framed.rows.numpy())
+
+
+def test_the_difference_of_long_rows_is_that_of_its_blocks():
+    draw = torch.Generator().manual_seed(3)
+    own, other = torch.randn(2, 3 * BLOCK + 7, generator=draw, dtype=torch.float64)
+    assert relative_norm(own, other) == pytest.approx(float((own - other).norm() / own.norm()), rel=1e-12)
+    assert relative_norm(own[:BLOCK], other[:BLOCK]) == float((own[:BLOCK] - other[:BLOCK]).norm() / own[:BLOCK].norm())
+    assert relative_norm(own, own) == 0.0
+
+
 def test_observe_sees_every_exchange_and_the_input_is_not_changed():
     top = topology(nx.cycle_graph(5))
     x, seen = rows(5), []
@@ -220,3 +238,4 @@ def test_a_trailer_that_is_longer_than_any_is_refused_unread():
         decode_trailer(memoryview(bytes(most_bytes(graph) + 1)), graph, 3, 1)
     every = Trailer(9, -1, tuple((k, 0.5, 255) for k in range(9)), frozenset(tuple(sorted(e)) for e in graph.edges))
     assert len(encode_trailer(every, 8)) <= most_bytes(graph)
+

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,19 @@ def test_gradients_are_those_of_autograd_in_one_flat_buffer() -> None:
         module(inputs).square().sum().backward()
         assert torch.equal(gradient, expected)
         assert next(module.parameters()).grad.data_ptr() == gradient.data_ptr()  # type: ignore[union-attr]
+
+
+def test_a_module_at_rest_holds_no_gradient_and_trains_again() -> None:
+    module = small()
+    schema = Schema.of(module)
+    start = schema.flatten(module)
+    before = weakref.ref(schema.bind(module, start.clone()))
+    schema.rest(module, start)
+    assert before() is None
+    assert all(parameter.grad is None for parameter in module.parameters())
+    gradient = schema.bind(module, start.clone())
+    module(torch.ones(1, 6)).sum().backward()
+    assert gradient.any()
 
 
 def test_several_rows_take_turns_in_one_module() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -447,6 +448,17 @@ def test_what_a_neighbour_sends_ahead_is_bounded() -> None:
     for k in range(100):
         exchange.deliver(1, Step(k, 0), row(k), (), 0.0)
     assert len(exchange._arrived[1]) <= AHEAD + 2
+
+
+def test_nothing_is_kept_once_no_exchange_follows() -> None:
+    exchange = waiting_exchange((1,))
+    ahead, late = row(2), row(3)
+    held = [weakref.ref(ahead), weakref.ref(late)]
+    exchange.deliver(1, Step(1, 0), ahead, (), 0.0)
+    exchange.over()
+    exchange.deliver(1, Step(2, 0), late, (), 0.0)
+    del ahead, late
+    assert [one() for one in held] == [None, None]
 
 
 def test_a_second_copy_changes_nothing() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from p2pser.base.errors import CheckpointError
@@ -74,6 +75,15 @@ def test_every_dtype_comes_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) 
     assert all_bits(back.rows) == all_bits(rows)
     assert list(back.edges) == list(edges)
     assert all_bits(back.edges[0, 1]) == all_bits(rows)
+
+
+def test_a_file_is_one_of_safetensors(tmp_path: Path) -> None:
+    rows = {"b": torch.tensor([1, 2], dtype=torch.int8), "a": torch.tensor([[1.5, 2.5]], dtype=torch.float64)}
+    path = checkpoint.save(tmp_path, 3, rows, {}, {})
+    with safe_open(path / "rows.safetensors", "pt") as file:
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {"a": [[1.5, 2.5]], "b": [1, 2]}
+    with pytest.raises(CheckpointError, match="cannot be kept in a checkpoint: a tensor of torch.complex128"):
+        checkpoint.save(tmp_path, 4, {"x": torch.zeros(2, dtype=torch.complex128)}, {}, {})
 
 
 def test_not_finite_and_negative_zero_stay_as_they_are(tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ from p2pser.gossip.agreement.stopping import (
     living_diameter,
     most_bytes,
 )
-from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step, add_flow_
+from p2pser.gossip.mixer import BLOCK, Inbox, Mixer, Outbox, Step, add_flow_
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Edge
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.graph.spectral import slem as slem_of
 from p2pser.wire.codec import Received, codec, magnitude, plausible
+from p2pser.wire.messages import Buffer
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], float]
 """(own row, a neighbour's row), both (D,) float64 -> their difference, relative."""
@@ -42,6 +43,8 @@ Answer: TypeAlias = tuple[Tensor, Trailer]
 
 _F8 = codec("f8")
 _BYTES = 8
+_ROOM = 1024
+"""Bytes behind a row in memory, where a trailer of at most so many is written."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ def no_consensus(rows: Tensor, dead: tuple[int, ...] = ()) -> Consensus:
 
 
 def relative_norm(own: Tensor, other: Tensor) -> float:
-    """Return ||x_i - x_j|| / ||x_i|| (0 for two rows of zeros)."""
-    difference = float(torch.linalg.vector_norm(own - other))
+    """Return ||x_i - x_j|| / ||x_i|| (0 for two rows of zeros), without a third row."""
+    difference = math.hypot(*(float(torch.linalg.vector_norm(own[at : at + BLOCK] - other[at : at + BLOCK]))
+                              for at in range(0, own.numel(), BLOCK)))
     return difference / max(float(torch.linalg.vector_norm(own)), 1e-300) if difference else 0.0
 
 
@@ -141,7 +145,7 @@ def consensus(
         over them, and ``parts`` measures differences.
     largest : magnitude of the largest number that a neighbour may send; default: ``reading.plausible``.
     """
-    graph, y = topology.graph, rows.to(torch.float64, copy=True)
+    graph, y = topology.graph, _Framed(rows)
     groups = parts.groups() if parts is not None else ()
     reach = Reach(graph, groups)
     measures = {i: measure if parts is None else parts.measure(i) for i in mixer.peers}
@@ -152,36 +156,59 @@ def consensus(
     previous, omega, exchange = y, 1.0, 0
     for exchange in range(max_exchanges):
         if observe is not None:
-            observe(exchange, y)
+            observe(exchange, y.rows)
         trailers_of = {node.peer: encode_trailer(node.trailer(exchange), len(graph)) for node in running.values()}
         mixer.post(Step(round, exchange), Outbox(edges=_messages(y, at_row, trailers_of, graph, parts)))
         running = {b: node for b, node in running.items() if node.adopted is None}
         if not running:
             break
-        read = _Reader(y, at_row, graph, exchange, {node.peer: node for node in running.values()}, parts, largest)
+        read = _Reader(y.rows, at_row, graph, exchange, {node.peer: node for node in running.values()}, parts, largest)
         inbox = mixer.collect_messages(Step(round, exchange), read)
         mixed, theirs = _mixed(y, inbox, at_row, weights)
         if exchange % math.ceil(diameter / 2) == 0:
-            worst = _worst(y, theirs, at_row, measures)
+            worst = _worst(y.rows, theirs, at_row, measures)
             for b, node in running.items():
-                node.start(exchange, worst[b], y[b])
+                node.start(exchange, worst[b], y.rows[b])
         _note(running, inbox.missing, {edge: trailer for edge, (_, trailer) in theirs.items()}, at_row)
         del read, inbox, theirs  # the neighbours' rows: the next exchange needs the memory
         omega = chebyshev(omega, slem, exchange)
-        y, previous = mixed if exchange == 0 else mixed.sub_(previous).mul_(omega).add_(previous), y
+        if exchange > 0:
+            mixed.rows.sub_(previous.rows).mul_(omega).add_(previous.rows)
+        y, previous = mixed, y
         for b, node in running.items():
-            node.decide(exchange, y[b])
-    return _result(y, nodes, reach, graph, exchange + 1)
+            node.decide(exchange, y.rows[b])
+    return _result(y.rows, nodes, reach, graph, exchange + 1)
 
 
-def _mixed(y: Tensor, inbox: Inbox[Answer | None], at_row: Mapping[int, int],
-           weights: Callable[[int, int], float] | None) -> tuple[Tensor, dict[Edge, Answer]]:
+class _Framed:
+    """A copy of rows (B, D) in float64, each with room for a trailer: a message is made where the row is.
+
+    The rows must not change once a message was made: it may be on its way still.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        count, self._size = rows.shape
+        self._memory = torch.empty(count, self._size + _ROOM // _BYTES, dtype=torch.float64)
+        self.rows = self._memory[:, : self._size].copy_(rows)
+
+    def message(self, b: int, trailer: bytes) -> Buffer:
+        """Return the message of the ``b``-th row: its bytes, and the trailer."""
+        octets = self._memory[b].numpy().astype("<f8", copy=False).data.cast("B")
+        end = _BYTES * self._size + len(trailer)
+        if end > len(octets):
+            return b"".join((octets[: _BYTES * self._size], trailer))
+        octets[_BYTES * self._size : end] = trailer
+        return octets[:end].toreadonly()
+
+
+def _mixed(y: _Framed, inbox: Inbox[Answer | None], at_row: Mapping[int, int],
+           weights: Callable[[int, int], float] | None) -> tuple[_Framed, dict[Edge, Answer]]:
     """Return rows y (B, D) after an exchange, and what the neighbours of the running peers sent, by edge."""
-    mixed, theirs = y.clone(), {}
+    mixed, theirs = _Framed(y.rows), {}
     for dst, src, weight, value in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.weight.tolist(), inbox.values):
         if value is not None:
             b, theirs[dst, src] = at_row[dst], value
-            add_flow_(mixed[b], y[b], value[0], weight if weights is None else weights(dst, src))
+            add_flow_(mixed.rows[b], y.rows[b], value[0], weight if weights is None else weights(dst, src))
     return mixed, theirs
 
 
@@ -223,17 +250,18 @@ def _checked(difference: float) -> float:
 
 
 def _messages(
-    y: Tensor, at_row: Mapping[int, int], trailers: Mapping[int, bytes], graph: nx.Graph, parts: Parts | None
-) -> dict[tuple[int, int], bytes]:
+    y: _Framed, at_row: Mapping[int, int], trailers: Mapping[int, bytes], graph: nx.Graph, parts: Parts | None
+) -> dict[tuple[int, int], Buffer]:
     """Return the message of each running peer to each neighbour; neighbours of equal width get the same object."""
-    messages: dict[tuple[int, int], bytes] = {}
+    messages: dict[tuple[int, int], Buffer] = {}
     for i, trailer in trailers.items():
-        encoded: dict[float, bytes] = {}
+        encoded: dict[float, Buffer] = {}
         for j in sorted(graph[i]):
             kind = 1.0 if parts is None else parts.widths[j]
             if kind not in encoded:
-                row = y[at_row[i]] if parts is None else parts.cut(i, j, y[at_row[i]])
-                encoded[kind] = b"".join((_F8.encode(row), trailer))
+                b = at_row[i]
+                encoded[kind] = y.message(b, trailer) if parts is None else \
+                    _Framed(parts.cut(i, j, y.rows[b])[None]).message(0, trailer)
             messages[i, j] = encoded[kind]
     return messages
 

@@ -243,7 +243,7 @@ class Agreement:
                 return
 
     def _adopt(self, k: int, row: Tensor, *, agreed: bool) -> None:
-        self.done, self.adopted, self.agreed = k, row.clone(), agreed
+        self.done, self.adopted, self.agreed = k, row, agreed
 
 
 def living_diameter(graph: nx.Graph, cut: Collection[tuple[int, int]], groups: tuple[frozenset[int], ...] = ()) -> int:
