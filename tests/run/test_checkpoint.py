@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from p2pser.base.errors import CheckpointError
@@ -80,9 +80,9 @@ def test_every_dtype_comes_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) 
 def test_a_file_is_one_of_safetensors(tmp_path: Path) -> None:
     rows = {"b": torch.tensor([1, 2], dtype=torch.int8), "a": torch.tensor([[1.5, 2.5]], dtype=torch.float64)}
     path = checkpoint.save(tmp_path, 3, rows, {}, {})
-    with safe_open(path / "rows.safetensors", "pt") as file:
-        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {"a": [[1.5, 2.5]], "b": [1, 2]}
-    with pytest.raises(CheckpointError, match="cannot be kept in a checkpoint: a tensor of torch.complex128"):
+    read = safetensors.torch.load_file(path / "rows.safetensors")
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {"a": [[1.5, 2.5]], "b": [1, 2]}
+    with pytest.raises(CheckpointError, match="cannot be kept in a checkpoint: a tensor of torch"):
         checkpoint.save(tmp_path, 4, {"x": torch.zeros(2, dtype=torch.complex128)}, {}, {})
 
 
