@@ -172,9 +172,7 @@ def consensus(
         _note(running, inbox.missing, {edge: trailer for edge, (_, trailer) in theirs.items()}, at_row)
         del read, inbox, theirs  # the neighbours' rows: the next exchange needs the memory
         omega = chebyshev(omega, slem, exchange)
-        if exchange > 0:
-            mixed.rows.sub_(previous.rows).mul_(omega).add_(previous.rows)
-        y, previous = mixed, y
+        y, previous = mixed if exchange == 0 else mixed.accelerated_(previous, omega), y
         for b, node in running.items():
             node.decide(exchange, y.rows[b])
     return _result(y.rows, nodes, reach, graph, exchange + 1)
@@ -190,6 +188,11 @@ class _Framed:
         count, self._size = rows.shape
         self._memory = torch.empty(count, self._size + _ROOM // _BYTES, dtype=torch.float64)
         self.rows = self._memory[:, : self._size].copy_(rows)
+
+    def accelerated_(self, previous: _Framed, omega: float) -> _Framed:
+        """Turn W y into omega (W y - previous) + previous, in place; return itself."""
+        self.rows.sub_(previous.rows).mul_(omega).add_(previous.rows)
+        return self
 
     def message(self, b: int, trailer: bytes) -> Buffer:
         """Return the message of the ``b``-th row: its bytes, and the trailer."""
