@@ -45,7 +45,8 @@ LONGEST = 10
 BEYOND = 2
 """A source so many rounds ahead does not wait for us, and is not waited for."""
 
-_NEVER = Step(2**31, 0)
+NEVER = Step(2**31, 0)
+"""The step to ``begin`` where no exchange follows: no message is kept."""
 
 Value: TypeAlias = "Received | Tensor"
 """A message as it came, or the row that was read from it."""
@@ -158,10 +159,6 @@ class Exchange:
         for arrived in self._arrived.values():
             for earlier in [other for other in arrived if other < step]:
                 del arrived[earlier]
-
-    def over(self) -> None:
-        """No exchange follows: forget all messages, those too that are still to come."""
-        self.begin(_NEVER, ())
 
     def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> Step | None:
         """Take a complete message of a neighbour. Return the step of one that there is no room for: it may come again.

@@ -19,7 +19,7 @@ from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import BLOCK, Late, Step, distance
 from p2pser.graph.mixing import metropolis, weight
 from p2pser.network import events
-from p2pser.network.exchange import AHEAD, LONGEST, DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import AHEAD, LONGEST, NEVER, DeliveryStatus, Exchange, Outcome
 from p2pser.network.past import PAST_BYTES
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -455,7 +455,7 @@ def test_nothing_is_kept_once_no_exchange_follows() -> None:
     ahead, late = row(2), row(3)
     held = [weakref.ref(ahead), weakref.ref(late)]
     exchange.deliver(1, Step(1, 0), ahead, (), 0.0)
-    exchange.over()
+    exchange.begin(NEVER, ())
     exchange.deliver(1, Step(2, 0), late, (), 0.0)
     del ahead, late
     assert [one() for one in held] == [None, None]
