@@ -18,7 +18,7 @@ from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network.catching_up import CatchingUp
-from p2pser.network.exchange import LONGEST, NEVER, DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import LONGEST, DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.own_progress import OwnProgress
@@ -246,9 +246,6 @@ class NetworkMixer:
         if phase is Phase.TRAIN and (self._progress.phase, self._progress.at) != (phase, Step(round, 0)):
             self._catching_up.began(round, self._clock())
         self.roster.rounds_over = phase > Phase.EXCHANGE
-        if phase is Phase.END:
-            self._receiving.drain()
-            self.exchange.begin(NEVER, ())
         self._progress.enter(phase, Step(round, 0))
 
     def local_step(self, peer: int, step: int) -> None:

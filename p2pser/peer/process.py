@@ -28,7 +28,7 @@ from p2pser.models import for_run
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
-from p2pser.network.exchange import LONGEST
+from p2pser.network.exchange import LONGEST, NEVER
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.past import PastExchanges
@@ -395,4 +395,5 @@ class _Attendance:
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,
                                report=report)
+        self.mixer.exchange.begin(NEVER, ())
         return Outcome(end.final, entry.call, entry.sums)
