@@ -32,7 +32,7 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
     from p2pser.peer.view import look, newest_run
 
     folder = folder or newest_run(Path("runs"))
-    if once or not (web or sys.stdout.isatty()):
+    if once or not (web or terminal()):
         show(folder, as_json=False)
     look(folder)  # a wrong folder is told before anything opens
     try:
@@ -43,8 +43,14 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
 
             Screen(folder).run()
     except ModuleNotFoundError as error:
-        raise ConfigError(f"p2pser watch needs {error.name}, of the extra watch: pip install 'p2pser[watch]'; p2pser "
+        package = str(error.name).partition(".")[0]
+        raise ConfigError(f"p2pser watch needs {package}, of the extra watch: pip install 'p2pser[watch]'; p2pser "
                           "status prints the state without it") from None
+
+
+def terminal() -> bool:
+    """Whether the output is a terminal."""
+    return sys.stdout.isatty()
 
 
 def _page(folder: Path, port: int) -> None:

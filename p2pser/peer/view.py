@@ -154,8 +154,7 @@ class PeerView:
     @property
     def problems(self) -> tuple[Mapping[str, Any], ...]:
         """The events that an operator may have to do something about, oldest first."""
-        return tuple(event for event in self.events if event.get("kind") in PROBLEMS
-                     and not (event.get("kind") in ("left", "bye") and event.get("reason") == "done"))
+        return tuple(filter(concerns, self.events))
 
     def newest(self, name: str) -> float | None:
         """Return the newest measurement of a name (``loss``, ``uar``, …) that is a number."""
@@ -172,6 +171,12 @@ class RunView:
 
     name: str
     peers: tuple[PeerView, ...]
+
+
+def concerns(event: Mapping[str, Any]) -> bool:
+    """Whether an operator may have to do something about an event."""
+    kind = str(event.get("kind"))
+    return kind in PROBLEMS and not (kind in ("left", "bye") and event.get("reason") == "done")
 
 
 def finite(value: object) -> float | None:

@@ -14,10 +14,10 @@ from p2pser.peer.following import Follower
 from p2pser.peer.view import (
     FINISHED,
     NOT_STARTED,
-    PROBLEMS,
     RUNNING,
     PeerView,
     RunView,
+    concerns,
     count,
     dated,
     finite,
@@ -182,8 +182,7 @@ def events(run: RunView) -> list[tuple[datetime, int, bool, str]]:
         (at, peer.peer, event) for peer in run.peers for event in peer.history[-EVENTS:]
         if (at := when(event)) is not None]
     newest.sort(key=lambda one: one[:2])
-    return [(at, i, event.get("kind") in PROBLEMS and event.get("reason") != "done", sentence(event))
-            for at, i, event in reversed(newest[-EVENTS:])]
+    return [(at, i, concerns(event), sentence(event)) for at, i, event in reversed(newest[-EVENTS:])]
 
 
 def _peer(peer: PeerView) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from p2pser.watch.signs import signs
 
 EVERY = 1.0
 """Seconds between two looks at the files."""
-COLUMNS = ("peer", "does", "rounds", "UAR", "loss", "distance", "sent", "links", "waits for, or goes on without")
+COLUMNS = ("peer", "does", "rounds", "UAR", "loss", "distance", "sent", "links")
 DOES = {"training": ("▶", "dodger_blue1"), "waiting": ("…", "yellow"), "agreeing": ("≈", "magenta"),
         "done": ("✓", "green"), "finished": ("✓", "green"), "interrupted": ("‖", "dim"), "failed": ("✕", "red"),
         "killed": ("✕", "red")}
-TITLES = {"uar": "UAR", "loss": "loss", "distance": "distance", "bytes": "sent"}
+TITLES = {"uar": "UAR", "loss": "loss", "distance": "distance", "bytes": "sent in a round"}
 
 
 class Screen(App[None]):
@@ -36,7 +36,9 @@ class Screen(App[None]):
 
     CSS = """
     #headline { height: auto; padding: 0 1; }
-    #peers { height: auto; max-height: 50%; }
+    #peers { height: auto; max-height: 40%; }
+    #waiting { height: auto; max-height: 25%; padding: 0 1; }
+    #waits { color: $warning; }
     #curves { height: 5; margin: 1 0 0 0; }
     #curves Vertical { width: 1fr; padding: 0 1; }
     Sparkline { height: 4; }
@@ -54,6 +56,8 @@ class Screen(App[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="headline")
         yield DataTable(id="peers", cursor_type="none")
+        with VerticalScroll(id="waiting"):
+            yield Static(id="waits")
         with Horizontal(id="curves"):
             for name in TITLES:
                 with Vertical():
@@ -72,6 +76,8 @@ class Screen(App[None]):
 
     def look(self) -> None:
         """Read the files again, and show what has changed."""
+        if not self.query(DataTable):
+            return  # the timer may come once more while the view closes
         try:
             run = self._observer.look()
         except P2PSERError as error:  # the folder is gone
@@ -81,6 +87,8 @@ class Screen(App[None]):
         self._say("headline", Text.assemble((run.name, "bold"), "  ", headline(run), "" if left is None else
                                             f"; about {in_words(left)} left, then the consensus"))
         self._rows(run)
+        self._say("waits", Text("\n".join(f"peer {peer.peer} waits for, or goes on without: {told}"
+                                          for peer in run.peers for told in waits(peer))))
         for name, title in TITLES.items():
             self._curve(name, title, over_peers(run, CURVES[name]))
         self._say("lines", Text("\n").join(
@@ -97,7 +105,7 @@ class Screen(App[None]):
         for peer in run.peers:
             cells, key = _cells(peer), str(peer.peer)
             if key not in table.rows:
-                table.add_row(*cells, key=key, height=None)
+                table.add_row(*cells, key=key)
                 continue
             for name, cell in zip(COLUMNS, cells):
                 if table.get_cell(key, name) != cell:
@@ -105,12 +113,11 @@ class Screen(App[None]):
 
     def _curve(self, name: str, title: str, points: list[Point]) -> None:
         means = [point.mean for point in points]
-        form = size if name == "bytes" else (lambda value: number(value, ".1e" if name == "distance" else ".3f"))
-        told = f"{form(means[0])} → {form(means[-1])}" if means else "not measured yet"
-        self._say(f"title-{name}", Text.assemble((title, "bold"), f" {told}"))
-        if name == "distance":
-            means = [math.log10(value) for value in means if value > 0]
-        self.query_one(f"#curve-{name}", Sparkline).data = means
+        newest = "–" if not means else size(means[-1]) if name == "bytes" else number(
+            means[-1], ".1e" if name == "distance" else ".3f")
+        self._say(f"title-{name}", Text.assemble((title, "bold"), f" {newest}"))
+        self.query_one(f"#curve-{name}", Sparkline).data = [
+            math.log10(value) for value in means if value > 0] if name == "distance" else means
 
 
 def _cells(peer: PeerView) -> list[Text]:
@@ -119,4 +126,4 @@ def _cells(peer: PeerView) -> list[Text]:
             *(Text(cell, justify="right") for cell in (
                 f"{peer.round}/{peer.rounds}", number(peer.newest("uar"), ".3f"), number(peer.newest("loss"), ".3f"),
                 number(peer.newest("distance"), ".1e"), size(peer.newest("bytes_sent") or 0))),
-            signs({j: link.state for j, link in peer.links.items()}), Text("\n".join(waits(peer)))]
+            signs({j: link.state for j, link in peer.links.items()})]

@@ -1,0 +1,46 @@
+"""The page of a run in a real browser: recorded runs, names in their files that are hostile, and a replay."""
+
+from __future__ import annotations
+
+import re
+import struct
+from html import unescape
+from pathlib import Path
+
+import browser
+import pytest
+from recordings import write
+
+pytestmark = pytest.mark.skipif(browser.chromium() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
+HOSTILE = "<img src=x onerror=\"document.title='TAKEN'\"></td></script><script>document.title='TAKEN'</script>&amp;"
+
+
+def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
+    run = write(tmp_path / "<b onload=document.title='TAKEN'>pilot", [(0, 1), (1, 2), (2, 0)], done={1: 4}, more={
+        0: [{"after": 5, "kind": "refused", "peer": 2, "reason": HOSTILE, "by_us": True}],
+        1: [{"after": 5.5, "kind": "clip_left_out", "path": HOSTILE, "reason": HOSTILE}],
+        2: [{"after": 6, "kind": HOSTILE, "peer": 1}, {"after": 7, "kind": "suspect", "peer": 1, "silence": 2.0}]})
+    with browser.page(run) as url:
+        page = browser.document(url)
+        seen = browser.text(page)
+        assert "3 of 3 peers agreed, UAR 0.750 on the held-out speakers" in seen
+        assert "as it ended" in seen
+        assert "4 of 12" in seen
+        assert "after 12 rounds: 0.707, from 0.706 to 0.708" in seen
+        assert f"! peer 2: not admitted: {HOSTILE}" in seen
+        assert "<b onload=document.title='TAKEN'>pilot" in seen
+        title = re.search("<title>(.*?)</title>", page)
+        assert title is not None
+        assert unescape(title[1]).endswith("pilot: 3 of 3 peers agreed, UAR 0.750 on the held-out speakers")
+        assert "<img" not in page
+        assert page.count("<script>") == 1
+        dashed = re.findall(r'<line class="link"[^>]*stroke-dasharray="7 4"', page)
+        assert len(dashed) > 1, "a silent neighbour, and the key"
+        then = browser.text(browser.document(f"{url}#round=2&peer=1"))
+        assert "3 of 12 rounds are over about 18 s left, then the consensus" in then
+        assert "after 3 rounds, " in then
+        assert "waits for, or goes on without: peer 2 at tcp://127.0.0.1:5702: refused since" in then
+        browser.picture(url, tmp_path / "page.png", width=900, height=700, dark=True)
+        data = (tmp_path / "page.png").read_bytes()
+        assert struct.unpack(">II", data[16:24]) == (900, 700)
+        assert len(data) > 20_000, "an empty page"
