@@ -8,6 +8,7 @@ or a container has no home that can be written, the cache is a folder for tempor
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
 import os
 import stat
 import tempfile
@@ -73,18 +74,25 @@ def can_be_written(folder: Path) -> bool:
 
 
 def keep_compiled_code() -> None:
-    """Have numba, which librosa uses, keep compiled code in the cache folder; call it before librosa is imported.
+    """Let numba, which librosa uses, keep what it compiles; call it before librosa is imported.
 
-    Beside its sources, the default, it cannot where an installation is read-only; without any place it would raise, so
-    that it compiles nothing then.
+    It does so beside librosa's sources where an installation can be written. Elsewhere it is given a place in the cache
+    folder, and without that one it compiles nothing. Without any place it would raise, and without a lasting one each
+    process would compile for 20 s.
     """
-    folder = cache_folder() / "numba"
-    if "NUMBA_CACHE_DIR" in os.environ:
+    if "NUMBA_CACHE_DIR" in os.environ or _beside_librosa():
         return
+    folder = cache_folder() / "numba"
     if can_be_written(folder):
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
     else:
         os.environ["NUMBA_DISABLE_JIT"] = "1"
+
+
+def _beside_librosa() -> bool:
+    spec = importlib.util.find_spec("librosa")
+    places = spec.submodule_search_locations if spec is not None else None
+    return bool(places) and all(can_be_written(Path(place) / "util" / "__pycache__") for place in places or ())
 
 
 def config_folder() -> Path:

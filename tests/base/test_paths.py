@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -73,17 +75,22 @@ def test_a_temporary_folder_that_others_can_enter_is_not_used(sealed: Path, plai
     assert "cannot be written" in said[0]
 
 
-@pytest.mark.parametrize(("place", "variable", "value"), [("tmp", "NUMBA_CACHE_DIR", "tmp/cache/numba"),
-                                                          ("ada", "NUMBA_DISABLE_JIT", "1")])
+@pytest.mark.parametrize(("beside", "place", "expected"), [
+    ("tmp", "tmp", {}), ("ada", "tmp", {"NUMBA_CACHE_DIR": "tmp/cache/numba"}),
+    ("ada", "ada", {"NUMBA_DISABLE_JIT": "1"})])
 def test_numba_has_a_place_for_compiled_code_or_compiles_none(
-        place: str, variable: str, value: str, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        beside: str, place: str, expected: dict[str, str], sealed: Path, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+    librosa = ModuleSpec("librosa", None)
+    librosa.submodule_search_locations = [str(tmp_path / beside / "librosa")]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: {"librosa": librosa}[name])
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / place / "cache"))
     paths.keep_compiled_code()
-    assert os.environ[variable].removeprefix(f"{tmp_path}/") == value
-    assert len({"NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"} & set(os.environ)) == 1
+    assert {name: os.environ[name].removeprefix(f"{tmp_path}/") for name in ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
+            if name in os.environ} == expected
 
 
 def test_a_place_for_compiled_code_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
