@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from p2pser.graph.schedule import Schedule
     from p2pser.graph.spec import Topology
     from p2pser.inference.predictor import Predictor
+    from p2pser.inference.recordings import Paths, Recording
+    from p2pser.inference.timeline import Stream, Timeline
     from p2pser.models.family import Family
     from p2pser.peer.launch import Launch
     from p2pser.simulation.results import Round, Simulation
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["About", "Adapter", "Algorithm", "Clip", "Error", "Family", "FeatureKind", "Form", "NamedClips", "Schedule",
            "Step", "__version__", "compare", "crossval", "federate", "launch", "load", "register_algorithm",
            "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
-           "register_schedule", "simulate", "topology"]
+           "register_schedule", "simulate", "stream", "timeline", "topology"]
 
 _FOR_PLUGINS = {
     "About": "corpora.adapter", "Adapter": "corpora.adapter", "Algorithm": "gossip.algorithm",
@@ -60,6 +62,60 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     from p2pser.inference.predictor import load as load_predictor
 
     return load_predictor(path)
+
+
+def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,
+             enrol: Paths | None = None) -> Timeline:
+    """Return the answers of a model for the windows of a recording.
+
+    Parameters
+    ----------
+    model : from ``load``.
+    recording : its path, or its bytes as a file holds them, or an open file.
+    window : length of a window [s]; the last one may be shorter.
+    hop : time from the beginning of one window to that of the next [s].
+    silence : a window whose loudest 50 ms are below this level has no answer [dBFS].
+    enrol : recordings of the same speaker, whose statistics scale the features; default: those of the training.
+
+    Raises
+    ------
+    Error : where the recording cannot be used, or ``hop`` is longer than ``window``.
+
+    >>> p2pser.timeline(p2pser.load("model/"), "meeting.wav").to_frame()  # doctest: +SKIP
+    """
+    from p2pser.inference import recordings
+    from p2pser.inference import timeline as along_time
+
+    model.warn(enrol is not None)
+    own = None if enrol is None else model.enrol(enrol)
+    return along_time.Timeline(
+        segment for source in recordings.sources(recording)
+        for segment in along_time.timeline(model, source, window=window, hop=hop, silence=silence, own=own))
+
+
+def stream(model: Predictor, rate: float, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,
+           enrol: Paths | None = None, adapt: bool = True) -> Stream:
+    """Return what answers for speech while it comes: ``push`` takes its samples, ``close`` its end.
+
+    Parameters
+    ----------
+    model : from ``load``.
+    rate : samples per second [Hz].
+    window, hop, silence, enrol : as for ``timeline``.
+    adapt : whether the statistics follow the one speaker of the stream, where the model expects a speaker's own.
+
+    Raises
+    ------
+    Error : where the rate is not that of a recording, or ``hop`` is longer than ``window``.
+
+    >>> stream = p2pser.stream(p2pser.load("model/"), rate=16000)  # doctest: +SKIP
+    >>> [segment.answer.label for segment in stream.push(samples)]  # doctest: +SKIP
+    """
+    from p2pser.inference.timeline import Stream
+
+    model.warn(enrol is not None)
+    own = None if enrol is None else model.enrol(enrol)
+    return Stream(model, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
 
 
 def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> Topology:

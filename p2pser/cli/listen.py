@@ -62,23 +62,21 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
     if raw and device is not None:
         raise click.UsageError(f"--device {device} names a microphone, and --raw reads standard input: give one")
     from p2pser.inference.predictor import load
-    from p2pser.inference.timeline import Listener
-    from p2pser.inference.windows import Resampler, Window, Windower
+    from p2pser.inference.timeline import Stream
+    from p2pser.inference.windows import Window
 
     predictor = load(model)
-    model_rate = predictor.card.features.sample_rate
-    windower, resampler = Windower(model_rate, window, hop), Resampler(rate, model_rate)
     own = None if enrol is None else predictor.enrol(enrol)
     if remark := predictor.note(own is not None):
         note(f"p2pser: {remark}")
-    listener = Listener(predictor, silence, own, adapt and own is None)
-    _warm(predictor, round(window * model_rate))
+    stream = Stream(predictor, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
+    _warm(predictor, round(window * predictor.card.features.sample_rate))
     source = _standard_input(rate) if raw else _microphone(rate, device)
     note("p2pser: listening")
     delays: list[float] = []
 
     def answer(window: Window, arrived: float) -> None:
-        segment = listener.hear(window)
+        segment = stream.hear(window)
         if as_json:
             click.echo(json.dumps(segment.to_dict(), allow_nan=False))
         else:
@@ -91,17 +89,14 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
 
     skipped, arrived = 0, time.monotonic()
     for samples, arrived, behind in source:
-        complete = windower.push(resampler.push(samples))
+        complete = stream.cut(samples)
         if behind and complete:
             skipped += len(complete)
             continue
         for part in complete:
             answer(part, arrived)
-    for part in windower.push(resampler.push(_samples(b""), last=True)):
+    for part in stream.rest():
         answer(part, arrived)
-    rest = windower.rest()
-    if rest is not None and not delays:  # a stream shorter than one window
-        answer(rest, arrived)
     _close(delays, skipped)
 
 

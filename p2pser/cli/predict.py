@@ -48,7 +48,8 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
 
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
-    from p2pser.inference.predictor import files, load
+    from p2pser.inference.predictor import load
+    from p2pser.inference.recordings import files
 
     predictor = load(model)
     remark = predictor.note(enrol is not None)
@@ -85,8 +86,7 @@ def _whole(predictor: Predictor, paths: list[Path], own: Statistics | None,
     """Yield a row and its answer for each recording."""
     for path in _shown(paths):
         for answer in predictor.each([path], own, errors):
-            yield {"path": str(answer.path), "label": answer.label, "probabilities": answer.probabilities,
-                   "dimensions": answer.dimensions}, answer
+            yield {"path": str(answer.path), **answer.to_dict()}, answer
 
 
 def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, window: float | None,

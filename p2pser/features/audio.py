@@ -28,13 +28,14 @@ CANCELLED = 1e-3
 NOT_FINITE = "it holds samples that are not finite numbers; export it again"
 
 
-def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
+def read(recording: Path | str | bytes, sample_rate: int) -> NDArray[np.float32]:
     """Return a recording's samples (samples,), float32, full scale 1: channels averaged, resampled.
 
-    ``sample_rate`` in Hz. Raises CorpusError where the file is missing, is a git-LFS pointer, text or in a
-    format that is not read here, shorter than 0.1 s, longer than an hour, silent, or holds samples that are not finite.
+    ``recording`` is a file, or the bytes of one; ``sample_rate`` in Hz. Raises CorpusError where the file is missing,
+    is a git-LFS pointer, text or in a format that is not read here, shorter than 0.1 s, longer than an hour, silent, or
+    holds samples that are not finite.
     """
-    with decoding.opened(path) as decoder:
+    with decoding.opened(recording) as decoder:
         blocks, frames = [np.zeros(0, dtype=np.float32)], 0
         for block in decoder.blocks:
             blocks.append(mono(block))
@@ -44,7 +45,7 @@ def read(path: Path | str, sample_rate: int) -> NDArray[np.float32]:
         return usable(np.concatenate(blocks), decoder.rate, sample_rate)
 
 
-def usable(samples: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
+def usable(samples: NDArray[np.float32], rate: float, sample_rate: int) -> NDArray[np.float32]:
     """Return samples (n,) or (n, channels) float32 at ``rate`` [Hz] as ``read`` returns those of a recording.
 
     Raises CorpusError where they are shorter than 0.1 s, silent, or not finite.
@@ -75,26 +76,26 @@ def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean
 
 
-def reason(path: Path | str) -> str | None:
+def reason(recording: Path | str | bytes) -> str | None:
     """Return why a file is not a usable recording, or None; mostly by its header, so silence is not detected."""
     try:
-        duration = seconds(path)
+        duration = seconds(recording)
     except CorpusError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error) if isinstance(recording, bytes) else str(error).removeprefix(f"{recording}: ")
     return _too_short(duration) if duration < SHORTEST else None
 
 
-def seconds(path: Path | str) -> float:
+def seconds(recording: Path | str | bytes) -> float:
     """Return a recording's length [s]: from its header, or decoded where that does not give it.
 
     Raises CorpusError where it cannot be read.
     """
-    with decoding.opened(path) as decoder:
+    with decoding.opened(recording) as decoder:
         frames = sum(map(len, decoder.blocks)) if decoder.frames is None else decoder.frames
         return frames / decoder.rate
 
 
-def _resample(signal: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
+def _resample(signal: NDArray[np.float32], rate: float, target: int) -> NDArray[np.float32]:
     import soxr
 
     out: NDArray[np.float32] = soxr.resample(signal, rate, target, quality="HQ")

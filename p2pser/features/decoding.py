@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from p2pser.corpora.files import MEDIA
 if TYPE_CHECKING:
     import soundfile
     from numpy.typing import NDArray
+
+Source: TypeAlias = "Path | io.BytesIO"
+"""A recording's file, or its bytes."""
 
 BLOCK = 1 << 18
 """Frames decoded at a time."""
@@ -46,23 +49,42 @@ class Decoder:
 
 
 @contextlib.contextmanager
-def opened(path: Path | str) -> Iterator[Decoder]:
-    """Open a recording. A CorpusError, raised where it cannot be read or by the body, gets the path."""
-    path = Path(path)
+def opened(recording: Path | str | bytes) -> Iterator[Decoder]:
+    """Open a recording: a file, or the bytes of one. A CorpusError, raised where it cannot be read or by the body,
+    begins with the path.
+    """
+    source = io.BytesIO(recording) if isinstance(recording, bytes) else Path(recording)
     try:
-        wrong = _unreadable(path)
+        wrong = _unreadable(source)
         if wrong:
             raise CorpusError(wrong)
-        with (_media if path.suffix.lower() in MEDIA else _sound)(path) as decoder:
+        with _decoder(source) as decoder:
             if decoder.rate < LOWEST_RATE:
                 raise CorpusError(f"its header gives a sampling rate of {decoder.rate} Hz: it is damaged")
             yield decoder
     except CorpusError as error:
-        raise CorpusError(f"{path}: {error}") from None
+        if isinstance(source, io.BytesIO):
+            raise
+        raise CorpusError(f"{source}: {error}") from None
 
 
 @contextlib.contextmanager
-def _sound(path: Path) -> Iterator[Decoder]:
+def _decoder(source: Source) -> Iterator[Decoder]:
+    """Open a recording with what its name asks for; where it has none, with what can read its first bytes."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, Path):
+            yield stack.enter_context(_media(source) if source.suffix.lower() in MEDIA else _sound(source))
+            return
+        try:
+            decoder = stack.enter_context(_sound(source))
+        except CorpusError:
+            source.seek(0)
+            decoder = stack.enter_context(_media(source))
+        yield decoder
+
+
+@contextlib.contextmanager
+def _sound(source: Source) -> Iterator[Decoder]:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]  # the library has no types
@@ -73,10 +95,12 @@ def _sound(path: Path) -> Iterator[Decoder]:
 
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(Forward(_with_sizes(path) or str(path)))
-        except (OSError, RuntimeError) as error:
+            file = stack.enter_context(Forward(_with_sizes(source) or (
+                str(source) if isinstance(source, Path) else source)))
+        except (OSError, RuntimeError, TypeError) as error:  # TypeError: samples without a header, by the file's name
             raise CorpusError(_sentence(error)) from None
-        possible = 0 < file.frames <= _MOST_FRAMES_PER_BYTE * path.stat().st_size
+        size = source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
+        possible = 0 < file.frames <= _MOST_FRAMES_PER_BYTE * size
         yield Decoder(file.samplerate, file.frames if possible else None, _sound_blocks(file))
 
 
@@ -91,12 +115,12 @@ def _sound_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
         raise CorpusError(_sentence(error)) from None
 
 
-def _with_sizes(path: Path) -> BinaryIO | None:
+def _with_sizes(source: Source) -> BinaryIO | None:
     """Return a WAV file whose sizes are 0 with sizes that mean "to the end"; None for every other file.
 
     Programs that write to a pipe leave 0 where they cannot go back; libsndfile takes it as no samples.
     """
-    with path.open("rb") as file:
+    with _binary(source) as file:
         head = bytearray(file.read(4096))
         if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
             return None
@@ -113,13 +137,14 @@ def _with_sizes(path: Path) -> BinaryIO | None:
 
 
 @contextlib.contextmanager
-def _media(path: Path) -> Iterator[Decoder]:
+def _media(source: Source) -> Iterator[Decoder]:
     try:
         import av
     except ImportError:
-        raise CorpusError(f"{path.suffix} files need the extra media: pip install 'p2pser[media]'") from None
+        which = f"{source.suffix} files" if isinstance(source, Path) else "it is no WAV, FLAC, MP3 or Ogg; others"
+        raise CorpusError(f"{which} need the extra media: pip install 'p2pser[media]'") from None
     try:
-        container = av.open(str(path))
+        container = av.open(str(source) if isinstance(source, Path) else source)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise CorpusError(_sentence(error)) from None
     with container:
@@ -147,10 +172,22 @@ def _sentence(error: Any) -> str:
     return f"it is not a recording that can be read ({message})"
 
 
-def _unreadable(path: Path) -> str | None:
-    """Return why the first bytes of a file are not those of a recording, or None."""
+@contextlib.contextmanager
+def _binary(source: Source) -> Iterator[BinaryIO]:
+    """Open a recording's bytes, from their beginning."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+    else:
+        source.seek(0)
+        yield source
+        source.seek(0)
+
+
+def _unreadable(source: Source) -> str | None:
+    """Return why the first bytes of a recording are not those of one, or None."""
     try:
-        with path.open("rb") as file:
+        with _binary(source) as file:
             head = file.read(512)
     except IsADirectoryError:
         return "it is a folder"
@@ -163,7 +200,8 @@ def _unreadable(path: Path) -> str | None:
     if head.startswith(_LFS):
         return "it is a git-LFS pointer, not the recording: run `git lfs pull` in its repository"
     if _is_text(head):
-        return f"it is a text file named {path.suffix or 'like a recording'}"
+        return f"it is a text file named {source.suffix or 'like a recording'}" if isinstance(source, Path) else \
+            "it is text"
     return None
 
 

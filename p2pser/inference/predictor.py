@@ -15,20 +15,22 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, ModelError
+from p2pser.base.frames import frame
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features.normalisation import Statistics, steadied
+from p2pser.inference.recordings import Paths, Recording, files, sources
 from p2pser.models.directory import Card
 
 if TYPE_CHECKING:
+    import pandas
+    from numpy.typing import ArrayLike
     from torch import nn
-
-Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Answer:
     probabilities: dict[str, float]
     dimensions: dict[str, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as plain data."""
+        return {"label": self.label, "probabilities": self.probabilities, "dimensions": self.dimensions}
+
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the ``k`` most probable emotions with their probabilities, most probable first."""
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
@@ -54,9 +60,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction(Answer):
-    """The answer for one recording."""
+    """The answer for one recording; ``path`` is None where it is no file."""
 
-    path: Path
+    path: Path | None
+
+
+class Predictions(list[Prediction]):
+    """The answers for several recordings."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a line per recording: ``path``, ``label``, ``probabilities.anger``, …, ``dimensions.arousal``, ….
+
+        Raises ConfigError where pandas is not installed.
+        """
+        return frame([{"path": str(each.path), **each.to_dict()} for each in self])
 
 
 class Predictor:
@@ -81,64 +98,76 @@ class Predictor:
                          f"speaker it uses those of {whose}, and it errs more often")
         return "; ".join(notes)
 
-    def predict(self, paths: Paths, enrol: Paths | None = None,
-                errors: list[tuple[Path, str]] | None = None) -> list[Prediction]:
+    def predict(self, recordings: Recording | Iterable[Recording], enrol: Paths | None = None,
+                errors: list[tuple[Path, str]] | None = None) -> Predictions:
         """Return a prediction for each recording.
 
         Warns once (UserWarning) where the model has limits that the user must know (``note``).
 
         Parameters
         ----------
-        paths : a path, several, or folders (all recordings below them).
+        recordings : a recording, several, folders (all recordings below them) or lists (``files``).
         enrol : recordings of the same speaker (a few clips, of any emotion, better of all), which give the speaker's
             statistics to models trained with speaker normalisation.
-        errors : a list to which (path, reason) of each clip that cannot be used is added; without it, the first such
-            clip raises CorpusError.
+        errors : a list to which (path, reason) of each recording that cannot be used is added; without it, the first
+            such recording raises CorpusError.
 
         Example
         -------
         >>> model = load("model/")                                                          # doctest: +SKIP
         >>> model.predict(["a.wav", "b.wav"], enrol="speaker/")[0].probabilities            # doctest: +SKIP
         {'anger': 0.83, 'sadness': 0.17}
+        >>> model.predict(request.files["clip"].read())[0].label                            # doctest: +SKIP
+        'anger'
         """
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
-        return list(self.each(files(paths), own, errors))
+        return Predictions(self.each(sources(recordings), own, errors))
 
-    def each(self, paths: Iterable[Path], own: Statistics | None = None,
+    def each(self, recordings: Iterable[Path | bytes], own: Statistics | None = None,
              errors: list[tuple[Path, str]] | None = None) -> Iterator[Prediction]:
         """Yield the predictions one by one.
 
         Parameters
         ----------
-        paths : the recordings.
+        recordings : paths, or the bytes of recordings.
         own : the speaker's statistics (``enrol``).
-        errors : as in ``predict``.
+        errors : as in ``predict``; recordings without a path are ``<recording 1>``, ….
         """
-        for path in paths:
-            values = self._features_of(path, errors)
-            if values is not None:
-                answer = self.answers(values[None], own)[0]
-                yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
+        for number, recording in enumerate(recordings, 1):
+            path = recording if isinstance(recording, Path) else None
+            try:
+                values = self._features_of(recording)
+            except CorpusError as error:
+                name = path or Path(f"<recording {number}>")
+                reason = str(error).removeprefix(f"{name}: ")
+                if errors is None:
+                    raise CorpusError(f"{name}: {reason}") from None
+                errors.append((name, reason))
+                continue
+            answer = self.answers(values[None], own)[0]
+            yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
 
-    def predict_signal(self, samples: NDArray[np.floating], rate: int, own: Statistics | None = None) -> Answer:
+    def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None) -> Answer:
         """Return the answer for samples.
 
         Parameters
         ----------
-        samples : (n,) or (n, channels), full scale 1.
+        samples : (n,), (n, channels) or (channels, n); floats of full scale 1, or integers of the full scale of their
+            type (``features.samples.scaled``).
         rate : samples per second [Hz].
         own : the speaker's statistics (``enrol``).
 
         Raises
         ------
         CorpusError
-            Where the samples are too short, silent or not finite.
+            Where the samples or the rate are not those of a recording, too short, silent or not finite.
         """
         from p2pser.features import audio
+        from p2pser.features.samples import checked_rate, scaled
 
         self.warn(own is not None)
-        signal = audio.usable(np.asarray(samples, dtype=np.float32), rate, self.card.features.sample_rate)
+        signal = audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate)
         return self.answers(self.features(signal)[None], own)[0]
 
     def warn(self, enrolled: bool) -> None:
@@ -155,7 +184,7 @@ class Predictor:
         """
         if self.card.normalise != "speaker":
             return None
-        known = [values for path in files(paths) if (values := self._features_of(path, None)) is not None]
+        known = [self._features_of(path) for path in files(paths)]
         return steadied(np.stack(known), self.card.statistics)
 
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
@@ -205,57 +234,10 @@ class Predictor:
                              "use the version of p2pser that trained it")
         return values
 
-    def _features_of(self, path: Path, errors: list[tuple[Path, str]] | None) -> NDArray[np.float32] | None:
+    def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
         from p2pser.features import audio
 
-        try:
-            return self.features(audio.read(path, self.card.features.sample_rate))
-        except CorpusError as error:
-            if errors is None:
-                raise
-            errors.append((path, str(error).removeprefix(f"{path}: ")))
-            return None
-
-
-LISTS = (".txt", ".lst", ".csv", ".tsv")
-"""Suffixes of files that list recordings: a path on each line, or a manifest."""
-
-
-def files(paths: Paths) -> list[Path]:
-    """Return the recordings that ``paths`` name, in order.
-
-    A folder stands for the recordings below it, a list (a text file with a path on each line, relative to its folder,
-    or a manifest CSV) for the recordings in it. Raises CorpusError where a folder holds none, a list cannot be read or
-    no recording is named.
-    """
-    from p2pser.corpora.files import recordings
-    from p2pser.corpora.manifest import read_manifest
-
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    result: list[Path] = []
-    for path in map(Path, several):
-        if path.is_dir():
-            result += recordings(path)
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            listed = read_manifest(path)
-            # Left-out clips too: the caller reads them and reports the reason.
-            result += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
-        elif path.suffix.lower() in LISTS:
-            result += _listed(path)
-        else:
-            result.append(path)
-    if not result:
-        raise CorpusError("no recording is named; give files, folders or lists of recordings")
-    return result
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
-        raise CorpusError(f"cannot read the list of recordings {path}: {reason}") from None
-    return [path.parent / line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        return self.features(audio.read(recording, self.card.features.sample_rate))
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:

@@ -6,18 +6,23 @@ the label that a network gives to silence means nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from p2pser.base.frames import frame
+from p2pser.features import audio
 from p2pser.features.normalisation import Statistics, steadied
+from p2pser.features.samples import checked_rate, scaled
 from p2pser.inference.predictor import Answer, Predictor
-from p2pser.inference.windows import Window, windows
+from p2pser.inference.windows import Resampler, Window, Windower, windows
+
+if TYPE_CHECKING:
+    import pandas
 
 WINDOW, HOP = 3.0, 1.0
 """Length of a window, and time from the beginning of one to that of the next [s]."""
@@ -42,10 +47,21 @@ class Segment:
         span = {"start": round(self.start, 3), "end": round(self.end, 3)}
         if self.answer is None:
             return {**span, "label": None, "probabilities": {}, "dimensions": {}}
-        return {**span, **dataclasses.asdict(self.answer)}
+        return {**span, **self.answer.to_dict()}
 
 
-def timeline(predictor: Predictor, path: Path, *, window: float = WINDOW, hop: float = HOP,
+class Timeline(list[Segment]):
+    """The answers for the windows of a recording, in order."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a line per window: ``start``, ``end``, ``label``, ``probabilities.anger``, ….
+
+        Raises ConfigError where pandas is not installed.
+        """
+        return frame([each.to_dict() for each in self])
+
+
+def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = WINDOW, hop: float = HOP,
              silence: float = SILENCE, own: Statistics | None = None) -> Iterator[Segment]:
     """Yield a segment for each window of a recording, in order.
 
@@ -54,7 +70,7 @@ def timeline(predictor: Predictor, path: Path, *, window: float = WINDOW, hop: f
     Parameters
     ----------
     predictor : the model.
-    path : the recording.
+    recording : a file, or the bytes of one.
     window : length of a window [s]; the last one may be shorter.
     hop : time from the beginning of one window to that of the next [s].
     silence : a window whose loudest 50 ms are below this level is silent [dBFS].
@@ -65,7 +81,7 @@ def timeline(predictor: Predictor, path: Path, *, window: float = WINDOW, hop: f
     CorpusError
         Where the recording cannot be used, or ``hop`` is longer than ``window``.
     """
-    for batch in _batches(windows(path, predictor.card.features.sample_rate, window, hop)):
+    for batch in _batches(windows(recording, predictor.card.features.sample_rate, window, hop)):
         features = [_features(predictor, part, silence) for part in batch]
         audible = [values for values in features if values is not None]
         answers = iter(predictor.answers(np.stack(audible), own) if audible else ())
@@ -123,3 +139,49 @@ class Listener:
             self._counted = [*self._counted, values][-self.MEMORY :]
             self.own = steadied(np.stack(self._counted), self.predictor.card.statistics)
         return Segment(window.start, window.end, self.predictor.answers(values[None], self.own)[0])
+
+
+class Stream:
+    """Answers for speech while it comes, in blocks of samples of any length.
+
+    Parameters
+    ----------
+    predictor : the model.
+    rate : samples per second of the stream [Hz].
+    window, hop : length of a window, and time from the beginning of one to that of the next [s].
+    silence, own, adapt : as for ``Listener``.
+
+    Raises
+    ------
+    CorpusError
+        Where ``rate`` is not that of a recording, or ``hop`` is longer than ``window``.
+    """
+
+    def __init__(self, predictor: Predictor, rate: float, *, window: float = WINDOW, hop: float = HOP,
+                 silence: float = SILENCE, own: Statistics | None = None, adapt: bool = True) -> None:
+        model_rate = predictor.card.features.sample_rate
+        self._windower, self._resampler = Windower(model_rate, window, hop), Resampler(checked_rate(rate), model_rate)
+        self.hear = Listener(predictor, silence, own, adapt and own is None).hear
+        self._cut = False
+
+    def push(self, samples: ArrayLike) -> list[Segment]:
+        """Take the next samples, as ``Predictor.predict_signal`` does, and return the answers for the windows that are
+        complete now.
+        """
+        return [self.hear(window) for window in self.cut(scaled(samples))]
+
+    def close(self) -> list[Segment]:
+        """Return the answers for the rest of the stream, which has ended."""
+        return [self.hear(window) for window in self.rest()]
+
+    def cut(self, samples: NDArray[np.float32]) -> list[Window]:
+        """Take samples (n,) or (n, channels), full scale 1; return the windows that are complete now, for ``hear``."""
+        complete = self._windower.push(self._resampler.push(audio.mono(samples)))
+        self._cut |= bool(complete)
+        return complete
+
+    def rest(self) -> list[Window]:
+        """Return the windows that the end of the stream completes; of a stream shorter than a window the whole."""
+        complete = self._windower.push(self._resampler.push(np.zeros(0, dtype=np.float32), last=True))
+        rest = None if self._cut or complete else self._windower.rest()
+        return complete if rest is None else [rest]

@@ -34,10 +34,10 @@ class Window:
 
     @property
     def level(self) -> float:
-        """RMS level of the loudest 50 ms [dBFS]; -inf for digital silence."""
+        """RMS level of the loudest 50 ms about their mean [dBFS]; -inf for digital silence, also at an offset."""
         size = min(len(self.samples), round(FRAME * self.rate))
         frames = self.samples[: len(self.samples) // size * size].reshape(-1, size)
-        loudest = float(np.square(frames, dtype=np.float64).mean(axis=1).max())
+        loudest = float(frames.var(axis=1, dtype=np.float64).max())
         return 10 * float(np.log10(loudest)) if loudest > 0 else -np.inf
 
 
@@ -83,7 +83,7 @@ class Windower:
 class Resampler:
     """Resamples a stream block by block, from ``rate`` to ``target`` [Hz]."""
 
-    def __init__(self, rate: int, target: int) -> None:
+    def __init__(self, rate: float, target: int) -> None:
         self._stream: Any = None
         if rate != target:
             import soxr
@@ -98,12 +98,12 @@ class Resampler:
         return out
 
 
-def windows(path: Path, rate: int, window: float, hop: float) -> Iterator[Window]:
+def windows(recording: Path | bytes, rate: int, window: float, hop: float) -> Iterator[Window]:
     """Yield the windows of a recording, which is read block by block.
 
     Parameters
     ----------
-    path : the recording.
+    recording : a file, or the bytes of one.
     rate : samples per second of the windows [Hz].
     window : length of a window [s]; the last one may be shorter.
     hop : time from the beginning of one window to that of the next [s].
@@ -113,11 +113,11 @@ def windows(path: Path, rate: int, window: float, hop: float) -> Iterator[Window
     CorpusError
         Where the file is not a usable recording, or is damaged.
     """
-    reason = audio.reason(path)
+    reason = audio.reason(recording)
     if reason is not None:
-        raise CorpusError(f"{path}: {reason}")
+        raise CorpusError(f"{recording}: {reason}" if isinstance(recording, Path) else reason)
     cutter = Windower(rate, window, hop)
-    with decoding.opened(path) as decoder:
+    with decoding.opened(recording) as decoder:
         resampler = Resampler(decoder.rate, rate)
         for block in decoder.blocks:
             signal = audio.mono(block)

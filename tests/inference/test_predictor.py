@@ -111,6 +111,44 @@ def test_folders_and_several(model: Path, folder: Path, tmp_path: Path) -> None:
     assert [p.path.parent.name for p in predictions[:12]] == ["spk0"] * 4 + ["spk1"] * 4 + ["spk2"] * 4
 
 
+def test_a_recording_is_its_file_its_bytes_or_an_open_file(model: Path, tmp_path: Path) -> None:
+    predictor, path = p2pser.load(model), tone(tmp_path / "a.wav", 900.0)
+    (expected,) = predictor.predict(path)
+    with path.open("rb") as file:
+        found = predictor.predict([path.read_bytes(), file, str(path)])
+    assert [each.path for each in found] == [None, None, path]
+    assert [replace(each, path=path) for each in found] == [expected] * 3
+    assert predictor.predict(path.read_bytes()) == [found[0]]
+    frame = found.to_frame()
+    assert list(frame["label"]) == ["anger"] * 3
+    assert frame["probabilities.sadness"][0] == expected.probabilities["sadness"]
+    samples = soundfile.read(path, dtype="int16")[0]
+    assert predictor.predict_signal(samples, RATE).to_dict() == found[0].to_dict()
+
+
+def test_what_is_no_recording_is_refused(model: Path, tmp_path: Path) -> None:
+    predictor, path = p2pser.load(model), tone(tmp_path / "a.wav", 900.0)
+    (tmp_path / "a.txt").write_text("clip\n")
+    with (tmp_path / "a.txt").open() as text, pytest.raises(CorpusError, match="open it in binary mode"):
+        predictor.predict(text)  # type: ignore[arg-type]
+    for given, kind in ((np.zeros(RATE), "ndarray"), (7, "int")):
+        with pytest.raises(CorpusError, match=f"{kind} is no recording"):
+            predictor.predict(given)  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="no recording is named"):
+        predictor.predict([])
+    for content, reason in ((b"", "it is empty"), (b"some words", "it is text"),
+                            (bytes(range(256)) * 9, "it is not a recording that can be read")):
+        with pytest.raises(CorpusError, match=f"<recording 2>: {reason}"):
+            predictor.predict([path, content])
+    errors: list[tuple[Path, str]] = []
+    assert len(predictor.predict([b"", path], errors=errors)) == 1
+    assert errors == [(Path("<recording 1>"), "it is empty")]
+    with pytest.raises(CorpusError, match="a sampling rate of '16k'"):
+        predictor.predict_signal(np.zeros(RATE), "16k")  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="a sampling rate of 1:"):
+        predictor.predict_signal(np.ones(20) * 0.1, 1)
+
+
 def test_a_bad_clip_raises_or_is_listed(model: Path, tmp_path: Path) -> None:
     predictor = p2pser.load(model)
     good, bad = tone(tmp_path / "a.wav", 900.0), tmp_path / "b.wav"

@@ -11,12 +11,14 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
+import p2pser
 from p2pser.base.errors import CorpusError
 from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics, steadied
 from p2pser.inference import timeline
-from p2pser.inference.predictor import Answer, Predictor, files
+from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.recordings import files
 from p2pser.inference.windows import Window
 from p2pser.models.directory import Card, Origin
 
@@ -59,6 +61,46 @@ def test_each_window_has_its_answer_and_silence_has_none(recording: Path) -> Non
     assert found[-1].end == pytest.approx(6.35)
     assert set(found[0].to_dict()["dimensions"]) == {"arousal", "valence", "dominance"}
     assert found[4].to_dict() == {"start": 2.0, "end": 2.5, "label": None, "probabilities": {}, "dimensions": {}}
+
+
+def test_a_stream_gives_the_answers_of_its_recording(recording: Path) -> None:
+    """Cut into blocks of any length, at another rate, with two channels."""
+    whole = p2pser.timeline(predictor(), recording, window=0.5, hop=0.25)
+    assert p2pser.timeline(predictor(), recording.read_bytes(), window=0.5, hop=0.25) == whole
+    assert list(whole.to_frame()["start"][:3]) == [0.0, 0.25, 0.5]
+    samples = soundfile.read(recording, dtype="int16")[0]
+    stream = p2pser.stream(predictor(), RATE, window=0.5, hop=0.25)
+    found = [segment for at in range(0, len(samples), 999) for segment in stream.push(samples[at : at + 999])]
+    assert found == whole[: len(found)]
+    assert len(found) == len(whole) - 1  # the rest is shorter than a window
+    assert stream.close() == []
+    short = p2pser.stream(predictor(), 2 * RATE, window=3)
+    assert short.push(np.stack([np.repeat(tone(4000, 1), 2)] * 2)) == []
+    (segment,) = short.close()
+    assert segment.answer is not None
+    assert (segment.end, segment.answer.label) == (pytest.approx(1.0), "anger")
+    with pytest.raises(CorpusError, match="a sampling rate of 20"):
+        p2pser.stream(predictor(), 20)
+
+
+def test_an_offset_is_no_speech(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "offset.wav", np.concatenate([np.full(RATE, 0.4), 0.4 + tone(4000, 1)]), RATE)
+    found = p2pser.timeline(predictor(), tmp_path / "offset.wav", window=0.5, hop=0.5)
+    assert [one.answer is None for one in found] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("format", "subtype"), [("WAV", "GSM610"), ("AIFF", "ULAW"), ("RAW", None)])
+def test_formats_that_cannot_be_sought_in_are_read_by_window(tmp_path: Path, format: str, subtype: str | None) -> None:
+    """Telephone codecs; a raw file has no header and is refused."""
+    path = tmp_path / f"call.{format.lower()}"
+    soundfile.write(path, np.concatenate([tone(1000, 1)[::2], np.zeros(RATE // 2, np.float32)]), RATE // 2,
+                    subtype=subtype or "PCM_16", format=format)
+    if subtype is None:
+        with pytest.raises(CorpusError, match=r"call\.raw: it is not a recording that can be read"):
+            p2pser.timeline(predictor(), path, window=0.5)
+        return
+    found = p2pser.timeline(predictor(), path, window=0.5, hop=0.5)
+    assert [one.answer is None for one in (found[0], found[1], found[3])] == [False, False, True]
 
 
 def test_batches_change_nothing(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +182,7 @@ def test_the_speaker_s_statistics_are_those_of_the_latest_200_windows() -> None:
     listener = timeline.Listener(model)
     levels = np.arange(1, 206, dtype=np.float32) ** 2
     for number, level in enumerate(levels):
-        listener.hear(Window(float(number), RATE, np.full(RATE, level, np.float32)))
+        listener.hear(Window(float(number), RATE, np.resize(np.float32([level, -level]), RATE)))
         if number + 1 in (200, 201, 205):
             latest = levels[max(0, number - 199) : number + 1, None].repeat(2, axis=1)
             expected = steadied(latest, model.card.statistics)

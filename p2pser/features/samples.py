@@ -1,0 +1,71 @@
+"""The samples of a caller, of any numeric type and layout, as the samples of a recording."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2pser.base.errors import CorpusError
+from p2pser.features.decoding import LOWEST_RATE
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+HIGHEST_RATE = 1_000_000
+"""The highest sampling rate [Hz]."""
+
+MOST_CHANNELS = 64
+"""The most channels of a recording."""
+
+LOUDEST = 8.0
+"""Samples above this are not of full scale 1, but integers that were converted to floats: 18 dB above full scale."""
+
+
+def scaled(samples: ArrayLike) -> NDArray[np.float32]:
+    """Return samples as (n,) or (n, channels) float32 of full scale 1.
+
+    Parameters
+    ----------
+    samples : (n,), (n, channels) or (channels, n): the longer axis is time. Integers of 8, 16 or 32 bits have the full
+        scale of their type (unsigned ones are silent in the middle), floats have full scale 1.
+
+    Raises
+    ------
+    CorpusError
+        Where the samples are of another type or layout, or floats far above full scale.
+
+    Example
+    -------
+    >>> scaled(np.array([0, 16384], dtype=np.int16))
+    array([0. , 0.5], dtype=float32)
+    """
+    array = np.asarray(samples)
+    if array.size == 0 or array.ndim not in (1, 2):
+        raise CorpusError(f"samples of shape {array.shape}: give (n,), (n, channels) or (channels, n)")
+    if array.ndim == 2:
+        length, channels = max(array.shape), min(array.shape)
+        if channels > MOST_CHANNELS or length == channels:
+            raise CorpusError(f"samples of shape {array.shape}: which axis is time cannot be told; give (n, channels)")
+        array = array if array.shape[0] == length else array.T
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 4:
+        half = 2.0 ** (8 * array.dtype.itemsize - 1)
+        return ((array - (half if array.dtype.kind == "u" else 0.0)) / half).astype(np.float32)
+    if array.dtype.kind != "f":
+        raise CorpusError(f"samples of type {array.dtype}: give floats of full scale 1, or integers of 8, 16 or 32 "
+                          "bits")
+    peak = float(np.abs(array).max())
+    if LOUDEST < peak < math.inf:  # what is not finite has a sentence of its own
+        raise CorpusError(f"samples reach {peak:g}, and full scale is 1: give integers in their own type, or divide "
+                          "them by its full scale (32768 for 16 bits)")
+    return array.astype(np.float32)
+
+
+def checked_rate(rate: Any) -> float:
+    """Return a sampling rate [Hz]. Raises CorpusError where it is no number, or not that of a recording."""
+    number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
+    if not number or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise CorpusError(f"a sampling rate of {rate!r}: give a number of samples a second from {LOWEST_RATE} to "
+                          f"{HIGHEST_RATE}")
+    return float(rate)
