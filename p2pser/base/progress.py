@@ -17,6 +17,11 @@ class Bar:
         self._shown, self._what = shown, what
         self._task = None if shown is None else shown.add_task(what, total=total)
 
+    @property
+    def shows(self) -> bool:
+        """Whether there is anything to see."""
+        return self._shown is not None and not self._shown.disable
+
     def __call__(self, done: int, text: str = "") -> None:
         """Show the amount done so far, and ``text`` beside the bar."""
         if self._shown is not None and self._task is not None:

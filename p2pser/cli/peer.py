@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -12,7 +13,9 @@ from p2pser.cli.common import RunOptions, json_option, note, print_findings, pri
 from p2pser.cli.kinds import Number, writable
 
 if TYPE_CHECKING:
+    from p2pser.cli.peer_lines import Lines
     from p2pser.graph.spec import Topology
+    from p2pser.peer.ending import Ending
     from p2pser.peer.process import Peer
 
 
@@ -26,8 +29,14 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True,
               help="Look at this site's recordings, address and machine, connect to neighbours that run or check too, "
                    "compare settings, print round-trip time and rate, and exit.")
+@click.option("--metrics", metavar="[HOST:]PORT",
+              help="Serve /metrics for Prometheus, and /health, at this TCP port of 127.0.0.1, or of HOST (network."
+                   "metrics_port).")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              help="Standard error as sentences, or as one JSON object a line.")
 @json_option
-def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, as_json: bool) -> None:
+def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, metrics: str | None,
+         log_format: str, as_json: bool) -> None:
     """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
@@ -40,15 +49,20 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
     """
     from p2pser.base.errors import ConfigError
+    from p2pser.cli.peer_lines import JsonLines, TextLines
 
-    config = options.config({"network.start_timeout": start_timeout}, own_data=True)
+    host, port = (None, None) if metrics is None else _endpoint(metrics)
+    config = options.config({"network.start_timeout": start_timeout, "network.metrics_host": host,
+                             "network.metrics_port": port}, own_data=True)
     writable(config.peer.out)
     from p2pser.peer.identity import signature
+
+    lines = JsonLines(config, me) if log_format == "json" else TextLines(config, me)
 
     def read() -> Topology:
         topology = options.graph(config)
         if sentence := signature(config, topology):
-            note(sentence)
+            lines.say(sentence)
         return topology
 
     topology = read()
@@ -56,33 +70,64 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
     from p2pser.peer.process import Peer
     from p2pser.peer.supervisor import Supervisor
-    from p2pser.run.account import in_words
 
     supervisor = Supervisor()
 
     def say(sentence: str) -> None:
-        note(sentence)
+        lines.say(sentence)
         supervisor.status(sentence)
 
-    process = Peer(config, topology, me, fresh=fresh, say=say, supervisor=supervisor)
+    process = Peer(config, topology, me, fresh=fresh, hear=lines.hear, say=say, supervisor=supervisor)
     if check:
         _check(process, start_timeout, as_json)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.interrupt())
     signal.signal(signal.SIGHUP, lambda *_: process.read_again(read))
-    ending = process.run()
-    supervisor.ready()  # of a run that had finished before, nothing was left to do
-    supervisor.stopping()
+    _run(process, lines, as_json)
+
+
+def _run(process: Peer, lines: Lines, as_json: bool) -> NoReturn:
+    """Run a peer, and exit."""
+    from p2pser.base.errors import P2PSERError, in_one_line
+
+    try:
+        with lines:
+            ending = process.run()
+    except P2PSERError as error:
+        lines.failed(in_one_line(error))
+        raise click.exceptions.Exit(error.exit_code) from None
+    process.supervisor.ready()  # of a run that had finished before, nothing was left to do
+    process.supervisor.stopping()
+    _print(ending, as_json)
+    lines.say(f"results: {ending.summary['out']}")
+    if ending.finished:
+        model = shlex.quote(str(ending.summary["model"]))
+        lines.say(f"next: p2pser predict {model} RECORDING.wav, or p2pser evaluate {model} --data FOLDER")
+    raise click.exceptions.Exit(ending.exit_code)
+
+
+def _endpoint(text: str) -> tuple[str | None, int]:
+    """Return the host and port of ``[HOST:]PORT``. Raises click's error where it is neither."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5):
+        raise click.BadParameter(f"{text!r} is no [HOST:]PORT, such as 9100 or 192.0.2.7:9100", param_hint="--metrics")
+    return host or None, int(port)
+
+
+def _print(ending: Ending, as_json: bool) -> None:
+    """Print how the run ended on standard output."""
+    from p2pser.run.account import in_words
+
     if as_json:
         print_json(ending.summary)
     elif ending.finished:
         uar = ending.summary["uar"]
         click.echo(f"model: {Path(ending.summary['model'])}")
         if uar is not None:
-            click.echo(f"UAR on the held-out speakers: {uar:.3f}")
+            before = ending.summary.get("uar_before")
+            own = "" if before is None else f" (this peer's own parameters before the final consensus: {before:.3f})"
+            click.echo(f"UAR on the held-out speakers: {uar:.3f}{own}")
         click.echo(in_words(ending.summary))
-    note(f"results: {ending.summary['out']}")
-    raise click.exceptions.Exit(ending.exit_code)
 
 
 def _check(process: Peer, timeout: float | None, as_json: bool) -> None:

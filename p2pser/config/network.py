@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from p2pser.base.hosts import dialled_host
+from p2pser.base.hosts import checked_host, dialled_host
 from p2pser.base.signing import is_key
 from p2pser.config.section import Section, UserPath
 
@@ -40,6 +40,10 @@ class NetworkSettings(Section):
     chunk_bytes: int = Field(524288, ge=1024, le=524288, description="largest payload of one message [B]")
     serve_after: float = Field(30.0, ge=0, le=LONGEST,
         description="how long a peer that has finished stays to hand its model to neighbours that have none [s]")
+    metrics_port: int = Field(0, ge=0, le=65535,
+        description="TCP port of this machine where the peer serves /metrics for Prometheus and /health; 0: none")
+    metrics_host: Annotated[str, AfterValidator(checked_host)] = Field("127.0.0.1",
+        description="address at which /metrics and /health are served (*: all); whoever reaches it can read them")
     linger: float = Field(2.0, ge=0, le=LONGEST,
         description="how long the last messages may take to be sent at the end [s]")
     secret: UserPath | None = Field(None,

@@ -23,8 +23,9 @@ from p2pser.network.stream import Outgoing, Traffic
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Kind, Progress
 
-_SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
-          State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
+SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
+         State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
+"""What a neighbour's state is called where it is shown."""
 
 
 class IOThread:
@@ -171,10 +172,10 @@ class IOThread:
 
     def states(self) -> dict[int, str]:
         """Return each neighbour's state: waiting, alive, suspect, dead or left."""
-        return {j: _SHOWN[neighbour.state] for j, neighbour in self._neighbours.items()}
+        return {j: SHOWN[neighbour.state] for j, neighbour in self._neighbours.items()}
 
     def traffic(self) -> dict[int, Traffic]:
-        """Return what was sent over each link so far."""
+        """Return what was sent and received over each link so far."""
         return {j: neighbour.stream.snapshot() for j, neighbour in self._neighbours.items()}
 
     def mark_read(self, peer: int) -> None:

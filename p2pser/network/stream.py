@@ -29,11 +29,14 @@ MAX_UNREAD = 12
 
 @dataclass
 class Traffic:
-    """What was sent over a link, as it left: with ZMTP and CURVE, without TCP's headers."""
+    """What was sent over a link, as it left: with ZMTP and CURVE, without TCP's headers; and what has come."""
 
     bytes_sent: int = 0
     payload_sent: int = 0
     messages_sent: int = 0
+    payload_received: int = 0
+    rows_received: int = 0
+    """Payloads that were given to the training thread."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ class Stream:
                 self.forget((header.round, header.slot))
                 return None, due
             self.delivered += 1
+            self.traffic.payload_received += len(whole)
+            self.traffic.rows_received += 1
         return whole, due
 
     def forget(self, step: tuple[int, int]) -> None:

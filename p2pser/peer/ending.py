@@ -86,7 +86,7 @@ class LastPhase:
         """
         summary = {"peer": self.me, "finished": True, "rounds": self.config.training.rounds,
                    **self._account(end), **self._traffic(), **self._budget(), "wall_s": seconds,
-                   "out": str(self.folder.path)}
+                   "uar_before": self.recorder.uar_before, "out": str(self.folder.path)}
         if self.driver is not None:
             summary["asynchronous"] = self.driver.report()
         self._disk.write("how the run ended", self.folder.outcome, 8 * end.row.numel(),

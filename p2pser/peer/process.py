@@ -35,6 +35,7 @@ from p2pser.network.past import PastExchanges
 from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
+from p2pser.peer.figures import Figures
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.handover import Handover, ModelTaken
@@ -46,7 +47,7 @@ from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.summing import PeerSecrets, public_keys
 from p2pser.peer.supervisor import Supervisor
-from p2pser.peer.telemetry import Telemetry
+from p2pser.peer.telemetry import Telemetry, to_all
 from p2pser.peer.waits import Waits
 from p2pser.run.account import complete
 from p2pser.run.participant import Cohort
@@ -70,20 +71,21 @@ class Peer:
     config, topology : the run's.
     me : the peer's id.
     fresh : forget an earlier run in the same folder.
-    sink : receives every line of telemetry, sketches included.
+    sink : receives every line of telemetry, sketches included. hear : likewise, without sketches.
     say : receives sentences for the person who watches.
     federation : the data, where it was read already.
     supervisor : the service manager that started this process; default: none.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, *, fresh: bool = False, sink: Sink | None = None,
-                 say: Callable[[str], None] = lambda sentence: None, federation: Federation | None = None,
-                 supervisor: Supervisor | None = None) -> None:
+                 hear: Sink | None = None, say: Callable[[str], None] = lambda sentence: None,
+                 federation: Federation | None = None, supervisor: Supervisor | None = None) -> None:
         config, self._not_private = by_mode(config, topology)
         self.config, self.topology, self.me = for_run(config, topology.size), topology, me
         self.folder = PeerFolder(config, topology, me)
-        self._fresh, self._sink, self._say, self._federation = fresh, sink, say, federation
+        self._fresh, self.sink, self._hear, self.say, self._federation = fresh, sink, hear, say, federation
         self.supervisor = supervisor or Supervisor({})
+        self.figures = Figures(self.config, me, self.supervisor)
         self._stop = False
         self._wake: Callable[[], None] = lambda: None
         self._renewed: Callable[[], Topology] | None = None
@@ -103,29 +105,31 @@ class Peer:
         identity = identify(self.config, self.topology, self.me)
         if self._fresh or (summary := self.folder.finished()) is None:
             return self._attend(identity)
-        self._say(f"peer {self.me} has finished this run: its model is at {self.folder.model}; "
+        self.say(f"peer {self.me} has finished this run: its model is at {self.folder.model}; "
                   "start over with --fresh, or give the next run another name (--name)")
         if not self.folder.outcome.exists():
             return Ending(True, summary)
         try:
             return self._attend(identity, summary)
         except P2PSERError as error:
-            self._say(f"peer {self.me} cannot hand its model to neighbours: {error}")
+            self.say(f"peer {self.me} cannot hand its model to neighbours: {error}")
             return Ending(True, summary)
 
     def _attend(self, identity: Identity, finished: dict[str, Any] | None = None) -> Ending:
         """Take part in the run, or only in what is left of it where it is ``finished``: its summary."""
-        self.folder.lock(self._fresh)
         with contextlib.ExitStack() as held:
+            held.enter_context(self.figures.serve())
+            self.folder.lock(self._fresh)
             held.enter_context(self.folder)
             torch.set_num_threads(self.config.training.threads)
             raise_limit()
             self._federation = self.read()  # before anything of an earlier run is changed: it may be refused
             incarnation = self.folder.begin(self._fresh, self.moment())
-            telemetry = held.enter_context(Telemetry(self.folder.path, self._sink, self.config.peer.log_bytes))
+            telemetry = held.enter_context(Telemetry(
+                self.folder.path, to_all(self.figures.take, self._hear, self.sink), self.config.peer.log_bytes))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
-            self._say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
+            self.say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
             past = PastExchanges()
             while True:
@@ -135,7 +139,7 @@ class Peer:
                     return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
                                        expected, past).run(finished)
                 except NextEpoch as change:
-                    self._say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
+                    self.say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
                     self.topology, expected, past = change.topology, change.expected, change.past
                     incarnation = self.folder.renew(self.topology)
                     algorithm, identity = self.algorithm(), identify(self.config, self.topology, self.me)
@@ -162,7 +166,7 @@ class Peer:
             for path, why in federation.left_out:
                 telemetry.event("clip_left_out", path=str(path), reason=why)
         for note in federation.notes:
-            self._say(note)
+            self.say(note)
         agree = agreed_by_peers(config)
         cohort = Cohort(config, federation, {self.me: federation.train[self.me]}, compact=True,
                         draws=seed_of(draws), agreed=not agree)
@@ -182,7 +186,7 @@ class Peer:
         """Make the algorithm for the present topology, and validate it."""
         algorithm = create(self.config.gossip.algorithm, self.config.gossip.parameters, self.config, self.topology)
         for warning in validate(algorithm, self.config, self.topology):
-            self._say(warning)
+            self.say(warning)
         return algorithm
 
     def hello(self, cohort: Cohort, incarnation: int) -> Hello:
@@ -220,19 +224,9 @@ class Peer:
         if self._renewed is not None:
             read, self._renewed = self._renewed, None
             try:
-                self._say(growth.read(read()))
+                self.say(growth.read(read()))
             except P2PSERError as error:
-                self._say(f"peer {self.me} goes on with the topology that it has: {error}")
-
-    @property
-    def say(self) -> Callable[[str], None]:
-        """Receives sentences for the person who watches."""
-        return self._say
-
-    @property
-    def sink(self) -> Sink | None:
-        """Receives every line of telemetry; None: no receiver."""
-        return self._sink
+                self.say(f"peer {self.me} goes on with the topology that it has: {error}")
 
     def wake_by(self, io: IOThread) -> None:
         """Wake this end of the network on ``interrupt`` and ``read_again``: the run may be waiting for a message."""
@@ -293,6 +287,7 @@ class _Attendance:
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
                                     folder=peer.folder, recorder=self.recorder, reporter=self.reporter,
                                     handover=self.handover, parts=lambda: self.session.parts)
+        peer.figures.follow(io, self.checkpoints)
         peer.wake_by(io)
 
     def run(self, finished: dict[str, Any] | None) -> Ending:
@@ -376,6 +371,7 @@ class _Attendance:
         self.growth.observe(event)
         self.handover.observe(event)
         self.reporter.observe(event)
+        self.peer.figures.observe(event)
 
     def _session(self) -> Outcome:
         """Get into the run and run the session to its end, or take the model of neighbours that are there already, or

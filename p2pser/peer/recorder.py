@@ -58,6 +58,8 @@ class Checkpoints:
         self.reach = None if asynchronous else self._keep * every
         """How many rounds back a resume may go for peers that were killed earlier (``run.setup.resume_round``)."""
         self._pinned: list[int] | None = None
+        self.saved_at = checkpoint.written_at(self.folder)
+        """When the newest checkpoint was written, in seconds since the epoch; None: there is none."""
         self.round: int | None = None
         """The round that began last; None before the first."""
         self._start: State | None = None
@@ -107,6 +109,7 @@ class Checkpoints:
                 "epoch": self._topology.epoch, "topology": self._topology.digest(),
                 **({} if self._draws is None else {KEY: self._draws.hex()})}
         checkpoint.save(self.folder, round, {**state.rows, SUMS: sums[None]}, state.edges, meta)
+        self.saved_at = time.time()
         self._start = None
         if prune:
             checkpoint.prune(self.folder, self._keep, self._pinned or ())
@@ -148,6 +151,8 @@ class Recorder(Hooks):
         self.sums = torch.zeros(0, dtype=torch.float64)
         self.parts: Parts | None = None
         self.joined = False
+        self.uar_before: float | None = None
+        """UAR of this peer's own parameters, when it was measured last: before the final consensus."""
         self.training_bytes = 0
         """Payload bytes posted until the last round was over."""
         self._sink, self._look_up, self._status = sink, look_up, status
@@ -219,7 +224,8 @@ class Recorder(Hooks):
                   "bytes_sent": self.mixer.bytes_sent(), "messages_late": self.mixer.exchange.messages_late,
                   "links": self.mixer.io.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
-            record |= self.scores(row)
+            record |= (scores := self.scores(row))
+            self.uar_before = scores["uar"]
         if self.driver is not None:
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)

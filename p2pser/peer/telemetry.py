@@ -131,6 +131,16 @@ class Telemetry:
         self._files[name] = fresh
 
 
+def to_all(*sinks: Callable[[dict[str, Any]], None] | None) -> Callable[[dict[str, Any]], None]:
+    """Return a sink that passes each line to all of these."""
+    def sink(record: dict[str, Any]) -> None:
+        for each in sinks:
+            if each is not None:
+                each(record)
+
+    return sink
+
+
 def now() -> str:
     """Return the time, as ``at`` of a line has it."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")

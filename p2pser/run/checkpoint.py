@@ -119,6 +119,11 @@ def available(folder: Path) -> list[int]:
     return [round for round in rounds if any(_valid(path) for _, path in _generations(folder, round))]
 
 
+def written_at(folder: Path) -> float | None:
+    """Return when the newest checkpoint was written, in seconds since the epoch; None: there is none."""
+    return max((path.stat().st_mtime for _, _, path in _entries(folder)), default=None)
+
+
 def load(folder: Path, round: int) -> Checkpoint:
     """Return the checkpoint of ``round``; CheckpointError where there is none, or it is damaged or newer."""
     generations = [path for _, path in _generations(folder, round)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,8 @@ def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(termi
     assert [one.returncode for one in ones] == [0, 0], said
     model = terminal.out / "run" / "peer-0" / "model"
     assert plain.splitlines()[0] == f"model: {model}"
+    assert f"next: p2pser predict {model} RECORDING.wav, or p2pser evaluate {model} --data FOLDER" in said.splitlines()
+    assert "peer 0, round 2 of 2: loss " in said
     assert model.is_dir()
     summary = json.loads(document)
     assert (summary["peer"], summary["finished"], summary["peers_dead"]) == (1, True, [])
@@ -99,6 +103,35 @@ def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(termi
     assert shown.exit_code == 0
     assert shown.output.count("no, it has finished: 2 of 2 peers agreed") == 2
     assert shown.output.count("what went wrong nothing") == 2
+
+
+def test_a_running_peer_is_scraped_and_logs_json(terminal: Terminal) -> None:
+    pytest.importorskip("prometheus_client", reason="needs the extra metrics")
+    where = f"http://127.0.0.1:{free_base_port(1)}"
+    first = terminal.start(0, "--rounds", "100000", "--metrics", where.rpartition("/")[2])
+    wait_for(first, f"waiting for peer 1 (tcp://127.0.0.1:{terminal.port + 1})")
+    with urllib.request.urlopen(f"{where}/health", timeout=PATIENCE) as answer:
+        health = json.loads(answer.read())
+    assert (answer.status, health["gets_on"], health["listens"], health["round"]) == (200, True, True, 0)
+    second = terminal.start(1, "--rounds", "100000", "--log-format", "json")
+    found: dict[str, float] = {}
+    until = time.monotonic() + PATIENCE
+    while found.get("p2pser_rounds_done", 0) < 6 and time.monotonic() < until:
+        with urllib.request.urlopen(f"{where}/metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+        found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+    assert found["p2pser_rounds_done"] >= 6
+    assert (found["p2pser_rounds"], found['p2pser_neighbours{state="alive"}']) == (100000, 1)
+    assert found['p2pser_rows_received_total{neighbour="1"}'] >= 6
+    assert found['p2pser_bytes_sent_total{neighbour="1"}'] > found['p2pser_payload_sent_total{neighbour="1"}'] > 0
+    assert found["p2pser_checkpoint_age_seconds"] >= 0
+    for one in (second, first):
+        one.send_signal(signal.SIGTERM)
+    (_, logged), _ = (one.communicate(timeout=PATIENCE) for one in (second, first))
+    records = [json.loads(line) for line in logged.splitlines()]
+    assert {one["reporter"] for one in records} == {1}
+    assert {"listening", "up", "say", "round", "left"} <= {one["kind"] for one in records}
+    assert records[-1]["sentence"] == f"results: {terminal.out / 'run' / 'peer-1'}"
 
 
 def test_a_run_without_a_declared_peer_ends_with_exit_code_3(terminal: Terminal) -> None:

@@ -1,0 +1,137 @@
+"""What ``p2pser peer`` writes to standard error while it runs: sentences and how far it is, as text or as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from p2pser.base.durations import in_words
+from p2pser.base.progress import Bar, progress
+from p2pser.cli.common import note
+from p2pser.config import Config
+from p2pser.peer.telemetry import now
+from p2pser.peer.view import PROBLEMS, RECENT
+
+EVERY = 60.0
+"""Time between two lines about rounds where there is no terminal [s]; the first and the last round have one each."""
+
+
+class Lines:
+    """Writes what one peer tells. A context manager.
+
+    config, me : the run's, and the peer's id. clock : returns the time [s].
+    """
+
+    def __init__(self, config: Config, me: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config, self.me, self._clock = config, me, clock
+        self._began, self._next = clock(), 0.0
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._uar: float | None = None
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        """Nothing is open, unless a subclass says so."""
+
+    @abstractmethod
+    def say(self, sentence: str) -> None:
+        """Write a sentence."""
+
+    @abstractmethod
+    def failed(self, reason: str) -> None:
+        """Write why the run failed."""
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        """Take a line of the peer's telemetry."""
+        if "kind" in record:
+            self.event(record)
+            return
+        at = self._clock()
+        self._seconds.append(at - self._began)
+        self._began = at
+        rounds, done = self.config.training.rounds, record["round"] + 1
+        self._uar = self._uar if record.get("uar") is None else record["uar"]
+        links = record["links"].values()
+        self.round({"round": record["round"], "rounds": rounds, "loss": record["loss"], "uar": self._uar,
+                    "neighbours": len(links), "alive": sum(state == "alive" for state in links),
+                    "seconds_left": statistics.median(self._seconds) * (rounds - done)})
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """Take an event."""
+
+    @abstractmethod
+    def round(self, state: Mapping[str, Any]) -> None:
+        """Take how far the peer is after a round."""
+
+    def due(self, state: Mapping[str, Any]) -> bool:
+        """Whether it is time for a line about a round."""
+        if state["round"] + 1 < state["rounds"] and self._clock() < self._next:
+            return False
+        self._next = self._clock() + EVERY
+        return True
+
+
+class TextLines(Lines):
+    """Sentences as they are; rounds as a bar, or as a line now and then where standard error is no terminal."""
+
+    _bar: Bar | None = None
+
+    def __enter__(self) -> TextLines:
+        self._held = contextlib.ExitStack()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._held.close()
+
+    def say(self, sentence: str) -> None:
+        note(sentence)
+
+    def failed(self, reason: str) -> None:
+        note(f"p2pser: {reason}")
+
+    def round(self, state: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            self._bar = self._held.enter_context(progress("", state["rounds"]))
+        done, uar = state["round"] + 1, state["uar"]
+        figures = f"loss {state['loss']:.3f}{'' if uar is None else f', UAR {uar:.3f}'}, " \
+                  f"{state['alive']} of {state['neighbours']} neighbours alive"
+        if self._bar.shows:
+            self._bar(done, f"peer {self.me}: {figures}")
+        elif self.due(state):
+            left = f", about {in_words(state['seconds_left'])} left" if done < state["rounds"] else ""
+            note(f"peer {self.me}, round {done} of {state['rounds']}: {figures}{left}")
+
+
+class JsonLines(Lines):
+    """One object a line: ``at``, ``level``, ``run``, ``reporter`` (this peer) and ``kind``, and what belongs to it.
+
+    ``say``: a sentence. ``round``: how far the peer is, as often as in text. ``failed``: the reason. All else are the
+    events of ``events.jsonl``.
+    """
+
+    def say(self, sentence: str) -> None:
+        self._write("info", kind="say", sentence=sentence)
+
+    def failed(self, reason: str) -> None:
+        self._write("error", kind="failed", reason=reason)
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        self._write("warning" if record["kind"] in PROBLEMS else "info", **record)
+
+    def round(self, state: Mapping[str, Any]) -> None:
+        if self.due(state):
+            self._write("info", kind="round", **state)
+
+    def _write(self, level: str, **fields: Any) -> None:
+        note(json.dumps({"at": now(), "level": level, "run": self.config.name, "reporter": self.me, **fields},
+                        allow_nan=False))
