@@ -30,7 +30,7 @@ from p2pser.peer.names import FINISHED
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
-from p2pser.run import budget
+from p2pser.run import budget, checkpoint
 from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
@@ -109,6 +109,7 @@ class LastPhase:
         self._disk.write("its summary", folder.path / FINISHED, len(json.dumps(whole)), lambda: folder.finish(whole))
         self._tell(whole)
         self.recorder.checkpoints.remove_set_aside()
+        checkpoint.prune(self.folder.outcome, 1)  # the end of fewer rounds
         return whole
 
     def replace(self, end: Outcome, seconds: float) -> dict[str, Any]:
@@ -129,8 +130,7 @@ class LastPhase:
                         budget=revealed)
 
         def write() -> None:
-            if path.exists():
-                shutil.rmtree(path)
+            self.folder.make_way(path)
             directory.write(path, row, self.cohort.schema, its_card, private=True)
 
         self._disk.write("a model", path, 4 * row.numel(), write)

@@ -160,8 +160,13 @@ class Entrance:
 
     def _waiting(self, sentence: str) -> None:
         """Tell for whom this peer waits, and what helps where the run has ended without it."""
-        helps = "; if they have finished the run, start one of them again with the same command: it has the model"
-        self._waits.meeting(sentence, helps if self.checkpoints.available() else "")
+        helps = ""
+        if (ended := self.checkpoints.ended_after) is not None:
+            helps = (f"; the run had ended after {ended} rounds: start them with --rounds "
+                     f"{self.session.config.training.rounds} too")
+        elif self.checkpoints.available():
+            helps = "; if they have finished the run, start one of them again with the same command: it has the model"
+        self._waits.meeting(sentence, helps)
 
     def _roll_call(self) -> RollCall:
         """Return what every peer brings."""

@@ -1,17 +1,24 @@
-"""A peer's folder, ``OUT/NAME/peer-ID/``: its run, the number of starts, and whether the run is finished."""
+"""A peer's folder, ``OUT/NAME/peer-ID/``: its run, the number of starts, and whether the run is finished.
+
+A run may go on with another number of rounds, if that is not smaller than what was done: checkpoints do not depend on
+it, and what a run ends with (``end/``, ``finished.json``) names its rounds.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from p2pser.base.atomic import PRIVATE, append_privately, put_json, read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
+from p2pser.gossip.agreement.budget import Budget
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
 from p2pser.peer.names import FINISHED, LOCK, RUN, STARTS
@@ -31,6 +38,8 @@ SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 LABELS = "labels.json"
 """The emotions of the run, where its peers have agreed on them."""
+ROUNDS, EPSILON, NOISE = "training.rounds", "privacy.epsilon", "privacy.noise"
+"""The shared settings that may change from one start to the next; the last two where there is a budget."""
 LOCK_WAIT = 0.2
 """Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
 OUTCOME = "end"
@@ -55,6 +64,8 @@ class PeerFolder:
         self.sums = self.path / SUMS
         self._lock: IO[bytes] | None = None
         settings = config.shared()
+        self._rounds = config.training.rounds
+        self._config, self._size = config, topology.size
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
             settings["model.width"] = width
         self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me,
@@ -63,12 +74,17 @@ class PeerFolder:
     def finished(self) -> dict[str, Any] | None:
         """Return the summary of the run where it is finished, else None.
 
-        Raises ConfigError where the folder holds a run with other settings.
+        Raises ConfigError where the folder holds a run with other settings, or has done more rounds than these say.
         """
         if (run := read_json(self.path / RUN)) is not None:
             self._compare(run)
         summary: dict[str, Any] | None = read_json(self.path / FINISHED)
-        return summary
+        return summary if self.ended_after() is None else None
+
+    def ended_after(self) -> int | None:
+        """Return after how many rounds the run has ended that this one continues; None where it continues none."""
+        ended = (read_json(self.path / FINISHED) or {}).get("rounds", self._rounds)
+        return ended if ended < self._rounds else None
 
     def forgotten(self) -> tuple[str, ...]:
         """Return the speakers whose clips are left out."""
@@ -154,9 +170,20 @@ class PeerFolder:
         """Mark the run as finished, with its summary. Raises OSError."""
         put_json(self.path / FINISHED, summary, mode=PRIVATE)
 
+    def make_way(self, model: Path) -> None:
+        """Remove a model that is about to be written anew; that of the run's first end, of R rounds, becomes
+        ``MODEL-R``. Raises OSError.
+        """
+        ended = self.ended_after()
+        kept = model.with_name(f"{model.name}-{ended}")
+        if ended is not None and model.exists() and not kept.exists():  # else a killed process has moved it
+            os.rename(model, kept)
+        elif model.exists():
+            shutil.rmtree(model)
+
     def _clear(self) -> None:
-        for name in REMOVED_BY_FRESH:
-            path = self.path / name
+        kept = [path for model in (MODEL, PERSONAL) for path in self.path.glob(f"{model}-*")]
+        for path in (*(self.path / name for name in REMOVED_BY_FRESH), *kept):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -171,7 +198,13 @@ class PeerFolder:
         if epoch > now:
             raise ConfigError(f"{self.path} has run with epoch {epoch} of the topology file, and this file has epoch "
                               f"{now}: give the newer one (--topology)")
-        if {**run, "topology": "", "epoch": 0} == {**self._identity, "topology": "", "epoch": 0}:
+        before, settings = run.get("settings", {}), self._identity["settings"]
+        budgets = before.get(EPSILON) is not None and settings[EPSILON] is not None
+        plan = {field: settings[field] for field in (ROUNDS, *((EPSILON, NOISE) if budgets else ()))}
+        if {**run, "topology": "", "epoch": 0, "settings": {**before, **plan}} == \
+                {**self._identity, "topology": "", "epoch": 0}:
+            if any(before.get(field) != value for field, value in plan.items()):
+                self._compare_plan(before)
             if epoch < now or run.get("topology") == self._identity["topology"]:
                 return
             raise ConfigError(f"{self.path} holds a run with another graph of the same epoch {now} of its topology "
@@ -179,13 +212,28 @@ class PeerFolder:
                               f"write 'epoch: {now + 1}' into the new file to go on with it, give this run another "
                               "name (--name), or start over with --fresh")
         what = "the peer"
-        before, settings = run.get("settings", {}), self._identity["settings"]
-        for field in sorted(set(before) | set(settings)):
+        for field in sorted({*before, *settings} - plan.keys()):
             if before.get(field) != settings.get(field):
                 what = f"{field} ({before.get(field)!r} then, {settings.get(field)!r} now)"
                 break
         raise ConfigError(f"{self.path} holds a run with another value of {what}; "
                           "give this run another name (--name), or start over with --fresh")
+
+    def _compare_plan(self, before: Mapping[str, Any]) -> None:
+        """Raise ConfigError where the run cannot go on with this number of rounds, or this noise."""
+        ended = (read_json(self.path / FINISHED) or {}).get("rounds", 0)
+        if (done := max([ended, *checkpoint.available(self.checkpoints)])) > self._rounds:
+            raise ConfigError(f"{self.path} has done {done} rounds, and this call names {self._rounds}: name at least "
+                              f"{done} (--rounds), give this run another name (--name), or start over with --fresh")
+        config = self._config
+        if done and config.privacy.epsilon is not None:
+            # All rounds are counted by the noise of now, so it must be that with which they were made.
+            first = config.with_settings(f"{field}={json.dumps(before[field])}" for field in (ROUNDS, EPSILON, NOISE))
+            then, now = (budget.noise for one in (first, config) if (budget := Budget.of(one, self._size)) is not None)
+            if then != now:
+                raise ConfigError(f"the {done} rounds that {self.path} has done had the noise {then:.4g}, and with "
+                                  f"these settings it would be {now:.4g}: set privacy.noise={then!r} at all peers "
+                                  "to go on (training ends where privacy.epsilon is spent, which may be raised)")
 
 
 def _locked(lock: IO[bytes]) -> bool:

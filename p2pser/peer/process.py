@@ -129,6 +129,9 @@ class Peer:
                 self.folder.path, to_all(self.figures.take, self._hear, self.sink), self.config.peer.log_bytes))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
+            if (ended := self.folder.ended_after()) is not None:
+                self.say(f"peer {self.me} goes on from {ended} rounds to {self.config.training.rounds}; the model of "
+                          f"{ended} rounds stays until there is a new one, then as {self.folder.model}-{ended}")
             self.say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
             past = PastExchanges()

@@ -53,6 +53,8 @@ class Checkpoints:
         self._draws = draws
         self._config, self._me, self.schema, self._topology = config, me, schema, topology
         self.folder = folder.checkpoints
+        self.ended_after = folder.ended_after()
+        """After how many rounds the run has ended that is continued; None: it has not ended."""
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
         self.reach = None if asynchronous else self._keep * every

@@ -240,6 +240,8 @@ def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
         summary = None
     settings = run.get("settings") if run else None
     rounds = settings.get("training.rounds") if isinstance(settings, dict) else None
+    if summary is not None and count(rounds) is not None and summary.get("rounds", rounds) != rounds:
+        summary = None  # it goes on with more rounds
     times = [at for line in metrics[-RECENT:] if (at := when(line)) is not None]
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(

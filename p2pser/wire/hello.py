@@ -95,7 +95,8 @@ _REMEDIES = {
     "features.version": "; install the same versions at all sites, and give them the same encoder's files",
     "features.statistics": _SAME,
     "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; a site's "
-                     "own words count as these with --set corpus.map=WORD=EMOTION"}
+                     "own words count as these with --set corpus.map=WORD=EMOTION",
+    "training.rounds": "; a run ends, or goes on, where all peers name the same number (--rounds)"}
 """What to do where peers differ in a setting."""
 
 

@@ -4,109 +4,24 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from crew import LABELS, ROUNDS, Crew, stop_after
 
 import p2pser
 from p2pser.base.errors import CheckpointError, P2PSERError
-from p2pser.config import Config
-from p2pser.corpora.folds import Split
-from p2pser.corpora.manifest import Corpus
 from p2pser.features.clip_features import made_by
-from p2pser.features.federation import Examples, Federation
 from p2pser.features.public import recipe
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
-from p2pser.graph.spec import Topology, load
 from p2pser.models.directory import load as load_model
-from p2pser.models.rows import Schema
-from p2pser.peer.ending import Ending
-from p2pser.peer.launch import free_base_port
 from p2pser.peer.process import Peer
 from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import read
 from p2pser.run import checkpoint
-
-LABELS, SIZE, ROUNDS = ("calm", "cross", "glad"), 8, 7
-Hear = Callable[[Peer, dict[str, Any]], None]
-
-
-def examples(peer: int, clips: int = 12) -> Examples:
-    draw = np.random.default_rng(peer)
-    labels = np.arange(clips) % len(LABELS)
-    features = draw.normal(size=(clips, SIZE)) + 2 * np.eye(len(LABELS), SIZE)[labels]
-    return Examples(features.astype(np.float32), labels.astype(np.int64), (f"s{peer}",) * clips,
-                    tuple(f"{peer}-{k}.wav" for k in range(clips)))
-
-
-def federation(me: int, normalise: str) -> Federation:
-    return Federation(LABELS, {me: examples(me)}, examples(99), Split("none", (), (), ("s99",), True),
-                      Corpus("numbers", "1", ()), normalise, [], 0, (), ("a note",))
-
-
-class Crew:
-    """All peers of a topology; ``hear`` gets every line that a peer tells."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.topology: Topology = load("ring", peers=3)
-        self.port = free_base_port(3)
-        self.pool = ThreadPoolExecutor(3)
-        self.said: list[str] = []
-        self.normalise = "global"
-        self.config = self.configured("run")
-
-    def configured(self, name: str, *settings: str) -> Config:
-        # No dropout: it draws from torch's own generator, which the threads of this process share.
-        return Config().with_settings([
-            f"name={name}", f"peer.out={self.folder}", f"network.base_port={self.port}", f"training.rounds={ROUNDS}",
-            "model.hidden=[6]", "model.dropout=0", "training.local_steps=2", "peer.checkpoint_every=2",
-            "network.serve_after=0", *settings])
-
-    def peer(self, config: Config, me: int, hear: Hear = lambda peer, record: None, fresh: bool = False,
-             supervisor: Supervisor | None = None) -> Peer:
-        one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise),
-                   say=self.said.append, sink=lambda record: hear(one, record), supervisor=supervisor)
-        return one
-
-    def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
-        futures: list[Future[Ending]] = [self.pool.submit(self.peer(config, i, hear, fresh).run) for i in range(3)]
-        return [future.result(timeout=50) for future in futures]
-
-    def path(self, config: Config, me: int) -> Path:
-        return self.folder / config.name / f"peer-{me}"
-
-    def events(self, config: Config, me: int) -> list[str]:
-        return [one["kind"] for one in read(self.path(config, me) / "events.jsonl")]
-
-    def rounds(self, config: Config, me: int) -> list[int]:
-        return [one["round"] for one in read(self.path(config, me) / "metrics.jsonl")]
-
-    def row(self, config: Config, me: int) -> torch.Tensor:
-        module, _ = load_model(self.path(config, me) / "model")
-        return Schema.of(module).flatten(module)
-
-
-@pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Crew]:
-    one = Crew(tmp_path)
-    yield one
-    one.pool.shutdown()
-
-
-def stop_after(round: int) -> Hear:
-    """Interrupt every peer when it tells of this round."""
-    def hear(peer: Peer, record: dict[str, Any]) -> None:
-        if record.get("round") == round and "kind" not in record:
-            peer.interrupt()
-
-    return hear
 
 
 def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:

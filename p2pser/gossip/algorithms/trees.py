@@ -83,10 +83,26 @@ class Trees(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add ``held`` (B, rounds * N) uint8, 1 where the place round * N + peer is filled."""
+        self._resize(state)
         state.rows.setdefault("held", torch.zeros(len(mixer.peers), self.places, dtype=torch.uint8))
+
+    def _resize(self, state: State) -> None:
+        """Append empty places where a run goes on with more rounds; take some away where it goes on with fewer."""
+        before = state.rows["held"].shape[1] if "held" in state.rows else self.places
+        if (more := self.places - before) == 0:
+            return
+
+        def resized(places: Tensor, each: int = 1) -> Tensor:
+            return torch.nn.functional.pad(places, (0, more * each))
+
+        state.rows |= {"held": resized(state.rows["held"]),
+                       "x": resized(state.rows["x"], state.rows["x"].shape[1] // before)}
+        state.edges = {edge: {name: resized(places) for name, places in kept.items()}
+                       for edge, kept in state.edges.items()}
 
     def on_join(self, state: State, mixer: Mixer) -> None:
         """Take the tree sets of a neighbour's row as held."""
+        self._resize(state)
         sets = state.rows["x"].view(len(mixer.peers), self.places, -1)
         state.rows["held"] = (sets != 0).any(2).to(torch.uint8)
 
