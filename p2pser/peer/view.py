@@ -158,7 +158,7 @@ class PeerView:
 
     def newest(self, name: str) -> float | None:
         """Return the newest measurement of a name (``loss``, ``uar``, …) that is a number."""
-        return next(reversed(self.measured(name)), None)
+        return next((number for line in reversed(self.metrics) if (number := finite(line.get(name))) is not None), None)
 
     def measured(self, name: str) -> list[float]:
         """Return the measurements of a name that are numbers, oldest first."""

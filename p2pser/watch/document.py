@@ -54,22 +54,19 @@ class Observer:
         self.folder = folder
         self._lines = Follower(dated)
 
-    def look(self, round: int | None = None) -> RunView:
-        """Return the run as it is, or as it was when all had done a round. Raises ConfigError: it is none."""
-        now = look(self.folder, lines=self._lines)
-        if round is None:
-            return now
-        until = next((at for done, at in reversed(moments(now)) if done <= round), None)
-        return now if until is None else look(self.folder, until, self._lines)
+    def look(self, until: datetime | None = None) -> RunView:
+        """Return the run as it is, or as it was then. Raises ConfigError: it is none."""
+        return look(self.folder, until, self._lines)
 
     def document(self, round: int | None = None, peer: int | None = None) -> dict[str, Any]:
         """Return what the page shows.
 
-        round : of a replay; None: as it is now. peer : whose own curves are wanted.
+        round : of a replay, as it was when all had done it; None: as it is now. peer : whose own curves are wanted.
         """
-        now = look(self.folder, lines=self._lines)
+        now = self.look()
         ends = moments(now)
-        run = now if round is None else self.look(round)
+        until = None if round is None else next((at for done, at in reversed(ends) if done <= round), None)
+        run = now if until is None else self.look(until)
         return {"run": run.name, "state": state(run), "rounds": rounds(run), "headline": headline(run),
                 "live": any(one.state == RUNNING for one in now.peers), "seconds_left": seconds_left(run),
                 "moments": thinned([done for done, _ in ends]), "at": moment(run).isoformat(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from p2pser.watch.document import CURVES, Observer, Point, events, headline, ove
 from p2pser.watch.signs import signs
 
 EVERY = 1.0
-"""Seconds between two looks at the files."""
+"""Seconds between two looks at the files, at least."""
 COLUMNS = ("peer", "does", "rounds", "UAR", "loss", "distance", "sent", "links")
 DOES = {"training": ("▶", "dodger_blue1"), "waiting": ("…", "yellow"), "agreeing": ("≈", "magenta"),
         "done": ("✓", "green"), "finished": ("✓", "green"), "interrupted": ("‖", "dim"), "failed": ("✕", "red"),
@@ -37,7 +38,7 @@ class Screen(App[None]):
     CSS = """
     #headline { height: auto; padding: 0 1; }
     #peers { height: auto; max-height: 40%; }
-    #waiting { height: auto; max-height: 25%; padding: 0 1; }
+    #waiting { height: auto; max-height: 25%; padding: 0 1; display: none; }
     #waits { color: $warning; }
     #curves { height: 5; margin: 1 0 0 0; }
     #curves Vertical { width: 1fr; padding: 0 1; }
@@ -71,8 +72,13 @@ class Screen(App[None]):
         table = self.query_one(DataTable)
         for name in COLUMNS:
             table.add_column(name, key=name)
+        self._follow()
+
+    def _follow(self) -> None:
+        began = time.monotonic()
         self.look()
-        self.set_interval(EVERY, self.look)
+        # Of a large run a look takes long: no more than a fifth of a core goes to it.
+        self.set_timer(max(EVERY, 4 * (time.monotonic() - began)), self._follow)
 
     def look(self) -> None:
         """Read the files again, and show what has changed."""
@@ -87,8 +93,10 @@ class Screen(App[None]):
         self._say("headline", Text.assemble((run.name, "bold"), "  ", headline(run), "" if left is None else
                                             f"; about {in_words(left)} left, then the consensus"))
         self._rows(run)
-        self._say("waits", Text("\n".join(f"peer {peer.peer} waits for, or goes on without: {told}"
-                                          for peer in run.peers for told in waits(peer))))
+        waiting = [f"peer {peer.peer} waits for, or goes on without: {told}"
+                   for peer in run.peers for told in waits(peer)]
+        self.query_one("#waiting").display = bool(waiting)
+        self._say("waits", Text("\n".join(waiting)))
         for name, title in TITLES.items():
             self._curve(name, title, over_peers(run, CURVES[name]))
         self._say("lines", Text("\n").join(

@@ -59,7 +59,7 @@ def test_a_peer_that_had_not_started_yet(tmp_path: Path) -> None:
     late = run / "peer-1"
     (late / "events.jsonl").write_text((late / "events.jsonl").read_text().replace("10:00:0", "10:00:4"))
     (late / "metrics.jsonl").unlink()
-    assert [peer.activity for peer in Observer(run).look(0).peers] == ["training", "not started"]
+    assert [peer["activity"] for peer in Observer(run).document(round=0)["peers"]] == ["training", "not started"]
 
 
 def test_a_peer_that_was_started_again_counts_its_bytes_from_0(tmp_path: Path) -> None:
