@@ -45,6 +45,7 @@ def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
         assert {j: link.state for j, link in peer.links.items()} == {7: "alive", 8: "not met", 9: "refused"}
         assert list(peer.waits_for) == [8, 9]
         assert peer.waits_for[8].startswith("peer 8 at tcp://b:8: not heard of yet")
+        assert peer.waits_for[9].endswith("(training.lr differs [2J)")
         assert [event["kind"] for event in peer.problems] == ["refused"]
         shown = CliRunner().invoke(cli, ["status", str(folder)])
     assert shown.exit_code == 0
@@ -138,7 +139,8 @@ def test_a_damaged_line_of_events_costs_only_itself(tmp_path: Path) -> None:
     folder = peer_folder(tmp_path, 0)
     with (folder / "events.jsonl").open("ab") as file:
         file.write(b'garbage\n{"kind": "dead", "at": 5}\n'
-                   b'{"kind": "dead", "at": "2026-01-01T00:00:00+00:00", "peer": "x", "silence": "long"}\n')
+                   b'{"kind": "dead", "at": "2026-01-01T00:00:00+00:00", "peer": "x", "silence": "long"}\n'
+                   b'{"kind": ["up"], "at": "2026-01-01T00:00:01+00:00", "peer": [1]}\n')
     shown = CliRunner().invoke(cli, ["status", str(folder)])
     assert "peer x is lost, after some time of silence" in shown.output
     assert "peer 9: not admitted" in shown.output

@@ -72,6 +72,7 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         app = use(run, steps)
     assert (app.return_code, app.is_running) == (0, False)
+    app.look()  # the timer may come once more
 
 
 def test_it_shows_a_run_before_the_first_round_and_one_of_many_peers(tmp_path: Path) -> None:
