@@ -52,16 +52,24 @@ T = TypeVar("T")
 Settings = Mapping[str, Any]
 
 
-def load(path: str | os.PathLike[str]) -> Predictor:
+def load(path: str | os.PathLike[str], *, encoder: str | None = None) -> Predictor:
     """Return the predictor of a model directory.
 
-    Raises Error where the directory cannot be used.
+    Parameters
+    ----------
+    path : the directory.
+    encoder : the folder or Hugging Face name of the model's speech encoder; default: it is looked for where p2pser has
+        used it before, in the folders of the variable P2PSER_ENCODERS, and in Hugging Face's cache.
+
+    Raises
+    ------
+    Error : where the directory cannot be used, or its encoder is not on this machine.
 
     >>> p2pser.load("model/").predict("clip.wav")  # doctest: +SKIP
     """
     from p2pser.inference.predictor import load as load_predictor
 
-    return load_predictor(path)
+    return load_predictor(path, encoder)
 
 
 def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,

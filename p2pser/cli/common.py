@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+encoder_option = click.option(
+    "--encoder", default=None, metavar="DIR|NAME",
+    help="The model's speech encoder: its folder or Hugging Face name.  [default: looked for by its identity]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 

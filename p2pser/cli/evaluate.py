@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json, renamed, which_corpus
+from p2pser.cli.common import encoder_option, json_option, note, print_json, renamed, which_corpus
 from p2pser.cli.kinds import Source, Target
 
 
@@ -36,10 +36,11 @@ from p2pser.cli.kinds import Source, Target
               help="Draw the confusion matrix (.png, .svg or .pdf).")
 @click.option("--calibrate", "copy", type=Target(folder=True), metavar="NEW_DIR",
               help="Fit the temperature of the probabilities on these clips, and write the model with it to NEW_DIR.")
+@encoder_option
 @json_option
 def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
              known_labels: bool, seed: int | None, workers: int | None, table: Path | None, picture: Path | None,
-             copy: Path | None, as_json: bool) -> None:
+             copy: Path | None, encoder: str | None, as_json: bool) -> None:
     """Evaluate a model on a corpus: UAR both ways, by gender and for the worst speaker, with intervals over speakers,
     and calibration.
 
@@ -62,7 +63,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     from p2pser.models import directory
     from p2pser.models.rows import Schema
 
-    predictor = load(model)
+    predictor = load(model, encoder)
     chosen = predictor.card.corpus.seed if seed is None else seed
     name, where = which_corpus(corpus, data)
     whole = several.load(section(CorpusSettings, name=name or "auto", data=where, seed=chosen))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option, note, print_json
 from p2pser.cli.kinds import Source, Target
 
 
@@ -14,8 +14,9 @@ from p2pser.cli.kinds import Source, Target
 @click.argument("model", metavar="MODEL_DIR", type=Source())
 @click.option("--onnx", "out", required=True, type=Target(folder=False), metavar="OUT.onnx",
               help="File to write; beside it OUT.json describes the input.")
+@encoder_option
 @json_option
-def export(model: Path, out: Path, as_json: bool) -> None:
+def export(model: Path, out: Path, encoder: str | None, as_json: bool) -> None:
     """Write a model as ONNX: normalisation, network and probabilities, and for log-mel the features too.
 
     Example: p2pser export runs/ring/peer-3/model --onnx emotions.onnx
@@ -23,7 +24,7 @@ def export(model: Path, out: Path, as_json: bool) -> None:
     from p2pser.models import directory
     from p2pser.models.export import export as write
 
-    network, card = directory.load(model)
+    network, card = directory.load(model, encoder)
     document = write(network, card, out)
     if card.warning:
         note(f"p2pser: the model was {card.warning}")

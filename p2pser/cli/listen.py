@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from p2pser.base.errors import P2PSERError
-from p2pser.cli.common import note
+from p2pser.cli.common import encoder_option, note
 from p2pser.cli.kinds import LONGEST, Number, Source
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ BEHIND = 64
               help="Recordings of the speaker, whose statistics scale the features.")
 @click.option("--adapt/--no-adapt", default=True, show_default=True,
               help="Adapt to the statistics of one speaker as they speak (models with speaker statistics only).")
+@encoder_option
 @click.option("--verbose", is_flag=True, help="Print the delay of each label on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document for each label, on a line of its own.")
 def listen(model: Path, raw: bool, rate: int, device: str | None, window: float, hop: float, silence: float,
-           enrol: Path | None, adapt: bool, verbose: bool, as_json: bool) -> None:
+           enrol: Path | None, adapt: bool, encoder: str | None, verbose: bool, as_json: bool) -> None:
     """Print the emotion of speech while it is spoken, at least once a second, until Ctrl-C or the stream's end.
 
     One speaker is assumed. A label that would be late because the machine was busy is skipped and counted.
@@ -65,7 +66,7 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
     from p2pser.inference.timeline import Stream
     from p2pser.inference.windows import Window
 
-    predictor = load(model)
+    predictor = load(model, encoder)
     own = None if enrol is None else predictor.enrol(enrol)
     if remark := predictor.note(own is not None):
         note(f"p2pser: {remark}")

@@ -11,7 +11,7 @@ import click
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
-from p2pser.cli.common import json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option, note, print_json
 from p2pser.cli.kinds import LONGEST, Number, Source, Target
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
               help="Write a row for each recording, or window, to a CSV file.")
 @click.option("--plot", type=Target(folder=False), default=None, metavar="PNG",
               help="Draw the timeline of one recording.")
+@encoder_option
 @json_option
 def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k: int | None, window: float | None,
-            hop: float | None, silence: float | None, table: Path | None, plot: Path | None, as_json: bool) -> None:
+            hop: float | None, silence: float | None, table: Path | None, plot: Path | None, encoder: str | None,
+            as_json: bool) -> None:
     """Predict the emotion of recordings: a label and the probability of each.
 
     DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
@@ -51,7 +53,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
     from p2pser.inference.predictor import load
     from p2pser.inference.recordings import files
 
-    predictor = load(model)
+    predictor = load(model, encoder)
     remark = predictor.note(enrol is not None)
     if remark:
         note(f"p2pser: {remark}")

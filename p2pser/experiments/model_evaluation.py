@@ -27,8 +27,9 @@ from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, steadied
 from p2pser.features.public import SOURCE
 from p2pser.inference.predictor import Predictor
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.inference import logits
+from p2pser.models.origin import Origin
 
 ENROLMENTS = (1, 5, 10)
 """Numbers of clips that give a test speaker's statistics, evaluated beside all clips and none."""

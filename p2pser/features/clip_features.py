@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError, CorpusError, P2PSERError
 from p2pser.config import FeatureSettings
-from p2pser.features import cache, levels
+from p2pser.features import cache, encoders, levels
 from p2pser.features.kind import Array, FeatureKind, kind_class, kinds_of
 from p2pser.features.recording_copies import Variant
 
@@ -71,6 +71,13 @@ def join(values: Sequence[Array], settings: FeatureSettings) -> Array:
     """Return a clip's features of what ``compute_kind`` returned for each of the settings' kinds."""
     parts = [kind.finish(part) for kind, part in zip(kinds_of(settings), values)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def portable(settings: FeatureSettings) -> FeatureSettings:
+    """Return settings that other machines can use: a speech encoder goes by its identity (``encoders.portable``)."""
+    if settings.encoder is None or "ssl" not in settings.kinds:
+        return settings
+    return settings.model_copy(update={"encoder": encoders.portable(settings.encoder, settings.revision)})
 
 
 # -- cache ---------------------------------------------------------------------------------------------------

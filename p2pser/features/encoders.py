@@ -9,16 +9,21 @@ an encoder are read from its files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
+from p2pser.base.paths import cache_folder
 from p2pser.features import cache
 from p2pser.features.kind import Array
 
@@ -28,6 +33,8 @@ its square."""
 
 _NEEDED = ["config.json", "preprocessor_config.json"]
 _WEIGHTS = ("*.safetensors", "*.bin")
+IDENTIFIED = re.compile(r"(?P<name>[^@]*)@(?P<identity>[0-9a-f]{16})")
+"""An encoder that any machine can look for, as ``portable`` returns it."""
 _INSTALL = "features.kind ssl needs the extra: pip install 'p2pser[ssl]'"
 
 
@@ -38,11 +45,15 @@ _INSTALL = "features.kind ssl needs the extra: pip install 'p2pser[ssl]'"
 def folder(encoder: str, revision: str | None) -> Path:
     """Return the folder of an encoder's files, which are downloaded first where they are not on this machine.
 
+    encoder : a folder, a Hugging Face name, or ``NAME@IDENTITY`` of ``portable``.
+
     Raises ConfigError where they are not available, or the folder holds no encoder.
     """
-    local = Path(encoder).expanduser()
+    local, known = Path(encoder).expanduser(), IDENTIFIED.fullmatch(encoder)
     if local.is_dir():
         path = local
+    elif known is not None:
+        path = find(known["identity"]) or _fetched(encoder, known["name"], known["identity"], revision)
     elif local.is_absolute() or encoder.startswith((".", "~")):
         raise ConfigError(f"features.encoder: there is no folder {encoder}")
     else:
@@ -53,6 +64,53 @@ def folder(encoder: str, revision: str | None) -> Path:
                               "save_pretrained of a model and of its feature extractor")
     if not weights(path):
         raise ConfigError(f"features.encoder {encoder}: it has no weights (model.safetensors)")
+    return path
+
+
+def portable(encoder: str, revision: str | None) -> str:
+    """Return an encoder as ``NAME@IDENTITY``, by which ``folder`` finds it on other machines too.
+
+    NAME is empty where the encoder was given by its folder: no path of this machine is disclosed.
+    """
+    known = IDENTIFIED.fullmatch(encoder)
+    local = known is None and Path(encoder).expanduser().is_dir()
+    name = known["name"] if known is not None else "" if local else encoder
+    return f"{name}@{identity(folder(encoder, revision))}"
+
+
+def find(wanted: str) -> Path | None:
+    """Return the folder of the encoder with an identity, where this machine has it; None elsewhere.
+
+    Looked through are the folders that p2pser has used before, those of the variable ``P2PSER_ENCODERS`` (encoders, or
+    folders that hold some) and Hugging Face's cache.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        used = Path(json.loads((cache_folder() / "encoders" / f"{wanted}.json").read_text(encoding="utf-8")))
+        if _holds(used, wanted):
+            return used
+    named = [Path(each).expanduser() for each in os.environ.get("P2PSER_ENCODERS", "").split(os.pathsep) if each]
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
+    places = [*named, *(path for each in named for path in sorted(each.glob("*"))),
+              *sorted(hub.expanduser().glob("models--*/snapshots/*"))]
+    return next((path for path in places if _holds(path, wanted)), None)
+
+
+def _holds(path: Path, wanted: str) -> bool:
+    """Whether a folder holds the encoder with this identity."""
+    with contextlib.suppress(OSError):
+        return all((path / name).is_file() for name in _NEEDED) and bool(weights(path)) and identity(path) == wanted
+    return False
+
+
+def _fetched(encoder: str, name: str, wanted: str, revision: str | None) -> Path:
+    """Return the folder of the encoder, downloaded by its name. Raises ConfigError where it is not the one wanted."""
+    remedy = "give the folder that holds it by --encoder or features.encoder, or name the folder in P2PSER_ENCODERS"
+    if not name:
+        raise ConfigError(f"the speech encoder {encoder} is not on this machine: {remedy}")
+    path = _download(name, revision)
+    if not _holds(path, wanted):
+        raise ConfigError(f"the speech encoder {name} has changed since: its identity is {identity(path)}, and "
+                          f"{wanted} is needed: {remedy}")
     return path
 
 
@@ -110,7 +168,18 @@ def identity(path: Path) -> str:
             index.remember(file, known, (state.st_size, state.st_mtime_ns))
         digest.update(f"{file.name} {known}\n".encode())
     index.write()
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    _remember(found, path)
+    return found
+
+
+def _remember(identity: str, path: Path) -> None:
+    """Note where an encoder is, for ``find``; where the cache cannot be written it finds it elsewhere."""
+    note, place = cache_folder() / "encoders" / f"{identity}.json", json.dumps(str(path.resolve()))
+    with contextlib.suppress(OSError):
+        if not note.exists() or note.read_text(encoding="utf-8") != place:
+            with new_file(note, durable=False) as file:
+                file.write(place.encode())
 
 
 # -- layers --------------------------------------------------------------------------------------------------

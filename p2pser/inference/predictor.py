@@ -240,8 +240,11 @@ class Predictor:
         return self.features(audio.read(recording, self.card.features.sample_rate))
 
 
-def load(path: str | os.PathLike[str]) -> Predictor:
-    """Return the predictor of a model directory. Raises ModelError where it cannot be used."""
+def load(path: str | os.PathLike[str], encoder: str | None = None) -> Predictor:
+    """Return the predictor of a model directory. Raises ModelError where it cannot be used.
+
+    ``encoder``: the folder or Hugging Face name of its speech encoder, where this machine does not find it by itself.
+    """
     from p2pser.models import directory
 
-    return Predictor(*directory.load(Path(path)))
+    return Predictor(*directory.load(Path(path), encoder))

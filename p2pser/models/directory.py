@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,15 @@ from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.config.model import without_moved
 from p2pser.config.problems import validated
 from p2pser.corpora.emotions import DIMENSIONS
-from p2pser.corpora.folds import folds
 from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features
 from p2pser.features.clip_features import settings_key
 from p2pser.features.normalisation import Statistics
+from p2pser.models.origin import Origin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from p2pser.corpora.manifest import Corpus
     from p2pser.features.federation import Federation
     from p2pser.models.rows import Schema
 
@@ -44,59 +43,6 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 
 SYNTHETIC_WARNING = ("trained on synthetic speech: for trying the system only; "
                      "its answers for real recordings mean nothing")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The clips that a model was trained on: those that fold ``fold`` of ``split`` leaves for training.
-
-    ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
-    name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
-    emotions that counted as another.
-    """
-
-    name: str
-    version: str
-    synthetic: bool = False
-    split: str = "none"
-    fold: int = 0
-    seed: int = 0
-    own: bool = False
-    corpora: Mapping[str, str] = field(default_factory=dict)
-    train: tuple[str, ...] = ()
-    map: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> Origin:
-        """Return where the training clips of a run with these settings come from."""
-        chosen = config.corpus
-        split = corpus.default_split if chosen.split == "auto" else chosen.split
-        return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed,
-                   chosen.partition == "own", {part.name: part.version for part in corpus.parts},
-                   tuple(chosen.train or ()), dict(chosen.map))
-
-    def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
-        """Return the origin of the training clips in ``corpus``, and whether there are any.
-
-        corpus: the corpus that the model was trained on, or a part of it. seed: of the synthetic corpus. (None, True):
-        there are training clips, but this corpus alone does not say which; (None, False): another corpus, as far as
-        the card says.
-        """
-        if self.own or (corpus.synthetic and self.seed != seed):
-            return None, False
-        if (self.name, self.version) == (corpus.name, corpus.version):
-            return self, True
-        if self.corpora.get(corpus.name) != corpus.version or (self.train and corpus.name not in self.train):
-            return None, False
-        kind, _, held_out = self.split.partition(":")
-        if kind == "corpus":
-            held_out = held_out or sorted(self.corpora)[self.fold]
-            return (None, False) if held_out == corpus.name else (replace(self, split="none", fold=0), True)
-        if kind not in ("each", "none"):
-            return None, True
-        if kind == "none":
-            return replace(self, fold=0), True
-        return replace(self, split=corpus.default_split, fold=self.fold % len(folds(corpus, "auto"))), True
 
 
 @dataclass(frozen=True)
@@ -190,7 +136,8 @@ class Card:
             "id2label": {str(k): label for k, label in enumerate(self.labels)},
             "label2id": {label: k for k, label in enumerate(self.labels)},
             "model": self.model.model_dump(mode="json"), "shape": list(self.shape), "schema": schema,
-            "features": self.features.model_dump(mode="json"), "features_key": settings_key(self.features),
+            "features": clip_features.portable(self.features).model_dump(mode="json"),
+            "features_key": settings_key(self.features),
             "normalise": self.normalise,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
@@ -198,8 +145,8 @@ class Card:
         }
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any], where: str) -> Card:
-        """Return the card of ``card.json``; ``where`` names it in errors.
+    def from_dict(cls, document: Mapping[str, Any], where: str, encoder: str | None = None) -> Card:
+        """Return the card of ``card.json``; ``where`` names it in errors, ``encoder`` says where its speech encoder is.
 
         Raises ModelError where its format is newer, its features were computed by other code, or it is not a
         card.
@@ -215,7 +162,7 @@ class Card:
             card = cls(
                 labels=tuple(map(str, document["labels"])), shape=tuple(map(int, document["shape"])),
                 model=_model(document["model"], where),
-                features=_features(document["features"], where),
+                features=_features(document["features"], where, encoder),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
                 corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ()))}),
@@ -227,19 +174,27 @@ class Card:
         except (KeyError, TypeError, ValueError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
+        if key != settings_key(card.features) and encoder is not None:
+            raise ModelError(f"{where} was trained with another speech encoder than {encoder} "
+                             f"({document['features'].get('encoder')})")
         if key != settings_key(card.features):
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
         return card
 
 
-def _features(document: Mapping[str, Any], where: str) -> FeatureSettings:
-    """Return the stored settings of features. Raises ModelError where a kind is not installed."""
+def _features(document: Mapping[str, Any], where: str, encoder: str | None) -> FeatureSettings:
+    """Return the stored settings of features, with the encoder at that place where one is given.
+
+    Raises ModelError where a kind is not installed, or there is no encoder among them.
+    """
+    if encoder is not None and document.get("encoder") is None:
+        raise ModelError(f"{where} uses no speech encoder: leave --encoder out")
     for name in str(document.get("kind", "functionals")).split("+"):
         if name not in FEATURES:
             raise ModelError(f"{where} needs the feature kind {name!r}, which is not installed (known: "
                              f"{', '.join(FEATURES)}): install the package that defines it")
-    return validated(FeatureSettings, document)
+    return validated(FeatureSettings, document if encoder is None else {**document, "encoder": encoder})
 
 
 def _model(document: Mapping[str, Any], where: str) -> ModelSettings:
@@ -308,8 +263,10 @@ def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool 
         (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
-def load(path: Path | str) -> tuple[nn.Module, Card]:
+def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]:
     """Return the network, in evaluation mode, and its card.
+
+    ``encoder``: the folder or Hugging Face name of the speech encoder, where the model's is not found by itself.
 
     Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit
     together.
@@ -320,7 +277,7 @@ def load(path: Path | str) -> tuple[nn.Module, Card]:
     from p2pser.models.rows import Schema
 
     path = Path(path)
-    card, digest = read_card(path)
+    card, digest = read_card(path, encoder)
     _require_size(card, path)
     module = models.build(card.model, card.shape, models.outputs(card.task, len(card.labels)), card.seed)
     schema = Schema.of(module)
@@ -364,8 +321,11 @@ def _require_size(card: Card, path: Path) -> None:
                          "model again")
 
 
-def read_card(path: Path | str) -> tuple[Card, str]:
-    """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError."""
+def read_card(path: Path | str, encoder: str | None = None) -> tuple[Card, str]:
+    """Return a model directory's card and the digest of its schema, without loading torch. Raises ModelError.
+
+    ``encoder``: as for ``load``.
+    """
     path = Path(path)
     where = path / CARD
     if not where.exists():
@@ -377,7 +337,7 @@ def read_card(path: Path | str) -> tuple[Card, str]:
         raise ModelError(f"cannot read {where}: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ModelError(f"{where} is not a p2pser model card")
-    return Card.from_dict(document, str(where)), str(document.get("schema"))
+    return Card.from_dict(document, str(where), encoder), str(document.get("schema"))
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

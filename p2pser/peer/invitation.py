@@ -26,6 +26,7 @@ from p2pser.base.signing import SIGNED, author, fingerprint, signed
 from p2pser.config import Config, configured
 from p2pser.config.problems import settings_of, validated
 from p2pser.config.section import Section
+from p2pser.features import clip_features, encoders
 from p2pser.graph import spec
 from p2pser.graph.file_format import NOWHERE, EntryForm
 from p2pser.graph.graphs import is_random
@@ -42,6 +43,8 @@ DAYS = 30
 COMMON = ("privacy.mode", "network.round_timeout", "network.ping_after", "network.suspect_after", "network.dead_after",
           "network.serve_after")
 """Settings that an invitation may hold beside those that all peers must have equal."""
+ENCODER = "features.encoder"
+"""Each site's own, and sent by its identity all the same: with it a site finds the encoder on its machine."""
 RUN, KEY, REPLY, TOPOLOGY = "run.yaml", "author.key", "reply.yaml", "topology.yaml"
 
 
@@ -118,6 +121,10 @@ class Invitation(_Form):
         for name in self.settings:
             if name not in _sent():
                 raise ConfigError(f"{name} is no setting of a whole run: each site sets its own")
+        encoder = self.settings.get(ENCODER)
+        if encoder is not None and encoders.IDENTIFIED.fullmatch(str(encoder)) is None:
+            raise ConfigError(f"{ENCODER} is {encoder!r} where an identity is due (NAME@IDENTITY): make the invitation "
+                              "with p2pser invite")
         return configured({**self.settings, "name": self.run})
 
     def graph(self) -> Topology:
@@ -161,7 +168,7 @@ class Reply(_Form):
 
 def _sent() -> set[str]:
     """Return the names of the settings that an invitation may hold."""
-    return {*Config().shared(), *COMMON}
+    return {*Config().shared(), *COMMON, ENCODER}
 
 
 def _is_known(graph: Mapping[str, Any]) -> bool:
@@ -193,7 +200,8 @@ def invitations(config: Config, topology: Topology, sites: Sequence[str], keys: 
 
 def _settings(config: Config) -> dict[str, Any]:
     """Return the settings that were given, by name."""
-    tree = config.model_dump(mode="json", exclude_unset=True)
+    features = clip_features.portable(config.features)  # the author's folder of the encoder is no affair of the sites
+    tree = config.model_copy(update={"features": features}).model_dump(mode="json", exclude_unset=True)
     flat = {}
     for name in dict(settings_of(Config)):
         value: Any = tree

@@ -9,7 +9,8 @@ from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.graph.spec import Topology
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 from p2pser.models.widths import of_width
 
 CONSENSUS = "none: the consensus after the last round"

@@ -23,8 +23,9 @@ from p2pser.experiments.model_evaluation import calibrate
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import statistics
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.inference import logits
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
 SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)

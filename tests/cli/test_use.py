@@ -19,7 +19,8 @@ from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
 RATE = 16000

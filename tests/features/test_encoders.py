@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 pytest.importorskip("transformers", reason="the ssl extra is not installed")
 
-from p2pser.base.errors import ConfigError
-from p2pser.config import FeatureSettings
+import p2pser
+from p2pser.base.errors import ConfigError, ModelError
+from p2pser.cli.predict import predict
+from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features, encoders
 from p2pser.features.extraction import extract
 
@@ -168,3 +174,99 @@ def test_without_a_network_the_message_says_how_to_fetch_the_encoder(tmp_path: P
     assert first.startswith("ConfigError the encoder somebody/some-encoder at v1 is not on this machine")
     assert "hf download somebody/some-encoder" in first
     assert second == "False"
+
+
+@pytest.fixture
+def forgotten(clip: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Forget what this process and this machine know of encoders."""
+    def forget() -> None:
+        shutil.rmtree(clip.parent / "cache", ignore_errors=True)
+        encoders.folder.cache_clear()
+        encoders.identity.cache_clear()
+
+    for variable in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(variable, str(clip.parent / "hub"))
+    monkeypatch.delenv("P2PSER_ENCODERS", raising=False)
+    forget()
+    yield forget
+    forget()
+
+
+def test_an_encoder_is_found_by_its_identity_wherever_it_is(
+    forgotten: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = save("wav2vec2", tmp_path / "here" / "mine")
+    portable = clip_features.portable(chosen(first))
+    assert portable.encoder == f"@{encoders.identity(first)}"
+    assert clip_features.portable(portable) == portable
+    key = clip_features.settings_key(chosen(first))
+    forgotten()
+    with pytest.raises(ConfigError, match=f"the speech encoder {portable.encoder} is not on this machine: give the"):
+        clip_features.settings_key(portable)
+    # Beside others, in a folder that the variable names.
+    save("wav2vec2", tmp_path / "there" / "another", seed=1)
+    first.rename(tmp_path / "there" / "moved")
+    monkeypatch.setenv("P2PSER_ENCODERS", f"{tmp_path / 'nowhere'}{os.pathsep}{tmp_path / 'there'}")
+    assert clip_features.settings_key(portable) == key
+    # Once used it is known, until it is gone.
+    monkeypatch.delenv("P2PSER_ENCODERS")
+    encoders.folder.cache_clear()
+    assert encoders.folder(str(portable.encoder), None) == tmp_path / "there" / "moved"
+    hub = tmp_path / "hub" / "models--some--encoder" / "snapshots"
+    hub.mkdir(parents=True)
+    (tmp_path / "there" / "moved").rename(hub / "0123abc")
+    encoders.folder.cache_clear()
+    assert encoders.folder(str(portable.encoder), None) == hub / "0123abc"
+
+
+def test_a_named_encoder_that_has_changed_since_is_refused(
+    forgotten: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = save("hubert", tmp_path / "now", seed=1)
+    monkeypatch.setattr(encoders, "_download", lambda name, revision: {"some/encoder": now}[name])
+    identity = encoders.identity(now)
+    assert clip_features.portable(chosen(Path("some/encoder"))).encoder == f"some/encoder@{identity}"
+    forgotten()
+    assert encoders.folder(f"some/encoder@{identity}", None) == now
+    forgotten()
+    with pytest.raises(ConfigError, match="the speech encoder some/encoder has changed since: its identity is "
+                                          f"{identity}, and {'0' * 16} is needed"):
+        encoders.folder(f"some/encoder@{'0' * 16}", None)
+
+
+def test_other_features_stay_as_they_are() -> None:
+    settings = FeatureSettings(kind="mfcc", encoder="/somebody/s/folder")
+    assert clip_features.portable(settings) is settings
+
+
+def test_a_model_carries_the_identity_of_its_encoder_and_no_path(
+    forgotten: Callable[[], None], clip: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from p2pser import models
+    from p2pser.models import directory
+    from p2pser.models.directory import Card
+    from p2pser.models.origin import Origin
+    from p2pser.models.rows import Schema
+
+    where, other = save("hubert", tmp_path / "clinic-in-a-town"), save("hubert", tmp_path / "other", seed=1)
+    card = Card(labels=("anger", "joy"), shape=(16,), model=ModelSettings(name="mlp", hidden=(4,)),
+                features=chosen(where), normalise="none", statistics=None, corpus=Origin("tones", "1"))
+    module = models.build(card.model, card.shape, 2, seed=0)
+    with torch.no_grad():
+        directory.save(tmp_path / "model", Schema.of(module).flatten(module), Schema.of(module), card)
+    (expected,) = p2pser.load(tmp_path / "model").predict(clip)
+    assert "clinic" not in (tmp_path / "model" / "card.json").read_text(encoding="utf-8")
+    forgotten()
+    moved = where.rename(tmp_path / "elsewhere")
+    command = [str(tmp_path / "model"), str(clip), "--json"]
+    failed = CliRunner().invoke(predict, command)
+    assert isinstance(failed.exception, ConfigError)
+    assert "--encoder" in str(failed.exception)
+    with pytest.raises(ModelError, match=f"was trained with another speech encoder than {other}"):
+        p2pser.load(tmp_path / "model", encoder=str(other))
+    found = CliRunner().invoke(predict, [*command, "--encoder", str(moved)], catch_exceptions=False)
+    assert json.loads(found.stdout)["predictions"][0]["probabilities"] == expected.probabilities
+    encoders.folder.cache_clear()
+    assert p2pser.load(tmp_path / "model").predict(clip) == [expected]  # it was used here before

@@ -20,7 +20,8 @@ from p2pser.config import FeatureSettings, ModelSettings, load
 from p2pser.features import clip_features
 from p2pser.features.extraction import extract
 from p2pser.features.kind import Array, FeatureKind, kinds_of
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 
 ROOT = Path(__file__).parents[2]
 

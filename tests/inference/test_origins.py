@@ -20,7 +20,8 @@ from p2pser.corpora.partitioning import partition_corpus
 from p2pser.experiments.model_evaluation import choose
 from p2pser.features import clip_features
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
 

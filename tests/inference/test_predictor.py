@@ -27,7 +27,8 @@ from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics
 from p2pser.inference.predictor import Answer, Predictor
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.run.card import card as card_of
 from p2pser.simulation.engine import simulate

@@ -20,7 +20,8 @@ from p2pser.inference import timeline
 from p2pser.inference.predictor import Answer, Predictor
 from p2pser.inference.recordings import files
 from p2pser.inference.windows import Window
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
 
 RATE = 16000
 SETTINGS = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)

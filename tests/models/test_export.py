@@ -21,8 +21,9 @@ from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
 from p2pser.inference.predictor import Predictor, load
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.export import export
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
 LABELS = ("anger", "neutral", "sadness")

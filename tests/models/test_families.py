@@ -14,8 +14,9 @@ from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, FeatureSettings, ModelSettings, TrainingSettings
 from p2pser.features import clip_features
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.networks.recurrent import Attention, padding, steps
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.training.learner import Learner, LocalWork
 

@@ -25,8 +25,9 @@ from p2pser.corpora.manifest import Corpus
 from p2pser.features.federation import Examples, Federation
 from p2pser.graph.spec import Topology
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.family import Family
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.simulation.engine import simulate
 from p2pser.training.learner import Learner

@@ -14,8 +14,9 @@ from p2pser import models
 from p2pser.base.errors import ConfigError, ModelError
 from p2pser.config import AugmentSettings, Config, FeatureSettings, ModelSettings
 from p2pser.models import directory
-from p2pser.models.directory import Card, Origin
+from p2pser.models.directory import Card
 from p2pser.models.networks.trees import TreeEnsemble, numbers
+from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation
 from p2pser.training.boosting import TreeLearner, arrays

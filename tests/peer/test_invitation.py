@@ -15,6 +15,7 @@ import yaml
 from p2pser.base.errors import ConfigError, P2PSERError, TopologyError
 from p2pser.base.signing import author, fingerprint, signed
 from p2pser.config import Config
+from p2pser.features import encoders
 from p2pser.graph.spec import load
 from p2pser.network.keys import KeyPair, raw_key
 from p2pser.peer.identity import signature
@@ -149,6 +150,8 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("settings", "peer.out", value="/etc"), "peer.out is no setting of a whole run"),
     (with_value("settings", "corpus.data", value="/home"), "corpus.data is no setting of a whole run"),
     (with_value("settings", "training.lr", value=-1), "training.lr = -1: must be a number above 0"),
+    (with_value("settings", "features.encoder", value="/etc"), "features.encoder is '/etc' where an identity is due"),
+    (with_value("settings", "features.encoder", value="a/b"), "features.encoder is 'a/b' where an identity is due"),
     (with_value("settings", "no.such", value=1), "no.such is no setting of a whole run"),
     (with_value("settings", value="x"), "settings = 'x'"),
     (with_value("topology", "graph", value={"graphml": "/etc/passwd"}), "its graph must be a list of edges"),
@@ -219,6 +222,20 @@ def test_the_author_is_told_what_cannot_be_sent(tmp_path: Path) -> None:
         invitations(Config().with_settings(["corpus.data=x"]), ring, NAMES, AUTHOR, today=TODAY)
     with pytest.raises(ConfigError, match="two sites have the same name"):
         invitations(Config(), ring, ["a", "a", "b"], AUTHOR, today=TODAY)
+
+
+def test_an_encoder_is_sent_by_its_identity(tmp_path: Path) -> None:
+    folder = tmp_path / "clinic"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    config = Config().with_settings(["features.kind=ssl", f"features.encoder={folder}"])
+    sent = invitations(config, load("ring", 3), NAMES, AUTHOR, today=TODAY)[1]
+    assert re.fullmatch("@[0-9a-f]{16}", sent["settings"]["features.encoder"])
+    assert "clinic" not in str(sent)
+    write(tmp_path / "invitation.yaml", sent, "a comment")
+    received = read_invitation(tmp_path / "invitation.yaml", TODAY).config()
+    assert encoders.folder(str(received.features.encoder), None) == folder
 
 
 def changed(reply: Any, **values: Any) -> Any:

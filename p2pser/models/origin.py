@@ -1,0 +1,66 @@
+"""The clips that a model was trained on, as its card describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from p2pser.corpora.folds import folds
+
+if TYPE_CHECKING:
+    from p2pser.config import Config
+    from p2pser.corpora.manifest import Corpus
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The clips that a model was trained on: those that fold ``fold`` of ``split`` leaves for training.
+
+    ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
+    name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
+    emotions that counted as another.
+    """
+
+    name: str
+    version: str
+    synthetic: bool = False
+    split: str = "none"
+    fold: int = 0
+    seed: int = 0
+    own: bool = False
+    corpora: Mapping[str, str] = field(default_factory=dict)
+    train: tuple[str, ...] = ()
+    map: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, corpus: Corpus) -> Origin:
+        """Return where the training clips of a run with these settings come from."""
+        chosen = config.corpus
+        split = corpus.default_split if chosen.split == "auto" else chosen.split
+        return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed,
+                   chosen.partition == "own", {part.name: part.version for part in corpus.parts},
+                   tuple(chosen.train or ()), dict(chosen.map))
+
+    def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
+        """Return the origin of the training clips in ``corpus``, and whether there are any.
+
+        corpus: the corpus that the model was trained on, or a part of it. seed: of the synthetic corpus. (None, True):
+        there are training clips, but this corpus alone does not say which; (None, False): another corpus, as far as
+        the card says.
+        """
+        if self.own or (corpus.synthetic and self.seed != seed):
+            return None, False
+        if (self.name, self.version) == (corpus.name, corpus.version):
+            return self, True
+        if self.corpora.get(corpus.name) != corpus.version or (self.train and corpus.name not in self.train):
+            return None, False
+        kind, _, held_out = self.split.partition(":")
+        if kind == "corpus":
+            held_out = held_out or sorted(self.corpora)[self.fold]
+            return (None, False) if held_out == corpus.name else (replace(self, split="none", fold=0), True)
+        if kind not in ("each", "none"):
+            return None, True
+        if kind == "none":
+            return replace(self, fold=0), True
+        return replace(self, split=corpus.default_split, fold=self.fold % len(folds(corpus, "auto"))), True
