@@ -36,8 +36,8 @@ class FeatureSettings(Section):
     hop: float = shared(0.01, "time from one frame of a matrix to the next [s]", ge=0.005, le=0.1)
     encoder: str | None = Field(
         None, description="the speech encoder of ssl: a Hugging Face name (facebook/hubert-base-ls960), a folder that "
-                          "holds one, or NAME@IDENTITY as cards and invitations name it; peers compare its content, not "
-                          "its place")
+                          "holds one, or NAME@IDENTITY as cards and invitations name it; peers compare its content, "
+                          "not its place")
     revision: str | None = Field(
         None, description="branch, tag or commit of an encoder by name; default its main branch")
     layer_weights: tuple[float, ...] = shared(
