@@ -16,6 +16,7 @@ COMMANDS = {
     "peer": "Run one peer until the network has its model.",
     "status": "Show how a run goes: its rounds, whom it waits for, what went wrong.",
     "watch": "Watch a run live, or once more afterwards: on the terminal or in the browser.",
+    "runs": "List runs; write their measurements as CSV, or for TensorBoard, MLflow or Trackio.",
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
     "compare": "Compare topologies and algorithms.",

@@ -217,10 +217,18 @@ def longest_round(usual: float, dead_after: float) -> float:
 
 def newest_run(out: Path) -> Path:
     """Return the folder of the run under ``out`` in which a peer wrote last. Raises ConfigError where there is none."""
-    written = [(path.stat().st_mtime, path.parent.parent) for path in out.glob(f"*/peer-*/{EVENTS}")]
+    return run_folders(out)[0]
+
+
+def run_folders(out: Path) -> list[Path]:
+    """Return the folders of the runs under ``out``, that in which a peer wrote last first.
+
+    Raises ConfigError where there is none.
+    """
+    written = sorted((path.stat().st_mtime, path.parent.parent) for path in out.glob(f"*/peer-*/{EVENTS}"))
     if not written:
         raise ConfigError(f"there is no run in {out}: start one (p2pser peer), or give the folder of a run")
-    return max(written)[1]
+    return list(dict.fromkeys(folder for _, folder in reversed(written)))
 
 
 def _number(folder: Path) -> int:

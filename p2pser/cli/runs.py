@@ -1,0 +1,78 @@
+"""``p2pser runs``: the runs in a folder, and their measurements for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pser.base.wording import number
+from p2pser.cli.common import json_option, note, print_json, print_table
+from p2pser.cli.kinds import Source, Target
+
+if TYPE_CHECKING:
+    from p2pser.peer.view import RunView
+
+TARGETS = ("csv", "tensorboard", "mlflow", "trackio")
+
+
+@click.group()
+def runs() -> None:
+    """List runs, and write their measurements for other programs."""
+
+
+@runs.command(name="list")
+@click.argument("folder", type=Source(), default=Path("runs"), required=False)
+@json_option
+def list_runs(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER (default: runs/), the one that was written last first.
+
+    Example: p2pser runs list
+    """
+    from p2pser.peer.view import look, run_folders
+
+    found = [_summary(path, look(path)) for path in run_folders(folder)]
+    if as_json:
+        print_json(found)
+        return
+    print_table(["run", "peers", "state", "rounds", "UAR", "folder"], [
+        [run["run"], str(run["peers"]), ", ".join(f"{many} {state}" for state, many in run["states"].items()),
+         f"{run['round']} of {run['rounds']}", number(run["uar"], ".3f"), run["folder"]] for run in found])
+
+
+@runs.command()
+@click.argument("run", type=Source(exists=True))
+@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="What to write for.")
+@click.option("--out", type=Target(folder=True), metavar="DIR",
+              help="Folder to write to.  [default: exports/TARGET in the run's]")
+@json_option
+def export(run: Path, target: str, out: Path | None, as_json: bool) -> None:
+    """Write the measurements of all peers of a RUN (runs/NAME, or one peer's folder) for another program.
+
+    Also of a run that goes on: the next call adds what has come since. csv is one table with a row for each peer and
+    round. tensorboard, mlflow and trackio have a run for each peer; they need their packages. mlflow writes to
+    MLFLOW_TRACKING_URI where that is set, trackio to TRACKIO_DIR.
+
+    Example: p2pser runs export runs/pilot --to csv
+    """
+    from p2pser.experiments import exporting
+
+    place, written = exporting.export(run, target, out)
+    if as_json:
+        rounds = {str(peer): many for peer, many in written.items()}
+        print_json({"run": str(run), "to": target, "out": str(place), "rounds": rounds})
+        return
+    click.echo(str(place))
+    note(f"{sum(written.values())} rounds of {len(written)} peer{'s' * (len(written) != 1)}")
+    if target == "tensorboard":
+        note(f"next: tensorboard --logdir {place}")
+
+
+def _summary(folder: Path, run: RunView) -> dict[str, Any]:
+    states = [peer.state for peer in run.peers]
+    scores = [uar for peer in run.peers if (uar := peer.newest("uar")) is not None]
+    return {"run": run.name, "folder": str(folder), "peers": len(states),
+            "states": {state: states.count(state) for state in sorted(set(states))},
+            "round": min(peer.round for peer in run.peers), "rounds": max(peer.rounds for peer in run.peers),
+            "uar": sum(scores) / len(scores) if scores else None}
