@@ -1,7 +1,7 @@
 """The browser page of a run: one static page, and one address from which it asks for the run again and again.
 
-Bound to this machine only. A page of another site cannot read it: requests for another host name are refused (DNS
-rebinding), and no other origin is allowed to read the answers.
+Bound to this machine only, and for its user only, as the files that it shows are. A page of another site cannot read
+it: requests for another host name are refused (DNS rebinding), and no other origin is allowed to read the answers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
+from collections.abc import Collection
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,12 +22,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.paths import packaged
 from p2pser.watch.document import Observer
 
 HOST = "127.0.0.1"
+TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""Where Linux lists connections, each with the user whose program has opened it."""
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "same-origin"}
 
@@ -46,8 +52,38 @@ def app(observer: Observer) -> Starlette:
             return _json({"error": str(error)}, 404)
         return _json(document)
 
-    return Starlette(routes=[Route("/", index), Route("/run.json", run)], middleware=[
-        Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)])
+    return Starlette(routes=[Route("/", index), Route("/run.json", run)], middleware=[Middleware(_OwnUser), Middleware(
+        TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)])
+
+
+class _OwnUser:
+    """Answers programs of this user and of root only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ends = scope.get("client"), scope.get("server")
+        user = user_of(ends[0][1], ends[1][1]) if ends[0] and ends[1] else None
+        answer = self._app if user in (None, 0, os.getuid()) else Response("for another user", 403)
+        await answer(scope, receive, send)
+
+
+def user_of(port: int, to: int, tables: Collection[Path] = TABLES) -> int | None:
+    """Return the user whose program has connected from one port of this machine to another; None where the system does
+    not say."""
+    # A line: number, own address, remote address, state, queues, timer, retransmissions, user, …; HOST as the system
+    # keeps it, in either order of bytes.
+    ends = [re.compile(f".*(0100007F|7F000001):{number:04X}") for number in (port, to)]
+    for table in tables:
+        try:
+            lines = table.read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if all(end.fullmatch(field) for end, field in zip(ends, fields[1:3])):
+                return int(fields[7])
+    return None
 
 
 def listen(port: int) -> socket.socket:

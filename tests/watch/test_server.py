@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from starlette.testclient import TestClient
 
 from p2pser.base.errors import ConfigError
 from p2pser.watch.document import Observer
-from p2pser.watch.server import HOST, app, listen
+from p2pser.watch.server import HOST, app, listen, user_of
 
 
 @pytest.fixture
@@ -81,3 +83,13 @@ def test_it_listens_on_this_machine_only() -> None:
         assert sock.getsockname()[0] == "127.0.0.1"
         with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1:\d+: .*--port"):
             listen(sock.getsockname()[1])
+
+
+def test_it_answers_its_own_user_only(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen(0) as sock, socket.create_connection(sock.getsockname()) as here:
+        ports = here.getsockname()[1], sock.getsockname()[1]
+        assert user_of(*ports) == os.getuid()
+        assert user_of(*ports, tables=[Path("/nowhere")]) is None
+    monkeypatch.setattr("p2pser.watch.server.user_of", lambda *ports: os.getuid() + 1)
+    answer = client.get("/run.json")
+    assert (answer.status_code, "pilot" in answer.text) == (403, False)
