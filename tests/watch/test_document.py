@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from recordings import write
+from recordings import START, write
 
 from p2pser.base.errors import ConfigError
-from p2pser.watch.document import EVENTS, POINTS, Observer, Point, sent, thinned
+from p2pser.peer.view import look
+from p2pser.watch.document import EVENTS, POINTS, Observer, Point, sent, thinned, waits
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 LOSS = {2: [{"after": 11.5, "kind": "suspect", "peer": 3, "silence": 2.0},
@@ -70,6 +73,18 @@ def test_a_peer_that_was_started_again_counts_its_bytes_from_0(tmp_path: Path) -
         line["bytes_sent"] = total
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert sent(Observer(run).look().peers[0]) == [(0, 500), (1, 400), (2, 100), (3, 200)]
+
+
+def test_a_round_that_lasts_tells_whom_it_waits_for_and_how_long(tmp_path: Path) -> None:
+    told = [{"after": 20, "kind": "waiting", "round": 4, "sentence": "waits", "waits_for": {"1": "trains"}}]
+    run = write(tmp_path / "pilot", [(0, 1), (0, 2)], done={0: 4}, more={0: told})
+    peer = look(run, START + timedelta(seconds=39)).peers[0]
+    assert (peer.state, peer.activity) == ("killed", "killed")
+    with (run / "peer-0" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        peer = look(run, START + timedelta(seconds=39)).peers[0]
+    assert (peer.activity, peer.stalled) == ("waiting", 30.0)
+    assert waits(peer) == ["peer 1 at tcp://127.0.0.1:5701: connected, and trains", "this round has lasted 30 s so far"]
 
 
 def test_what_is_long_is_thinned(tmp_path: Path) -> None:

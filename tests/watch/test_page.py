@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from html import unescape
 from pathlib import Path
 
 import browser
 import pytest
+import uvicorn
 from recordings import write
+
+from p2pser.base.paths import packaged
+from p2pser.watch import server
+from p2pser.watch.document import Observer
 
 pytestmark = pytest.mark.skipif(browser.chromium() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
 HOSTILE = "<img src=x onerror=\"document.title='TAKEN'\"></td></script><script>document.title='TAKEN'</script>&amp;"
@@ -44,3 +50,49 @@ def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
         data = (tmp_path / "page.png").read_bytes()
         assert struct.unpack(">II", data[16:24]) == (900, 700)
         assert len(data) > 20_000, "an empty page"
+
+
+CLICKS = """
+const told = document.createElement("pre"), seen = [], click = () => setTimeout(() => at("play").click());
+document.body.append(told);
+new MutationObserver(() => {
+  const now = at("moment").textContent.split(",")[0];
+  if (now === seen.at(-1)) return;
+  seen.push(now);
+  told.textContent = "SEEN " + seen.join(" | ") + " END";
+  if (now === "as it ended") click();
+  else if (seen.length === 8) click();
+}).observe(at("moment"), {childList: true});
+const stopped = setInterval(() => {
+  if (seen.length < 8 || at("play").textContent !== "Replay") return;
+  clearInterval(stopped);
+  at("round").value = 3;
+  at("round").dispatchEvent(new Event("input"));
+  document.querySelector('g[data-peer="1"]').dispatchEvent(new Event("click"));
+}, 1000);
+"""
+"""Plays a replay to its end, begins another and stops it, moves the slider, and chooses a peer in the graph."""
+
+
+def test_a_replay_plays_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = packaged("watch/page.html").read_text().replace("\nfollow();\n", f"\nfollow();\n{CLICKS}")
+    (tmp_path / "page.html").write_text(page)
+    monkeypatch.setattr(server, "packaged", lambda name: tmp_path / "page.html")
+    run = write(tmp_path / "pilot", [(0, 1), (1, 2)], rounds=4)
+    with server.listen(0) as sock:
+        how = uvicorn.Config(server.app(Observer(run)), log_level="warning", lifespan="off", ws="none")
+        served = uvicorn.Server(how)
+        thread = threading.Thread(target=served.run, kwargs={"sockets": [sock]})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
+            shown = browser.text(browser.look(url, "--dump-dom", "--virtual-time-budget=15000"))
+        finally:
+            served.should_exit = True
+            thread.join()
+    (seen,) = re.findall("SEEN (.*) END", shown)
+    assert seen.split(" | ") == [
+        "as it ended", "after 1 round", "after 2 rounds", "after 3 rounds", "after 4 rounds", "as it ended",
+        "after 1 round", "after 2 rounds", "after 4 rounds"]
+    assert "Replay after 4 rounds, " in shown
+    assert shown.split("smallest to largest")[1].startswith(" peer 1 "), "the key of the chosen peer's curves"
