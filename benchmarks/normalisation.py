@@ -74,17 +74,22 @@ def cut_down(examples: Examples, cut: Cut, spared: float, draws: np.random.Gener
     return examples.take(np.concatenate(kept))
 
 
-def uar(examples: Examples, labels: Sequence[str], how: str, seed: int) -> tuple[float, tuple[str, ...]]:
-    """Return the UAR under a normalisation, and what was chosen in each fold."""
+def uars(examples: Examples, labels: Sequence[str], seed: int) -> tuple[dict[str, float], list[str]]:
+    """Return the UAR under each normalisation, and what ``auto`` chose in each fold."""
     names = np.random.default_rng(seed).permutation(sorted(set(examples.speakers)))
-    parts, chosen = [], []
+    parts: dict[str, list[Predictions]] = {"global": [], "speaker": [], "auto": []}
+    chosen = []
     for fold in range(FOLDS):
         test = np.isin(examples.speakers, names[fold::FOLDS])
-        federation = from_arrays(examples.features, [labels[label] for label in examples.labels], examples.speakers,
-                                 peers=1, test=test, label_order=labels, normalise=how)
-        parts += pooled(Config().with_settings([f"seed={seed}"]), federation).predictions
-        chosen.append(federation.normalise)
-    return uar_pooled(Predictions.concatenate(parts)), tuple(chosen)
+        for how, its in parts.items():
+            federation = from_arrays(examples.features, [labels[label] for label in examples.labels],
+                                     examples.speakers, peers=1, test=test, label_order=labels, normalise=how)
+            if how == "auto":
+                chosen.append(federation.normalise)
+                its.append(parts[federation.normalise][-1])
+            else:
+                its += pooled(Config().with_settings([f"seed={seed}"]), federation).predictions
+    return {how: uar_pooled(Predictions.concatenate(its)) for how, its in parts.items()}, chosen
 
 
 def main() -> None:
@@ -104,10 +109,10 @@ def main() -> None:
         chosen: list[str] = []
         for seed in range(given.seeds):
             examples = cut_down(whole, cut, spared, np.random.default_rng(seed))
-            found = {how: uar(examples, federation.labels, how, seed) for how in scores}
-            for how, (value, picked) in found.items():
+            found, picked = uars(examples, federation.labels, seed)
+            chosen += picked
+            for how, value in found.items():
                 scores[how].append(value)
-                chosen += picked if how == "auto" else ()
         means = {how: float(np.mean(values)) for how, values in scores.items()}
         behind = max(means["global"], means["speaker"]) - means["auto"]
         print(f"{given.corpus:10} {name:30} {len(examples):5} clips  " + "  ".join(

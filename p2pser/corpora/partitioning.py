@@ -19,8 +19,10 @@ from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
-from p2pser.corpora.spread import Scaling, by_all, by_default, choose, differing, spread
+from p2pser.corpora.spread import AGREED, Scaling, by_all, by_default, chosen
 
+MATRICES, BUDGET = "they are matrices", "a budget allows no statistics of all peers"
+"""Why features are scaled as they are."""
 SHOWN = 3
 """Reasons why files are left out that a note names."""
 
@@ -127,30 +129,38 @@ def scaling(config: Config, corpus: Corpus, training: Sequence[Clip]) -> Scaling
     """Return how features are scaled: what ``features.normalise`` says, for ``auto`` what ``training`` asks for.
 
     Matrices are scaled by all peers' statistics by default, and so are clips whose speakers are divided over peers or
-    are not named. Under a budget, and where no peer sees the others' clips, each speaker's own serve. Else the spread
-    of each speaker's emotions decides (``p2pser.corpora.spread``).
+    are not named. Under a budget each speaker's own serve. Else the spread of each speaker's emotions decides
+    (``p2pser.corpora.spread``); where each peer has recordings of its own, the peers agree.
 
     Raises CorpusError for ``speaker`` where speakers are not named.
     """
-    how = config.features.normalise
+    own = scaling_of_sites(config) if config.corpus.partition == "own" else None
+    how = config.features.normalise if own is None else own.how
     if how == "speaker" and not corpus.names_speakers:
         raise CorpusError(f"speaker statistics need the speaker of every clip, and {corpus.name} does not "
                           "name all: name them in a manifest, or set features.normalise to global")
+    if own is not None:
+        return own
     if how != "auto":
         return Scaling(how)
     if not config.features.vector:
-        return by_all("they are matrices")
+        return by_all(MATRICES)
     if not corpus.names_speakers:
         return by_all(f"{corpus.name} does not name the speaker of every clip")
-    if config.corpus.partition.partition(":")[0] not in ("auto", "speaker", "corpus", "language", "own"):
+    if config.corpus.partition.partition(":")[0] not in ("auto", "speaker", "corpus", "language"):
         return by_all("the partition divides the clips of a speaker over peers")
-    here = choose(spread(training), differing(training))
-    if here.how == "global" and config.privacy.epsilon is not None:
-        return by_default("a budget allows no statistics of all peers")
-    if here.how == "global" and config.corpus.partition == "own":
-        return by_default("peers with recordings of their own do not agree on this; here a speaker's clips have few "
-                          "emotions: where those of the others do too, set features.normalise=global at all peers")
-    return here
+    here = chosen(training)
+    return by_default(BUDGET) if here.how == "global" and config.privacy.epsilon is not None else here
+
+
+def scaling_of_sites(config: Config) -> Scaling:
+    """Return how features are scaled where each peer has recordings of its own: it follows from what is equal at all
+    peers, or the peers agree on it in the roll call."""
+    if config.features.normalise != "auto":
+        return Scaling(config.features.normalise)
+    if not config.features.vector:
+        return by_all(MATRICES)
+    return Scaling(AGREED) if config.privacy.epsilon is None else by_default(BUDGET)
 
 
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:

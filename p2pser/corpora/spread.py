@@ -13,18 +13,27 @@ stays: 1 where every speaker's clips have the emotions of all, 0 where they have
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from p2pser.corpora.manifest import Clip
 
-ENOUGH = 0.75
+ENOUGH = 0.8
 """The share from which on a speaker's own statistics serve better than those of all clips; measured by
 ``benchmarks/normalisation.py``."""
 
 
+AGREED = "agreed"
+"""How features are scaled where the peers of a run agree on it, until they have."""
+PARTS = 8
+"""A site says its spread to the others in eighths."""
+UNNAMED = -1
+"""In place of a site's spread: it does not name the speaker of every clip."""
+
+
 class Scaling(NamedTuple):
-    """By which statistics features are scaled (none, global or speaker), and why, as a sentence; "" where it is set."""
+    """By which statistics features are scaled (none, global, speaker, public, or ``AGREED``), and why, as a sentence;
+    "" where it is set."""
 
     how: str
     reason: str = ""
@@ -47,6 +56,11 @@ def differing(clips: Sequence[Clip]) -> float:
     return 1.0 - sum(count * count for count in counts.values()) / max(1, len(clips)) ** 2
 
 
+def chosen(clips: Sequence[Clip]) -> Scaling:
+    """Return how to scale the features of these clips."""
+    return choose(spread(clips), differing(clips))
+
+
 def choose(own: float, everyone: float) -> Scaling:
     """Return how to scale features, given how often two clips of one speaker differ in emotion, and how often any two.
     """
@@ -56,6 +70,38 @@ def choose(own: float, everyone: float) -> Scaling:
         return Scaling("speaker", "features are scaled by each speaker's own statistics (speaker): two clips of a "
                                   f"speaker differ in emotion {often}")
     return by_all(f"a speaker's own would take the emotion out, since two clips of a speaker differ in it only {often}")
+
+
+def in_parts(clips: Sequence[Clip], named: bool) -> int:
+    """Return what a site says of its clips to the other sites: the ``spread`` in eighths, or ``UNNAMED``."""
+    return round(PARTS * spread(clips)) if named else UNNAMED
+
+
+def is_in_parts(value: object) -> bool:
+    """Whether a site can have said this of its clips."""
+    return type(value) is int and UNNAMED <= value <= PARTS
+
+
+def agreed(spreads: Collection[int], classes: int) -> str:
+    """Return how the sites of a run scale features: speaker or global.
+
+    Parameters
+    ----------
+    spreads : what each site with clips has said (``in_parts``). Each counts alike, so none needs to say how many clips
+        it has.
+    classes : the number of emotions of the run; 0: none are learned. Any two clips are taken to differ in emotion as
+        often as if all emotions were equally common, so that no site says how common they are.
+    """
+    if not spreads or UNNAMED in spreads:
+        return "global"
+    return choose(sum(spreads) / (PARTS * len(spreads)), 1 - 1 / classes if classes else 1.0).how
+
+
+def after_agreement(how: str) -> Scaling:
+    """Return the scaling that the sites of a run have agreed on, with the reason."""
+    if how == "speaker":
+        return by_default("most speakers of the sites have clips of several emotions")
+    return by_all("most speakers of the sites have few clips, or few emotions, or not all sites name them")
 
 
 def by_all(why: str) -> Scaling:

@@ -15,7 +15,7 @@ from p2pser.corpora import partitions
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import ARRAYS, Clip, Corpus
 from p2pser.corpora.partitioning import notes_of
-from p2pser.corpora.spread import Scaling, by_all, choose, differing, spread
+from p2pser.corpora.spread import Scaling, by_all, chosen
 from p2pser.features.federation import Examples, Federation, no_examples
 
 GENDERS = ("f", "m", "")
@@ -219,5 +219,4 @@ def _scaling(how: str, vectors: bool, corpus: Corpus, split: Split, held: Sequen
         return by_all("clips of one speaker are at several peers")
     if not vectors or not corpus.names_speakers:
         return by_all("not every speaker is named" if vectors else "they are matrices")
-    training = [corpus.clips[index] for index in split.train]
-    return choose(spread(training), differing(training))
+    return chosen([corpus.clips[index] for index in split.train])

@@ -18,7 +18,8 @@ from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.manifest import Corpus
-from p2pser.corpora.partitioning import left_out_note, partition_corpus
+from p2pser.corpora.partitioning import left_out_note, partition_corpus, scaling_of_sites
+from p2pser.corpora.spread import AGREED, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
 from p2pser.features.extraction import extract
@@ -76,7 +77,7 @@ class Federation:
     test : the held-out clips; None where none are held out.
     split : the fold, as indices into ``corpus.clips``.
     corpus : the corpus, with the clips that can serve as examples.
-    normalise : none, global or speaker.
+    normalise : none, global, speaker or public; ``agreed`` until the peers of a run have agreed on one.
     left_out : (path, reason) of the clips that are not used.
     speaker_overlap : number of speakers with clips both in training and in the test set.
     held : for each peer, its training clips as indices into ``corpus.clips``, unusable ones included.
@@ -95,6 +96,16 @@ class Federation:
     held: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
     why_normalised: str = ""
+
+    def spread(self, peer: int) -> int | None:
+        """Return what a peer says of its clips where the peers agree on ``normalise``; None where it has none."""
+        clips = [self.corpus.clips[index] for index in self.held[peer]]
+        return in_parts(clips, self.corpus.names_speakers) if clips else None
+
+    def scaled(self, how: str) -> Federation:
+        """Return the federation with the scaling on which its peers have agreed."""
+        scaling = after_agreement(how)
+        return dataclasses.replace(self, normalise=scaling.how, why_normalised=scaling.reason)
 
     def relabelled(self, labels: tuple[str, ...], soft: bool) -> Federation:
         """Return the federation with other emotions, among which are all of its own.
@@ -124,8 +135,7 @@ def federate(
     peers : number of peers.
     only : compute the features of this peer's clips and of the test clips alone, as a peer's process needs them.
     hub : a peer that holds no clips; the corpus is partitioned over the others. Where each peer has recordings of
-        its own (partition ``own``), the hub needs no corpus, but its settings must name the labels and the
-        normalisation.
+        its own (partition ``own``), the hub needs no corpus, but its settings must name the labels.
     workers : number of processes that compute features, as in ``extract``.
     progress : whether to show a bar on standard error.
     forgotten : speakers whose clips are left out.
@@ -167,25 +177,27 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    notes = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test))
-    return Federation(labels, train, test, split, corpus, partitioning.scaling.how, left_out,
-                      partitioning.speaker_overlap, held, notes, partitioning.scaling.reason)
+    notes, scaled = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test)), partitioning.scaling
+    if scaled.how == AGREED and only is None:
+        scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
+        notes = (scaled.reason, *notes)
+    return Federation(labels, train, test, split, corpus, scaled.how, left_out, partitioning.speaker_overlap, held,
+                      notes, scaled.reason)
 
 
 def _without_recordings(config: Config, peers: int, me: int, *, hub: bool) -> Federation:
     """Return the federation of a peer without recordings, where the others train on recordings of their own: a hub, or
     a peer that only relays.
     """
-    labels, normalise = config.corpus.labels, config.features.normalise
-    if (labels is None and hub) or normalise == "auto":
-        who, what = ("a hub", "corpus.labels and ") if hub else ("a peer that relays", "")
-        raise CorpusError(f"{who} sees no recordings, so its settings must describe those of the other peers: set "
-                          f"{what}features.normalise (none, global or speaker), equal at all of them")
+    labels, scaled = config.corpus.labels, scaling_of_sites(config)
+    if labels is None and hub:
+        raise CorpusError("a hub sees no recordings, so its settings must describe those of the other peers: set "
+                          "corpus.labels, equal at all of them")
     return Federation(
         labels=tuple(map(canonical, labels or ())), train={me: no_examples(clip_features.shape(config.features))},
         test=None,
-        split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=normalise, left_out=[],
-        speaker_overlap=0, held=((),) * peers,
+        split=Split("none", (), (), (), False), corpus=Corpus("own", "", ()), normalise=scaled.how, left_out=[],
+        speaker_overlap=0, held=((),) * peers, why_normalised=scaled.reason,
     )
 
 

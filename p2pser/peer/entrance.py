@@ -17,6 +17,7 @@ from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.labelling import Labelling
 from p2pser.peer.recorder import Checkpoints
 from p2pser.peer.reporter import Reporter
+from p2pser.peer.scaling import ScalingChoice
 from p2pser.peer.waits import Waits
 from p2pser.run.rounds import begin_edges_anew, mend
 from p2pser.run.session import Session
@@ -43,13 +44,14 @@ class Entrance:
     """Gets a peer into the run. Parameters: those of its process.
 
     expected : after a change of the topology, the peers that were in the run before; None at a start.
+    scaling : knows how the run scales features, or finds it out.
     labelling : finds out the emotions of the run; None: they are known.
     """
 
     def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
-                 reporter: Reporter, waits: Waits, expected: frozenset[int] | None = None,
+                 reporter: Reporter, waits: Waits, scaling: ScalingChoice, expected: frozenset[int] | None = None,
                  labelling: Labelling | None = None) -> None:
-        self._waits, self._expected, self._labelling = waits, expected, labelling
+        self._waits, self._expected, self._labelling, self._scaling = waits, expected, labelling, scaling
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
@@ -78,6 +80,7 @@ class Entrance:
             return self._joined(joined)
         if self._labelling is not None:
             self._labelling.called(call)
+        call = self._scaling.called(call)
         self.session.share(call)
         self.joining.newcomers(call.newcomers)
         entry = self._resumed(call) if call.resume else self._began(call)
@@ -176,7 +179,8 @@ class Entrance:
         clips = len(own.examples) if weighs(session.config.gossip, session.topology) else None
         labels = None if self._labelling is None else self._labelling.own
         return roll_call(self.mixer, session.topology, self.me, checkpoints.available(), clips, own.width,
-                         rounds=session.config.training.rounds, reach=checkpoints.reach, labels=labels)
+                         rounds=session.config.training.rounds, reach=checkpoints.reach, labels=labels,
+                         scales=self._scaling.own)
 
     def _tell(self, call: RollCall) -> None:
         """Tell of answers that do not fit, and of peers that join the others."""
@@ -226,6 +230,7 @@ class Entrance:
             try:
                 self.session.share(call)
                 row = self.session.fitted(joined.sender, joined.x)
+                self._scaling.heard(call, joined.sums)
             except P2PSERError as error:
                 self.joining.refuse(joined, str(error))
                 continue

@@ -38,14 +38,16 @@ SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 LABELS = "labels.json"
 """The emotions of the run, where its peers have agreed on them."""
+SCALING = "scaling.json"
+"""How features are scaled, where the run's peers have agreed on it."""
 ROUNDS, EPSILON, NOISE = "training.rounds", "privacy.epsilon", "privacy.noise"
 """The shared settings that may change from one start to the next; the last two where there is a budget."""
 LOCK_WAIT = 0.2
 """Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, OUTCOME, MODEL, REPLACED, PERSONAL, METRICS,
-                    EVENTS, *OLDER.values())
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
+                    METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
 incarnation does not grow."""
 
@@ -96,8 +98,19 @@ class PeerFolder:
 
     def labels(self) -> tuple[str, ...] | None:
         """Return the emotions with which the run has begun; None where it has not, or they were fixed by settings."""
-        begun = self.outcome.exists() or checkpoint.available(self.checkpoints)
-        return tuple(read_json(self.path / LABELS) or ()) or None if begun else None
+        return tuple(read_json(self.path / LABELS) or ()) or None if self._begun() else None
+
+    def keep_scaling(self, how: str) -> None:
+        """Write how features are scaled."""
+        write_json(self.path / SCALING, how, mode=PRIVATE)
+
+    def scaling(self) -> str | None:
+        """Return how features were scaled when the run began; None where it has not, or settings said so."""
+        how: str | None = read_json(self.path / SCALING) if self._begun() else None
+        return how
+
+    def _begun(self) -> bool:
+        return self.outcome.exists() or bool(checkpoint.available(self.checkpoints))
 
     def claim(self, fresh: bool, least: int = 0) -> int:
         """``lock`` and ``begin``."""

@@ -79,13 +79,13 @@ class Handover:
     ----------
     mixer : carries the messages.
     topology, rounds : the run's topology, and R.
-    size, sums : the lengths of this peer's row and of the statistics' sums.
+    size, sums : the length of this peer's row, and those that the statistics' sums may have.
     tolerance : largest relative difference that the final consensus leaves between two peers.
     say : receives a sentence for the person who watches.
     ready : returns whether this peer can read an answer; before, nobody is asked.
     """
 
-    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: int,
+    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: Collection[int],
                  tolerance: float, say: Callable[[str], None], ready: Callable[[], bool] = lambda: True) -> None:
         self._ready = ready
         self._mixer, self._topology, self._rounds, self._say = mixer, topology, rounds, say

@@ -25,7 +25,7 @@ from p2pser.network import events
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import WATCHED, State
 from p2pser.peer.parcels import Parcels
-from p2pser.run.setup import JOIN, RollCall
+from p2pser.run.setup import JOIN, VOTES, RollCall
 from p2pser.wire.messages import Header, Phase
 
 TRAINING = (Phase.TRAIN, Phase.EXCHANGE)
@@ -50,8 +50,8 @@ class JoinState:
 
     def agrees(self, other: JoinState) -> bool:
         """Whether the other state is of the same run: round and parameters are each sender's own."""
-        same = (self.call.resume, self.call.clips, self.call.widths) == (
-            other.call.resume, other.call.clips, other.call.widths)
+        same = (self.call.resume, self.call.clips, self.call.widths, self.call.normalise, self.sums.shape) == (
+            other.call.resume, other.call.clips, other.call.widths, other.call.normalise, other.sums.shape)
         return same and relative_sums(self.sums, other.sums) <= AGREEMENT
 
 
@@ -62,7 +62,7 @@ class Joining:
     ----------
     mixer : carries the messages.
     topology, rounds : the run's topology, and R.
-    sums : S, the length of the statistics' sums.
+    sums : the lengths S that the statistics' sums may have.
     like : this peer's row (D,), whose dtype the parameters have.
     patience : seconds for which the second answer is waited for.
     grace : seconds after which an answer is lost that a neighbour owes, because it has begun two rounds since.
@@ -70,7 +70,7 @@ class Joining:
     clock : returns the time [s].
     """
 
-    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: int, like: Tensor,
+    def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: Collection[int], like: Tensor,
                  patience: float, grace: float, ready: Callable[[], bool] = lambda: True,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._mixer, self._topology, self._rounds = mixer, topology, rounds
@@ -270,7 +270,7 @@ def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
 def call_fields(call: RollCall) -> dict[str, Any]:
     """Return what a peer that takes no part in the roll call needs of it, as plain data."""
     return {"resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
-            "cut": sorted(map(list, call.cut))}
+            "cut": sorted(map(list, call.cut)), **({"normalise": call.normalise} if call.normalise else {})}
 
 
 def read_call(fields: Mapping[str, Any], topology: Topology, rounds: int) -> RollCall:
@@ -289,4 +289,6 @@ def read_call(fields: Mapping[str, Any], topology: Topology, rounds: int) -> Rol
         raise ValueError("the widths")
     if not all(topology.graph.has_edge(*edge) for edge in cut):
         raise ValueError("the cut edges")
-    return RollCall(resume, clips, frozenset(cut), widths)
+    if (how := fields.get("normalise", "")) not in ("", *VOTES):
+        raise ValueError("how features are scaled")
+    return RollCall(resume, clips, frozenset(cut), widths, normalise=how)

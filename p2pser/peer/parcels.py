@@ -5,7 +5,7 @@ So a peer that joins is sent the state of the run (join_state.py), and one that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgpack
@@ -33,16 +33,16 @@ class Parcels(Generic[T]):
     ----------
     mixer, round : carries the messages, in this round.
     what : what the messages are together, for errors.
-    sums, size : S, the length of the sums, and D, the largest length of a row.
+    sums, size : the lengths that the sums may have, and D, the largest length of a row.
     dtype : of a row; sums are float64.
     make : (sender, facts, sums, row) -> what the messages say. Like ``read_facts`` (payload -> facts) it raises
         KeyError, TypeError, ValueError or RemoteProtocolError for another form.
     most : so often is one incarnation of a neighbour asked.
     """
 
-    def __init__(self, mixer: NetworkMixer, round: int, what: str, *, sums: int, size: int, dtype: torch.dtype,
-                 read_facts: Callable[[memoryview], Any], make: Callable[[int, Any, Tensor, Tensor], T],
-                 most: int = 1 << 20) -> None:
+    def __init__(self, mixer: NetworkMixer, round: int, what: str, *, sums: Collection[int], size: int,
+                 dtype: torch.dtype, read_facts: Callable[[memoryview], Any],
+                 make: Callable[[int, Any, Tensor, Tensor], T], most: int = 1 << 20) -> None:
         self._mixer, self._round, self._what = mixer, round, what
         self._dtype = dtype
         self.expect(sums, size)
@@ -56,9 +56,9 @@ class Parcels(Generic[T]):
         self._came: dict[int, dict[int, Any]] = {}
         """The messages of each sender from which not all have come, by slot."""
 
-    def expect(self, sums: int, size: int) -> None:
+    def expect(self, sums: Collection[int], size: int) -> None:
         """Expect other lengths, before anybody is asked."""
-        self._due = {SUMS: (torch.float64, range(sums, sums + 1)), ROW: (self._dtype, range(1, size + 1))}
+        self._due = {SUMS: (torch.float64, sums), ROW: (self._dtype, range(1, size + 1))}
 
     def ask(self, peer: int) -> bool:
         """Ask a neighbour, once an incarnation and once more after each ``lose``; return whether it was asked now."""

@@ -45,6 +45,7 @@ from p2pser.peer.labelling import Labelling, require_own
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
 from p2pser.peer.reporter import Reporter
+from p2pser.peer.scaling import ScalingChoice
 from p2pser.peer.summing import PeerSecrets, public_keys
 from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import Telemetry, to_all
@@ -176,6 +177,8 @@ class Peer:
         if agree and (labels := self.folder.labels()) is not None:
             require_own(federation.labels, labels, self.me)
             cohort.learn(labels)
+        if cohort.agrees_on_scaling and (how := self.folder.scaling()) is not None:
+            cohort.scale(how)
         return cohort, self.algorithm()
 
     def read(self) -> Federation:
@@ -195,7 +198,7 @@ class Peer:
     def hello(self, cohort: Cohort, incarnation: int) -> Hello:
         """Return what this peer says of itself to its neighbours."""
         config, federation = self.config, cohort.federation
-        settings = {**config.shared(), "features.normalise": federation.normalise,
+        settings = {**config.shared(), "features.normalise": cohort.declared,
                     "features.version": made_by(config.features), "draws": probe(), **_plugins(config)}
         if agreed_by_peers(config):
             settings["corpus.labels"] = "agreed by the peers"
@@ -269,13 +272,14 @@ class _Attendance:
             apart=config.network.dead_after, clock=io.clock)
         self.mixer.exchange.go_on_from(past)
         # Made before the set-up: neighbours may train already while this peer does not.
-        self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.sums().shape[1],
+        self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.lengths,
                                like=cohort.initial()[0], patience=config.network.round_timeout,
                                grace=config.network.dead_after, ready=lambda: self.labelling.known(), clock=io.clock)
         self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
-                                 sums=cohort.sums().shape[1], tolerance=config.gossip.consensus_tolerance,
+                                 sums=cohort.lengths, tolerance=config.gossip.consensus_tolerance,
                                  say=self.reporter.say, ready=lambda: self.labelling.known())
         self.labelling = Labelling(cohort, self.mixer, peer.folder, self.reporter, self._learned)
+        self.scaling = ScalingChoice(me, cohort, peer.folder, self.reporter, self._learned)
         self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
         self.waits = Waits(config, topology, me, self.mixer, self.reporter, io.clock)
         self.driver = AsynchronousDriver(
@@ -360,14 +364,16 @@ class _Attendance:
     def _fitted(self, end: Outcome, sender: int) -> Tensor:
         """Return this peer's row of a model that was handed over."""
         self.session.share(end.call)
-        return self.session.fitted(sender, end.row)
+        row = self.session.fitted(sender, end.row)
+        self.scaling.heard(end.call, end.sums)
+        return row
 
     def _learned(self) -> None:
-        """The emotions of the run are known by now, and so is the model."""
+        """The emotions of the run are known by now, and so is the model, or how features are scaled."""
         cohort = self.cohort
         self.checkpoints.schema = cohort.schema.digest()
         for parcels in (self.joining, self.handover):
-            parcels.expect(cohort.sums().shape[1], cohort.schema.size)
+            parcels.expect(cohort.lengths, cohort.schema.size)
 
     def _observe(self, event: Event) -> None:
         self.joining.observe(event)
@@ -389,7 +395,8 @@ class _Attendance:
 
     def _trained(self) -> Outcome:
         entry = Entrance(self.session, self.mixer, self.joining, self.checkpoints, self.reporter, self.waits,
-                         self.expected, self.labelling if agreed_by_peers(self.config) else None).enter()
+                         self.scaling, self.expected,
+                         self.labelling if agreed_by_peers(self.config) else None).enter()
         self.recorder.known(entry.call, entry.sums, self.session.parts, joined=entry.joined)
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,

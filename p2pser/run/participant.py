@@ -14,9 +14,10 @@ from p2pser import models
 from p2pser.base.errors import CorpusError, LocalProtocolError
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, TrainingSettings
+from p2pser.corpora.spread import AGREED
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
-from p2pser.features.federation import Examples, Federation, normalised, normalised_copies
+from p2pser.features.federation import Examples, Federation, no_examples, normalised, normalised_copies
 from p2pser.features.normalisation import Statistics, from_sums
 from p2pser.features.normalisation import sums as sums_of
 from p2pser.features.public import SOURCE, public_statistics
@@ -75,6 +76,8 @@ class Cohort:
         self.warnings = check_units(config, federation, examples)
         """What a person should know of the budget."""
         self._shape = examples[self.peers[0]].features.shape[1:]
+        self.declared = federation.normalise
+        """How features are scaled as far as it was known at first; equal at all peers."""
         self._make(federation, examples)
         self.marks = self.whole.schema.digest(), outline(self.whole.start)
         """Digest of the whole network's schema and outline of its start, before ``learn``: alike at all peers."""
@@ -109,12 +112,39 @@ class Cohort:
         self.participants = tuple(Participant(i, examples[i], widths[i], self.networks[widths[i]]) for i in self.peers)
         self.schema = self.participants[0].network.schema if self.compact else self.whole.schema
         """The layout of a row."""
-        self.asked = Asked.of(self.training, self.classes, clips=FAMILIES[self.config.model.name].weighs_clips,
-                              features=self._shape if federation.normalise == "global" else None)
+        self.asked = self._asks(federation.normalise)
         """What the local work needs of all peers' clips."""
         self._statistics: Statistics | None = None
         self._work: LocalWork | None = None
         self._test: NDArray[np.float32] | None = None
+
+    @property
+    def agrees_on_scaling(self) -> bool:
+        """Whether the peers of the run agree on how features are scaled."""
+        return self.declared == AGREED
+
+    def scale(self, how: str) -> None:
+        """Scale features as the peers of the run have agreed to (speaker or global). Call it before ``prepare``."""
+        self.federation = self.federation.scaled(how)
+        self.asked = self._asks(how)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether it is known how features are scaled."""
+        return self.federation.normalise != AGREED
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that a row of ``sums`` may have: one, unless it is still open how features are scaled."""
+        return tuple(map(self.length, (self.federation.normalise,) if self.scaled else ("global", "speaker")))
+
+    def length(self, how: str) -> int:
+        """Return the length of a row of ``sums`` where features are scaled in this way."""
+        return len(self._asks(how).sums(no_examples(self._shape)))
+
+    def _asks(self, how: str) -> Asked:
+        return Asked.of(self.training, self.classes, clips=FAMILIES[self.config.model.name].weighs_clips,
+                        features=self._shape if how == "global" else None)
 
     @property
     def whole(self) -> Nested:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import GossipSettings
-from p2pser.gossip.agreement.flood import flood_knowledge, most_slots
+from p2pser.corpora.spread import agreed, is_in_parts
+from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.reading import unpacked
 from p2pser.graph.spec import Topology
@@ -29,6 +31,8 @@ EPOCH = -6
 """The round of words on new topology files (``network.epochs``); each has a slot of its own."""
 JUMP = -5
 """The round of messages that say that their sender has jumped to a later round, which is their slot."""
+VOTES = {"speaker": b"s", "global": b"g"}
+"""What a peer says once it has heard how far the clips of each are spread over the emotions."""
 SAMPLED_EXCHANGES = 16
 """Exchanges of a random schedule from which the lead of its peers is estimated."""
 
@@ -44,6 +48,7 @@ class RollCall:
     newcomers : the peers without a checkpoint of ``resume``, which join the others.
     refused : why the answer of a peer does not count; it is taken as that of a peer without clips and checkpoints.
     labels : the emotions of all peers, sorted, where the peers agree on them; else ().
+    normalise : how features are scaled, where the peers agree on it; else "".
     """
 
     resume: int
@@ -53,6 +58,19 @@ class RollCall:
     newcomers: frozenset[int] = frozenset()
     refused: Mapping[int, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    normalise: str = ""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What a peer brings to the choice of how features are scaled.
+
+    spread : of its clips (``corpora.spread.in_parts``); None: it has no clips. classes : the number of emotions, where
+    settings fix them or none are learned (0).
+    """
+
+    spread: int | None
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,11 +78,12 @@ class _Answer:
     rounds: frozenset[int] = frozenset()
     clips: int | None = None
     width: float = 1.0
+    spread: int | None = None
 
 
 def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int | None,
               width: float = 1.0, *, rounds: int, reach: int | None = None,
-              labels: Collection[str] | None = None) -> RollCall:
+              labels: Collection[str] | None = None, scales: Scales | None = None) -> RollCall:
     """Tell all reachable peers what this one brings, and return what all of them bring.
 
     No answer of another peer, whatever it says, is an error.
@@ -80,28 +99,49 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     rounds : R; nobody can have a checkpoint of a later round.
     reach : see ``resume_round``.
     labels : the emotions of this peer's clips, where the peers agree on those to learn; else None.
+    scales : this peer's part in the choice of how features are scaled, where the peers agree on it; else None.
     """
     answer: dict[str, object] = {"rounds": sorted({0, *checkpoints})}
     answer |= ({} if clips is None else {"clips": clips}) | ({} if width == 1 else {"width": width})
+    answer |= {} if scales is None or scales.spread is None else {"spread": scales.spread}
     graph, own = topology.graph, None if labels is None else {peer: labels}
     knowledge = flood_knowledge(mixer, ROLL_CALL, {peer: msgpack.packb(answer)}, graph, labels=own)[peer]
-    if knowledge.labels is not None:
-        # Once more: of a peer that was lost during the first flood only some have heard the labels.
-        own = {peer: knowledge.labels}
-        again = flood_knowledge(mixer, ROLL_CALL, {peer: b""}, graph, most=0, first=most_slots(graph), labels=own)
-        labels = again[peer].labels
     answers, refused = {}, {}
     for other, value in knowledge.reachable_values().items():
         try:
-            answers[other] = _parse(value, other, rounds, counted=clips is not None)
+            answers[other] = _parse(value, other, rounds, counted=clips is not None, scaled=scales is not None)
         except RemoteProtocolError as error:
             answers[other], refused[other] = _Answer(), str(error)
+    normalise = ""
+    if knowledge.labels is not None or scales is not None:
+        said = [each.spread for each in answers.values() if each.spread is not None]
+        labels, normalise = _settled(mixer, graph, knowledge, said, scales)
     held = {other: each.rounds for other, each in answers.items()}
     resume = resume_round(held.values(), reach)
     newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
     counts = {other: each.clips or 0 for other, each in answers.items()} if clips is not None else {}
     return RollCall(resume, counts, knowledge.cut_edges(),
-                    {other: each.width for other, each in answers.items()}, newcomers, refused, tuple(labels or ()))
+                    {other: each.width for other, each in answers.items()}, newcomers, refused, tuple(labels or ()),
+                    normalise)
+
+
+def _settled(mixer: Mixer, graph: nx.Graph, knowledge: Knowledge, spreads: Collection[int],
+             scales: Scales | None) -> tuple[Collection[str] | None, str]:
+    """Return the labels, and how features are scaled, after a second flood.
+
+    Of a peer that was lost during the first flood only some have heard the answer. So the peers tell once more the
+    labels that they have heard, and to which scaling the answers lead that they have heard: that of most is taken, and
+    global where as many say otherwise.
+    """
+    peer, own, vote = knowledge.peer, None, b""
+    if knowledge.labels is not None:
+        own = {peer: knowledge.labels}
+    if scales is not None:
+        vote = VOTES[agreed(spreads, scales.classes or len(knowledge.labels or ()))]
+    again = flood_knowledge(mixer, ROLL_CALL, {peer: vote}, graph, most=1, first=most_slots(graph), labels=own)[peer]
+    count = Counter(again.reachable_values().values())
+    elected = "speaker" if count[VOTES["speaker"]] > count[VOTES["global"]] else "global"
+    return again.labels, elected if scales is not None else ""
 
 
 def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> int:
@@ -123,17 +163,19 @@ def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> i
     return max((round for round in count if round >= first), key=lambda round: (count[round], round), default=0)
 
 
-def _parse(value: bytes, peer: int, last: int, *, counted: bool) -> _Answer:
+def _parse(value: bytes, peer: int, last: int, *, counted: bool, scaled: bool) -> _Answer:
     document = unpacked(value, "an answer to the roll call", peer)
     fields: dict[Any, Any] = document if isinstance(document, dict) else {}
     rounds, clips, width = fields.get("rounds", ()), fields.get("clips"), fields.get("width", 1.0)
-    fits = set(fields) - {"width"} == {"rounds", *(["clips"] if counted else [])}
+    spread, optional = fields.get("spread"), {"width", "spread"} if scaled else {"width"}
+    fits = set(fields) - optional == {"rounds", *(["clips"] if counted else [])}
     fits = fits and isinstance(rounds, tuple) and len(rounds) <= last + 1 and 0 in rounds
     fits = fits and all(type(round) is int and 0 <= round <= last for round in rounds)
     fits = fits and type(width) is float and 0 < width <= 1
+    fits = fits and ("spread" not in fields or is_in_parts(spread))
     if not fits or (counted and (type(clips) is not int or not 0 <= clips < 2**53)):
         raise RemoteProtocolError(f"peer {peer} answered the roll call in another form", peer)
-    return _Answer(frozenset(rounds) - {0}, clips, width)
+    return _Answer(frozenset(rounds) - {0}, clips, width, spread)
 
 
 def weighs(gossip: GossipSettings, topology: Topology) -> bool:

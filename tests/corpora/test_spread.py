@@ -9,7 +9,7 @@ import pytest
 from p2pser.config import Config
 from p2pser.corpora.manifest import Clip
 from p2pser.corpora.partitioning import partition_corpus
-from p2pser.corpora.spread import choose, differing, spread
+from p2pser.corpora.spread import AGREED, agreed, choose, differing, in_parts, spread
 
 
 def clips(**speakers: str) -> list[Clip]:
@@ -33,14 +33,27 @@ def test_how_often_two_clips_differ_in_emotion(held: dict[str, str], own: float,
 
 
 @pytest.mark.parametrize(("own", "everyone", "how", "reason"), [
-    (0.61, 0.8, "speaker", "differ in emotion 76% as often as any two"),
-    (0.59, 0.8, "global", "only 74% as often as any two"),
+    (0.65, 0.8, "speaker", "differ in emotion 81% as often as any two"),
+    (0.63, 0.8, "global", "only 79% as often as any two"),
     (0.0, 0.0, "global", "only 0%"),
 ])
 def test_a_speaker_s_own_statistics_serve_where_the_emotions_are_spread(own: float, everyone: float, how: str,
                                                                         reason: str) -> None:
     chosen = choose(own, everyone)
     assert (chosen.how, reason in chosen.reason) == (how, True)
+
+
+@pytest.mark.parametrize(("spreads", "classes", "how"), [
+    ([6, 6, 7], 4, "speaker"), ([6, 6, 0], 4, "global"), ([4, 4, 4, 1], 2, "speaker"), ([4, 4, 4, 1], 3, "global"),
+    ([7, 7, -1], 7, "global"), ([], 3, "global"), ([7, 7], 0, "speaker"), ([6, 6], 0, "global"),
+])
+def test_sites_agree_on_the_mean_of_what_each_says(spreads: list[int], classes: int, how: str) -> None:
+    assert agreed(spreads, classes) == how
+
+
+def test_a_site_says_its_spread_in_eighths() -> None:
+    held = clips(s="abcd", t="ab")  # 3/4 and 1/2, weighted by 4 and 2 clips: 2/3
+    assert (in_parts(held, named=True), in_parts(held, named=False)) == (5, -1)
 
 
 @pytest.mark.parametrize(("rows", "expected", "reason"), [
@@ -58,6 +71,8 @@ def test_the_default_normalisation_follows_the_spread_of_emotions(
     config = Config().with_settings(["corpus.name=manifest", f"corpus.data={tmp_path / 'own.csv'}",
                                      "corpus.split=none"])
     for settings, chosen in (([], expected), (["features.normalise=speaker"], "speaker"),
-                             (["corpus.partition=own"], "speaker"), (["privacy.epsilon=8"], "speaker")):
+                             (["corpus.partition=own"], AGREED), (["privacy.epsilon=8"], "speaker"),
+                             (["corpus.partition=own", "privacy.epsilon=8"], "speaker"),
+                             (["corpus.partition=own", "features.kind=logmel"], "global")):
         assert partition_corpus(config.with_settings(settings), 2).scaling.how == chosen
     assert reason in partition_corpus(config, 2).notes[0]

@@ -52,7 +52,8 @@ def fields(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, clips: int | None, width: float) -> set[str]:
+def answer(monkeypatch: pytest.MonkeyPatch, clips: int | None, width: float,
+           scales: setup.Scales | None = None) -> set[str]:
     """The fields of a peer's answer to the roll call."""
     said: dict[int, bytes] = {}
 
@@ -63,7 +64,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, clips: int | None, width: float) -> 
     monkeypatch.setattr(setup, "flood_knowledge", flood)
     pair = load("chain", peers=2)
     with pytest.raises(StopIteration):
-        setup.roll_call(SimulatedMixer(pair), pair, 0, [5], clips, width, rounds=9)
+        setup.roll_call(SimulatedMixer(pair), pair, 0, [5], clips, width, rounds=9, scales=scales)
     return set(msgpack.unpackb(said[0]))
 
 
@@ -88,7 +89,8 @@ def test_no_path_or_limit_of_a_peer_is_in_hello() -> None:
 def test_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     below = {name for name, value in vars(setup).items() if type(value) is int and value < 0}
     assert listed("Rounds of the set-up and beside training") == below
-    assert listed("Roll call") == answer(monkeypatch, 7, 0.5)
+    assert listed("Roll call") == answer(monkeypatch, 7, 0.5, setup.Scales(4))
+    assert answer(monkeypatch, None, 1.0, setup.Scales(None)) == {"rounds"}
     assert answer(monkeypatch, None, 1.0) == {"rounds"}
     assert listed("Statistics") == fields(Asked)
 

@@ -14,6 +14,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
+from p2pser.corpora.spread import AGREED
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
 from p2pser.features.federation import Examples, Federation, federate, normalised, normalised_copies
@@ -284,11 +285,10 @@ def test_a_hub_holds_no_clips_and_its_clients_hold_the_same_as_without_it(run: C
     assert alone.test is not None
 
 
-def test_a_peer_that_relays_needs_to_be_told_the_normalisation(run: Callable[..., Config]) -> None:
+def test_a_peer_that_relays_scales_as_the_others_agree(run: Callable[..., Config]) -> None:
     found = federate(run("corpus.name=none", "features.normalise=global"), 4, only=3)
     assert (found.labels, len(found.train[3]), found.test) == ((), 0, None)
-    with pytest.raises(CorpusError, match="a peer that relays sees no recordings"):
-        federate(run("corpus.name=none"), 4, only=3)
+    assert federate(run("corpus.name=none"), 4, only=3).normalise == AGREED
 
 
 def test_other_emotions_move_the_labels_and_count_the_votes_anew() -> None:
@@ -313,5 +313,6 @@ def test_a_hub_of_clients_with_their_own_recordings_needs_none(run: Callable[...
     client = federate(run(*settings, "corpus.split=none"), 5, only=1, hub=0, workers=1)
     assert found.train[0].features.shape == (0, *client.train[1].features.shape[1:])
     assert found.labels == client.labels
-    with pytest.raises(CorpusError, match=r"set corpus\.labels and features\.normalise"):
+    assert federate(Config().with_settings([*settings, "features.normalise=auto"]), 5, only=0, hub=0).spread(0) is None
+    with pytest.raises(CorpusError, match=r"set corpus\.labels, equal at all"):
         federate(Config().with_settings(["corpus.partition=own"]), 5, only=0, hub=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,7 +70,9 @@ class Peer:
             waiting=lambda sentence: None, event=lambda kind, **_: None,
             tell=lambda kind, text, **_: self._do(kind, None))
         waits = SimpleNamespace(meeting=lambda sentence, helps: None, met=lambda: None)
-        self.entrance = Entrance(session, mixer, joining, checkpoints, reporter, waits)  # type: ignore[arg-type]
+        scaling = SimpleNamespace(own=None, called=lambda call: call, heard=self._heard)
+        self.entrance = Entrance(session, mixer, joining, checkpoints, reporter, waits,
+                                 scaling)  # type: ignore[arg-type]
 
     def names(self) -> list[str]:
         return [name for name, _ in self.done]
@@ -84,6 +87,10 @@ class Peer:
     def _receive(self, expected: Any = (), *, endless: bool = False) -> JoinState | None:
         self._do("receives from", set(expected))
         return self.states.pop(0) if self.states else None
+
+    def _heard(self, call: RollCall, sums: torch.Tensor) -> None:
+        if call.normalise != self.call.normalise:
+            raise P2PSERError("scaled in another way")
 
     def _fitted(self, sender: int, row: torch.Tensor) -> torch.Tensor:
         if sender in self.misfit:
@@ -157,6 +164,13 @@ def test_a_state_that_does_not_fit_costs_its_sender_only(peer: Peer) -> None:
     assert ("refuses", 1) in peer.done
     assert entry.state is not None
     assert entry.state.rows["x"].tolist() == [[1.0, 3.0]]
+
+
+def test_a_state_of_a_run_that_scales_in_another_way_costs_its_sender_only(peer: Peer) -> None:
+    peer.trains, peer.states = (1, 3), [replace(state(1), call=RollCall(2, CLIPS, frozenset(), normalise="global")),
+                                        state(3)]
+    assert peer.entrance.enter().joined
+    assert ("refuses", 1) in peer.done
 
 
 def test_whom_the_others_left_behind_in_the_roll_call_joins_them(peer: Peer) -> None:

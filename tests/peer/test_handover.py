@@ -59,7 +59,7 @@ class Peer:
 
     def __init__(self, tolerance: float = 1e-7) -> None:
         self.mixer, self.said = Mixer(), []
-        self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=2,  # type: ignore[arg-type]
+        self.hand = Handover(self.mixer, COMPLETE, ROUNDS, size=SIZE, sums=(2,),  # type: ignore[arg-type]
                              tolerance=tolerance, say=self.said.append)
         self.mixer.look_up = self.look
 

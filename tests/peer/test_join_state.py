@@ -63,7 +63,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.mixer = Mixer()
-        self.joining = Joining(self.mixer, RING, ROUNDS, sums=3, like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
+        self.joining = Joining(self.mixer, RING, ROUNDS, sums=(3,), like=torch.zeros(3), patience=PATIENCE,  # type: ignore[arg-type]
                                grace=GRACE, clock=lambda: self.mixer.now)
 
     def comes(self, peer: int, incarnation: int = 0, progress: Progress = TRAINS) -> None:

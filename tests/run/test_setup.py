@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.config import GossipSettings
+from p2pser.gossip.agreement.flood import most_slots
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step
 from p2pser.gossip.reading import Read
 from p2pser.graph.spec import Topology, load
 from p2pser.graph.summary import diameter
-from p2pser.run.setup import ROLL_CALL, counts_for, kept_checkpoints, lead, resume_round, roll_call
+from p2pser.run.setup import ROLL_CALL, Scales, counts_for, kept_checkpoints, lead, resume_round, roll_call
 from p2pser.wire.codec import Received
 
 T = TypeVar("T")
@@ -30,9 +31,9 @@ class Scripted:
 
     size = 2
 
-    def __init__(self, value: bytes | None) -> None:
+    def __init__(self, value: bytes | None, again: bytes = b"") -> None:
         self.peers = (0,)
-        self._value = value
+        self._value, self._again = value, again
         self.posted: list[bytes] = []
 
     def edges(self, at: Step) -> Edges:
@@ -52,8 +53,9 @@ class Scripted:
         nobody = torch.zeros(0, dtype=torch.int64)
         if self._value is None:
             return Inbox(nobody, nobody, nobody.double(), [], ((0, 1),))
-        final = at.slot > 0
-        message = msgpack.packb([final, [[1, self._value]], []])
+        second = at.slot >= most_slots(PAIR.graph)
+        final = at.slot > second * most_slots(PAIR.graph)
+        message = msgpack.packb([final, [[1, self._again if second else self._value]], []])
         return Inbox(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), [read((0, 1), Received(1, message))])
 
 
@@ -126,6 +128,30 @@ def test_clips_are_told_only_where_they_weigh() -> None:
 def test_one_that_never_came_does_not_count() -> None:
     call = roll_call(Scripted(None), PAIR, 0, [5, 10], 3, rounds=20)
     assert (call.resume, dict(call.clips), call.cut) == (10, {0: 3}, frozenset({(0, 1)}))
+
+
+@pytest.mark.parametrize(("theirs", "how"), [
+    ({"spread": 7}, "speaker"), ({"spread": 3}, "global"), ({"spread": -1}, "global"), ({}, "speaker"),
+    ({"spread": 9}, "speaker"), ({"spread": 7.0}, "speaker"), ({"spread": -2}, "speaker"),
+])
+def test_the_peers_choose_how_features_are_scaled(theirs: dict[str, float], how: str) -> None:
+    mixer = Scripted(answer([0], **theirs), {"speaker": b"s", "global": b"g"}[how])
+    call = roll_call(mixer, PAIR, 0, [], None, rounds=20, scales=Scales(6, 5))
+    assert call.normalise == how
+    assert list(call.refused) == ([1] if theirs.get("spread", 0) not in (-1, 0, 3, 7) or "7.0" in str(theirs) else [])
+    first, second = (msgpack.unpackb(posted)[1][0][1] for posted in (mixer.posted[0], mixer.posted[-1]))
+    assert (msgpack.unpackb(first), second) == ({"rounds": [0], "spread": 6}, {"speaker": b"s", "global": b"g"}[how])
+
+
+def test_what_most_peers_concluded_counts_and_global_where_as_many_say_otherwise() -> None:
+    alone = roll_call(Scripted(None), PAIR, 0, [], None, rounds=20, scales=Scales(6, 5))
+    split = roll_call(Scripted(answer([0], spread=7), b"g"), PAIR, 0, [], None, rounds=20, scales=Scales(6, 5))
+    assert (alone.normalise, split.normalise) == ("speaker", "global")
+
+
+def test_a_spread_is_refused_where_settings_say_how_features_are_scaled() -> None:
+    call = roll_call(Scripted(answer([0], spread=7)), PAIR, 0, [], None, rounds=20)
+    assert (list(call.refused), call.normalise) == ([1], "")
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"x", b"\xdd\xff\xff\xff\xff", *map(msgpack.packb, (

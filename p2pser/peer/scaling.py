@@ -1,0 +1,71 @@
+"""How features are scaled, where the peers of a run agree on it in the roll call (``features.normalise=auto``).
+
+Each has recordings of its own, and hears from the others only how far their clips are spread over the emotions. A peer
+that comes later takes it from a join state or a model; one with checkpoints has it in its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from p2pser.base.errors import RemoteProtocolError
+from p2pser.peer.folder import PeerFolder
+from p2pser.peer.reporter import Reporter
+from p2pser.run.participant import Cohort
+from p2pser.run.setup import RollCall, Scales
+
+
+class ScalingChoice:
+    """Knows how the run scales features, or finds it out.
+
+    Parameters
+    ----------
+    me, cohort : the peer, and what scales its clips.
+    folder, reporter : keep the choice, and tell it.
+    learned : called once it is known, where it was not from the start.
+    """
+
+    def __init__(self, me: int, cohort: Cohort, folder: PeerFolder, reporter: Reporter,
+                 learned: Callable[[], None]) -> None:
+        self._me, self._cohort, self._folder, self._reporter = me, cohort, folder, reporter
+        self._learned = learned
+
+    @property
+    def own(self) -> Scales | None:
+        """What this peer says of its clips in the roll call; None where settings say how features are scaled."""
+        if not self._cohort.agrees_on_scaling:
+            return None
+        federation = self._cohort.federation
+        return Scales(federation.spread(self._me), len(federation.labels) if self._cohort.agreed else 0)
+
+    def called(self, call: RollCall) -> RollCall:
+        """Take what this peer's roll call has found, where the peers begin a run; return it with what the run does."""
+        if not self._cohort.agrees_on_scaling:
+            return call
+        if not self._cohort.scaled:
+            self._learn(call.normalise)
+        return replace(call, normalise=self._cohort.federation.normalise)
+
+    def heard(self, call: RollCall, sums: Tensor) -> None:
+        """Take what a neighbour says that the run does, with its statistics (S,).
+
+        Raises RemoteProtocolError where it does not fit.
+        """
+        if not self._cohort.agrees_on_scaling:
+            return
+        known = self._cohort.federation.normalise if self._cohort.scaled else call.normalise
+        if call.normalise not in ("global", "speaker") or call.normalise != known:
+            raise RemoteProtocolError(f"its features are scaled in the way {call.normalise!r}")
+        if len(sums) != self._cohort.length(known):
+            raise RemoteProtocolError(f"it has {len(sums)} sums where {self._cohort.length(known)} are due")
+        if not self._cohort.scaled:
+            self._learn(known)
+
+    def _learn(self, how: str) -> None:
+        self._cohort.scale(how)
+        self._folder.keep_scaling(how)
+        self._learned()
+        self._reporter.tell("scaling", f"peer {self._me}: {self._cohort.federation.why_normalised}", normalise=how)
