@@ -47,7 +47,8 @@ class FeatureSettings(Section):
         "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
                 "speaker (each speaker's own, transductive), public (of the synthetic corpus, which every site makes "
                 "alike, so that none of its own are sent); auto: speaker for vectors where all speakers are named, "
-                "peers hold whole speakers, and each speaker's clips are spread over the emotions; else global")
+                "peers hold whole speakers, and each speaker's clips are spread over the emotions, else global; peers "
+                "with recordings of their own agree on it")
 
     @field_validator("kind")
     @classmethod

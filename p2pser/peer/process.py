@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from p2pser.base import registries
 from p2pser.base.errors import P2PSERError
 from p2pser.base.seeding import probe
 from p2pser.config import Config
+from p2pser.config.plugins import plugins
 from p2pser.corpora.labels import agreed_by_peers
 from p2pser.features.clip_features import made_by
 from p2pser.features.federation import Federation, federate
@@ -177,8 +177,6 @@ class Peer:
         if agree and (labels := self.folder.labels()) is not None:
             require_own(federation.labels, labels, self.me)
             cohort.learn(labels)
-        if cohort.agrees_on_scaling and (how := self.folder.scaling()) is not None:
-            cohort.scale(how)
         return cohort, self.algorithm()
 
     def read(self) -> Federation:
@@ -199,7 +197,7 @@ class Peer:
         """Return what this peer says of itself to its neighbours."""
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": cohort.declared,
-                    "features.version": made_by(config.features), "draws": probe(), **_plugins(config)}
+                    "features.version": made_by(config.features), "draws": probe(), **plugins(config)}
         if agreed_by_peers(config):
             settings["corpus.labels"] = "agreed by the peers"
         if federation.normalise == "public":
@@ -239,16 +237,6 @@ class Peer:
         self._wake = io.wake
 
 
-def _plugins(config: Config) -> dict[str, str]:
-    """Return the package and version of everything that this run uses of other packages, for HELLO."""
-    compressor = config.gossip.parameters.get("compressor")
-    used = [(registries.ALGORITHMS, config.gossip.algorithm), (registries.FAMILIES, config.model.name),
-            *((registries.FEATURES, kind) for kind in config.features.kinds),
-            *([(registries.COMPRESSORS, compressor)] if compressor else [])]
-    origins = {f"plugin.{registry.what}.{name}": registry.origin(str(name)) for registry, name in used}
-    return {what: str(origin) for what, origin in origins.items() if not origin.builtin}
-
-
 class _Attendance:
     """A peer's part in the run, from its first message to its model."""
 
@@ -271,6 +259,7 @@ class _Attendance:
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
         self.mixer.exchange.go_on_from(past)
+        self.scaling = ScalingChoice(me, cohort, peer.folder, self.reporter, self._learned)
         # Made before the set-up: neighbours may train already while this peer does not.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.lengths,
                                like=cohort.initial()[0], patience=config.network.round_timeout,
@@ -279,7 +268,6 @@ class _Attendance:
                                  sums=cohort.lengths, tolerance=config.gossip.consensus_tolerance,
                                  say=self.reporter.say, ready=lambda: self.labelling.known())
         self.labelling = Labelling(cohort, self.mixer, peer.folder, self.reporter, self._learned)
-        self.scaling = ScalingChoice(me, cohort, peer.folder, self.reporter, self._learned)
         self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
         self.waits = Waits(config, topology, me, self.mixer, self.reporter, io.clock)
         self.driver = AsynchronousDriver(

@@ -32,6 +32,8 @@ class ScalingChoice:
                  learned: Callable[[], None]) -> None:
         self._me, self._cohort, self._folder, self._reporter = me, cohort, folder, reporter
         self._learned = learned
+        if cohort.agrees_on_scaling and (how := folder.scaling()) is not None:
+            cohort.scale(how)
 
     @property
     def own(self) -> Scales | None:

@@ -33,7 +33,7 @@ from p2pser.wire.hello import Hello
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
-CALL = RollCall(0, {}, frozenset())
+CALL = RollCall(0, {}, frozenset(), normalise="global")
 PACKING = {
     "gossip/agreement/flood.py", "gossip/agreement/stopping.py", "network/epochs.py", "peer/parcels.py", "run/setup.py",
     "wire/assembly.py", "wire/hello.py", "wire/messages.py",

@@ -26,7 +26,7 @@ SHORT, LONG = torch.zeros(0), torch.zeros(1 + 2 * FEATURES)
 class Peer:
     """Peer 2 with three clips of one speaker, two of them of one emotion."""
 
-    def __init__(self, normalise: str = "agreed") -> None:
+    def __init__(self, normalise: str = "agreed", kept: str | None = None) -> None:
         clips = tuple(Clip(Path(f"{k}.wav"), "s", emotion) for k, emotion in enumerate(("joy", "joy", "fear")))
         train = {ME: Examples(np.zeros((3, FEATURES), np.float32), np.array([1, 1, 0]), ("s",) * 3, ("0", "1", "2"))}
         federation = Federation(("fear", "joy"), train, None, Split("none", (), (), (), True), Corpus("own", "", clips),
@@ -34,7 +34,7 @@ class Peer:
         self.cohort = Cohort(Config().with_settings(["model.hidden=[2]"]), federation, train, compact=True)
         self.kept: list[str] = []
         self.told: list[str] = []
-        folder: Any = SimpleNamespace(keep_scaling=self.kept.append)
+        folder: Any = SimpleNamespace(keep_scaling=self.kept.append, scaling=lambda: kept)
         reporter: Any = SimpleNamespace(tell=lambda kind, sentence, **_: self.told.append(sentence))
         self.lengths: tuple[int, ...] = ()
         self.choice = ScalingChoice(ME, self.cohort, folder, reporter, self._learned)
@@ -69,6 +69,11 @@ def test_what_a_neighbour_says_has_to_fit_its_sums_and_what_is_known() -> None:
     assert peer.kept == ["global"]
     with pytest.raises(RemoteProtocolError, match="scaled in the way 'speaker'"):
         peer.choice.heard(call("speaker"), SHORT)
+
+
+def test_a_peer_that_is_started_again_has_the_choice_in_its_folder() -> None:
+    peer = Peer(kept="speaker")
+    assert (peer.cohort.federation.normalise, peer.cohort.declared, peer.cohort.lengths) == ("speaker", "agreed", (0,))
 
 
 def test_where_settings_say_how_features_are_scaled_nothing_is_sent_or_taken() -> None:
