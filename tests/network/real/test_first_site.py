@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ import pytest
 import run_page
 import soundfile
 import torch
+import trials
+from commands import Command
 from real_peers import furthest
 
 from p2pser.graph.spec import load
@@ -95,6 +98,13 @@ def scenes() -> Iterator[Scene]:
                     [note.split()[1:] for note in block.notes if note.startswith("sent:")])
 
 
+def _settle(namespace: str, folder: Path) -> None:
+    """Let this process work at a site, and print errors where it prints results."""
+    trials.enter(namespace)
+    os.chdir(folder)
+    os.dup2(1, 2)
+
+
 class Stage:
     """The sites, each in a namespace with a folder of its own."""
 
@@ -105,13 +115,10 @@ class Stage:
             write_clips(folder / site / "clips", site)
         write_m4a(folder / "porto" / "new.m4a", tone(9.0, 160.0, 48000), 48000)
 
-    def start(self, site: str, command: str) -> subprocess.Popen[str]:
+    def start(self, site: str, command: str) -> Command:
         program, *words = command.replace("\\\n", " ").split()
         assert program == "p2pser"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.net.namespace(SITES.index(site)), sys.executable, "-m", "p2pser", *words],
-            cwd=self.folder / site, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return Command(*words, change=partial(_settle, self.net.namespace(SITES.index(site)), self.folder / site))
 
     def close_off(self, site: str) -> None:
         """Drop what comes to a site unasked, where this machine has nft; nothing listens there in any case."""
@@ -123,8 +130,8 @@ class Stage:
     def send(self, sender: str, file: str, receiver: str, name: str = "") -> None:
         shutil.copy(self.folder / sender / file, self.folder / receiver / (name or Path(file).name))
 
-    def printed(self, process: subprocess.Popen[str], site: str) -> list[str]:
-        text, _ = process.communicate(timeout=PATIENCE)
+    def printed(self, process: Command, site: str) -> list[str]:
+        text, _ = process.communicate(PATIENCE)
         return text.replace(str(self.folder / site), f"/srv/{site}").splitlines()
 
 
@@ -148,22 +155,23 @@ def compare(command: str, expected: list[str], printed: list[str]) -> None:
 def play(stage: Stage) -> list[tuple[Scene, list[list[str]]]]:
     """Run all commands; return what each printed, by scene."""
     played: list[tuple[Scene, list[list[str]]]] = []
-    running: list[tuple[Scene, str, subprocess.Popen[str]]] = []
+    running: list[tuple[Scene, str, Command]] = []
     script = list(scenes())
-    for scene, after in zip(script, [*script[1:], None]):
-        for sent in scene.sent:
-            stage.send(*sent)
-        outputs: list[list[str]] = []
-        played.append((scene, outputs))
-        for command, _ in scene.commands:
-            running.append((scene, command, stage.start(scene.site, command)))
-            if scene.together and after is not None and after.together == scene.together:
-                continue
-            for one, what, process in running:
-                printed = stage.printed(process, one.site)
-                next(into for known, into in played if known is one).append(printed)
-                assert process.returncode == one.exit_code, f"{what}\n" + "\n".join(printed)
-            running.clear()
+    with ExitStack() as started:
+        for scene, after in zip(script, [*script[1:], None]):
+            for sent in scene.sent:
+                stage.send(*sent)
+            outputs: list[list[str]] = []
+            played.append((scene, outputs))
+            for command, _ in scene.commands:
+                running.append((scene, command, started.enter_context(stage.start(scene.site, command))))
+                if scene.together and after is not None and after.together == scene.together:
+                    continue
+                for one, what, process in running:
+                    printed = stage.printed(process, one.site)
+                    next(into for known, into in played if known is one).append(printed)
+                    assert process.returncode == one.exit_code, f"{what}\n" + "\n".join(printed)
+                running.clear()
     return played
 
 

@@ -42,7 +42,7 @@ class Life:
     def __call__(self, config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
                  federation: Federation | None) -> None:
         if self.namespace:
-            _enter(self.namespace)
+            enter(self.namespace)
         if self.pace:
             slow_down(self.pace)
         if self.change is not None:
@@ -50,7 +50,8 @@ class Life:
         child_work(config, topology, me, fresh, pipe, federation)
 
 
-def _enter(namespace: str) -> None:
+def enter(namespace: str) -> None:
+    """Move this thread, and those that it starts, to a network namespace."""
     handle = os.open(NAMESPACES / namespace, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).setns(handle, _CLONE_NEWNET):
