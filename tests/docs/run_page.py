@@ -121,7 +121,8 @@ def expect(code: int, block: Block, command: str) -> None:
 
 
 def run(page: Path) -> None:
-    """Run all blocks of a page."""
+    """Run all blocks of a page; shells find this interpreter's ``p2pser`` first."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     module = types.ModuleType("page")
     sys.modules["page"] = module
     for block in blocks(page):
@@ -140,5 +141,4 @@ def run(page: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run(Path(sys.argv[1]))

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import run_page
+from commands import Command, Forked
 
 ROOT = Path(__file__).parents[2]
-RUNNER = Path(__file__).with_name("run_page.py")
+PATIENCE = 280.0
+"""Longest time of a page on a busy machine [s]."""
 PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 
 
-def run_here(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this checkout's p2pser in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, text=True, capture_output=True)
+def settle(folder: Path) -> None:
+    """Let this process, and the commands that it starts, work in a folder with this checkout's p2pser."""
+    os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    os.chdir(folder)
+
+
+def play(folder: Path, page: Path) -> None:
+    settle(folder)
+    run_page.run(page)
+
+
+def ended(process: Forked) -> tuple[int | None, str, str]:
+    """Return the exit code of a process, its standard output and its standard error."""
+    with process:
+        out, err = process.communicate(PATIENCE)
+        return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may assume: ``my-clips/`` (EMOTION/SPEAKER/clip.wav), ``clip.wav``, and the model of a small run."""
     folder = tmp_path_factory.mktemp("given")
-    made = run_here(folder, "-m", "p2pser", "corpus", "make", "--out", "all")
-    assert made.returncode == 0, made.stderr
+    made = ended(Command("corpus", "make", "--out", "all", change=partial(settle, folder)))
+    assert made[0] == 0, made
     for speaker in ("s01", "s02", "s03", "s04"):
         for clip in sorted((folder / "all" / speaker).glob("*.wav")):
             emotion = folder / "my-clips" / clip.stem.rpartition("-")[0] / speaker
@@ -35,9 +48,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(clip, emotion / clip.name)
     shutil.copy(folder / "all" / "s11" / "sadness-3.wav", folder / "clip.wav")
     shutil.rmtree(folder / "all")
-    run = run_here(folder, "-m", "p2pser", "simulate", "--peers", "2", "--rounds", "3", "--no-baselines", "--name",
-                   "demo")
-    assert run.returncode == 0, run.stderr
+    run = ended(Command("simulate", "--peers", "2", "--rounds", "3", "--no-baselines", "--name", "demo",
+                        change=partial(settle, folder)))
+    assert run[0] == 0, run
     (folder / "runs" / "demo" / "simulation").rename(folder / "runs" / "demo" / "peer-0")  # where p2pser demo has it
     return folder
 
@@ -50,8 +63,8 @@ def test_page(page: Path, given: Path, tmp_path: Path) -> None:
         shutil.copytree(given, folder)
     else:
         folder.mkdir()
-    run = run_here(folder, str(RUNNER), str(page))
-    assert run.returncode == 0, f"{page}\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
+    code, out, err = ended(Forked(partial(play, folder, page)))
+    assert code == 0, f"{page}\n{out[-2000:]}\n{err[-4000:]}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -68,9 +81,9 @@ def test_readme_is_short() -> None:
 def test_a_failing_block_fails_its_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nx = 1\n```\n\n```console\n$ p2pser topology show nonsense\n```\n")
-    run = run_here(tmp_path, str(RUNNER), str(page))
-    assert run.returncode == 1
-    assert "line 5: 'p2pser topology show nonsense' ended with exit code 2, not 0" in run.stderr
+    code, _, err = ended(Forked(partial(play, tmp_path, page)))
+    assert code == 1
+    assert "line 5: 'p2pser topology show nonsense' ended with exit code 2, not 0" in err
 
 
 def test_blocks_are_read_as_written(tmp_path: Path) -> None:

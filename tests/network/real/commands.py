@@ -1,6 +1,6 @@
-"""``p2pser`` commands in processes of their own, forked from the worker's forkserver, which has imported torch.
+"""``p2pser`` commands, and functions, in processes forked from the worker's forkserver, which has imported torch.
 
-A command that Python starts anew takes two seconds of a processor before its first line.
+What Python starts anew takes two seconds of a processor before its first line.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from p2pser.config import Config
 from p2pser.peer.launch import start_forkserver
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from p2pser.training.learner import Learner
 
 
@@ -30,10 +32,14 @@ def nothing() -> None:
     """Change nothing in the process."""
 
 
-def _main(arguments: list[str], change: Callable[[], None], out: Connection, err: Connection) -> None:
+def _work(work: Callable[[], None], out: Connection, err: Connection) -> None:
     for pipe, number in ((out, 1), (err, 2)):
         os.dup2(pipe.fileno(), number)
         pipe.close()
+    work()
+
+
+def _main(arguments: list[str], change: Callable[[], None]) -> None:
     sys.argv = ["p2pser", *arguments]
     change()
     from p2pser.cli.main import main
@@ -56,21 +62,18 @@ def hold_rounds(folder: Path) -> None:
     Learner._gradients = holding  # type: ignore[method-assign]
 
 
-class Command:
-    """A running command, with what ``subprocess.Popen`` has of the same names; a context manager that kills it.
+class Forked:
+    """A running function, with what ``subprocess.Popen`` has of the same names; a context manager that kills it.
 
-    Parameters
-    ----------
-    arguments : those of ``p2pser``.
-    change : called in the new process before the command; a module's function, or a partial of one.
+    work : a module's function, or a partial of one.
     """
 
-    def __init__(self, *arguments: str, change: Callable[[], None] = nothing) -> None:
+    def __init__(self, work: Callable[[], None]) -> None:
         start_forkserver(Config())
         context = get_context("forkserver")
         (out, its_out), (err, its_err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
         self._process: ForkServerProcess = context.Process(
-            target=_main, args=(list(arguments), change, its_out, its_err), daemon=False)
+            target=_work, args=(work, its_out, its_err), daemon=False)
         self._process.start()
         its_out.close()
         its_err.close()
@@ -118,9 +121,22 @@ class Command:
         self.stdout.close()
         self.stderr.close()
 
-    def __enter__(self) -> Command:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+class Command(Forked):
+    """A running command.
+
+    Parameters
+    ----------
+    arguments : those of ``p2pser``.
+    change : called in the new process before the command; a module's function, or a partial of one.
+    """
+
+    def __init__(self, *arguments: str, change: Callable[[], None] = nothing) -> None:
+        super().__init__(functools.partial(_main, list(arguments), change))
