@@ -30,6 +30,8 @@ class NetworkSettings(Section):
         description="how long to wait for neighbours at the start [s]; none: without limit")
     refused_wait: float | None = Field(None, ge=0, le=LONGEST,
         description="how long to wait for a refused neighbour to come back corrected [s]; none: as for an absent one")
+    hub_wait: float | None = Field(None, ge=0, le=LONGEST,
+        description="how long a client waits for a hub that is lost, and a hub for a client [s]; none: without limit")
     strikes: int = Field(5, ge=1, description="messages that do not fit until their sender is banned from the run")
     round_timeout: float = Field(60.0, gt=0, le=LONGEST,
         description="an exchange goes on without a neighbour that reports no progress for this long [s]")

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,7 +21,7 @@ from p2pser.network.protocol import TICK, PeerProtocol
 from p2pser.network.states import State
 from p2pser.network.stream import Outgoing, Traffic
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Buffer, Kind, Progress
+from p2pser.wire.messages import Buffer, Kind, Phase, Progress
 
 SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
          State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
@@ -92,13 +92,13 @@ class IOThread:
         """
         self._command(self._protocol.begin, joining)
 
-    def admit(self, admits: bool, *, lockstep: bool = True, scheduled: bool = False) -> None:
+    def admit(self, admits: bool, *, lockstep: bool = True, progress_counts: Collection[Phase] = ()) -> None:
         """Let a neighbour that is started again, or comes late, take part while we train, or not.
 
         lockstep : peers train in common rounds, so that only a row of our round shows that it has caught up.
-        scheduled : the graph has a schedule, so that of some neighbours no row is due: its progress shows it then.
+        progress_counts : in these phases a neighbour's progress shows it too: where no row of it may be due.
         """
-        self._command(self._protocol.admit, admits, lockstep, scheduled)
+        self._command(self._protocol.admit, admits, lockstep, progress_counts)
 
     def learn(self, labels: tuple[str, ...]) -> None:
         """Tell the neighbours, those that come later too, that these are the emotions of the run."""

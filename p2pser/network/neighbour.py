@@ -6,7 +6,7 @@ learns of their changes, in order, from ``Changed`` events (roster.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from p2pser.base.errors import ConfigError
@@ -67,8 +67,9 @@ class Ours:
     """Whether a neighbour that is started again, or comes late, may take part in training."""
     lockstep: bool = True
     """Whether peers train in common rounds; else any row shows that a neighbour trains."""
-    scheduled: bool = False
-    """Whether the graph has a schedule: of some neighbours no row is due then, and their progress counts as well."""
+    progress_counts: Collection[Phase] = ()
+    """The phases in which a neighbour's progress shows, as a row does, that it has caught up: it may send no row before
+    it has ours."""
     progress: Progress = field(default_factory=lambda: Progress(-(2**31), 0, Phase.START, 0))
     """How far we are; every header carries it."""
 
@@ -191,9 +192,9 @@ class Neighbour:
         return self._reaches(round)
 
     def goes_on(self, progress: Progress) -> list[Changed]:
-        """Take what a PONG says of its progress."""
-        trains = progress.phase in (Phase.TRAIN, Phase.EXCHANGE) and not self._given_up
-        return self._reaches(progress.round) if trains and self._ours.scheduled and self._ours.lockstep else []
+        """Take what a PING or PONG says of its progress."""
+        counts = progress.phase in self._ours.progress_counts and not self._given_up
+        return self._reaches(progress.round) if counts and self._ours.lockstep else []
 
     def said_bye(self, word: str) -> list[Changed]:
         """Take a BYE."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from p2pser.network.states import Cause, State
 from p2pser.network.stream import Outgoing, Stream
 from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Header, Kind
+from p2pser.wire.messages import Header, Kind, Phase
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
@@ -143,9 +143,9 @@ class PeerProtocol:
             self._tell(link.begin(joining))
         self._queue.put(events.Begun())
 
-    def admit(self, admits: bool, lockstep: bool, scheduled: bool) -> None:
+    def admit(self, admits: bool, lockstep: bool, progress_counts: Collection[Phase]) -> None:
         """Let neighbours join from now on, or not; those that were left unanswered hear of it."""
-        self.ours.admits, self.ours.lockstep, self.ours.scheduled = admits, lockstep, scheduled
+        self.ours.admits, self.ours.lockstep, self.ours.progress_counts = admits, lockstep, progress_counts
         for link in self.neighbours.values():
             if admits and link.hello is None:
                 self.control.greet(link, Kind.HELLO, self.connections.route(link))
@@ -246,6 +246,8 @@ class PeerProtocol:
         if link.of_this_incarnation(message.header) and message.header.run == self.control.run:
             self._hear_apart(message)
             self._note_traffic(message)
+            if message.header.total != APART:
+                self._tell(link.goes_on(message.header.progress))
 
     def _on_pong(self, message: Message) -> None:
         if self._accept(message):

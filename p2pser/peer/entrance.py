@@ -12,6 +12,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
+from p2pser.network.roster import TRAINS
 from p2pser.peer.handover import wait_for_model
 from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.labelling import Labelling
@@ -89,9 +90,9 @@ class Entrance:
 
     def _admit(self) -> None:
         """Let neighbours that are started again, or come late, take part."""
-        session = self.session
-        self.mixer.io.admit(True, lockstep=not session.algorithm.asynchronous,
-                            scheduled=session.topology.schedule is not None)
+        algorithm, counts = self.session.algorithm, () if self.session.topology.schedule is None else TRAINS
+        self.mixer.io.admit(True, lockstep=not algorithm.asynchronous,
+                            progress_counts=(*TRAINS, Phase.CONSENSUS) if algorithm.served else counts)
 
     # The three ways in ------------------------------------------------------------------------------------------
 
@@ -119,8 +120,17 @@ class Entrance:
         self.joining.joined()
         self.reporter.event("joined", host=joined.sender, round=joined.round)
         start = self.mixer.next_round(joined.round - 1)
+        own = self._memory()
         self._set_aside(start)
-        return Entry(joined.call, start, State({"x": joined.x[None].clone()}), joined.sums, True)
+        return Entry(joined.call, start, replace(own, rows={**own.rows, "x": joined.x[None].clone()}), joined.sums,
+                     True)
+
+    def _memory(self) -> State:
+        """Return what this peer goes on with beside the parameters of a neighbour: with a server its own memory (of an
+        optimiser, of control variates), since nothing in it is the other end's half.
+        """
+        rounds = self.checkpoints.available()
+        return self.checkpoints.load(max(rounds))[0] if rounds and self.session.algorithm.served else State({})
 
     def _rewind(self, start: int) -> None:
         self.reporter.telemetry.rewind(start)

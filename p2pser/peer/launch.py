@@ -229,6 +229,7 @@ def among_own_peers(config: Config) -> Config:
     """
     return config.with_settings([
         *([] if "serve_after" in config.network.model_fields_set else ["network.serve_after=0"]),
+        *([] if "hub_wait" in config.network.model_fields_set else ["network.hub_wait=0"]),
         *([] if "draws" in config.privacy.model_fields_set or config.privacy.epsilon else ["privacy.draws=seed"])])
 
 

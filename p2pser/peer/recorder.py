@@ -21,6 +21,7 @@ from p2pser.peer.draws import KEY
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.join_state import Joining
+from p2pser.peer.needed import Needed
 from p2pser.peer.outcome import SUMS
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
@@ -149,6 +150,7 @@ class Recorder(Hooks):
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
         self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
         self.growth, self.waits = growth, waits
+        self.needed = Needed(algorithm, mixer, reporter, config.network.hub_wait)
         self.call = RollCall(0, {}, frozenset())
         self.sums = torch.zeros(0, dtype=torch.float64)
         self.parts: Parts | None = None
@@ -207,17 +209,15 @@ class Recorder(Hooks):
         self._look_up()
         self._round_began = time.monotonic()
         self.checkpoints.round_begins(round, state)
-        reason = self.algorithm.ends(self.me, self.mixer.unreachable())
-        if reason is not None:
+        if self.needed.missing() is not None:
             self.save_checkpoint(prune=False)
-            raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
-                              "they resume from the newest checkpoint that all have")
+            self.needed.wait(lambda: self._answer(round, state))
         if self.checkpoints.due(round):
             self.save_checkpoint()
         self.checkpoints.hold()
         if round < self.config.training.rounds:
             self.mixer.enter(Phase.TRAIN, round)
-        self.joining.answer(round, self.call, self.sums, state.rows["x"][0], self.parts)
+        self._answer(round, state)
 
     def after_round(self, round: int, state: State) -> None:
         row, seconds = self.algorithm.model(state)[0], time.monotonic() - self._round_began
@@ -255,6 +255,10 @@ class Recorder(Hooks):
             return {"uar": None}
         outputs = self.cohort.evaluate(row)
         return {"uar": outputs.uar} if outputs.ratings is None else {"uar": outputs.uar, "ccc": outputs.ccc}
+
+    def _answer(self, round: int, state: State) -> None:
+        """Send the state of the run to the neighbours that have asked for it."""
+        self.joining.answer(round, self.call, self.sums, state.rows["x"][0], self.parts)
 
     def _show(self, row: Tensor, **where: int) -> None:
         if self._sink is not None and self._sketch is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 
 import pytest
@@ -10,6 +11,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.network.awake import AwakeClock
 from p2pser.network.events import Changed
 from p2pser.network.neighbour import DISCONNECTED, PROGRESS_INTERVAL, Contact, Neighbour, Ours, Patience
+from p2pser.network.roster import TRAINS
 from p2pser.network.states import GONE, TABLE, WATCHED, Cause, Either, State
 from p2pser.network.stream import Stream
 from p2pser.wire.hello import Hello
@@ -251,13 +253,14 @@ def test_one_that_has_left_comes_back_in_a_later_incarnation_only(word: str, aft
     assert machine.state is State.RETURNING
 
 
-@pytest.mark.parametrize(("scheduled", "phase", "round", "after"), [
-    (True, Phase.TRAIN, 3, [State.PRESENT]), (True, Phase.EXCHANGE, 3, [State.PRESENT]), (True, Phase.TRAIN, 2, []),
-    (True, Phase.SETUP, 3, []), (False, Phase.TRAIN, 3, [])])
+@pytest.mark.parametrize(("counts", "phase", "round", "after"), [
+    (TRAINS, Phase.TRAIN, 3, [State.PRESENT]), (TRAINS, Phase.EXCHANGE, 3, [State.PRESENT]),
+    (TRAINS, Phase.TRAIN, 2, []), (TRAINS, Phase.SETUP, 3, []), ((), Phase.TRAIN, 3, []),
+    (TRAINS, Phase.CONSENSUS, 9, []), ((*TRAINS, Phase.CONSENSUS), Phase.CONSENSUS, 9, [State.PRESENT])])
 def test_where_no_row_may_be_due_its_progress_shows_that_it_has_caught_up(
-        scheduled: bool, phase: Phase, round: int, after: list[State]) -> None:
+        counts: Collection[Phase], phase: Phase, round: int, after: list[State]) -> None:
     one = One()
-    one.ours.scheduled, one.ours.progress = scheduled, Progress(3, 0, Phase.TRAIN, 0)
+    one.ours.progress_counts, one.ours.progress = counts, Progress(3, 0, Phase.TRAIN, 0)
     machine = one.present()
     silent(machine, 9.0)
     machine.heard(20.0)

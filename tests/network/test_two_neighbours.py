@@ -113,7 +113,7 @@ class Peer:
             hello, KEYS[me], [Contact(1 - me, None, KEYS[1 - me].public)], NetworkSettings(), 1 << 20, self.queue,
             lambda: cable.now, lambda *given: End(cable, *given))  # type: ignore[arg-type]
         self.there = self.protocol.neighbours[1 - me]
-        self.protocol.admit(True, True, False)
+        self.protocol.admit(True, True, ())
         self.joining, self.began = joining, False
         self.met = -1
         """The incarnation of the other one that this peer's training thread has been told of last."""

@@ -118,7 +118,8 @@ class Schedule:
             "training.rounds": self.rounds, "training.local_steps": steps,
             "peer.checkpoint_every": draw.choice((1, 2, 3)), "peer.out": str(folder), "seed": seed % 7,
             "network.secret": str(folder.parent / "secret"),
-            "network.start_timeout": None if self.patient else 12.0})
+            "network.start_timeout": None if self.patient else 12.0,
+            "network.hub_wait": None if self.patient else 12.0})
         length = 1.0 + self.rounds * (2 * self.pace + 0.1)
         self.faults: list[Fault] = draw_faults(draw, size, self.rounds, length, self.patient) if faults else []
         self.restarts_failed = draw.random() < 0.8

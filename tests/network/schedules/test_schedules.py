@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,29 @@ def test_one_that_is_lost_and_comes_back_twice_is_sent_a_state_each_time_and_the
     assert not one.violations
     assert [machine.past[-1].exit_code for machine in one.machines.values()] == [0] * len(one.machines)
     assert len(one.machines[2].past) == 3
+
+
+def killed(seconds: float, way: str) -> Callable[[Schedule], None]:
+    """Return what kills the hub, and starts it again after so long."""
+    def kill(schedule: Schedule) -> None:
+        assert schedule.kill(0, False)
+        schedule.start_again(0, seconds, way)
+
+    return kill
+
+
+@pytest.mark.parametrize(("algorithm", "round", "what"), [
+    ("fedavg", 3, killed(0.5 * DEAD_AFTER, "")), ("fedopt", 3, killed(3 * DEAD_AFTER, "")),
+    ("scaffold", 4, killed(3 * DEAD_AFTER, "empty")), ("fedavg", 6, killed(3 * DEAD_AFTER, "fresh")),
+    ("fedopt", 0, killed(0.5 * DEAD_AFTER, "empty")),
+    ("scaffold", 2, lambda schedule: schedule.stop(0, 3 * DEAD_AFTER))])
+def test_clients_wait_for_a_hub_that_comes_back(
+        folder: Path, algorithm: str, round: int, what: Callable[[Schedule], None]) -> None:
+    one = played(folder, Fault(When(0.002, 0, Phase.EXCHANGE, round), "the hub", what), algorithm=algorithm,
+                 topology="server", rounds=7)
+    assert not one.violations
+    assert [machine.past[-1].exit_code for machine in one.machines.values()] == [0] * len(one.machines)
+    assert all(len(machine.past) == 1 for i, machine in one.machines.items() if i != 0)
 
 
 @pytest.mark.parametrize(("algorithm", "topology", "seed", "slower"), [

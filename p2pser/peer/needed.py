@@ -1,0 +1,64 @@
+"""Waits for the neighbours without which an algorithm has nothing to do: a client for its hub, a hub for a client."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from p2pser.base.errors import P2PSERError
+from p2pser.gossip.algorithm import Algorithm
+from p2pser.network.exchange import LONGEST
+from p2pser.network.mixer import NetworkMixer
+from p2pser.network.states import State
+from p2pser.peer.reporter import Reporter
+
+NEVER_BACK = (State.DONE, State.BANNED)
+
+
+class Needed:
+    """Says, before a round, whether enough neighbours take part in it, and waits for those that may come back.
+
+    One that is lost is waited for as one that is absent at the start; one that has come back, until it trains.
+
+    Parameters
+    ----------
+    algorithm : says without which neighbours a peer cannot go on (``Algorithm.ends``).
+    mixer : knows the neighbours.
+    reporter : receives sentences and events.
+    patience : seconds for which one that is lost is waited for; None: without limit.
+    """
+
+    def __init__(self, algorithm: Algorithm, mixer: NetworkMixer, reporter: Reporter, patience: float | None) -> None:
+        self._algorithm, self._mixer, self._reporter = algorithm, mixer, reporter
+        self._patience = math.inf if patience is None else patience
+
+    def missing(self) -> str | None:
+        """Return why this peer cannot go on without the neighbours that are not awaited; None where it can."""
+        return self._without(lambda j: not self._mixer.roster.awaited(j))
+
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Wait until the round can begin.
+
+        meanwhile : called again and again: what neighbours ask for that come back.
+
+        Raises P2PSERError where the time is over, or nobody can come back.
+        """
+        mixer, lost_before, since = self._mixer, None, 0.0
+        while (reason := self.missing()) is not None:
+            now, lost = mixer.io.clock(), self._without(mixer.roster.gone) is not None
+            if lost is not lost_before:
+                lost_before, since = lost, now
+                self._tell(reason, lost)
+            until = since + (self._patience if lost else LONGEST * mixer.exchange.round_timeout)
+            if now >= until or self._without(lambda j: mixer.roster.state(j) in NEVER_BACK) is not None:
+                raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
+                                  "they resume from the newest checkpoint that all have")
+            meanwhile()
+            mixer.listen(min(until, mixer.waits()) - now)
+
+    def _tell(self, reason: str, lost: bool) -> None:
+        helps = "start it again with the same command, and the run goes on" if lost else "it is back, and prepares"
+        self._reporter.waiting(f"waiting: {reason}; {helps}")
+
+    def _without(self, gone: Callable[[int], bool]) -> str | None:
+        return self._algorithm.ends(self._mixer.me, {j for j in self._mixer.neighbours if gone(j)})
