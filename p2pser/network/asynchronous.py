@@ -18,7 +18,7 @@ from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, 
 from p2pser.gossip.mixer import Step
 from p2pser.network.exchange import LONGEST
 from p2pser.network.mixer import NetworkMixer
-from p2pser.run.rounds import Hook
+from p2pser.run.rounds import Before, Hook
 from p2pser.wire.messages import Header
 
 REMIND_AFTER = 5.0
@@ -60,7 +60,7 @@ class AsynchronousDriver:
         self._remind_after = REMIND_AFTER
         mixer.on(range(rounds), self._arrived)
 
-    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
         """Train rounds ``start`` .. R-1, then wait until no exchange is open.
 
         A neighbour that reports no progress for ``network.round_timeout`` while this peer must wait for its answer is

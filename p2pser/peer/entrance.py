@@ -120,6 +120,8 @@ class Entrance:
         self.joining.joined()
         self.reporter.event("joined", host=joined.sender, round=joined.round)
         start = self.mixer.next_round(joined.round - 1)
+        if self.me == self.session.topology.hub:  # a client waits for the download of its own round
+            start = min([joined.round, *(max(0, at) for at in self.mixer.roster.rounds().values())])
         own = self._memory()
         self._set_aside(start)
         return Entry(joined.call, start, replace(own, rows={**own.rows, "x": joined.x[None].clone()}), joined.sums,

@@ -57,8 +57,9 @@ class Needed:
             mixer.listen(min(until, mixer.waits()) - now)
 
     def _tell(self, reason: str, lost: bool) -> None:
-        helps = "start it again with the same command, and the run goes on" if lost else "it is back, and prepares"
-        self._reporter.waiting(f"waiting: {reason}; {helps}")
+        back = ", ".join(map(str, self._mixer.roster.returning()))
+        self._reporter.waiting(f"waiting, since {reason}: start what is missing with the same command" if lost else
+                               f"waiting until peer {back} trains again")
 
     def _without(self, gone: Callable[[int], bool]) -> str | None:
         return self._algorithm.ends(self._mixer.me, {j for j in self._mixer.neighbours if gone(j)})

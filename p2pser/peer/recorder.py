@@ -205,19 +205,22 @@ class Recorder(Hooks):
         self.reporter.say(f"peer {self.me} {begins} round {start}: {clips} clip{'s' * (clips != 1)}, {size} "
                           f"parameters, {near} neighbour{'s' * (near != 1)}")
 
-    def before_round(self, round: int, state: State) -> None:
+    def before_round(self, round: int, state: State) -> int | None:
         self._look_up()
         self._round_began = time.monotonic()
         self.checkpoints.round_begins(round, state)
         if self.needed.missing() is not None:
             self.save_checkpoint(prune=False)
             self.needed.wait(lambda: self._answer(round, state))
+            if (later := self.mixer.next_round(round - 1)) > round:
+                return later
         if self.checkpoints.due(round):
             self.save_checkpoint()
         self.checkpoints.hold()
         if round < self.config.training.rounds:
             self.mixer.enter(Phase.TRAIN, round)
         self._answer(round, state)
+        return None
 
     def after_round(self, round: int, state: State) -> None:
         row, seconds = self.algorithm.model(state)[0], time.monotonic() - self._round_began

@@ -10,6 +10,8 @@ from p2pser.gossip.mixer import Breaks, Mixer
 
 Hook: TypeAlias = Callable[[int, State], None]
 """Called with (round, state)."""
+Before: TypeAlias = Callable[[int, State], int | None]
+"""Called with (round, state) before a round; returns the round to go on with instead, None for this one."""
 
 
 def run(
@@ -20,7 +22,7 @@ def run(
     rounds: int,
     start: int = 0,
     *,
-    before_round: Hook | None = None,
+    before_round: Before | None = None,
     after_round: Hook | None = None,
     next_round: Callable[[int], int] | None = None,
     breaks: Callable[[int], Breaks] | None = None,
@@ -44,8 +46,9 @@ def run(
     while round < rounds and not algorithm.ended(mixer, round):
         if breaks is not None:
             mend(algorithm, state, mixer, breaks(round))
-        if before_round is not None:
-            before_round(round, state)
+        if before_round is not None and (instead := before_round(round, state)) is not None:
+            round = instead
+            continue
         state = algorithm.round(state, local, mixer, round)
         if after_round is not None:
             after_round(round, state)

@@ -21,7 +21,7 @@ from p2pser.gossip.requirements import exchanging_parts
 from p2pser.graph.mixing import metropolis, slow_weights
 from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
-from p2pser.run.rounds import Hook, run
+from p2pser.run.rounds import Before, Hook, run
 from p2pser.run.setup import STATISTICS, RollCall, counts_for
 from p2pser.wire.messages import Phase
 
@@ -51,7 +51,7 @@ class SessionMixer(Mixer, Protocol):
 class Driver(Protocol):
     """Runs the rounds of an algorithm."""
 
-    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
         """Run rounds ``start`` .. R-1 and return the state after the last."""
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class LockStep:
         self._algorithm, self._mixer, self._rounds = algorithm, mixer, rounds
         self._next_round, self._breaks = next_round, breaks
 
-    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
         """Run rounds ``start`` .. R-1 and return the state after the last."""
         return run(self._algorithm, state, local, self._mixer, self._rounds, start, before_round=before_round,
                    after_round=after_round, next_round=self._next_round, breaks=self._breaks)
@@ -88,8 +88,9 @@ class Hooks:
     def training(self, start: int) -> None:
         """The local work is prepared; round ``start`` is next."""
 
-    def before_round(self, round: int, state: State) -> None:
-        """A round begins; also called once after the last round, with R."""
+    def before_round(self, round: int, state: State) -> int | None:
+        """A round begins, or the one that is returned; also called once after the last round, with R."""
+        return None
 
     def after_round(self, round: int, state: State) -> None:
         """A round is over."""

@@ -23,7 +23,7 @@ from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, Staleness
 from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
-from p2pser.run.rounds import Hook
+from p2pser.run.rounds import Before, Hook
 from p2pser.simulation.clock import TICKS, Clock, ticks
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
@@ -255,7 +255,7 @@ class EventDriver:
         self._events: Events | None = None
         self._works: list[LocalWork] = []
 
-    def run(self, state: State, local: Local, start: int, *, before_round: Hook, after_round: Hook) -> State:
+    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
         """Run all rounds by the clock; round r is over when the peers have done r + 1 rounds each on average."""
         self._works = [LocalWork([learner]) for learner in self._cohort.work.learners]
         events = self._events = Events(
