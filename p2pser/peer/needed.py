@@ -32,34 +32,41 @@ class Needed:
         self._algorithm, self._mixer, self._reporter = algorithm, mixer, reporter
         self._patience = math.inf if patience is None else patience
 
-    def missing(self) -> str | None:
-        """Return why this peer cannot go on without the neighbours that are not awaited; None where it can."""
-        return self._without(lambda j: not self._mixer.roster.awaited(j))
+    def missing(self, last: bool) -> bool:
+        """Whether to wait. last: all rounds are over: then also for each neighbour that has come back, since later it
+        can take no part any more.
+        """
+        roster, algorithm = self._mixer.roster, self._algorithm
+        return self._without(lambda j: not roster.awaited(j)) is not None or (
+            last and algorithm.served and bool(roster.returning()))
 
-    def wait(self, meanwhile: Callable[[], None]) -> None:
-        """Wait until the round can begin.
+    def wait(self, last: bool, meanwhile: Callable[[], None]) -> None:
+        """Wait as long as something is ``missing``.
 
         meanwhile : called again and again: what neighbours ask for that come back.
 
         Raises P2PSERError where the time is over, or nobody can come back.
         """
-        mixer, lost_before, since = self._mixer, None, 0.0
-        while (reason := self.missing()) is not None:
-            now, lost = mixer.io.clock(), self._without(mixer.roster.gone) is not None
-            if lost is not lost_before:
-                lost_before, since = lost, now
-                self._tell(reason, lost)
-            until = since + (self._patience if lost else LONGEST * mixer.exchange.round_timeout)
-            if now >= until or self._without(lambda j: mixer.roster.state(j) in NEVER_BACK) is not None:
+        mixer, roster, before, since = self._mixer, self._mixer.roster, "", 0.0
+        while self.missing(last):
+            now, lost = mixer.io.clock(), self._without(roster.gone)
+            reason = lost or self._without(lambda j: not roster.awaited(j))
+            back = ", ".join(map(str, roster.returning()))
+            sentence = f"waiting, since {lost}: start what is missing with the same command" if lost else \
+                f"waiting until peer {back} trains again"
+            if sentence != before:
+                before, since = sentence, now
+                self._reporter.waiting(sentence)
+            limit = (1 if reason is None else LONGEST) * mixer.exchange.round_timeout
+            until = since + (self._patience if lost else limit)
+            if reason is None and now >= until:
+                return  # they take the model when all is over
+            if now >= until or self._without(lambda j: roster.state(j) in NEVER_BACK) is not None:
                 raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
                                   "they resume from the newest checkpoint that all have")
             meanwhile()
             mixer.listen(min(until, mixer.waits()) - now)
 
-    def _tell(self, reason: str, lost: bool) -> None:
-        back = ", ".join(map(str, self._mixer.roster.returning()))
-        self._reporter.waiting(f"waiting, since {reason}: start what is missing with the same command" if lost else
-                               f"waiting until peer {back} trains again")
-
     def _without(self, gone: Callable[[int], bool]) -> str | None:
+        """Return why this peer cannot go on without the neighbours that are ``gone``; None where it can."""
         return self._algorithm.ends(self._mixer.me, {j for j in self._mixer.neighbours if gone(j)})

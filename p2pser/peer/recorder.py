@@ -209,9 +209,10 @@ class Recorder(Hooks):
         self._look_up()
         self._round_began = time.monotonic()
         self.checkpoints.round_begins(round, state)
-        if self.needed.missing() is not None:
+        last = round == self.config.training.rounds
+        if self.needed.missing(last):
             self.save_checkpoint(prune=False)
-            self.needed.wait(lambda: self._answer(round, state))
+            self.needed.wait(last, lambda: self._answer(round, state))
             if (later := self.mixer.next_round(round - 1)) > round:
                 return later
         if self.checkpoints.due(round):
