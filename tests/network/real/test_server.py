@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from relays import Relays
+from trials import Trial
 
 from p2pser.base.errors import P2PSERError
 from p2pser.experiments import demo
@@ -29,7 +31,7 @@ def ended_round(record: dict[str, Any]) -> int | None:
 
 
 def test_when_the_hub_dies_its_clients_end_with_a_sentence_and_resume_with_it(real: Any) -> None:
-    config = real.config("out", *FEDAVG, "peer.checkpoint_every=2", *QUICK)
+    config = real.config("out", *FEDAVG, "peer.checkpoint_every=2", "network.hub_wait=0", *QUICK)
 
     def kill(peers: Any, record: dict[str, Any]) -> None:
         if record["reporter"] == 0 and ended_round(record) == 5:
@@ -49,6 +51,21 @@ def test_when_the_hub_dies_its_clients_end_with_a_sentence_and_resume_with_it(re
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
     whole = simulate(config, SERVER, federate(config, 5, hub=0, workers=1), exact=True)
     assert torch.equal(real.row(config, 3), whole.row)
+
+
+def test_clients_wait_for_their_hub_and_go_on_with_it(real: Any) -> None:
+    config = real.config("out", "gossip.algorithm=fedopt", "training.rounds=30", "training.local_steps=1", *QUICK)
+    with Relays(SERVER) as relays, Trial(config, SERVER, relays, 0.05) as trial:
+        trial.start()
+        trial.until_round(6)
+        trial.kill(0)
+        trial.until_told("waiting", CLIENTS)
+        trial.start(0)
+        codes = trial.until_end()
+    assert codes == dict.fromkeys(EVERYBODY, 0), str(trial.story)
+    assert all(real.events(config, i, "rejoined", peer=0) for i in CLIENTS)
+    rows = real.rows(config, EVERYBODY)
+    assert torch.equal(rows, rows[:1].expand_as(rows))
 
 
 def test_when_a_client_dies_the_others_go_on(real: Any) -> None:
