@@ -113,8 +113,7 @@ class PeerProtocol:
 
     def next_due(self) -> float:
         """Return the time by which ``tick`` must be called next [s]."""
-        now = self._clock()
-        return now if self._changed else min(self._awake.due(now), self._due)
+        return self._clock() if self._changed else min(self._awake.due(self._clock()), self._due)
 
     def pump(self, link: Neighbour) -> None:
         """Send rows for as long as there is credit and the connection accepts them."""
@@ -246,8 +245,7 @@ class PeerProtocol:
         if link.of_this_incarnation(message.header) and message.header.run == self.control.run:
             self._hear_apart(message)
             self._note_traffic(message)
-            if message.header.total != APART:
-                self._tell(link.goes_on(message.header.progress))
+            self._tell(link.goes_on(message.header.progress) if message.header.total != APART else ())
 
     def _on_pong(self, message: Message) -> None:
         if self._accept(message):

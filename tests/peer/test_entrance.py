@@ -46,7 +46,8 @@ class Peer:
         session = SimpleNamespace(
             config=SimpleNamespace(network=network, training=SimpleNamespace(rounds=9),
                                    gossip=SimpleNamespace(weighting="clips", algorithm="dfedavg")),
-            topology=SimpleNamespace(hub=None, schedule=None), algorithm=SimpleNamespace(asynchronous=False),
+            topology=SimpleNamespace(hub=None, schedule=None),
+            algorithm=SimpleNamespace(asynchronous=False, served=False),
             cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
             share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
             statistics=lambda cut: self._do("statistics", cut) or SUMS)
