@@ -110,6 +110,11 @@ def test_a_pod_is_the_peer_of_its_number(tmp_path: Path) -> None:
                            capture_output=True, check=True).stdout.splitlines()
     assert options(words)["me"] == 2
     assert "network.secret_key=keys/peer-2.key" in words
+    assert (options(words)["metrics"], options(words)["log_format"]) == ("*:9100", "json")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    probe = container["livenessProbe"]
+    assert (ports[probe["httpGet"]["port"]], probe["httpGet"]["path"]) == (9100, "/health")
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 15 * 60
     assert "p2pser keys --id" in key["args"][0]
     volumes = {volume["name"] for volume in pod["volumes"]} | {
         claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]}
