@@ -15,6 +15,8 @@ OUTSIDE_BYTES = 256 * 1024
 """Largest size of a document that comes from another site: that of 100 sites has about 40 kB."""
 LARGEST = 32 << 20
 """Size of the largest text file that is read [B]."""
+LARGEST_YAML = 1 << 20
+"""Size of the largest YAML file [B]: a topology of 10,000 peers. Reading it takes some seconds."""
 MOST = 2_000_000
 """Values of the largest document, each counted as often as aliases repeat it."""
 
@@ -57,16 +59,16 @@ class _PlainLoader(_Loader):
         return super().compose_node(parent, index)
 
 
-def read_text(path: Path, what: str, error: type[P2PSERError]) -> str:
+def read_text(path: Path, what: str, error: type[P2PSERError], largest: int = LARGEST) -> str:
     """Return the text of a file (UTF-8, with or without a byte-order mark).
 
-    Raises ``error``, which calls it ``what``, where it cannot be read, is larger than ``LARGEST`` or is no text.
+    Raises ``error``, which calls it ``what``, where it cannot be read, is larger than ``largest`` bytes or is no text.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise error(f"{what} {path} is larger than {LARGEST >> 20} MiB: it is another file")
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise error(f"{what} {path} is larger than {largest >> 10} KiB: it is another file")
         return content.decode("utf-8-sig")
     except OSError as reason:
         raise error(f"cannot read {what} {path}: {reason.strerror}") from None
@@ -103,7 +105,7 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
     except yaml.reader.ReaderError as reason:
         raise error(f"{where} is not YAML: character {reason.position + 1} cannot be printed; save it as plain "
                     "text") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError):  # of values with a tag
         raise error(f"{where} is not YAML; check indentation, quotes and brackets") from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from p2pser.base.documents import read_text, read_yaml
+from p2pser.base.documents import OUTSIDE_BYTES, read_text, read_yaml
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.config.augment import AugmentSettings
 from p2pser.config.constraints import takes_mapping
@@ -146,7 +146,8 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
     """
     config = Config()
     if path is not None:
-        tree = read_yaml(read_text(path, "the run file", ConfigError), f"the run file {path}", ConfigError)
+        text = read_text(path, "the run file", ConfigError, OUTSIDE_BYTES)
+        tree = read_yaml(text, f"the run file {path}", ConfigError)
         if not isinstance(tree, dict | None):
             raise ConfigError(f"the run file {path} must hold a mapping of sections, not a {type(tree).__name__}")
         config = parse(tree or {}, str(path))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from p2pser.base.errors import ConfigError, nearest
-from p2pser.config.section import Section, shared
+from p2pser.config.section import Section, at_home, shared
 
 
 class CorpusSettings(Section):
@@ -45,6 +45,15 @@ class CorpusSettings(Section):
     scale: tuple[float, float] | None = shared(None,
         "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; "
         "default: the corpus's own (iemocap: 1 and 5), else -1 and 1")
+
+    @field_validator("data")
+    @classmethod
+    def _at_home(cls, data: Path | tuple[Path | None, ...] | dict[str, Path | None] | None) -> Any:
+        if isinstance(data, tuple):
+            return tuple(path and at_home(path) for path in data)
+        if isinstance(data, dict):
+            return {name: path and at_home(path) for name, path in data.items()}
+        return data and at_home(data)
 
     @field_validator("map", mode="before")
     @classmethod

@@ -16,7 +16,8 @@ SHARED: dict[str, Any] = {"shared": True}
 """Marks a field that all peers must have equal (``json_schema_extra``)."""
 
 
-def _at_home(path: Path) -> Path:
+def at_home(path: Path) -> Path:
+    """Return a path with ``~`` replaced by the home. Raises ValueError where it cannot be one."""
     if "\0" in str(path):
         raise ValueError("must be a path, and holds a character 0")
     try:
@@ -25,7 +26,7 @@ def _at_home(path: Path) -> Path:
         raise ValueError("names the home of a user that this machine does not know") from None
 
 
-UserPath: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
+UserPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
 """A path as a user writes it: ``~`` is the home."""
 
 

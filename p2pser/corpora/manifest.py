@@ -15,17 +15,13 @@ from pathlib import Path
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.emotions import canonical
-from p2pser.corpora.manifest_rows import UNTIL, Files, last_day, number, read_text, table, word
+from p2pser.corpora.manifest_rows import COLUMNS, UNTIL, Files, last_day, number, read_text, table, word
 
 ARRAYS = "arrays"
 """The name of a corpus of features that p2pser did not compute, whose clips are no recordings."""
 
 UNKNOWN = "unknown"
 """The speaker of a clip whose speaker is not known: no split can be speaker-disjoint with it."""
-
-COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance",
-           "transcript")
-"""The columns of a manifest; only ``path`` and one label (emotion or a dimension) are needed."""
 
 CORPUS = "corpus"
 """The column that names each clip's corpus, in a manifest of several."""

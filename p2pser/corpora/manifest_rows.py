@@ -6,12 +6,17 @@ import csv
 import io
 import math
 import os
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path, PureWindowsPath
 
 from p2pser.base.errors import CorpusError
+
+COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance", "transcript")
+"""The columns of a manifest, in any case; only ``path`` and one label (emotion or a dimension) are needed."""
 
 PURPOSE, UNTIL, LICENCE = "purpose", "consent_until", "licence"
 """The columns of what a clip's speaker has agreed to (``p2pser.corpora.consent``)."""
@@ -20,6 +25,11 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "null"})
 """Cells, in lower case, that programs write where there is no value."""
 
 _DELIMITERS = (",", ";", "\t")
+_GIVEN = re.compile(r'"?sep=([^"\r\n]?)"?\s*', re.IGNORECASE)
+"""A first line by which spreadsheets are told the separator."""
+LARGEST = 256 << 20
+"""Size of the largest manifest [B]: about two million clips."""
+MOST_COLUMNS = 4096
 
 
 def read_text(path: Path) -> tuple[bytes, str]:
@@ -28,7 +38,10 @@ def read_text(path: Path) -> tuple[bytes, str]:
     Raises CorpusError where it cannot be read or is no such text.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise CorpusError(f"the manifest {path} is larger than {LARGEST >> 20} MiB: it is another file")
         utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         return content, content.decode("utf-16" if utf16 else "utf-8-sig")
     except OSError as error:
@@ -40,27 +53,40 @@ def read_text(path: Path) -> tuple[bytes, str]:
 def table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header of a manifest, and the (line, values) of its rows; blank rows are skipped.
 
-    Cells are separated by commas, semicolons or tabs: by what a first line ``sep=;`` gives, else by what makes ``path``
-    one of the header's columns. Raises CorpusError where the text is not CSV or has no such column.
+    Cells are separated by commas, semicolons or tabs, or by what a first line ``sep=;`` gives: by the first of these
+    that makes ``path`` one of the header's columns. Raises CorpusError where the text is not CSV or has no such column.
     """
     first, _, rest = text.partition("\n")
-    given = first.removeprefix("sep=")[:1] if first.startswith("sep=") else ""
-    skipped = 1 if given else 0
-    for delimiter in [given] if given in _DELIMITERS else _DELIMITERS:
-        reader = csv.reader(io.StringIO(rest if given else text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            if "path" not in header:
-                continue
-            rows = [(reader.line_num + skipped, row) for row in reader if any(value.strip() for value in row)]
-        except csv.Error as error:
-            raise CorpusError(f"line {reader.line_num + skipped} of the manifest {path} is not CSV: {error}") from None
-        repeated = {name for name in header if header.count(name) > 1}
+    given = _GIVEN.fullmatch(first)
+    text, skipped = (rest, 1) if given else (text, 0)
+    for delimiter in dict.fromkeys([*(given[1] if given else ""), *_DELIMITERS]):
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = _header(reader)
+        if "path" not in header:
+            continue
+        if len(header) > MOST_COLUMNS:
+            raise CorpusError(f"the manifest {path} has {len(header)} columns: leave out those that are no facts of "
+                              f"clips ({MOST_COLUMNS} at most)")
+        repeated = {name for name, count in Counter(header).items() if count > 1 and name}
         if repeated:
             raise CorpusError(f"the manifest {path} has the column {min(repeated)!r} twice: rename one")
-        return header, rows
+        try:
+            return header, [(reader.line_num + skipped, row) for row in reader if any(value.strip() for value in row)]
+        except csv.Error as error:
+            raise CorpusError(f"line {reader.line_num + skipped} of the manifest {path} is not CSV: {error}") from None
+    if "\0" in text[:1000]:
+        raise CorpusError(f"the manifest {path} is not UTF-8 text: save it as CSV in UTF-8")
     raise CorpusError(f"the manifest {path} has no column 'path': its first line must name the columns, e.g. "
                       "path,speaker,emotion")
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    """Return the names of the columns; none where the first line is not CSV with this separator."""
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error:
+        return []
+    return [name.lower() if name.lower() in COLUMNS else name for name in names]
 
 
 def word(text: str) -> str:
@@ -79,7 +105,7 @@ def number(text: str) -> float | None:
     if not text:
         return None
     value = float(text)
-    if not math.isfinite(value):
+    if not math.isfinite(value) or "_" in text:
         raise ValueError(text)
     return value
 
@@ -99,36 +125,59 @@ class Files:
         name = cell.strip()
         if not name or "\0" in name:
             raise ValueError("it has no usable path")
-        spellings = [name]
-        if "\\" in name:
-            if PureWindowsPath(name).drive:
-                raise ValueError(f"{name} is a path of a Windows machine: write it relative to the manifest's folder")
-            spellings.append(name.replace("\\", "/"))
-        spellings += [unicodedata.normalize(form, spellings[-1]) for form in ("NFC", "NFD")]
-        paths = [self._root / spelling for spelling in spellings]
-        return next((path for path in paths if os.path.isfile(path)), paths[-3])
+        usual = name.replace("\\", "/")
+        forms = (unicodedata.normalize(form, usual) for form in ("NFC", "NFD"))
+        for spelling in dict.fromkeys((name, usual, *forms)):
+            if os.path.isfile(path := self._root / spelling):
+                return path
+        if PureWindowsPath(name).drive:
+            raise ValueError(f"{name} is a path of a Windows machine: write it relative to the manifest's folder")
+        return self._root / usual
 
     def missing(self, path: Path) -> str | None:
-        """Return why there is no such file, with the nearest name in its folder; None where there is."""
+        """Return why there is no such file, with the nearest one; None where there is."""
         if os.path.isfile(path):
             return None
-        folder = str(path.parent)
-        if folder not in self._names:
-            self._names[folder] = {_plain(name): name for name in _listed(folder)}
-        near = self._names[folder].get(_plain(path.name))
+        if os.path.lexists(path):
+            return "it is a folder" if os.path.isdir(path) else "it is no file, but a pipe, a device or a broken link"
+        near = self._nearest(path)
         return "the file is missing" + (f"; did you mean {near}?" if near else "")
 
+    def _nearest(self, path: Path) -> str | None:
+        """Return the file whose names differ from a path's in case, extension or composition only, if there is one:
+        its name, or its path below the root where a folder differs.
+        """
+        place = self._root if path.is_relative_to(self._root) else Path(path.anchor)
+        for folder in path.relative_to(place).parent.parts:
+            near = folder if os.path.lexists(place / folder) else self._names_in(place).get(_folded(folder))
+            if near is None:
+                return None
+            place /= near
+        near = self._names_in(place).get(_plain(path.name))
+        if near is None:
+            return None
+        place /= near
+        if place.parent == path.parent or not place.is_relative_to(self._root):
+            return place.name
+        return place.relative_to(self._root).as_posix()
 
-def _listed(folder: str) -> Sequence[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except (OSError, ValueError):
-        return ()
+    def _names_in(self, folder: Path) -> Mapping[str, str]:
+        if str(folder) not in self._names:
+            try:
+                names = sorted(os.listdir(folder))
+            except (OSError, ValueError):
+                names = []
+            self._names[str(folder)] = {key(name): name for key in (_plain, _folded) for name in names}
+        return self._names[str(folder)]
 
 
 def _plain(name: str) -> str:
     """Return a name without its extension, case and composition of characters."""
-    return unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()
+    return _folded(os.path.splitext(name)[0])
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def last_day(cell: str) -> date | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -187,10 +188,11 @@ def _binary(source: Source) -> Iterator[BinaryIO]:
 def _unreadable(source: Source) -> str | None:
     """Return why the first bytes of a recording are not those of one, or None."""
     try:
+        if isinstance(source, Path) and not stat.S_ISREG(mode := source.stat().st_mode):
+            # Before it is opened: a pipe would wait for its writer.
+            return "it is a folder" if stat.S_ISDIR(mode) else "it is no file, but a pipe or a device"
         with _binary(source) as file:
             head = file.read(512)
-    except IsADirectoryError:
-        return "it is a folder"
     except FileNotFoundError:
         return "the file is missing"
     except OSError as error:

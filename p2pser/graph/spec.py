@@ -32,7 +32,7 @@ import networkx as nx
 import numpy as np
 from pydantic import ValidationError
 
-from p2pser.base.documents import read_text, read_yaml
+from p2pser.base.documents import LARGEST_YAML, read_text, read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
 from p2pser.base.signing import SIGNED, author
@@ -228,7 +228,7 @@ def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology
 def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Topology:
     if path.suffix.lower() == ".graphml":
         return _parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed, nested)
-    text = read_text(path, "the topology file", TopologyError)
+    text = read_text(path, "the topology file", TopologyError, LARGEST_YAML)
     where = f"the topology file {path}"
     document = read_yaml(text, where, TopologyError)
     if not isinstance(document, Mapping) or SIGNED not in document:

@@ -171,7 +171,7 @@ class Card:
                 task=_task(document))
             key = document["features_key"]
             card.require_sense()
-        except (KeyError, TypeError, ValueError, CorpusError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
         if key != settings_key(card.features) and encoder is not None:

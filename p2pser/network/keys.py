@@ -241,6 +241,8 @@ def raw_key(key: str) -> bytes:
 
 
 def _read_private(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would wait for its writer
+        raise ConfigError(f"the secret {path} is no file: name the file that holds it")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise ConfigError(f"other users may read {path}; run: chmod 600 {path}")

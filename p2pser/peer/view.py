@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -200,14 +201,15 @@ def look(folder: Path, until: datetime | None = None, lines: Lines | None = None
     def seen(path: Path) -> PeerView:
         return _peer(path, until, lines or _lines)
 
-    if _FOLDER.fullmatch(folder.resolve().name):
-        return RunView(printable(folder.resolve().parent.name), (seen(folder),))
+    real = Path(os.path.realpath(folder))
+    if _FOLDER.fullmatch(real.name):
+        return RunView(printable(real.parent.name), (seen(folder),))
     folders = [path for path in sorted(folder.glob("peer-*"), key=_number) if _FOLDER.fullmatch(path.name)
                and path.is_dir()]
     if not folders:
         raise ConfigError(f"{folder} holds no peer's folder (peer-0, peer-1, …): give the folder of a run "
                           "(runs/NAME), or of one peer (runs/NAME/peer-ID)")
-    return RunView(printable(folder.resolve().name), tuple(map(seen, folders)))
+    return RunView(printable(real.name), tuple(map(seen, folders)))
 
 
 def longest_round(usual: float, dead_after: float) -> float:
@@ -253,7 +255,7 @@ def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
     times = [at for line in metrics[-RECENT:] if (at := when(line)) is not None]
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(
-        peer=_number(folder.resolve()), folder=folder, at=until or datetime.now(timezone.utc),
+        peer=_number(Path(os.path.realpath(folder))), folder=folder, at=until or datetime.now(timezone.utc),
         state=NOT_STARTED if until is not None and not history else _state(events, summary, runs),
         since=when(events[0]) if starts else None, rounds=count(rounds) or 0,
         round=1 + max((done for line in metrics[-1:] if (done := count(line.get("round"))) is not None), default=-1),
