@@ -6,32 +6,26 @@ import functools
 import os
 import random
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
-from p2pser.network import descriptors, exchange, sockets
-from p2pser.peer import process as peer_process
-from p2pser.run import session
+from p2pser.network import exchange
 from p2pser.wire.messages import Phase, Progress
 from schedules import data
 from schedules.disk import Disks, tear
 from schedules.faults import Fault, draw_faults
 from schedules.judge import judge
 from schedules.lies import Lies, draw_lies
-from schedules.machine import Machine, Mixer, Process, SimulatedPeer
-from schedules.sockets import Descriptors, Poller, Sockets
-from schedules.wires import Context, Network
+from schedules.machine import Machine, Process, SimulatedPeer
+from schedules.stand_ins import instead_of_the_machine
+from schedules.wires import Network
 from schedules.world import START, World
 
 TOPOLOGIES: dict[str, tuple[int, ...]] = {
@@ -44,8 +38,6 @@ TOPOLOGIES: dict[str, tuple[int, ...]] = {
 STATIC = ("ring", "chain", "star", "complete", "grid", "tree", "random-regular", "erdos-renyi", "barbell")
 """Those whose weights may follow the clips."""
 DEAD_AFTER, ROUND_TIMEOUT = 3.0, 6.0
-EPOCH = 1.7e9
-"""The date at which the fake time is 0 [s]."""
 QUIET = (exchange.LONGEST + 4) * ROUND_TIMEOUT
 """Where no training thread goes on for so long, and no fault is left, it is a hang [s]."""
 HOSTILE = 0.15
@@ -155,7 +147,7 @@ class Schedule:
         """Run it to its end; ``violations`` then says what was wrong."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        with _instead_of_the_machine(self.world, self.network), self.disks:
+        with instead_of_the_machine(self.world, self.network), self.disks:
             try:
                 self._begin()
                 while self._goes_on() and self.world.step():
@@ -374,27 +366,6 @@ def _waits(schedule: Schedule, process: Process) -> str:
     whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in awaited)
     return f"{process.name} in {progress.phase.name} {at} waits for {whom or 'nobody'}, lost {sorted(mixer.lost)}, " \
            f"links {process.io.states()}"
-
-
-@contextmanager
-def _instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
-    """Put the fake time and sockets in the place of the real ones, and a shorter gossip of statistics."""
-    Descriptors.network = network
-    places = [
-        (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
-        (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
-        (session, "statistics", partial(session.statistics, tolerance=1e-2)),
-        *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
-        *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
-    places = [place for place in places if not place[1].startswith("_")]
-    before = [getattr(where, name) for where, name, _ in places]
-    for where, name, value in places:
-        setattr(where, name, value)
-    try:
-        yield
-    finally:
-        for (where, name, _), value in zip(places, before):
-            setattr(where, name, value)
 
 
 def own_folder() -> Path:

@@ -1,0 +1,42 @@
+"""The fake time, sockets and descriptors in the place of the machine's, for as long as a schedule runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import zmq
+
+from p2pser.network import descriptors, sockets
+from p2pser.peer import process as peer_process
+from p2pser.run import session
+from schedules.machine import Mixer
+from schedules.sockets import Descriptors, Poller, Sockets
+from schedules.wires import Context, Network
+from schedules.world import World
+
+EPOCH = 1.7e9
+"""The date at which the fake time is 0 [s]."""
+
+
+@contextmanager
+def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
+    """Put the fake time and sockets in the place of the real ones, and a shorter gossip of statistics."""
+    Descriptors.network = network
+    places = [
+        (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
+        (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
+        (session, "statistics", partial(session.statistics, tolerance=1e-2)),
+        *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
+        *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
+    places = [place for place in places if not place[1].startswith("_")]
+    before = [getattr(where, name) for where, name, _ in places]
+    for where, name, value in places:
+        setattr(where, name, value)
+    try:
+        yield
+    finally:
+        for (where, name, _), value in zip(places, before):
+            setattr(where, name, value)
