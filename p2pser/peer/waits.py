@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 
 from p2pser.base.durations import in_words
 from p2pser.config import Config
@@ -132,4 +132,4 @@ class Waits:
 
 def _clock_time(seconds_ago: float) -> str:
     """Return the local time of so long ago, as ``status`` prints times."""
-    return f"{datetime.now() - timedelta(seconds=seconds_ago):%H:%M:%S}"
+    return time.strftime("%H:%M:%S", time.localtime(time.time() - seconds_ago))
