@@ -27,7 +27,7 @@ def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
         1: [{"after": 5.5, "kind": "clip_left_out", "path": HOSTILE, "reason": HOSTILE}],
         2: [{"after": 6, "kind": HOSTILE, "peer": 1}, {"after": 7, "kind": "suspect", "peer": 1, "silence": 2.0}]})
     with browser.page(run) as url:
-        page = browser.document(url)
+        page = browser.look(url, tmp_path / "page.png", width=900, height=700, dark=True)
         seen = browser.text(page)
         assert "3 of 3 peers agreed, UAR 0.750 on the held-out speakers" in seen
         assert "as it ended" in seen
@@ -42,11 +42,10 @@ def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
         assert page.count("<script>") == 1
         dashed = re.findall(r'<line class="link"[^>]*stroke-dasharray="7 4"', page)
         assert len(dashed) > 1, "a silent neighbour, and the key"
-        then = browser.text(browser.document(f"{url}#round=2&peer=1"))
+        then = browser.text(browser.look(f"{url}#round=2&peer=1"))
         assert "3 of 12 rounds are over about 18 s left, then the consensus" in then
         assert "after 3 rounds, " in then
         assert "waits for, or goes on without: peer 2 at tcp://127.0.0.1:5702: refused since" in then
-        browser.picture(url, tmp_path / "page.png", width=900, height=700, dark=True)
         data = (tmp_path / "page.png").read_bytes()
         assert struct.unpack(">II", data[16:24]) == (900, 700)
         assert len(data) > 20_000, "an empty page"
@@ -86,7 +85,7 @@ def test_a_replay_plays_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         thread.start()
         try:
             url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
-            shown = browser.text(browser.look(url, "--dump-dom", "--virtual-time-budget=15000"))
+            shown = browser.text(browser.look(url, loaded=15000))
         finally:
             served.should_exit = True
             thread.join()
