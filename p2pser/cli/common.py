@@ -25,6 +25,11 @@ encoder_option = click.option(
     help="The model's speech encoder: its folder or Hugging Face name.  [default: looked for by its identity]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
+from_option = click.option(
+    "--from", "start", type=Source(file_okay=False), metavar="MODEL",
+    help="Model directory whose parameters the run starts from, of the same family and features; emotions may be added "
+         "or left out. All peers start from a copy of one model.")
+
 
 @dataclass(frozen=True)
 class RunOptions:

@@ -42,8 +42,8 @@ class Number(click.FloatRange):
 class Source(click.Path):
     """A path of something to read. Whether it is there is asked by whoever reads it, unless ``exists``."""
 
-    def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
-        super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay)
+    def __init__(self, *, exists: bool = False, dir_okay: bool = True, file_okay: bool = True) -> None:
+        super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay, file_okay=file_okay)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; a usage error where it can be none of this system."""

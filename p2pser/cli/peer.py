@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_findings, print_json, run_options
+from p2pser.cli.common import RunOptions, from_option, json_option, note, print_findings, print_json, run_options
 from p2pser.cli.kinds import Number, writable
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
                    "metrics_port).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Standard error as sentences, or as one JSON object a line.")
+@from_option
 @json_option
 def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, metrics: str | None,
-         log_format: str, as_json: bool) -> None:
+         log_format: str, start: Path | None, as_json: bool) -> None:
     """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
@@ -53,7 +54,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
 
     host, port = (None, None) if metrics is None else _endpoint(metrics)
     config = options.config({"network.start_timeout": start_timeout, "network.metrics_host": host,
-                             "network.metrics_port": port}, own_data=True)
+                             "network.metrics_port": port, "peer.start": start}, own_data=True)
     writable(config.peer.out)
     from p2pser.peer.identity import signature
 

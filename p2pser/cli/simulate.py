@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, fitting, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, fitting, from_option, json_option, note, print_json, run_options
 from p2pser.cli.kinds import Number, writable
 
 
@@ -58,11 +59,12 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
               help="Fit the temperature of the model's probabilities on this number of inner folds of training "
                    "speakers, each with a run of its own; predict uses it.")
+@from_option
 @json_option
 @run_options("ring.yaml")
 def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
              step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, calibrate: int | None,
-             as_json: bool) -> None:
+             start: Path | None, as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
@@ -80,7 +82,7 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.simulation.clock import preset
     from p2pser.simulation.scenario import Scenario
 
-    config = options.config()
+    config = options.config({"peer.start": start})
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "simulation")
     graph = options.graph(config)

@@ -1,4 +1,4 @@
-"""The settings of what a peer writes, and where."""
+"""The settings of what a peer writes, where, and what it starts from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from p2pser.config.section import Section, UserPath
 
 
 class PeerSettings(Section):
-    """What a peer process writes, and where."""
+    """What a peer process writes, where, and what it starts from."""
 
     out: UserPath = Field(Path("runs"), description="folder of runs; a peer writes OUT/NAME/peer-ID/")
+    start: UserPath | None = Field(
+        None, description="model directory whose parameters the run starts from, equal at all peers (--from); outputs "
+                          "are taken over by the emotion's name; default: parameters drawn from the seed")
     checkpoint_every: int = Field(5, ge=1, description="rounds between two checkpoints")
     evaluate_every: int = Field(1, ge=1, description="rounds between two evaluations on the held-out speakers")
     log_bytes: int = Field(8 << 20, ge=4096,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,7 @@ class Nested:
 
 
 def nest(settings: ModelSettings, shape: tuple[int, ...], outputs: int, seed: int,
-         widths: Iterable[float]) -> dict[float, Nested]:
+         widths: Iterable[float], begin: Callable[[Tensor], Tensor] = lambda drawn: drawn) -> dict[float, Nested]:
     """Return the networks of these widths and the whole network (1.0), by width. All start as parts of its start.
 
     Parameters
@@ -37,10 +37,11 @@ def nest(settings: ModelSettings, shape: tuple[int, ...], outputs: int, seed: in
     settings : the model's settings.
     shape, outputs, seed : as in ``models.build``, and so are the errors.
     widths : of the networks.
+    begin : returns the start of the whole network, (D,), from its drawn parameters.
     """
     whole = models.build(of_width(settings, 1.0), shape, outputs, seed)
     schema = Schema.of(whole)
-    start = schema.flatten(whole)
+    start = begin(schema.flatten(whole))
     networks = {1.0: Nested(whole, schema, torch.ones(schema.size, dtype=torch.bool), start)}
     for width in sorted(set(widths) - {1.0}):
         narrow = models.build(of_width(settings, width), shape, outputs, seed)

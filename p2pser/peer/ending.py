@@ -127,7 +127,7 @@ class LastPhase:
                      revealed: Mapping[str, Any] | None = None) -> None:
         its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
                         statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection,
-                        budget=revealed)
+                        budget=revealed, start=self.cohort.start)
 
         def write() -> None:
             self.folder.make_way(path)

@@ -111,6 +111,9 @@ class Entrance:
         else:
             begin_edges_anew(self.session.algorithm, state, self.mixer)
         self._rewind(call.resume)
+        if (ended := self.checkpoints.ended_after) is not None:
+            self.reporter.say(f"peer {self.me} goes on after {ended} rounds; the model of that time stays until "
+                              f"there is a new one, and then as model-{ended}")
         self.reporter.event("resumed", round=call.resume)
         return Entry(call, call.resume, state, sums, False)
 

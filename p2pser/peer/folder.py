@@ -20,6 +20,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.gossip.agreement.budget import Budget
 from p2pser.graph.spec import Topology
+from p2pser.models.start import SETTING, Start
 from p2pser.models.widths import widths
 from p2pser.peer.names import FINISHED, LOCK, RUN, STARTS
 from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
@@ -70,6 +71,8 @@ class PeerFolder:
         self._config, self._size = config, topology.size
         if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
             settings["model.width"] = width
+        if (start := Start.of(config)) is not None:
+            settings[SETTING] = start.digest
         self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me,
                                           "epoch": topology.epoch}
 

@@ -25,6 +25,7 @@ from p2pser.gossip.mode import by_mode, what_neighbours_learn
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
+from p2pser.models.start import SETTING
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
@@ -130,9 +131,6 @@ class Peer:
                 self.folder.path, to_all(self.figures.take, self._hear, self.sink), self.config.peer.log_bytes))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
-            if (ended := self.folder.ended_after()) is not None:
-                self.say(f"peer {self.me} goes on from {ended} rounds to {self.config.training.rounds}; the model of "
-                          f"{ended} rounds stays until there is a new one, then as {self.folder.model}-{ended}")
             self.say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
             past = PastExchanges()
@@ -202,6 +200,8 @@ class Peer:
             settings["corpus.labels"] = "agreed by the peers"
         if federation.normalise == "public":
             settings["features.statistics"] = recipe()
+        if cohort.start is not None:
+            settings[SETTING] = cohort.start.digest
         schema, initial = cohort.marks
         clips = len(cohort.participants[0].examples) if weighs(config.gossip, self.topology) else 0
         return Hello(

@@ -11,6 +11,7 @@ from p2pser.features.normalisation import Statistics
 from p2pser.graph.spec import Topology
 from p2pser.models.directory import Card
 from p2pser.models.origin import Origin
+from p2pser.models.start import Start
 from p2pser.models.widths import of_width
 
 CONSENSUS = "none: the consensus after the last round"
@@ -19,7 +20,7 @@ CONSENSUS = "none: the consensus after the last round"
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
          selection: str = CONSENSUS, temperature: float | None = None,
-         budget: Mapping[str, Any] | None = None) -> Card:
+         budget: Mapping[str, Any] | None = None, start: Start | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
@@ -31,13 +32,15 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     selection : how this model was chosen among others.
     temperature : what its logits are divided by; None: it was not fitted.
     budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
+    start : the model that the run started from; None: its parameters were drawn.
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
            "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
            "purpose": config.privacy.purpose, "statistics_of": statistics_of,
            "why_normalised": federation.why_normalised,
-           **({} if budget is None else {"privacy": dict(budget)})}
+           **({} if budget is None else {"privacy": dict(budget)}),
+           **({} if start is None else {"start": start.facts})}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),

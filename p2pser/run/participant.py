@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from p2pser.features.public import SOURCE, public_statistics
 from p2pser.models.inference import logits
 from p2pser.models.nested import Nested, nest
 from p2pser.models.rows import outline
+from p2pser.models.start import Start
 from p2pser.models.widths import width_of
 from p2pser.run.budget import check_units
 from p2pser.training.learner import LocalWork, RowLearner
@@ -73,8 +75,11 @@ class Cohort:
         self.training = training or config.training
         self._draws = config.seed if draws is None else draws
         self.peers = tuple(sorted(examples))
-        self.warnings = check_units(config, federation, examples)
-        """What a person should know of the budget."""
+        self.start = Start.of(config)
+        """The model to start from; None: the initial parameters are drawn."""
+        if self.start is not None:
+            self.start.require_fit(config, "auto" if federation.normalise == AGREED else federation.normalise)
+        self._warnings = check_units(config, federation, examples)
         self._shape = examples[self.peers[0]].features.shape[1:]
         self.declared = federation.normalise
         """How features are scaled as far as it was known at first; equal at all peers."""
@@ -147,6 +152,12 @@ class Cohort:
                         features=self._shape if how == "global" else None)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the budget, and of the model to start from."""
+        start = self.start
+        return self._warnings if start is None else (*self._warnings, start.in_words(self.federation.labels))
+
+    @property
     def whole(self) -> Nested:
         """The whole network, of which a participant's may be a part."""
         return self.networks[1.0]
@@ -164,7 +175,9 @@ class Cohort:
     def networks_of(self, widths: Iterable[float]) -> dict[float, Nested]:
         """Return new networks of these widths, the whole one among them, all with the run's initial parameters."""
         outputs = models.outputs(self.config.training.task, self.classes)
-        return nest(self.config.model, self._shape, outputs, self.config.seed, widths)
+        model, labels = self.config.model, self.federation.labels if self.agreed else ()
+        begin = {} if self.start is None else {"begin": partial(self.start.row, model, self._shape, labels)}
+        return nest(model, self._shape, outputs, self.config.seed, widths, **begin)
 
     def initial(self) -> Tensor:
         """Return the initial rows (B, D) float32 of the participants."""

@@ -13,6 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
+from p2pser.models.start import Start
 from p2pser.run import budget
 from p2pser.run.account import account
 from p2pser.run.card import card
@@ -49,7 +50,7 @@ def write(result: SimulatedRun, folder: Path) -> None:
         temperature = result.temperature if name == "model" else None
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
-            temperature=temperature, budget=run.budget))
+            temperature=temperature, budget=run.budget, start=Start.of(run.config)))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:
