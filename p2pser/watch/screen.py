@@ -100,7 +100,7 @@ class Screen(App[None]):
         for name, title in TITLES.items():
             self._curve(name, title, over_peers(run, CURVES[name]))
         self._say("lines", Text("\n").join(
-            Text(f"{at.astimezone():%H:%M:%S} peer {peer}: {text}", style="red" if bad else "")
+            Text(f"{at.astimezone():%H:%M:%S} {'! ' if bad else ''}peer {peer}: {text}", style="red" if bad else "")
             for at, peer, bad, text in events(run)))
 
     def _say(self, where: str, text: Text) -> None:
@@ -110,6 +110,9 @@ class Screen(App[None]):
 
     def _rows(self, run: RunView) -> None:
         table: DataTable[Text] = self.query_one(DataTable)
+        for key in {str(key.value) for key in table.rows} - {str(peer.peer) for peer in run.peers}:
+            table.remove_row(key)
+        known = len(table.rows)
         for peer in run.peers:
             cells, key = _cells(peer), str(peer.peer)
             if key not in table.rows:
@@ -118,6 +121,8 @@ class Screen(App[None]):
             for name, cell in zip(COLUMNS, cells):
                 if table.get_cell(key, name) != cell:
                     table.update_cell(key, name, cell, update_width=True)
+        if len(table.rows) > known:
+            table.sort("peer", key=lambda cell: int(cell.plain))
 
     def _curve(self, name: str, title: str, points: list[Point]) -> None:
         means = [point.mean for point in points]

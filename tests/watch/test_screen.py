@@ -27,7 +27,7 @@ def shown(app: Screen, what: str) -> str:
 def rows(app: Screen) -> list[list[str]]:
     """The text of the table of peers."""
     table = app.query_one(DataTable)
-    return [[str(table.get_cell(key, name)) for name in COLUMNS] for key in table.rows]
+    return [[str(table.get_cell(row.key, name)) for name in COLUMNS] for row in table.ordered_rows]
 
 
 def use(folder: Path, steps: Callable[[Screen, Pilot[None]], Awaitable[None]]) -> Screen:
@@ -63,6 +63,15 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
         app.look()
         await pilot.pause()
         assert rows(app)[1][:5] == ["1", "▶ training", "5/12", "0.500", "0.250"]
+        shutil.rmtree(run / "peer-0")
+        write(tmp_path / "more", [(0, 1)], only=[0]).joinpath("peer-0").rename(run / "peer-10")
+        app.look()
+        await pilot.pause()
+        assert [row[0] for row in rows(app)] == ["1", "2", "10"]
+        (run / "peer-2").rename(run / "peer-3")
+        app.look()
+        await pilot.pause()
+        assert [row[0] for row in rows(app)] == ["1", "3", "10"]
         shutil.rmtree(run)
         app.look()
         assert "holds no peer's folder" in shown(app, "headline")
