@@ -31,7 +31,9 @@ class Lines:
 
     def __init__(self, config: Config, me: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.config, self.me, self._clock = config, me, clock
-        self._began, self._next = clock(), 0.0
+        self._began: float | None = None
+        """When the round began that is under way."""
+        self._next = 0.0
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._uar: float | None = None
 
@@ -56,7 +58,8 @@ class Lines:
             self.event(record)
             return
         at = self._clock()
-        self._seconds.append(at - self._began)
+        # Before the first round the peer waited for others.
+        self._seconds.append(record["seconds"] if self._began is None else at - self._began)
         self._began = at
         rounds, done = self.config.training.rounds, record["round"] + 1
         self._uar = self._uar if record.get("uar") is None else record["uar"]

@@ -42,11 +42,12 @@ def export(run: Path, to: str, out: Path | None = None) -> tuple[Path, dict[int,
         raise ConfigError(f"{place} holds the export of another run: choose another folder (--out)")
     written = {}
     for peer in seen.peers:
-        news = _news(seen.name, peer, state["peers"].get(f"peer-{peer.peer}"))
+        news = _news(seen.name, peer, before := state["peers"].get(f"peer-{peer.peer}"))
         written[peer.peer] = len(news.lines)
-        if news.lines:
+        if news.lines or (news.record and news.finished and not before.get("finished")):
             record = TRACKERS[to](place, news)
-            state["peers"][f"peer-{peer.peer}"] = {**_mark(_measured(peer)[-1]), "record": record}
+            state["peers"][f"peer-{peer.peer}"] = {**_mark(_measured(peer)[-1]), "record": record,
+                                                   "finished": news.finished}
             write_json(place / STATE, state)  # at once: what was written is not written twice
     return place, written
 

@@ -5,8 +5,10 @@ A writer takes the new lines of one peer, and returns by what it finds that peer
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,8 @@ class News:
     """What has come of one peer since the last time.
 
     run, peer : whose it is. settings : of the run, by name.
-    lines : in the order of their rounds. finished : whether no more will come.
+    lines : in the order of their rounds; none where there is nothing new but that the peer has ended.
+    finished : whether no more will come.
     record : what the writer returned the last time; "" the first time.
     anew : whether the peer went back to an earlier round: ``lines`` are all that there are, and replace those before.
     """
@@ -55,6 +58,8 @@ def to_tensorboard(out: Path, news: News) -> str:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise missing("tensorboard", "tensorboardX", "'p2pser[tensorboard]'") from None
+    if not news.lines:
+        return news.record
     first = news.lines[0].round
     # The rounds from there on that earlier files hold are hidden.
     writer = SummaryWriter(str(out / f"peer-{news.peer}"), purge_step=first if news.anew else None,
@@ -94,7 +99,7 @@ def to_mlflow(out: Path, news: News) -> str:
     for k in range(0, len(metrics), BATCH):
         client.log_batch(record, metrics=metrics[k : k + BATCH])
     if news.finished:
-        client.set_terminated(record, end_time=_milliseconds(news.lines[-1]))
+        client.set_terminated(record)
     return str(record)
 
 
@@ -105,14 +110,17 @@ def to_trackio(out: Path, news: News) -> str:
         import trackio
     except ImportError:
         raise missing("trackio", "trackio", "trackio") from None
+    if not news.lines:
+        return news.record
     base, _, again = news.record.partition(".")
     record = f"{base}.{int(again or 1) + 1}" if news.anew else news.record or f"peer-{news.peer}"
-    trackio.init(project=news.run, name=record, config=dict(news.settings), resume="allow")
-    try:
-        for line in news.lines:
-            trackio.log(dict(line.values), step=line.round)
-    finally:
-        trackio.finish()
+    with contextlib.redirect_stdout(sys.stderr):  # results are ours
+        trackio.init(project=news.run, name=record, config=dict(news.settings), resume="allow")
+        try:
+            for line in news.lines:
+                trackio.log(dict(line.values), step=line.round)
+        finally:
+            trackio.finish()
     return record
 
 

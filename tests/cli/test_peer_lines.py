@@ -17,13 +17,15 @@ CONFIG = Config().with_settings(["training.rounds=40", "name=pilot"])
 
 
 def record(round: int, **more: Any) -> dict[str, Any]:
-    return {"round": round, "loss": 1.5 - round / 100, "links": {"1": "alive", "4": "dead", "5": "alive"}, **more}
+    links = {"1": "alive", "4": "dead", "5": "alive"}
+    return {"round": round, "loss": 1.5 - round / 100, "seconds": 3.0, "links": links, **more}
 
 
 def tell(lines: Lines, clock: list[float]) -> None:
     """Forty rounds of 4 s each, UAR measured in every tenth, and what else a peer tells."""
     with lines:
         lines.say("peer 3 is waiting for peer 4")
+        clock[0] += 3600.0
         for k in range(40):
             clock[0] += 4.0
             lines.hear(record(k, uar=0.25 + k / 100 if k % 10 == 0 else None))
@@ -38,7 +40,7 @@ def test_without_a_terminal_rounds_are_a_line_a_minute(capsys: pytest.CaptureFix
     tell(TextLines(CONFIG, 3, lambda: clock[0]), clock)
     assert capsys.readouterr().err.splitlines() == [
         "peer 3 is waiting for peer 4",
-        "peer 3, round 1 of 40: loss 1.500, UAR 0.250, 2 of 3 neighbours alive, about 2 min 36 s left",
+        "peer 3, round 1 of 40: loss 1.500, UAR 0.250, 2 of 3 neighbours alive, about 1 min 57 s left",
         "peer 3, round 16 of 40: loss 1.350, UAR 0.350, 2 of 3 neighbours alive, about 1 min 36 s left",
         "peer 3, round 31 of 40: loss 1.200, UAR 0.550, 2 of 3 neighbours alive, about 36 s left",
         "peer 3, round 40 of 40: loss 1.110, UAR 0.550, 2 of 3 neighbours alive",

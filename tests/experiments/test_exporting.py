@@ -149,8 +149,8 @@ class Mlflow:
         self.runs[one]["metrics"] += metrics
         self.runs[one]["params"] |= dict(params)
 
-    def set_terminated(self, one: str, end_time: int) -> None:
-        self.runs[one]["end"] = end_time
+    def set_terminated(self, one: str) -> None:
+        self.runs[one]["end"] = True
 
 
 def test_mlflow_has_a_run_for_each_peer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,10 @@ def test_mlflow_has_a_run_for_each_peer(run: Run, monkeypatch: pytest.MonkeyPatc
     assert mlflow.runs["peer-3 of e0, 1"]["metrics"][3:] == [
         ("loss", 1.25, at + 10000, 1), ("uar", 0.75, at + 10000, 1), ("ccc/valence", 0.5, at + 10000, 1),
         ("neighbours_alive", 1.0, at + 10000, 1)]
-    assert mlflow.runs["peer-3 of e0, 1"]["end"] == at + 10000
+    assert [one["end"] for one in mlflow.runs.values()] == [None, True]
+    run.finish(1)  # after its last round was written
+    assert export(run.folder, "mlflow")[1] == {1: 0, 3: 0}
+    assert [one["end"] for one in mlflow.runs.values()] == [True, True]
     run.peer(3, line(3, 0, again=1))
     export(run.folder, "mlflow")
     assert sorted(mlflow.runs) == ["peer-1 of e0, 0", "peer-3 of e0, 2"]
