@@ -23,7 +23,7 @@ class SpeechEncoder(FeatureKind):
     clip, and ``finish`` applies the weights: other ``layer_weights`` need no new computation.
     """
 
-    version = 2
+    version = 3
 
     encoder: str | None
     revision: str | None
