@@ -11,7 +11,7 @@ from p2pser.evaluation.calibration import by_others, scaled
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.listing import rated_rows, rows, write
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.summary import concordances, dimension_lines, group_lines, summarise
+from p2pser.evaluation.summary import FEW_SPEAKERS, concordances, dimension_lines, group_lines, summarise
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,9 @@ class Report:
             "recall   " + "   ".join(f"{label} {'-' if value is None else format(value, '.2f')}"
                                      for label, value in d["recall"].items()),
         ]
+        if d["speakers"] < FEW_SPEAKERS:
+            lines.append(f"intervals over {d['speakers']} speaker{'s' * (d['speakers'] > 1)} say little: test on "
+                         f"{FEW_SPEAKERS} or more")
         if self.uar_by_enrolment:
             lines.append("UAR (a) by the number of clips that give a speaker's statistics   " + "   ".join(
                 f"{count}: {value:.3f}" for count, value in self.uar_by_enrolment.items()))

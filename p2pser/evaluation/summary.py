@@ -17,6 +17,9 @@ from p2pser.evaluation import calibration, fairness, metrics
 from p2pser.evaluation.concordance import Ratings, ccc_bootstrap
 from p2pser.evaluation.metrics import Interval, Predictions
 
+FEW_SPEAKERS, FEW_CLIPS = 5, 10
+"""With fewer speakers an interval over speakers says little, and with fewer clips the figures of one speaker do."""
+
 
 def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: Sequence[Predictions] | None = None,
               seed: int = 0) -> dict[str, Any]:
@@ -121,6 +124,10 @@ def span(interval: Sequence[float] | None, sign: str = "") -> str:
     return "" if interval is None else f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
+def _few(speakers: int) -> str:
+    return ": too few for an interval" if speakers < FEW_SPEAKERS else ""
+
+
 def group_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return a line each for the figures of ``summarise`` by gender, of the worst speaker and of calibration, where
     known.
@@ -128,13 +135,15 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
     lines = []
     gender, worst, measured = figures["gender"], figures["worst_speaker"], figures["calibration"]
     if gender is not None:
-        each = "   ".join(f"{name} {one['uar']:.3f}{span(one['interval'])} ({one['speakers']})"
+        each = "   ".join(f"{name} {one['uar']:.3f}{span(one['interval'])} ({one['speakers']}{_few(one['speakers'])})"
                           for name, one in gender.items() if name in fairness.GENDERS)
         lines.append(f"UAR (a) by gender (speakers)   {each}   gap f - m {gender['gap']:+.3f}"
                      + span(gender["gap_interval"], "+"))
     if worst is not None:
-        lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}{span(worst['interval'])}, "
-                     f"{worst['clips']} clips (95 % over clips)")
+        few = worst["clips"] < FEW_CLIPS
+        says = "too few to judge by" if few else "95 % over clips"
+        lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}"
+                     f"{'' if few else span(worst['interval'])}, {worst['clips']} clips ({says})")
     if measured is not None:
         after = measured["scaled"]
         then = ("   no temperature was fitted" if after is None else f"   after temperature scaling: ECE "

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LONGEST = 120.0
+"""The longest recording that has one answer [s]."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """The emotion of some speech, as a model rates it.
@@ -137,7 +141,7 @@ class Predictor:
         for number, recording in enumerate(recordings, 1):
             path = recording if isinstance(recording, Path) else None
             try:
-                values = self._features_of(recording)
+                values = self._features_of(recording, LONGEST)
             except CorpusError as error:
                 name = path or Path(f"<recording {number}>")
                 reason = str(error).removeprefix(f"{name}: ")
@@ -234,10 +238,15 @@ class Predictor:
                              "use the version of p2pser that trained it")
         return values
 
-    def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
+    def _features_of(self, recording: Path | bytes, longest: float = np.inf) -> NDArray[np.float32]:
         from p2pser.features import audio
 
-        return self.features(audio.read(recording, self.card.features.sample_rate))
+        rate = self.card.features.sample_rate
+        signal = audio.read(recording, rate)
+        if len(signal) > longest * rate:
+            raise CorpusError(f"it lasts {len(signal) / rate / 60:.1f} minutes, and one label says little of so much "
+                              "speech: ask for a timeline (--window 3; in Python p2pser.timeline)")
+        return self.features(signal)
 
 
 def load(path: str | os.PathLike[str], encoder: str | None = None) -> Predictor:

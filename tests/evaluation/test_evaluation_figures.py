@@ -45,6 +45,22 @@ def test_figures_of_several_seeds_are_means() -> None:
         summarise([made(), made(speakers=5)], LABELS)
 
 
+def report(speakers: int, clips: int) -> str:
+    return Report(corpus="c", version="1", synthetic=False, split="loso", labels=LABELS, normalise="none",
+                  predictions=made(speakers=speakers, clips=clips)).text()
+
+
+def test_figures_of_few_speakers_or_clips_say_so() -> None:
+    few, enough, more = report(4, 9), report(5, 10), report(10, 10)
+    assert "intervals over 4 speakers say little: test on 5 or more" in few
+    assert "(2: too few for an interval)" in few
+    assert "9 clips (too few to judge by)" in few
+    assert "say little" not in enough
+    assert "(3: too few for an interval)" in enough
+    assert "10 clips (95 % over clips)" in enough
+    assert "too few" not in more
+
+
 def test_what_is_not_known_is_none() -> None:
     said = Predictions.of([0, 1, 0], [0, 0, 0], ["s"] * 3, 3)
     found = summarise([said], LABELS)

@@ -150,6 +150,14 @@ def test_what_is_no_recording_is_refused(model: Path, tmp_path: Path) -> None:
         predictor.predict_signal(np.ones(20) * 0.1, 1)
 
 
+def test_a_long_recording_has_no_single_answer(model: Path, tmp_path: Path) -> None:
+    predictor = p2pser.load(model)
+    assert predictor.predict(tone(tmp_path / "a.wav", 900.0, seconds=120.0))[0].label == "anger"
+    with pytest.raises(CorpusError, match=r"long\.wav: it lasts 2\.5 minutes, and one label says little"):
+        predictor.predict(tone(tmp_path / "long.wav", 900.0, seconds=150.0))
+    assert len(p2pser.timeline(predictor, tmp_path / "long.wav", window=50, hop=50)) == 3
+
+
 def test_a_bad_clip_raises_or_is_listed(model: Path, tmp_path: Path) -> None:
     predictor = p2pser.load(model)
     good, bad = tone(tmp_path / "a.wav", 900.0), tmp_path / "b.wav"
