@@ -36,6 +36,13 @@ def imported(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
+def test_the_launcher_of_the_demo_does_without_torch() -> None:
+    statements = ast.walk(ast.parse((ROOT / "p2pser/cli/demo.py").read_text(encoding="utf-8")))
+    modules = sorted({str(node.module) for node in statements if isinstance(node, ast.ImportFrom)})
+    assert "p2pser.peer.launch" in modules
+    assert "torch" not in imported(f"import {', '.join(modules)}")
+
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -6,7 +6,6 @@ import click
 
 from p2pser.cli.common import (
     RunOptions,
-    fitting,
     json_option,
     listed,
     note,
@@ -60,6 +59,7 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     from p2pser.privacy.audit import audit as run
     from p2pser.privacy.report import FILES, HEAD, text_rows, verdict, write
     from p2pser.privacy.subjects import shadow
+    from p2pser.run.fitting import fitting
 
     config = options.config({"corpus.split": "none"})
     torch.set_num_threads(config.training.threads)

@@ -170,15 +170,6 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
     return decorate
 
 
-def fitting(config: Config, topology: Topology) -> None:
-    """Raise ConfigError where a simulated run's algorithm and model do not fit it: before its data are read."""
-    from p2pser.gossip.registry import create, validate
-    from p2pser.models import for_run
-
-    config = for_run(config, topology.size)
-    validate(create(config.gossip.algorithm, config.gossip.parameters, config, topology), config, topology)
-
-
 def experiment_options(command: F) -> F:
     """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner`` and ``--workers``."""
     for option in reversed((

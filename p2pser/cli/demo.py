@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.cli.common import RunOptions, fitting, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, json_option, note, print_json, run_options
 from p2pser.cli.kinds import writable
+from p2pser.config.privacy import PRIVATE
 
 if TYPE_CHECKING:
     from p2pser.cli.live import LiveTable
@@ -32,8 +33,7 @@ def demo(options: RunOptions, kills: tuple[str, ...], private: bool, as_json: bo
     from p2pser.cli.live import LiveTable
     from p2pser.experiments import demo as experiment
     from p2pser.features.federation import federate
-    from p2pser.gossip.mode import PRIVATE
-    from p2pser.peer.launch import start_forkserver
+    from p2pser.peer.launch import require_fitting, start_forkserver
     from p2pser.run.account import INCOMPLETE, complete
 
     if private and options.algorithm is not None:
@@ -41,10 +41,10 @@ def demo(options: RunOptions, kills: tuple[str, ...], private: bool, as_json: bo
     mode = {"privacy.mode": "private", "privacy.draws": "secret", "gossip.algorithm": PRIVATE} if private else None
     config = replace(options, name=options.name or "demo").config(mode)
     writable(config.peer.out)
-    start_forkserver(config)  # it imports what the peers need while this process reads the corpus
+    start_forkserver(config)  # it imports what the peers need while this process imports what it needs itself
     topology = options.graph(config)
     planned = [experiment.Kill.parse(text, topology, config.training.rounds) for text in kills]
-    fitting(config, topology)
+    require_fitting(config, topology)
     federation = federate(config, topology.size, hub=topology.hub, progress=True)
     for sentence in federation.notes:
         note(sentence)

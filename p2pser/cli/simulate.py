@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, fitting, from_option, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, from_option, json_option, note, print_json, run_options
 from p2pser.cli.kinds import Number, writable
 
 
@@ -79,6 +79,7 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.experiments.report import simulation as report
     from p2pser.features.federation import federate
     from p2pser.gossip.attacks import Attack
+    from p2pser.run.fitting import fitting
     from p2pser.simulation.clock import preset
     from p2pser.simulation.scenario import Scenario
 

@@ -31,6 +31,9 @@ class LimitSettings(Section):
         description="correlation of the estimated with the true shares of emotions of a peer, both less the mean over "
                     "the peers; chance is 0")
 
+PRIVATE = "secure-average"
+"""The algorithm of the private mode."""
+
 
 class PrivacySettings(Section):
     """What neighbours can learn of a peer's recordings."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config, GossipSettings
+from p2pser.config.privacy import PRIVATE
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
-
-PRIVATE = "secure-average"
-"""The algorithm of the private mode."""
 
 
 def by_mode(config: Config, topology: Topology) -> tuple[Config, str]:

@@ -253,6 +253,33 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
+def require_fitting(config: Config, topology: Topology) -> None:
+    """Raise ConfigError or P2PSERError where the algorithm and the model of a run do not fit it (``run.fitting``). A
+    child finds out, since this process does not import torch.
+    """
+    context = multiprocessing.get_context("forkserver")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_say_what_does_not_fit, args=(config, topology, there), daemon=True)
+    process.start()
+    there.close()
+    with here:
+        reason, exit_code = json.loads(here.recv_bytes())
+    process.join()
+    if reason is not None:
+        raise (ConfigError if exit_code == ConfigError.exit_code else P2PSERError)(reason)
+
+
+def _say_what_does_not_fit(config: Config, topology: Topology, pipe: Connection) -> None:
+    from p2pser.run.fitting import fitting
+
+    answer: tuple[str | None, int] = (None, 0)
+    try:
+        fitting(config, topology)
+    except P2PSERError as error:
+        answer = str(error), error.exit_code
+    pipe.send_bytes(json.dumps(answer).encode())
+
+
 def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
                federation: Federation | None) -> None:
     """Run one peer in a child process, and tell the launcher about it through the pipe."""
