@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import struct
 import threading
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 
 import browser
 import pytest
 import uvicorn
-from recordings import write
+from recordings import START, write
 
 from p2pser.base.paths import packaged
 from p2pser.watch import server
@@ -19,6 +20,11 @@ from p2pser.watch.document import Observer
 
 pytestmark = pytest.mark.skipif(browser.chromium() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
 HOSTILE = "<img src=x onerror=\"document.title='TAKEN'\"></td></script><script>document.title='TAKEN'</script>&amp;"
+
+
+def local(after: float) -> str:
+    """The time of day so many seconds after the start of a recorded run."""
+    return f"{(START + timedelta(seconds=after)).astimezone():%H:%M:%S}"
 
 
 def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
@@ -38,6 +44,7 @@ def test_the_page_shows_a_run_and_a_replay_of_it(tmp_path: Path) -> None:
         title = re.search("<title>(.*?)</title>", page)
         assert title is not None
         assert unescape(title[1]).endswith("pilot: 3 of 3 peers agreed, UAR 0.750 on the held-out speakers")
+        assert f"peer 0 holds peer 2 for refused since {local(5)}: {HOSTILE}" in seen, "the link's title"
         assert "<img" not in page
         assert page.count("<script>") == 1
         dashed = re.findall(r'<line class="link"[^>]*stroke-dasharray="7 4"', page)
