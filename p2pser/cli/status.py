@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -34,7 +34,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     show(folder or newest_run(Path("runs")), as_json)
 
 
-def show(folder: Path, as_json: bool) -> None:
+def show(folder: Path, as_json: bool) -> NoReturn:
     """Print the state of a run. Raises click's Exit with the code."""
     from p2pser.peer.view import FINISHED, RUNNING, look
 

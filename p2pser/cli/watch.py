@@ -39,9 +39,9 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
         if web:
             _page(folder, port)
         else:
-            from p2pser.watch.screen import Screen
+            from p2pser.watch.screen import TerminalView
 
-            Screen(folder).run()
+            TerminalView(folder).run()
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise ConfigError(f"p2pser watch needs {package}, of the extra watch: pip install 'p2pser[watch]'; p2pser "

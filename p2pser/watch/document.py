@@ -124,17 +124,18 @@ CURVES: dict[str, Callable[[PeerView], Series]] = {
 
 
 def over_peers(run: RunView, of: Callable[[PeerView], Series]) -> list[Point]:
-    """Return a curve over all peers of which there are measurements."""
+    """Return a curve over all peers of which there are measurements, thinned."""
     values: dict[int, list[float]] = {}
     for peer in run.peers:
         for done, value in of(peer):
             values.setdefault(done, []).append(value)
-    return [Point(done, sum(all_) / len(all_), min(all_), max(all_)) for done, all_ in sorted(values.items())]
+    return [Point(done, sum(values[done]) / len(values[done]), min(values[done]), max(values[done]))
+            for done in thinned(sorted(values))]
 
 
 def _curve(run: RunView, of: Callable[[PeerView], Series], peer: int | None) -> dict[str, Any]:
     own = [thinned(of(one)) for one in run.peers if one.peer == peer]
-    return {"all": thinned(over_peers(run, of)), "own": own[0] if own else []}
+    return {"all": over_peers(run, of), "own": own[0] if own else []}
 
 
 def rounds(run: RunView) -> int:

@@ -29,7 +29,7 @@ DOES = {"training": ("▶", "dodger_blue1"), "waiting": ("…", "yellow"), "agre
 TITLES = {"uar": "UAR", "loss": "loss", "distance": "distance", "bytes": "sent in a round"}
 
 
-class Screen(App[None]):
+class TerminalView(App[None]):
     """Shows a run until q.
 
     folder : of a run, or of one peer in it.

@@ -44,13 +44,13 @@ def app(observer: Observer) -> Starlette:
         return Response(page, media_type="text/html", headers=headers)
 
     async def run(request: Request) -> Response:
+        asked = {name: request.query_params.get(name) for name in ("round", "peer")}
+        if any(text is not None and not re.fullmatch("[0-9]{1,9}", text) for text in asked.values()):
+            return _json({"error": "round and peer are whole numbers"}, 400)
         try:
-            document = observer.document(_number(request, "round"), _number(request, "peer"))
-        except ValueError as error:
-            return _json({"error": str(error)}, 400)
+            return _json(observer.document(**{name: int(text) for name, text in asked.items() if text is not None}))
         except ConfigError as error:
             return _json({"error": str(error)}, 404)
-        return _json(document)
 
     return Starlette(routes=[Route("/", index), Route("/run.json", run)], middleware=[Middleware(_OwnUser), Middleware(
         TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)])
@@ -99,13 +99,6 @@ def serve(observer: Observer, sock: socket.socket) -> None:
     """Show a run until the process is interrupted."""
     uvicorn.Server(uvicorn.Config(app(observer), log_level="warning", lifespan="off", ws="none",
                                   timeout_graceful_shutdown=1)).run(sockets=[sock])
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name)
-    if text is not None and not re.fullmatch("[0-9]{1,9}", text):
-        raise ValueError(f"{name} is a whole number")
-    return None if text is None else int(text)
 
 
 def _json(document: dict[str, object], status: int = 200) -> Response:

@@ -14,26 +14,26 @@ from recordings import moment, write
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
-from p2pser.watch.screen import COLUMNS, Screen
+from p2pser.watch.screen import COLUMNS, TerminalView
 
 HOSTILE = "[red]bold[/red] \x1b[2J <b>"
 
 
-def shown(app: Screen, what: str) -> str:
+def shown(app: TerminalView, what: str) -> str:
     """The text of a part of the screen."""
     return str(app.query_one(f"#{what}", Static).render())
 
 
-def rows(app: Screen) -> list[list[str]]:
+def rows(app: TerminalView) -> list[list[str]]:
     """The text of the table of peers."""
     table = app.query_one(DataTable)
     return [[str(table.get_cell(row.key, name)) for name in COLUMNS] for row in table.ordered_rows]
 
 
-def use(folder: Path, steps: Callable[[Screen, Pilot[None]], Awaitable[None]]) -> Screen:
+def use(folder: Path, steps: Callable[[TerminalView, Pilot[None]], Awaitable[None]]) -> TerminalView:
     """Run the view without a terminal, and ``steps`` in it."""
-    async def run() -> Screen:
-        app = Screen(folder)
+    async def run() -> TerminalView:
+        app = TerminalView(folder)
         async with app.run_test(size=(110, 40)) as pilot:
             await pilot.pause()
             await steps(app, pilot)
@@ -46,7 +46,7 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
     told = [{"after": 5, "kind": "dead", "peer": 2, "silence": 8.0}, {"after": 6, "kind": "trouble", "reason": HOSTILE}]
     run = write(tmp_path / "pilot", [(0, 1), (1, 2)], done={1: 4}, more={1: told})
 
-    async def steps(app: Screen, pilot: Pilot[None]) -> None:
+    async def steps(app: TerminalView, pilot: Pilot[None]) -> None:
         assert shown(app, "headline") == "pilot  4 of 12 rounds are over; about 16 s left, then the consensus"
         assert rows(app) == [
             ["0", "✓ finished", "12/12", "0.708", "0.125", "1.7e-02", "12.0 kB", "●1"],
@@ -84,11 +84,11 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
 
 
 def test_it_shows_a_run_before_the_first_round_and_one_of_many_peers(tmp_path: Path) -> None:
-    async def empty(app: Screen, pilot: Pilot[None]) -> None:
+    async def empty(app: TerminalView, pilot: Pilot[None]) -> None:
         assert [shown(app, f"title-{name}") for name in ("uar", "bytes")] == ["UAR –", "sent in a round –"]
         assert rows(app)[0] == ["0", "✕ killed", "0/12", "", "", "", "0 B", "●1"]
 
-    async def many(app: Screen, pilot: Pilot[None]) -> None:
+    async def many(app: TerminalView, pilot: Pilot[None]) -> None:
         assert len(rows(app)) == 60
         assert app.query_one(DataTable).size.height <= 16
         assert app.query_one("#events").size.height > 5
@@ -100,7 +100,7 @@ def test_it_shows_a_run_before_the_first_round_and_one_of_many_peers(tmp_path: P
 
 def test_it_fits_a_small_terminal(tmp_path: Path) -> None:
     async def run() -> str:
-        app = Screen(write(tmp_path / "pilot", [(0, 1)]))
+        app = TerminalView(write(tmp_path / "pilot", [(0, 1)]))
         async with app.run_test(size=(60, 20)) as pilot:
             await pilot.pause()
             return re.sub("<[^>]*>", "", app.export_screenshot()).replace("&#160;", " ")
