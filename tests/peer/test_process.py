@@ -33,6 +33,7 @@ def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
         assert summary["left_out"] == summary["peers_dead"] == []
         assert summary["consensus_distance"] <= 1e-6
         assert summary["uar"] > 0.5
+        assert summary["uar_before"] == read(crew.path(crew.config, i) / "metrics.jsonl")[-1]["uar"]
         assert crew.rounds(crew.config, i) == list(range(ROUNDS))
         kinds = crew.events(crew.config, i)
         assert kinds[0] == "listening"
