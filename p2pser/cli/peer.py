@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True,
               help="Look at this site's recordings, address and machine, connect to neighbours that run or check too, "
                    "compare settings, print round-trip time and rate, and exit.")
+@click.option("--alone", is_flag=True,
+              help="At the end train a second model on this peer's clips alone, to tell what the network has brought.")
 @click.option("--metrics", metavar="[HOST:]PORT",
               help="Serve /metrics for Prometheus, and /health, at this TCP port of 127.0.0.1, or of HOST (network."
                    "metrics_port).")
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
               help="Standard error as sentences, or as one JSON object a line.")
 @from_option
 @json_option
-def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, metrics: str | None,
-         log_format: str, start: Path | None, as_json: bool) -> None:
+def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, alone: bool,
+         metrics: str | None, log_format: str, start: Path | None, as_json: bool) -> None:
     """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
@@ -54,7 +56,8 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
 
     host, port = (None, None) if metrics is None else _endpoint(metrics)
     config = options.config({"network.start_timeout": start_timeout, "network.metrics_host": host,
-                             "network.metrics_port": port, "peer.start": start}, own_data=True)
+                             "network.metrics_port": port, "peer.start": start, "peer.alone": alone or None},
+                            own_data=True)
     writable(config.peer.out)
     from p2pser.peer.identity import signature
 
@@ -125,9 +128,12 @@ def _print(ending: Ending, as_json: bool) -> None:
         uar = ending.summary["uar"]
         click.echo(f"model: {Path(ending.summary['model'])}")
         if uar is not None:
-            before = ending.summary.get("uar_before")
-            own = "" if before is None else f" (this peer's own parameters before the final consensus: {before:.3f})"
-            click.echo(f"UAR on the held-out speakers: {uar:.3f}{own}")
+            click.echo(f"UAR on the held-out speakers: {uar:.3f}")
+            for name, what in (("uar_before", "this peer's parameters before the final consensus"),
+                               ("uar_alone", "a model trained on this peer's clips alone"),
+                               ("uar_personal", "this peer's personal model")):
+                if ending.summary.get(name) is not None:
+                    click.echo(f"  of {what}: {ending.summary[name]:.3f}")
         click.echo(in_words(ending.summary))
 
 

@@ -18,5 +18,8 @@ class PeerSettings(Section):
                           "are taken over by the emotion's name; default: parameters drawn from the seed")
     checkpoint_every: int = Field(5, ge=1, description="rounds between two checkpoints")
     evaluate_every: int = Field(1, ge=1, description="rounds between two evaluations on the held-out speakers")
+    alone: bool = Field(False,
+        description="at the end train a second model on this peer's clips alone, as long as the first, to tell by the "
+                    "UAR on the held-out speakers what the network has brought")
     log_bytes: int = Field(8 << 20, ge=4096,
         description="size at which metrics.jsonl and events.jsonl are set aside, as *.older.jsonl, and begun anew [B]")

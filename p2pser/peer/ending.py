@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
+from p2pser.features.normalisation import from_sums, sums
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
@@ -34,6 +35,7 @@ from p2pser.run import budget, checkpoint
 from p2pser.run.account import INCOMPLETE, account, complete, in_words
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
+from p2pser.run.session import train_alone
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.messages import Phase
 
@@ -110,6 +112,28 @@ class LastPhase:
         self._tell(whole)
         self.recorder.checkpoints.remove_set_aside()
         checkpoint.prune(self.folder.outcome, 1)  # the end of fewer rounds
+        return whole
+
+    def alone(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Train a second model without any neighbour where ``peer.alone`` asks for it; return the summary with its UAR.
+
+        Neighbours are answered between its rounds.
+        """
+        cohort, rounds = self.cohort, self.config.training.rounds
+        if not self.config.peer.alone or not cohort.tests or "uar_alone" in summary:
+            return summary
+        self.reporter.say(f"peer {self.me} trains a second model on its own clips alone, to tell what the network has "
+                          "brought (peer.alone); Ctrl-C leaves that out")
+        held = cohort.participants[0].examples.features
+        try:
+            own = from_sums(sums(held)) if cohort.federation.normalise == "global" and len(held) else None
+            cohort.prepare_alone(own, report=self.mixer.local_step)
+            (row,) = train_alone(cohort, rounds, lambda done: self.mixer.listen())
+            whole = {**summary, "uar_alone": self.recorder.scores(row)["uar"]}
+            self.folder.finish(whole)
+        except (P2PSERError, OSError) as error:
+            self.reporter.say(f"peer {self.me} cannot tell what it would have learned alone: {error}")
+            return summary
         return whole
 
     def replace(self, end: Outcome, seconds: float) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class Endpoint:
         self._connections: dict[asyncio.Task[None], socket.socket] = {}
         try:
             name = "0.0.0.0" if host == EVERYWHERE else host.strip("[]")
-            family, _, _, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            # A name may stand for both families, and 127.0.0.1 is what monitoring systems are told.
+            family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
             self._socket = socket.create_server(address[:2], family=family)
         except (OSError, UnicodeError) as error:
             raise _unusable(host, port, error) from None

@@ -302,6 +302,7 @@ class _Attendance:
                         break
                     except ModelTaken as taken:
                         end, summary = taken.outcome, self.last_phase.replace(taken.outcome, self.io.clock() - began)
+                summary = self.last_phase.alone(summary)
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()

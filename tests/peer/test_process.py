@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from crew import LABELS, ROUNDS, Crew, stop_after
+from crew import LABELS, ROUNDS, Crew, federation, stop_after
 
 import p2pser
+from p2pser.base.atomic import read_json
 from p2pser.base.errors import CheckpointError, P2PSERError
+from p2pser.experiments.baselines import local_only
 from p2pser.features.clip_features import made_by
 from p2pser.features.public import recipe
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
@@ -25,7 +27,8 @@ from p2pser.run import checkpoint
 
 
 def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
-    endings = crew.run(crew.config)
+    config = crew.configured("run", "peer.alone=true", "privacy.draws=seed")
+    endings = crew.run(config)
     assert all(one.finished for one in endings)
     for i, ending in enumerate(endings):
         summary = ending.summary
@@ -33,16 +36,18 @@ def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
         assert summary["left_out"] == summary["peers_dead"] == []
         assert summary["consensus_distance"] <= 1e-6
         assert summary["uar"] > 0.5
-        assert summary["uar_before"] == read(crew.path(crew.config, i) / "metrics.jsonl")[-1]["uar"]
-        assert crew.rounds(crew.config, i) == list(range(ROUNDS))
-        kinds = crew.events(crew.config, i)
+        assert summary["uar_before"] == read(crew.path(config, i) / "metrics.jsonl")[-1]["uar"]
+        alone = local_only(config, federation(i, "global")).uar
+        assert summary["uar_alone"] == alone == read_json(crew.path(config, i) / "finished.json")["uar_alone"]
+        assert crew.rounds(config, i) == list(range(ROUNDS))
+        kinds = crew.events(config, i)
         assert kinds[0] == "listening"
         assert kinds[-2:] == ["left", "finished"]
         assert {"up", "statistics"} <= set(kinds)
         assert not {"dead", "suspect", "trouble", "refused"} & set(kinds)
-    rows = torch.stack([crew.row(crew.config, i) for i in range(3)])
+    rows = torch.stack([crew.row(config, i) for i in range(3)])
     assert float((rows - rows[0]).norm()) <= 1e-6 * float(rows[0].norm())
-    _, card = load_model(crew.path(crew.config, 0) / "model")
+    _, card = load_model(crew.path(config, 0) / "model")
     assert card.labels == LABELS
     assert "a note" in crew.said
 
