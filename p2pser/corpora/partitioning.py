@@ -19,7 +19,7 @@ from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
-from p2pser.corpora.spread import AGREED, Scaling, by_all, by_default, chosen
+from p2pser.corpora.spread import AGREED, Scaling, by_all, by_speakers, chosen
 
 MATRICES, BUDGET = "they are matrices", "a budget allows no statistics of all peers"
 """Why features are scaled as they are."""
@@ -150,7 +150,7 @@ def scaling(config: Config, corpus: Corpus, training: Sequence[Clip]) -> Scaling
     if config.corpus.partition.partition(":")[0] not in ("auto", "speaker", "corpus", "language"):
         return by_all("the partition divides the clips of a speaker over peers")
     here = chosen(training)
-    return by_default(BUDGET) if here.how == "global" and config.privacy.epsilon is not None else here
+    return by_speakers(BUDGET) if here.how == "global" and config.privacy.epsilon is not None else here
 
 
 def scaling_of_sites(config: Config) -> Scaling:
@@ -160,7 +160,7 @@ def scaling_of_sites(config: Config) -> Scaling:
         return Scaling(config.features.normalise)
     if not config.features.vector:
         return by_all(MATRICES)
-    return Scaling(AGREED) if config.privacy.epsilon is None else by_default(BUDGET)
+    return Scaling(AGREED) if config.privacy.epsilon is None else by_speakers(BUDGET)
 
 
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:

@@ -65,11 +65,11 @@ def choose(own: float, everyone: float) -> Scaling:
     """Return how to scale features, given how often two clips of one speaker differ in emotion, and how often any two.
     """
     share = own / everyone if everyone > 0 else 0.0
-    often = f"{share:.0%} as often as any two ({ENOUGH:.0%} would do)"
+    tenths, than = min(9, int(10 * share)), f"as often as any two ({ENOUGH:.0%} would do)"  # folds tell it alike
     if share >= ENOUGH:
-        return Scaling("speaker", "features are scaled by each speaker's own statistics (speaker): two clips of a "
-                                  f"speaker differ in emotion {often}")
-    return by_all(f"a speaker's own would take the emotion out, since two clips of a speaker differ in it only {often}")
+        return by_speakers(f"two clips of a speaker differ in emotion at least {tenths}0% {than}")
+    return by_all("a speaker's own would take the emotion out, since two clips of a speaker differ in it less than "
+                  f"{tenths + 1}0% {than}")
 
 
 def in_parts(clips: Sequence[Clip], named: bool) -> int:
@@ -100,7 +100,7 @@ def agreed(spreads: Collection[int], classes: int) -> str:
 def after_agreement(how: str) -> Scaling:
     """Return the scaling that the sites of a run have agreed on, with the reason."""
     if how == "speaker":
-        return by_default("most speakers of the sites have clips of several emotions")
+        return by_speakers("most speakers of the sites have clips of several emotions")
     return by_all("most speakers of the sites have few clips, or few emotions, or not all sites name them")
 
 
@@ -109,6 +109,6 @@ def by_all(why: str) -> Scaling:
     return Scaling("global", f"features are scaled by the statistics of all training clips (global): {why}")
 
 
-def by_default(why: str) -> Scaling:
-    """Return scaling by speaker without regard to the spread, with the reason."""
+def by_speakers(why: str) -> Scaling:
+    """Return scaling by speaker, with the reason."""
     return Scaling("speaker", f"features are scaled by each speaker's own statistics (speaker): {why}")
