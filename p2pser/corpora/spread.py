@@ -100,8 +100,8 @@ def agreed(spreads: Collection[int], classes: int) -> str:
 def after_agreement(how: str) -> Scaling:
     """Return the scaling that the sites of a run have agreed on, with the reason."""
     if how == "speaker":
-        return by_speakers("most speakers of the sites have clips of several emotions")
-    return by_all("most speakers of the sites have few clips, or few emotions, or not all sites name them")
+        return by_speakers("at most sites a speaker has clips of several emotions")
+    return by_all("at most sites a speaker has few clips or few emotions, or a site does not name its speakers")
 
 
 def by_all(why: str) -> Scaling:

@@ -54,7 +54,7 @@ def test_what_the_roll_call_found_is_kept_and_told(how: str, length: int) -> Non
     assert (peer.cohort.lengths, peer.cohort.scaled) == ((len(LONG), 0), False)
     assert peer.choice.called(call(how)).normalise == how
     assert (peer.kept, peer.lengths, peer.cohort.federation.normalise) == ([how], (length,), how)
-    assert f"({how}): most speakers of the sites have" in peer.told[0]
+    assert f"({how}): at most sites a speaker has" in peer.told[0]
     assert peer.choice.called(call("speaker")).normalise == how  # a later roll call changes nothing
     assert (peer.cohort.declared, len(peer.kept)) == ("agreed", 1)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 
 from p2pser.corpora.folds import Split
-from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.manifest import Clip, Corpus
+from p2pser.corpora.spread import AGREED
 from p2pser.features.federation import Examples, Federation, no_examples
 
 LABELS, SIZE = ("calm", "cross"), 3
@@ -22,8 +24,13 @@ def examples(peer: int, clips: int = 6) -> Examples:
 
 
 @functools.cache
-def federation(me: int, hub: int | None) -> Federation:
-    """The data of one peer; nothing is held out."""
+def federation(me: int, hub: int | None, agreed: bool = False) -> Federation:
+    """The data of one peer; nothing is held out.
+
+    agreed : whether the peers agree on how features are scaled. Every third has as many speakers as clips.
+    """
     own = no_examples((SIZE,)) if me == hub else examples(me, 6 + me % 3)
-    return Federation(LABELS, {me: own}, None, Split("none", (), (), (), False), Corpus("numbers", "1", ()), "none", [],
-                      0, ())
+    clips = tuple(Clip(Path(name), speaker if me % 3 else name, LABELS[label])
+                  for name, speaker, label in zip(own.paths, own.speakers, own.labels))
+    return Federation(LABELS, {me: own}, None, Split("none", (), (), (), False), Corpus("numbers", "1", clips),
+                      AGREED if agreed else "none", [], 0, ((),) * me + (tuple(range(len(clips))),))

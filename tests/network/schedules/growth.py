@@ -36,7 +36,7 @@ class Growing(Schedule):
 
     def _peer(self, me: int, fresh: bool) -> SimulatedPeer:
         return SimulatedPeer(self.config, self.files[me], me, fresh=fresh,
-                             federation=data.federation(me, self.topology.hub),
+                             federation=data.federation(me, self.topology.hub, agreed=self.agreed),
                              say=lambda sentence: self.world.note(me, "says", sentence))
 
     def give(self, peers: Iterable[int], file: Topology | None = None) -> None:

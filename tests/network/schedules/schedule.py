@@ -42,6 +42,8 @@ QUIET = (exchange.LONGEST + 4) * ROUND_TIMEOUT
 """Where no training thread goes on for so long, and no fault is left, it is a hang [s]."""
 HOSTILE = 0.15
 """The share of schedules in which a peer lies."""
+AGREED = 4
+"""In one of so many schedules the peers agree on how features are scaled."""
 MOST_EVENTS = 500_000
 """Most events of a schedule."""
 LONGEST = 900.0
@@ -97,7 +99,7 @@ class Schedule:
     def __init__(self, seed: int, folder: Path, algorithm: str | None = None, topology: str | None = None,
                  faults: bool = True, hostile: bool | None = None) -> None:
         draw = random.Random(f"schedule {seed}")
-        self.seed, self.folder = seed, folder
+        self.seed, self.folder, self.agreed = seed, folder, seed % AGREED == 0
         self.algorithm, name, size = _choice(seed, draw, algorithm, topology)
         self.topology = topology_of(name, size)
         self.rounds = draw.choice((3, 4, 7))
@@ -259,7 +261,7 @@ class Schedule:
 
     def _peer(self, me: int, fresh: bool) -> SimulatedPeer:
         return SimulatedPeer(self.config, self.topology, me, fresh=fresh,
-                             federation=data.federation(me, self.topology.hub),
+                             federation=data.federation(me, self.topology.hub, agreed=self.agreed),
                              say=lambda sentence: self.world.note(me, "says", sentence))
 
     # What faults do -------------------------------------------------------------------------------------------
