@@ -43,9 +43,12 @@ class QuadraticWork:
         only: Collection[int] | None = None,
     ) -> torch.Tensor:
         x = (state.rows["x"] if rows is None else rows).clone()
-        for step in range(self.steps):
-            gradient = self.gradient(x, round, step)
-            x = x - self.rate * (gradient if correction is None else gradient + correction)
+        # A step x - rate * (A * (x - C) + correction) in one operation: the tests take hundreds of thousands.
+        keep, pull = 1 - self.rate * self.A, self.rate * self.A * self.C
+        if correction is not None:
+            pull = pull - self.rate * correction
+        for _ in range(self.steps):
+            x = torch.addcmul(pull, keep, x)
         idle = [] if only is None else sorted(set(range(len(x))) - set(only))
         x[idle] = (state.rows["x"] if rows is None else rows)[idle]
         return x

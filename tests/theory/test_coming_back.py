@@ -6,18 +6,17 @@ parameters), as in the network.
 
 from __future__ import annotations
 
-import contextlib
-
 import networkx as nx
 import pytest
 import torch
+from courses import run_until
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks, Edges, Step
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import load, parse
-from p2pser.run.rounds import mend, run
+from p2pser.run.rounds import mend
 from p2pser.simulation.mixer import SimulatedMixer
 
 GRAPHS = {"ring": nx.cycle_graph(8), "torus": nx.convert_node_labels_to_integers(nx.grid_2d_graph(3, 3, periodic=True)),
@@ -28,10 +27,6 @@ NEAR = 1e-8
 
 def topology(name):
     return parse({"graph": {"edges": [list(edge) for edge in GRAPHS[name].edges]}}, "test")
-
-
-class Reached(Exception):
-    """The point is reached: further rounds would show nothing more."""
 
 
 class One:
@@ -78,18 +73,12 @@ def course(name, problem, where, rounds, away, *, afresh, after=None, reached=la
     last = max(back or first for first, back, _ in away.values())
 
     def after_round(round, state):
-        nonlocal latest
-        latest = state
         if after is not None:
             after(round, state, mixer.dead_at(Step(round, 0)))
-        if round > last + 20 and round % 10 == 0 and reached(state):
-            raise Reached
 
-    latest = State({"x": problem.start()})
-    with contextlib.suppress(Reached):
-        return run(algorithm, latest, problem.local, mixer, rounds, before_round=before_round,
-                   after_round=after_round, breaks=mixer.breaks)
-    return latest
+    return run_until(lambda round, state: round > last + 20 and round % 10 == 0 and reached(state), algorithm,
+                     State({"x": problem.start()}), problem.local, mixer, rounds, before_round=before_round,
+                     after_round=after_round, breaks=mixer.breaks)
 
 
 def off(state, optimum, peers=slice(None)):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
+from courses import run_until
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
@@ -30,10 +29,6 @@ class Nothing:
         return state.rows["x"]
 
 
-class Reached(Exception):
-    pass
-
-
 def algorithm(name, parameters=None, config=None, topology=RING):
     return create(name, parameters or {}, config or Config(), topology)
 
@@ -48,14 +43,12 @@ def agree(method, rounds, *, size=SIZE, topology=RING, faults=None, dtype=torch.
     mixer = SimulatedMixer(topology, faults=faults, slots=method.slots)
     seen = []
 
-    def after(round, state):
+    def reached(round, state):
         now = state.rows["x"]
         seen.append(float((now - now.mean(0)).norm()) / first)
-        if seen[-1] < until or not seen[-1] < 1e6:
-            raise Reached
+        return seen[-1] < until or not seen[-1] < 1e6
 
-    with contextlib.suppress(Reached):
-        run(method, state, Nothing(), mixer, rounds, after_round=after)
+    state = run_until(reached, method, state, Nothing(), mixer, rounds)
     return np.array(seen), float((state.rows["x"].mean(0) - mean).norm()) / first
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
+from courses import at_rest, run_until
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
@@ -12,7 +13,6 @@ from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 GRAPHS = {
@@ -29,11 +29,12 @@ def topology(graph: nx.Graph) -> Topology:
     return parse({"graph": {"edges": [list(edge) for edge in graph.edges]}}, "test")
 
 
-def end(name, problem, where, rounds, mixer=None, **parameters):
-    """Return the state after ``rounds`` from rows of zeros."""
+def end(name, problem, where, rounds, mixer=None, *, events_until=0, **parameters):
+    """Return the state after ``rounds`` from rows of zeros, or when they rest, nothing happening any more."""
     if mixer is None:
         mixer = SimulatedMixer(where)
-    return run(create(name, parameters, Config(), where), State({"x": problem.start()}), problem.local, mixer, rounds)
+    return run_until(at_rest(events_until), create(name, parameters, Config(), where), State({"x": problem.start()}),
+                     problem.local, mixer, rounds)
 
 
 def away(state, optimum):
@@ -59,7 +60,8 @@ def test_d_psgd_ends_at_its_closed_form(quadratics, graph):
 def test_corrected_methods_reach_the_optimum(quadratics, name, graph):
     where = topology(GRAPHS[graph])
     problem = quadratics(where.size, lr=0.1)
-    assert away(end(name, problem, where, 1500), problem.optimum) <= 1e-8
+    whole = 1500 if graph == "ring" else 0  # there to the last round: what rests grows no error of rounding
+    assert away(end(name, problem, where, 1500, events_until=whole), problem.optimum) <= 1e-8
 
 
 @pytest.mark.parametrize("steps", [1, 5, 20])
@@ -125,7 +127,7 @@ def test_what_is_settled_late_costs_nothing_and_what_is_lost_does(quadratics, na
     problem = quadratics(8, lr=0.1, steps=steps)
     for settle in (True, False):
         mixer = SimulatedMixer(where, faults=Faults(delay=0.05, until=200, settle=settle))
-        away_by[settle] = away(end(name, problem, where, 2500, mixer), problem.optimum)
+        away_by[settle] = away(end(name, problem, where, 2500, mixer, events_until=200), problem.optimum)
         assert mixer.late + mixer.lost > 50
     print(f"{name}: {away_by[True]:.1e} from the optimum with late settlement, {away_by[False]:.1e} without")
     assert away_by[True] <= 1e-8
@@ -137,7 +139,7 @@ def test_a_peer_that_dies_leaves_its_last_gradient_behind(quadratics, name, step
     """A death late in the run moves no peer: the last gradient of the dead peer stays in the sums."""
     where = topology(GRAPHS["ring"])
     problem = quadratics(8, lr=0.1, steps=steps)
-    state = end(name, problem, where, 2500, SimulatedMixer(where, dead={3: Step(1000, 0)}))
+    state = end(name, problem, where, 2500, SimulatedMixer(where, dead={3: Step(1000, 0)}), events_until=1040)
     living = state.rows["x"][[i for i in range(8) if i != 3]]
     assert float((living - problem.optimum).abs().max()) <= 1e-8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
+from courses import at_rest, run_until
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
@@ -26,8 +27,10 @@ def topology(graph: nx.Graph) -> Topology:
 
 
 def relayed(where, work, x, rounds, weighting="uniform", faults=None, **parameters):
+    """Return the state after ``rounds``, or when the rows rest."""
     method = create("relay", parameters, Config().with_settings([f"gossip.weighting={weighting}"]), where)
-    return run(method, State({"x": x.clone()}), work, SimulatedMixer(where, faults=faults), rounds)
+    return run_until(at_rest(0 if faults is None else faults.until), method, State({"x": x.clone()}), work,
+                     SimulatedMixer(where, faults=faults), rounds)
 
 
 def share(size: int, weighting: str) -> torch.Tensor:
@@ -64,8 +67,8 @@ def test_unlike_peers_reach_the_optimum(quadratics, tree, weighting):
     optimum = (p * problem.A * problem.C).sum(0) / (p * problem.A).sum(0)
     state = relayed(topology(TREES[tree]), problem.local, problem.start(), 2000, weighting)
     assert float((state.rows["x"] - optimum).abs().max()) <= 1e-8
-    plain = run(create("d-psgd", {}, Config(), topology(TREES[tree])), State({"x": problem.start()}), problem.local,
-                SimulatedMixer(topology(TREES[tree])), 1500)
+    plain = run_until(at_rest(), create("d-psgd", {}, Config(), topology(TREES[tree])), State({"x": problem.start()}),
+                      problem.local, SimulatedMixer(topology(TREES[tree])), 1500)
     assert float((plain.rows["x"] - problem.optimum).abs().max()) > 1e-3
 
 
@@ -85,8 +88,8 @@ def test_lost_messages_do_not_spoil_it(quadratics):
 def test_overlap_ends_at_its_closed_form_and_keeps_the_mean_of_the_gradients_at_zero(quadratics, graph):
     where, lr = topology(graph), 0.1
     problem = quadratics(where.size, lr=lr)
-    found = run(create("overlap", {}, Config(), where), State({"x": problem.start()}), problem.local,
-                SimulatedMixer(where), 1500)
+    found = run_until(at_rest(), create("overlap", {}, Config(), where), State({"x": problem.start()}), problem.local,
+                      SimulatedMixer(where), 1500)
     x = found.rows["x"]
     W, one = torch.from_numpy(where.matrix().copy()), torch.eye(where.size, dtype=torch.float64)
     for c in range(x.shape[1]):

@@ -11,12 +11,12 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from courses import Reached, at_rest, run_until
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 CLIENTS = 8
@@ -32,10 +32,10 @@ def method(name: str, *settings: str, **parameters: Any) -> Algorithm:
 
 
 def server(made: Algorithm, problem: Any, rounds: int, *, faults: Faults | None = None,
-           each: Callable[[int, State], None] | None = None) -> State:
+           each: Callable[[int, State], None] | None = None, reached: Reached = lambda round, state: False) -> State:
     """Run on the quadratics; clients' rows and the hub's are equal at the end."""
-    state = run(made, State({"x": problem.start()}), problem.local, SimulatedMixer(TOPOLOGY, faults=faults), rounds,
-                after_round=each)
+    state = run_until(reached, made, State({"x": problem.start()}), problem.local,
+                      SimulatedMixer(TOPOLOGY, faults=faults), rounds, after_round=each)
     if faults is None:
         assert torch.equal(state.rows["x"], state.rows["x"][:1].expand_as(state.rows["x"]))
     return state
@@ -131,7 +131,7 @@ def test_scaffold_makes_lost_messages_good(quadratics):
 def test_a_server_optimizer_that_settles_does_so_where_fedavg_does(quadratics, optimizer, parameters, rounds):
     """It rests only where the clients' mean step is 0, whatever the optimiser."""
     problem = quadratics(CLIENTS + 1, lr=RATE, steps=5)
-    x = server(method("fedopt", optimizer=optimizer, **parameters), problem, rounds).rows["x"][0]
+    x = server(method("fedopt", optimizer=optimizer, **parameters), problem, rounds, reached=at_rest()).rows["x"][0]
     assert float((x - fixed_point(problem, uniform())).abs().max()) <= 1e-8
 
 
@@ -139,5 +139,5 @@ def test_a_server_optimizer_that_settles_does_so_where_fedavg_does(quadratics, o
 def test_adaptive_server_optimizers_come_near_where_fedavg_ends(quadratics, optimizer):
     """With a constant rate their normalised steps oscillate by the order of that rate, not more."""
     problem = quadratics(CLIENTS + 1, lr=RATE, steps=5)
-    x = server(method("fedopt", optimizer=optimizer, lr=0.01), problem, 3000).rows["x"][0]
+    x = server(method("fedopt", optimizer=optimizer, lr=0.01), problem, 3000, reached=at_rest()).rows["x"][0]
     assert float((x - fixed_point(problem, uniform())).abs().max()) <= 0.05
