@@ -19,6 +19,7 @@ from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
 from p2pser.config import Config
+from p2pser.corpora import copies
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.corpora.partitioning import scaling
@@ -81,7 +82,7 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
     if manifest is not None:
         _write_manifests([corpus for corpus, _ in checked], manifest)
     documents = [_document(corpus, seconds) for corpus, seconds in checked]
-    left_out = [{"path": str(path), "reason": "named as in none of these corpora"} for path in others]
+    left_out = [{"path": str(path), "reason": reason} for path, reason in others]
     if as_json:
         print_json({"corpora": documents, "left_out": left_out} if len(documents) > 1 or left_out else documents[0])
     else:
@@ -296,7 +297,7 @@ def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
         "default_split": loaded.default_split,
         "default_normalise": scaled.how,
         "why_normalised": scaled.reason,
-        "notes": list(loaded.notes),
+        "notes": [*loaded.notes, *copies.note(loaded)],
         "left_out": [{"path": str(path), "reason": reason} for path, reason in loaded.left_out],
     }
 

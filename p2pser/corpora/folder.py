@@ -66,6 +66,10 @@ def _known_at(folders: Sequence[Sequence[str]], level: int) -> int:
     return sum(len(names) > level and is_known(names[level]) for names in folders)
 
 
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _notes(data: Path, folders: Sequence[Sequence[str]], level: int) -> list[str]:
     """Return sentences on how the folders were read, where they could be read otherwise."""
     above = sorted({names[:level] for names in map(tuple, folders) if len(names) > level})
@@ -73,6 +77,13 @@ def _notes(data: Path, folders: Sequence[Sequence[str]], level: int) -> list[str
     notes = []
     if splits:
         notes.append(f"the folders {', '.join(splits)} in {data} are not taken as a split: p2pser makes its own")
+    below = sorted({names[level + 1] for names in folders if len(names) > level + 1})
+    if below and not _known_at(folders, level):
+        emotions = sorted({names[level] for names in folders if len(names) > level})
+        mend = f"give --data {data.joinpath(*above[0], emotions[0])}" if len(emotions) == len(above) == 1 else \
+            "make folders EMOTION/SPEAKER, or list the clips in a manifest.csv"
+        notes.append(f"no folder has the name of a known emotion: {_some(emotions)} count as emotions, and the folders "
+                     f"below, {_some(below)}, as speakers; if those are the emotions, {mend}")
     if level and len(above) == 1 and above[0][-1].lower() not in _SPLITS:
         place = data.joinpath(*above[0])
         notes.append(f"the folder {place} counts as the one speaker of all clips below it; if it names none, "

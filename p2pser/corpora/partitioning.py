@@ -15,6 +15,7 @@ from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora import targets
 from p2pser.corpora.consent import Consent
+from p2pser.corpora.copies import apart
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
@@ -62,7 +63,7 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     if settings.fold >= len(several_folds):
         has = f"folds 0 to {len(several_folds) - 1}" if len(several_folds) > 1 else "fold 0 only"
         raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
-    split = _trained_on(corpus, several_folds[settings.fold], settings.train)
+    split, again = apart(corpus, _trained_on(corpus, several_folds[settings.fold], settings.train))
     holders = [peer for peer in range(peers) if peer != hub]
     whole_share = [corpus.clips[index] for index in split.train]
     shares = dict(zip(holders, partition(whole_share, settings.partition, len(holders), config.seed)))
@@ -73,7 +74,7 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     corpus, split, held = consent.applied(corpus, split, held)
     training = [corpus.clips[index] for index in split.train]
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
-    notes = (*whole.notes, *label_notes(whole, labels), *absent_note(corpus, labels),
+    notes = (*whole.notes, *again, *label_notes(whole, labels), *absent_note(corpus, labels),
              *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition))
     return Partitioning(corpus, labels, split, held, scaled, overlap, notes)
 

@@ -11,8 +11,8 @@ from p2pser.corpora.loading import MANY, NOTICED, adapter, counts, folders_tell_
 from p2pser.corpora.manifest import Corpus
 
 
-def survey(data: Path) -> tuple[list[Corpus], list[Path]]:
-    """Return the corpora at ``data``, and the recordings that belong to none of several.
+def survey(data: Path) -> tuple[list[Corpus], list[tuple[Path, str]]]:
+    """Return the corpora at ``data``, and the recordings that belong to none of several, each with the reason.
 
     A single corpus (or manifest, or folder of emotions) is loaded as ``load("auto", data)`` does. Each of several, or
     one among many other recordings, is loaded from the folder directly below ``data`` that holds all its recordings,
@@ -35,7 +35,11 @@ def survey(data: Path) -> tuple[list[Corpus], list[Path]]:
         corpora.append(dataclasses.replace(corpus, left_out=left_out))
     claimed = {clip.path for corpus in corpora for clip in corpus.clips}
     claimed |= {path for corpus in corpora for path, _ in corpus.left_out}
-    return corpora, [path for path in recordings(data) if path not in claimed]
+    few = {name: f"named as in {name}, as only {count} of the {files} recordings are: give the folder that holds them, "
+                 f"or --corpus {name}" for name, count in matching.items() if name not in names}
+    return corpora, [(path, next((why for name, why in few.items() if adapter(name).matches(path)),
+                                 "named as in none of these corpora"))
+                     for path in recordings(data) if path not in claimed]
 
 
 def _place(data: Path, reader: Adapter) -> Path:

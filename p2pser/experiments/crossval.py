@@ -34,6 +34,10 @@ from p2pser.graph.spec import Topology
 if TYPE_CHECKING:
     import pandas
 
+ALONE = (
+    "one peer trains alone, since a fold has one training speaker only, or --peers asks for it: gossip exchanges "
+    "nothing, and its figures are those of local training")
+"""What a reader must know of such a cross-validation."""
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
 """The kind of runs of each scheme, in the order of reports."""
 
@@ -247,6 +251,8 @@ def prepare(
         raise ConfigError(f"{inner} inner folds need as many training speakers, and there are {split.speakers}: give "
                           "fewer with --inner, or leave out --tune and give --no-calibrate")
     plans, notes = {}, []
+    if topology.size - (topology.hub is not None) == 1:
+        notes.append(ALONE)
     for model in models:
         settings, note = configured(config, model, features)
         notes += [note] if note else []

@@ -16,6 +16,7 @@ from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import folds
 from p2pser.corpora.loading import load, names, recognise
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus
+from p2pser.corpora.survey import survey
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -164,6 +165,25 @@ def test_how_folders_were_read_is_pointed_out(tmp_path: Path) -> None:
     (note,) = load("auto", touch(tmp_path / "b", "train/anger/1.wav", "test/sad/2.wav")).notes
     assert note == f"the folders test, train in {tmp_path}/b are not taken as a split: p2pser makes its own"
     assert load("auto", touch(tmp_path / "c", "anna/anger/1.wav", "ben/sad/2.wav")).notes == ()
+
+
+def test_folders_without_a_known_emotion_are_asked_about(tmp_path: Path) -> None:
+    (note,) = load("auto", touch(tmp_path / "a", "mine/gleeful/1.wav", "mine/glum/2.wav")).notes
+    assert note == ("no folder has the name of a known emotion: mine count as emotions, and the folders below, "
+                    f"gleeful, glum, as speakers; if those are the emotions, give --data {tmp_path}/a/mine")
+    (note,) = load("auto", touch(tmp_path / "b", "anna/gleeful/1.wav", "ben/glum/2.wav")).notes
+    assert "if those are the emotions, make folders EMOTION/SPEAKER" in note
+    assert load("auto", touch(tmp_path / "c", "gleeful/1.wav", "glum/2.wav")).notes == ()
+
+
+def test_few_recordings_named_as_in_a_corpus_are_told_from_those_named_as_in_none(tmp_path: Path) -> None:
+    esd = [f"0011/{emotion}/0011_{number:06d}.wav" for number, emotion in enumerate(["Angry", "Happy"] * 250, 1)]
+    emodb = [f"berlin/03a{number:02d}Fa.wav" for number in range(30)]
+    corpora, others = survey(touch(tmp_path, *esd, *emodb, "savee/DC_a01.wav", "savee/DC_sa02.wav", "odd/hello.wav"))
+    assert [(corpus.name, len(corpus.clips)) for corpus in corpora] == [("esd", 500), ("emodb", 30)]
+    why = "named as in savee, as only 2 of the 533 recordings are: give the folder that holds them, or --corpus savee"
+    assert [(path.name, reason) for path, reason in others] == [
+        ("hello.wav", "named as in none of these corpora"), ("DC_a01.wav", why), ("DC_sa02.wav", why)]
 
 
 def test_folders_of_emotions_win_over_names_that_some_files_have(tmp_path: Path) -> None:

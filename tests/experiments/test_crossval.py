@@ -18,6 +18,7 @@ from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
 from p2pser.experiments import pool
 from p2pser.experiments.crossval import (
+    ALONE,
     CrossValidation,
     Setup,
     configured,
@@ -248,6 +249,12 @@ def test_wrong_calls_are_refused(config: Config, changes: dict[str, object], sen
         crossval(spec.load("ring", 3), config, **{"inner": 2, **changes})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="holds nothing out"):
         topology_for(config.with_settings(["corpus.split=none"]), "ring")
+
+
+def test_one_peer_that_trains_alone_is_told(config: Config) -> None:
+    models = {"models": ["cnn2d"], "calibrate": False}
+    assert prepare(spec.load("ring", 1), config, **models).notes == [ALONE]  # type: ignore[arg-type]
+    assert prepare(spec.load("ring", 2), config, **models).notes == []  # type: ignore[arg-type]
 
 
 def test_there_is_a_peer_for_each_training_speaker_and_one_more_for_a_hub(config: Config) -> None:
