@@ -33,8 +33,10 @@ REPLACED = "model-replaced"
 PERSONAL = "personal"
 DRAWS = "draws.key"
 """The secret key of the peer's draws (peer.draws)."""
-FORGOTTEN, RECEIPTS = "forgotten.json", "receipts"
-"""The speakers to forget, and the receipts of it (peer.forgetting)."""
+FORGOTTEN, WITHDRAWN, RECEIPTS = "forgotten.json", "forgotten-clips.json", "receipts"
+"""The speakers to forget, the digests of their clips, and the receipts of it (peer.forgetting)."""
+CLIPS = "clips.json"
+"""The clips of the last start, by digest (peer.clips)."""
 SUMS = "sums.jsonl"
 """The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
 LABELS = "labels.json"
@@ -47,7 +49,7 @@ LOCK_WAIT = 0.2
 """Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
+REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
                     METRICS, EVENTS, *OLDER.values())
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
 incarnation does not grow."""
@@ -63,6 +65,8 @@ class PeerFolder:
         self.personal = self.path / PERSONAL
         self.outcome = self.path / OUTCOME
         self.forgotten_file = self.path / FORGOTTEN
+        self.withdrawn_clips = self.path / WITHDRAWN
+        self.clips = self.path / CLIPS
         self.receipts = self.path / RECEIPTS
         self.sums = self.path / SUMS
         self._lock: IO[bytes] | None = None

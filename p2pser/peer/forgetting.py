@@ -13,7 +13,9 @@ from p2pser.base.atomic import PRIVATE, write_json
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
 from p2pser.corpora.partitioning import partition_corpus
+from p2pser.features.cache import content_digest
 from p2pser.graph.spec import Topology
+from p2pser.peer.clips import withdraw
 from p2pser.peer.folder import PeerFolder
 from p2pser.run import checkpoint
 
@@ -32,7 +34,8 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
     another run.
     """
     whole = partition_corpus(config, topology.size, hub=topology.hub)
-    speakers = [whole.corpus.clips[index].speaker for index in (*whole.held[me], *whole.split.test)]
+    clips = [whole.corpus.clips[index] for index in (*whole.held[me], *whole.split.test)]
+    speakers = [clip.speaker for clip in clips]
     if speaker not in speakers:
         raise CorpusError(f"peer {me} has no clip of the speaker {speaker!r}{nearest(speaker, set(speakers))}")
     folder = PeerFolder(config, topology, me)
@@ -44,6 +47,8 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "retrain": retrain,
             "remains": _remains(finished, max(rounds, default=0), retrain=retrain)}
         write_json(folder.forgotten_file, sorted({*folder.forgotten(), speaker}), mode=PRIVATE)
+        withdraw(folder, {whole.corpus.relative(clip): content_digest(clip.path) for clip in clips
+                          if clip.speaker == speaker and clip.path.is_file()})
         folder.receipts.mkdir(mode=0o700, exist_ok=True)
         number = len(list(folder.receipts.iterdir()))
         write_json(folder.receipts / f"forget-{number:04d}.json", receipt, mode=PRIVATE)

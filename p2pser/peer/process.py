@@ -33,6 +33,7 @@ from p2pser.network.exchange import LONGEST, NEVER
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.past import PastExchanges
+from p2pser.peer.clips import known_now, notice, require_consent
 from p2pser.peer.draws import key_of_draws, seed_of
 from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
@@ -126,11 +127,14 @@ class Peer:
             torch.set_num_threads(self.config.training.threads)
             raise_limit()
             self._federation = self.read()  # before anything of an earlier run is changed: it may be refused
+            require_consent(self.folder, clips := known_now(self._federation, self.me))
             incarnation = self.folder.begin(self._fresh, self.moment())
             telemetry = held.enter_context(Telemetry(
                 self.folder.path, to_all(self.figures.take, self._hear, self.sink), self.config.peer.log_bytes))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
+            if finished is None:
+                notice(self.folder, clips, self.me, telemetry, self.say)
             self.say(f"peer {self.me}, {what_neighbours_learn(algorithm, self.topology, self._not_private)}")
             expected: frozenset[int] | None = None
             past = PastExchanges()

@@ -1,0 +1,91 @@
+"""The recordings that a peer trained on at its last start, by digest, so that the next one notices what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+from p2pser.base.atomic import PRIVATE, read_json, write_json
+from p2pser.base.errors import ConfigError
+from p2pser.corpora.manifest import ARRAYS
+from p2pser.features.cache import Index, content_digest
+from p2pser.features.federation import Federation
+from p2pser.peer.folder import PeerFolder
+from p2pser.peer.telemetry import Telemetry
+from p2pser.run import checkpoint
+
+Known: TypeAlias = Mapping[str, list[str]]
+"""By a clip's path within its corpus: the digest of the recording, and that of its emotion and speaker."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many clips are new, are gone, have other content, emotion or speaker, or only another path."""
+
+    new: int = 0
+    gone: int = 0
+    changed: int = 0
+    renamed: int = 0
+
+    def __str__(self) -> str:
+        """As in ``12 are new, 1 is gone``; empty where nothing has changed."""
+        return ", ".join(f"{number} {'is' if number == 1 else 'are'} {what}"
+                         for what, number in asdict(self).items() if number)
+
+
+def known_now(federation: Federation, me: int) -> Known:
+    """Return the training clips of peer ``me``; {} where they are no recordings.
+
+    A recording is read only where the feature cache does not know its digest by size and time of change.
+    """
+    corpus = federation.corpus
+    if corpus.name == ARRAYS or not federation.held:
+        return {}
+    index, unusable = Index(), {path for path, _ in federation.left_out}
+    clips = [clip for k in federation.held[me] if (clip := corpus.clips[k]).path not in unusable]
+    return {corpus.relative(clip): [
+        index.find(clip.path) or content_digest(clip.path),
+        hashlib.blake2b(f"{clip.emotion}\0{clip.speaker}".encode(), digest_size=8).hexdigest()] for clip in clips}
+
+
+def changes(before: Known, now: Known) -> Changes:
+    """Return how the clips of now differ from those of before."""
+    both = before.keys() & now.keys()
+    came, went = (Counter(tuple(clips[name]) for name in clips.keys() - both) for clips in (now, before))
+    renamed = (came & went).total()
+    return Changes(came.total() - renamed, went.total() - renamed,
+                   sum(before[name] != now[name] for name in both), renamed)
+
+
+def require_consent(folder: PeerFolder, now: Known) -> None:
+    """Raise ConfigError where a recording that a person has withdrawn is there again under another name or speaker."""
+    withdrawn = set(read_json(folder.withdrawn_clips) or ())
+    for name, (digest, _) in now.items():
+        if digest in withdrawn:
+            raise ConfigError(f"{name} is a recording of a speaker who is forgotten (p2pser forget), under another "
+                              "name or speaker: take it out of the recordings")
+
+
+def notice(folder: PeerFolder, now: Known, me: int, telemetry: Telemetry, say: Callable[[str], None]) -> None:
+    """Tell how the clips have changed since the last start, and keep what they are now."""
+    before: Known | None = read_json(folder.clips)
+    if before == now:
+        return
+    if before is not None:
+        changed = changes(before, now)
+        telemetry.event("clips_changed", **asdict(changed))
+        resumes = "; the run goes on with them, not bit-equal to one without this change"
+        say(f"peer {me}: of its clips {changed} since the last start"
+            + (resumes if checkpoint.available(folder.checkpoints) else ""))
+    write_json(folder.clips, now, mode=PRIVATE)
+
+
+def withdraw(folder: PeerFolder, federated: Mapping[str, str]) -> None:
+    """Leave recordings out of every later start, whatever their name: by path within their corpus, their digests."""
+    write_json(folder.withdrawn_clips, sorted({*(read_json(folder.withdrawn_clips) or ()), *federated.values()}),
+               mode=PRIVATE)
+    if (before := read_json(folder.clips)) is not None:
+        write_json(folder.clips, {name: known for name, known in before.items() if name not in federated}, mode=PRIVATE)
