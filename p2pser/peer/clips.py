@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from p2pser.base.atomic import PRIVATE, read_json, write_json
@@ -47,8 +48,15 @@ def known_now(federation: Federation, me: int) -> Known:
     index, unusable = Index(), {path for path, _ in federation.left_out}
     clips = [clip for k in federation.held[me] if (clip := corpus.clips[k]).path not in unusable]
     return {corpus.relative(clip): [
-        index.find(clip.path) or content_digest(clip.path),
+        index.find(clip.path) or _digest(clip.path),
         hashlib.blake2b(f"{clip.emotion}\0{clip.speaker}".encode(), digest_size=8).hexdigest()] for clip in clips}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return content_digest(path)
+    except OSError:
+        return ""  # it has gone since its features were read
 
 
 def changes(before: Known, now: Known) -> Changes:
