@@ -82,14 +82,16 @@ class PeerView:
 
     @property
     def activity(self) -> str:
-        """What a running peer does: ``waiting``, ``training``, ``agreeing`` (the final consensus) or ``done`` (it only
-        serves the others); of another peer its state."""
+        """What a running peer does: ``waiting``, ``training``, ``stalled`` (it does not say why), ``agreeing`` (the final
+        consensus) or ``done`` (it only serves the others); of another peer its state."""
         if self.state != RUNNING:
             return self.state
         if self.summary is not None:
             return "done"
         if self.waiting is not None:
             return "waiting"
+        if self.stalled is not None:
+            return "stalled"
         return "agreeing" if 0 < self.rounds <= self.round else "training"
 
     @property

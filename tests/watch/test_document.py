@@ -82,7 +82,8 @@ def test_a_round_that_lasts_tells_whom_it_waits_for_and_how_long(tmp_path: Path)
     assert (peer.state, peer.activity) == ("killed", "killed")
     with (run / "peer-0" / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        peer = look(run, START + timedelta(seconds=39)).peers[0]
+        before, peer = (look(run, START + timedelta(seconds=after)).peers[0] for after in (19.5, 39))
+    assert (before.activity, before.stalled, waits(before)) == ("stalled", 10.5, ["this round has lasted 10 s so far"])
     assert (peer.activity, peer.stalled) == ("waiting", 30.0)
     assert waits(peer) == ["peer 1 at tcp://127.0.0.1:5701: connected, and trains", "this round has lasted 30 s so far"]
 

@@ -50,7 +50,7 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
         assert shown(app, "headline") == "pilot  4 of 12 rounds are over; about 16 s left, then the consensus"
         assert rows(app) == [
             ["0", "✓ finished", "12/12", "0.708", "0.125", "1.7e-02", "12.0 kB", "●1"],
-            ["1", "▶ training", "4/12", "0.374", "0.385", "1.0e-01", "8.0 kB", "●0 ✕2"],
+            ["1", "! stalled", "4/12", "0.374", "0.385", "1.0e-01", "8.0 kB", "●0 ✕2"],
             ["2", "✓ finished", "12/12", "0.706", "0.145", "1.7e-02", "12.0 kB", "●1"]]
         assert "peer 1 waits for, or goes on without: peer 2 at tcp://127.0.0.1:5702: lost" in shown(app, "waits")
         assert shown(app, "title-uar") == "UAR 0.707"
@@ -62,7 +62,7 @@ def test_it_shows_a_run_and_what_changes_in_it(tmp_path: Path) -> None:
             file.write(json.dumps({"at": moment(11), "round": 4, "loss": 0.25, "uar": 0.5}) + "\n")
         app.look()
         await pilot.pause()
-        assert rows(app)[1][:5] == ["1", "▶ training", "5/12", "0.500", "0.250"]
+        assert rows(app)[1][:5] == ["1", "! stalled", "5/12", "0.500", "0.250"]
         shutil.rmtree(run / "peer-0")
         write(tmp_path / "more", [(0, 1)], only=[0]).joinpath("peer-0").rename(run / "peer-10")
         app.look()
