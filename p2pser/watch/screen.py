@@ -23,9 +23,9 @@ from p2pser.watch.signs import signs
 EVERY = 1.0
 """Seconds between two looks at the files, at least."""
 COLUMNS = ("peer", "does", "rounds", "UAR", "loss", "distance", "sent", "links")
-DOES = {"training": ("▶", "dodger_blue1"), "waiting": ("…", "yellow"), "stalled": ("!", "yellow"), "agreeing": ("≈", "magenta"),
-        "done": ("✓", "green"), "finished": ("✓", "green"), "interrupted": ("‖", "dim"), "failed": ("✕", "red"),
-        "killed": ("✕", "red")}
+DOES = {"training": ("▶", "dodger_blue1"), "waiting": ("…", "yellow"), "stalled": ("!", "yellow"),
+        "agreeing": ("≈", "magenta"), "done": ("✓", "green"), "finished": ("✓", "green"), "interrupted": ("‖", "dim"),
+        "failed": ("✕", "red"), "killed": ("✕", "red")}
 TITLES = {"uar": "UAR", "loss": "loss", "distance": "distance", "bytes": "sent in a round"}
 
 
