@@ -82,8 +82,8 @@ class PeerView:
 
     @property
     def activity(self) -> str:
-        """What a running peer does: ``waiting``, ``training``, ``stalled`` (it does not say why), ``agreeing`` (the final
-        consensus) or ``done`` (it only serves the others); of another peer its state."""
+        """What a running peer does: ``waiting``, ``training``, ``stalled`` (it does not say why), ``agreeing`` (the
+        final consensus) or ``done`` (it only serves the others); of another peer its state."""
         if self.state != RUNNING:
             return self.state
         if self.summary is not None:
