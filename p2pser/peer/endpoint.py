@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import NamedTuple
@@ -26,7 +27,7 @@ LONGEST = 8192
 PAUSE = 1.0
 """Time until it listens again where the process has no descriptor left [s]."""
 AT_ONCE = 16
-"""Connections at a time; one more is closed at once."""
+"""Connections at a time; one more takes the place of the oldest."""
 
 
 class Page(NamedTuple):
@@ -51,7 +52,8 @@ class Endpoint:
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Callable[[], Page]]) -> None:
         self._host, self._pages = host, pages
-        self._connections: dict[asyncio.Task[None], socket.socket] = {}
+        self._connections: list[asyncio.Task[None]] = []
+        """Those that are open, the oldest first."""
         try:
             name = "0.0.0.0" if host == EVERYWHERE else host.strip("[]")
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
@@ -79,7 +81,7 @@ class Endpoint:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._serve())
+            asyncio.run(self._serve())  # cancels the connections that are open at the end
         except OSError as error:  # no descriptor is left for the event loop
             self._failed.append(error)
             self._started.set()
@@ -92,9 +94,6 @@ class Endpoint:
             self._started.set()
             await self._over.wait()
             self._loop.remove_reader(self._socket)
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _listen(self) -> None:
         if not self._over.is_set():
@@ -110,11 +109,15 @@ class Endpoint:
             self._loop.call_later(PAUSE, self._listen)
             return
         if len(self._connections) >= AT_ONCE:
-            connection.close()
-            return
+            self._connections.pop(0).cancel()  # a request is answered at once: the oldest has sent none
         task = self._loop.create_task(self._connected(connection))
-        self._connections[task] = connection
-        task.add_done_callback(lambda task: self._connections.pop(task).close())
+        self._connections.append(task)
+        task.add_done_callback(partial(self._ended, connection))
+
+    def _ended(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        connection.close()
+        if task in self._connections:
+            self._connections.remove(task)
 
     async def _connected(self, connection: socket.socket) -> None:
         connection.setblocking(False)

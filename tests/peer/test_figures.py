@@ -127,10 +127,14 @@ def test_what_is_not_there_or_no_request_costs_only_itself(served: Served, monke
             assert answer[:12] in (b"", b"HTTP/1.1 404", b"HTTP/1.1 405", b"HTTP/1.1 200"), sent
     assert answer[:12] == b"HTTP/1.1 200"
     monkeypatch.setattr(endpoint, "PATIENCE", 20.0)
-    crowd = [socket.create_connection(("127.0.0.1", served.port), timeout=20) for _ in range(endpoint.AT_ONCE + 1)]
-    assert crowd[-1].recv(1) == b""  # one more than are served at a time
-    for one in crowd:
-        one.close()
+    with contextlib.ExitStack() as held:
+        crowd = [held.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
+                 for _ in range(endpoint.AT_ONCE + 5)]
+        assert [one.recv(1) for one in crowd[:5]] == [b""] * 5  # the oldest of those that say nothing
+        assert served.get("/health")[0] == 200
+        crowd[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            crowd[-1].recv(1)
 
 
 def test_connections_that_are_open_do_not_hold_up_the_end() -> None:
