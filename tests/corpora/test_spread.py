@@ -45,7 +45,7 @@ def test_a_speaker_s_own_statistics_serve_where_the_emotions_are_spread(own: flo
 
 @pytest.mark.parametrize(("spreads", "classes", "how"), [
     ([6, 6, 7], 4, "speaker"), ([6, 6, 0], 4, "global"), ([4, 4, 4, 1], 2, "speaker"), ([4, 4, 4, 1], 3, "global"),
-    ([7, 7, -1], 7, "global"), ([], 3, "global"), ([7, 7], 0, "speaker"), ([6, 6], 0, "global"),
+    ([7, 7, 7, 7, 7, 7, 7, 7, -1], 7, "global"), ([], 3, "global"), ([7, 7], 0, "speaker"), ([6, 6], 0, "global"),
 ])
 def test_sites_agree_on_the_mean_of_what_each_says(spreads: list[int], classes: int, how: str) -> None:
     assert agreed(spreads, classes) == how
