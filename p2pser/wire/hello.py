@@ -96,6 +96,7 @@ _REMEDIES = {
     "features.statistics": _SAME,
     "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; a site's "
                      "own words count as these with --set corpus.map=WORD=EMOTION",
+    "features.normalise": "; start all peers with the same --set features.normalise=HOW, or all without it",
     "model to start from": "; give all sites a copy of one model directory (--from), or none",
     "training.rounds": "; a run ends, or goes on, where all peers name the same number (--rounds)"}
 """What to do where peers differ in a setting."""

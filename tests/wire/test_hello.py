@@ -37,6 +37,9 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
     ({"settings": {**OURS.settings, "draws": "0f"}},
      "settings draws differ: None at peer 0, '0f' at peer 3, since their versions of numpy draw other random numbers; "
      "install the same version at all sites"),
+    ({"settings": {**OURS.settings, "features.normalise": "speaker"}},
+     "settings features.normalise differ: None at peer 0, 'speaker' at peer 3; start all peers with the same "
+     "--set features.normalise=HOW, or all without it"),
     ({"labels": ("anger", "fear")}, "label lists differ: anger, joy at peer 0, anger, fear at peer 3"),
     ({"labels": ("joy", "anger")}, "label lists differ: anger, joy at peer 0, joy, anger at peer 3"),
     ({"schema": "ffffffffffffffff"}, "model schemas (digests) differ: bbbbbbbbbbbb at peer 0, ffffffffffff at peer 3"),
