@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -71,7 +71,7 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
     if remark := predictor.note(own is not None):
         note(f"p2pser: {remark}")
     stream = Stream(predictor, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
-    _warm(predictor, round(window * predictor.card.features.sample_rate))
+    predictor.warm(window)
     source = _standard_input(rate) if raw else _microphone(rate, device)
     note("p2pser: listening")
     delays: list[float] = []
@@ -113,16 +113,6 @@ def _close(delays: list[float], skipped: int) -> None:
     ordered = sorted(delays)
     note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms (median), at most "
          f"{1000 * ordered[-1]:.0f} ms; {skipped} windows skipped")
-
-
-def _warm(predictor: Any, size: int) -> None:
-    """Answer for noise once: the first clip imports libraries and makes filter banks, which delays its answer."""
-    import numpy as np
-
-    from p2pser.base import seeding
-
-    signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
-    predictor.answers(predictor.features(signal)[None])
 
 
 def _samples(block: bytes) -> NDArray[np.float32]:

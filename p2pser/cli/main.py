@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "Evaluate a model on a corpus.",
     "predict": "Predict the emotion of recordings.",
     "listen": "Predict the emotion of speech while it is spoken.",
+    "serve": "Answer predictions over HTTP, with a page for the browser.",
     "export": "Write a model as ONNX.",
     "settings": "List the settings of a run with default, unit and meaning.",
     "forget": "Leave a speaker's clips out from now on.",

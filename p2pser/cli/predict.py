@@ -50,7 +50,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
 
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
-    from p2pser.inference.predictor import load
+    from p2pser.inference.predictor import load, most_probable
     from p2pser.inference.recordings import files
 
     predictor = load(model, encoder)
@@ -77,7 +77,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
     _write(table, plot, rows, predictor, paths)
     if as_json:
         print_json({"model": str(model), "labels": list(predictor.labels), "note": remark,
-                    "windows" if timed else "predictions": [_most_probable(row, top_k) for row in rows],
+                    "windows" if timed else "predictions": [most_probable(row, top_k) for row in rows],
                     "errors": [{"path": str(path), "reason": reason} for path, reason in errors]})
     if errors:
         sys.exit(2)
@@ -125,14 +125,6 @@ def _text(answer: Answer | None, top_k: int | None) -> str:
     probabilities = "  ".join(f"{label} {probability:.2f}" for label, probability in most_probable)
     ratings = "  ".join(f"{name} {value:+.2f}" for name, value in answer.dimensions.items())
     return f"{answer.label}  ({', '.join(filter(None, [probabilities, ratings]))})"
-
-
-def _most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
-    """Return the row with its ``top_k`` most probable emotions, in order of probability; with all where it is None."""
-    if top_k is None:
-        return row
-    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:top_k]
-    return {**row, "probabilities": dict(ranked)}
 
 
 def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], predictor: Predictor,

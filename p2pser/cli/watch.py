@@ -54,8 +54,9 @@ def terminal() -> bool:
 
 
 def _page(folder: Path, port: int) -> None:
+    from p2pser.base.pages import listen
     from p2pser.watch.document import Observer
-    from p2pser.watch.server import listen, serve
+    from p2pser.watch.server import serve
 
     with listen(port) as sock:
         host, free = sock.getsockname()

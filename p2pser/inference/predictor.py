@@ -181,6 +181,14 @@ class Predictor:
             self._warned = True
             warnings.warn(note, stacklevel=3)
 
+    def warm(self, seconds: float = 1.0) -> None:
+        """Answer for noise once: the first clip imports libraries and makes filter banks, which delays its answer."""
+        from p2pser.base import seeding
+
+        size = round(seconds * self.card.features.sample_rate)
+        signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
+        self.answers(self.features(signal)[None])
+
     def enrol(self, paths: Paths) -> Statistics | None:
         """Return a speaker's statistics from their recordings; None where the model does not use any.
 
@@ -247,6 +255,14 @@ class Predictor:
             raise CorpusError(f"it lasts {len(signal) / rate / 60:.1f} minutes, and one label says little of so much "
                               "speech: ask for a timeline (--window 3; in Python p2pser.timeline)")
         return self.features(signal)
+
+
+def most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """Return an answer's plain data with its ``top_k`` most probable emotions, in order; with all where it is None."""
+    if top_k is None:
+        return row
+    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:top_k]
+    return {**row, "probabilities": dict(ranked)}
 
 
 def load(path: str | os.PathLike[str], encoder: str | None = None) -> Predictor:

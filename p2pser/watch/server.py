@@ -6,9 +6,6 @@ it: requests for another host name are refused (DNS rebinding), and no other ori
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import os
 import re
 import socket
@@ -18,42 +15,38 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.pages import OwnPages, as_json, as_page
 from p2pser.base.paths import packaged
 from p2pser.watch.document import Observer
 
-HOST = "127.0.0.1"
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """Where Linux lists connections, each with the user whose program has opened it."""
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin"}
 
 
 def app(observer: Observer) -> Starlette:
     """Return the application that shows a run: ``/`` is the page, ``/run.json?round=R&peer=I`` what it shows."""
     page = packaged("watch/page.html").read_text(encoding="utf-8")
-    headers = {**_HEADERS, "Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"}
 
     async def index(request: Request) -> Response:
-        return Response(page, media_type="text/html", headers=headers)
+        return as_page(page)
 
     async def run(request: Request) -> Response:
         asked = {name: request.query_params.get(name) for name in ("round", "peer")}
         if any(text is not None and not re.fullmatch("[0-9]{1,9}", text) for text in asked.values()):
-            return _json({"error": "round and peer are whole numbers"}, 400)
+            return as_json({"error": "round and peer are whole numbers"}, 400)
         try:
-            return _json(observer.document(**{name: int(text) for name, text in asked.items() if text is not None}))
+            return as_json(observer.document(**{name: int(text) for name, text in asked.items() if text is not None}))
         except ConfigError as error:
-            return _json({"error": str(error)}, 404)
+            return as_json({"error": str(error)}, 404)
 
-    return Starlette(routes=[Route("/", index), Route("/run.json", run)], middleware=[Middleware(_OwnUser), Middleware(
-        TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)])
+    return Starlette(routes=[Route("/", index), Route("/run.json", run)],
+                     middleware=[Middleware(_OwnUser), Middleware(OwnPages)])
 
 
 class _OwnUser:
@@ -86,30 +79,7 @@ def user_of(port: int, to: int, tables: Collection[Path] = TABLES) -> int | None
     return None
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket on this machine's own address. port : 0 takes a free one. Raises ConfigError."""
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {HOST}:{port}: {error.strerror or error}; give another port (--port), or "
-                          "--port 0 for any that is free") from None
-
-
 def serve(observer: Observer, sock: socket.socket) -> None:
     """Show a run until the process is interrupted."""
     uvicorn.Server(uvicorn.Config(app(observer), log_level="warning", lifespan="off", ws="none",
                                   timeout_graceful_shutdown=1)).run(sockets=[sock])
-
-
-def _json(document: dict[str, object], status: int = 200) -> Response:
-    return Response(json.dumps(document, allow_nan=False), status, _HEADERS, "application/json")
-
-
-def _policy(page: str) -> str:
-    """Return a policy that lets run what stands in the page, and nothing that run files may have brought into it."""
-    def own(tag: str) -> str:
-        text = page[page.index(f"<{tag}>") + len(tag) + 2:page.index(f"</{tag}>")]
-        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return (f"default-src 'none'; script-src 'sha256-{own('script')}'; style-src 'sha256-{own('style')}'; "
-            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from recordings import write
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.pages import listen
 from p2pser.cli.main import cli
-from p2pser.watch.server import listen
 
 
 @pytest.mark.parametrize("options", [(), ("--once",)])

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from recordings import START, write
 
+from p2pser.base.pages import listen
 from p2pser.base.paths import packaged
 from p2pser.watch import server
 from p2pser.watch.document import Observer
@@ -85,7 +86,7 @@ def test_a_replay_plays_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "page.html").write_text(page)
     monkeypatch.setattr(server, "packaged", lambda name: tmp_path / "page.html")
     run = write(tmp_path / "pilot", [(0, 1), (1, 2)], rounds=4)
-    with server.listen(0) as sock:
+    with listen(0) as sock:
         how = uvicorn.Config(server.app(Observer(run)), log_level="warning", lifespan="off", ws="none")
         served = uvicorn.Server(how)
         thread = threading.Thread(target=served.run, kwargs={"sockets": [sock]})

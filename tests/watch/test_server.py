@@ -16,8 +16,9 @@ from recordings import write
 from starlette.testclient import TestClient
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.pages import HOST, listen
 from p2pser.watch.document import Observer
-from p2pser.watch.server import HOST, app, listen, user_of
+from p2pser.watch.server import app, user_of
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+"""What servers of pages for the browser share: where they listen, whom they answer, and what their pages may do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import socket
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from p2pser.base.errors import ConfigError
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
+"""Names by which a browser on this machine asks for a page on HOST."""
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+           "Cross-Origin-Resource-Policy": "same-origin"}
+
+
+class OwnPages:
+    """Answers requests for the given host names only, and none that a page of another site makes.
+
+    The first stops DNS rebinding: a page of another site cannot reach this server by a name of its own. ``addresses``:
+    IP addresses are answered too; no site can take one.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str] = NAMES, addresses: bool = False) -> None:
+        self._app = app
+        self._names, self._addresses = {name.lower() for name in names}, addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._app
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            host, origin = headers.get("host", ""), headers.get("origin")
+            if not self._answers(host):
+                answer = as_json({"error": "this server does not answer to that host name"}, 400)
+            elif origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+                answer = as_json({"error": "this server does not answer pages of other sites"}, 403)
+        await answer(scope, receive, send)
+
+    def _answers(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._names:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self._addresses
+
+
+def as_json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer of one JSON document."""
+    return Response(json.dumps(document, allow_nan=False, ensure_ascii=False), status, {**HEADERS, **(headers or {})},
+                    "application/json")
+
+
+def as_page(page: str) -> Response:
+    """Return an answer that shows a page, whose one script and one style are in it."""
+    return Response(page, headers={**HEADERS, "Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"},
+                    media_type="text/html")
+
+
+def _policy(page: str) -> str:
+    """Return a policy that lets run what stands in the page, and nothing that its data may have brought into it."""
+    def own(tag: str) -> str:
+        text = page[page.index(f"<{tag}>") + len(tag) + 2:page.index(f"</{tag}>")]
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (f"default-src 'none'; script-src 'sha256-{own('script')}'; style-src 'sha256-{own('style')}'; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+
+
+def listen(port: int, host: str = HOST) -> socket.socket:
+    """Return a socket that listens. port : 0 takes a free one. Raises ConfigError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot listen on {host}:{port}: {reason}; give another port (--port), or --port 0 for any "
+                          "that is free") from None
