@@ -17,6 +17,9 @@ import numpy as np
 from p2pser.base.errors import TopologyError
 from p2pser.graph import spectral
 
+NOTHING = 1e-6
+"""A solver's weight of this size is an edge without weight."""
+
 
 def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1) -> float:
     """Return W_ij of an edge: ``min(1 / (d_i + 1), (n_j / n_i) / (d_j + 1))``.
@@ -91,8 +94,9 @@ def best_constant(graph: nx.Graph) -> np.ndarray:
 def fastest(graph: nx.Graph) -> np.ndarray:
     """Return the symmetric W on the graph's edges with the least slem (Xiao and Boyd 2004), by convex optimisation.
 
-    Rounded to 1e-9, so that solvers that differ in the last digits give the same W. Entries may be negative. Needs
-    cvxpy; raises TopologyError (naming the extra) where it is missing, or where no optimum is found.
+    Rounded to 1e-9, and to 0 below ``NOTHING``: solvers that differ in the last digits must agree on the edges that
+    carry rows. Entries may be negative. Needs cvxpy; raises TopologyError (naming the extra) where it is missing, or
+    where no optimum is found.
     """
     require_cvxpy()
     import cvxpy
@@ -114,7 +118,8 @@ def fastest(graph: nx.Graph) -> np.ndarray:
                             "best-constant") from None
     if w.value is None:
         raise TopologyError(f"no fastest-mixing weights were found ({problem.status}); use weights: best-constant")
-    return by_hand(size, [(i, j, round(float(x), 9)) for (i, j), x in zip(edges, w.value) for i, j in ((i, j), (j, i))])
+    weights = [round(float(x), 9) if abs(x) > NOTHING else 0.0 for x in w.value]
+    return by_hand(size, [(i, j, x) for (i, j), x in zip(edges, weights) for i, j in ((i, j), (j, i))])
 
 
 def require_cvxpy() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS, SCHEDULES
+from p2pser.graph import mixing
 from p2pser.graph.spec import PeerEntry, Topology, load, parse, shipped
 
 KEYS = [f"{i:040d}" for i in range(10)]  # digits are Z85 too
@@ -135,6 +136,18 @@ def test_the_digest_covers_edges_and_weights_only() -> None:
     assert digest(peers={}) == same
     assert digest(weights="lazy") != same
     assert digest(graph={"kind": "complete", "peers": 4}) != same
+
+
+def test_the_digest_leaves_out_what_a_solver_finds_with_other_last_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixing, "require_cvxpy", lambda: None)
+    digests = set()
+    for noise in (0.0, 1e-9):
+        monkeypatch.setitem(mixing.RULES, "fastest",  # type: ignore[arg-type]
+                            lambda graph, noise=noise: mixing.lazy(graph) + noise)
+        topology = parse({"graph": {"kind": "ring", "peers": 4}, "weights": "fastest"}, "test")
+        assert topology.matrix()[0, 1] == pytest.approx(1 / 6, abs=1e-8)
+        digests.add(topology.digest())
+    assert len(digests) == 1
 
 
 def test_peers_section(tmp_path: Path) -> None:

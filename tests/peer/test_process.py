@@ -19,6 +19,7 @@ from p2pser.experiments.baselines import local_only
 from p2pser.features.clip_features import made_by
 from p2pser.features.public import recipe
 from p2pser.gossip.algorithms.dfedavg import DFedAvg
+from p2pser.graph import mixing
 from p2pser.models.directory import load as load_model
 from p2pser.peer.process import Peer
 from p2pser.peer.supervisor import Supervisor
@@ -238,6 +239,16 @@ def test_no_draw_of_a_peer_can_be_repeated_from_the_runs_seed(crew: Crew) -> Non
         assert not torch.allclose(rows["x"], seeded["x"])
         assert "draws" not in without
     assert not (crew.path(public, 0) / "draws.key").exists()
+
+
+def test_hello_tells_the_weights_that_a_solver_found_and_no_others(
+        crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = crew.peer(crew.config, 1)
+    cohort, _ = peer.prepare()
+    assert peer.hello(cohort, 4).weights == {}
+    monkeypatch.setitem(mixing.RULES, "fastest", mixing.lazy)  # type: ignore[arg-type]
+    peer.topology = replace(peer.topology, weights="fastest")
+    assert peer.hello(cohort, 4).weights == {"0": pytest.approx(1 / 6), "2": pytest.approx(1 / 6)}
 
 
 def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_from(crew: Crew) -> None:
