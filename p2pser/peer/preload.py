@@ -35,10 +35,15 @@ import p2pser.models.networks.cnn2d
 import p2pser.models.networks.crnn
 import p2pser.models.networks.mlp
 import p2pser.models.networks.recurrent
+import p2pser.peer.launch
 import p2pser.peer.process
 import p2pser.training.learner
+from p2pser.base.registries import CORPORA
 
 __all__ = ["encodings", "msgpack", "numpy", "p2pser", "platformdirs", "safetensors", "torch", "zmq"]
+
+# The corpora of installed packages are looked for here, once: it takes each child a tenth of its processor time.
+CORPORA.names()
 
 # The garbage collector writes into every object that it looks at: what is frozen stays shared with the children.
 gc.collect()

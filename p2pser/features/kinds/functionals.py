@@ -210,7 +210,12 @@ class Functionals(FeatureKind):
 
     def names(self) -> list[str]:
         """Return the names of the entries: ``group.contour.statistic``."""
-        return [name for group in _groups(self.n_mfcc, self.n_mels) for name in group.names()]
+        return list(_names(self.n_mfcc, self.n_mels))
+
+
+@lru_cache(maxsize=16)
+def _names(n_mfcc: int, n_mels: int) -> tuple[str, ...]:
+    return tuple(name for group in _groups(n_mfcc, n_mels) for name in group.names())
 
 
 def _contours(clip: Spectra, pitch: Array, f0: Array, voicing: Array, sample_rate: int) -> dict[str, Array]:
