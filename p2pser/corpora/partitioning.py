@@ -20,7 +20,7 @@ from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
-from p2pser.corpora.spread import AGREED, Scaling, by_all, by_speakers, chosen
+from p2pser.corpora.spread import AUTO, Scaling, by_all, by_speakers, chosen
 
 MATRICES, BUDGET = "they are matrices", "a budget allows no statistics of all peers"
 """Why features are scaled as they are."""
@@ -161,7 +161,7 @@ def scaling_of_sites(config: Config) -> Scaling:
         return Scaling(config.features.normalise)
     if not config.features.vector:
         return by_all(MATRICES)
-    return Scaling(AGREED) if config.privacy.epsilon is None else by_speakers(BUDGET)
+    return Scaling(AUTO) if config.privacy.epsilon is None else by_speakers(BUDGET)
 
 
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:

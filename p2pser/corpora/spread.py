@@ -21,9 +21,7 @@ from p2pser.corpora.manifest import Clip
 ENOUGH = 0.8
 """The share from which on a speaker's own statistics serve better than those of all clips; measured by
 ``benchmarks/normalisation.py``."""
-
-
-AGREED = "agreed"
+AUTO = "auto"
 """How features are scaled where the peers of a run agree on it, until they have."""
 PARTS = 8
 """A site says its spread to the others in eighths."""
@@ -32,7 +30,7 @@ UNNAMED = -1
 
 
 class Scaling(NamedTuple):
-    """By which statistics features are scaled (none, global, speaker, public, or ``AGREED``), and why, as a sentence;
+    """By which statistics features are scaled (none, global, speaker, public, or ``AUTO``), and why, as a sentence;
     "" where it is set."""
 
     how: str

@@ -19,7 +19,7 @@ from p2pser.corpora.folds import Split
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.partitioning import left_out_note, partition_corpus, scaling_of_sites
-from p2pser.corpora.spread import AGREED, after_agreement, chosen, in_parts
+from p2pser.corpora.spread import AUTO, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
 from p2pser.features.extraction import extract
@@ -77,7 +77,7 @@ class Federation:
     test : the held-out clips; None where none are held out.
     split : the fold, as indices into ``corpus.clips``.
     corpus : the corpus, with the clips that can serve as examples.
-    normalise : none, global, speaker or public; ``agreed`` until the peers of a run have agreed on one.
+    normalise : none, global, speaker or public; ``auto`` until the peers of a run have agreed on one.
     left_out : (path, reason) of the clips that are not used.
     speaker_overlap : number of speakers with clips both in training and in the test set.
     held : for each peer, its training clips as indices into ``corpus.clips``, unusable ones included.
@@ -178,7 +178,7 @@ def federate(
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
     notes, scaled = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test)), partitioning.scaling
-    if scaled.how == AGREED and only is None:
+    if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
     return Federation(labels, train, test, split, corpus, scaled.how, left_out, partitioning.speaker_overlap, held,

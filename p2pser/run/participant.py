@@ -15,7 +15,7 @@ from p2pser import models
 from p2pser.base.errors import CorpusError, LocalProtocolError
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config, TrainingSettings
-from p2pser.corpora.spread import AGREED
+from p2pser.corpora.spread import AUTO
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Examples, Federation, no_examples, normalised, normalised_copies
@@ -78,7 +78,7 @@ class Cohort:
         self.start = Start.of(config)
         """The model to start from; None: the initial parameters are drawn."""
         if self.start is not None:
-            self.start.require_fit(config, "auto" if federation.normalise == AGREED else federation.normalise)
+            self.start.require_fit(config, federation.normalise)
         self._warnings = check_units(config, federation, examples)
         self._shape = examples[self.peers[0]].features.shape[1:]
         self.declared = federation.normalise
@@ -126,7 +126,7 @@ class Cohort:
     @property
     def agrees_on_scaling(self) -> bool:
         """Whether the peers of the run agree on how features are scaled."""
-        return self.declared == AGREED
+        return self.declared == AUTO
 
     def scale(self, how: str) -> None:
         """Scale features as the peers of the run have agreed to (speaker or global). Call it before ``prepare``."""
@@ -136,7 +136,7 @@ class Cohort:
     @property
     def scaled(self) -> bool:
         """Whether it is known how features are scaled."""
-        return self.federation.normalise != AGREED
+        return self.federation.normalise != AUTO
 
     @property
     def lengths(self) -> tuple[int, ...]:

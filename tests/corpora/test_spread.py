@@ -9,7 +9,7 @@ import pytest
 from p2pser.config import Config
 from p2pser.corpora.manifest import Clip
 from p2pser.corpora.partitioning import partition_corpus
-from p2pser.corpora.spread import AGREED, agreed, choose, differing, in_parts, spread
+from p2pser.corpora.spread import AUTO, agreed, choose, differing, in_parts, spread
 
 
 def clips(**speakers: str) -> list[Clip]:
@@ -71,7 +71,7 @@ def test_the_default_normalisation_follows_the_spread_of_emotions(
     config = Config().with_settings(["corpus.name=manifest", f"corpus.data={tmp_path / 'own.csv'}",
                                      "corpus.split=none"])
     for settings, chosen in (([], expected), (["features.normalise=speaker"], "speaker"),
-                             (["corpus.partition=own"], AGREED), (["privacy.epsilon=8"], "speaker"),
+                             (["corpus.partition=own"], AUTO), (["privacy.epsilon=8"], "speaker"),
                              (["corpus.partition=own", "privacy.epsilon=8"], "speaker"),
                              (["corpus.partition=own", "features.kind=logmel"], "global")):
         assert partition_corpus(config.with_settings(settings), 2).scaling.how == chosen

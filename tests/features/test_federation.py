@@ -13,7 +13,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
-from p2pser.corpora.spread import AGREED
+from p2pser.corpora.spread import AUTO
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
 from p2pser.features.federation import Examples, Federation, federate, normalised, normalised_copies
@@ -288,7 +288,7 @@ def test_a_hub_holds_no_clips_and_its_clients_hold_the_same_as_without_it(run: C
 def test_a_peer_that_relays_scales_as_the_others_agree(run: Callable[..., Config]) -> None:
     found = federate(run("corpus.name=none", "features.normalise=global"), 4, only=3)
     assert (found.labels, len(found.train[3]), found.test) == ((), 0, None)
-    assert federate(run("corpus.name=none"), 4, only=3).normalise == AGREED
+    assert federate(run("corpus.name=none"), 4, only=3).normalise == AUTO
 
 
 def test_other_emotions_move_the_labels_and_count_the_votes_anew() -> None:

@@ -26,7 +26,7 @@ SHORT, LONG = torch.zeros(0), torch.zeros(1 + 2 * FEATURES)
 class Peer:
     """Peer 2 with three clips of one speaker, two of them of one emotion."""
 
-    def __init__(self, normalise: str = "agreed", kept: str | None = None) -> None:
+    def __init__(self, normalise: str = "auto", kept: str | None = None) -> None:
         clips = tuple(Clip(Path(f"{k}.wav"), "s", emotion) for k, emotion in enumerate(("joy", "joy", "fear")))
         train = {ME: Examples(np.zeros((3, FEATURES), np.float32), np.array([1, 1, 0]), ("s",) * 3, ("0", "1", "2"))}
         federation = Federation(("fear", "joy"), train, None, Split("none", (), (), (), True), Corpus("own", "", clips),
@@ -56,7 +56,7 @@ def test_what_the_roll_call_found_is_kept_and_told(how: str, length: int) -> Non
     assert (peer.kept, peer.lengths, peer.cohort.federation.normalise) == ([how], (length,), how)
     assert f"({how}): at most sites a speaker has" in peer.told[0]
     assert peer.choice.called(call("speaker")).normalise == how  # a later roll call changes nothing
-    assert (peer.cohort.declared, len(peer.kept)) == ("agreed", 1)
+    assert (peer.cohort.declared, len(peer.kept)) == ("auto", 1)
 
 
 def test_what_a_neighbour_says_has_to_fit_its_sums_and_what_is_known() -> None:
@@ -73,7 +73,7 @@ def test_what_a_neighbour_says_has_to_fit_its_sums_and_what_is_known() -> None:
 
 def test_a_peer_that_is_started_again_has_the_choice_in_its_folder() -> None:
     peer = Peer(kept="speaker")
-    assert (peer.cohort.federation.normalise, peer.cohort.declared, peer.cohort.lengths) == ("speaker", "agreed", (0,))
+    assert (peer.cohort.federation.normalise, peer.cohort.declared, peer.cohort.lengths) == ("speaker", "auto", (0,))
 
 
 def test_where_settings_say_how_features_are_scaled_nothing_is_sent_or_taken() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
-from p2pser.corpora.spread import AGREED
+from p2pser.corpora.spread import AUTO
 from p2pser.features.federation import Examples, Federation, no_examples
 
 LABELS, SIZE = ("calm", "cross"), 3
@@ -33,4 +33,4 @@ def federation(me: int, hub: int | None, agreed: bool = False) -> Federation:
     clips = tuple(Clip(Path(name), speaker if me % 3 else name, LABELS[label])
                   for name, speaker, label in zip(own.paths, own.speakers, own.labels))
     return Federation(LABELS, {me: own}, None, Split("none", (), (), (), False), Corpus("numbers", "1", clips),
-                      AGREED if agreed else "none", [], 0, ((),) * me + (tuple(range(len(clips))),))
+                      AUTO if agreed else "none", [], 0, ((),) * me + (tuple(range(len(clips))),))
