@@ -105,9 +105,10 @@ class TextLines(Lines):
     def round(self, state: Mapping[str, Any]) -> None:
         if self._bar is None:
             self._bar = self._held.enter_context(progress("", state["rounds"]))
-        done, uar = state["round"] + 1, state["uar"]
-        figures = f"loss {state['loss']:.3f}{'' if uar is None else f', UAR {uar:.3f}'}, " \
-                  f"{state['alive']} of {state['neighbours']} neighbours alive"
+        done = state["round"] + 1
+        measured = [f"{what} {state[name]:.3f}" for what, name in (("loss", "loss"), ("UAR", "uar"))
+                    if state[name] is not None]  # a peer without clips has no loss
+        figures = ", ".join([*measured, f"{state['alive']} of {state['neighbours']} neighbours alive"])
         if self._bar.shows:
             self._bar(done, f"peer {self.me}: {figures}")
         elif self.due(state):
@@ -123,18 +124,18 @@ class JsonLines(Lines):
     """
 
     def say(self, sentence: str) -> None:
-        self._write("info", kind="say", sentence=sentence)
+        self._write("info", {"kind": "say", "sentence": sentence})
 
     def failed(self, reason: str) -> None:
-        self._write("error", kind="failed", reason=reason)
+        self._write("error", {"kind": "failed", "reason": reason})
 
     def event(self, record: Mapping[str, Any]) -> None:
-        self._write("warning" if record["kind"] in PROBLEMS else "info", **record)
+        self._write("warning" if record["kind"] in PROBLEMS else "info", record)
 
     def round(self, state: Mapping[str, Any]) -> None:
         if self.due(state):
-            self._write("info", kind="round", **state)
+            self._write("info", {"kind": "round", **state})
 
-    def _write(self, level: str, **fields: Any) -> None:
+    def _write(self, level: str, fields: Mapping[str, Any]) -> None:
         note(json.dumps({"at": now(), "level": level, "run": self.config.name, "reporter": self.me, **fields},
                         allow_nan=False))

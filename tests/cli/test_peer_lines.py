@@ -70,6 +70,16 @@ def test_as_json_each_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> N
     assert (said[5]["at"], said[5]["peer"]) == ("2026-01-01T00:00:00.000+00:00", 4)
 
 
+def test_a_peer_without_clips_has_no_loss(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    for lines in (TextLines(CONFIG, 3), JsonLines(CONFIG, 3)):
+        with lines:
+            lines.hear({**record(39), "loss": None, "links": {}})
+    text, structured = capsys.readouterr().err.splitlines()
+    assert text == "peer 3, round 40 of 40: 0 of 0 neighbours alive"
+    assert json.loads(structured)["loss"] is None
+
+
 @pytest.mark.parametrize(("given", "words"), [
     ("many", "'many' is no [HOST:]PORT"), ("127.0.0.1:", "no [HOST:]PORT"), ("70000", "metrics_port"),
     ("a b:9100", "metrics_host")])
