@@ -31,10 +31,10 @@ def outline(row: Tensor, parts: int = 16) -> tuple[float, ...]:
     Rows that differ in their last bits have nearly equal outlines; of rows drawn apart most numbers differ. A part
     whose norm is less than 0.001 of the row's counts less: its numbers may be last bits.
     """
-    row = row.detach()
-    whole = float(torch.linalg.vector_norm(row, dtype=torch.float64))
-    norms = [float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in row.tensor_split(parts)]
-    sums = [float(part.sum(dtype=torch.float64)) for part in row.tensor_split(parts)]
+    pieces = row.detach().tensor_split(parts)
+    norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in pieces]
+    sums = [float(piece.sum(dtype=torch.float64)) for piece in pieces]
+    whole = math.hypot(*norms)
     return whole, *(total / (norm + 1e-3 * whole) if whole else 0.0 for total, norm in zip(sums, norms))
 
 
