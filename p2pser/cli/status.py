@@ -89,11 +89,11 @@ def _quality(peer: PeerView) -> str:
     if peer.summary is not None and isinstance(peer.summary.get("uar"), float):
         uar = peer.summary["uar"]
     first = next(iter(peer.measured("uar")), None)
-    if loss is None:
+    if not peer.metrics:
         return "no round is over yet"
     told = "no held-out speakers to tell" if uar is None else f"UAR {uar:.3f} on the held-out speakers" + (
         f" ({first:.3f} after the first round that was measured)" if first is not None else "")
-    return f"{told}; training loss {loss:.3f}"
+    return told if loss is None else f"{told}; training loss {loss:.3f}"
 
 
 def _left(peer: PeerView) -> str:
