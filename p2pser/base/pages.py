@@ -58,8 +58,9 @@ class OwnPages:
 
 def as_json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer of one JSON document."""
-    return Response(json.dumps(document, allow_nan=False, ensure_ascii=False), status, {**HEADERS, **(headers or {})},
-                    "application/json")
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False)
+    # A file's name may hold bytes that are no text: JSON has an escape for what stands for them.
+    return Response(text.encode(errors="backslashreplace"), status, {**HEADERS, **(headers or {})}, "application/json")
 
 
 def as_page(page: str) -> Response:

@@ -60,6 +60,15 @@ def test_the_document_is_the_runs(client: TestClient, run: Path) -> None:
     assert (gone.status_code, "holds no peer's folder" in gone.json()["error"]) == (404, True)
 
 
+def test_a_name_that_is_no_text_is_told_too(tmp_path: Path) -> None:
+    run = write(tmp_path / os.fsdecode(b"pil\xffot"), [(0, 1)])
+    with TestClient(app(Observer(run)), base_url=f"http://{HOST}:8765") as client:
+        assert client.get("/run.json").json()["run"] == "pil ot"
+        shutil.rmtree(run)
+        gone = client.get("/run.json")
+    assert (gone.status_code, "pil\udcffot holds no peer's folder" in gone.json()["error"]) == (404, True)
+
+
 @pytest.mark.parametrize("query", ["round=x", "round=-1", "peer=1e3", "peer=", "round=" + "9" * 5000, "round=²"])
 def test_a_wrong_question_is_refused(client: TestClient, query: str) -> None:
     answer = client.get(f"/run.json?{query}")
