@@ -110,7 +110,7 @@ def test_a_slow_client_is_cut_off_and_others_are_answered(server: subprocess.Pop
 
 @pytest.mark.skipif(browser.chromium() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
 def test_the_page_describes_the_model(server: subprocess.Popen[str]) -> None:
-    page = browser.text(browser.document(str(server.args)))
+    page = browser.text(browser.look(str(server.args)))
     assert "A cnn2d on logmel, trained on tones: anger, joy, sadness" in page
     assert "The European AI Act (Regulation (EU) 2024/1689, article 5(1)(f)) has banned" in page
     assert "Record from the microphone" in page
