@@ -19,7 +19,10 @@ TARGETS = ("csv", "tensorboard", "mlflow", "trackio")
 
 @click.group()
 def runs() -> None:
-    """List runs, and write their measurements for other programs."""
+    """List runs, and write their measurements for other programs.
+
+    Example: p2pser runs export runs/pilot --to csv
+    """
 
 
 @runs.command(name="list")
