@@ -332,9 +332,12 @@ class Connections:
             self._probes.begin(link.contact)
         elif verdict is Verdict.WRONG_KEY:
             self._probes.end(peer)
+            mend = ("a run with another name (--name), or of another user, has it, and one of the two needs "
+                    "other ports (network.base_port)" if link.contact.derived else
+                    "compare the topology files, the keys and the secrets")
             self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "
-                                        f"that peer {self._me} knows: compare the topology files, the keys and the "
-                                        "secrets (or strangers crowd it, and its own log tells of them)", True,
+                                        f"that peer {self._me} knows: {mend} (or strangers crowd it, and its own log "
+                                        "tells of them)", True,
                                   self._epoch > 0 and not link.contact.derived)
         elif verdict is Verdict.NO_PEER:
             self._handler.trouble(peer, f"{address} accepts connections for peer {peer} and closes them unanswered: a "

@@ -52,8 +52,9 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
         socket.bind(address.replace("//localhost:", "//127.0.0.1:"))
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"the port of {address} is already taken: another peer runs there, or another program; "
-                              "stop it, or give this peer another address") from None
+            raise ConfigError(f"the port of {address} is already taken: another peer runs there, of this or another "
+                              "run, or another program; stop it, or give this run other ports (network.base_port, or "
+                              "addresses in the topology file)") from None
         raise ConfigError(f"cannot listen on {address}: {_why(error)}") from None
 
 

@@ -230,3 +230,23 @@ def test_help_has_an_example() -> None:
     shown = CliRunner().invoke(peer, ["--help"])
     assert shown.exit_code == 0
     assert "Example: p2pser peer --id 3" in shown.output
+
+
+def test_two_runs_on_one_machine_do_not_meet(terminal: Terminal) -> None:
+    waiting = terminal.start(0)
+    wait_for(waiting, "waiting for peer 1")
+    wrong = {"another process runs this peer": terminal.start(0),
+             "is already taken: another peer runs there, of this or another run": terminal.start(0, "--name", "other"),
+             "a run with another name (--name), or of another user, has it": terminal.start(1, "--name", "third")}
+    for sentence, one in wrong.items():
+        _, said = one.communicate(timeout=PATIENCE)
+        assert one.returncode == 2, said
+        assert sentence in said
+        assert "Traceback" not in said
+    ports = f"network.base_port={free_base_port(2)}"
+    beside = [terminal.start(me, "--name", "beside", "--set", ports) for me in (0, 1)]
+    for one in beside:
+        assert one.wait(timeout=PATIENCE) == 0, one.communicate()[1]
+    # The only neighbour's port was another run's: it ends too, with the same sentence.
+    assert waiting.wait(timeout=PATIENCE) == 2
+    assert [path.parents[1].name for path in terminal.out.glob("*/peer-*/model")] == ["beside"] * 2
