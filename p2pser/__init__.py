@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from p2pser.gossip.mixer import Step
     from p2pser.graph.schedule import Schedule
     from p2pser.graph.spec import Topology
+    from p2pser.inference.pipeline import Pipeline
     from p2pser.inference.predictor import Predictor
     from p2pser.inference.recordings import Paths, Recording
     from p2pser.inference.timeline import Stream, Timeline
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from p2pser.wire.codec import Form
 
 __all__ = ["About", "Adapter", "Algorithm", "Clip", "Error", "Family", "FeatureKind", "Form", "NamedClips", "Schedule",
-           "Step", "__version__", "compare", "crossval", "federate", "launch", "load", "register_algorithm",
+           "Step", "__version__", "compare", "crossval", "federate", "launch", "load", "pipeline", "register_algorithm",
            "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
            "register_schedule", "simulate", "stream", "timeline", "topology"]
 
@@ -70,6 +71,29 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None) -> Predict
     from p2pser.inference.predictor import load as load_predictor
 
     return load_predictor(path, encoder)
+
+
+def pipeline(model: str | os.PathLike[str] | Predictor, *, top_k: int | None = 5,
+             encoder: str | None = None) -> Pipeline:
+    """Return a callable that is used as Hugging Face's audio-classification pipeline.
+
+    Parameters
+    ----------
+    model : the directory of a model, or what ``load`` has returned.
+    top_k : how many of the most probable emotions an answer has; None: all.
+    encoder : as for ``load``.
+
+    Raises
+    ------
+    Error : where the directory cannot be used, or the model rates no emotions.
+
+    >>> p2pser.pipeline("model/")("clip.wav", top_k=1)  # doctest: +SKIP
+    [{'label': 'anger', 'score': 0.83}]
+    """
+    from p2pser.inference.pipeline import Pipeline
+    from p2pser.inference.predictor import Predictor
+
+    return Pipeline(model if isinstance(model, Predictor) else load(model, encoder=encoder), top_k)
 
 
 def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,

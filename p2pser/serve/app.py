@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import math
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,16 +17,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.pages import NAMES, OwnPages, as_json, as_page
 from p2pser.base.paths import packaged
 from p2pser.base.version import __version__
 from p2pser.config.privacy import LAW
-from p2pser.inference import timeline
 from p2pser.inference.predictor import Predictor
-from p2pser.serve.work import OVERLAP, Busy, Limits, Question, Workers
+from p2pser.serve.question import asked
+from p2pser.serve.streams import Streams
+from p2pser.serve.work import Busy, Limits, Workers
 
 RETRY = {"Retry-After": "1"}
 
@@ -67,6 +67,11 @@ class Server:
         except ClientDisconnect:
             return Response(status_code=400)
         return as_json(answer)
+
+    async def no_stream(self, request: Request) -> Response:
+        """``GET /stream`` without a websocket, or where uvicorn finds no package for websockets."""
+        return as_json({"error": "a stream is a websocket; where this is one, the server lacks the package websockets"},
+                       426, {"Upgrade": "websocket"})
 
     @contextlib.asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
@@ -119,7 +124,9 @@ def app(predictor: Predictor, limits: Limits, names: Collection[str] = NAMES, ad
 
     return Starlette(
         routes=[Route("/", server.page), Route("/model", server.model), Route("/health", server.health),
-                Route("/predict", server.predict, methods=["POST"])],
+                Route("/predict", server.predict, methods=["POST"]),
+                WebSocketRoute("/stream", Streams(predictor, server.workers, limits).answer),
+                Route("/stream", server.no_stream)],
         middleware=[Middleware(OwnPages, names=names, addresses=addresses)], lifespan=lifespan,
         exception_handlers={HTTPException: _refused, Exception: _refused})
 
@@ -128,31 +135,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return as_json({"error": error.detail}, error.status_code, error.headers)
     return as_json({"error": "the server failed at this request; its own log says why"}, 500)
-
-
-def asked(query: Mapping[str, str]) -> Question:
-    """Return the question that a query asks. Raises CorpusError where a parameter is unknown or no such number."""
-    unknown = sorted(query.keys() - {"top_k", "window", "hop"})
-    if unknown:
-        raise CorpusError(f"there is no parameter {unknown[0][:40]!r}: there are top_k, window and hop")
-    numbers = {name: _number(name, text) for name, text in query.items()}
-    top_k, window, hop = numbers.get("top_k"), numbers.get("window"), numbers.get("hop")
-    if top_k is not None and top_k != int(top_k):
-        raise CorpusError("top_k is a whole number")
-    if window is not None or hop is not None:
-        window = timeline.WINDOW if window is None else window
-        hop = max(min(timeline.HOP, window), window / OVERLAP) if hop is None else hop
-    return Question(None if top_k is None else int(top_k), window, hop)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise CorpusError(f"{name} is a number above 0")
-    return number
 
 
 def facts(predictor: Predictor) -> dict[str, Any]:

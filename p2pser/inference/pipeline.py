@@ -1,0 +1,58 @@
+"""Predictions in the shape of Hugging Face's audio-classification pipeline, for programs that are written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypedDict
+
+from p2pser.base.errors import CorpusError, ModelError
+from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.recordings import Recording
+
+Input: TypeAlias = "Recording | Mapping[str, Any]"
+"""A recording, or its samples: ``{"raw": samples, "sampling_rate": rate}``, also ``"array"`` as data sets have it."""
+
+
+class Score(TypedDict):
+    """An emotion and its probability."""
+
+    label: str
+    score: float
+
+
+class Pipeline:
+    """Callable as ``transformers.pipeline("audio-classification", …)`` is; ``p2pser.pipeline`` makes one.
+
+    ``top_k``: how many of the most probable emotions an answer has; None: all. Raises ModelError where the model rates
+    dimensions only.
+    """
+
+    def __init__(self, predictor: Predictor, top_k: int | None = 5) -> None:
+        if not predictor.labels:
+            raise ModelError("the model rates dimensions, and a pipeline answers with emotions: use p2pser.load")
+        self.predictor, self.top_k = predictor, top_k
+
+    def __call__(self, inputs: Input | Iterable[Input], *, top_k: int | None = None) -> list[Score] | list[list[Score]]:
+        """Return the most probable emotions of a recording, most probable first; of several a list of such lists.
+
+        ``top_k``: instead of the pipeline's. Raises CorpusError where a recording cannot be used.
+        """
+        if isinstance(inputs, (list, tuple)):
+            return [self._scores(each, top_k) for each in inputs]
+        return self._scores(inputs, top_k)
+
+    def _scores(self, given: Any, top_k: int | None) -> list[Score]:
+        k = top_k or self.top_k or len(self.predictor.labels)
+        answer = self._answer(given)
+        return [{"label": label, "score": score} for label, score in answer.top(k)]
+
+    def _answer(self, given: Any) -> Answer:
+        if not isinstance(given, Mapping):
+            answers = self.predictor.predict(given)
+            if len(answers) != 1:
+                raise CorpusError(f"{given} holds {len(answers)} recordings: give a list of them")
+            return answers[0]
+        samples, rate = given.get("raw", given.get("array")), given.get("sampling_rate")
+        if samples is None or rate is None:
+            raise CorpusError('samples are given as {"raw": samples, "sampling_rate": rate}, or "array" for "raw"')
+        return self.predictor.predict_signal(samples, rate)
