@@ -77,15 +77,9 @@ def pipeline(model: str | os.PathLike[str] | Predictor, *, top_k: int | None = 5
              encoder: str | None = None) -> Pipeline:
     """Return a callable that is used as Hugging Face's audio-classification pipeline.
 
-    Parameters
-    ----------
-    model : the directory of a model, or what ``load`` has returned.
-    top_k : how many of the most probable emotions an answer has; None: all.
-    encoder : as for ``load``.
-
-    Raises
-    ------
-    Error : where the directory cannot be used, or the model rates no emotions.
+    ``model``: a model's directory, or what ``load`` has returned. ``top_k``: how many of the most probable emotions an
+    answer has; None: all. ``encoder``: as for ``load``. Raises Error where the directory cannot be used, or the model
+    rates no emotions.
 
     >>> p2pser.pipeline("model/")("clip.wav", top_k=1)  # doctest: +SKIP
     [{'label': 'anger', 'score': 0.83}]
