@@ -1,0 +1,67 @@
+"""``p2pser serve`` under load: 200 requests of a clip, 8 at once, and the memory while 2 GB are uploaded.
+
+    python benchmarks/serve.py MODEL_DIR CLIP
+"""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+REQUESTS, AT_ONCE, BLOCK = 200, 8, 1 << 20
+
+
+def main(model: str, clip: str) -> None:
+    """Print the figures."""
+    content = Path(clip).read_bytes()
+    command = [sys.executable, "-m", "p2pser.cli.main", "serve", model, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        host = server.stdout.readline().split("/")[2]
+        process = psutil.Process(server.pid)
+
+        def ask(_: int) -> float:
+            began = time.perf_counter()
+            connection = http.client.HTTPConnection(host)
+            connection.request("POST", "/predict", content)
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            assert answer.status == 200, answer.status
+            return time.perf_counter() - began
+
+        try:
+            began = time.perf_counter()
+            with ThreadPoolExecutor(AT_ONCE) as clients:
+                times = sorted(clients.map(ask, range(REQUESTS)))
+            print(f"{REQUESTS / (time.perf_counter() - began):.0f} requests a second, median "
+                  f"{1000 * times[REQUESTS // 2]:.0f} ms, p95 {1000 * times[REQUESTS * 95 // 100]:.0f} ms")
+            print(f"upload of 2 GB: +{upload(host, process) / 1e6:.0f} MB")
+        finally:
+            server.send_signal(2)
+
+
+def upload(host: str, process: psutil.Process) -> int:
+    """Upload 2 GB and return by how many bytes the server's memory has grown at most."""
+    before = most = process.memory_info().rss
+    connection = http.client.HTTPConnection(host)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    for _ in range(2000):
+        connection.send(b"%x\r\n" % BLOCK + bytes(BLOCK) + b"\r\n")
+        most = max(most, process.memory_info().rss)
+    connection.send(b"0\r\n\r\n")
+    assert connection.getresponse().status == 413
+    connection.close()
+    return most - before
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
