@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import browser
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
 from served import LABELS, save, tone, wav
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.sync import client
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.pages import listen
@@ -106,6 +109,24 @@ def test_a_slow_client_is_cut_off_and_others_are_answered(server: subprocess.Pop
     assert received.startswith(b"HTTP/1.1 408 ")
     assert received.endswith(b'{"error": "the recording did not arrive within 3 s"}')
     assert time.monotonic() - began >= 3
+
+
+def test_a_stream_is_answered_and_a_block_that_is_too_large_ends_it(server: subprocess.Popen[str]) -> None:
+    url = str(server.args).replace("http:", "ws:") + "stream?rate=16000&window=0.5&hop=0.5"
+    with client.connect(url, open_timeout=TIMEOUT, proxy=None) as stream:
+        for block in np.array_split(tone(1.5), 3):
+            stream.send(block.astype("<i2").tobytes())
+        segments = [json.loads(stream.recv(timeout=TIMEOUT)) for _ in range(3)]
+        assert [(each["start"], each["end"]) for each in segments] == [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)]
+        assert {each["label"] for each in segments} <= {*LABELS}
+        stream.send(b"")
+        with pytest.raises(ConnectionClosedOK):
+            stream.recv(timeout=TIMEOUT)
+    with client.connect(url, open_timeout=TIMEOUT, proxy=None) as stream:
+        stream.send(bytes(1 << 20))
+        with pytest.raises(ConnectionClosedError, match="message too big"):
+            stream.recv(timeout=TIMEOUT)
+    assert post(server, wav(tone()))[0] == 200
 
 
 @pytest.mark.skipif(browser.chromium() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
