@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -66,7 +67,6 @@ def serve(model: Path, host: str, port: int, names: tuple[str, ...], workers: in
         shown, free = sock.getsockname()[:2]
         click.echo(f"http://{f'[{shown}]' if ':' in shown else shown}:{free}/")
         note("open it in a browser; Ctrl-C ends")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # not raised where the shell ignores Ctrl-C
             run(app(predictor, limits, own, elsewhere), sock)
-        except KeyboardInterrupt:
-            note("ended")
+        note("ended")

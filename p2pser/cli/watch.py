@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -62,7 +63,6 @@ def _page(folder: Path, port: int) -> None:
         host, free = sock.getsockname()
         click.echo(f"http://{host}:{free}/")
         note("open it in a browser on this machine; Ctrl-C ends")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # not raised where the shell ignores Ctrl-C
             serve(Observer(folder), sock)
-        except KeyboardInterrupt:
-            note("ended")
+        note("ended")

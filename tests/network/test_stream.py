@@ -25,10 +25,10 @@ def receive(stream: Stream, payload: bytes, **change: int) -> list[int | None]:
     return due
 
 
-def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
+def test_traffic_counts_what_was_sent_apart_from_the_payload_that_was_received() -> None:
     stream = open_stream()
     receive(stream, bytes(10_000))
-    assert stream.snapshot() == Traffic(0, 0, 0)
+    assert stream.snapshot() == Traffic(payload_received=10_000, rows_received=1)
     row = bytes(5000)
     stream.queue(Outgoing(ROW._replace(sender=0), row))
     frames = []
@@ -38,7 +38,8 @@ def test_traffic_counts_what_was_sent_and_nothing_that_was_received() -> None:
     control = encode(ROW._replace(kind=Kind.CREDIT))
     stream.count_sent(control)
     assert len(frames) == 2
-    assert stream.snapshot() == Traffic(sum(map(len, frames)) + len(control) + 3 * 42, 5000, 3)
+    assert stream.snapshot() == Traffic(sum(map(len, frames)) + len(control) + 3 * 42, 5000, 3,
+                                        payload_received=10_000, rows_received=1)
 
 
 def test_credits_count_the_bytes_of_one_stream() -> None:

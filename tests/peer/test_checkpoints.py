@@ -14,9 +14,13 @@ from p2pser.graph.spec import load
 from p2pser.peer.recorder import Checkpoints
 
 
+def made(folder: Path) -> Checkpoints:
+    there = SimpleNamespace(checkpoints=folder, ended_after=lambda: None)
+    return Checkpoints(Config(), load("ring", peers=4), 0, there, "schema", asynchronous=False)  # type: ignore[arg-type]
+
+
 def test_what_is_saved_in_the_middle_of_a_round_is_the_state_at_its_start(tmp_path: Path) -> None:
-    one = Checkpoints(Config(), load("ring", peers=4), 0, SimpleNamespace(checkpoints=tmp_path),  # type: ignore[arg-type]
-                      "schema", asynchronous=False)
+    one = made(tmp_path)
     x, momentum = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
     state = State({"x": x, "momentum": momentum}, {(0, 1): {"sent": torch.tensor([5.0])}})
     one.round_begins(7, state)
@@ -32,8 +36,7 @@ def test_what_is_saved_in_the_middle_of_a_round_is_the_state_at_its_start(tmp_pa
 
 
 def test_a_state_that_is_on_disk_is_held_no_longer(tmp_path: Path) -> None:
-    one = Checkpoints(Config(), load("ring", peers=4), 0, SimpleNamespace(checkpoints=tmp_path),  # type: ignore[arg-type]
-                      "schema", asynchronous=False)
+    one = made(tmp_path)
     state = State({"x": torch.tensor([[1.0, 2.0]])})
     held = weakref.ref(state)
     one.round_begins(3, state)

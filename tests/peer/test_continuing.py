@@ -138,7 +138,7 @@ def test_a_neighbour_that_has_ended_and_is_not_there_is_waited_for(crew: Crew) -
     with pytest.raises(P2PSERError, match="start peers 0, 2"):
         crew.peer(longer, 1).run()
     waits = [one["sentence"] for one in read(crew.path(longer, 1) / "events.jsonl") if one["kind"] == "waiting"]
-    assert waits[-1].startswith("waiting for peers 0 ")
+    assert waits[-1].startswith("waiting for peers 0, 2 (")
     assert waits[-1].endswith(f"; the run had ended after {ROUNDS} rounds: start them with --rounds {MORE} too")
 
 

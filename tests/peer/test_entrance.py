@@ -64,7 +64,8 @@ class Peer:
             newcomers=lambda peers: self._do("serves", set(peers)),
             refuse=lambda it, why: self._do("refuses", it.sender))
         checkpoints = SimpleNamespace(
-            reach=None, folder="folder", available=lambda: [4], load=lambda round: (f"state of {round}", SUMS, True),
+            reach=None, folder="folder", ended_after=None, available=lambda: [4],
+            load=lambda round: (f"state of {round}", SUMS, True),
             set_aside_after=lambda start: self._do("sets aside after", start) or [])
         reporter = SimpleNamespace(
             telemetry=SimpleNamespace(rewind=lambda start: self._do("rewinds to", start)), say=lambda sentence: None,
