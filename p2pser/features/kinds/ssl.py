@@ -23,7 +23,7 @@ class SpeechEncoder(FeatureKind):
     clip, and ``finish`` applies the weights: other ``layer_weights`` need no new computation.
     """
 
-    version = 3
+    version = 2
 
     encoder: str | None
     revision: str | None
