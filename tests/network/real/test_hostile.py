@@ -140,7 +140,11 @@ def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any, t
 
     trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", "network.round_timeout=300",
                  rounds=100, victims={0: None}, change=functools.partial(wait_in_round, 30, gate), act=comes_back)
-    assert trial.told("states_differ", reporter=0)
+    (joined,) = trial.told("joined", reporter=0)
+    assert joined["host"] in (1, 2)
+    # The forged state is compared where it comes before the second honest one.
+    assert all((one["taken"], one["differing"]) == (joined["host"], [3])
+               for one in trial.told("states_differ", reporter=0))
 
 
 def test_a_peer_that_missed_the_end_beside_a_liar_takes_no_forged_model(real: Any) -> None:
