@@ -1,6 +1,8 @@
-"""Numbers and sizes as short text: the same in every table and view."""
+"""Numbers, sizes and durations as short text, the same in every table and view; and numbers out of text."""
 
 from __future__ import annotations
+
+import math
 
 
 def number(value: float | None, form: str) -> str:
@@ -20,3 +22,27 @@ def size(count: float) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return ``3 h 5 min``, ``2 min 5 s`` or ``12 s``.
+
+    >>> duration(125.4)
+    '2 min 5 s'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def positive(text: str) -> float | None:
+    """Return the finite number above 0 that a text gives; None where it gives none.
+
+    >>> positive("0.5"), positive("-1"), positive("nan"), positive("x")
+    (0.5, None, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None

@@ -118,7 +118,9 @@ def _close(delays: list[float], skipped: int) -> None:
 def _samples(block: bytes) -> NDArray[np.float32]:
     import numpy as np
 
-    return np.frombuffer(block, dtype="<i2").astype(np.float32) / np.float32(32768)
+    from p2pser.features.samples import scaled
+
+    return scaled(np.frombuffer(block, dtype="<i2"))
 
 
 Blocks: TypeAlias = "Iterator[tuple[NDArray[np.float32], float, bool]]"
@@ -137,7 +139,8 @@ def _standard_input(rate: int) -> Blocks:
     for block, arrived, _ in _from_thread(read):
         held += block
         whole = len(held) // 2 * 2
-        yield _samples(held[:whole]), arrived, False
+        if whole:
+            yield _samples(held[:whole]), arrived, False
         held = held[whole:]
 
 

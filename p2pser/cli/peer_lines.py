@@ -6,14 +6,14 @@ import contextlib
 import json
 import statistics
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from p2pser.base.durations import in_words
 from p2pser.base.progress import Bar, progress
+from p2pser.base.wording import duration
 from p2pser.cli.common import note
 from p2pser.config import Config
 from p2pser.peer.telemetry import now
@@ -23,7 +23,7 @@ EVERY = 60.0
 """Time between two lines about rounds where there is no terminal [s]; the first and the last round have one each."""
 
 
-class Lines:
+class Lines(ABC):
     """Writes what one peer tells. A context manager.
 
     config, me : the run's, and the peer's id. clock : returns the time [s].
@@ -36,13 +36,14 @@ class Lines:
         self._next = 0.0
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._uar: float | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Lines:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        """Nothing is open, unless a subclass says so."""
+        self._held.close()
 
     @abstractmethod
     def say(self, sentence: str) -> None:
@@ -68,6 +69,7 @@ class Lines:
                     "neighbours": len(links), "alive": sum(state == "alive" for state in links),
                     "seconds_left": statistics.median(self._seconds) * (rounds - done)})
 
+    @abstractmethod
     def event(self, record: Mapping[str, Any]) -> None:
         """Take an event."""
 
@@ -88,16 +90,11 @@ class TextLines(Lines):
 
     _bar: Bar | None = None
 
-    def __enter__(self) -> TextLines:
-        self._held = contextlib.ExitStack()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._held.close()
-
     def say(self, sentence: str) -> None:
         note(sentence)
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """Leave it out: what a person must know of it comes as a sentence."""
 
     def failed(self, reason: str) -> None:
         note(f"p2pser: {reason}")
@@ -112,7 +109,7 @@ class TextLines(Lines):
         if self._bar.shows:
             self._bar(done, f"peer {self.me}: {figures}")
         elif self.due(state):
-            left = f", about {in_words(state['seconds_left'])} left" if done < state["rounds"] else ""
+            left = f", about {duration(state['seconds_left'])} left" if done < state["rounds"] else ""
             note(f"peer {self.me}, round {done} of {state['rounds']}: {figures}{left}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from p2pser.base.durations import in_words
+from p2pser.base.wording import duration
 from p2pser.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _running(peer: PeerView) -> str:
     rounds = f"{peer.round} of {peer.rounds} rounds are over"
     since = "" if peer.since is None else f" since {peer.since.astimezone():%Y-%m-%d %H:%M:%S}"
     if peer.state == view.RUNNING:
-        stalls = "" if peer.stalled is None else f", and round {peer.round + 1} has lasted {in_words(peer.stalled)}"
+        stalls = "" if peer.stalled is None else f", and round {peer.round + 1} has lasted {duration(peer.stalled)}"
         return f"yes{since}; {rounds}{stalls}"
     if peer.state == view.FINISHED and peer.summary is not None:
         from p2pser.run import account
@@ -100,7 +100,7 @@ def _left(peer: PeerView) -> str:
     if peer.seconds_left is None or peer.round_seconds is None:
         return "nothing is left" if peer.summary is not None else "not known yet"
     rounds = f"{peer.rounds - peer.round} rounds ({peer.round_seconds:.2f} s each)"
-    return f"about {in_words(peer.seconds_left)} for {rounds}, then the consensus"
+    return f"about {duration(peer.seconds_left)} for {rounds}, then the consensus"
 
 
 def _plain(peer: PeerView) -> dict[str, Any]:

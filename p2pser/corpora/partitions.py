@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.wording import positive
 from p2pser.corpora.folds import groups_of
 from p2pser.corpora.manifest import Clip
 
@@ -88,11 +88,7 @@ def _by_group(clips: Sequence[Clip], how: str, peers: int) -> list[list[int]]:
 
 
 def _alpha(how: str, argument: str) -> float:
-    try:
-        alpha = float(argument)
-    except ValueError:
-        alpha = math.nan
-    if not 0 < alpha < math.inf:
+    if (alpha := positive(argument)) is None:
         raise CorpusError(f"the partition {how!r} needs a positive number, e.g. dirichlet:0.5")
     return alpha
 

@@ -77,7 +77,7 @@ class Predictions(list[Prediction]):
 
         Raises ConfigError where pandas is not installed.
         """
-        return frame([{"path": str(each.path), **each.to_dict()} for each in self])
+        return frame([{"path": each.path and str(each.path), **each.to_dict()} for each in self])
 
 
 class Predictor:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from p2pser.base.durations import in_words
+from p2pser.base.wording import duration
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 from p2pser.network.mixer import NetworkMixer
@@ -65,7 +65,7 @@ class Waits:
         """A round is over, which took ``seconds``."""
         self._seconds.append(seconds)
         if self._stalled is not None:
-            self._reporter.say(f"peer {self._me}: round {round + 1} is over, after {in_words(seconds)}")
+            self._reporter.say(f"peer {self._me}: round {round + 1} is over, after {duration(seconds)}")
             self._stalled = None
 
     def look_up(self) -> None:

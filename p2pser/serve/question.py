@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import positive
 from p2pser.features import decoding
 from p2pser.inference import timeline
 from p2pser.inference.predictor import LONGEST, Predictor, most_probable
@@ -79,10 +79,6 @@ def asked(query: Mapping[str, str]) -> Question:
 
 def number(name: str, text: str) -> float:
     """Return the number that a parameter gives. Raises CorpusError where it is none, or not above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
+    if (value := positive(text)) is None:
         raise CorpusError(f"{name} is a number above 0")
     return value

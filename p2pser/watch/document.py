@@ -8,8 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p2pser.base.durations import in_words as in_hours
 from p2pser.base.errors import printable
+from p2pser.base.wording import duration
 from p2pser.peer.event_words import sentence
 from p2pser.peer.following import Follower
 from p2pser.peer.view import (
@@ -173,7 +173,7 @@ def headline(run: RunView) -> str:
 def waits(peer: PeerView) -> list[str]:
     """Return what a peer waits for, a sentence each, and how long its round lasts where that is unusual."""
     whom = list(peer.waits_for.values()) or ([] if peer.waiting is None else [peer.waiting])
-    return whom if peer.stalled is None else [*whom, f"this round has lasted {in_hours(peer.stalled)} so far"]
+    return whom if peer.stalled is None else [*whom, f"this round has lasted {duration(peer.stalled)} so far"]
 
 
 def events(run: RunView) -> list[tuple[datetime, int, bool, str]]:

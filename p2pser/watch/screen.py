@@ -13,9 +13,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import DataTable, Footer, Sparkline, Static
 
-from p2pser.base.durations import in_words
 from p2pser.base.errors import P2PSERError
-from p2pser.base.wording import number, size
+from p2pser.base.wording import duration, number, size
 from p2pser.peer.view import PeerView, RunView
 from p2pser.watch.document import CURVES, Observer, Point, events, headline, over_peers, seconds_left, waits
 from p2pser.watch.signs import signs
@@ -91,7 +90,7 @@ class TerminalView(App[None]):
             return
         left = seconds_left(run)
         self._say("headline", Text.assemble((run.name, "bold"), "  ", headline(run), "" if left is None else
-                                            f"; about {in_words(left)} left, then the consensus"))
+                                            f"; about {duration(left)} left, then the consensus"))
         self._rows(run)
         waiting = [f"peer {peer.peer} waits for, or goes on without: {told}"
                    for peer in run.peers for told in waits(peer)]

@@ -122,6 +122,7 @@ def test_a_recording_is_its_file_its_bytes_or_an_open_file(model: Path, tmp_path
     assert predictor.predict(path.read_bytes()) == [found[0]]
     frame = found.to_frame()
     assert list(frame["label"]) == ["anger"] * 3
+    assert [each if isinstance(each, str) else None for each in frame["path"]] == [None, None, str(path)]
     assert frame["probabilities.sadness"][0] == expected.probabilities["sadness"]
     samples = soundfile.read(path, dtype="int16")[0]
     assert predictor.predict_signal(samples, RATE).to_dict() == found[0].to_dict()

@@ -15,10 +15,11 @@ from p2pser.features.federation import Examples, Federation, no_examples
 LABELS, SIZE = ("calm", "cross"), 3
 
 
-def examples(peer: int, clips: int = 6) -> Examples:
+def examples(peer: int, clips: int = 6, classes: int = len(LABELS), size: int = SIZE) -> Examples:
+    """The clips of a peer, of its one speaker: the emotions take turns."""
     draw = np.random.default_rng(peer)
-    labels = np.arange(clips) % len(LABELS)
-    features = draw.normal(size=(clips, SIZE)) + 2 * np.eye(len(LABELS), SIZE)[labels]
+    labels = np.arange(clips) % classes
+    features = draw.normal(size=(clips, size)) + 2 * np.eye(classes, size)[labels]
     return Examples(features.astype(np.float32), labels.astype(np.int64), (f"s{peer}",) * clips,
                     tuple(f"{peer}-{k}.wav" for k in range(clips)))
 
