@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -191,3 +192,31 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 def python() -> list[str]:
     """The command line of this interpreter, for tests that start processes."""
     return [sys.executable]
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[Callable[[float], None]]:
+    """A function that leaves this process without a free file descriptor for some seconds, the test's time at most."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    timers: list[threading.Timer] = []
+
+    def release() -> None:
+        while held:
+            os.close(held.pop())
+
+    def exhaust(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, release))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        timers[-1].start()
+
+    yield exhaust
+    for timer in timers:
+        timer.cancel()
+        if timer.is_alive():
+            timer.join()
+    release()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

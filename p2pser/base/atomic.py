@@ -8,21 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ParamSpec, TypeVar
 
 from p2pser.base.errors import CheckpointError, P2PSERError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PARTIAL = ".partial-"
 """Prefix of the name of an unfinished file or folder."""
 PRIVATE = 0o600
 """The mode of a file that only this user may read."""
+PATIENCE = 10.0
+"""Longest wait for a free file descriptor [s]. Outsiders who connect to a peer can hold all of them for a moment."""
+PAUSE = 0.05
+"""Time between two tries to open a file [s]."""
+
+
+def patient(access: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that opens files: while the process has no free descriptor, it is called again.
+
+    The function must be one that can be repeated. It raises its OSError after ``PATIENCE`` seconds.
+    """
+    @functools.wraps(access)
+    def attempts(*args: P.args, **kwargs: P.kwargs) -> T:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return access(*args, **kwargs)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or time.monotonic() >= until:
+                    raise
+            time.sleep(PAUSE)
+
+    return attempts
 
 
 @contextlib.contextmanager
@@ -101,6 +129,7 @@ def missing_or_empty(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
+@patient
 def append_privately(path: Path) -> IO[bytes]:
     """Open a file for reading and appending, unbuffered; a new one is for this user only. Raises OSError."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "a+b", buffering=0)
@@ -113,6 +142,7 @@ def move(finished: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+@patient
 def put_json(path: Path, document: Any, *, mode: int = 0o666) -> None:
     """Write a JSON file. Raises OSError."""
     with new_file(path, mode=mode) as file:
@@ -127,10 +157,16 @@ def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PS
         raise error(f"cannot write {path}: {reason.strerror or reason}; make room there") from None
 
 
+@patient
+def read(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError."""
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> Any:
     """Return the document of ``write_json``, None where there is no file; CheckpointError where it is no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read(path))
     except FileNotFoundError:
         return None
     except OSError as error:

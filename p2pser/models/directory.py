@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pser.base.atomic import new_folder
+from p2pser.base.atomic import new_folder, patient
 from p2pser.base.documents import read_text
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import FAMILIES, FEATURES
@@ -243,6 +243,7 @@ def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
 
 
+@patient
 def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool = False) -> None:
     """Write a model directory as ``save`` does; ``private``: for this user only.
 

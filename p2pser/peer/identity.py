@@ -103,7 +103,7 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
 def _usual_secret(config: Config) -> Path:
     """Return the user's secret; where there is none and no home that can be written, one beside the runs."""
     usual = keys.default_secret_path()
-    return usual if usual.exists() or can_be_written(usual) else Path(config.peer.out) / "secret"
+    return usual if usual.exists() or can_be_written(usual.parent) else Path(config.peer.out) / "secret"
 
 
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from p2pser.base.atomic import PARTIAL, new_folder
+from p2pser.base.atomic import PARTIAL, new_folder, patient, read
 from p2pser.base.errors import CheckpointError
 from p2pser.wire.messages import Buffer
 
@@ -71,6 +71,7 @@ def save(
         ) from None
 
 
+@patient
 def write(
     folder: Path,
     round: int,
@@ -113,6 +114,7 @@ def write(
     return path
 
 
+@patient
 def available(folder: Path) -> list[int]:
     """Return the rounds that have a complete checkpoint with the right digests, ascending."""
     rounds = sorted({round for round, _, _ in _entries(folder)})
@@ -124,6 +126,7 @@ def written_at(folder: Path) -> float | None:
     return max((path.stat().st_mtime for _, _, path in _entries(folder)), default=None)
 
 
+@patient
 def load(folder: Path, round: int) -> Checkpoint:
     """Return the checkpoint of ``round``; CheckpointError where there is none, or it is damaged or newer."""
     generations = [path for _, path in _generations(folder, round)]
@@ -132,6 +135,7 @@ def load(folder: Path, round: int) -> Checkpoint:
     return _read(next(filter(_valid, generations), generations[0]))
 
 
+@patient
 def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
     """Remove all checkpoints but the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
 
@@ -218,7 +222,7 @@ def _read(path: Path) -> Checkpoint:
 def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return meta.json and the files of a checkpoint whose digests are right."""
     try:
-        document = json.loads((path / _META).read_bytes())
+        document = json.loads(read(path / _META))
         if not isinstance(document, dict) or not isinstance(document.get("format"), int):
             raise _damaged(path)
         if document["format"] > FORMAT:
@@ -227,7 +231,7 @@ def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 "use the newer version of p2pser"
             )
         digest = document.pop("digest", None)
-        contents = {name: (path / name).read_bytes() for name in (_ROWS, _EDGES)}
+        contents = {name: read(path / name) for name in (_ROWS, _EDGES)}
     except (OSError, ValueError):
         raise _damaged(path) from None
     files = {name: _digest(data) for name, data in contents.items()}

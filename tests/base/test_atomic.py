@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -139,3 +140,23 @@ def test_a_finished_file_is_moved(tmp_path: Path) -> None:
     atomic.move(tmp_path / "clip.part", tmp_path / "clip")
     assert (tmp_path / "clip").read_bytes() == b"whole"
     assert listing(tmp_path) == ["clip"]
+
+
+def test_files_wait_for_a_free_descriptor(tmp_path: Path, no_descriptors: Callable[[float], None]) -> None:
+    """As in a peer to whose port a crowd of outsiders connects."""
+    no_descriptors(0.2)
+    atomic.write_json(tmp_path / "run.json", {"incarnation": 1})
+    no_descriptors(0.2)
+    assert atomic.read_json(tmp_path / "run.json") == {"incarnation": 1}
+    no_descriptors(0.2)
+    with atomic.append_privately(tmp_path / "events") as file:
+        file.write(b"line")
+    assert (tmp_path / "events").read_bytes() == b"line"
+
+
+def test_the_wait_for_a_descriptor_ends(tmp_path: Path, no_descriptors: Callable[[float], None],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "PATIENCE", 0.1)
+    no_descriptors(60)
+    with pytest.raises(CheckpointError, match="Too many open files"):
+        atomic.write_json(tmp_path / "run.json", {"incarnation": 1})

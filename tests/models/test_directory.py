@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def write(path: Path, card: Card = CARD, seed: int = 1) -> torch.Tensor:
     row = Schema.of(module).flatten(module)
     directory.save(path, row, Schema.of(module), card)
     return row
+
+
+def test_a_model_is_written_once_a_descriptor_is_free(tmp_path: Path,
+                                                      no_descriptors: Callable[[float], None]) -> None:
+    module = models.build(CARD.model, CARD.shape, len(CARD.labels), 1)
+    schema = Schema.of(module)
+    no_descriptors(0.2)
+    directory.save(tmp_path / "model", schema.flatten(module), schema, CARD)
+    stored, _ = directory.load(tmp_path / "model")
+    assert torch.equal(Schema.of(stored).flatten(stored), schema.flatten(module))
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -44,6 +44,26 @@ def test_without_a_home_that_can_be_written_the_secret_lies_beside_the_runs(
     assert one.keys.public != other.keys.public
 
 
+def test_a_secret_that_another_peer_makes_meanwhile_is_the_users(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two peers that a user starts for the first time have one secret, however their starts fall together."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    usual, looked = keys.default_secret_path(), Path.exists
+
+    def exists(path: Path) -> bool:
+        there = looked(path)
+        if path == usual and not there:
+            usual.parent.mkdir(parents=True)
+            usual.touch(mode=0o600)
+            usual.write_bytes(bytes(range(32)))
+        return there
+
+    monkeypatch.setattr(Path, "exists", exists)
+    one, other = (identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), i) for i in (0, 1))
+    assert one.neighbours[0].key == other.keys.public
+    assert not (tmp_path / "runs").exists()
+
+
 def test_another_run_has_other_keys(tmp_path: Path) -> None:
     one, other = (identify(config(tmp_path, f"name={name}"), ring(), 0) for name in ("a", "b"))
     assert one.keys.public != other.keys.public

@@ -332,3 +332,33 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, python: list[str])
         assert checkpoint.available(folder) == [*rounds, 15]
         assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
     assert found == {(0, 5), (0, 5, 10), (5, 10)}
+
+
+def test_checkpoints_outlast_a_moment_without_descriptors(tmp_path: Path,
+                                                          no_descriptors: Callable[[float], None]) -> None:
+    """Outsiders who connect can hold all descriptors: nothing is taken for damaged then, and nothing is removed."""
+    for round in (3, 5):
+        no_descriptors(0.2)
+        save(tmp_path, round)
+    no_descriptors(0.2)
+    assert checkpoint.prune(tmp_path, keep=2) == []
+    no_descriptors(0.2)
+    check(tmp_path, 5)
+
+
+def test_a_checkpoint_that_cannot_be_opened_for_a_moment_is_not_damaged(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    for round in (3, 5):
+        save(tmp_path, round)
+    checkpoint._sound.clear()  # a peer that was started again has verified none
+    read, failures = Path.read_bytes, [errno.EMFILE, errno.ENFILE]
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "meta.json" and failures:
+            raise OSError(failures.pop(), "none free")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert checkpoint.prune(tmp_path, keep=2) == []
+    assert not failures
+    check(tmp_path, 3)
