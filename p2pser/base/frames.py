@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import extra
 
 if TYPE_CHECKING:
     import pandas
@@ -19,8 +20,7 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError:
-        raise ConfigError("to_frame needs pandas: install p2pser with the extra frames (pip install 'p2pser[frames]')"
-                          ) from None
+        raise ConfigError(f"to_frame needs pandas, of the extra frames: {extra('frames')}") from None
     return pandas.json_normalize([dict(row) for row in rows])
 
 

@@ -19,7 +19,7 @@ APPLICATION = "p2pser"
 
 
 def cache_folder() -> Path:
-    """Return the folder of features, filters and the synthetic corpus; ``$P2PSER_CACHE`` replaces it."""
+    """Return the folder of features and the synthetic corpus; ``$P2PSER_CACHE`` replaces it."""
     chosen = os.environ.get("P2PSER_CACHE")
     if chosen:
         return Path(chosen).expanduser()

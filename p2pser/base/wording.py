@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 
 
@@ -46,3 +47,9 @@ def positive(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 < value < math.inf else None
+
+
+def extra(name: str) -> str:
+    """Return the command that installs an extra, of the distribution that is here: p2pser-predict has no torch."""
+    distribution = "p2pser" if importlib.util.find_spec("torch") is not None else "p2pser-predict"
+    return f"pip install '{distribution}[{name}]'"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from p2pser.base.errors import ModelError
 from p2pser.cli.common import encoder_option, json_option, note, print_json, renamed, which_corpus
 from p2pser.cli.kinds import Source, Target
 
@@ -61,19 +62,23 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
     from p2pser.experiments import model_evaluation as evaluation
     from p2pser.inference.predictor import load
     from p2pser.models import directory
+    from p2pser.models.onnx_network import OnnxNetwork
     from p2pser.models.rows import Schema
 
     predictor = load(model, encoder)
+    module = predictor.module
+    if copy is not None and isinstance(module, OnnxNetwork):
+        raise ModelError(f"{model} is for predictions only: calibrate the model that it was exported from")
     chosen = predictor.card.corpus.seed if seed is None else seed
     name, where = which_corpus(corpus, data)
     whole = several.load(section(CorpusSettings, name=name or "auto", data=where, seed=chosen))
     trial = evaluation.choose(predictor.card, whole, seed=chosen, split=split, fold=fold,
                               everything=everything, known_labels=known_labels)
     report = evaluation.evaluate(predictor, trial, workers=workers, progress=not as_json)
-    if copy is not None:
+    if copy is not None and not isinstance(module, OnnxNetwork):
         report = evaluation.calibrate(report)
-        schema = Schema.of(predictor.module)
-        directory.save(copy, schema.flatten(predictor.module), schema, replace(
+        schema = Schema.of(module)
+        directory.save(copy, schema.flatten(module), schema, replace(
             predictor.card, temperature=report.temperature,
             training={**predictor.card.training, "temperature": f"fitted on {report.corpus}, {report.split}"}))
         note(f"written to {copy}: the model with temperature {report.temperature:.3f}")

@@ -1,4 +1,4 @@
-"""``p2pser export``: a model for other programs."""
+"""``p2pser export``: a model for other programs, or for an installation without torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,35 @@ from p2pser.cli.kinds import Source, Target
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=Source())
-@click.option("--onnx", "out", required=True, type=Target(folder=False), metavar="OUT.onnx",
-              help="File to write; beside it OUT.json describes the input.")
+@click.option("--onnx", "out", type=Target(folder=False), metavar="OUT.onnx",
+              help="File to write for other programs; beside it OUT.json describes the input.")
+@click.option("--light", type=Target(folder=True), metavar="NEW_DIR",
+              help="Model directory to write for p2pser-predict, the installation without torch.")
 @encoder_option
 @json_option
-def export(model: Path, out: Path, encoder: str | None, as_json: bool) -> None:
-    """Write a model as ONNX: normalisation, network and probabilities, and for log-mel the features too.
+def export(model: Path, out: Path | None, light: Path | None, encoder: str | None, as_json: bool) -> None:
+    """Write a model as ONNX.
+
+    --onnx: normalisation, network and probabilities, and for log-mel the features too. --light: what p2pser predict,
+    listen and serve need where torch is not installed.
 
     Example: p2pser export runs/ring/peer-3/model --onnx emotions.onnx
+
+    Example: p2pser export runs/ring/peer-3/model --light emotions/
     """
     from p2pser.models import directory
-    from p2pser.models.export import export as write
+    from p2pser.models import export as writing
 
+    if light is not None and out is None:
+        card = writing.export_light(model, light)
+        if as_json:
+            print_json({"model": str(model), "light": str(light), "labels": list(card.labels)})
+        note(f"written to {light}: p2pser predict, listen and serve take it, with and without torch")
+        return
+    if out is None or light is not None:
+        raise click.UsageError("give --onnx OUT.onnx for other programs, or --light NEW_DIR for p2pser without torch")
     network, card = directory.load(model, encoder)
-    document = write(network, card, out)
+    document = writing.export(network, card, out)
     if card.warning:
         note(f"p2pser: the model was {card.warning}")
     if as_json:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.wording import extra
 from p2pser.cli.common import encoder_option, note
 from p2pser.cli.kinds import LONGEST, Number, Source
 
@@ -149,7 +150,7 @@ def _microphone(rate: int, device: str | None) -> Blocks:
     try:
         import sounddevice
     except ImportError:
-        raise P2PSERError("listening to a microphone needs the extra live: pip install 'p2pser[live]'; or pipe raw PCM "
+        raise P2PSERError(f"listening to a microphone needs the extra live: {extra('live')}; or pipe raw PCM "
                           "in with --raw") from None
     except OSError as error:
         raise P2PSERError(f"the microphone's library cannot be loaded ({error}): install PortAudio, or pipe raw PCM in "

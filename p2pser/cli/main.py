@@ -46,6 +46,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Errors of a run that has failed, rather than of a call that names a wrong file."""
 
 
+ONLY_WHOLE = ("torch", "scipy", "librosa", "zmq", "networkx", "msgpack", "safetensors", "matplotlib", "filelock",
+              "cryptography")
+"""What p2pser requires and p2pser-predict, the distribution for predictions only, does not."""
+
+
 class LazyGroup(click.Group):
     """A group whose command NAME is the attribute NAME of ``p2pser.cli.NAME``."""
 
@@ -99,6 +104,12 @@ def main() -> None:
     except P2PSERError as error:
         click.echo(f"p2pser: {in_one_line(error)}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ONLY_WHOLE:
+            raise
+        click.echo(f"p2pser: this needs {error.name}, and this installation is for predictions only (p2pser-predict): "
+                   "install p2pser in another environment", err=True)
+        sys.exit(2)
     except OSError as error:
         if error.filename is None:  # no file that the user could do anything about
             raise

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import extra
 from p2pser.cli.common import encoder_option, note
 from p2pser.cli.kinds import Number, Source
 
@@ -49,7 +50,7 @@ def serve(model: Path, host: str, port: int, names: tuple[str, ...], workers: in
         from p2pser.serve.work import Limits
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise ConfigError(f"p2pser serve needs {package}, of the extra serve: pip install 'p2pser[serve]'") from None
+        raise ConfigError(f"p2pser serve needs {package}, of the extra serve: {extra('serve')}") from None
     from p2pser.inference.predictor import load
 
     predictor = load(model, encoder)

@@ -10,7 +10,6 @@ from typing import Any
 
 from p2pser.base.errors import ConfigError
 from p2pser.corpora.emotions import DIMENSIONS
-from p2pser.evaluation.calibration import probabilities
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions
 
@@ -19,6 +18,8 @@ def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterat
     """Yield a row per clip: path, speaker, gender, fold, target, predicted, and a column ``p_LABEL`` per label with its
     probability (where there are logits). ``same``: columns with one value for all rows (corpus, seed, scheme).
     """
+    from p2pser.evaluation.calibration import probabilities  # scipy, which predictions do without
+
     chances = None if predictions.logits is None else probabilities(predictions)
     for place, speaker in enumerate(predictions.speakers):
         row = {

@@ -28,7 +28,6 @@ from p2pser.features.normalisation import Statistics, steadied
 from p2pser.features.public import SOURCE
 from p2pser.inference.predictor import Predictor
 from p2pser.models.directory import Card
-from p2pser.models.inference import logits
 from p2pser.models.origin import Origin
 
 ENROLMENTS = (1, 5, 10)
@@ -238,7 +237,7 @@ def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
             scaled = scale(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
             scaled = predictor.scale(examples.features)
-        folded[number] = Outputs.of(logits(predictor.module, scaled), examples, card.task, len(card.labels))
+        folded[number] = Outputs.of(predictor.run(scaled), examples, card.task, len(card.labels))
     predicted = {number: fold.predictions for number, fold in folded.items() if fold.predictions is not None}
     rated = {number: fold.ratings for number, fold in folded.items() if fold.ratings is not None
              and not np.isnan(fold.ratings.targets).all()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import extra
 from p2pser.corpora.files import MEDIA
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _media(source: Source) -> Iterator[Decoder]:
         import av
     except ImportError:
         which = f"{source.suffix} files" if isinstance(source, Path) else "it is no WAV, FLAC, MP3 or Ogg; others"
-        raise CorpusError(f"{which} need the extra media: pip install 'p2pser[media]'") from None
+        raise CorpusError(f"{which} need the extra media: {extra('media')}") from None
     try:
         container = av.open(str(source) if isinstance(source, Path) else source)
     except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -5,7 +5,8 @@
     >>> model.predict("clip.wav")[0].label                       # doctest: +SKIP
     'anger'
 
-torch is imported when the model is loaded, the feature code when the first clip is read.
+torch is imported when the model is loaded, the feature code when the first clip is read. Without torch ONNX Runtime
+answers (``models.onnx_network``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from p2pser.base.frames import frame
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features.normalisation import Statistics, steadied
 from p2pser.inference.recordings import Paths, Recording, files, sources
+from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
+from p2pser.models.onnx_network import OnnxNetwork
 
 if TYPE_CHECKING:
     import pandas
@@ -83,7 +86,7 @@ class Predictions(list[Prediction]):
 class Predictor:
     """A trained model that rates recordings. ``load`` makes one from a model directory."""
 
-    def __init__(self, module: nn.Module, card: Card) -> None:
+    def __init__(self, module: nn.Module | OnnxNetwork, card: Card) -> None:
         self.module = module
         self.card = card
         self._warned = False
@@ -204,11 +207,8 @@ class Predictor:
 
         ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics.
         """
-        from scipy.special import softmax
-
         outputs = self.outputs(features, own).astype(np.float64)
-        chances = softmax(outputs[:, : len(self.labels)] / (self.card.temperature or 1.0), axis=1) if self.labels \
-            else None
+        chances = softmax(outputs[:, : len(self.labels)] / (self.card.temperature or 1.0)) if self.labels else None
         names = self.card.dimensions
         answers = []
         for index, row in enumerate(outputs):
@@ -222,9 +222,15 @@ class Predictor:
 
     def outputs(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
         """Return the model's outputs (n, ·), logits, then dimensions, for features (n, …) that are not scaled."""
+        return self.run(self.scale(features, own))
+
+    def run(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the model's outputs (n, ·) for features (n, …) that are scaled."""
+        if isinstance(self.module, OnnxNetwork):
+            return self.module.outputs(scaled)
         from p2pser.models.inference import logits
 
-        return logits(self.module, self.scale(features, own))
+        return logits(self.module, scaled)
 
     def scale(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
         """Return features scaled as the model expects: by ``own`` or the training statistics, or not at all."""
@@ -257,6 +263,12 @@ class Predictor:
         return self.features(signal)
 
 
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probabilities (n, classes) of logits (n, classes)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
     """Return an answer's plain data with its ``top_k`` most probable emotions, in order; with all where it is None."""
     if top_k is None:
@@ -270,6 +282,8 @@ def load(path: str | os.PathLike[str], encoder: str | None = None) -> Predictor:
 
     ``encoder``: the folder or Hugging Face name of its speech encoder, where this machine does not find it by itself.
     """
-    from p2pser.models import directory
-
-    return Predictor(*directory.load(Path(path), encoder))
+    path = Path(path)
+    if onnx_network.stands_in(path):
+        card, _ = directory.read_card(path, encoder)
+        return Predictor(onnx_network.load(path, card), card)
+    return Predictor(*directory.load(path, encoder))

@@ -1,11 +1,13 @@
-"""A model as ONNX: normalisation, network and probabilities in one file, and for log-mel the features too.
+"""A model as ONNX.
 
-A JSON file of the same name describes the input and how it is computed.
+For other programs: normalisation, network and probabilities in one file, and for log-mel the features too; a JSON file
+of the same name describes the input and how it is computed. For p2pser without torch: a model directory.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from p2pser.base import seeding
+from p2pser.base.atomic import new_folder
 from p2pser.base.errors import ModelError
 from p2pser.base.version import __version__
+from p2pser.base.wording import extra
 from p2pser.config import FeatureSettings
 from p2pser.features import filters, matrices
 from p2pser.features.normalisation import LIMIT
+from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
+from p2pser.models.inference import logits
+from p2pser.models.onnx_network import NETWORK
 
 OPSET = 18
 """Version of the ONNX operators."""
+
+EQUAL = 1e-4
+"""The largest difference between the outputs of both runtimes, relative to the outputs where these are above 1."""
 
 
 class LogMel(nn.Module):
@@ -95,10 +106,7 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
 
     Raises ModelError where the extra is missing or the file cannot be written.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise ModelError("writing ONNX needs the extra onnx: pip install 'p2pser[onnx]'") from None
+    onnx = _library()
     samples = has_front_end(card)
     shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape
     whole = Whole(network, card, LogMel(card.features) if samples else None).eval()
@@ -106,12 +114,7 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     given = "samples" if samples else "features"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(), torch.no_grad():
-            # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(whole, (torch.zeros(2, *shape),), str(path), input_names=[given], output_names=names,
-                              dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
-                              dynamo=False)
+        _trace(whole, shape, path, given, names)
         written = onnx.load(str(path))
         document = _described(card, given, shape, names)
         for key, value in document.items():
@@ -123,6 +126,65 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
     return document
+
+
+def export_light(model: Path, out: Path) -> Card:
+    """Write a model directory for an installation without torch: the card, and the network as ONNX; return the card.
+
+    Parameters
+    ----------
+    model : the model directory. out : the new directory, written whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        Where the model cannot be used or needs torch for its features, ``out`` exists or cannot be written, or ONNX
+        Runtime answers otherwise than torch.
+    """
+    onnx = _library()
+    network, card = directory.load(model)
+    if "ssl" in card.features.kinds:
+        raise ModelError(f"{model} hears through a speech encoder, which needs torch: it cannot be written without")
+    if out.exists():
+        raise ModelError(f"{out} exists already; remove it, or write the model elsewhere")
+    try:
+        with new_folder(out) as folder:
+            shutil.copyfile(model / directory.CARD, folder / directory.CARD)
+            _trace(network.eval(), card.shape, folder / NETWORK, "features", ["outputs"])
+            written = onnx.load(str(folder / NETWORK))
+            written.doc_string = f"p2pser {__version__}: scaled features to the outputs that {directory.CARD} describes"
+            onnx.checker.check_model(written)
+            onnx.save(written, str(folder / NETWORK))
+            _require_equal(network, folder, card)
+    except OSError as error:
+        raise ModelError(f"cannot write the model {out}: {error.strerror or error}") from None
+    return card
+
+
+def _require_equal(network: nn.Module, folder: Path, card: Card) -> None:
+    probe = seeding.generator(0, "comparing networks").standard_normal((3, *card.shape)).astype(np.float32)
+    found, expected = onnx_network.load(folder, card).outputs(probe), logits(network, probe)
+    furthest = float(np.abs(found - expected).max())
+    if furthest > EQUAL * max(1.0, float(np.abs(expected).max())):
+        raise ModelError(f"ONNX Runtime answers otherwise than torch (by {furthest:.2g}): use other versions of both")
+
+
+def _library() -> Any:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise ModelError(f"writing ONNX needs the extra onnx: {extra('onnx')}") from None
+    return onnx
+
+
+def _trace(network: nn.Module, shape: tuple[int, ...], path: Path, given: str, names: list[str]) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (torch.zeros(2, *shape),), str(path), input_names=[given], output_names=names,
+                          dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
+                          dynamo=False)
 
 
 def _described(card: Card, given: str, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""The network of a model directory as ONNX, which answers where torch is not installed.
+
+``network.onnx`` maps scaled features to outputs; all else that a prediction needs is in ``card.json`` and computed with
+numpy, as with torch. What the file says is checked before it runs: it may name no other file, and takes and gives what
+the card describes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.base.errors import ModelError
+from p2pser.base.wording import extra
+from p2pser.models.directory import WEIGHTS, Card
+
+NETWORK = "network.onnx"
+
+LARGEST = 1 << 31
+"""The largest file of a network [bytes]: a message of protocol buffers is not larger."""
+
+BATCH = 256
+"""Clips that are answered at a time."""
+
+
+class OnnxNetwork:
+    """A network that ONNX Runtime runs, on one thread where OMP_NUM_THREADS is 1."""
+
+    def __init__(self, session: Any, path: Path) -> None:
+        self._session, self._path = session, path
+        self._input = session.get_inputs()[0].name
+
+    def outputs(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, outputs) for scaled features (n, …). Raises ModelError where the file's code fails."""
+        if len(features) == 0:
+            raise ValueError("there are no clips to predict")
+        values = np.ascontiguousarray(features, dtype=np.float32)
+        try:
+            parts = [self._session.run(None, {self._input: values[start : start + BATCH]})[0]
+                     for start in range(0, len(values), BATCH)]
+        except Exception as error:  # ONNX Runtime's errors have no common class of their own
+            raise ModelError(f"{self._path} fails: {_line(error)}; export the model again") from None
+        answers: NDArray[np.float32] = np.concatenate(parts)
+        if len(answers) != len(values) or not np.isfinite(answers).all():
+            raise ModelError(f"{self._path} gives answers that are not those of a model; export the model again")
+        return answers
+
+
+def stands_in(path: Path) -> bool:
+    """Whether a model directory is to be answered by its ONNX file: where it holds no other, or torch is missing.
+
+    Raises ModelError where torch is missing and there is no such file.
+    """
+    if path.is_file() and path.suffix == ".onnx":
+        raise ModelError(f"{path} is a file for other programs: write a model directory with p2pser export MODEL_DIR "
+                         "--light NEW_DIR")
+    has = (path / NETWORK).is_file()
+    if importlib.util.find_spec("torch") is not None:
+        return has and not (path / WEIGHTS).exists()
+    if not has and (path / WEIGHTS).exists():
+        raise ModelError(f"{path} has no {NETWORK}, and torch is not installed here: where p2pser is whole, write the "
+                         f"model with p2pser export {path} --light NEW_DIR")
+    return has
+
+
+def load(path: Path, card: Card) -> OnnxNetwork:
+    """Return the network of a model directory. Raises ModelError where it cannot be used or is not the card's.
+
+    ``card``: of the same directory (``directory.read_card``).
+    """
+    from p2pser import models
+
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError(f"{path} is answered by ONNX Runtime, which is not installed: {extra('onnx')}") from None
+    file = path / NETWORK
+    try:
+        size = file.stat().st_size
+        content = file.read_bytes() if size <= LARGEST else b""
+    except OSError as error:
+        raise ModelError(f"cannot read the network {file}: {error.strerror}; copy the model again") from None
+    if not content:
+        raise ModelError(f"{file} has {size} bytes, which no network has; copy the model again")
+    if b"location" in content:  # the name of the entry by which a tensor is read from another file
+        raise ModelError(f"{file} refers to other files; use a model that p2pser export wrote")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is said here
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common class of their own
+        raise ModelError(f"cannot read the network {file}: {_line(error)}; copy the model again") from None
+    expected = [card.shape, (models.outputs(card.task, len(card.labels)),)]
+    given = [session.get_inputs(), session.get_outputs()]
+    if [[tuple(each.shape[1:]) for each in side] for side in given] != [[shape] for shape in expected] \
+            or any(each.type != "tensor(float)" for side in given for each in side):
+        raise ModelError(f"{file} is not the network that the card describes; copy the model again")
+    return OnnxNetwork(session, file)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
