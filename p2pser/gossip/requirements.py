@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,18 @@ def uniform_weighting(name: str, config: Config) -> None:
     if config.gossip.weighting != "uniform":
         raise ConfigError(f"{name} needs a symmetric mixing matrix, and gossip.weighting={config.gossip.weighting} "
                           "makes it asymmetric: set gossip.weighting=uniform")
+
+
+def outer_step(momentum: float, rate: float, **pull: float) -> None:
+    """Refuse factors of an outer step with which rows that differ move apart. ``pull``: its name and value."""
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"gossip.parameters.momentum = {momentum:g} must be at least 0 and below 1")
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"gossip.parameters.rate = {rate:g} must be above 0 and finite")
+    for name, value in pull.items():
+        if not 0 < value <= 1 + momentum:
+            raise ConfigError(f"gossip.parameters.{name} = {value:g} must be above 0 and at most 1 + momentum = "
+                              f"{1 + momentum:g}: beyond that, rows that differ move apart")
 
 
 def static_symmetric(name: str, topology: Topology) -> None:

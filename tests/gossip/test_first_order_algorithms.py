@@ -17,7 +17,9 @@ from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 RING = parse({"graph": {"kind": "ring", "peers": 5}}, "test")
-NAMES = ["d-psgd", "quasi-global-momentum", "d2", "gradient-tracking", "k-gt"]
+PLAIN = ["d-psgd", "quasi-global-momentum", "d2", "gradient-tracking", "k-gt"]
+"""Those that need plain gradient steps."""
+NAMES = [*PLAIN, "noloco", "gasloc"]
 WIDTH = 11
 
 
@@ -54,7 +56,7 @@ def start(size=5):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_alone_equals_the_exact_simulation_bit_for_bit(name, each_alone):
-    steps = 3 if name in ("k-gt", "quasi-global-momentum") else 1
+    steps = 3 if name in ("k-gt", "quasi-global-momentum", "noloco", "gasloc") else 1
     mixer = SimulatedMixer(RING, exact=True)
     together = run(algorithm(name), State({"x": start()}), Waves(mixer.peers, steps), mixer, 6)
 
@@ -153,8 +155,8 @@ def test_a_run_that_fits_has_no_warning(name):
     ("d-psgd", {"training.local_steps": 5}, "d-psgd takes one gradient a round.*local_steps=1.*dfedavg"),
     ("d2", {"training.local_steps": 2}, "training.local_steps is 2.*k-gt"),
     ("gradient-tracking", {"training.local_steps": 2}, "use gossip.algorithm=k-gt"),
-    *((name, {"training.momentum": 0.9}, "training.momentum is 0.9: set training.momentum=0") for name in NAMES),
-    *((name, {"training.optimizer": "adamw"}, "training.optimizer is adamw: set training") for name in NAMES),
+    *((name, {"training.momentum": 0.9}, "training.momentum is 0.9: set training.momentum=0") for name in PLAIN),
+    *((name, {"training.optimizer": "adamw"}, "training.optimizer is adamw: set training") for name in PLAIN),
     ("d2", {"training.schedule": "cosine"}, "set training.schedule=constant"),
     ("d2", {"gossip.weighting": "clips"}, "set gossip.weighting=uniform"),
 ])
@@ -167,6 +169,8 @@ def test_what_a_setting_makes_meaningless_is_refused(name, settings, said):
     ("dfedavg", "random-digraph", "dfedavg averages rows.*push-sum"),
     ("d-psgd", "random-digraph", "push-sum"),
     ("quasi-global-momentum", "random-digraph", "column-stochastic.*push-sum"),
+    ("noloco", "random-digraph", "column-stochastic.*push-sum"),
+    ("gasloc", "random-digraph", "column-stochastic.*push-sum"),
     ("d2", "one-peer-exponential", "static undirected graph"),
     ("d2", "directed-ring", "static undirected graph"),
     ("gradient-tracking", "random-digraph", "needs doubly stochastic.*column-stochastic.*push-sum"),
@@ -184,6 +188,7 @@ def test_what_a_graph_makes_meaningless_is_refused(name, kind, said):
 @pytest.mark.parametrize(("name", "kind"), [
     ("d-psgd", "one-peer-exponential"), ("quasi-global-momentum", "directed-ring"),
     ("gradient-tracking", "one-peer-exponential"), ("gradient-tracking", "directed-ring"), ("k-gt", "random-matching"),
+    ("noloco", "random-matching"), ("gasloc", "one-peer-exponential"),
 ])
 def test_doubly_stochastic_schedules_are_welcome(name, kind):
     where = parse({"graph": {"kind": kind, "peers": 8}}, "test")
@@ -193,6 +198,11 @@ def test_doubly_stochastic_schedules_are_welcome(name, kind):
 @pytest.mark.parametrize(("name", "parameters", "said"), [
     ("quasi-global-momentum", {"momentum": 1.0}, "momentum = 1 must be at least 0 and below 1"),
     ("quasi-global-momentum", {"decay": -0.1}, "decay = -0.1"),
+    ("noloco", {"momentum": 1.0}, "momentum = 1 must be at least 0 and below 1"),
+    ("noloco", {"rate": 0.0}, "rate = 0 must be above 0 and finite"),
+    ("noloco", {"momentum": 0.25, "pull": 1.5}, r"pull = 1.5 must be above 0 and at most 1 \+ momentum = 1\.25"),
+    ("gasloc", {"gossip": 0.0}, r"gossip = 0 must be above 0 and at most 1 \+ momentum = 1\.5"),
+    ("gasloc", {"momentum": -0.5}, "momentum = -0.5 must be at least 0"),
     ("k-gt", {"communication_rate": 0.0}, "communication_rate = 0 must be above 0"),
 ])
 def test_parameters_out_of_range_are_refused(name, parameters, said):

@@ -112,7 +112,7 @@ def test_the_slem_is_that_of_the_slowest_group():
 def test_algorithms_that_do_more_than_mix_are_refused():
     only = {name for name, kind in ALGORITHMS.items() if kind.parts}
     assert only == {"dfedavg", "d-psgd", "quasi-global-momentum", "d2", "gradient-tracking", "k-gt", "overlap",
-                    "multi-step"}
+                    "multi-step", "noloco", "gasloc"}
     ring = load("ring", 4)
     for name in ALGORITHMS:
         for widths, share in (((1.0, 1.0, 0.5, 0.5), ("all",)), ((1.0,) * 4, ("body",))):

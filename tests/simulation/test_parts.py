@@ -77,7 +77,7 @@ def test_faults_and_deaths_leave_each_entrys_mean_where_it_was(made_up):
     assert dead.living == (0, 2, 3, 4)
 
 
-@pytest.mark.parametrize("method", ["quasi-global-momentum", "k-gt", "overlap", "multi-step", "d2"])
+@pytest.mark.parametrize("method", ["quasi-global-momentum", "k-gt", "overlap", "multi-step", "d2", "noloco", "gasloc"])
 def test_algorithms_that_only_mix_run_with_parts(made_up, method):
     plain = {"training.momentum": 0, "training.schedule": "constant", "training.lr": 0.1}
     steps = {"training.local_steps": 1} if method == "d2" else {}
