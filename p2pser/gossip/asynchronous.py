@@ -183,6 +183,10 @@ class Asynchronous(Algorithm):
     def refused(self, state: State, place: Place, neighbour: int) -> None:
         """Wait no more for the answer of a neighbour whose message was not what is due."""
 
+    def refuse(self, state: State, place: Place, message: Message) -> list[Message]:
+        """Return what tells the sender of a message that does not fit that no answer will come."""
+        return []
+
     def close(self, state: State, place: Place, clock: int) -> None:
         """End the run: apply what the bound allows, count the rest as drift."""
 
@@ -268,6 +272,10 @@ class AsynchronousPeer:
         except RemoteProtocolError:
             self.algorithm.refused(self.state, self.place, message.src)
             raise
+
+    def refuse(self, message: Message) -> list[Message]:
+        """Return the answers to a message that ``receive`` could not read."""
+        return self.algorithm.refuse(self.state, self.place, message)
 
     def remind(self) -> list[Message]:
         """Return messages that may have been lost."""

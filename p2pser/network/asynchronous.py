@@ -174,7 +174,11 @@ class AsynchronousDriver:
     def _receive(self, message: Message) -> None:
         node = self._node()
         self._mend(node)  # before a message of a new process is taken for one of its former process
-        self._send(node.receive(message))
+        try:
+            self._send(node.receive(message))
+        except RemoteProtocolError:
+            self._send(node.refuse(message))  # else its sender would wait, and the others at the end for its sender
+            raise
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:

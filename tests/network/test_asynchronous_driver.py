@@ -238,6 +238,18 @@ def test_an_answer_that_does_not_fit_ends_the_waiting_for_it(row: Tensor):
     assert bench.driver.report()["refused"] == 2
 
 
+def test_the_sender_of_a_request_that_does_not_fit_need_not_wait():
+    bench = Bench(ad_psgd(), 1)
+    asked = Message(1, 0, MessageKind.REQUEST, 1).with_row(torch.zeros(5))
+    bench.between[0, 0] = lambda: bench.wire.arrive(asked)
+    bench.between[0, 1] = lambda: bench.wire.arrive(replace(request(1, 8.0), attempt=1))
+    bench.listen_with(lambda _: bench.wire.arrive(refusal(bench.wire.sent[-1])))
+    state = bench.run()
+    assert [(one.kind, one.number, one.attempt) for one in bench.wire.sent[:2]] == [
+        (MessageKind.REFUSAL, 1, 0), (MessageKind.REFUSAL, 1, 1)]  # for good
+    assert state.rows["x"].tolist() == [[3.0, 3.0]]
+
+
 def test_a_dead_neighbour_holds_nobody():
     bench = Bench(ad_psgd(bound=0), 3)
     bench.listen_with(lambda _: bench.wire.events.put(lost(1, states.Cause.DEATH, "silent for 8.0 s")))

@@ -106,6 +106,11 @@ class ADPSGD(Asynchronous):
             state.rows[REFUSED] = state.rows[REFUSED] + 1
             keep(state, (place.peer, neighbour), asked=None, number=None)
 
+    def refuse(self, state: State, place: Place, message: Message) -> list[Message]:
+        """Answer a request as if it had been withdrawn."""
+        asked = message.kind is MessageKind.REQUEST
+        return self.receive(state, place, 0, replace(message, kind=MessageKind.WITHDRAW)) if asked else []
+
     def open(self, state: State, place: Place) -> dict[int, int]:
         """Return the exchange that this peer initiated and that has no answer yet."""
         return {edge[1]: int(kept["number"][0]) for edge, kept in state.edges.items() if "number" in kept}
