@@ -41,6 +41,7 @@ class RunOptions:
     data: Path | None = None
     folds: str | None = None
     features: str | None = None
+    encoder: str | None = None
     algorithm: str | None = None
     rounds: int | None = None
     seed: int | None = None
@@ -74,6 +75,7 @@ class RunOptions:
                  "privacy.purpose": self.purpose,
                  "gossip.algorithm": None if "algorithm" in self.lists else self.algorithm,
                  "features.kind": None if "features" in self.lists else self.features,
+                 "features.encoder": self.encoder,
                  **({"corpus.partition": "own", "corpus.split": "none"} if own else {}), **(more or {})}
         # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
         plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
@@ -132,8 +134,7 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
         click.option("--peers", type=click.IntRange(min=1), default=peers, show_default=peers is not None,
                      help=text("peers", "Number of peers.  [default: the topology's]" if peers is None
                                else "Number of peers.")),
-        click.option("--run", "run_file", type=Source(dir_okay=False),
-                     help="Run file (YAML) with the settings of the run."),
+        click.option("--run", "run_file", type=Source(dir_okay=False), help="Run file (YAML) with the run's settings."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
                      help="Override one setting of the run (may be given several times)."),
         click.option("--corpus", metavar="NAME|PATH",
@@ -145,6 +146,7 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
                      help=text("folds", "Number of the fold that is held out for testing.  [default: 0]")),
         click.option("--features", metavar="KIND" + ",..." * ("features" in own),
                      help=text("features", "Kind of features (features.kind).")),
+        click.option("--encoder", metavar="DIR|NAME", help="Speech encoder; makes ssl the default of --features."),
         click.option("--algorithm", metavar="NAME" + ",..." * ("algorithm" in own),
                      help=text("algorithm", "Gossip algorithm (p2pser algorithms).")),
         click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),

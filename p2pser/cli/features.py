@@ -26,7 +26,8 @@ SHOWN = 5
 @click.option("--corpus", "corpus_name", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
 @click.option("--data", type=Source(), help="Folder or manifest of the recordings.")
 @click.option("--kind", help="functionals, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a kind of an "
-                             "installed package, or several joined by +.  [default: functionals]")
+                             "installed package, or several joined by +.  [default: functionals; ssl with --encoder]")
+@click.option("--encoder", metavar="DIR|NAME", help="Speech encoder of ssl: a folder or a Hugging Face name.")
 @click.option("--list", "listed", is_flag=True, help="List the kinds of features instead, with their parameters.")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core]")
 @click.option("--run", "run_file", type=Source(dir_okay=False),
@@ -34,11 +35,13 @@ SHOWN = 5
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
               help="Override one setting of the run (may be given several times).")
 @json_option
-def features(corpus_name: str | None, data: Path | None, kind: str | None, listed: bool, workers: int | None,
-             run_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+def features(corpus_name: str | None, data: Path | None, kind: str | None, encoder: str | None, listed: bool,
+             workers: int | None, run_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Compute the features of all clips of a corpus into the cache; cached ones are not computed again.
 
     Example: p2pser features --corpus emodb --data emodb/wav --workers 2
+
+    Example: p2pser features --corpus emodb --data emodb/wav --encoder openai/whisper-base
 
     Example: p2pser features --list
     """
@@ -48,7 +51,7 @@ def features(corpus_name: str | None, data: Path | None, kind: str | None, liste
     from p2pser.corpora import combined
     from p2pser.features.extraction import extract
 
-    chosen = RunOptions(run_file, settings, corpus_name, data, features=kind).config()
+    chosen = RunOptions(run_file, settings, corpus_name, data, features=kind, encoder=encoder).config()
     corpus = combined.load(chosen.corpus)
     extraction = extract([clip.path for clip in corpus.clips], chosen.features, workers=workers, progress=True)
     result = _result(corpus, chosen.features, extraction)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.base.parameters import typed
@@ -19,7 +20,8 @@ class FeatureSettings(Section):
         "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean); a "
                        "matrix, bands by frames: logmel, mfcc, chroma; a kind of an installed package; several of one "
-                       "form joined by + (functionals+dynamics, mfcc+chroma)")
+                       "form joined by + (functionals+dynamics, mfcc+chroma); default ssl where "
+                       "features.encoder is set")
     parameters: dict[str, float | int | str | bool] = shared(
         {}, "the hyper-parameters of a kind that an installed package or a script adds, by name; the rest by default")
     sample_rate: int = shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
@@ -49,6 +51,14 @@ class FeatureSettings(Section):
                 "alike, so that none of its own are sent); auto: speaker for vectors where all speakers are named, "
                 "peers hold whole speakers, and each speaker's clips are spread over the emotions, else global; peers "
                 "with recordings of their own agree on it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_encoder(cls, given: Any) -> Any:
+        """An encoder alone says what is wanted of it."""
+        if isinstance(given, Mapping) and given.get("encoder") not in (None, "none") and "kind" not in given:
+            return {**given, "kind": "ssl"}
+        return given
 
     @field_validator("kind")
     @classmethod

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -207,8 +208,15 @@ def _load(path: Path) -> tuple[Any, Any]:
     return prepare, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
 
-def layer_means(path: Path, signal: Array, sample_rate: int) -> Array:
-    """Return the mean over time of each layer (layers + 1, D) float32 of a signal (samples,), full scale 1.
+def layer_means(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:
+    """Return the mean over time of the first layers and, as row 0, of their input: (layers + 1, D) float32.
+
+    Parameters
+    ----------
+    path : the encoder's folder.
+    signal : (samples,), full scale 1.
+    sample_rate : of the signal [Hz].
+    layers : how many layers are computed, from 1 to all.
 
     Raises ConfigError where the encoder cannot be loaded or needs another sample rate.
     """
@@ -224,7 +232,7 @@ def layer_means(path: Path, signal: Array, sample_rate: int) -> Array:
         signal = signal[start : start + wanted]
     inputs = prepare(signal, sampling_rate=sample_rate, return_tensors="pt")
     with torch.inference_mode():
-        states = model(**inputs, output_hidden_states=True).hidden_states
+        states = _states(model, inputs, layers, layers_and_size(path)[0])
     steps = int(states[0].shape[1])
     if "input_features" in inputs and getattr(prepare, "n_samples", None):
         # Whisper always takes 30 s: the silence after a shorter clip does not count in the mean. It must be there:
@@ -232,3 +240,38 @@ def layer_means(path: Path, signal: Array, sample_rate: int) -> Array:
         steps = max(1, min(steps, -(-steps * signal.size // int(prepare.n_samples))))
     means = torch.stack([state[0, :steps].mean(dim=0) for state in states]).numpy().astype(np.float32)
     return np.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+class _Enough(Exception):
+    """The last layer that is wanted has been computed."""
+
+
+def _states(model: Any, inputs: Any, layers: int, of: int) -> Sequence[Any]:
+    """Return the input of the first layer and the outputs of the first ``layers`` layers ``of`` all, (1, steps, D).
+
+    The layers above are not computed.
+    """
+    from torch import nn
+
+    stacks = [each for name, each in model.named_modules()
+              if name.rpartition(".")[2] == "layers" and isinstance(each, nn.ModuleList) and len(each) == of]
+    if layers == of or len(stacks) != 1:
+        hidden: Sequence[Any] = model(**inputs, output_hidden_states=True).hidden_states[: layers + 1]
+        return hidden
+    states: list[Any] = []
+
+    def keep(layer: Any, given: Sequence[Any], named: Mapping[str, Any], output: Any) -> None:
+        if not states:
+            states.append(given[0] if given else named["hidden_states"])
+        states.append(output[0] if isinstance(output, tuple) else output)
+        if len(states) > layers:
+            raise _Enough
+
+    handles = [layer.register_forward_hook(keep, with_kwargs=True) for layer in stacks[0]]
+    try:
+        with contextlib.suppress(_Enough):
+            model(**inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states

@@ -71,6 +71,15 @@ def test_what_the_options_set(tmp_path: Path) -> None:
     assert (config.corpus.name, config.corpus.data) == ("emodb", Path("x: y"))
 
 
+def test_an_encoder_alone_asks_for_its_features() -> None:
+    alone = given("--encoder", "some/encoder").config()
+    assert (alone.features.kind, alone.features.encoder) == ("ssl", "some/encoder")
+    joined = given("--encoder", "some/encoder", "--features", "functionals+ssl").config()
+    assert joined.features.kind == "functionals+ssl"
+    assert given("--set", "features.encoder=some/encoder").config().features.kind == "ssl"
+    assert given("--set", "features.encoder=none").config().features.kind == "functionals"
+
+
 def test_set_overrides_options_and_options_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("training: {rounds: 3, lr: 0.2}\ngossip: {algorithm: d2}\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features, encoders
 from p2pser.features.extraction import extract
+from p2pser.features.kind import kinds_of
 
 RATE = 16000
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
@@ -77,7 +79,7 @@ def chosen(where: Path, **more: Any) -> FeatureSettings:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[str, Path]) -> None:
+def test_the_features_are_the_mean_of_the_lower_layers_means(family: str, saved: dict[str, Path]) -> None:
     import torch
     import transformers
 
@@ -94,11 +96,48 @@ def test_the_features_are_the_mean_of_the_layers_means(family: str, saved: dict[
         states = encoder(**inputs, output_hidden_states=True).hidden_states
     heard = 100 if family == "whisper" else None  # 50 frames a second, of 30 s
     expected = torch.stack([state[0, :heard].mean(0) for state in states]).numpy()
-    np.testing.assert_allclose(found, expected.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found, expected[1:].mean(0), atol=1e-5)
     last = clip_features.compute(signal, chosen(saved[family], layer_weights=(0, 0, 2)))
     np.testing.assert_allclose(last, expected[2], atol=1e-5)
     joined = clip_features.compute(signal, FeatureSettings(kind="chroma+mfcc"))
     assert joined.shape == (72, 300)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_layer_above_the_last_that_is_wanted_is_computed(family: str, saved: dict[str, Path]) -> None:
+    signal = np.random.default_rng(3).normal(0, 0.1, RATE).astype(np.float32)
+    whole = encoders.layer_means(saved[family], signal, RATE, 2)
+    _, model = encoders._load(saved[family])
+    (top,) = (module for name, module in model.named_modules() if re.fullmatch(r"(encoder\.)?layers\.1", name))
+    computed: list[int] = []
+    handle = top.register_forward_hook(lambda *_: computed.append(1))
+    try:
+        lower = encoders.layer_means(saved[family], signal, RATE, 1)
+        assert not computed
+        again = encoders.layer_means(saved[family], signal, RATE, 2)
+        assert computed
+    finally:
+        handle.remove()
+    np.testing.assert_array_equal(again, whole)
+    np.testing.assert_allclose(lower, whole[:2], atol=1e-6)
+
+
+def test_of_six_layers_the_first_four_are_cached_unless_a_higher_one_counts(
+    tmp_path: Path, saved: dict[str, Path]
+) -> None:
+    for file in saved["hubert"].iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    document = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**document, "num_hidden_layers": 6}), encoding="utf-8")
+    encoders.layers_and_size.cache_clear()
+    usual, lower, higher = (kinds_of(chosen(tmp_path, layer_weights=weights))[0]
+                            for weights in ((), (0, 1, 0, 0, 3, 0, 0), (0, 1, 0, 0, 2, 1, 0)))
+    assert [kind.cached_shape() for kind in (usual, lower, higher)] == [(5, 16), (5, 16), (6, 16)]
+    means = np.arange(6 * 16, dtype=np.float32).reshape(6, 16)
+    np.testing.assert_allclose(usual.finish(means[:5]), means[1:5].mean(0))
+    np.testing.assert_allclose(lower.finish(means[:5]), (means[1] + 3 * means[4]) / 4)
+    np.testing.assert_allclose(higher.finish(means), (means[1] + 2 * means[4] + means[5]) / 4)
+    assert usual.cache_settings() == lower.cache_settings() != higher.cache_settings()
 
 
 def test_of_a_long_clip_the_middle_30_seconds_are_used(saved: dict[str, Path]) -> None:
