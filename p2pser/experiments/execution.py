@@ -15,6 +15,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.evaluation.outputs import Outputs
 from p2pser.experiments import baselines, enrolment, tuning
+from p2pser.experiments.conditions import Conditions
 from p2pser.experiments.jobs import Document, Job
 from p2pser.features.federation import Federation, federate
 from p2pser.graph.spec import Topology
@@ -25,7 +26,8 @@ WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "local-only": baselines.local_on
 """The baselines in which no peer exchanges parameters."""
 
 
-def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None) -> Document:
+def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None,
+            conditions: Conditions | None = None) -> Document:
     """Run a job and return its result.
 
     Parameters
@@ -35,6 +37,7 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     topology : None for a baseline.
     peers : the number of peers over which the clips are partitioned.
     hub : the peer that holds no clips, if there is one.
+    conditions : what goes wrong in a gossip run, and what time costs; None: nothing, and no time is counted.
     """
     federation = _federation(_Data.of(config, peers, hub))
     if job.inner is not None:
@@ -49,12 +52,15 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
         "normalise": federation.normalise,
         "speaker_overlap": federation.speaker_overlap,
         "notes": list(federation.notes),
+        "skew": skew(federation),
+        "clips": [len(federation.train[i]) for i in range(peers)],
     }
     if job.kind in WITHOUT_EXCHANGE:
         return document | _outputs(WITHOUT_EXCHANGE[job.kind](config, federation).outputs)
     if topology is None:
         return document | _run(baselines.fedavg(config, federation))
-    run = simulate(config, topology, federation, each_peer=not _ends_with_one_model(config))
+    scenario = None if conditions is None else conditions.scenario(config, topology)
+    run = simulate(config, topology, federation, scenario, each_peer=not _ends_with_one_model(config))
     if job.inner is None:
         document["predicted_enrolled"] = enrolment.predicted(run)
     return document | _run(run)
@@ -80,6 +86,19 @@ class _Data:
 @lru_cache(maxsize=2)
 def _federation(data: _Data) -> Federation:
     return federate(data.config, data.peers, hub=data.hub)
+
+
+def skew(federation: Federation) -> float:
+    """Return how far the peers' emotions differ from those of all: the mean total variation distance, in [0, 1].
+
+    Over the peers that hold labelled clips, each counting alike: 0 where all hold the same shares of the emotions.
+    """
+    labels = [examples.labels[examples.labels >= 0] for examples in federation.train.values()]
+    counts = np.array([np.bincount(own, minlength=len(federation.labels)) for own in labels if len(own)])
+    if not len(counts):
+        return 0.0
+    shares, overall = counts / counts.sum(axis=1, keepdims=True), counts.sum(axis=0) / counts.sum()
+    return float(np.abs(shares - overall).sum(axis=1).mean() / 2)
 
 
 def _ends_with_one_model(config: Config) -> bool:
@@ -112,7 +131,9 @@ def _run(run: Simulation) -> Document:
         "messages_per_peer": float(run.messages_training.mean()),
         "bytes_final_per_peer": float(run.bytes_final.mean()),
         "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
-                  "distance": run.final.distance if math.isfinite(run.final.distance) else None},
+                  "distance": run.final.distance if math.isfinite(run.final.distance) else None,
+                  "distances": [_finite(value) for value in run.final_distance]},
+        "living": list(run.living),
         "privacy": None if run.budget is None else dict(run.budget),
         "wall_s": run.wall_s,
     }
@@ -141,6 +162,10 @@ def _outputs(models: Sequence[Outputs]) -> dict[str, Any]:
             "predicted": [[_rounded(row) for row in model.predicted.tolist()] for model in ratings],
         }
     return kept
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _rounded(row: Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from p2pser.base.version import __version__
 from p2pser.config import Config
+from p2pser.experiments.conditions import Conditions
 from p2pser.experiments.schemes import Scheme
 from p2pser.features.clip_features import settings_key
 from p2pser.graph.spec import Topology
@@ -81,6 +82,7 @@ class Plan:
     inner : how many inner folds serve the choice among a grid.
     kinds : the kinds of runs, of ``gossip`` and ``BASELINES``.
     chosen : the point of the grid that inner folds chose, by (kind, label, fold); empty before they have run.
+    conditions : of the gossip runs on outer folds; None: nothing goes wrong, and no time is counted.
     """
 
     topologies: Mapping[str, Topology]
@@ -91,6 +93,7 @@ class Plan:
     inner: int = 3
     kinds: tuple[str, ...] = ("gossip", *BASELINES)
     chosen: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    conditions: Conditions | None = None
 
     @property
     def config(self) -> Config:
@@ -135,6 +138,10 @@ class Plan:
         value = job.value if job.inner is not None else self.chosen.get((job.kind, job.scheme, job.fold), "")
         return of_run(scheme.choices.get(value, scheme.config), job.seed, job.fold)
 
+    def conditions_of(self, job: Job) -> Conditions | None:
+        """Return the conditions of a run; None for baselines and on inner folds."""
+        return self.conditions if job.kind == "gossip" and job.inner is None else None
+
     def fingerprint(self, job: Job) -> str:
         """Return the digest of what a kept result depends on: settings, features' code, data, graph, version."""
         settings, topology = self.settings(job), self.topologies.get(job.scheme)
@@ -154,4 +161,6 @@ class Plan:
             tree["hub"] = self.hub
         if (width := settings.model.width) != (1.0,):
             tree["width"] = list(width)
+        if (conditions := self.conditions_of(job)) is not None:
+            tree["conditions"] = conditions.to_dict()
         return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=16).hexdigest()

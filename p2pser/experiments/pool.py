@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from p2pser.base.atomic import write_json
@@ -38,7 +42,7 @@ def run(plan: Plan, *, processes: int | None = None, done: Done = lambda job, st
     done : called for each job.
     """
     inner: dict[Job, Document] = {}
-    if plan.tunes:
+    if plan.tunes and not plan.chosen:
         inner = _results(plan, plan.tuning_jobs(), processes, done)
         plan = replace(plan, chosen=_chosen(inner))
     return Results(plan, _results(plan, plan.jobs(), processes, done), inner)
@@ -70,6 +74,24 @@ def _chosen(inner: dict[Job, Document]) -> dict[tuple[str, str, int], str]:
 def path(plan: Plan, job: Job) -> Path | None:
     """Return the file of a job's result; None where results are not kept."""
     return None if plan.out is None else plan.out / ("runs" if job.inner is None else "inner") / job.file
+
+
+def known(plan: Plan) -> Results:
+    """Return the results of the jobs that are finished, without computing any.
+
+    Where a grid is given, runs on outer folds are known only after all on inner folds.
+    """
+    inner = _stored(plan, plan.tuning_jobs()) if plan.tunes else {}
+    if plan.tunes and not plan.chosen:
+        if len(inner) < len(plan.tuning_jobs()):
+            return Results(plan, {}, inner)
+        plan = replace(plan, chosen=_chosen(inner))
+    return Results(plan, _stored(plan, plan.jobs()), inner)
+
+
+def _stored(plan: Plan, jobs: Sequence[Job]) -> dict[Job, Document]:
+    documents = {job: stored(plan, job) for job in jobs}
+    return {job: document for job, document in documents.items() if document is not None}
 
 
 def stored(plan: Plan, job: Job) -> Document | None:
@@ -108,17 +130,21 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple
     """Yield each job with its result when it is finished."""
     from p2pser.experiments.execution import execute
 
-    tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub) for job in jobs]
+    tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub, plan.conditions_of(job))
+             for job in jobs]
     if processes == 1 or len(jobs) < 2:
         for task in tasks:
-            yield task[0], execute(*task)
+            with one_thread():
+                document = execute(*task)
+            yield task[0], document
         return
     refuse_unguarded_script()
     # A child forked from here would inherit torch's and numba's threads in whatever state they are; the forkserver has
     # none, and imports torch once for all of them.
     context = get_context("forkserver")
     context.set_forkserver_preload([execute.__module__, PRELOAD])
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, _one_thread) as pool:
+    others = set(active_children())
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _start_worker) as pool:
         futures: dict[Future[Document], Job] = {pool.submit(execute, *task): task[0] for task in tasks}
         try:
             for future in as_completed(futures):
@@ -128,10 +154,36 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple
                               'that starts runs must do so under `if __name__ == "__main__":`') from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.kill()  # what it has begun is not wanted any more, and would delay the end by as much
             raise
 
 
-def _one_thread() -> None:
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch take one thread, as in the workers: with more the last bits of a run would be others."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: one thread, and an end when its parent ends; Ctrl-C is the parent's."""
     import torch
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process with its parent; without, a parent that is killed leaves workers that wait for ever."""
+    wait([sentinel])
+    os._exit(1)

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from p2pser.base import memory
 from p2pser.base.errors import P2PSERError
 from p2pser.base.hosts import host_of
 from p2pser.config import Config
@@ -126,14 +127,7 @@ def _disk(out: Path, needed: int) -> Finding:
 
 def _memory(needed: int) -> list[Finding]:
     """Return what Linux says of the memory; nothing where it does not say."""
-    available = None
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    with contextlib.suppress(OSError, ValueError):  # a container's own limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        available = limit - used if available is None else min(available, limit - used)
+    available = memory.available()
     if available is None:
         return []
     shown = f"{available / 1e6:,.0f} MB available, about {needed / 1e6:,.0f} MB needed"

@@ -95,7 +95,8 @@ class _Simulator(Hooks):
         self.mixer = SimulatedMixer(
             topology, counts=counts, exact=exact,
             faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},
-            slots=self.algorithm.slots, rounds=config.training.rounds, own_weights=self.algorithm.own_weights,
+            back=scenario.back, slots=self.algorithm.slots, rounds=config.training.rounds,
+            own_weights=self.algorithm.own_weights,
             tap=None if witness is None else witness.received, secrets=SeedSecrets(config.seed, self._told))
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None

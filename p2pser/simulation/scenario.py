@@ -20,6 +20,7 @@ class Scenario:
     """The conditions of a simulated run; by default nothing goes wrong and no time is counted.
 
     dead : {peer: round}: from the start of that round on the peer neither sends nor receives.
+    back : {peer: round}: a dead peer that takes part again from that round on, and trained on by itself meanwhile.
     faults : what becomes of single messages.
     hostile : {peer: attack}: what it sends instead of its rows, in the rounds only. A hostile peer takes an honest
         part in the set-up, and there is no final consensus, which one hostile row could move anywhere.
@@ -28,17 +29,18 @@ class Scenario:
     """
 
     dead: Mapping[int, int] = field(default_factory=dict)
+    back: Mapping[int, int] = field(default_factory=dict)
     faults: Faults | None = None
     hostile: Mapping[int, Attack] = field(default_factory=dict)
     clock: Clock | None = None
 
     def living(self, topology: Topology) -> tuple[int, ...]:
-        """Return the honest peers that never die, ascending.
+        """Return the honest peers that never die, or come back, ascending.
 
         Raises ConfigError for a peer that does not exist, and where no honest peer remains.
         """
         peers = topology.size
-        living = tuple(i for i in range(peers) if i not in self.dead and i not in self.hostile)
+        living = tuple(i for i in range(peers) if (i not in self.dead or i in self.back) and i not in self.hostile)
         if not living or not all(0 <= i < peers for i in {*self.dead, *self.hostile}):
             hostile = f", {sorted(self.hostile)} be hostile" if self.hostile else ""
             raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot be silenced{hostile}: they must "
@@ -53,6 +55,9 @@ class Scenario:
                               f"partitioned over {len(federation.train)}")
         if topology.hub is not None and len(federation.train[topology.hub]):
             raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and has clips: federate with hub")
+        if self.back and algorithm.asynchronous:
+            raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no rounds in common, and peers that "
+                              "come back are simulated by rounds: take a synchronous algorithm")
         if not self.hostile:
             return
         if algorithm.asynchronous or algorithm.served or algorithm.boosts:

@@ -1,0 +1,1 @@
+"""Comparisons over a grid: topologies, algorithms, numbers of peers, partitions, corpora, seeds, faults."""

@@ -1,0 +1,135 @@
+"""Which differences between schemes are more than noise, and which schemes are worth their bytes.
+
+Two schemes are compared by their paired differences over folds and seeds: each pair has the same clips, the same start
+and the same partition. The mean difference is tested by its signs, which could have been the other way round if the
+schemes were alike (Fisher's randomisation test; exact up to 12 pairs). Of several tests the p-values are corrected by
+Holm's method. Folds share training speakers and seeds share folds, so that the pairs are not quite independent: a
+difference that is barely significant is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+
+from p2pser.base import seeding
+
+EXACT_UP_TO = 12
+"""Pairs up to which all assignments of signs are tried."""
+DRAWS = 20_000
+"""Assignments of signs that are drawn for more."""
+LEVEL = 0.05
+"""The level of significance."""
+
+Scores = Mapping[Hashable, float]
+"""The figure of each trial of a scheme, by (fold, seed)."""
+Standing = Literal["front", "tied", "dominated"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The paired difference ``ours`` - ``theirs`` over the trials that both have.
+
+    mean, low, high : in [-1, 1], with the 95 % interval of Student's t; None with fewer than two pairs. p : of the
+    randomisation test, two-sided; holm : the same, corrected for all contrasts beside it.
+    """
+
+    ours: str
+    theirs: str
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+    p: float
+    holm: float = 1.0
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is more than noise."""
+        return self.holm < LEVEL
+
+
+def sign_flips(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of a mean difference when the signs are assigned at random."""
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) <= EXACT_UP_TO:
+        signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
+        extra = 0
+    else:
+        signs = seeding.generator(0, "sign flips").choice((1.0, -1.0), size=(DRAWS, len(values)))
+        extra = 1  # the assignment that happened is one of those that could have
+    sums = np.abs(signs @ values)
+    return float(((sums >= abs(values.sum()) - 1e-12).sum() + extra) / (len(sums) + extra))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected by Holm's step-down method, in the given order.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    corrected, highest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def contrast(ours: str, theirs: str, scores: Mapping[str, Scores]) -> Contrast | None:
+    """Return the paired difference of two schemes, not yet corrected; None where they share no trial."""
+    shared = [key for key in scores[ours] if key in scores[theirs]]
+    if not shared:
+        return None
+    differences = [scores[ours][key] - scores[theirs][key] for key in shared]
+    mean, (low, high) = float(np.mean(differences)), interval(differences)
+    return Contrast(ours, theirs, len(shared), mean, low, high, sign_flips(differences))
+
+
+def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of a mean by Student's t; (None, None) with fewer than two values."""
+    if len(values) < 2:
+        return None, None
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    reach = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / sqrt(len(values)))
+    return mean - reach, mean + reach
+
+
+def contrasts(scores: Mapping[str, Scores]) -> dict[tuple[str, str], Contrast]:
+    """Return the corrected contrast of each pair of schemes, under both orders."""
+    found = [contrast(ours, theirs, scores) for ours, theirs in combinations(scores, 2)]
+    known = [each for each in found if each is not None]
+    both: dict[tuple[str, str], Contrast] = {}
+    for each, corrected in zip(known, holm([each.p for each in known])):
+        low, high = (None if each.high is None else -each.high), (None if each.low is None else -each.low)
+        both[each.ours, each.theirs] = Contrast(each.ours, each.theirs, each.pairs, each.mean, each.low, each.high,
+                                                each.p, corrected)
+        both[each.theirs, each.ours] = Contrast(each.theirs, each.ours, each.pairs, -each.mean, low, high, each.p,
+                                                corrected)
+    return both
+
+
+def standings(costs: Mapping[str, float], pairs: Mapping[tuple[str, str], Contrast]) -> dict[str, Standing]:
+    """Return the place of each scheme between cost and score.
+
+    A scheme is ``dominated`` where one that costs no more is significantly better. It is on the ``front`` where it is
+    significantly better than each scheme that costs less. Otherwise it is ``tied``: it costs more, and its difference
+    to a cheaper one is within noise.
+    """
+    found: dict[str, Standing] = {}
+    for scheme, cost in costs.items():
+        others = [other for other in costs if other != scheme and (other, scheme) in pairs]
+        worse = any(costs[other] <= cost and pairs[other, scheme].significant and pairs[other, scheme].mean > 0
+                    for other in others)
+        cheaper = [pairs[scheme, other] for other in others if costs[other] < cost]
+        found[scheme] = "dominated" if worse else \
+            "front" if all(each.significant and each.mean > 0 for each in cheaper) else "tied"
+    return found

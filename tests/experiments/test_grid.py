@@ -1,0 +1,308 @@
+"""Grids: the file, trials that survive any end of the process, tables, and what is more than noise."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from commands import Command
+
+from p2pser.base.errors import ConfigError
+from p2pser.cli.compare import compare
+from p2pser.experiments import execution, pool
+from p2pser.experiments.conditions import Conditions, FaultSettings
+from p2pser.experiments.grid import cells, file, ties
+from p2pser.experiments.grid.estimate import Estimate
+from p2pser.graph import spec
+
+SETTINGS = {"training.rounds": 3, "training.local_steps": 2, "model.hidden": [8], "features.kind": "logmel",
+            "features.n_mels": 16, "features.seconds": 0.4, "model.name": "cnn2d", "corpus.split": "group:2"}
+TABLES = ("trials.csv", "rounds.csv", "peers.csv", "summary.csv", "differences.csv", "summary.tex",
+          "differences.tex")
+
+
+@pytest.fixture(scope="module")
+def tones(spoken_tones: Callable[[int], Path]) -> Path:
+    """Three emotions of four speakers."""
+    return spoken_tones(4)
+
+
+@pytest.fixture
+def write(tones: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write a small grid: two topologies, two seeds, with and without a death."""
+    def make(**changes: Any) -> Path:
+        tree = {"topologies": ["ring", "star"], "algorithms": ["dfedavg"], "peers": [3], "partitions": ["iid"],
+                "corpora": {"folder": str(tones)}, "folds": [0], "seeds": 2,
+                "faults": {"one dies": {"deaths": 1, "at": 1}}, "settings": SETTINGS, **changes}
+        path = tmp_path / "grid.yaml"
+        path.write_text(json.dumps({key: value for key, value in tree.items() if value is not None}))
+        return path
+
+    return make
+
+
+def call(path: Path, out: Path, *more: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(compare, [str(path), "--out", str(out), "--workers", "1", *more],
+                                catch_exceptions=code != 0)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in TABLES}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+# ---- the file ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"topologeis": ["ring"]}, "there is no setting 'topologeis'; did you mean 'topologies'?"),
+    ({"faults": {"f": {"losss": 0.1}}}, "in 'f': there is no setting 'losss'; did you mean 'loss'?"),
+    ({"faults": {"f": {"loss": 2}}}, "in 'f': loss = 2: must be a number of 0 or more and below 1"),
+    ({"faults": {"f": {}}}, "in 'f' nothing goes wrong"),
+    ({"faults": {"none": {"loss": 0.1}}}, "choose another"),
+    ({"faults": {"f": {"hostile": 1, "attack": "sign-flop"}}}, "did you mean 'sign-flip'?"),
+    ({"topologies": None}, "names no topologies"),
+    ({"topologies": []}, "topologies"),
+    ({"topologies": ["ring", "ring"]}, "'ring' is given twice"),
+    ({"network": "wam"}, "did you mean 'wan'?"),
+    ({"seeds": 0}, "seeds = 0"),
+    ({"target": 0}, "target = 0"),
+])
+def test_what_is_wrong_in_a_grid_is_told_in_one_sentence(write, changes, sentence):
+    with pytest.raises(ConfigError, match=r"grid\.yaml: |grid\.yaml names") as caught:
+        file.load(write(**changes))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"settings": {"training.ronds": 3}}, "did you mean 'training.rounds'?"),
+    ({"settings": {"corpus.partition": "iid"}}, "is an axis of the grid: give it under partitions"),
+    ({"faults": {"f": {"deaths": 3}}}, "at least one must remain"),
+    ({"faults": {"f": {"absences": 1}}}, "must be less than training.rounds = 3"),
+    ({"folds": [7]}, "7"),
+    ({"algorithms": ["dfedavgg"]}, "did you mean 'dfedavg'?"),
+])
+def test_what_does_not_fit_is_refused_before_anything_runs(write, tmp_path, changes, sentence):
+    result = CliRunner().invoke(compare, [str(write(**changes)), "--out", str(tmp_path / "out")])
+    assert sentence in str(result.exception)
+    assert not (tmp_path / "out" / cells.TRIALS).exists()
+
+
+def test_a_grid_has_its_options_in_its_file(write, tmp_path):
+    result = CliRunner().invoke(compare, [str(write()), "--seeds", "2"])
+    assert result.exit_code == 2
+    assert "--seeds and a grid exclude each other" in result.output
+    assert "--check is about a grid" in CliRunner().invoke(compare, ["--check"]).output
+
+
+def test_lists_may_be_written_as_words(write):
+    grid = file.load(write(topologies="ring, star", corpora="synthetic", folds="all", peers=4))
+    assert grid.topologies == ("ring", "star")
+    assert grid.corpora == {"synthetic": None}
+    assert grid.folds is None
+    assert grid.peers == (4,)
+    assert grid.name == "grid"
+    assert file.load(write(tune={"training.lr": [0.1, 0.2]})).tuning == "training.lr=0.1,0.2"
+
+
+# ---- running -----------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def whole(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The tables of an undisturbed comparison, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "grid.yaml"
+    path.write_text(json.dumps({
+        "topologies": ["ring", "star"], "algorithms": ["dfedavg"], "peers": [3], "partitions": ["iid"],
+        "corpora": {"folder": str(tones)}, "folds": [0], "seeds": 2, "faults": {"one dies": {"deaths": 1, "at": 1}},
+        "settings": SETTINGS}))
+    call(path, folder / "out")
+    return folder, contents(folder / "out")
+
+
+def test_every_trial_is_in_the_tables(whole):
+    out = whole[0] / "out"
+    rows = read(out / "trials.csv")
+    # 2 topologies x 2 seeds x 2 conditions, and 3 baselines x 2 seeds without faults
+    assert len(rows) == 8 + 6
+    assert {(row["scheme"], row["fault"]) for row in rows if row["kind"] == "gossip"} == {
+        (f"{topology} dfedavg", fault) for topology in ("ring", "star") for fault in ("none", "one dies")}
+    assert [row["peers_left"] for row in rows if row["fault"] == "one dies"] == ["2"] * 4
+    rounds = read(out / "rounds.csv")
+    assert len([row for row in rounds if row["phase"] == "training" and row["kind"] == "gossip"]) == 8 * 3
+    assert all(float(row["seconds"]) > 0 for row in rounds if row["phase"] == "training" and row["kind"] == "gossip")
+    peers = read(out / "peers.csv")
+    assert len(peers) == 4 * 3 + 4 * 2
+    assert {row["degree"] for row in peers if row["topology"] == "star"} == {"1.0", "2.0"}
+    assert (out / "summary.tex").read_text().startswith("\\begin{tabular}{lrrrrrrrr}\n\\toprule\n")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(out / "trials.parquet").to_pylist()
+    assert [row["uar"] for row in table] == [float(row["uar"]) for row in rows]
+
+
+def test_finished_trials_are_never_run_again(whole, monkeypatch):
+    folder, before = whole
+    monkeypatch.setattr(execution, "execute", None)
+    result = call(folder / "grid.yaml", folder / "out", "--json")
+    document = json.loads(result.stdout)
+    assert document["missing"] == 0
+    assert len(document["summary"]) == 2 * 2 + 3
+    assert contents(folder / "out") == before
+    assert "14 trials, 14 of them finished" in call(folder / "grid.yaml", folder / "out", "--check").stdout
+
+
+def stop_at(trial: int, number: int, when: str) -> None:
+    """Send this process a signal in the middle of a trial, of writing its file, or after it."""
+    done = 0
+    compute, keep = execution.execute, pool.write_json
+
+    def execute(*arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == trial and when == "computing":
+            os.kill(os.getpid(), number)
+        return compute(*arguments)
+
+    def write_json(path: Path, document: Any) -> None:
+        if done == trial and when == "writing":
+            document = {"half": Killer(number)}
+        keep(path, document)
+        if done == trial and when == "written":
+            os.kill(os.getpid(), number)
+
+    execution.execute, pool.write_json = execute, write_json
+
+
+class Killer(dict[str, Any]):
+    """A document in whose writing the process is killed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(half=1)
+        self.number = number
+
+    def items(self) -> Any:
+        os.kill(os.getpid(), self.number)
+        return super().items()
+
+
+@pytest.mark.timeout(180)  # on a busy machine: three processes
+def test_killed_three_times_a_comparison_ends_with_the_same_tables(whole, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("compare", str(whole[0] / "grid.yaml"), "--out", str(out), "--workers", "1")
+    finished = []
+    for trial, when in ((3, "computing"), (4, "writing"), (2, "written")):
+        with Command(*arguments, change=partial(stop_at, trial, signal.SIGKILL, when)) as process:
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL
+        finished.append(len([path for path in out.rglob("*.json") if not path.name.startswith(".partial")]))
+        assert not (out / "trials.csv").exists()
+    assert finished == [2, 5, 7]
+    call(whole[0] / "grid.yaml", out)
+    assert contents(out) == whole[1]
+
+
+def test_ctrl_c_ends_with_a_report_of_what_is_finished(whole, tmp_path, monkeypatch):
+    compute, done = execution.execute, []
+
+    def execute(*arguments: Any) -> Any:
+        done.append(arguments[0])
+        if len(done) == 6:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(execution, "execute", execute)
+    result = call(whole[0] / "grid.yaml", tmp_path, code=130)
+    assert "9 trials are missing" in result.stderr
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 5
+    monkeypatch.setattr(execution, "execute", compute)
+    call(whole[0] / "grid.yaml", tmp_path)
+    assert contents(tmp_path) == whole[1]
+
+
+def test_interrupted_before_the_first_trial_there_is_nothing_to_report(whole, tmp_path, monkeypatch):
+    def execute(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "execute", execute)
+    result = CliRunner().invoke(compare, [str(whole[0] / "grid.yaml"), "--out", str(tmp_path), "--workers", "1"])
+    assert result.exit_code == 1  # click's Abort, which the command line ends with 130
+    assert not (tmp_path / "trials.csv").exists()
+
+
+def test_the_same_peers_are_struck_on_every_topology():
+    from p2pser.config import Config
+
+    fault = FaultSettings(deaths=2, at=4, absences=1, absence_rounds=3, hostile=1, loss=0.1)
+    ring, star = (Conditions(fault).scenario(Config(seed=5), spec.load(name, 8)) for name in ("ring", "star"))
+    assert ring == star
+    assert len({*ring.dead, *ring.hostile}) == 4
+    assert sorted(ring.dead.values()).count(4) >= 2
+    (peer, returns), = ring.back.items()
+    assert returns == ring.dead[peer] + 3
+    assert ring.faults is not None
+    assert ring.faults.loss == 0.1
+    assert ring.living(spec.load("ring", 8)) == tuple(i for i in range(8) if i == peer or i not in {
+        *ring.dead, *ring.hostile})
+    assert Conditions(fault).scenario(Config(seed=6), spec.load("ring", 8)) != ring
+
+
+def test_too_much_memory_is_refused():
+    Estimate(10, 5, 2, 60.0, 100, 200).require_memory()
+    Estimate(10, 0, 2, 0.0, 100, 50).require_memory()
+    with pytest.raises(ConfigError, match="take --workers 2"):
+        Estimate(10, 5, 4, 60.0, 100, 250).require_memory()
+
+
+# ---- what is more than noise -------------------------------------------------------------------------------
+
+def test_holm_s_correction():
+    # Holm (1979): 4 x .005, 3 x .01, 2 x .03, 1 x .04 raised to the one before.
+    assert ties.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert ties.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert ties.holm([]) == []
+
+
+def test_signs_are_assigned_at_random():
+    assert ties.sign_flips([1.0, 2.0, 3.0, 4.0]) == 2 / 16
+    # Of the 8 sums of +-1 +-2 +-3, those of absolute value 4 or more are +-6 and +-4.
+    assert ties.sign_flips([3.0, 2.0, -1.0]) == 4 / 8
+    assert ties.sign_flips([0.0, 0.0]) == 1.0
+    assert ties.sign_flips([0.01] * 15) == pytest.approx(1 / 20_001, abs=2e-4)
+
+
+def test_a_paired_difference_and_its_interval():
+    scores: dict[str, Any] = {"a": {(0, 0): 0.7, (0, 1): 0.8, (1, 0): 0.9}, "b": {(0, 1): 0.5, (0, 0): 0.6}}
+    each = ties.contrast("a", "b", scores)
+    assert each is not None
+    assert (each.pairs, each.mean) == (2, pytest.approx(0.2))
+    # t(0.975, 1) = 12.7062; the sd of .1 and .3 is .141421, that of their mean .1.
+    assert (each.low, each.high) == (pytest.approx(0.2 - 1.27062, abs=1e-4), pytest.approx(0.2 + 1.27062, abs=1e-4))
+    both = ties.contrasts(scores)
+    assert both["b", "a"].mean == -both["a", "b"].mean
+    assert both["b", "a"].low == -both["a", "b"].high
+    assert ties.contrast("a", "c", {**scores, "c": {(9, 9): 1.0}}) is None
+
+
+def test_the_front_has_ties_where_a_difference_is_within_noise():
+    trials = [(fold, seed) for fold in range(4) for seed in range(3)]
+    cheap = {key: 0.60 + 0.01 * place for place, key in enumerate(trials)}
+    wobble = [0.02, -0.02] * 6
+    scores: dict[str, Any] = {
+        "cheap": cheap, "equal": {key: cheap[key] + wobble[place] for place, key in enumerate(trials)},
+        "better": {key: value + 0.05 for key, value in cheap.items()},
+        "worse": {key: value - 0.05 for key, value in cheap.items()}}
+    costs = {"cheap": 1.0, "equal": 2.0, "better": 3.0, "worse": 4.0}
+    assert ties.standings(costs, ties.contrasts(scores)) == {
+        "cheap": "front", "equal": "tied", "better": "front", "worse": "dominated"}
