@@ -79,7 +79,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
         report = evaluation.calibrate(report)
         schema = Schema.of(module)
         directory.save(copy, schema.flatten(module), schema, replace(
-            predictor.card, temperature=report.temperature,
+            predictor.card, temperature=report.temperature, heard=report.heard,
             training={**predictor.card.training, "temperature": f"fitted on {report.corpus}, {report.split}"}))
         note(f"written to {copy}: the model with temperature {report.temperature:.3f}")
     if table is not None:

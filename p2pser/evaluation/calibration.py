@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.metrics import Predictions, uar_folds
+from p2pser.models.heard import Heard
 
 BINS = 15
 """Intervals of confidence, equally wide, in which ``ece`` compares confidence with accuracy (as Guo et al. do)."""
@@ -144,6 +145,24 @@ def by_others(predictions: Predictions) -> Predictions:
         temperature = fit_temperature(predictions.logits[~own], predictions.targets[~own])
         result[own] = predictions.logits[own] / temperature
     return replace(predictions, logits=result)
+
+
+def by_clips_heard(found: Mapping[int, Predictions]) -> tuple[Heard, ...]:
+    """Return the figures for each number of a speaker's clips that give the statistics, and the temperatures.
+
+    found : by that number, the predictions for the same clips of speakers whom the model was not trained on, with
+        logits; at least two speakers.
+    """
+    figures = []
+    for clips, predictions in sorted(found.items()):
+        temperature = fit([predictions])
+        if temperature is None:
+            raise ValueError("these predictions have no logits that a temperature could scale")
+        honest = by_others(predictions)
+        chances = probabilities(honest)
+        figures.append(Heard(clips, temperature, uar_folds(predictions), ece(chances, honest.targets),
+                             float(chances.max(axis=1).mean())))
+    return tuple(figures)
 
 
 def _checked(values: ArrayLike, targets: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pser.evaluation.calibration import by_others, scaled
+from p2pser.evaluation.calibration import by_others, ece, probabilities, scaled
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.listing import rated_rows, rows, write
-from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.metrics import Predictions, uar_folds
 from p2pser.evaluation.summary import FEW_SPEAKERS, concordances, dimension_lines, group_lines, summarise
+from p2pser.models.heard import Heard, nearest
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Report:
     selection : how the model was selected.
     peers : number of peers that trained it; None: unknown.
     speaker_overlap : number of test speakers that it was trained on; None: unknown.
-    uar_by_enrolment : UAR (a) by the number of clips that give each test speaker's statistics.
+    by_enrolment : the predictions of emotions by the number of clips that give each test speaker's statistics; the
+        largest number is all of them. A model that does not scale by speaker has those of 0 alone.
+    heard : figures by that number which its card holds, or that were fitted on these clips.
     left_out : number of clips whose features could not be computed.
     temperature : what logits are divided by; None: none was fitted.
     fitted_here : whether the temperature was fitted on these clips; then each speaker's logits are scaled by the
@@ -49,7 +52,8 @@ class Report:
     selection: str = "unknown"
     peers: int | None = None
     speaker_overlap: int | None = None
-    uar_by_enrolment: dict[str, float] = field(default_factory=dict)
+    by_enrolment: Mapping[int, Predictions] = field(default_factory=dict)
+    heard: tuple[Heard, ...] = ()
     left_out: int = 0
     temperature: float | None = None
     fitted_here: bool = False
@@ -84,7 +88,8 @@ class Report:
         if self.predictions is not None:
             found = summarise([self.predictions], self.labels, seed=self.seed,
                               scaled=None if self.scaled is None else [self.scaled])
-            found["uar"]["by_enrolment"] = dict(self.uar_by_enrolment)
+            found["by_enrolment"] = self.curve()
+            found["uar"]["by_enrolment"] = {each["clips"]: each["uar"] for each in found["by_enrolment"]}
         if self.ratings is not None:
             clips, speakers = len(self.ratings.targets), len(set(self.ratings.speakers))
             found = {"clips": clips, "speakers": speakers, **found, "ccc": concordances([self.ratings], seed=self.seed)}
@@ -95,6 +100,24 @@ class Report:
             "normalise": self.normalise, "normalise_note": self.normalise_note, "temperature": self.temperature,
             **found, "notes": list(self.notes),
         }
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return UAR (a), calibration error and mean confidence by the number of clips that give a speaker's
+        statistics, as ``predict`` answers with that many.
+        """
+        if self.fitted_here:
+            return [each.to_dict() for each in self.heard]
+        rows = []
+        for clips, predictions in sorted(self.by_enrolment.items()):
+            known = nearest(self.heard, clips)
+            temperature = known.temperature if known is not None else self.temperature or 1.0
+            figures: dict[str, Any] = {"clips": clips, "temperature": temperature, "uar": uar_folds(predictions),
+                                       "ece": None, "confidence": None}
+            if predictions.logits is not None:
+                chances = probabilities(scaled(predictions, temperature))
+                figures |= {"ece": ece(chances, predictions.targets), "confidence": float(chances.max(axis=1).mean())}
+            rows.append(figures)
+        return rows
 
     def text(self) -> str:
         """Return the report as text, about twenty lines."""
@@ -138,9 +161,8 @@ class Report:
         if d["speakers"] < FEW_SPEAKERS:
             lines.append(f"intervals over {d['speakers']} speaker{'s' * (d['speakers'] > 1)} say little: test on "
                          f"{FEW_SPEAKERS} or more")
-        if self.uar_by_enrolment:
-            lines.append("UAR (a) by the number of clips that give a speaker's statistics   " + "   ".join(
-                f"{count}: {value:.3f}" for count, value in self.uar_by_enrolment.items()))
+        if len(d["by_enrolment"]) > 1:
+            lines[0:0] = _curve_lines(d["by_enrolment"])
         return lines + group_lines(d)
 
     def _confusion(self, d: Mapping[str, Any]) -> list[str]:
@@ -151,6 +173,19 @@ class Report:
             *(f"{label:<{width}}" + "".join(f"{count:>{width}}" for count in row)
               for label, row in zip(self.labels, d["confusion"])),
         ]
+
+
+def _curve_lines(curve: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what an application gets, first without recordings of the speaker, then with some, then with all."""
+    strange = curve[0]
+    lines = [f"without recordings of the speaker, as predict answers: UAR (a) {strange['uar']:.3f}"]
+    if strange["ece"] is not None:
+        lines[0] += f", ECE {strange['ece']:.3f} (mean confidence {strange['confidence']:.2f})"
+    lines.append("UAR (a) by the number of clips that give a speaker's statistics   " + "   ".join(
+        f"{each['clips']}: {each['uar']:.3f}" for each in curve))
+    if strange["ece"] is not None:
+        lines.append("ECE by that number   " + "   ".join(f"{each['clips']}: {each['ece']:.3f}" for each in curve))
+    return [*lines, f"with all clips of each speaker, {curve[-1]['clips']} at the median, for the statistics:"]
 
 
 def _interval(pair: list[float] | None) -> str:

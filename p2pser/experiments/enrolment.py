@@ -7,34 +7,28 @@ has fewer, perhaps none.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-import numpy as np
-
-from p2pser.experiments.model_evaluation import ENROLMENTS, scale
-from p2pser.features.normalisation import from_sums, sums
+from p2pser.evaluation.metrics import Predictions
+from p2pser.features.normalisation import enrolled
+from p2pser.models.heard import COUNTS
 from p2pser.run.participant import Cohort
 from p2pser.simulation.results import Simulation
 
-COUNTS: Mapping[str, int] = {**{str(count): count for count in ENROLMENTS}, "none": 0}
-"""Names to the numbers of clips that give a test speaker's statistics; none: the training statistics serve."""
 
-
-def predicted(run: Simulation) -> dict[str, list[int]]:
-    """Return, for each of ``COUNTS``, the predicted labels of the held-out clips, (n,) places.
+def predicted(run: Simulation, numbers: Sequence[int] = COUNTS) -> dict[int, Predictions]:
+    """Return the predictions of the held-out clips by the number of clips that give a speaker's statistics.
 
     Empty where the run does not scale by speaker, or learns no emotions.
     """
     federation, test = run.federation, run.federation.test
-    if federation.normalise != "speaker" or test is None or run.predictions is None:
+    if federation.normalise != "speaker" or test is None or run.predictions is None or run.statistics is None:
         return {}
-    training = run.statistics or from_sums(np.sum([sums(examples.features)
-                                                   for examples in federation.train.values() if len(examples)], axis=0))
-    labels = {}
-    for name, count in COUNTS.items():
-        features = scale(test.features, test.speakers, count, training, run.config.seed)
+    found = {}
+    for number in numbers:
+        features = enrolled(test.features, test.speakers, number, run.statistics, run.config.seed)
         ready = dataclasses.replace(federation, normalise="none", test=dataclasses.replace(test, features=features))
         cohort = Cohort(run.config, ready, federation.train)
         cohort.prepare_alone(None)
-        labels[name] = cohort.predictions(run.row).predicted.tolist()
-    return labels
+        found[number] = cohort.predictions(run.row)
+    return found

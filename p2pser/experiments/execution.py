@@ -62,7 +62,9 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     scenario = None if conditions is None else conditions.scenario(config, topology)
     run = simulate(config, topology, federation, scenario, each_peer=not _ends_with_one_model(config))
     if job.inner is None:
-        document["predicted_enrolled"] = enrolment.predicted(run)
+        document["logits_enrolled"] = {
+            str(count): found.logits.tolist() for count, found in enrolment.predicted(run).items()
+            if found.logits is not None}
     return document | _run(run)
 
 

@@ -4,6 +4,7 @@ trained on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -11,27 +12,24 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import merged, with_labels
 from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.targets import dimensions, with_dimensions
-from p2pser.evaluation.calibration import fit_temperature
+from p2pser.evaluation.calibration import by_clips_heard, fit_temperature
 from p2pser.evaluation.concordance import Ratings
-from p2pser.evaluation.metrics import Predictions, uar_folds
+from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
-from p2pser.features.normalisation import Statistics, steadied
+from p2pser.features.normalisation import enrolled
 from p2pser.features.public import SOURCE
 from p2pser.inference.predictor import Predictor
 from p2pser.models.directory import Card
+from p2pser.models.heard import counts
 from p2pser.models.origin import Origin
-
-ENROLMENTS = (1, 5, 10)
-"""Numbers of clips that give a test speaker's statistics, evaluated beside all clips and none."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +165,16 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     if known is None:
         raise CorpusError(f"no clip of {corpus.name} that can be tested has a target of the kind that the model "
                           "predicts")
-    by_enrolment: dict[str, float] = {}
+    by_enrolment: dict[int, Predictions] = {}
     if speaker and card.statistics is not None and predictions is not None:
-        for count in (*ENROLMENTS, None, 0):
-            scored = predictions if count is None else _outputs(predictor, corpus, parts, usable, count, seed)[0]
+        numbers = counts(Counter(predictions.speakers))
+        for count in numbers[:-1]:
+            scored = _outputs(predictor, corpus, parts, usable, count, seed)[0]
             if scored is not None:
-                by_enrolment[{None: "all", 0: "none"}.get(count, str(count))] = uar_folds(scored)
+                by_enrolment[count] = scored
+        by_enrolment[numbers[-1]] = predictions
+    elif predictions is not None:
+        by_enrolment[0] = predictions
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
     return Report(
@@ -180,12 +182,12 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         labels=card.labels, predictions=predictions, normalise=card.normalise,
         normalise_note=_how(card, known.speakers, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
-        uar_by_enrolment=by_enrolment, left_out=len(left_out), temperature=card.temperature, ratings=ratings,
-        notes=(*trial.notes, *warning), seed=seed)
+        by_enrolment=by_enrolment, heard=card.heard, left_out=len(left_out), temperature=card.temperature,
+        ratings=ratings, notes=(*trial.notes, *warning), seed=seed)
 
 
 def calibrate(report: Report) -> Report:
-    """Return the report with the temperature fitted on the report's clips (``evaluation.calibration``).
+    """Return the report with temperatures fitted on its clips, one for each number of clips heard of a speaker.
 
     Raises CorpusError where the model was trained on their speakers, or where there are fewer than two; ModelError for
     a model without emotions.
@@ -199,7 +201,8 @@ def calibrate(report: Report) -> Report:
     if len(set(predictions.speakers)) < 2:
         raise CorpusError(f"{report.corpus} has clips of one speaker to calibrate on; at least two are needed, to show "
                           "the effect on other speakers")
-    return replace(report, temperature=fit_temperature(predictions.logits, predictions.targets), fitted_here=True)
+    return replace(report, temperature=fit_temperature(predictions.logits, predictions.targets), fitted_here=True,
+                   heard=by_clips_heard(report.by_enrolment))
 
 
 def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
@@ -219,7 +222,7 @@ def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
 def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
              usable: dict[int, NDArray[np.float32]], enrolment: int | None,
              seed: int) -> tuple[Predictions | None, Ratings | None]:
-    """Return predictions and ratings, fold by fold. enrolment: as in ``scale``.
+    """Return predictions and ratings, fold by fold. enrolment: as ``clips`` of ``enrolled``.
 
     A fold without clips that have an emotion counts for the dimensions alone.
     """
@@ -234,7 +237,7 @@ def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
             tuple(clip.speaker for clip in clips), tuple(corpus.relative(clip) for clip in clips),
             tuple(clip.gender for clip in clips), dimensions=dimensions(clips) if card.dimensions else None)
         if card.normalise == "speaker":
-            scaled = scale(examples.features, examples.speakers, enrolment, card.statistics, seed)
+            scaled = enrolled(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
             scaled = predictor.scale(examples.features)
         folded[number] = Outputs.of(predictor.run(scaled), examples, card.task, len(card.labels))
@@ -251,33 +254,3 @@ Pooled = TypeVar("Pooled", Predictions, Ratings)
 def _numbered(pooled: Pooled, numbers: Sequence[int]) -> Pooled:
     """Return what was concatenated with the split's numbers of its folds."""
     return replace(pooled, folds=np.asarray(numbers, dtype=np.int64)[pooled.folds])
-
-
-def scale(values: NDArray[np.float32], speakers: Sequence[str], enrolment: int | None, training: Statistics | None,
-          seed: int) -> NDArray[np.float32]:
-    """Return the features (n, ...) normalised by each test speaker's statistics.
-
-    Parameters
-    ----------
-    values : (n, ...), not normalised.
-    speakers : of the n clips.
-    enrolment : number of a speaker's clips, drawn by (seed, speaker), that give the speaker's statistics, steadied by
-        the training statistics. None: all clips; 0: none, the training statistics are used.
-    training : the training statistics.
-    seed : keys the draws.
-
-    Raises
-    ------
-    ModelError : where the training statistics are needed and not there.
-    """
-    if enrolment == 0:
-        if training is None:
-            raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
-        return training.apply(values)
-    names = np.asarray(speakers)
-    scaled = np.empty(values.shape, dtype=np.float32)
-    for speaker in np.unique(names):
-        own = np.flatnonzero(names == speaker)
-        chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:enrolment]
-        scaled[own] = steadied(values[chosen], training).apply(values[own])
-    return scaled

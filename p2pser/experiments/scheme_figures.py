@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -24,10 +25,10 @@ Part = tuple[str, str]
 def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
     """Return the figures of each scheme, ready for JSON.
 
-    Of emotions: those of ``evaluation.summary.summarise``, with ``uar.by_enrolment`` (gossip), ``seeds_sd``,
-    ``models`` (how many a run ends with), ``temperatures`` (of each fold), ``uar_by_corpus``, ``tuned`` (of each
-    fold), and the paired differences ``gap_to_pooled``, ``gain_over_local``, ``gain_over_fedavg``. Of dimensions:
-    ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and traffic.
+    Of emotions: those of ``evaluation.summary.summarise``, with ``uar.by_enrolment`` and ``ece_by_enrolment`` (gossip),
+    ``seeds_sd``, ``models`` (how many a run ends with), ``temperatures`` (of each fold), ``uar_by_corpus``, ``tuned``
+    (of each fold), and the paired differences ``gap_to_pooled``, ``gain_over_local``, ``gain_over_fedavg``. Of
+    dimensions: ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and traffic.
     """
     emotions = results.plan.config.training.task != "dimensions"
     models = {scheme: results.models(*part) for scheme, part in schemes.items()} if emotions else {}
@@ -42,7 +43,8 @@ def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str
         if scheme == "gossip" and emotions:
             peers = results.models(*part, "predicted_peers")
             row |= {"uar_mean_peer": uar_of(peers)[0], "uar_worst_peer": worst_uar_of(peers)}
-            row["uar"]["by_enrolment"] = _by_enrolment(results, part, row["uar"]["folds"])
+            curve = _by_enrolment(results, part, models[scheme])
+            row["uar"]["by_enrolment"], row["ece_by_enrolment"] = curve.get("uar", {}), curve.get("ece", {})
         rows[scheme] = row
     return rows
 
@@ -83,23 +85,31 @@ def temperatures_of(results: Results, part: Part) -> list[float] | None:
     return known if len(known) == len(fitted) else None
 
 
-def _by_enrolment(results: Results, part: Part, all_clips: float) -> dict[str, float]:
-    """Return UAR (a) by the number of clips that give a test speaker's statistics; empty where it does not apply."""
+def _by_enrolment(results: Results, part: Part, everything: Sequence[Sequence[Predictions]]) -> dict[str, Any]:
+    """Return ``uar`` (a) and ``ece`` by the number of clips that give a test speaker's statistics; {} where it does not
+    apply. Each speaker's logits are scaled by the temperature of the other speakers.
+    """
     plan = results.plan
     runs = {key: results.outer[Job(*part, *key)] for key in product(plan.seeds, plan.folds)}
-    uar: dict[str, float] = {}
-    for name in next(iter(runs.values())).get("predicted_enrolled", {}):
-        by_seed = [Predictions.concatenate([_enrolled(runs[seed, fold], name) for fold in plan.folds])
-                   for seed in plan.seeds]
-        uar[name] = mean(metrics.uar_folds(model) for model in by_seed)
-    if not uar:
+    numbers = list(next(iter(runs.values())).get("logits_enrolled", {}))
+    if not numbers:
         return {}
-    none = uar.pop("none")
-    return {**uar, "all": all_clips, "none": none}
+    found = {number: [Predictions.concatenate([_enrolled(runs[seed, fold], number) for fold in plan.folds])
+                      for seed in plan.seeds] for number in numbers}
+    found["all"] = [seed[0] for seed in everything]
+    return {"uar": {number: mean(map(metrics.uar_folds, models)) for number, models in found.items()},
+            "ece": {number: mean(map(_honest_ece, models)) for number, models in found.items()}}
 
 
-def _enrolled(document: Document, name: str) -> Predictions:
-    return predictions({**document, "enrolled": [document["predicted_enrolled"][name]]}, "enrolled")[0]
+def _enrolled(document: Document, number: str) -> Predictions:
+    logits = np.array(document["logits_enrolled"][number])
+    return dataclasses.replace(predictions({**document, "enrolled": [logits.argmax(axis=1)]}, "enrolled")[0],
+                               logits=logits)
+
+
+def _honest_ece(model: Predictions) -> float:
+    scaled = calibration.by_others(model) if len(set(model.speakers)) > 1 else model
+    return calibration.ece(calibration.probabilities(scaled), scaled.targets)
 
 
 def _network(documents: Sequence[Document]) -> dict[str, Any]:

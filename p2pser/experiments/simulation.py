@@ -16,6 +16,7 @@ from p2pser.experiments.baselines import Baseline, local_only, pooled
 from p2pser.experiments.by_corpus import uar_by_corpus
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
+from p2pser.models.heard import Heard
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
 from p2pser.simulation.scenario import Scenario
@@ -23,12 +24,15 @@ from p2pser.simulation.scenario import Scenario
 
 @dataclass(frozen=True)
 class SimulatedRun:
-    """A simulation and what it is compared with; ``temperature`` is that of the model's probabilities."""
+    """A simulation and what it is compared with; ``temperature`` is that of the model's probabilities, ``heard`` its
+    figures by the number of clips heard of a speaker.
+    """
 
     simulation: Simulation
     local_only: Baseline | None = None
     pooled: Baseline | None = None
     temperature: float | None = None
+    heard: tuple[Heard, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the keys that ``p2pser demo --json`` has, and more."""
@@ -62,6 +66,7 @@ class SimulatedRun:
                       "bound": run.final.distance if agreed else None,
                       "bytes_per_peer": float(run.bytes_final.mean())},
             "temperature": self.temperature,
+            "heard": [each.to_dict() for each in self.heard],
             "privacy": None if run.budget is None else dict(run.budget),
             "uar_by_corpus": self._by_corpus(agreed),
         }
@@ -111,13 +116,14 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
         simulation = simulate(config, topology, federation, scenario, exact=exact,
                               observe=lambda round: bar(round.round, in_words(round)))
-    fitted = None
+    fitted: float | None = None
+    heard: tuple[Heard, ...] = ()
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
-            fitted = temperature.fit(config, topology, federation, calibrate, bar)
+            fitted, heard = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
-        return SimulatedRun(simulation, temperature=fitted)
-    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted)
+        return SimulatedRun(simulation, temperature=fitted, heard=heard)
+    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted, heard)
 
 
 def in_words(round: Round) -> str:

@@ -8,12 +8,13 @@ of all peers come from sums, which gossip averages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base import seeding
 from p2pser.base.errors import CorpusError
 
 LIMIT = 8.0
@@ -32,11 +33,15 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each feature or band, ``(F,)`` float64, over ``count`` clips or frames."""
+    """Mean and standard deviation of each feature or band, ``(F,)`` float64, over ``count`` clips or frames.
+
+    ``heard``: how many clips of one speaker are in them; 0 for those of the training.
+    """
 
     count: float
     mean: Float64
     std: Float64
+    heard: int = 0
 
     def apply(self, features: NDArray[np.floating]) -> Float32:
         """Return ``(x - mean) / std``, float32, cut at ``LIMIT``; 0 where std is 0.
@@ -117,13 +122,12 @@ def steadied(features: NDArray[np.floating], training: Statistics | None) -> Sta
     ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors). None: the speaker's
     own alone.
     """
-    own = statistics(features)
+    own, k = statistics(features), len(features)
     if training is None:
-        return own
-    k = len(features)
+        return replace(own, heard=k)
     mean = (k * own.mean + PRIOR_MEAN * training.mean) / (k + PRIOR_MEAN)
     variance = (k * own.std**2 + PRIOR_VARIANCE * training.std**2) / (k + PRIOR_VARIANCE)
-    return Statistics(own.count, mean, np.sqrt(variance))
+    return Statistics(own.count, mean, np.sqrt(variance), k)
 
 
 def by_speaker(features: NDArray[np.floating], speakers: Sequence[str], training: Statistics | None,
@@ -149,3 +153,31 @@ def by_speaker(features: NDArray[np.floating], speakers: Sequence[str], training
         theirs = named == speaker
         out[theirs] = steadied(of[theirs], training).apply(features[theirs])
     return out
+
+
+def enrolled(features: NDArray[np.floating], speakers: Sequence[str], clips: int | None, training: Statistics | None,
+             seed: int) -> Float32:
+    """Return the features, each clip scaled by the ``steadied`` statistics of some clips of its speaker.
+
+    Parameters
+    ----------
+    features : (n, …).
+    speakers : of the n clips.
+    clips : number of a speaker's clips, drawn by (seed, speaker), that give the statistics; None: all of them; 0: none,
+        so the training statistics serve.
+    training : the training statistics, which steady the speaker's; None: there are none.
+    seed : keys the draws.
+
+    Raises CorpusError where the training statistics are to serve and there are none.
+    """
+    if clips == 0:
+        if training is None:
+            raise CorpusError("there are no training statistics; enrol the speaker with recordings")
+        return training.apply(features)
+    names = np.asarray(speakers, dtype=str)
+    scaled = np.empty(features.shape, dtype=np.float32)
+    for speaker in np.unique(names):
+        own = np.flatnonzero(names == speaker)
+        chosen = seeding.generator(seed, f"enrolment {speaker}").permutation(own)[:clips]
+        scaled[own] = steadied(features[chosen], training).apply(features[own])
+    return scaled

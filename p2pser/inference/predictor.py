@@ -28,6 +28,7 @@ from p2pser.features.normalisation import Statistics, steadied
 from p2pser.inference.recordings import Paths, Recording, files, sources
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
+from p2pser.models.heard import nearest
 from p2pser.models.onnx_network import OnnxNetwork
 
 if TYPE_CHECKING:
@@ -102,8 +103,16 @@ class Predictor:
         if self.card.normalise == "speaker" and not enrolled:
             whose = self.card.training.get("statistics_of", "the training speakers")
             notes.append("the model expects each speaker's own feature statistics; without recordings to enrol the "
-                         f"speaker it uses those of {whose}, and it errs more often")
+                         f"speaker it uses those of {whose}, and it errs more often{self._worse()}")
         return "; ".join(notes)
+
+    def _worse(self) -> str:
+        strange = nearest(self.card.heard, 0)
+        if strange is None:
+            return ""
+        known = self.card.heard[-1]
+        return (f": UAR {strange.uar:.2f}, instead of {known.uar:.2f} after {known.clips} clips, for speakers outside "
+                "its training")
 
     def predict(self, recordings: Recording | Iterable[Recording], enrol: Paths | None = None,
                 errors: list[tuple[Path, str]] | None = None) -> Predictions:
@@ -208,7 +217,8 @@ class Predictor:
         ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics.
         """
         outputs = self.outputs(features, own).astype(np.float64)
-        chances = softmax(outputs[:, : len(self.labels)] / (self.card.temperature or 1.0)) if self.labels else None
+        temperature = self.card.temperature_for(0 if own is None else own.heard)
+        chances = softmax(outputs[:, : len(self.labels)] / temperature) if self.labels else None
         names = self.card.dimensions
         answers = []
         for index, row in enumerate(outputs):

@@ -28,6 +28,7 @@ from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features
 from p2pser.features.clip_features import settings_key
 from p2pser.features.normalisation import Statistics
+from p2pser.models.heard import Heard, nearest
 from p2pser.models.origin import Origin
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Card:
     selection : how this model was selected.
     temperature : what logits are divided by before the softmax (``p2pser.evaluation.calibration``); None: not fitted,
         so 1.
+    heard : figures and temperatures by the number of a speaker's clips that give their statistics, ascending; () where
+        none were measured. They were found on speakers outside the training.
     task : classes, dimensions (no labels) or both. Outputs are a logit per label, then arousal, valence and dominance
         from -1 to 1.
     """
@@ -77,6 +80,7 @@ class Card:
     selection: str = "none: the consensus after the last round"
     temperature: float | None = None
     task: str = "classes"
+    heard: tuple[Heard, ...] = ()
 
     def require_recordings(self) -> None:
         """Raise ModelError where the model was trained on features that p2pser cannot compute from recordings."""
@@ -92,6 +96,11 @@ class Card:
             raise ValueError(f"its features have the shape {self.shape}")
         if self.statistics is not None and self.statistics.mean.shape != self.shape[:1]:
             raise ValueError("its statistics are of another number of features")
+
+    def temperature_for(self, clips: int) -> float:
+        """Return what logits are divided by where so many clips of a speaker give the statistics."""
+        known = nearest(self.heard, clips)
+        return known.temperature if known is not None else self.temperature or 1.0
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -141,7 +150,7 @@ class Card:
             "normalise": self.normalise,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
-            "temperature": self.temperature,
+            "temperature": self.temperature, "heard": [each.to_dict() for each in self.heard],
         }
 
     @classmethod
@@ -168,7 +177,7 @@ class Card:
                 corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ()))}),
                 training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
-                task=_task(document))
+                task=_task(document), heard=Heard.read(document.get("heard", ())))
             key = document["features_key"]
             card.require_sense()
         except (KeyError, TypeError, ValueError, AttributeError, CorpusError) as error:

@@ -71,7 +71,7 @@ class Whole(nn.Module):
         super().__init__()
         self.front, self.network = front, network
         self.classes, self.dimensions = len(card.labels), len(card.dimensions)
-        self.temperature = card.temperature or 1.0
+        self.temperature = card.temperature_for(0)
         self.mean: Tensor | None = None
         self.scale: Tensor | None = None
         if card.normalise != "none" and card.statistics is not None:

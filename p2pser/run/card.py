@@ -10,6 +10,7 @@ from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.graph.spec import Topology
 from p2pser.models.directory import Card
+from p2pser.models.heard import Heard
 from p2pser.models.origin import Origin
 from p2pser.models.start import Start
 from p2pser.models.widths import of_width
@@ -19,7 +20,7 @@ CONSENSUS = "none: the consensus after the last round"
 
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
-         selection: str = CONSENSUS, temperature: float | None = None,
+         selection: str = CONSENSUS, temperature: float | None = None, heard: tuple[Heard, ...] = (),
          budget: Mapping[str, Any] | None = None, start: Start | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
@@ -31,6 +32,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     width : that of the model.
     selection : how this model was chosen among others.
     temperature : what its logits are divided by; None: it was not fitted.
+    heard : figures and temperatures by the number of clips heard of a speaker.
     budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
     start : the model that the run started from; None: its parameters were drawn.
     """
@@ -44,4 +46,5 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),
-                training=how, selection=selection, temperature=temperature, task=config.training.task)
+                training=how, selection=selection, temperature=temperature, heard=heard,
+                task=config.training.task)

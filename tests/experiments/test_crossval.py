@@ -113,7 +113,8 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
     assert row["schemes"]["local"]["gap_to_pooled"]["mean"] == pytest.approx(uar["local"] - uar["pooled"])
     assert gossip["uar_worst_peer"] <= gossip["uar_mean_peer"]
     assert gossip["messages_per_peer"] == 2 * 2
-    assert list(gossip["uar"]["by_enrolment"]) == ["1", "5", "10", "all", "none"]
+    assert list(gossip["uar"]["by_enrolment"]) == ["0", "1", "2", "5", "10", "all"]
+    assert list(gossip["ece_by_enrolment"]) == list(gossip["uar"]["by_enrolment"])
     assert gossip["uar"]["by_enrolment"]["all"] == gossip["uar"]["folds"]
 
 
@@ -127,7 +128,7 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
     assert [row[0] for row in tables[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
     text = report.legend(cross)
     for part in ("36 held-out clips of 4 speakers in 4 of 4 folds, seeds 0, 1", "chance 0.333", "trained on: 0",
-                 "selection: none", "messages a peer", "give a test speaker's statistics (all: 9 to 9)   1: 0."):
+                 "selection: none", "messages a peer", "give a test speaker's statistics (all: 9 to 9)   0: 0."):
         assert part in text
 
 

@@ -135,12 +135,16 @@ def test_several_settings_are_tuned_as_a_grid(config: Config) -> None:
 def test_a_temperature_is_fitted_on_speakers_whom_nobody_trained_on(config: Config, federation: Federation,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Predictions]] = []
-    monkeypatch.setattr(temperature.calibration, "fit", lambda several: seen.append(several) or 1.7)
+    real = temperature.calibration.fit
+    monkeypatch.setattr(temperature.calibration, "fit", lambda several: seen.append(several) or real(several))
     done: list[int] = []
-    found = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
+    found, heard = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
                             done.append)
-    assert (found, done) == (1.7, [1, 2])
-    (several,) = seen
+    several = seen[0]
+    assert (found, done) == (real(several), [1, 2])
+    numbers = (0, 1, 2, 5, 9) if federation.normalise == "speaker" else (0,)
+    assert tuple(each.clips for each in heard) == numbers
+    assert {len(everything.targets) for (everything,) in seen[1:]} == {sum(len(one.targets) for one in several)}
     assert all(one.logits is not None for one in several)
     assert federation.test is not None
     said = [path for one in several for path in one.paths]

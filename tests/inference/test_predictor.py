@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from p2pser.features.normalisation import Statistics, statistics
 from p2pser.inference.predictor import Answer, Predictor
 from p2pser.models import directory
 from p2pser.models.directory import Card
+from p2pser.models.heard import Heard
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.run.card import card as card_of
@@ -329,7 +331,36 @@ def test_enrolment_is_reported_for_speaker_models(speaker_model: Path, folder: P
     predictor = p2pser.load(speaker_model)
     trial = evaluation.choose(predictor.card, corpora.load("folder", folder), everything=True)
     report = evaluation.evaluate(predictor, trial, workers=1)
-    assert list(report.uar_by_enrolment) == ["1", "5", "10", "all", "none"]
+    assert list(report.by_enrolment) == [0, 1, 2, 5, 8]
+    assert report.text().splitlines()[1].startswith("without recordings of the speaker, as predict answers: UAR (a) ")
+
+
+def test_a_prediction_has_the_temperature_of_the_clips_that_were_heard(speaker_model: Path, folder: Path) -> None:
+    plain, scaled = p2pser.load(speaker_model), p2pser.load(speaker_model)
+    scaled.card = replace(scaled.card, heard=(Heard(0, 4.0, 0.5, 0.1, 0.6), Heard(2, 0.5, 0.9, 0.1, 0.9)))
+    assert "UAR 0.50, instead of 0.90 after 2 clips" in scaled.note()
+    clip, others = folder / "anger" / "spk0" / "0.wav", sorted((folder / "anger" / "spk0").iterdir())
+
+    def odds(predictor: Predictor, own: Statistics | None) -> float:
+        chances = next(predictor.each([clip], own)).probabilities
+        return math.log(chances["anger"] / chances["sadness"])
+
+    for heard, temperature in ((0, 4.0), (1, 4.0), (2, 0.5), (4, 0.5)):
+        own = plain.enrol(others[:heard]) if heard else None
+        assert odds(plain, own) == pytest.approx(temperature * odds(scaled, own), rel=1e-4)
+
+
+def test_evaluate_tells_what_predict_answers(speaker_model: Path, folder: Path) -> None:
+    predictor = p2pser.load(speaker_model)
+    trial = evaluation.choose(predictor.card, corpora.load("folder", folder), split="none", everything=True)
+    report = evaluation.calibrate(replace(evaluation.evaluate(predictor, trial, workers=1), speaker_overlap=0))
+    assert [each.clips for each in report.heard] == [0, 1, 2, 5, 8]
+    predictor.card = replace(predictor.card, heard=report.heard)
+    strange = evaluation.evaluate(predictor, trial, workers=1).curve()[0]
+    clips = [(label, path) for label in predictor.labels for path in sorted((folder / label).rglob("*.wav"))]
+    answers = list(predictor.each(path for _, path in clips))
+    assert strange["confidence"] == pytest.approx(np.mean([max(a.probabilities.values()) for a in answers]), abs=1e-6)
+    assert strange["uar"] == pytest.approx(np.mean([a.label == label for a, (label, _) in zip(answers, clips)]))
     assert "8 to 8, without labels: transductive" in report.normalise_note
     assert "by the number of clips" in report.text()
 

@@ -19,6 +19,7 @@ from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card
+from p2pser.models.heard import Heard, counts, nearest
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
@@ -210,3 +211,33 @@ def test_what_is_no_model_directory(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text("[1]")
     with pytest.raises(ModelError, match="not a p2pser model card"):
         directory.load(tmp_path)
+
+
+KNOWN = (Heard(0, 3.0, 0.5, 0.1, 0.6), Heard(2, 2.0, 0.7, 0.05, 0.7), Heard(48, 0.5, 0.9, 0.02, 0.9))
+
+
+def test_the_card_keeps_them_and_has_the_temperature_of_what_was_heard(tmp_path: Path) -> None:
+    write(tmp_path / "m", dataclasses.replace(CARD, heard=KNOWN, temperature=7.0))
+    card = directory.read_card(tmp_path / "m")[0]
+    assert card.heard == KNOWN
+    assert [card.temperature_for(clips) for clips in (0, 1, 2, 10, 48, 500)] == [3.0, 3.0, 2.0, 2.0, 0.5, 0.5]
+    assert dataclasses.replace(card, heard=()).temperature_for(3) == 7.0
+    assert dataclasses.replace(card, heard=(), temperature=None).temperature_for(3) == 1.0
+    assert nearest(KNOWN[1:], 0) is None
+
+
+@pytest.mark.parametrize("heard", [
+    [{**KNOWN[0].to_dict(), "temperature": 0}], [{**KNOWN[0].to_dict(), "ece": 2}], [{"clips": 0}], 3,
+    [KNOWN[1].to_dict(), KNOWN[0].to_dict()], [KNOWN[0].to_dict(), KNOWN[0].to_dict()]])
+def test_figures_that_cannot_be_are_refused(tmp_path: Path, heard: object) -> None:
+    write(tmp_path / "m", dataclasses.replace(CARD, heard=KNOWN))
+    card = tmp_path / "m" / directory.CARD
+    card.write_text(json.dumps({**json.loads(card.read_text(encoding="utf-8")), "heard": heard}), encoding="utf-8")
+    with pytest.raises(ModelError, match="is damaged"):
+        directory.read_card(tmp_path / "m")
+
+
+def test_a_model_is_measured_up_to_all_clips_of_a_speaker() -> None:
+    assert counts({"a": 50, "b": 40, "c": 3}) == (0, 1, 2, 5, 10, 40)
+    assert counts({"a": 5}) == (0, 1, 2, 5)
+    assert counts({}) == ()

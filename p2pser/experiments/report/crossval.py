@@ -190,6 +190,8 @@ def _model_lines(row: ModelRow, clips_per_speaker: Sequence[int]) -> Iterator[st
         few, many = clips_per_speaker
         yield (f"{row.model}, gossip: UAR (a) by the number of clips that give a test speaker's statistics (all: "
                f"{few} to {many})   " + "   ".join(f"{count}: {uar:.3f}" for count, uar in by_enrolment.items()))
+        yield (f"{row.model}, gossip: ECE by that number, scaled by the temperature of the other speakers   "
+               + "   ".join(f"{count}: {ece:.3f}" for count, ece in gossip["ece_by_enrolment"].items()))
 
 
 def reliabilities(cross: CrossValidation, row: ModelRow) -> dict[str, dict[str, Reliability]]:

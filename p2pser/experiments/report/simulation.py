@@ -13,6 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
+from p2pser.models.heard import Heard, in_words
 from p2pser.models.start import Start
 from p2pser.run import budget
 from p2pser.run.account import account
@@ -47,10 +48,10 @@ def write(result: SimulatedRun, folder: Path) -> None:
     agreed = account(run.topology.size, run.final)["agreed"]
     for name, width, row in _models(run):
         # The temperature is of the model that was evaluated, the widest.
-        temperature = result.temperature if name == "model" else None
+        temperature, heard = (result.temperature, result.heard) if name == "model" else (None, ())
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
-            temperature=temperature, budget=run.budget, start=Start.of(run.config)))
+            temperature=temperature, heard=heard, budget=run.budget, start=Start.of(run.config)))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:
@@ -114,6 +115,9 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
         yield budget.in_words(document["privacy"])
     if document["temperature"] is not None:
         yield f"temperature of the probabilities {document['temperature']:.2f}, fitted on inner folds"
+    if document["heard"]:
+        yield ("UAR (a) and ECE on inner folds by the number of clips heard of a speaker   "
+               + in_words([Heard(**each) for each in document["heard"]]))
     final = document["final"]
     end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"
     if final["bound"] is None:
