@@ -26,6 +26,7 @@ import torch
 from scipy.special import softmax
 
 from p2pser.base.seeding import EVERYBODY
+from p2pser.base.threads import torch_threads
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
@@ -127,6 +128,7 @@ def _held(federation: Federation) -> dict[int, Examples]:
 def _train(cohort: Cohort, statistics: Statistics | None, progress: Progress | None) -> tuple[Outputs, ...]:
     """Return the models' outputs after all rounds without any exchange; the targets' statistics are each peer's own."""
     cohort.prepare_alone(statistics)
-    rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
+    with torch_threads(cohort.config.training.threads):
+        rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
     with torch.inference_mode():
         return tuple(cohort.evaluate(row.clone(), i) for i, row in zip(cohort.peers, rows))

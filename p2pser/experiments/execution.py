@@ -12,6 +12,7 @@ import numpy as np
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
+from p2pser.base.threads import torch_threads
 from p2pser.config import Config
 from p2pser.evaluation.outputs import Outputs
 from p2pser.experiments import baselines, enrolment, tuning
@@ -39,6 +40,12 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     hub : the peer that holds no clips, if there is one.
     conditions : what goes wrong in a gossip run, and what time costs; None: nothing, and no time is counted.
     """
+    with torch_threads(config.training.threads):  # also in the caller's own process, where torch has all processors
+        return _executed(job, config, topology, peers, hub, conditions)
+
+
+def _executed(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None,
+              conditions: Conditions | None) -> Document:
     federation = _federation(_Data.of(config, peers, hub))
     if job.inner is not None:
         federation = tuning.inner(federation, *job.inner)

@@ -16,6 +16,7 @@ import numpy as np
 
 from p2pser.base.errors import TopologyError
 from p2pser.graph import spectral
+from p2pser.graph.sparse import Sparse, links
 
 NOTHING = 1e-6
 """A solver's weight of this size is an edge without weight."""
@@ -54,16 +55,17 @@ def metropolis(graph: nx.Graph, counts: Mapping[int, int] | None = None) -> np.n
     conserves the clip-weighted mean, pi^T W = pi^T with pi = n / sum(n), and is reversible, pi_i W_ij =
     pi_j W_ji, but not symmetric. Raises TopologyError where a peer's count is missing or not positive.
     """
+    return metropolis_entries(graph, counts).dense()
+
+
+def metropolis_entries(graph: nx.Graph, counts: Mapping[int, int] | None = None) -> Sparse:
+    """Return the entries of ``metropolis``, edge by edge; errors as there."""
     size = graph.number_of_nodes()
-    n = _counts(size, counts)
-    degree = [graph.degree(i) for i in range(size)]
-    matrix = np.zeros((size, size), dtype=np.float64)
-    for i in range(size):
-        neighbours = sorted(graph.neighbors(i))
-        row = [weight(degree[i], degree[j], n[i], n[j]) for j in neighbours]
-        matrix[i, neighbours] = row
-        matrix[i, i] = self_weight(row)
-    return matrix
+    n = np.array(_counts(size, counts))
+    to, source = links(graph)
+    degree = np.bincount(to, minlength=size)
+    # The formula of ``weight``, for all edges at once.
+    return Sparse.of(size, to, source, np.minimum(1.0 / (degree[to] + 1), n[source] / n[to] / (degree[source] + 1)))
 
 
 def lazy(graph: nx.Graph) -> np.ndarray:
@@ -182,13 +184,16 @@ def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:
     return [float(counts[i]) for i in range(size)]
 
 
-def slow_weights(W_uniform: np.ndarray, W_clips: np.ndarray, eps: float = 1e-6) -> str | None:
+def slow_weights(W_uniform: np.ndarray | Sparse, W_clips: np.ndarray | Sparse, eps: float = 1e-6,
+                 pi: np.ndarray | None = None) -> str | None:
     """Return a warning where clip weights mix much slower than uniform ones, else None.
+
+    pi : the stationary distribution of ``W_clips``, the clip counts; a sparse one needs it.
 
     A peer with many clips gives nearly no weight to a peer with few, so information between two large peers passes
     slowly through a small one. The limit is twice the exchanges to ``eps``.
     """
-    uniform, clips = spectral.slem(W_uniform), spectral.slem(W_clips)
+    uniform, clips = spectral.slem(W_uniform), spectral.slem(W_clips, pi)
     plain, weighted = spectral.rounds_to(eps, uniform), spectral.rounds_to(eps, clips)
     if plain is not None and weighted is not None and weighted <= 2 * plain:
         return None

@@ -39,6 +39,7 @@ from p2pser.base.signing import SIGNED, author
 from p2pser.graph import building, graphs, mixing, retiring
 from p2pser.graph.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
 from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
+from p2pser.graph.sparse import Sparse
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,12 @@ class Topology:
                                     "and clips, and divide, or use gossip.weighting=uniform")
             return frozen(mixing.metropolis(self.graph, counts))
         return self._static if self.schedule is None else self.schedule.matrix(t)
+
+    def entries(self, t: int = 0, counts: Mapping[int, int] | None = None) -> Sparse:
+        """Return the entries of ``matrix``; errors as there."""
+        if self.schedule is None and not self.retired and not self.hand and self.weights == "metropolis":
+            return mixing.metropolis_entries(self.graph, counts)
+        return Sparse.from_dense(self.matrix(t, counts))
 
     @cached_property
     def _static(self) -> np.ndarray:

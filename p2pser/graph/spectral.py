@@ -8,9 +8,16 @@ Euclidean norm where W is symmetric, in the pi-norm, ||x||^2 = sum_i pi_i x_i^2,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from p2pser.base.errors import TopologyError
+from p2pser.graph.sparse import Sparse
+from p2pser.graph.translations import convolution
+
+DENSE_UP_TO = 512
+"""Peers up to which eigenvalues are those of a dense matrix: all of them, and the same bits everywhere."""
 _ZERO = 1e-12
 """Eigenvalues below this are rounding errors."""
 
@@ -39,16 +46,67 @@ def _moduli(W: np.ndarray, pi: np.ndarray | None) -> np.ndarray:
     return moduli
 
 
-def slem(W: np.ndarray, pi: np.ndarray | None = None) -> float:
+def slem(W: np.ndarray | Sparse, pi: np.ndarray | None = None) -> float:
     """Return the second largest eigenvalue modulus of an (N, N) mixing matrix; 0.0 for one peer.
 
-    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); computed from W if not given.
+    ``pi``: the (N,) stationary distribution of a reversible W (clip weights); computed from W if not given. A sparse W
+    of more than ``DENSE_UP_TO`` peers is taken for symmetric without it.
     """
     if len(W) < 2:
         return 0.0
+    if isinstance(W, Sparse):
+        if W.size > DENSE_UP_TO:
+            return _sparse_slem(W, pi)
+        W = W.dense()
     # The eigenvalue 1 of a connected graph is the largest and simple; -1 is not reached as W_ii > 0.
     value = float(_moduli(W, pi)[1])
     return 0.0 if value < _ZERO else value
+
+
+def _sparse_slem(W: Sparse, pi: np.ndarray | None) -> float:
+    """Return the slem of a symmetric or reversible W from its entries; W's eigenvalue 1 is simple."""
+    same = convolution(W) if pi is None else None
+    if same is not None:
+        value = float(np.sort(np.abs(same.eigenvalues))[-2])
+        return 0.0 if value < _ZERO else value
+    from scipy.sparse import diags
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    root = np.ones(W.size) if pi is None else np.sqrt(np.asarray(pi, dtype=np.float64))
+    root = root / np.linalg.norm(root)
+    balanced = diags(root) @ W.csr() @ diags(1 / root)
+    balanced = ((balanced + balanced.T) / 2).tocsr()
+    away = LinearOperator(balanced.shape, lambda x: balanced @ x - root * (root @ x), dtype=np.float64)
+    # A start without chance: what ARPACK draws by itself differs from call to call.
+    start = np.random.Generator(np.random.Philox(W.size)).normal(size=W.size)
+    start -= root * (root @ start)
+    try:
+        values = eigsh(away, k=1, which="LM", v0=start, ncv=min(W.size - 1, 96), maxiter=400, tol=1e-11,
+                       return_eigenvectors=False)
+    except ArpackNoConvergence:
+        values = _near_one(balanced, start)
+    value = abs(float(values[0]))
+    return 0.0 if value < _ZERO else value
+
+
+def _near_one(balanced: Any, start: np.ndarray) -> np.ndarray:
+    """Return the second largest eigenvalue where many crowd below 1, as on a long chain: by inverse iteration."""
+    from scipy.sparse import identity
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    try:
+        values: np.ndarray = eigsh(balanced, k=2, sigma=1 + 1e-9, which="LM", v0=start, return_eigenvectors=False,
+                                   OPinv=_solver(balanced - (1 + 1e-9) * identity(balanced.shape[0])))
+    except ArpackNoConvergence:
+        raise TopologyError(f"the second largest eigenvalue of {balanced.shape[0]} peers' weights was not found: take "
+                            "a topology that mixes faster") from None
+    return np.sort(values)[:1]
+
+
+def _solver(matrix: Any) -> Any:
+    from scipy.sparse.linalg import LinearOperator, splu
+
+    return LinearOperator(matrix.shape, splu(matrix.tocsc()).solve, dtype=np.float64)
 
 
 def second(W: np.ndarray) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import networkx as nx
+import numpy as np
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
@@ -18,7 +19,7 @@ from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Breaks, Late, Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.requirements import exchanging_parts
-from p2pser.graph.mixing import metropolis, slow_weights
+from p2pser.graph.mixing import metropolis_entries, slow_weights
 from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Before, Hook, run
@@ -117,6 +118,15 @@ class End:
     slem: float
 
 
+@dataclass(frozen=True)
+class Agreements:
+    """How peers come to agree: by messages, unless the caller knows what these come to."""
+
+    cuts: Callable[..., Mapping[int, frozenset[tuple[int, int]]]] = agree_on_cuts
+    statistics: Callable[..., Consensus] = statistics
+    consensus: Callable[..., Consensus] = consensus
+
+
 class Session:
     """A run of the hosted peers.
 
@@ -129,12 +139,12 @@ class Session:
     driver : runs the rounds; default: in lock-step.
     hooks : hears of the run's progress.
     living : the hosted peers that take part until the end; default: all.
-    agree : the final consensus; default ``gossip.agreement.consensus.consensus``.
+    agreements : how the peers agree.
     """
 
     def __init__(self, config: Config, topology: Topology, cohort: Cohort, algorithm: Algorithm, mixer: SessionMixer,
                  *, driver: Driver | None = None, hooks: Hooks | None = None, living: tuple[int, ...] | None = None,
-                 agree: Callable[..., Consensus] = consensus) -> None:
+                 agreements: Agreements | None = None) -> None:
         self.config, self.topology, self.cohort = config, topology, cohort
         self.algorithm, self.mixer = algorithm, mixer
         self.driver: Driver = driver or LockStep(algorithm, mixer, config.training.rounds, mixer.next_round,
@@ -143,7 +153,7 @@ class Session:
         self.living = living or mixer.peers
         self.parts: Parts | None = None
         """What of a row crosses each edge; None: all of it."""
-        self._agree = agree
+        self._agree = agreements or Agreements()
 
     # Before the rounds --------------------------------------------------------------------------------------
 
@@ -190,7 +200,8 @@ class Session:
                                        least=self.config.privacy.least)
         else:
             slem = living_slem(self.topology, None, cut, self.living[0])
-            agreed = statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut, slem=slem)
+            agreed = self._agree.statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut,
+                                            slem=slem)
         self.hooks.statistics(agreed)
         return agreed.rows[0]
 
@@ -212,7 +223,8 @@ class Session:
         rounds, hooks = self.config.training.rounds, self.hooks
         counts = counts_for(self.config.gossip, self.topology, call.clips)
         graph = self.topology.graph
-        if counts and (warning := slow_weights(metropolis(graph), metropolis(graph, counts))):
+        if counts and (warning := slow_weights(metropolis_entries(graph), metropolis_entries(graph, counts),
+                                               pi=np.array([float(counts[i]) for i in range(len(counts))]))):
             hooks.warn(warning)
         for warning in self.cohort.warnings:
             hooks.warn(warning)
@@ -232,8 +244,8 @@ class Session:
         """Agree on the cut edges, then on one model."""
         mixer, algorithm, topology, rounds = self.mixer, self.algorithm, self.topology, self.config.training.rounds
         first = self.living[0]
-        cut = agree_on_cuts(mixer, rounds, topology.graph, mixer.unreachable,
-                            lambda late: algorithm.settle(state, late, mixer.peers))[first]
+        cut = self._agree.cuts(mixer, rounds, topology.graph, mixer.unreachable,
+                               lambda late: algorithm.settle(state, late, mixer.peers))[first]
         algorithm.settle(state, mixer.close(), mixer.peers)
         self.driver.close()
         groups = () if self.parts is None else self.parts.groups()
@@ -246,7 +258,7 @@ class Session:
                 self.hooks.warn(warning)
             if not algorithm.asynchronous:  # messages of these may come still
                 state.rows, state.edges = {"x": rows}, {}
-            final = self._agree(
+            final = self._agree.consensus(
                 mixer, rows, rounds + 1, topology, self.config.gossip.consensus_tolerance, cut=cut,
                 slem=slem, observe=self.hooks.consensus, parts=self.parts,
                 max_exchanges=self.config.gossip.max_consensus_exchanges)

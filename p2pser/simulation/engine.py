@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.threads import torch_threads
 from p2pser.config import Config
 from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Federation
-from p2pser.gossip.agreement.consensus import Consensus, consensus, no_consensus
+from p2pser.gossip.agreement.consensus import MOST_EXCHANGES, Consensus, consensus, no_consensus
+from p2pser.gossip.agreement.flood import agree_on_cuts
+from p2pser.gossip.agreement.foreseen import Foresight, largest_of_sums
+from p2pser.gossip.agreement.statistics import TOLERANCE, statistics
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.reading import Edge
 from p2pser.gossip.registry import create, validate
+from p2pser.graph.mixing import metropolis_entries
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.run.participant import Cohort
-from p2pser.run.session import Driver, End, Hooks, LockStep, Session
+from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
 from p2pser.simulation.clock import synchronous
 from p2pser.simulation.events import EventDriver
+from p2pser.simulation.exchange_graph import DENSE_UP_TO
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
@@ -70,8 +78,9 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
-    return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe,
-                      witness).run()
+    with torch_threads(config.training.threads):
+        return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe,
+                          witness).run()
 
 
 class _Simulator(Hooks):
@@ -101,7 +110,8 @@ class _Simulator(Hooks):
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None
         self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
-                               hooks=self, living=self.living, agree=self._agree)
+                               hooks=self, living=self.living,
+                               agreements=Agreements(self._cuts, self._statistics, self._consensus))
         self.session.share(self.call)
         self.course = Course(config, self.cohort, self.algorithm, self.living, self.session.parts, counts,
                              each_peer=each_peer, observe=observe)
@@ -176,21 +186,66 @@ class _Simulator(Hooks):
         sent = (self.mixer.bytes_sent.copy(), self.mixer.messages_sent.copy())
         return sent if self.events is None else (sent[0] + self.events.bytes_sent, sent[1] + self.events.messages_sent)
 
-    def _agree(self, mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, **how: Any
-               ) -> Consensus:
+    # What the peers agree on --------------------------------------------------------------------------------
+
+    @property
+    def _foreseeable(self) -> bool:
+        """Whether the peers' agreements follow from their rows alone, and are many messages."""
+        scenario, mixer = self.scenario, self.mixer
+        usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.hostile)
+        return usual and mixer.parts is None and mixer.size > DENSE_UP_TO and nx.is_connected(self.topology.graph)
+
+    @cached_property
+    def _foresight(self) -> Foresight:
+        return Foresight(self.mixer.weights)
+
+    def _cuts(self, mixer: Mixer, round: int, graph: nx.Graph, *how: Any
+              ) -> Mapping[int, frozenset[tuple[int, int]]]:
+        """The flood of the cut edges, of which there are none where nobody dies."""
+        if not self._foreseeable:
+            return agree_on_cuts(mixer, round, graph, *how)
+        sent, messages = self._foresight.flood()
+        self.mixer.bytes_sent += sent
+        self.mixer.messages_sent += messages
+        return dict.fromkeys(mixer.peers, frozenset())
+
+    def _statistics(self, mixer: Mixer, sums: Tensor, round: int, topology: Topology, *, slem: float, **how: Any
+                    ) -> Consensus:
+        """The statistics of features and targets, whose messages are not counted."""
+        if self._foreseeable:
+            uniform = self._foresight if not self.mixer.counts else Foresight(metropolis_entries(topology.graph))
+            agreed = uniform.consensus(sums, TOLERANCE, slem=slem, max_exchanges=MOST_EXCHANGES,
+                                       worst=largest_of_sums).final
+        else:
+            agreed = statistics(mixer, sums, round, topology, slem=slem, **how)
+        if not agreed.converged:
+            self.warn(f"the peers did not agree on the statistics of features and targets in {agreed.exchanges} "
+                      f"exchanges (they differ by up to {agreed.distance:.1g}): {topology.name} of {topology.size} "
+                      "peers mixes too slowly")
+        return agreed
+
+    def _consensus(self, mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, *,
+                   slem: float, max_exchanges: int, **how: Any) -> Consensus:
         """The final consensus; without ``exact``, on coordinates in the span of the rows."""
+        how |= {"slem": slem, "max_exchanges": max_exchanges}
         if self.scenario.hostile:
             return no_consensus(rows)
         if self.mixer.exact or self.mixer.parts is not None:
             return consensus(mixer, rows, round, topology, tolerance, **how)
-        basis = torch.linalg.qr(rows.to(torch.float64).T)[0]
-        before = self.mixer.bytes_sent.copy()
-        final = consensus(mixer, rows.to(torch.float64) @ basis, round, topology, tolerance, **how)
+        before, degree = self.mixer.bytes_sent.copy(), self.mixer.degrees
+        if self._foreseeable:
+            foreseen = self._foresight.consensus(rows, tolerance, slem=slem, max_exchanges=max_exchanges,
+                                                 share=self.course.share)
+            final, self.distances = foreseen.final, list(foreseen.distances)
+            self.mixer.messages_sent += degree * foreseen.posts
+        else:
+            basis = torch.linalg.qr(rows.to(torch.float64).T)[0]
+            final = consensus(mixer, rows.to(torch.float64) @ basis, round, topology, tolerance, **how)
+            final = replace(final, rows=final.rows @ basis.T)
         # The messages carried coordinates: count the rows that the network would have sent instead.
-        degree = np.array([len(topology.neighbours(i)) for i in range(topology.size)])
         degree[[i for i in range(topology.size) if i not in self.living]] = 0
         self.mixer.bytes_sent = before + degree * final.exchanges * 8 * rows.shape[1]
-        return replace(final, rows=final.rows @ basis.T)
+        return final
 
     # At the end ---------------------------------------------------------------------------------------------
 

@@ -17,21 +17,20 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import LocalProtocolError
-from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, edges_into, in_order, inbox_of, mix_by_flows
+from p2pser.gossip.mixer import Breaks, Edges, Inbox, Late, Outbox, Step, in_order, inbox_of, mix_by_flows
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Edge, Read, read_all
 from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
-from p2pser.graph.mixing import metropolis
+from p2pser.graph.mixing import metropolis_entries
+from p2pser.graph.sparse import Sparse
 from p2pser.graph.spec import Topology
+from p2pser.simulation.exchange_graph import ExchangeGraph
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.wire.codec import DENSE, Codec, Received
 from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Phase
 
 T = TypeVar("T")
-
-DENSE_UP_TO = 64
-"""Number of peers up to which W is a dense matrix, whose product is then faster than a sparse one."""
 
 KEPT = 64
 """Exchanges of a schedule whose graphs are kept in memory."""
@@ -70,47 +69,6 @@ class _Posted:
     out: Outbox
     senders: frozenset[int]
     rows: Tensor | None = field(default=None)
-
-
-class ExchangeGraph:
-    """Which peers exchange rows in one exchange, and with which weights: everything that follows from W."""
-
-    def __init__(self, W: np.ndarray) -> None:
-        self.W = W
-        self.size = len(W)
-        linked = W != 0
-        np.fill_diagonal(linked, False)
-        self.pairs = tuple((int(i), int(j)) for i, j in np.argwhere(linked))
-        """(dst, src), ascending."""
-        self.to = tuple(tuple(np.flatnonzero(linked[:, j]).tolist()) for j in range(self.size))
-        """The receivers of each peer."""
-        self._sent: np.ndarray = linked.sum(0).astype(np.int64)
-        self.edges = edges_into({pair: float(W[pair]) for pair in self.pairs})
-        self._matrices: dict[tuple[frozenset[int], torch.dtype], object] = {}
-
-    def matrix(self, dead: frozenset[int], dtype: torch.dtype) -> object:
-        """Return W without the edges of dead peers: a dense Tensor for few peers, else a SciPy CSR matrix."""
-        if (dead, dtype) not in self._matrices:
-            W = self.W.copy()
-            for i in dead:
-                np.fill_diagonal(W, W.diagonal() + np.where(np.arange(self.size) == i, 0.0, W[:, i]))
-                W[:, i] = 0.0
-                W[i, :] = 0.0
-                W[i, i] = 1.0
-            dense = torch.from_numpy(W).to(dtype)
-            if self.size <= DENSE_UP_TO:
-                self._matrices[dead, dtype] = dense
-            else:
-                from scipy.sparse import csr_matrix
-
-                self._matrices[dead, dtype] = csr_matrix(dense.numpy())
-        return self._matrices[dead, dtype]
-
-    def sent(self, dead: frozenset[int]) -> np.ndarray:
-        """Return the number of messages that each peer sends, (N,)."""
-        sent = self._sent.copy()
-        sent[list(dead)] = 0
-        return sent
 
 
 class SimulatedMixer:
@@ -160,7 +118,8 @@ class SimulatedMixer:
         self._broken: frozenset[int] = frozenset()
         self._timetable = Timetable(topology, slots, rounds)
         self._counts = None if own_weights else counts
-        self._static = ExchangeGraph(metropolis(topology.graph, counts))
+        self._static = ExchangeGraph(metropolis_entries(topology.graph, counts))
+        self.counts = counts
         self._graphs: OrderedDict[int, ExchangeGraph] = OrderedDict()
         self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
         """Payload bytes that each peer sent, headers not counted, (N,)."""
@@ -185,6 +144,16 @@ class SimulatedMixer:
     def size(self) -> int:
         """N."""
         return self.topology.size
+
+    @property
+    def weights(self) -> Sparse:
+        """The Metropolis weights of the undirected graph, by which the final consensus mixes."""
+        return self._static.W
+
+    @property
+    def degrees(self) -> np.ndarray:
+        """The number of neighbours of each peer, (N,)."""
+        return self.weights.sent.copy()
 
     def edges(self, at: Step) -> Edges:
         """All directed edges of the step."""
@@ -266,7 +235,7 @@ class SimulatedMixer:
         values, refused = read_all(came, read, lambda edge, reason: self.strike(edge, at, reason))
         for e, pair in enumerate(graph.pairs):
             if verdict is not None and verdict[e] and pair in values:
-                self._postpone(at, posted, pair, values.pop(pair), graph.W[pair], int(verdict[e]))
+                self._postpone(at, posted, pair, values.pop(pair), float(graph.W.weight[e]), int(verdict[e]))
         late = self._arrivals(dead)
         self._exchange += 1
         return inbox_of(graph.edges, values, late, refused)
@@ -325,7 +294,7 @@ class SimulatedMixer:
         if schedule is not None and schedule.period is not None:
             t %= schedule.period
         if t not in self._graphs:
-            self._graphs[t] = ExchangeGraph(self.topology.matrix(t, self._counts))
+            self._graphs[t] = ExchangeGraph(self.topology.entries(t, self._counts))
             if len(self._graphs) > KEPT:
                 self._graphs.popitem(last=False)
         return self._graphs[t]

@@ -167,11 +167,12 @@ class Course:
         self._each_peer, self._observe = each_peer, observe
         self._mixed = None if parts is None else parts.mixed()[list(living)]
         weights = torch.tensor([float(counts[i]) if counts else 1.0 for i in living], dtype=torch.float64)
-        self._share = (weights / weights.sum()).to(torch.float32)
+        self.share = weights / weights.sum()
+        """The weight of each living peer in the mean, float64."""
 
     def mean(self, rows: Tensor) -> Tensor:
         """Return the mean (D,) of the living peers' rows (B, D): the model that the consensus would be."""
-        share = self._share.to(rows.dtype)
+        share = self.share.to(rows.dtype)
         return self._algorithm.mean(rows, share) if self._mixed is None else mean_of(rows, share, self._mixed)
 
     def distance(self, rows: Tensor, mean: Tensor) -> float:

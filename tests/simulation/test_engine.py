@@ -163,3 +163,41 @@ def test_bytes_of_the_rounds_and_of_the_end_are_counted_apart(made_up):
     # Two neighbours, rows of float64 with a trailer, and a flood of the cut edges.
     assert 2 * 8 * size * (run.final.exchanges - 1) < run.bytes_final.min()
     assert run.bytes_final.max() < 2 * (8 * size + 150) * run.final.exchanges + 1000
+
+
+@pytest.mark.parametrize("settings", [{}, {"gossip.weighting": "clips"}, {"gossip.max_consensus_exchanges": 9}])
+def test_a_large_run_ends_as_a_small_one_does(made_up, monkeypatch, settings):
+    setting = made_up(7, "global", **{"training.rounds": 2, **settings})
+    played = simulate(*setting)
+    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
+    for name in ("statistics", "agree_on_cuts", "consensus"):
+        monkeypatch.setattr(f"p2pser.simulation.engine.{name}", lambda *_, **__: pytest.fail("messages"))
+    computed = simulate(*setting)
+    assert (computed.final.exchanges, computed.final.converged) == (played.final.exchanges, played.final.converged)
+    assert computed.final_distance == pytest.approx(played.final_distance, rel=1e-3, abs=1e-15)
+    assert computed.bytes_final.tolist() == played.bytes_final.tolist()
+    assert computed.statistics.count == pytest.approx(played.statistics.count)
+    torch.testing.assert_close(computed.row, played.row, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("scenario", "exact", "peers"), [
+    (None, False, 6), (None, True, 7), (Scenario(dead={2: 1}), False, 7),
+    (Scenario(faults=Faults(delay=0.5)), False, 7)])
+def test_the_end_is_played_where_it_cannot_be_known(made_up, monkeypatch, scenario, exact, peers):
+    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
+    monkeypatch.setattr("p2pser.simulation.engine.Foresight", lambda weights: pytest.fail("computed"))
+    assert simulate(*made_up(peers, **{"training.rounds": 2}), scenario, exact=exact).final.converged
+
+
+def test_statistics_that_do_not_agree_are_told(made_up, monkeypatch):
+    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
+    monkeypatch.setattr("p2pser.simulation.engine.MOST_EXCHANGES", 3)
+    run = simulate(*made_up(9, "global", **{"training.rounds": 1}))
+    assert any("did not agree on the statistics of features and targets in 3 exchanges" in note for note in run.notes)
+
+
+def test_a_run_has_the_threads_of_its_settings(made_up):
+    before, during = torch.get_num_threads(), []
+    simulate(*made_up(**{"training.rounds": 1, "training.threads": before + 1}),
+             observe=lambda round: during.append(torch.get_num_threads()))
+    assert (during, torch.get_num_threads()) == ([before + 1], before)

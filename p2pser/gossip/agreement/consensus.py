@@ -29,7 +29,7 @@ from p2pser.gossip.agreement.stopping import (
 from p2pser.gossip.mixer import BLOCK, Inbox, Mixer, Outbox, Step, add_flow_
 from p2pser.gossip.partial import Parts
 from p2pser.gossip.reading import Edge
-from p2pser.graph.mixing import metropolis
+from p2pser.graph.mixing import metropolis_entries
 from p2pser.graph.spec import Topology
 from p2pser.graph.spectral import slem as slem_of
 from p2pser.wire.codec import Received, codec, magnitude, plausible
@@ -43,6 +43,8 @@ Answer: TypeAlias = tuple[Tensor, Trailer]
 
 _F8 = codec("f8")
 _BYTES = 8
+MOST_EXCHANGES = 2000
+"""After so many exchanges a consensus is given up, unless its caller says otherwise."""
 _ROOM = 1024
 """Bytes behind a row in memory, where a trailer of at most so many is written."""
 
@@ -107,19 +109,16 @@ def living_slem(
 def _slem_of_part(
     topology: Topology, counts: Mapping[int, int] | None, cut: Collection[tuple[int, int]], peer: int
 ) -> float:
-    W = metropolis(topology.graph, counts)
-    for i, j in cut:
-        for a, b in ((i, j), (j, i)):
-            W[a, a] += W[a, b]
-            W[a, b] = 0.0
+    W = metropolis_entries(topology.graph, counts).without(cut)
     part = sorted(nx.node_connected_component(without(topology.graph, cut), peer))
     pi = None if counts is None else np.array([float(counts[i]) for i in part])
-    return slem_of(W[np.ix_(part, part)], pi)
+    return slem_of(W if len(part) == W.size else W.part(part), pi)
 
 
 def consensus(
     mixer: Mixer, rows: Tensor, round: int, topology: Topology, tolerance: float, *, slem: float,
-    max_exchanges: int = 2000, weights: Callable[[int, int], float] | None = None, measure: Measure = relative_norm,
+    max_exchanges: int = MOST_EXCHANGES, weights: Callable[[int, int], float] | None = None,
+    measure: Measure = relative_norm,
     cut: Collection[tuple[int, int]] = (), observe: Callable[[int, Tensor], None] | None = None,
     parts: Parts | None = None, largest: float | None = None,
 ) -> Consensus:

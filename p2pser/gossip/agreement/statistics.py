@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
-from p2pser.gossip.agreement.consensus import Consensus, consensus
+from p2pser.gossip.agreement.consensus import MOST_EXCHANGES, Consensus, consensus
 from p2pser.gossip.agreement.secure_sum import secure_sum
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.mixing import metropolis
@@ -53,7 +53,7 @@ def statistics(
     topology: Topology,
     *,
     slem: float,
-    max_exchanges: int = 2000,
+    max_exchanges: int = MOST_EXCHANGES,
     tolerance: float = TOLERANCE,
     cut: Collection[tuple[int, int]] = (),
     observe: Callable[[int, Tensor], None] | None = None,
