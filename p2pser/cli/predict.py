@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -17,6 +17,11 @@ from p2pser.cli.kinds import LONGEST, Number, Source, Target
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
     from p2pser.inference.predictor import Answer, Predictor
+
+STANDARD_INPUT = Path("-")
+
+Given: TypeAlias = "tuple[Path, Path | bytes]"
+"""A recording's name, and its path, or the bytes of standard input."""
 
 
 @click.command()
@@ -44,9 +49,12 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
     """Predict the emotion of recordings: a label and the probability of each.
 
     DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
-    recordings in it. The exit code is 2 where a recording could not be used; the others are predicted all the same.
+    recordings in it, - for standard input, which holds one recording. The exit code is 2 where a recording could not
+    be used; the others are predicted all the same.
 
     Example: p2pser predict runs/ring/peer-3/model clip.wav
+
+    Example: ffmpeg -i call.mp4 -f wav - | p2pser predict runs/ring/peer-3/model - --window 3
 
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
@@ -59,12 +67,13 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
         note(f"p2pser: {remark}")
     own = None if enrol is None else predictor.enrol(enrol)
     paths = files(recordings)
+    given = _given(paths)
     errors: list[tuple[Path, str]] = []
     timed = not (window is None and hop is None and plot is None and silence is None)
     if plot is not None and len(paths) != 1:
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
-    answers = _timelines(predictor, paths, own, window, hop, silence, errors) if timed \
-        else _whole(predictor, paths, own, errors)
+    answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
+        else _whole(predictor, given, own, errors)
     rows = []
     width = max(len(str(path)) for path in paths)
     for row, answer in answers:
@@ -83,15 +92,23 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
         sys.exit(2)
 
 
-def _whole(predictor: Predictor, paths: list[Path], own: Statistics | None,
+def _given(paths: list[Path]) -> list[Given]:
+    if paths.count(STANDARD_INPUT) > 1:
+        raise click.UsageError("standard input, -, holds one recording: name it once")
+    return [(path, sys.stdin.buffer.read() if path == STANDARD_INPUT else path) for path in paths]
+
+
+def _whole(predictor: Predictor, given: list[Given], own: Statistics | None,
            errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each recording."""
-    for path in _shown(paths):
-        for answer in predictor.each([path], own, errors):
-            yield {"path": str(answer.path), **answer.to_dict()}, answer
+    for path, source in _shown(given):
+        wrong: list[tuple[Path, str]] = []
+        for answer in predictor.each([source], own, wrong):
+            yield {"path": str(path), **answer.to_dict()}, answer
+        errors += [(path, reason) for _, reason in wrong]
 
 
-def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, window: float | None,
+def _timelines(predictor: Predictor, given: list[Given], own: Statistics | None, window: float | None,
                hop: float | None, silence: float | None,
                errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each window of each recording."""
@@ -102,19 +119,19 @@ def _timelines(predictor: Predictor, paths: list[Path], own: Statistics | None, 
     hop = min(timeline.HOP, window) if hop is None else hop
     silence = timeline.SILENCE if silence is None else silence
     Windower(predictor.card.features.sample_rate, window, hop)  # refuses wrong lengths before any work is done
-    for path in _shown(paths):
+    for path, source in _shown(given):
         try:
-            for segment in timeline.timeline(predictor, path, window=window, hop=hop, silence=silence, own=own):
+            for segment in timeline.timeline(predictor, source, window=window, hop=hop, silence=silence, own=own):
                 yield {"path": str(path), **segment.to_dict()}, segment.answer
         except CorpusError as error:
             errors.append((path, str(error).removeprefix(f"{path}: ")))
 
 
-def _shown(paths: list[Path]) -> Iterator[Path]:
-    """Yield the paths, with a progress bar where there are several."""
-    with progress("recordings", len(paths), wanted=len(paths) > 2, transient=True) as bar:
-        for path in paths:
-            yield path
+def _shown(given: list[Given]) -> Iterator[Given]:
+    """Yield the recordings, with a progress bar where there are several."""
+    with progress("recordings", len(given), wanted=len(given) > 2, transient=True) as bar:
+        for each in given:
+            yield each
             bar.advance()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.manifest import Clip, relative
 
-MEDIA = frozenset({".m4a", ".aac", ".webm", ".amr", ".wma", ".3gp", ".mka", ".mp4", ".mov"})
+MEDIA = frozenset({".m4a", ".aac", ".webm", ".amr", ".gsm", ".wma", ".3gp", ".mka", ".mp4", ".mov"})
 """Extensions (in lower case) of recordings that need the extra ``media``."""
 
 EXTENSIONS = MEDIA | {

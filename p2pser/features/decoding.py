@@ -191,7 +191,8 @@ def _unreadable(source: Source) -> str | None:
     try:
         if isinstance(source, Path) and not stat.S_ISREG(mode := source.stat().st_mode):
             # Before it is opened: a pipe would wait for its writer.
-            return "it is a folder" if stat.S_ISDIR(mode) else "it is no file, but a pipe or a device"
+            return "it is a folder" if stat.S_ISDIR(mode) else \
+                "it is no file, but a pipe or a device (p2pser predict MODEL - reads standard input)"
         with _binary(source) as file:
             head = file.read(512)
     except FileNotFoundError:

@@ -178,3 +178,23 @@ def test_a_microphone_without_its_library_is_refused(model: Path, monkeypatch: p
     done = CliRunner().invoke(listen, [str(model)])
     assert done.exit_code == 1
     assert "needs the extra live" in str(done.exception)
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "MS_ADPCM", "ULAW"])
+def test_standard_input_holds_a_recording(model: Path, tmp_path: Path, subtype: str) -> None:
+    """Telephone codecs, from a pipe."""
+    soundfile.write(tmp_path / "call.wav", np.concatenate([tone(1.5)[::2], tone(1.5, 900)[::2]]), RATE // 2,
+                    subtype=subtype)
+    for options in (["--window", "1"], []):
+        told = CliRunner().invoke(predict, [str(model), str(tmp_path / "call.wav"), "--json", *options])
+        piped = CliRunner().invoke(predict, [str(model), "-", "--json", *options],
+                                   input=(tmp_path / "call.wav").read_bytes())
+        key = "windows" if options else "predictions"
+        expected = [{**each, "path": "-"} for each in json.loads(told.stdout)[key]]
+        assert json.loads(piped.stdout)[key] == expected
+
+
+def test_standard_input_that_is_no_recording_is_a_sentence(model: Path) -> None:
+    done = CliRunner().invoke(predict, [str(model), "-"], input=b"")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, "p2pser: -: it is empty")
+    assert CliRunner().invoke(predict, [str(model), "-", "-"], input=b"").exit_code == 2

@@ -90,7 +90,8 @@ def test_an_offset_is_no_speech(tmp_path: Path) -> None:
     assert [one.answer is None for one in found] == [True, True, False, False]
 
 
-@pytest.mark.parametrize(("format", "subtype"), [("WAV", "GSM610"), ("AIFF", "ULAW"), ("RAW", None)])
+@pytest.mark.parametrize(("format", "subtype"), [
+    ("WAV", "GSM610"), ("WAV", "IMA_ADPCM"), ("WAV", "G721_32"), ("AU", "ALAW"), ("AIFF", "ULAW"), ("RAW", None)])
 def test_formats_that_cannot_be_sought_in_are_read_by_window(tmp_path: Path, format: str, subtype: str | None) -> None:
     """Telephone codecs; a raw file has no header and is refused."""
     path = tmp_path / f"call.{format.lower()}"
@@ -102,6 +103,15 @@ def test_formats_that_cannot_be_sought_in_are_read_by_window(tmp_path: Path, for
         return
     found = p2pser.timeline(predictor(), path, window=0.5, hop=0.5)
     assert [one.answer is None for one in (found[0], found[1], found[3])] == [False, False, True]
+    assert p2pser.timeline(predictor(), path.read_bytes(), window=0.5, hop=0.5) == found
+
+
+def test_gsm_without_a_header_is_read_by_window(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    soundfile.write(tmp_path / "call.raw", tone(1000, 1)[::2], RATE // 2, subtype="GSM610")
+    (tmp_path / "call.raw").rename(tmp_path / "call.gsm")
+    found = p2pser.timeline(predictor(), tmp_path / "call.gsm", window=0.5, hop=0.5)
+    assert [one.answer is None for one in found] == [False, False]
 
 
 def test_batches_change_nothing(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
