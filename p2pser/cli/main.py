@@ -33,6 +33,8 @@ COMMANDS = {
     "listen": "Predict the emotion of speech while it is spoken.",
     "serve": "Answer predictions over HTTP, with a page for the browser.",
     "export": "Write a model as ONNX.",
+    "push": "Write a model to a Hugging Face hub.",
+    "pull": "Fetch a model from a Hugging Face hub.",
     "settings": "List the settings of a run with default, unit and meaning.",
     "forget": "Leave a speaker's clips out from now on.",
     "invite": "Make a run file and an invitation for each site.",

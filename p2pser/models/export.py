@@ -172,7 +172,7 @@ def _require_equal(network: nn.Module, folder: Path, card: Card) -> None:
 def _library() -> Any:
     try:
         import onnx
-        import onnxruntime  # noqa: F401
+        onnx_network.runtime()
     except ImportError:
         raise ModelError(f"writing ONNX needs the extra onnx: {extra('onnx')}") from None
     return onnx

@@ -8,6 +8,7 @@ the card describes.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def stands_in(path: Path) -> bool:
     return has
 
 
+def runtime() -> Any:
+    """Return the module of ONNX Runtime, which sends no telemetry where it was not imported before."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 def load(path: Path, card: Card) -> OnnxNetwork:
     """Return the network of a model directory. Raises ModelError where it cannot be used or is not the card's.
 
@@ -75,7 +84,7 @@ def load(path: Path, card: Card) -> OnnxNetwork:
     from p2pser import models
 
     try:
-        import onnxruntime
+        onnxruntime = runtime()
     except ImportError:
         raise ModelError(f"{path} is answered by ONNX Runtime, which is not installed: {extra('onnx')}") from None
     file = path / NETWORK

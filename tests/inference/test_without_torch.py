@@ -42,7 +42,7 @@ MODELS: dict[str, tuple[FeatureSettings, ModelSettings]] = {
 }
 
 CHILD = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 blocked, folder, names = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
 sys.modules.update(dict.fromkeys(blocked))  # an import of them fails
 import p2pser
@@ -67,6 +67,8 @@ found["whole model"] = called("predict", f"{folder}/torch-{names[0]}", f"{folder
 found["simulate"] = called("simulate", "--peers", "2")
 from p2pser.serve.app import facts
 found["facts"] = facts(model)
+found["open"] = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")
+                 if os.path.exists(f"/proc/self/fd/{each}")]
 print(json.dumps(found))
 """
 
@@ -147,6 +149,10 @@ def test_each_requirement_is_of_predictions_or_of_the_whole_only() -> None:
     config.read(root / "setup.cfg")
     required = re.findall(r"^[\w-]+", config.get("options", "install_requires"), re.MULTILINE)
     assert sorted([*needed, *ONLY_WHOLE]) == sorted(modules.get(each, each) for each in required)
+
+
+def test_onnx_runtime_keeps_no_records_for_its_maker(found: dict[str, Any]) -> None:
+    assert [path for path in found["open"] if "onnxruntime" in path] == []
 
 
 def test_a_light_model_is_evaluated_but_not_calibrated(folder: Path, tmp_path: Path) -> None:

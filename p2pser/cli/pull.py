@@ -1,0 +1,35 @@
+"""``p2pser pull``: a model from a Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.kinds import Target
+
+
+@click.command()
+@click.argument("repo", metavar="OWNER/NAME")
+@click.argument("out", metavar="NEW_DIR", type=Target(folder=True))
+@click.option("--revision", default=None, metavar="COMMIT",
+              help="Commit, tag or branch; a commit always names the same model.  [default: the newest of main]")
+@encoder_option
+@json_option
+def pull(repo: str, out: Path, revision: str | None, encoder: str | None, as_json: bool) -> None:
+    """Fetch a model from a Hugging Face hub into a new directory, and check it.
+
+    Example: p2pser pull ada/emotions model/
+    """
+    from p2pser.inference import hub
+
+    stored = hub.pull(repo, out, revision=revision, encoder=encoder)
+    if stored.card.warning:
+        note(f"p2pser: the model was {stored.card.warning}")
+    if as_json:
+        print_json({"repo": stored.repo, "commit": stored.commit, "model": str(out),
+                    "labels": list(stored.card.labels)})
+    else:
+        click.echo(f"{stored.repo} {stored.commit}")
+    note(f"written to {out}; next: p2pser predict {out} RECORDING.wav")

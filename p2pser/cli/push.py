@@ -1,0 +1,55 @@
+"""``p2pser push``: a model to a Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from p2pser.base.documents import read_text
+from p2pser.base.errors import ConfigError
+from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.kinds import Source
+
+
+@click.command()
+@click.argument("model", metavar="MODEL_DIR", type=Source())
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option("--licence", default=None, metavar="ID",
+              help="The model's licence as the hub names it, such as apache-2.0.")
+@click.option("--results", type=Source(dir_okay=False), default=None, metavar="FILE",
+              help="What p2pser evaluate MODEL_DIR --json printed, for the hub's card.")
+@click.option("--private", is_flag=True, help="A new repository is visible to its owner only.")
+@click.option("--revision", default=None, metavar="BRANCH", help="Branch to write to.  [default: main]")
+@click.option("--keep-readme", is_flag=True, help="Leave the repository's README.md as it is.")
+@encoder_option
+@json_option
+def push(model: Path, repo: str, licence: str | None, results: Path | None, private: bool, revision: str | None,
+         keep_readme: bool, encoder: str | None, as_json: bool) -> None:
+    """Write a model to a Hugging Face hub, with a card in its format.
+
+    The repository is made where there is none. Log in first: hf auth login, or the variable HF_TOKEN.
+
+    Example: p2pser push runs/ring/peer-3/model ada/emotions --licence apache-2.0
+    """
+    from p2pser.inference import hub
+
+    report = None
+    if results is not None:
+        try:
+            report = json.loads(read_text(results, "the results", ConfigError))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"cannot read the results {results}: {' '.join(str(error).split())}") from None
+    stored = hub.push(model, repo, licence=licence, private=private, revision=revision, results=report,
+                      keep_readme=keep_readme, encoder=encoder)
+    if stored.card.warning:
+        note(f"p2pser: the model was {stored.card.warning}")
+    if stored.card.statistics is not None:
+        note("p2pser: its card holds the feature statistics of "
+             f"{stored.card.training.get('statistics_of', 'the training speakers')}")
+    if as_json:
+        print_json({"repo": stored.repo, "commit": stored.commit})
+    else:
+        click.echo(f"{stored.repo} {stored.commit}")
+    note(f"next: p2pser pull {stored.repo} NEW_DIR --revision {stored.commit}")
