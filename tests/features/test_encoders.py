@@ -22,10 +22,11 @@ pytest.importorskip("transformers", reason="the ssl extra is not installed")
 import p2pser
 from p2pser.base.errors import ConfigError, ModelError
 from p2pser.cli.predict import predict
-from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.features import clip_features, encoders
 from p2pser.features.extraction import extract
 from p2pser.features.kind import kinds_of
+from p2pser.models import for_run
 
 RATE = 16000
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
@@ -160,6 +161,17 @@ def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path])
     assert joined.features[0] is not None
     assert not np.allclose(mean.features[0], first.features[0])
     np.testing.assert_array_equal(joined.features[0][-16:], mean.features[0])
+
+
+def test_features_beside_an_encoder_s_are_scaled_down(saved: dict[str, Path]) -> None:
+    def parts(kind: str, *more: str) -> object:
+        settings = [f"features.kind={kind}", f"features.encoder={saved['hubert']}", *more]
+        return for_run(Config().with_settings(settings), 3).model.parameters["parts"]
+
+    assert parts("functionals+ssl") == "691*0.3,16*1"
+    assert parts("ssl+functionals") == "16*1,691*0.3"
+    assert (parts("ssl"), parts("functionals+dynamics")) == ("", "")
+    assert parts("functionals+ssl", "model.parameters.parts=707*1") == "707*1"
 
 
 def test_the_key_depends_on_the_encoder_s_content(tmp_path: Path, clip: Path) -> None:

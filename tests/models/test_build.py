@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from p2pser import models
 from p2pser.base.errors import ConfigError, ModelError
@@ -112,6 +113,20 @@ def test_mlp_without_hidden_layer_is_linear() -> None:
     module = models.build(ModelSettings(hidden=()), (5,), 3, seed=0)
     a, b = torch.randn(1, 5), torch.randn(1, 5)
     torch.testing.assert_close(module(a + b) + module(torch.zeros(1, 5)), module(a) + module(b))
+
+
+def test_the_parts_of_an_mlps_features_have_factors() -> None:
+    plain, scaled = (models.build(ModelSettings.model_validate({"name": "mlp", "parameters": parameters}), (5,), 3, 0)
+                     for parameters in ({}, {"parts": "2*0.3,3*1"}))
+    features = torch.arange(10.0).reshape(2, 5)
+    torch.testing.assert_close(scaled.eval()(features),
+                               plain.eval()(features * torch.tensor([0.3, 0.3, 1.0, 1.0, 1.0])))
+    assert Schema.of(scaled).entries == Schema.of(plain).entries
+    with pytest.raises(ModelError, match="are not the 6 features of a clip"):
+        models.build(ModelSettings.model_validate({"name": "mlp", "parameters": {"parts": "2*0.3,3*1"}}), (6,), 3, 0)
+    for wrong in ("2", "2*", "0*1", "2*0.3,", "2*nan", "2*-1", "2*0.3;3*1"):
+        with pytest.raises(ValidationError, match=r"must be COUNT\*FACTOR,\.\.\."):
+            ModelSettings.model_validate({"name": "mlp", "parameters": {"parts": wrong}})
 
 
 def test_names() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from p2pser.models.networks.layers import Linear, dropped
@@ -12,12 +14,15 @@ from p2pser.models.networks.layers import Linear, dropped
 class MLP(nn.Module):
     """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters.
 
-    scales: the factor of each hidden layer's units (``models.widths``); default 1.
+    scales: the factor of each hidden layer's units (``models.widths``); default 1. parts: (count, factor) of features
+    in a row, with what they are multiplied by; default: nothing.
     """
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float,
-                 scales: tuple[float, ...] = ()) -> None:
+                 scales: tuple[float, ...] = (), parts: Sequence[tuple[int, float]] = ()) -> None:
         super().__init__()
+        # Neither a parameter nor a buffer: it is given by the settings, and is not mixed.
+        self.factors = torch.cat([torch.full((count,), factor) for count, factor in parts]) if parts else None
         widths = (inputs, *hidden)
         self.hidden = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.head = Linear(widths[-1], classes)
@@ -25,6 +30,8 @@ class MLP(nn.Module):
         self.scales = scales or (1.0,) * len(hidden)
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.factors is not None:
+            features = features * self.factors
         for layer, factor in zip(self.hidden, self.scales):
             features = layer(features).relu_()
             if factor != 1:
