@@ -29,6 +29,9 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
 @click.argument("recordings", metavar="FILE|DIR|LIST...", nargs=-1, required=True, type=Source())
 @click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",
               help="Recordings of the same speaker, whose statistics scale the features.")
+@click.option("--alone", is_flag=True,
+              help="Answer for each recording as if it were alone. Otherwise, where several are unlike those of the "
+                   "training (another microphone, room or language), their common statistics scale the features.")
 @click.option("--top-k", type=click.IntRange(min=1), default=None, metavar="K",
               help="Print the K most probable emotions only.")
 @click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=None, metavar="S",
@@ -43,9 +46,9 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
               help="Draw the timeline of one recording.")
 @encoder_option
 @json_option
-def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k: int | None, window: float | None,
-            hop: float | None, silence: float | None, table: Path | None, plot: Path | None, encoder: str | None,
-            as_json: bool) -> None:
+def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone: bool, top_k: int | None,
+            window: float | None, hop: float | None, silence: float | None, table: Path | None, plot: Path | None,
+            encoder: str | None, as_json: bool) -> None:
     """Predict the emotion of recordings: a label and the probability of each.
 
     DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
@@ -73,7 +76,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
     if plot is not None and len(paths) != 1:
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
-        else _whole(predictor, given, own, errors)
+        else _whole(predictor, given, own, errors, alone)
     rows = []
     width = max(len(str(path)) for path in paths)
     for row, answer in answers:
@@ -81,11 +84,14 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, top_k
         if not as_json:
             when = f"  {row['start']:8.2f} {row['end']:8.2f}" if timed else ""
             click.echo(f"{row['path']:<{width}}{when}  {_text(answer, top_k)}")
+    for sentence in predictor.remarks:
+        note(f"p2pser: {sentence}")
     for path, reason in errors:
         note(f"p2pser: {path}: {reason}")
     _write(table, plot, rows, predictor, paths)
     if as_json:
         print_json({"model": str(model), "labels": list(predictor.labels), "note": remark,
+                    "remarks": list(predictor.remarks),
                     "windows" if timed else "predictions": [most_probable(row, top_k) for row in rows],
                     "errors": [{"path": str(path), "reason": reason} for path, reason in errors]})
     if errors:
@@ -98,14 +104,14 @@ def _given(paths: list[Path]) -> list[Given]:
     return [(path, sys.stdin.buffer.read() if path == STANDARD_INPUT else path) for path in paths]
 
 
-def _whole(predictor: Predictor, given: list[Given], own: Statistics | None,
-           errors: list[tuple[Path, str]]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+def _whole(predictor: Predictor, given: list[Given], own: Statistics | None, errors: list[tuple[Path, str]],
+           alone: bool) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each recording."""
-    for path, source in _shown(given):
-        wrong: list[tuple[Path, str]] = []
-        for answer in predictor.each([source], own, wrong):
-            yield {"path": str(path), **answer.to_dict()}, answer
-        errors += [(path, reason) for _, reason in wrong]
+    wrong: list[tuple[Path, str]] = []
+    for answer in predictor.each((source for _, source in _shown(given)), own, wrong, together=not alone):
+        yield {"path": str(answer.path or STANDARD_INPUT), **answer.to_dict()}, answer
+    named = {path for path, source in given if isinstance(source, Path)}
+    errors += [(path if path in named else STANDARD_INPUT, reason) for path, reason in wrong]
 
 
 def _timelines(predictor: Predictor, given: list[Given], own: Statistics | None, window: float | None,

@@ -32,6 +32,7 @@ class Report:
     by_enrolment : the predictions of emotions by the number of clips that give each test speaker's statistics; the
         largest number is all of them. A model that does not scale by speaker has those of 0 alone.
     heard : figures by that number which its card holds, or that were fitted on these clips.
+    unlike : whether the clips are unlike those of the training: without enrolment their common statistics serve then.
     left_out : number of clips whose features could not be computed.
     temperature : what logits are divided by; None: none was fitted.
     fitted_here : whether the temperature was fitted on these clips; then each speaker's logits are scaled by the
@@ -60,6 +61,7 @@ class Report:
     ratings: Ratings | None = None
     notes: Sequence[str] = ()
     seed: int = 0
+    unlike: bool = False
 
     @property
     def scaled(self) -> Predictions | None:
@@ -97,6 +99,7 @@ class Report:
             "corpus": self.corpus, "version": self.version, "synthetic": self.synthetic, "split": self.split,
             "clips": found.pop("clips"), "left_out": self.left_out, "speakers": found.pop("speakers"),
             "peers": self.peers, "speaker_overlap": self.speaker_overlap, "selection": self.selection,
+            "unlike_training": self.unlike,
             "normalise": self.normalise, "normalise_note": self.normalise_note, "temperature": self.temperature,
             **found, "notes": list(self.notes),
         }
@@ -111,6 +114,8 @@ class Report:
         for clips, predictions in sorted(self.by_enrolment.items()):
             known = nearest(self.heard, clips)
             temperature = known.temperature if known is not None else self.temperature or 1.0
+            if self.unlike and not clips:
+                temperature = max(temperature, 1.0)
             figures: dict[str, Any] = {"clips": clips, "temperature": temperature, "uar": uar_folds(predictions),
                                        "ece": None, "confidence": None}
             if predictions.logits is not None:
@@ -161,8 +166,8 @@ class Report:
         if d["speakers"] < FEW_SPEAKERS:
             lines.append(f"intervals over {d['speakers']} speaker{'s' * (d['speakers'] > 1)} say little: test on "
                          f"{FEW_SPEAKERS} or more")
-        if len(d["by_enrolment"]) > 1:
-            lines[0:0] = _curve_lines(d["by_enrolment"])
+        if len(d["by_enrolment"]) > 1 or self.unlike:
+            lines[0:0] = _curve_lines(d["by_enrolment"], self.unlike)
         return lines + group_lines(d)
 
     def _confusion(self, d: Mapping[str, Any]) -> list[str]:
@@ -175,12 +180,17 @@ class Report:
         ]
 
 
-def _curve_lines(curve: Sequence[Mapping[str, Any]]) -> list[str]:
+def _curve_lines(curve: Sequence[Mapping[str, Any]], unlike: bool) -> list[str]:
     """Return what an application gets, first without recordings of the speaker, then with some, then with all."""
     strange = curve[0]
     lines = [f"without recordings of the speaker, as predict answers: UAR (a) {strange['uar']:.3f}"]
     if strange["ece"] is not None:
         lines[0] += f", ECE {strange['ece']:.3f} (mean confidence {strange['confidence']:.2f})"
+    if unlike:
+        lines.append("these clips are unlike those of the training (another microphone, room or language): without "
+                     "enrolment their common statistics scale the features")
+    if len(curve) == 1:
+        return [*lines, "with the training statistics:"]
     lines.append("UAR (a) by the number of clips that give a speaker's statistics   " + "   ".join(
         f"{each['clips']}: {each['uar']:.3f}" for each in curve))
     if strange["ece"] is not None:

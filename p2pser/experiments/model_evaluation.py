@@ -24,9 +24,9 @@ from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
-from p2pser.features.normalisation import enrolled
+from p2pser.features.normalisation import Statistics, enrolled
 from p2pser.features.public import SOURCE
-from p2pser.inference.predictor import Predictor
+from p2pser.inference.predictor import MOST, Predictor
 from p2pser.models.directory import Card
 from p2pser.models.heard import counts
 from p2pser.models.origin import Origin
@@ -165,16 +165,14 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     if known is None:
         raise CorpusError(f"no clip of {corpus.name} that can be tested has a target of the kind that the model "
                           "predicts")
+    common = predictor.conditions(np.stack(list(usable.values())[:MOST]))
     by_enrolment: dict[int, Predictions] = {}
-    if speaker and card.statistics is not None and predictions is not None:
-        numbers = counts(Counter(predictions.speakers))
-        for count in numbers[:-1]:
-            scored = _outputs(predictor, corpus, parts, usable, count, seed)[0]
+    if predictions is not None and (card.statistics is not None or not speaker):
+        for count in counts(Counter(predictions.speakers)) if speaker else (0,):
+            scored = _outputs(predictor, corpus, parts, usable, count, seed, flattened=True,
+                              own=None if count else common)[0]
             if scored is not None:
                 by_enrolment[count] = scored
-        by_enrolment[numbers[-1]] = predictions
-    elif predictions is not None:
-        by_enrolment[0] = predictions
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
     return Report(
@@ -183,7 +181,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         normalise_note=_how(card, known.speakers, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
         by_enrolment=by_enrolment, heard=card.heard, left_out=len(left_out), temperature=card.temperature,
-        ratings=ratings, notes=(*trial.notes, *warning), seed=seed)
+        ratings=ratings, notes=(*trial.notes, *warning), seed=seed, unlike=common is not None)
 
 
 def calibrate(report: Report) -> Report:
@@ -220,11 +218,12 @@ def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
 
 
 def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
-             usable: dict[int, NDArray[np.float32]], enrolment: int | None,
-             seed: int) -> tuple[Predictions | None, Ratings | None]:
+             usable: dict[int, NDArray[np.float32]], enrolment: int | None, seed: int, *, flattened: bool = False,
+             own: Statistics | None = None) -> tuple[Predictions | None, Ratings | None]:
     """Return predictions and ratings, fold by fold. enrolment: as ``clips`` of ``enrolled``.
 
-    A fold without clips that have an emotion counts for the dimensions alone.
+    flattened: whether logits are divided as ``predict`` does for clips that are unlike the training's. own: the
+    statistics that scale all clips instead. A fold without clips that have an emotion counts for the dimensions alone.
     """
     card = predictor.card
     places = {label: k for k, label in enumerate(card.labels)}
@@ -236,11 +235,14 @@ def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
             np.array([places.get(clip.emotion or "", -1) for clip in clips], dtype=np.int64),
             tuple(clip.speaker for clip in clips), tuple(corpus.relative(clip) for clip in clips),
             tuple(clip.gender for clip in clips), dimensions=dimensions(clips) if card.dimensions else None)
-        if card.normalise == "speaker":
+        if card.normalise == "speaker" and own is None:
             scaled = enrolled(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
-            scaled = predictor.scale(examples.features)
-        folded[number] = Outputs.of(predictor.run(scaled), examples, card.task, len(card.labels))
+            scaled = predictor.scale(examples.features, own)
+        raw = predictor.run(scaled)
+        if flattened:
+            raw[:, : len(card.labels)] /= predictor.flattening(scaled)[:, None]
+        folded[number] = Outputs.of(raw, examples, card.task, len(card.labels))
     predicted = {number: fold.predictions for number, fold in folded.items() if fold.predictions is not None}
     rated = {number: fold.ratings for number, fold in folded.items() if fold.ratings is not None
              and not np.isnan(fold.ratings.targets).all()}

@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.frames import frame
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features.normalisation import Statistics, steadied
+from p2pser.features import unlike
+from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.recordings import Paths, Recording, files, sources
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
 
 LONGEST = 120.0
 """The longest recording that has one answer [s]."""
+
+MOST = 200
+"""Recordings of a call from which its conditions are judged at most: the first."""
+
+SHIFTED = "these recordings are unlike those of the training (another microphone, room or language)"
+"""The beginning of the remark that the common statistics serve."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Predictor:
         self.module = module
         self.card = card
         self._warned = False
+        self.remarks: tuple[str, ...] = ()
+        """What a user must know of the recordings that were answered last, as sentences."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -115,10 +125,11 @@ class Predictor:
                 "its training")
 
     def predict(self, recordings: Recording | Iterable[Recording], enrol: Paths | None = None,
-                errors: list[tuple[Path, str]] | None = None) -> Predictions:
+                errors: list[tuple[Path, str]] | None = None, *, together: bool = True) -> Predictions:
         """Return a prediction for each recording.
 
-        Warns once (UserWarning) where the model has limits that the user must know (``note``).
+        Warns once (UserWarning) where the model has limits that the user must know (``note``), and where the recordings
+        are so unlike those of its training that their common statistics serve; ``remarks`` holds all there is to say.
 
         Parameters
         ----------
@@ -127,6 +138,9 @@ class Predictor:
             statistics to models trained with speaker normalisation.
         errors : a list to which (path, reason) of each recording that cannot be used is added; without it, the first
             such recording raises CorpusError.
+        together : where several recordings without ``enrol`` are unlike those of the training, scale them by their own
+            common statistics (``conditions``), which supposes that they hold various emotions. Without it each is
+            answered as if it were alone.
 
         Example
         -------
@@ -138,18 +152,53 @@ class Predictor:
         """
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
-        return Predictions(self.each(sources(recordings), own, errors))
+        answers = Predictions(self.each(sources(recordings), own, errors, together=together))
+        for remark in self.remarks:
+            if remark.startswith(SHIFTED):
+                warnings.warn(remark, stacklevel=2)
+        return answers
 
     def each(self, recordings: Iterable[Path | bytes], own: Statistics | None = None,
-             errors: list[tuple[Path, str]] | None = None) -> Iterator[Prediction]:
-        """Yield the predictions one by one.
+             errors: list[tuple[Path, str]] | None = None, *, together: bool = False) -> Iterator[Prediction]:
+        """Yield the predictions one by one; ``remarks`` is complete after the last.
 
         Parameters
         ----------
         recordings : paths, or the bytes of recordings.
         own : the speaker's statistics (``enrol``).
         errors : as in ``predict``; recordings without a path are ``<recording 1>``, ….
+        together : as in ``predict``; the first ``MOST`` recordings are read before the first is answered.
         """
+        self.remarks = ()
+        read = self._read(recordings, errors)
+        first = list(islice(read, MOST)) if together and own is None else []
+        if first:
+            own = self.conditions(np.stack([values for _, values in first]))
+        shifted = "" if own is None or own.heard else \
+            (f"{SHIFTED}: the common statistics of {len(first)} of them scale their features, which supposes that they "
+             "hold various emotions")
+        self.remarks = (shifted,) if shifted else ()
+        far = count = 0
+        for path, values in chain(first, read):
+            count += 1
+            far += bool(self.flattening(self.scale(values[None], own))[0] > unlike.FAR**unlike.FLATTENING)
+            answer = self.answers(values[None], own)[0]
+            yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
+        if 4 * far > count:
+            self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
+                             "training: their probabilities are flattened",)
+
+    def conditions(self, features: NDArray[np.float32]) -> Statistics | None:
+        """Return the common statistics of several recordings (n, …) where they are unlike those of the training; None
+        where they are not, where they are few, or where features are matrices or not scaled.
+        """
+        if self.card.statistics is None or self.card.normalise == "none":
+            return None
+        return unlike.conditions(features, self.card.statistics)
+
+    def _read(self, recordings: Iterable[Path | bytes],
+              errors: list[tuple[Path, str]] | None) -> Iterator[tuple[Path | None, NDArray[np.float32]]]:
+        """Yield the path, None where there is none, and the features of each recording that can be used."""
         for number, recording in enumerate(recordings, 1):
             path = recording if isinstance(recording, Path) else None
             try:
@@ -161,8 +210,7 @@ class Predictor:
                     raise CorpusError(f"{name}: {reason}") from None
                 errors.append((name, reason))
                 continue
-            answer = self.answers(values[None], own)[0]
-            yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
+            yield path, values
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None) -> Answer:
         """Return the answer for samples.
@@ -209,16 +257,17 @@ class Predictor:
         if self.card.normalise != "speaker":
             return None
         known = [self._features_of(path) for path in files(paths)]
-        return steadied(np.stack(known), self.card.statistics)
+        return known_by(np.stack(known), self.card.statistics)
 
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
         """Return an answer for each of n clips.
 
         ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics.
         """
-        outputs = self.outputs(features, own).astype(np.float64)
-        temperature = self.card.temperature_for(0 if own is None else own.heard)
-        chances = softmax(outputs[:, : len(self.labels)] / temperature) if self.labels else None
+        scaled = self.scale(features, own)
+        outputs = self.run(scaled).astype(np.float64)
+        temperatures = self.temperatures(scaled, own)
+        chances = softmax(outputs[:, : len(self.labels)] / temperatures[:, None]) if self.labels else None
         names = self.card.dimensions
         answers = []
         for index, row in enumerate(outputs):
@@ -229,6 +278,19 @@ class Predictor:
                 probabilities = dict(zip(self.labels, map(float, chances[index])))
                 answers.append(Answer(self.labels[int(chances[index].argmax())], probabilities, ratings))
         return answers
+
+    def temperatures(self, scaled: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float64]:
+        """Return what the logits of n clips are divided by: the card's temperature for what was heard of the speaker,
+        and more where a clip is unlike those of the training (``features.unlike``).
+        """
+        known = self.card.temperature_for(0 if own is None else own.heard)
+        if own is not None and not own.heard:
+            known = max(known, 1.0)  # it was fitted under the conditions of the training
+        return known * self.flattening(scaled)
+
+    def flattening(self, scaled: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what the logits of n clips are divided by beside the card's temperature (``unlike.flattening``)."""
+        return np.ones(len(scaled)) if self.card.normalise == "none" else unlike.flattening(scaled)
 
     def outputs(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
         """Return the model's outputs (n, ·), logits, then dimensions, for features (n, …) that are not scaled."""

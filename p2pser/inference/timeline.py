@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from p2pser.base.frames import frame
 from p2pser.features import audio
-from p2pser.features.normalisation import Statistics, steadied
+from p2pser.features.normalisation import Statistics, known_by
 from p2pser.features.samples import checked_rate, scaled
 from p2pser.inference.predictor import Answer, Predictor
 from p2pser.inference.windows import Resampler, Window, Windower, windows
@@ -109,7 +109,7 @@ class Listener:
     """Answers the windows of a stream one by one, and adapts to its speaker; one speaker is assumed.
 
     A model that expects a speaker's own statistics begins with those of the training speakers. Each window that is not
-    silent and does not overlap the last one counted moves them towards the stream's (``steadied``).
+    silent and does not overlap the last one counted moves them towards the stream's (``known_by``).
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Listener:
         if self.adapt and self.predictor.card.normalise == "speaker" and window.start >= self._until:
             self._until = window.end
             self._counted = [*self._counted, values][-self.MEMORY :]
-            self.own = steadied(np.stack(self._counted), self.predictor.card.statistics)
+            self.own = known_by(np.stack(self._counted), self.predictor.card.statistics)
         return Segment(window.start, window.end, self.predictor.answers(values[None], self.own)[0])
 
 

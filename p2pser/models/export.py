@@ -24,6 +24,7 @@ from p2pser.base.wording import extra
 from p2pser.config import FeatureSettings
 from p2pser.features import filters, matrices
 from p2pser.features.normalisation import LIMIT
+from p2pser.features.unlike import FLATTENING
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.inference import logits
@@ -87,7 +88,10 @@ class Whole(nn.Module):
             values = ((values - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
         outputs = self.network(values)
         logits = outputs[:, : self.classes]
-        emotions = (logits, torch.softmax(logits / self.temperature, 1)) if self.classes else ()
+        temperature: float | Tensor = self.temperature
+        if self.mean is not None and values.dim() == 2:
+            temperature = temperature * values.square().mean(1, keepdim=True).sqrt().clamp(min=1) ** FLATTENING
+        emotions = (logits, torch.softmax(logits / temperature, 1)) if self.classes else ()
         return (*emotions, outputs[:, -self.dimensions :].clamp(-1, 1)) if self.dimensions else emotions
 
 

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
-from p2pser.features.normalisation import LIMIT, Statistics, by_speaker, from_sums, statistics, steadied, sums
+from p2pser.features.normalisation import (
+    LIMIT,
+    SHARE,
+    SLACK,
+    Statistics,
+    by_speaker,
+    departure,
+    from_sums,
+    known_by,
+    statistics,
+    steadied,
+    sums,
+)
 
 
 @st.composite
@@ -112,7 +124,7 @@ def test_each_speaker_is_scaled_by_own_statistics() -> None:
     np.testing.assert_allclose(again, scaled[shuffled], atol=1e-5)
 
 
-def test_a_speaker_is_scaled_in_training_as_by_enrolment() -> None:
+def test_a_speaker_is_scaled_in_training_by_all_of_their_clips() -> None:
     features = np.random.default_rng(3).normal(2, 3, size=(7, 4)).astype(np.float32)
     speakers = ["a", "b", "a", "c", "a", "b", "a"]
     training = statistics(features)
@@ -185,3 +197,27 @@ def test_the_training_speakers_count_as_one_clip_of_the_mean_and_five_of_the_var
     assert known.count == 3
     assert known.mean[0] == pytest.approx((3 * 5 + 1) / 4)
     assert known.std[0] ** 2 == pytest.approx((3 * 14 / 3 + 5 * 9) / 8)
+
+
+def test_the_training_mean_weighs_as_much_as_speakers_are_alike() -> None:
+    clips = np.array([[2.0], [6.0], [7.0]])  # mean 5, variance 14 / 3
+    known = known_by(clips, Statistics(50.0, np.array([1.0]), np.array([3.0])))
+    assert (known.count, known.heard) == (3, 3)
+    prior = (1 - SHARE) / (SHARE * max(1.0, ((4 / 3) ** 2 / SLACK - (1 - SHARE) / 3) / SHARE))
+    assert known.mean[0] == pytest.approx((3 * 5 + prior) / (3 + prior))
+    assert known.std[0] ** 2 == pytest.approx((3 * 14 / 3 + 5 * 9) / 8)
+    assert np.array_equal(known_by(clips, None).mean, statistics(clips).mean)
+    matrices = np.stack([clips, clips + 1])
+    assert np.array_equal(known_by(matrices, statistics(matrices)).mean, steadied(matrices, statistics(matrices)).mean)
+
+
+def test_few_clips_from_elsewhere_outweigh_the_training_speakers() -> None:
+    training = Statistics(500.0, np.zeros(50), np.ones(50))
+    clips = np.random.default_rng(0).normal(0, 0.9, (4, 50)) + np.random.default_rng(1).normal(0, 0.4, 50)
+    assert 0.3 < departure(statistics(clips), training, 4) < SLACK
+    moved = {shift: (known_by(clips + shift, training).mean / (clips + shift).mean(axis=0)).mean()
+             for shift in (0.0, 4.0)}
+    assert moved[0.0] == pytest.approx(4 / (4 + (1 - SHARE) / SHARE))
+    assert moved[4.0] > 0.95
+    assert departure(statistics(clips + 4.0), training, 4) > 20
+    assert departure(statistics(clips + 9.0), Statistics(500.0, np.zeros(50), np.zeros(50)), 4) == 1.0

@@ -15,7 +15,7 @@ import p2pser
 from p2pser.base.errors import CorpusError
 from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
-from p2pser.features.normalisation import Statistics, steadied
+from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference import timeline
 from p2pser.inference.predictor import Answer, Predictor
 from p2pser.inference.recordings import files
@@ -196,7 +196,7 @@ def test_the_speaker_s_statistics_are_those_of_the_latest_200_windows() -> None:
         listener.hear(Window(float(number), RATE, np.resize(np.float32([level, -level]), RATE)))
         if number + 1 in (200, 201, 205):
             latest = levels[max(0, number - 199) : number + 1, None].repeat(2, axis=1)
-            expected = steadied(latest, model.card.statistics)
+            expected = known_by(latest, model.card.statistics)
             assert listener.own is not None
             assert listener.own.count == 200
             np.testing.assert_array_equal(listener.own.mean, expected.mean)

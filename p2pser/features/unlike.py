@@ -1,0 +1,52 @@
+"""How unlike recordings are to those of a training: of several together, and of each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.features.normalisation import Statistics, departure, known_by, statistics
+
+FEWEST = 3
+"""Recordings from which their common conditions are judged."""
+
+OUTSIDE = 4.0
+"""A ``departure`` from the training that no speaker makes under the same conditions: 9 in 10 sets of clips of unknown
+speakers of the training's corpus stay below 3.5, also where they share one emotion."""
+
+FLATTENING = 3
+"""Power of a clip's distance by which its logits are divided beyond the training's distance."""
+
+FAR = 1.5
+"""A distance that 1 in 20 clips of the training's corpus exceeds."""
+
+
+def conditions(features: NDArray[np.float32], training: Statistics) -> Statistics | None:
+    """Return the common statistics of recordings that are unlike those of the training: another microphone, room or
+    language shifts the features of all of them.
+
+    None where they are not, where they are fewer than ``FEWEST``, and for matrices. That is no statement about one
+    speaker, so ``heard`` is 0. It supposes that the recordings hold various emotions.
+
+    features : (n, …), not scaled.
+    """
+    if features.ndim != 2 or len(features) < FEWEST or \
+            departure(statistics(features), training, len(features)) < OUTSIDE:
+        return None
+    found = known_by(features, training)
+    return Statistics(found.count, found.mean, found.std)
+
+
+def distances(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the root mean square of each clip's scaled features (n,), about 1 in the training; 1 for matrices."""
+    if scaled.ndim != 2:
+        return np.ones(len(scaled))
+    squares = np.square(scaled.astype(np.float64))
+    return np.asarray(np.sqrt(squares.mean(axis=1)), dtype=np.float64)
+
+
+def flattening(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what the logits of n clips are divided by, beside their temperature: 1, and more for clips that lie
+    further from the training than its own, of which a model knows little.
+    """
+    return np.maximum(1.0, distances(scaled)) ** FLATTENING

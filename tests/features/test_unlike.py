@@ -1,0 +1,34 @@
+"""Recordings from elsewhere: their common statistics serve, and clips that lie far flatten probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2pser.features.normalisation import Statistics, known_by
+from p2pser.features.unlike import FEWEST, FLATTENING, conditions, distances, flattening
+
+TRAINING = Statistics(500.0, np.full(40, 3.0), np.full(40, 2.0))
+
+
+def clips(count: int, shift: float = 0.0) -> np.ndarray:
+    return (3.0 + 2.0 * (np.random.default_rng(0).normal(size=(count, 40)) + shift)).astype(np.float32)
+
+
+def test_common_statistics_serve_for_recordings_from_elsewhere_alone() -> None:
+    assert conditions(clips(20), TRAINING) is None
+    found = conditions(clips(20, 2.0), TRAINING)
+    assert found is not None
+    assert found.heard == 0  # no statement about one speaker
+    np.testing.assert_array_equal(found.mean, known_by(clips(20, 2.0), TRAINING).mean)
+    np.testing.assert_allclose(found.mean, 7.0, atol=1.5)
+    assert conditions(clips(FEWEST - 1, 5.0), TRAINING) is None
+    assert conditions(np.zeros((9, 40, 5), np.float32), TRAINING) is None
+
+
+def test_logits_are_divided_by_more_the_further_a_clip_lies() -> None:
+    near, far = TRAINING.apply(clips(1) * 0 + 3.5), TRAINING.apply(clips(1) * 0 + 7.0)
+    assert distances(far) == pytest.approx(2.0)
+    assert flattening(near) == 1.0
+    assert flattening(far) == pytest.approx(2.0**FLATTENING)
+    np.testing.assert_array_equal(flattening(np.full((3, 40, 5), 9.0)), np.ones(3))
