@@ -1,4 +1,8 @@
-"""Every synchronous algorithm between real processes: the simulator's bits, and the same after all were killed."""
+"""Synchronous algorithms between real processes: the simulator's bits, and the same after all were killed.
+
+Here is one of each kind of message and memory; tests/network/schedules/test_same_bits.py has all of them, on simulated
+sockets.
+"""
 
 from __future__ import annotations
 
@@ -9,72 +13,22 @@ from typing import Any
 
 import pytest
 import torch
+from cases import PEERS, ROUNDS, settings, topology
 
-from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.features.federation import federate
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
-from p2pser.graph.spec import Topology, load, parse
+from p2pser.graph.spec import Topology, load
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.simulation.engine import simulate
 
-PEERS = 6
 EVERYBODY = range(PEERS)
-ROUNDS = 12
 FIRST_DEATH = 5
 """After this round the first peer is killed: so late that all have a checkpoint, so early that nobody can end."""
-
-PLAIN = "training.momentum=0"
-SINGLE = ("training.local_steps=1", PLAIN)
-CLIPS = "gossip.weighting=clips"
-DIGRAPH = {"graph": {"kind": "random-digraph", "peers": PEERS, "seed": 3}}
-MATCHING = {"graph": {"kind": "random-matching", "peers": PEERS, "seed": 1}}
-REGULAR = {"graph": {"kind": "random-regular", "peers": PEERS, "degree": 4, "seed": 1}}
-LAZY = {"graph": {"kind": "chain", "peers": PEERS}, "weights": "lazy"}
-
-CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
-    "dfedavg": ("ring", ("training.optimizer=adamw", CLIPS)),
-    "dfedavg on base-2": ("base-2", ()),
-    "d-psgd": ("one-peer-exponential", SINGLE),
-    "quasi-global-momentum": ("ring", (PLAIN,)),
-    "noloco": ("ring", ("training.optimizer=adamw", CLIPS)),
-    "noloco on matchings": (MATCHING, ()),
-    "gasloc": ("ring", ("gossip.parameters={momentum: 0.3}",)),
-    "d2": ("ring", (*SINGLE, "training.schedule=constant")),
-    "gradient-tracking": ("ring", (*SINGLE, CLIPS)),
-    "gradient-tracking on base-2": ("base-2", SINGLE),
-    "k-gt": ("ring", (PLAIN,)),
-    "push-sum": ("directed-ring", ()),
-    "push-sum by clips": (DIGRAPH, (CLIPS,)),
-    "overlap": ("ring", (CLIPS,)),
-    "overlap on matchings": (MATCHING, ()),
-    "multi-step": ("base-2", ("gossip.parameters={exchanges: 3}",)),
-    "multi-step, accelerated": (LAZY, ("gossip.parameters={exchanges: 2, chebyshev: true}",)),
-    "relay": ("tree", (CLIPS,)),
-    "relay on a spanning tree": ("ring", ("gossip.parameters={spanning_tree: true}",)),
-    "choco": ("ring", ("gossip.parameters={compressor: top-k, share: 0.05, bits: 8}",)),
-    "choco with qsgd": ("tree", ("gossip.parameters={compressor: qsgd}",)),
-    "choco with low-rank": ("ring", ("gossip.parameters={compressor: low-rank}",)),
-    "power-gossip": ("ring", ("gossip.parameters={iterations: 2}",)),
-    "fedavg": ("server", ("gossip.parameters={sample: 0.5}", CLIPS, "features.normalise=global")),
-    "fedopt": ("server", ("gossip.parameters={optimizer: yogi}",)),
-    "scaffold": ("server", ("gossip.parameters={sample: 0.5}", PLAIN)),
-    "self-centred-clipping": ("ring", ()),
-    "median": ("ring", ()),
-    "trimmed-mean": ("ring", ()),
-    "krum": (REGULAR, ()),
-    "secure-average": ("ring", (CLIPS,)),
-    "trees": ("ring", ("model.name=xgb", "model.parameters.depth=2")),
-}
-"""The topology (shipped, or a document) and what is set: whatever has a memory, a draw or weights of its own is in."""
-KILLED = [name for name in CASES if name not in (
-    "overlap on matchings", "multi-step, accelerated", "relay on a spanning tree", "choco with qsgd")]
-
-
-def of(name: str) -> str:
-    """The algorithm of a case."""
-    return name.partition(",")[0].partition(" ")[0]
+REAL = ("dfedavg", "gradient-tracking on base-2", "choco", "scaffold", "trees")
+"""Rows, wide rows on a schedule, memory of edges, a server and its draws, bytes."""
+KILLED = ("choco", "scaffold")
 
 
 @dataclass(frozen=True)
@@ -86,9 +40,7 @@ class Case:
     topology: Topology
 
     def config(self, out: str) -> Config:
-        config: Config = self.real.config(
-            out, f"gossip.algorithm={of(self.name)}", f"training.rounds={ROUNDS}", "training.local_steps=2",
-            "peer.checkpoint_every=2", *CASES[self.name][1], peers=PEERS)
+        config: Config = self.real.config(out, *settings(self.name), peers=PEERS)
         return config
 
     @cached_property
@@ -109,17 +61,10 @@ class Case:
 @pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest, make_real: Any, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """The case, whose undisturbed run the tests of it share."""
-    document = CASES[request.param][0]
-    topology = load(document, peers=PEERS) if isinstance(document, str) else parse(document, "test")
-    return Case(make_real(tmp_path_factory.mktemp("case")), request.param, topology)
+    return Case(make_real(tmp_path_factory.mktemp("case")), request.param, topology(request.param))
 
 
-def test_every_algorithm_is_here() -> None:
-    synchronous = {name for name, kind in ALGORITHMS.items() if not kind.asynchronous}
-    assert {of(name) for name in CASES} == {of(name) for name in KILLED} == synchronous
-
-
-@pytest.mark.parametrize("case", CASES, indirect=True)
+@pytest.mark.parametrize("case", REAL, indirect=True)
 def test_network_and_simulator_have_the_same_bits(case: Case) -> None:
     config, story = case.whole
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)

@@ -14,6 +14,7 @@ from typing import Any
 from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
+from p2pser.features.federation import Federation
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
 from p2pser.network import exchange
@@ -260,9 +261,12 @@ class Schedule:
             self.machines[peer].start(fresh)
 
     def _peer(self, me: int, fresh: bool) -> SimulatedPeer:
-        return SimulatedPeer(self.config, self.topology, me, fresh=fresh,
-                             federation=data.federation(me, self.topology.hub, agreed=self.agreed),
+        return SimulatedPeer(self.config, self.topology, me, fresh=fresh, federation=self.data_of(me),
                              say=lambda sentence: self.world.note(me, "says", sentence))
+
+    def data_of(self, me: int) -> Federation:
+        """A peer's clips."""
+        return data.federation(me, self.topology.hub, agreed=self.agreed)
 
     # What faults do -------------------------------------------------------------------------------------------
 

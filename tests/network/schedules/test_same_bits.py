@@ -1,0 +1,139 @@
+"""Every algorithm between whole peers: the simulator's bits, and the same after all were killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, PEERS, of, settings, topology
+
+from p2pser.base.registries import ALGORITHMS
+from p2pser.features.federation import Federation
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.registry import create
+from p2pser.models.directory import load as load_model
+from p2pser.models.rows import Schema
+from p2pser.run import session
+from p2pser.run.checkpoint import load as load_checkpoint
+from p2pser.simulation.engine import simulate
+from p2pser.wire.messages import Phase
+from schedules import schedule
+from schedules.faults import Fault, When
+from schedules.schedule import Schedule, own_folder
+
+EVERYBODY = range(PEERS)
+ROUNDS, DEATH = 8, 5
+"""In this round of peer 0 all are killed; the peer farthest from it may be three rounds behind."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a peer's last process ended, what it remembers after the last round, and its model."""
+
+    exit_code: int | None
+    summary: dict[str, Any]
+    state: State
+    row: torch.Tensor
+
+
+class Play(Schedule):
+    """A case between whole peers, with the faults that are given and no others."""
+
+    def __init__(self, name: str, folder: Path, *faults: Fault) -> None:
+        super().__init__(0, folder, "dfedavg", "ring", faults=False)
+        self.algorithm, self.topology, self.rounds = of(name), topology(name), ROUNDS
+        self.config = self.config.with_settings([*settings(name), f"training.rounds={ROUNDS}"])
+        self.faults = list(faults)
+        self.ends: dict[int, End] = {}
+        for machine in self.machines.values():
+            machine.pace = 0.001
+
+    def data_of(self, me: int) -> Federation:
+        how = self.config.features.normalise
+        return replace(super().data_of(me), normalise="none" if how == "auto" else how)
+
+    def look(self) -> None:
+        """Keep what the peers have on their disks."""
+        for i, machine in self.machines.items():
+            process, place = machine.past[-1], self.folder / "run" / f"peer-{i}"
+            assert process.ended is not None
+            assert process.ended[0] == "done", process.ended
+            rows, edges, _ = load_checkpoint(place / "checkpoint", ROUNDS)
+            module, _ = load_model(place / "model")
+            self.ends[i] = End(process.exit_code, process.ended[1], State(rows, edges),
+                               Schema.of(module).flatten(module))
+
+    def simulated(self, *, exact: bool) -> Any:
+        """The simulator's run of the same."""
+        each = [self.data_of(i) for i in EVERYBODY]
+        return simulate(self.config, self.topology, replace(
+            each[0], train={i: one.train[i] for i, one in enumerate(each)},
+            held=tuple(one.held[i] for i, one in enumerate(each))), exact=exact)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setitem(schedule.TOPOLOGIES, "ring", (PEERS,))
+    monkeypatch.setattr(schedule, "judge", Play.look)
+    plain = session.statistics
+    # A schedule's are coarse, so that its peers' differ.
+    monkeypatch.setattr(session, "statistics", lambda *given, tolerance=0.0, **more: plain(*given, **more))
+    threads = torch.get_num_threads()
+    yield own_folder()
+    shutil.rmtree(own_folder().parent, ignore_errors=True)
+    torch.set_num_threads(threads)
+
+
+def test_every_algorithm_is_here() -> None:
+    assert {of(name) for name in CASES} == {name for name, kind in ALGORITHMS.items() if not kind.asynchronous}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_network_and_simulator_have_the_same_bits_also_after_all_were_killed(name: str, folder: Path) -> None:
+    whole = Play(name, folder)
+    whole.run()
+    method = create(whole.algorithm, whole.config.gossip.parameters, whole.config, whole.topology)
+    exact, fast = (whole.simulated(exact=exact) for exact in (True, False))
+    for end in whole.ends.values():
+        assert end.exit_code == end.summary["drift"] == 0
+        assert [one for one in end.summary["left_out"] if one[0][0] < ROUNDS] == end.summary["peers_dead"] == []
+        assert end.summary["consensus"] == (method.consensus or method.one_model)
+        assert (end.summary["consensus_distance"] is not None) == end.summary["consensus"]
+    assert max(end.summary["consensus_exchanges"] for end in whole.ends.values()) == exact.final.exchanges
+    trained, rows = (torch.cat([method.model(whole.ends[i].state) for i in EVERYBODY]),
+                     torch.stack([whole.ends[i].row for i in EVERYBODY]))
+    assert torch.equal(trained, exact.rows)
+    assert torch.equal(rows, exact.final.rows.to(torch.float32))
+    assert float(torch.linalg.vector_norm(fast.rows - trained) / torch.linalg.vector_norm(trained)) < 1e-5
+    if method.served:
+        assert torch.equal(trained, trained[:1].expand_as(trained))  # the server's model, which no consensus changes
+        assert torch.equal(rows, trained)
+
+    torn = Play(name, folder, Fault(When(0.0, 0, Phase.EXCHANGE, DEATH), "kill all", kill_all))
+    torn.run()
+    assert [len(machine.past) for machine in torn.machines.values()] == [2] * PEERS
+    for i in EVERYBODY:
+        one, other = whole.ends[i], torn.ends[i]
+        assert_same(one.state.rows, other.state.rows)
+        assert one.state.edges.keys() == other.state.edges.keys()
+        for edge, kept in one.state.edges.items():
+            assert_same(kept, other.state.edges[edge])
+        assert torch.equal(one.row, other.row)
+
+
+def kill_all(schedule: Schedule) -> None:
+    for peer in EVERYBODY:
+        assert schedule.kill(peer, False)
+        schedule.start_again(peer, 1.0 + 0.1 * peer, "")
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype, name
+        assert torch.equal(one[name], other[name]), name
