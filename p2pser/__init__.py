@@ -34,20 +34,22 @@ if TYPE_CHECKING:
     from p2pser.inference.timeline import Stream, Timeline
     from p2pser.models.family import Family
     from p2pser.peer.launch import Launch
+    from p2pser.simulation.estimator import Classifier
     from p2pser.simulation.results import Round, Simulation
     from p2pser.wire.codec import Form
 
-__all__ = ["About", "Adapter", "Algorithm", "Clip", "Error", "Family", "FeatureKind", "Form", "NamedClips", "Schedule",
-           "Step", "__version__", "compare", "crossval", "federate", "launch", "load", "pipeline", "register_algorithm",
-           "register_compressor", "register_corpus", "register_family", "register_features", "register_graph",
-           "register_schedule", "simulate", "stream", "timeline", "topology"]
+__all__ = ["About", "Adapter", "Algorithm", "Classifier", "Clip", "Error", "Family", "FeatureKind", "Form",
+           "NamedClips", "Schedule", "Step", "__version__", "compare", "crossval", "federate", "launch", "load",
+           "pipeline", "register_algorithm", "register_compressor", "register_corpus", "register_family",
+           "register_features", "register_graph", "register_schedule", "simulate", "stream", "timeline", "topology"]
 
-_FOR_PLUGINS = {
+_CLASSES = {
     "About": "corpora.adapter", "Adapter": "corpora.adapter", "Algorithm": "gossip.algorithm",
-    "Clip": "corpora.manifest", "Family": "models.family", "FeatureKind": "features.kind", "Form": "wire.codec",
+    "Classifier": "simulation.estimator", "Clip": "corpora.manifest", "Family": "models.family",
+    "FeatureKind": "features.kind", "Form": "wire.codec",
     "NamedClips": "corpora.adapter", "Schedule": "graph.schedule", "Step": "gossip.mixer",
 }
-"""The classes that plug-ins derive from or use, with their modules: imported when they are first used."""
+"""The public classes, with their modules: imported when they are first used."""
 
 T = TypeVar("T")
 Settings = Mapping[str, Any]
@@ -391,6 +393,6 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FOR_PLUGINS:
-        return getattr(importlib.import_module(f"p2pser.{_FOR_PLUGINS[name]}"), name)
+    if name in _CLASSES:
+        return getattr(importlib.import_module(f"p2pser.{_CLASSES[name]}"), name)
     raise AttributeError(f"module 'p2pser' has no attribute {name!r}")
