@@ -18,26 +18,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-Link = tuple[int, int, float]
-"""Two peers and the weight that each gives to the other peer."""
-Exchange = tuple[Link, ...]
+import numpy as np
+from numpy.typing import NDArray
+
+Exchange = NDArray[np.float64]
+"""The links of an exchange (m, 3): two peers and the weight that each gives to the other peer."""
+Peers = NDArray[np.int64]
+
+_NONE: Exchange = np.zeros((0, 3))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def exchanges(n: int, k: int) -> tuple[Exchange, ...]:
     """Return the links of each exchange of the Base-(k+1) graph on 0 .. n-1; the last one reaches consensus.
 
     ``n`` > ``k`` >= 1. Each peer has at most k links in an exchange; at most 2 log_{k+1}(n) + 2 exchanges.
     """
-    simple = _simple(range(n), k)
+    simple = _simple(np.arange(n), k)
     p = _smooth_part(n, k)
     q = n // p
     if p == 1 or q == 1:
         return tuple(simple)
-    columns = [_simple(range(block * q, (block + 1) * q), k) for block in range(p)]
-    across = [_hyper_hypercube(range(place, n, q), k) for place in range(q)]
-    composed = _together(columns) + _together(across)
+    columns = [_repeated(links, [(1, block * q) for block in range(p)]) for links in _simple(np.arange(q), k)]
+    across = [_repeated(links, [(q, place) for place in range(q)]) for links in _hyper_hypercube(np.arange(p), k)]
+    composed = columns + across
     return tuple(composed if len(composed) <= len(simple) else simple)
+
+
+def _repeated(links: Exchange, places: Sequence[tuple[int, int]]) -> Exchange:
+    """Return the links among the peers ``stride * i + first`` for each (stride, first)."""
+    by = np.array(places, dtype=np.float64).reshape(-1, 2)
+    peers = links[None, :, :2] * by[:, :1, None] + by[:, 1:, None]
+    weights = np.broadcast_to(links[None, :, 2:], (len(by), len(links), 1))
+    return np.concatenate([peers, weights], axis=2).reshape(-1, 3)
 
 
 @lru_cache(maxsize=4096)
@@ -65,26 +78,29 @@ def _smooth_part(n: int, k: int) -> int:
 def _together(parts: Sequence[Sequence[Exchange]]) -> list[Exchange]:
     """Run several lists of exchanges on disjoint peers side by side, the shorter ones idle at their end."""
     length = max(len(part) for part in parts)
-    return [tuple(link for part in parts for link in (part[t] if t < len(part) else ())) for t in range(length)]
+    return [np.concatenate([_NONE, *(part[t] for part in parts if t < len(part))]) for t in range(length)]
 
 
-def _averaged(group: Sequence[int]) -> Exchange:
-    return tuple((u, v, 1 / len(group)) for place, u in enumerate(group) for v in group[place + 1:])
+def _averaged(groups: Peers) -> Exchange:
+    """Return the links among the peers of each group (G, n), with the weight 1/n."""
+    size = groups.shape[1]
+    one, other = np.triu_indices(size, 1)
+    u, v = groups[:, one].ravel(), groups[:, other].ravel()
+    return np.stack([u, v, np.full(len(u), 1 / size)], axis=1)
 
 
-def _hyper_hypercube(peers: Sequence[int], k: int) -> list[Exchange]:
+def _hyper_hypercube(peers: Peers, k: int) -> list[Exchange]:
     radix = factors(len(peers), k + 1) or ()
     result: list[Exchange] = []
-    stride = 1
+    stride, places = 1, np.arange(len(peers))
     for base in radix:
-        groups = [[peers[start + digit * stride] for digit in range(base)]
-                  for start in range(len(peers)) if start // stride % base == 0]
-        result.append(tuple(link for group in groups for link in _averaged(group)))
+        starts = places[places // stride % base == 0]
+        result.append(_averaged(peers[starts[:, None] + np.arange(base) * stride]))
         stride *= base
     return result
 
 
-def _simple(peers: Sequence[int], k: int) -> list[Exchange]:
+def _simple(peers: Peers, k: int) -> list[Exchange]:
     n = len(peers)
     if factors(n, k + 1) is not None:
         return _hyper_hypercube(peers, k)
@@ -94,19 +110,20 @@ def _simple(peers: Sequence[int], k: int) -> list[Exchange]:
     for place, blocks in enumerate(parts):
         inside = _together([_hyper_hypercube(block, k) for block in blocks])
         # From exchange p_1 on, the later parts average with each earlier part in turn.
-        line: list[Exchange] = [*inside, *[()] * (power - len(inside) + place)]
+        line: list[Exchange] = [*inside, *[_NONE] * (power - len(inside) + place)]
         if place + 1 < len(parts):
             line.append(_taken_in(blocks, parts[place + 1:]))
             line += inside
         # Last, the a_l blocks of the part average, peer by peer.
-        line.append(tuple(link for group in zip(*blocks) for link in _averaged(group)))
+        line.append(_averaged(np.stack(blocks, axis=1)))
         lines.append(line)
     result = _together(lines)
-    return result if result[-1] else result[:-1]
+    return result if len(result[-1]) else result[:-1]
 
 
-def _digits(peers: Sequence[int], base: int) -> list[list[Sequence[int]]]:
-    parts, start, left = [], 0, len(peers)
+def _digits(peers: Peers, base: int) -> list[list[Peers]]:
+    parts: list[list[Peers]] = []
+    start, left = 0, len(peers)
     power = 1
     while power * base <= left:
         power *= base
@@ -118,9 +135,9 @@ def _digits(peers: Sequence[int], base: int) -> list[list[Sequence[int]]]:
     return parts
 
 
-def _taken_in(blocks: Sequence[Sequence[int]], later: Sequence[Sequence[Sequence[int]]]) -> Exchange:
+def _taken_in(blocks: Sequence[Peers], later: Sequence[Sequence[Peers]]) -> Exchange:
     """Link each peer of the later parts to one peer of each block, so that both sides have the mean of all."""
-    takers = [peer for part in later for block in part for peer in block]
-    size = len(takers) + sum(len(block) for block in blocks)
-    weight = len(blocks[0]) / size
-    return tuple((taker, block[place], weight) for place, taker in enumerate(takers) for block in blocks)
+    takers = np.concatenate([block for part in later for block in part])
+    weight = len(blocks[0]) / (len(takers) + sum(len(block) for block in blocks))
+    return np.concatenate([np.stack([takers, block[:len(takers)], np.full(len(takers), weight)], axis=1)
+                           for block in blocks])

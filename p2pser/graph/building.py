@@ -124,7 +124,7 @@ def weighted(graph: nx.Graph, given: str | HandWeights | None, where: str
         return "by-hand", None, tuple(zip(i.tolist(), j.tolist(), W[i, j].tolist()))
     rule = given or ("out-degree" if graph.is_directed() else "metropolis")
     if rule == "out-degree":
-        return rule, Static(mixing.out_degree(graph), where), ()
+        return rule, Static(mixing.out_degree_entries(graph), where), ()
     if graph.is_directed():
         raise TopologyError(f"{where}: weights: {rule} need links that carry both ways, but the graph is directed; use "
                             "weights: out-degree, for push-sum, or give them by hand")

@@ -13,8 +13,8 @@ from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.base.registry import Registry
 
-MAX_PEERS = 10_000
-"""The largest topology: weights and theory are dense N x N matrices, and a larger number is most likely a typo."""
+MAX_PEERS = 200_000
+"""The largest topology: a larger number is most likely a typo."""
 
 MAX_SEED = 2**63 - 1
 
@@ -31,7 +31,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     def requirement(self, value: object) -> str | None:
-        """Return what ``value`` would have to be (``a whole number, 1 to 10000``), None where it is accepted."""
+        """Return what ``value`` would have to be (``a whole number, 1 to 200000``), None where it is accepted."""
         if self.choices:
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
         kinds = (int,) if self.type is int else (int, float)

@@ -70,13 +70,22 @@ def metropolis_entries(graph: nx.Graph, counts: Mapping[int, int] | None = None)
 
 def lazy(graph: nx.Graph) -> np.ndarray:
     """Return (I + W) / 2 of the Metropolis weights: no eigenvalue is negative, as D^2 and others need."""
-    W = metropolis(graph) / 2
-    W[np.diag_indices(len(W))] += 0.5
-    return W
+    return lazy_entries(graph).dense()
+
+
+def lazy_entries(graph: nx.Graph) -> Sparse:
+    """Return the entries of ``lazy``."""
+    W = metropolis_entries(graph)
+    return Sparse(W.to, W.source, W.weight / 2, W.own / 2 + 0.5)
 
 
 def max_degree(graph: nx.Graph) -> np.ndarray:
     """Return I - L / (d_max + 1), L the Laplacian: the weight 1 / (d_max + 1) on every edge."""
+    return max_degree_entries(graph).dense()
+
+
+def max_degree_entries(graph: nx.Graph) -> Sparse:
+    """Return the entries of ``max_degree``."""
     return _constant(graph, 1.0 / (max(degree for _, degree in graph.degree) + 1))
 
 
@@ -86,11 +95,20 @@ def best_constant(graph: nx.Graph) -> np.ndarray:
     The fastest of all weights that are the same on every edge (Xiao and Boyd 2004, "Fast linear iterations for
     distributed averaging"). The diagonal may be negative, as on a star.
     """
-    size = graph.number_of_nodes()
+    size = require_few(graph, "best-constant")
     if size < 2:
         return np.eye(size)
     values = np.linalg.eigvalsh(nx.to_numpy_array(graph, nodelist=range(size)) * -1.0 + np.diag(_degrees(graph)))
-    return _constant(graph, float(2 / (values[-1] + values[1])))
+    return _constant(graph, float(2 / (values[-1] + values[1]))).dense()
+
+
+def require_few(graph: nx.Graph, rule: str, most: int = 2048) -> int:
+    """Return the number of peers; TopologyError where it is more than a rule without closed form can have."""
+    size: int = graph.number_of_nodes()
+    if size > most:
+        raise TopologyError(f"weights: {rule} are found by a solver over dense matrices, for at most {most} peers, not "
+                            f"{size}; use weights: metropolis")
+    return size
 
 
 def fastest(graph: nx.Graph) -> np.ndarray:
@@ -100,10 +118,11 @@ def fastest(graph: nx.Graph) -> np.ndarray:
     carry rows. Entries may be negative. Needs cvxpy; raises TopologyError (naming the extra) where it is missing, or
     where no optimum is found.
     """
+    size = require_few(graph, "fastest", 512)
     require_cvxpy()
     import cvxpy
 
-    size, edges = graph.number_of_nodes(), sorted((min(edge), max(edge)) for edge in graph.edges)
+    edges = sorted((min(edge), max(edge)) for edge in graph.edges)
     if not edges:
         return np.eye(size)
     incidence = np.zeros((size, len(edges)))
@@ -137,25 +156,28 @@ def out_degree(graph: nx.Graph) -> np.ndarray:
     Column-stochastic, for push-sum (Kempe et al. 2003; Nedic and Olshevsky 2016): each peer divides its row evenly
     and needs to know only the number of its receivers. For directed graphs, whose edge (j, i) means that j sends to i.
     """
+    return out_degree_entries(graph).dense()
+
+
+def out_degree_entries(graph: nx.Graph) -> Sparse:
+    """Return the entries of ``out_degree``."""
     size = graph.number_of_nodes()
-    W = np.zeros((size, size))
-    for j in range(size):
-        receivers = [*graph.adj[j], j]
-        W[receivers, j] = 1.0 / len(receivers)
-    return W
+    pairs = np.array([(i, j) for j in range(size) for i in graph.adj[j]], dtype=np.int64).reshape(-1, 2)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    share = 1.0 / (np.bincount(pairs[:, 1], minlength=size) + 1)
+    return Sparse(pairs[:, 0], pairs[:, 1], share[pairs[:, 1]], share)
 
 
 def by_hand(size: int, entries: Iterable[tuple[int, int, float]]) -> np.ndarray:
     """Return W of entries (i, j, W_ij), i != j; the diagonal completes each row to 1."""
-    rows: list[dict[int, float]] = [{} for _ in range(size)]
-    for i, j, value in entries:
-        rows[i][j] = value
-    W = np.zeros((size, size))
-    for i, row in enumerate(rows):
-        for j, value in row.items():
-            W[i, j] = value
-        W[i, i] = self_weight([row[j] for j in sorted(row)])
-    return W
+    return by_hand_entries(size, entries).dense()
+
+
+def by_hand_entries(size: int, entries: Iterable[tuple[int, int, float]]) -> Sparse:
+    """Return the entries of ``by_hand``."""
+    weights = {(i, j): value for i, j, value in entries}
+    pairs = np.array(list(weights), dtype=np.int64).reshape(-1, 2)
+    return Sparse.of(size, pairs[:, 0], pairs[:, 1], np.array(list(weights.values()), dtype=np.float64))
 
 
 RULES: Mapping[str, Callable[[nx.Graph], np.ndarray]] = {
@@ -164,13 +186,20 @@ RULES: Mapping[str, Callable[[nx.Graph], np.ndarray]] = {
 }
 """The weight rules that a topology file can name; all but out-degree are symmetric, for undirected graphs."""
 
+ENTRIES: Mapping[str, Callable[[nx.Graph], Sparse]] = {
+    "metropolis": metropolis_entries, "lazy": lazy_entries, "max-degree": max_degree_entries,
+    "out-degree": out_degree_entries,
+}
+"""The rules with a closed form, edge by edge; the others need a solver."""
+
 
 def _degrees(graph: nx.Graph) -> list[int]:
     return [graph.degree(i) for i in range(graph.number_of_nodes())]
 
 
-def _constant(graph: nx.Graph, weight: float) -> np.ndarray:
-    return by_hand(graph.number_of_nodes(), ((i, j, weight) for i in graph for j in graph[i]))
+def _constant(graph: nx.Graph, weight: float) -> Sparse:
+    to, source = links(graph)
+    return Sparse.of(graph.number_of_nodes(), to, source, np.full(len(to), weight))
 
 
 def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:

@@ -7,16 +7,16 @@ exchange index counts all training exchanges: t = round * slots + slot.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
-from p2pser.graph.mixing import by_hand
+from p2pser.graph.sparse import Sparse
 
 Stochastic = Literal["doubly", "row", "column"]
 
@@ -24,16 +24,12 @@ _ROUNDING = 1e-9
 """A sum of weights counts as 1 up to this difference."""
 
 
-class Entry(NamedTuple):
-    """Peer ``to`` gives the message of peer ``source`` the weight ``weight``: W[to, source]."""
-
-    to: int
-    source: int
-    weight: float
-
-
 class Schedule(Protocol):
-    """The mixing matrices of a run's exchanges."""
+    """The mixing matrices of a run's exchanges.
+
+    A schedule may also have ``entries(t)``, which returns W as a ``graph.sparse.Sparse``: then runs of many peers need
+    no dense matrix.
+    """
 
     @property
     def size(self) -> int:
@@ -62,9 +58,10 @@ class Schedule(Protocol):
         """Return the undirected graph of all pairs that any exchange uses."""
 
 
-def dense(size: int, entries: Iterable[Entry]) -> np.ndarray:
-    """Return the read-only W (N, N) of entries with to != source; the diagonal completes each row to 1."""
-    return frozen(by_hand(size, entries))
+def entries_of(schedule: Schedule, t: int) -> Sparse:
+    """Return the entries of W of exchange ``t``."""
+    made: Callable[[int], Sparse] | None = getattr(schedule, "entries", None)
+    return Sparse.from_dense(schedule.matrix(t)) if made is None else made(t)
 
 
 def frozen(W: np.ndarray) -> np.ndarray:
@@ -73,36 +70,42 @@ def frozen(W: np.ndarray) -> np.ndarray:
     return W
 
 
-def stochastic_of(matrices: Iterable[np.ndarray], where: str) -> Stochastic:
+def stochastic_of(matrices: Iterable[Sparse], where: str) -> Stochastic:
     """Return how all matrices are stochastic; TopologyError where neither all rows nor all columns sum to 1."""
     rows = columns = True
     for W in matrices:
-        rows = rows and bool(np.allclose(W.sum(axis=1), 1.0, rtol=0, atol=_ROUNDING))
-        columns = columns and bool(np.allclose(W.sum(axis=0), 1.0, rtol=0, atol=_ROUNDING))
+        rows = rows and _all_one(W.own + np.bincount(W.to, W.weight, W.size))
+        columns = columns and _all_one(W.own + np.bincount(W.source, W.weight, W.size))
     if not rows and not columns:
         raise TopologyError(f"{where}: neither the rows nor the columns of all mixing matrices sum to 1, so that no "
                             "algorithm keeps a mean; combine files of one sort, column-stochastic ones for push-sum")
     return "doubly" if rows and columns else "row" if rows else "column"
 
 
-def is_directed(W: np.ndarray) -> bool:
+def _all_one(sums: np.ndarray) -> bool:
+    return bool(np.allclose(sums, 1.0, rtol=0, atol=_ROUNDING))
+
+
+def is_directed(W: Sparse) -> bool:
     """Whether W has w_ij without w_ji."""
-    used = W != 0
-    return bool((used != used.T).any())
+    there, back = W.to * W.size + W.source, W.source * W.size + W.to
+    return not np.array_equal(there, np.sort(back))
 
 
 FEW = 256
-"""Up to this number of peers 24 matrices are cached (12 MB at most), for more peers 2."""
+"""Up to this number of peers 24 dense matrices are cached (12 MB at most), for more peers 2."""
+MOST_RANDOM = 2048
+"""Peers of a schedule that is drawn anew: any two of them may be linked, which are 2 million links."""
 
 
 @lru_cache(maxsize=24)
 def _remembered(schedule: Computed, t: int) -> np.ndarray:
-    return schedule.compute(t)
+    return frozen(schedule.compute(t).dense())
 
 
 @lru_cache(maxsize=2)
 def _remembered_briefly(schedule: Computed, t: int) -> np.ndarray:
-    return schedule.compute(t)
+    return frozen(schedule.compute(t).dense())
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,20 @@ class Computed:
         """The number of exchanges after which it repeats."""
         raise TypeError(f"{type(self).__name__} has no period")
 
-    def compute(self, t: int) -> np.ndarray:
-        """Return W_t, with t < period where there is one; the result is cached."""
+    def compute(self, t: int) -> Sparse:
+        """Return W_t, with t < period where there is one."""
         raise TypeError(f"{type(self).__name__} has no exchange {t}")
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Its class and fields."""
         return {"kind": type(self).__name__, **vars(self)}
+
+    def entries(self, t: int) -> Sparse:
+        """Return the entries of W of exchange ``t``."""
+        if t < 0:
+            raise TopologyError(f"there is no exchange {t} in a schedule: the first is 0")
+        return self.compute(t if self.period is None else t % self.period)
 
     def matrix(self, t: int) -> np.ndarray:
         """Return W of exchange ``t``: (N, N) float64, read-only."""
@@ -145,16 +154,21 @@ class Computed:
     def links(self) -> nx.Graph:
         """Return the undirected graph of all pairs that any exchange uses; the complete graph where it is random."""
         if self.period is None:
+            if self.size > MOST_RANDOM:
+                raise TopologyError(f"a schedule that is drawn for each exchange may link any two of {self.size} "
+                                    f"peers: take at most {MOST_RANDOM}, or one that repeats, such as base-2")
             return nx.complete_graph(self.size)
-        graph = nx.empty_graph(self.size)
-        for t in range(self.period):
-            graph.add_edges_from(_pairs(self.matrix(t)))
-        return graph
+        return _graph(self.size, (self.compute(t) for t in range(self.period)))
 
 
-def _pairs(W: np.ndarray) -> list[tuple[int, int]]:
-    used = np.triu((W != 0) | (W.T != 0), 1)
-    return [(int(i), int(j)) for i, j in zip(*np.nonzero(used))]
+def _graph(size: int, matrices: Iterable[Sparse]) -> nx.Graph:
+    """Return the undirected graph of all pairs that give each other weight in some matrix."""
+    pairs = [np.minimum(W.to, W.source) * size + np.maximum(W.to, W.source) for W in matrices]
+    used = np.sort(np.concatenate(pairs))
+    used = used[np.diff(used, prepend=-1) > 0]
+    graph = nx.empty_graph(size)
+    graph.add_edges_from(zip((used // size).tolist(), (used % size).tolist()))
+    return graph
 
 
 class Static:
@@ -162,32 +176,38 @@ class Static:
 
     period: int | None = 1
 
-    def __init__(self, W: np.ndarray, where: str) -> None:
-        """Take a copy of W (N, N) float64; TopologyError where neither its rows nor its columns sum to 1."""
-        self._W = frozen(np.array(W, dtype=np.float64))
-        self.size = len(W)
+    def __init__(self, W: np.ndarray | Sparse, where: str) -> None:
+        """Take W (N, N) float64; TopologyError where neither its rows nor its columns sum to 1."""
+        self._W = W if isinstance(W, Sparse) else Sparse.from_dense(np.array(W, dtype=np.float64))
+        self.size = self._W.size
         self.stochastic: Stochastic = stochastic_of([self._W], where)
         self.directed = is_directed(self._W)
 
-    def __reduce__(self) -> tuple[type[Static], tuple[np.ndarray, str]]:
-        return Static, (self._W, "the pickled schedule")  # made anew, as a pickled array is no longer read-only
+    def __reduce__(self) -> tuple[type[Static], tuple[Sparse, str]]:
+        return Static, (self._W, "the pickled schedule")
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Its weights that are not 0."""
-        i, j = np.nonzero(self._W)
-        entries = zip(i.tolist(), j.tolist(), self._W[i, j].tolist())
-        return {"kind": "static", "weights": [list(entry) for entry in entries]}
+        off = zip(self._W.to.tolist(), self._W.source.tolist(), self._W.weight.tolist())
+        own = ((i, i, value) for i, value in enumerate(self._W.own.tolist()) if value)
+        return {"kind": "static", "weights": [list(entry) for entry in sorted((*off, *own))]}
+
+    def entries(self, t: int) -> Sparse:
+        """Return the entries of W."""
+        return self._W
+
+    @cached_property
+    def _dense(self) -> np.ndarray:
+        return frozen(self._W.dense())
 
     def matrix(self, t: int) -> np.ndarray:
         """Return W: (N, N) float64, read-only."""
-        return self._W
+        return self._dense
 
     def links(self) -> nx.Graph:
         """Return the undirected graph of all pairs that give each other weight."""
-        graph = nx.empty_graph(self.size)
-        graph.add_edges_from(_pairs(self._W))
-        return graph
+        return _graph(self.size, [self._W])
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +252,17 @@ class Alternating:
 
     def matrix(self, t: int) -> np.ndarray:
         """Return W of exchange ``t``: (N, N) float64, read-only."""
+        part, at = self._turn_of(t)
+        return part.matrix(at)
+
+    def entries(self, t: int) -> Sparse:
+        """Return the entries of W of exchange ``t``."""
+        return entries_of(*self._turn_of(t))
+
+    def _turn_of(self, t: int) -> tuple[Schedule, int]:
         block, within = divmod(t, self.each)
         turn, place = divmod(block, len(self.parts))
-        return self.parts[place].matrix(turn * self.each + within)
+        return self.parts[place], turn * self.each + within
 
     def links(self) -> nx.Graph:
         """Return the undirected graph of all pairs that any exchange uses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,16 @@ from p2pser.base import seeding
 from p2pser.graph import base_k
 from p2pser.graph.graph_kinds import hops, power_of_two
 from p2pser.graph.kind import register_schedule
-from p2pser.graph.schedule import Computed, Entry, Stochastic, dense
+from p2pser.graph.mixing import by_hand_entries
+from p2pser.graph.schedule import Computed, Stochastic
+from p2pser.graph.sparse import Index, Sparse, links
+
+
+def _halves(size: int, linked: Sequence[tuple[Index, Index]]) -> Sparse:
+    """Return W in which peers ``to`` give their ``source`` half of the weight, for each (to, source)."""
+    none = np.zeros(0, dtype=np.int64)
+    to, source = (np.concatenate([none, *(pair[end] for pair in linked)]) for end in (0, 1))
+    return Sparse.of(size, to, source, np.full(len(to), 0.5))
 
 
 @register_schedule("one-peer-exponential")
@@ -34,10 +44,10 @@ class OnePeerExponential(Computed):
         """From three peers on: a peer sends to one peer and receives from another."""
         return self.size > 2
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
-        reach = hops(self.size)[t:t + 1]
-        return dense(self.size, [Entry(i, (i - hop) % self.size, 0.5) for hop in reach for i in range(self.size)])
+        each = np.arange(self.size)
+        return _halves(self.size, [(each, (each - hop) % self.size) for hop in hops(self.size)[t:t + 1]])
 
 
 @register_schedule("one-peer-hypercube", fits=power_of_two, needs="a power of two of peers")
@@ -53,10 +63,10 @@ class OnePeerHypercube(Computed):
         """log2 N exchanges, at least 1."""
         return max(1, len(hops(self.size)))
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
-        bits = hops(self.size)[t:t + 1]
-        return dense(self.size, [Entry(i, i ^ bit, 0.5) for bit in bits for i in range(self.size)])
+        each = np.arange(self.size)
+        return _halves(self.size, [(each, each ^ bit) for bit in hops(self.size)[t:t + 1]])
 
 
 def _base_fits(peers: int, k: int = 1) -> bool:
@@ -75,10 +85,11 @@ class Base(Computed):
         """The number of exchanges to consensus."""
         return len(base_k.exchanges(self.size, self.k))
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
-        both = ((Entry(u, v, w), Entry(v, u, w)) for u, v, w in base_k.exchanges(self.size, self.k)[t])
-        return dense(self.size, (entry for pair in both for entry in pair))
+        links = base_k.exchanges(self.size, self.k)[t]
+        u, v = links[:, 0].astype(np.int64), links[:, 1].astype(np.int64)
+        return Sparse.of(self.size, np.concatenate([u, v]), np.concatenate([v, u]), np.tile(links[:, 2], 2))
 
 
 @dataclass(frozen=True)
@@ -124,12 +135,12 @@ class EpidemicOracle(Random):
 
     s: int
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
         draw = seeding.key(self.seed, "schedule", round=t) & 0xFFFFFFFF
         graph = nx.random_regular_graph(self.s, self.size, seed=draw)
-        share = 1 / (self.s + 1)
-        return dense(self.size, [Entry(i, j, share) for i in range(self.size) for j in graph[i]])
+        to, source = links(graph)
+        return Sparse.of(self.size, to, source, np.full(len(to), 1 / (self.s + 1)))
 
 
 @dataclass(frozen=True)
@@ -151,14 +162,14 @@ class EpidemicLocal(Random):
         """A receiver need not have drawn its sender."""
         return self.s < self.size - 1
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
         senders: list[list[int]] = [[] for _ in range(self.size)]
         for j in range(self.size):
             for place in shuffled(self.size - 1, self.seed, t, j)[:self.s]:
                 senders[int(place) + (int(place) >= j)].append(j)
-        return dense(self.size, [Entry(i, j, 1 / (len(sources) + 1)) for i, sources in enumerate(senders)
-                                 for j in sources])
+        return by_hand_entries(self.size, ((i, j, 1 / (len(sources) + 1)) for i, sources in enumerate(senders)
+                                           for j in sources))
 
 
 @register_schedule("random-matching")
@@ -166,8 +177,8 @@ class EpidemicLocal(Random):
 class RandomMatching(Random):
     """Random pairs average at each exchange, W = 1/2; of an odd number one peer waits (Boyd et al. 2006)."""
 
-    def compute(self, t: int) -> np.ndarray:
+    def compute(self, t: int) -> Sparse:
         """Return W_t."""
-        order = shuffled(self.size, self.seed, t).tolist()
-        pairs = list(zip(order[0::2], order[1::2]))
-        return dense(self.size, [Entry(i, j, 0.5) for pair in pairs for i, j in (pair, pair[::-1])])
+        order, even = shuffled(self.size, self.seed, t), self.size // 2 * 2
+        one, other = order[0:even:2], order[1:even:2]
+        return _halves(self.size, [(one, other), (other, one)])

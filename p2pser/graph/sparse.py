@@ -5,7 +5,7 @@ No SciPy here but in ``Sparse.csr``: each peer process reads weights, and SciPy'
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+
+from p2pser.base.errors import TopologyError
+
+DENSE_PEERS = 10_000
+"""Peers up to which a dense matrix is made: 0.8 GB."""
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -57,7 +62,11 @@ class Sparse:
         return cls(to.astype(np.int64), source.astype(np.int64), W[to, source], W.diagonal().copy())
 
     def dense(self) -> Array:
-        """Return W (N, N)."""
+        """Return W (N, N). Raises TopologyError for more than ``DENSE_PEERS``."""
+        if self.size > DENSE_PEERS:
+            raise TopologyError(f"a dense matrix of {self.size} peers is needed here, {8e-9 * self.size**2:.0f} GB: "
+                                "what needs one (theory, drawing, some algorithms) is for at most "
+                                f"{DENSE_PEERS} peers")
         W = np.zeros((self.size, self.size))
         W[self.to, self.source] = self.weight
         W[np.diag_indices(self.size)] = self.own
@@ -101,6 +110,12 @@ class Sparse:
         place[members] = np.arange(len(members))
         inside = (place[self.to] >= 0) & (place[self.source] >= 0)
         return Sparse(place[self.to[inside]], place[self.source[inside]], self.weight[inside], self.own[members])
+
+    def spread(self, peers: Sequence[int], size: int) -> Sparse:
+        """Return W of ``size`` peers, in which ``peers`` (ascending) have these weights and the others are alone."""
+        place, own = np.array(peers, dtype=np.int64), np.ones(size)
+        own[place] = self.own
+        return Sparse(place[self.to], place[self.source], self.weight, own)
 
     @cached_property
     def sent(self) -> Index:

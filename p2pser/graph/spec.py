@@ -38,7 +38,7 @@ from p2pser.base.paths import packaged
 from p2pser.base.signing import SIGNED, author
 from p2pser.graph import building, graphs, mixing, retiring
 from p2pser.graph.file_format import NOWHERE, FileForm, GraphForm, HandWeights, explain
-from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, frozen, stochastic_of
+from p2pser.graph.schedule import Alternating, Schedule, Static, Stochastic, entries_of, frozen, stochastic_of
 from p2pser.graph.sparse import Sparse
 
 
@@ -129,32 +129,39 @@ class Topology:
         where counts are given to a schedule or to another weight rule.
         """
         if counts is not None:
-            if self.schedule is not None or self.weights != "metropolis":
-                what = f"weights: {self.weights}" if self.schedule is None else "a schedule or directed links"
-                raise TopologyError(f"clip counts cannot weight the topology {self.name!r}: it has {what}, and only "
-                                    "static undirected Metropolis weights have a clip-weighted form; mix clips x rows "
-                                    "and clips, and divide, or use gossip.weighting=uniform")
+            self._require_metropolis()
             return frozen(mixing.metropolis(self.graph, counts))
         return self._static if self.schedule is None else self.schedule.matrix(t)
 
+    def _require_metropolis(self) -> None:
+        if self.schedule is not None or self.weights != "metropolis":
+            what = f"weights: {self.weights}" if self.schedule is None else "a schedule or directed links"
+            raise TopologyError(f"clip counts cannot weight the topology {self.name!r}: it has {what}, and only "
+                                "static undirected Metropolis weights have a clip-weighted form; mix clips x rows "
+                                "and clips, and divide, or use gossip.weighting=uniform")
+
     def entries(self, t: int = 0, counts: Mapping[int, int] | None = None) -> Sparse:
         """Return the entries of ``matrix``; errors as there."""
-        if self.schedule is None and not self.retired and not self.hand and self.weights == "metropolis":
+        if counts is not None:
+            self._require_metropolis()
             return mixing.metropolis_entries(self.graph, counts)
-        return Sparse.from_dense(self.matrix(t, counts))
+        return self._entries if self.schedule is None else entries_of(self.schedule, t)
+
+    @cached_property
+    def _entries(self) -> Sparse:
+        if self.retired:
+            return self.without_gaps().entries().spread(self.members, self.size)
+        if self.hand:
+            return mixing.by_hand_entries(self.size, self.hand)
+        made = mixing.ENTRIES.get(self.weights)
+        return Sparse.from_dense(mixing.RULES[self.weights](self.graph)) if made is None else made(self.graph)
 
     @cached_property
     def _static(self) -> np.ndarray:
-        if self.retired:
-            W = np.eye(self.size)
-            W[np.ix_(self.members, self.members)] = self.without_gaps().matrix()
-            return frozen(W)
-        if self.hand:
-            return frozen(mixing.by_hand(self.size, self.hand))
-        return frozen(mixing.RULES[self.weights](self.graph))
+        return frozen(self._entries.dense())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_static"}
+        return {name: value for name, value in vars(self).items() if name not in ("_static", "_entries")}
 
     def sources(self, i: int, t: int) -> tuple[int, ...]:
         """Return the peers whose messages peer ``i`` mixes at exchange ``t``, ascending; errors as ``neighbours``."""
@@ -340,8 +347,8 @@ def _sequence(form: GraphForm, section: dict[str, Any], where: str, folder: Path
         if parts and part.size != parts[0].size:
             raise TopologyError(f"{where}: {path.name} has {part.size} peers and {paths[0].name} {parts[0].size}; "
                                 "give files of one size, or the number of peers")
-        parts.append(part.schedule or Static(part.matrix(), str(path)))
-    stochastic_of((part.matrix(t) for part in parts for t in range(part.period or 1)), where)
+        parts.append(part.schedule or Static(part.entries(), str(path)))
+    stochastic_of((entries_of(part, t) for part in parts for t in range(part.period or 1)), where)
     return Alternating(tuple(parts), each)
 
 

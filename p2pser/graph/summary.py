@@ -56,7 +56,7 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
     }
     if topology.schedule is None:
         degrees = [degree for _, degree in graph.degree]
-        slem = spectral.slem(topology.matrix())
+        slem = spectral.slem(topology.entries())
         return facts | {
             "degree": {"min": min(degrees), "mean": sum(degrees) / len(degrees), "max": max(degrees)},
             "diameter": diameter(graph),

@@ -24,18 +24,26 @@ class Convolution:
     """(N,), kernel[0] is the diagonal of W."""
 
     @property
+    def _bits(self) -> bool:
+        return set(self.shape) == {2}
+
+    @property
     def eigenvalues(self) -> Array:
         """The eigenvalues of a symmetric W (N,), by frequency; the first is 1."""
         values: Array = np.fft.fftn(self.kernel.reshape(self.shape)).real.ravel()
         return values
 
     def forward(self, rows: Array) -> np.ndarray:
-        """Return the Fourier transform (N, B) complex of rows (N, B) along the peers."""
+        """Return the Fourier transform (N, B) complex of rows (N, B) along the peers; real over bits of the id."""
+        if self._bits:
+            return _hadamard(rows)
         frequencies: np.ndarray = np.fft.fftn(rows.reshape(*self.shape, -1), axes=range(len(self.shape)))
         return frequencies.reshape(rows.shape)
 
     def backward(self, frequencies: np.ndarray) -> Array:
         """Return the rows of a transform."""
+        if self._bits:
+            return _hadamard(frequencies) / len(frequencies)
         rows = np.fft.ifftn(frequencies.reshape(*self.shape, -1), axes=range(len(self.shape)))
         return np.ascontiguousarray(rows.real).reshape(frequencies.shape)
 
@@ -57,6 +65,18 @@ def convolution(W: Sparse) -> Convolution | None:
             kernel[0], kernel[steps[0]] = W.own[0], weights[0]
             return Convolution(shape, kernel)
     return None
+
+
+def _hadamard(rows: Array) -> Array:
+    """Return the Walsh-Hadamard transform of rows (2^m, B): the Fourier transform over m bits, by butterflies."""
+    values, half = rows.copy(), 1
+    while half < len(rows):
+        pairs = values.reshape(-1, 2, half, values.shape[1])
+        one, other = pairs[:, 0].copy(), pairs[:, 1]
+        pairs[:, 0] += other
+        np.subtract(one, other, out=other)
+        half *= 2
+    return values
 
 
 def _shapes(size: int) -> Iterator[tuple[int, ...]]:

@@ -32,8 +32,8 @@ from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Phase
 
 T = TypeVar("T")
 
-KEPT = 64
-"""Exchanges of a schedule whose graphs are kept in memory."""
+KEPT, KEPT_LINKS = 64, 1 << 22
+"""Exchanges of a schedule whose graphs are kept in memory, and the most links that these have together."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,8 @@ class SimulatedMixer:
             t %= schedule.period
         if t not in self._graphs:
             self._graphs[t] = ExchangeGraph(self.topology.entries(t, self._counts))
-            if len(self._graphs) > KEPT:
+            while len(self._graphs) > 1 and (len(self._graphs) > KEPT or sum(
+                    len(graph.W.to) for graph in self._graphs.values()) > KEPT_LINKS):
                 self._graphs.popitem(last=False)
         return self._graphs[t]
 

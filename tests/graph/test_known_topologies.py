@@ -74,9 +74,9 @@ def test_what_is_registered() -> None:
     parameters = {name: {key: (known.type, known.low, known.high, known.choices) for key, known in
                          kind.parameters.items() if key != "seed"}
                   for registry in (GRAPHS, SCHEDULES) for name, kind in registry.items()}
-    whole, share = (int, 1, 10_000, ()), (float, 0, 1, ())
+    whole, share = (int, 1, 200_000, ()), (float, 0, 1, ())
     assert {name: known for name, known in parameters.items() if known} == {
-        "barabasi-albert": {"m": whole}, "barbell": {"bridge": (int, 0, 10_000, ())}, "base": {"k": whole},
+        "barabasi-albert": {"m": whole}, "barbell": {"bridge": (int, 0, 200_000, ())}, "base": {"k": whole},
         "clustered": {"clusters": whole}, "epidemic": {"s": whole, "form": (str, -np.inf, np.inf, ("oracle", "local"))},
         "erdos-renyi": {"probability": share}, "grid": {"rows": whole, "columns": whole},
         "random-digraph": {"probability": share}, "random-geometric": {"radius": (float, 0, 2, ())},

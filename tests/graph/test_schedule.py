@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import SCHEDULES
-from p2pser.graph.schedule import Static
-from p2pser.graph.schedules import default_receivers
+from p2pser.graph.mixing import RULES, metropolis
+from p2pser.graph.schedule import Static, entries_of
+from p2pser.graph.schedules import Base, default_receivers
 from p2pser.graph.spec import Topology, load, parse
 
 NAMES = ("one-peer-exponential", "one-peer-hypercube", "base-2", "base-3", "epidemic", "epidemic-local",
@@ -306,3 +307,38 @@ def test_graphml_says_itself_whether_it_is_directed(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text("graph: {graphml: g.graphml, directed: true}", encoding="utf-8")
     with pytest.raises(TopologyError, match="directed = True contradicts its GraphML file"):
         load(str(tmp_path / "net.yaml"))
+
+
+@pytest.mark.parametrize("name", ["one-peer-exponential", "one-peer-hypercube", "base-2", "base-3", "epidemic",
+                                  "epidemic-local", "random-matching", "directed-ring", "random-digraph"])
+def test_entries_are_those_of_the_matrix(name):
+    schedule = load(name, 16).schedule
+    for t in range(schedule.period or 5):
+        W = entries_of(schedule, t)
+        assert (W.to * 16 + W.source == np.sort(W.to * 16 + W.source)).all()
+        np.testing.assert_array_equal(W.dense(), schedule.matrix(t))
+
+
+def test_a_hundred_thousand_peers_agree_after_a_period_of_base_2():
+    schedule = Base(100_000, 1)
+    rows = np.random.Generator(np.random.Philox(1)).normal(size=(100_000, 2))
+    mean = rows.mean(axis=0)
+    for t in range(schedule.period):
+        rows = entries_of(schedule, t).csr() @ rows
+    assert np.abs(rows - mean).max() <= 1e-12
+
+
+def test_random_schedules_of_very_many_peers_are_refused():
+    with pytest.raises(TopologyError, match=r"may link any two of 2049 peers: take at most 2048"):
+        load("random-matching", 2049)
+
+
+@pytest.mark.parametrize(("rule", "most"), [("best-constant", 2048), ("fastest", 512)])
+def test_rules_that_need_a_solver_are_refused_to_many_peers(rule, most):
+    with pytest.raises(TopologyError, match=f"weights: {rule} are found by a solver .* at most {most} peers, not 3000"):
+        RULES[rule](nx.cycle_graph(3000))
+
+
+def test_a_dense_matrix_of_very_many_peers_is_refused():
+    with pytest.raises(TopologyError, match=r"a dense matrix of 20000 peers is needed here, 3 GB"):
+        metropolis(nx.cycle_graph(20_000))

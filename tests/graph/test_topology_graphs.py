@@ -141,7 +141,7 @@ def test_sparse_random_graphs_are_redrawn_until_connected() -> None:
     ("one-peer-exponentail", 8, {}, r"did you mean 'one-peer-exponential'"),
     ("base", 8, {}, r"is a schedule, not one graph"),
     ("ring", 0, {}, r"a topology of 0 peers is not possible"),
-    ("ring", 10**7, {}, r"give 1 to 10000"),
+    ("ring", 10**7, {}, r"give 1 to 200000"),
     ("ring", None, {}, r"needs the number of peers: add 'peers: N'"),
 ])
 def test_refused(kind: str, peers: int | None, parameters: dict[str, object], message: str) -> None:

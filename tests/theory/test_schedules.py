@@ -59,7 +59,7 @@ def test_base_graphs_of_many_peers(n: int) -> None:
     mean, schedule = x.mean(), base.exchanges(n, 2)
     for links in schedule:
         flow = np.zeros(n)
-        for u, v, w in links:
+        for u, v, w in ((int(u), int(v), w) for u, v, w in links):
             flow[u] += w * (x[v] - x[u])
             flow[v] += w * (x[u] - x[v])
         x = x + flow

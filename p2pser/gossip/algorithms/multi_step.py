@@ -55,7 +55,7 @@ class MultiStep(Algorithm):
     @cached_property
     def omega(self) -> tuple[float, ...]:
         """The Chebyshev weight of each exchange of a round."""
-        rate, weights = slem(self.context.topology.matrix()), [1.0]
+        rate, weights = slem(self.context.topology.entries()), [1.0]
         for k in range(1, self.slots):
             weights.append(chebyshev(weights[-1], rate, k))
         return tuple(weights)

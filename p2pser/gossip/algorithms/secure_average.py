@@ -111,7 +111,8 @@ class SecureAverage(Algorithm):
         if not self.numbers.fits:
             raise ConfigError(f"{self.bits} bits leave too few for numbers up to {self.bound:g} of {topology.size} "
                               f"peers: set gossip.parameters.bits=64")
-        if (topology.matrix() != 0).sum() != topology.size + 2 * topology.graph.number_of_edges():
+        W = topology.entries()
+        if len(W.to) + (W.own != 0).sum() != topology.size + 2 * topology.graph.number_of_edges():
             raise ConfigError(f"{self.name} sends over every link, and the weights of {topology.name!r} are 0 on some: "
                               "remove these links, or set weights: metropolis")
         return ()
