@@ -21,6 +21,12 @@ from p2pser.experiments import execution, pool
 from p2pser.experiments.conditions import Conditions, FaultSettings
 from p2pser.experiments.grid import cells, file, ties
 from p2pser.experiments.grid.estimate import Estimate
+from p2pser.experiments.grid.summary import Summary
+from p2pser.experiments.grid.tables import tables
+from p2pser.experiments.report import grid as report
+from p2pser.experiments.report import grid_tables
+from p2pser.experiments.report.figures import all as figures
+from p2pser.experiments.report.page import Part, page
 from p2pser.graph import spec
 
 SETTINGS = {"training.rounds": 3, "training.local_steps": 2, "model.hidden": [8], "features.kind": "logmel",
@@ -47,6 +53,12 @@ def write(tones: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no figures: they take longer than all trials."""
+    monkeypatch.setattr(report, "pictures", lambda *_: iter(()))
 
 
 def call(path: Path, out: Path, *more: str, code: int = 0) -> Result:
@@ -128,7 +140,9 @@ def whole(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         "topologies": ["ring", "star"], "algorithms": ["dfedavg"], "peers": [3], "partitions": ["iid"],
         "corpora": {"folder": str(tones)}, "folds": [0], "seeds": 2, "faults": {"one dies": {"deaths": 1, "at": 1}},
         "settings": SETTINGS}))
-    call(path, folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "pictures", lambda *_: iter(()))
+        call(path, folder / "out")
     return folder, contents(folder / "out")
 
 
@@ -263,6 +277,90 @@ def test_too_much_memory_is_refused():
     Estimate(10, 0, 2, 0.0, 100, 50).require_memory()
     with pytest.raises(ConfigError, match="take --workers 2"):
         Estimate(10, 5, 4, 60.0, 100, 250).require_memory()
+
+
+# ---- the report --------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def summary(whole: tuple[Path, dict[str, bytes]]) -> Summary:
+    grid = file.load(whole[0] / "grid.yaml")
+    return Summary(grid, tables(cells.known(cells.cells(grid, whole[0] / "out"))))
+
+
+def test_what_a_grid_shows_is_drawn(summary, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    calm, deadly = summary.places
+    assert (calm.fault, deadly.fault) == ("none", "one dies")
+    drawn = {picture.name.removesuffix("-folder-iid-3-none"): picture for picture in figures.pictures(
+        summary, calm, tmp_path)}
+    # A ring of 3 is complete: its W has no eigenvalue but 0 beside the first, so there is no line through two graphs.
+    assert list(drawn) == ["uar-rounds", "uar-bytes", "uar-seconds", "differences", "pareto", "distance", "target",
+                           "gap-degree", "models", "peers-degree", "exposure"]
+    assert all((tmp_path / f"{picture.name}.svg").read_bytes() == picture.svg for picture in drawn.values())
+    assert b"<!-- star -->" in drawn["uar-rounds"].svg
+    assert [picture.name for picture in figures.pictures(summary, None, tmp_path)] == ["deaths"]
+    assert [picture.name for picture in figures.pictures(summary, deadly, tmp_path)] == [
+        "uar-rounds-folder-iid-3-one_dies", "models-folder-iid-3-one_dies"]
+
+
+def test_each_figure_has_three_formats_and_the_same_bytes_each_time(summary, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "EACH", figures.EACH[-1:])
+    name = next(figures.pictures(summary, summary.places[0], tmp_path)).name
+    begin = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+    first = {ending: (tmp_path / f"{name}.{ending}").read_bytes() for ending in begin}
+    assert all(content.startswith(begin[ending]) for ending, content in first.items())
+    next(figures.pictures(summary, summary.places[0], tmp_path))
+    assert {ending: (tmp_path / f"{name}.{ending}").read_bytes() for ending in begin} == first
+
+
+def test_the_page_asks_no_other_place_for_anything(whole):
+    text = (whole[0] / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<h2 id=\"part-0\">folder, iid, 3 peers</h2>" in text
+    assert "//" not in text
+    picture = figures.Picture("f", "t", "c", b"<svg/>")
+    shown = page("<T>", ["a & b"], "", [Part("P", pictures=[picture])], ["x.csv"], "g")
+    assert "<h1>&lt;T&gt;</h1>" in shown
+    assert 'src="data:image/svg+xml;base64,PHN2Zy8+"' in shown
+
+
+def test_figures_of_schemes_are_means_over_their_trials(summary):
+    calm, deadly = summary.places
+    rows = summary.trials(calm)["ring dfedavg"]
+    each = next(each for each in summary.at(calm) if each.scheme == "ring dfedavg")
+    assert each.uar == pytest.approx((rows[0]["uar"] + rows[1]["uar"]) / 2)
+    assert each.trials == 2
+    pooled = [row["uar"] for row in summary.trials(calm)["pooled"]]
+    assert each.gap_to_pooled.mean == pytest.approx(each.uar - sum(pooled) / 2)
+    disturbed = next(each for each in summary.at(deadly) if each.scheme == "ring dfedavg")
+    assert disturbed.gap_to_pooled.mean == pytest.approx(disturbed.uar - sum(pooled) / 2)
+    assert disturbed.rounds_lost_per_death == disturbed.rounds_lost
+    assert each.rounds_lost is None
+    # A ring of 3 is complete: all three know each other's row after one exchange.
+    assert (each.facts["exposed_peers"], each.facts["exposed_after"], each.facts["degree_mean"]) == (2, 1, 2)
+
+
+def test_rounds_lost_are_counted_to_where_the_undisturbed_run_was_as_good():
+    def rows(fault: str, uars: list[float]) -> list[dict[str, Any]]:
+        where = {"corpus": "c", "partition": "p", "peers": 2, "fault": fault, "scheme": "ring d", "kind": "gossip",
+                 "topology": "ring", "algorithm": "d", "seed": 0, "fold": 0}
+        return [{**where, "phase": "training", "round": at, "uar": uar} for at, uar in enumerate(uars, start=1)]
+
+    from p2pser.experiments.grid.tables import Tables
+
+    grid = file.parse({"topologies": ["ring"], "faults": {"f": {"deaths": 2}}}, "g")
+    both = rows("none", [0.2, 0.4, 0.5, 0.55, 0.6]) + rows("f", [0.2, 0.3, 0.4, 0.45, 0.45])
+    made = Summary(grid, Tables([both[0], both[5]], both, []))
+    place = next(place for place in made.places if place.fault == "f")
+    assert made._lost(place, "ring d") == 2
+    assert made._lost(place.undisturbed, "ring d") is None
+
+
+def test_tables_for_latex_escape_what_latex_takes_for_its_own():
+    text = grid_tables.to_latex(("a_b", "c"), [("50 % & more", "−1.0")])
+    assert text == ("\\begin{tabular}{lr}\n\\toprule\na\\_b & c \\\\\n\\midrule\n"
+                    "50 \\% \\& more & $-$1.0 \\\\\n\\bottomrule\n\\end{tabular}\n")
+    assert grid_tables.short_names(["ring a:x=1", "ring b"]) == {"ring a:x=1": "ring a", "ring b": "ring b"}
+    assert grid_tables.short_names(["r a:x=1", "r a:x=2"]) == {"r a:x=1": "r a:x=1", "r a:x=2": "r a:x=2"}
 
 
 # ---- what is more than noise -------------------------------------------------------------------------------

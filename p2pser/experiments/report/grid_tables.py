@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import new_file
+from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.summary import SchemeFigures, Summary, contrast_rows
 from p2pser.experiments.grid.ties import Contrast
 
@@ -91,21 +92,30 @@ def signed(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def text_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """Return the table for readers under ``HEAD``: the places in turn, a row a scheme and baseline."""
-    several = len(summary.places) > 1
+def text_rows(summary: Summary, place: Place | None = None) -> list[tuple[str, ...]]:
+    """Return the table for readers under ``HEAD``, a row a scheme and baseline: of a place, or of all in turn."""
+    several = place is None and len(summary.places) > 1
+    names = short_names(each.scheme for each in summary.figures)
     rows: list[tuple[str, ...]] = []
     for each in summary.figures:
-        cells = _cells(each)
-        rows.append((f"{each.place}: {cells[0]}" if several else cells[0], *cells[1:]))
+        if place in (None, each.place):
+            name = names[each.scheme]
+            rows.append((f"{each.place}: {name}" if several else name, *_cells(each)))
     return rows
+
+
+def short_names(schemes: Iterable[str]) -> dict[str, str]:
+    """Return the name of each scheme without its settings, where that leaves all names different."""
+    schemes = list(dict.fromkeys(schemes))
+    short = [scheme.partition(":")[0] for scheme in schemes]
+    return {scheme: name if short.count(name) == 1 else scheme for scheme, name in zip(schemes, short)}
 
 
 def _cells(each: SchemeFigures) -> tuple[str, ...]:
     def shown(value: float | None, form: str, scale: float = 1.0) -> str:
         return "–" if value is None else format(value * scale, form)
 
-    return (each.scheme, f"{each.uar:.3f}", points(each.gap_to_pooled), points(each.gain_over_local),
+    return (f"{each.uar:.3f}", points(each.gap_to_pooled), points(each.gain_over_local),
             shown(each.uar_worst_peer, ".3f"), shown(each.bytes_per_peer, ".1f", 1e-6), shown(each.seconds, ".0f"),
             "–" if each.rounds_to_target is None else str(each.rounds_to_target), each.standing or "")
 

@@ -9,7 +9,8 @@ import numpy as np
 from p2pser.base.atomic import write_json
 from p2pser.experiments.crosscorpus import Cell, Matrix
 from p2pser.experiments.report.comparison import points
-from p2pser.experiments.report.runs import INK, new_figure, save
+from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.styles import INK
 
 FILES = ("matrix.json", "matrix.png")
 """What ``write`` writes."""

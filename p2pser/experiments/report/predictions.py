@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from p2pser.evaluation.calibration import Reliability
-from p2pser.experiments.report.runs import COLOURS, FAINT, INK, new_figure, save
+from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.styles import COLOURS, FAINT, INK
 
 COLUMNS = 3
 """Most panels side by side."""

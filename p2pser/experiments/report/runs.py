@@ -1,7 +1,7 @@
 """Pictures of runs: one run in three panels, and several topologies beside each other.
 
 matplotlib is used through its objects, without pyplot and its global state, and imported when a picture is
-drawn. Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart.
+drawn. Colours, lines and markers are those of ``report/styles.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from p2pser.base.errors import ConfigError
+from p2pser.experiments.report.styles import COLOURS, FAINT, INK, PALE, Style, model_styles, topology_styles
 
 if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 Curve: TypeAlias = Sequence[float | None]
 """One value a round; None where nothing was measured."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-DASHES = ("-", "--", ":", "-.")
-INK = "#333333"
-FAINT = "#8a8a8a"
 DPI = 150
 ENDINGS = (".png", ".svg", ".pdf")
 """Of files in which pictures are written."""
@@ -56,48 +53,96 @@ def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: 
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.3))
     draw_on(left, topology, dead=tuple(dead))
     _levels(middle, baselines, rounds)
-    for number, (name, curve) in enumerate(uar.items()):
-        _line(middle, curve, name, number)
+    styles = model_styles(uar)
+    for name, curve in uar.items():
+        values = _array(curve)
+        _plot(middle, np.arange(1, len(values) + 1), values, color=styles[name].colour, linestyle=styles[name].dash,
+              label=name)
     _uar_axes(middle, rounds, title=score)
     _distance_panel(right, rounds, distance, final_distance, slem)
     save(figure, path)
 
 
+FLOOR = 1e-6
+"""Distances below are drawn as none: they are rounding, and would take most of a logarithmic axis."""
+SIDE = 3.0
+"""Width of a scheme's panels [inches]."""
+ACROSS = 4
+"""Panels beside each other."""
+
+
 def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequence[Curve]]],
                     baselines: Mapping[str, float | None]) -> None:
-    """Write the picture that compares topologies: UAR and consensus distance per round, a colour each.
+    """Write the picture that compares schemes: a panel each for UAR and one for the consensus distance per round.
 
     curves: for each scheme "uar" and "distance", each a curve, or one for each run (seed, fold): then the line is
-    the mean over runs and the band reaches from the lowest to the highest. baselines: as in ``run_picture``.
+    the mean over runs and the band reaches from the lowest to the highest. The other schemes' means are behind it in
+    grey. A scheme's name begins with its topology's, whose colour it has. baselines: as in ``run_picture``.
     """
-    figure = new_figure(11.5, 4.6)
-    left, right = figure.subplots(1, 2)
-    right.set_yscale("log")  # before anything is drawn: all distances may be 0
-    longest, several = 1, False
-    for number, (name, pair) in enumerate(curves.items()):
-        for axes, key, mean in ((left, "uar", np.nanmean), (right, "distance", _geometric_mean)):
-            runs = _runs(pair.get(key, ()))
-            if not runs.size:
-                continue
-            longest, several = max(longest, runs.shape[1]), several or len(runs) > 1
-            if key == "distance":
-                runs = np.where(runs > 0, runs, np.nan)
-            at = np.flatnonzero(np.isfinite(runs).any(axis=0))
-            if len(runs) > 1:
-                axes.fill_between(at + 1, np.nanmin(runs[:, at], axis=0), np.nanmax(runs[:, at], axis=0),
-                                  color=_colour(number), alpha=0.15, linewidth=0)
-            axes.plot(at + 1, mean(runs[:, at], axis=0), color=_colour(number), linestyle=_dash(number),
-                      linewidth=1.8, label=name)
-    _levels(left, baselines, longest)
-    _uar_axes(left, longest, legend=False)
-    _dress(right, "Consensus distance (relative)", longest)
-    handles, names = left.get_legend_handles_labels()
+    names = list(curves) or [""]
+    topologies = topology_styles(name.partition(" ")[0] for name in names)
+    across = min(ACROSS, len(names))
+    down = -(-len(names) // across)
+    figure = new_figure(max(6.0, SIDE * across), 0.8 + 4.6 * down)
+    panels = figure.subplots(2 * down, across, squeeze=False, sharex=True, sharey=False)
+    runs = {name: {key: _runs(pair.get(key, ())) for key in ("uar", "distance")} for name, pair in curves.items()}
+    longest = max([1, *(each.shape[1] for pair in runs.values() for each in pair.values() if each.size)])
+    styles = model_styles(name for name, level in baselines.items() if level is not None)
+    for place, name in enumerate(names):
+        upper, lower = panels[2 * (place // across)][place % across], panels[2 * (place // across) + 1][place % across]
+        lower.set_yscale("log")  # before anything is drawn: all distances may be 0
+        for other, pair in runs.items():
+            for axes, key in ((upper, "uar"), (lower, "distance")):
+                if pair[key].size:
+                    style = topologies[other.partition(" ")[0]]
+                    _with_band(axes, pair[key], style if other == name else None, log=key == "distance")
+        for baseline, level in baselines.items():
+            if level is not None:
+                upper.axhline(level, color=styles[baseline].colour, linestyle=styles[baseline].dash, linewidth=1.1,
+                              zorder=1, label=f"{baseline} {level:.3f}")
+        _dress(upper, name, longest)
+        _dress(lower, "", longest)
+        lower.tick_params(labelbottom=True)
+        upper.set_xlabel("")
+        upper.set_ylabel("UAR" if place % across == 0 else "")
+        lower.set_ylabel("consensus distance" if place % across == 0 else "")
+        if not any(line.get_color() != PALE for line in lower.lines):
+            lower.text(0.5, 0.5, "below $10^{-6}$", transform=lower.transAxes, ha="center", va="center", color=INK,
+                       bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85})
+    for unused in range(len(names), across * down):
+        for row in (0, 1):
+            panels[2 * (unused // across) + row][unused % across].set_axis_off()
+    _alike([axes for row in panels[0::2] for axes in row])
+    _alike([axes for row in panels[1::2] for axes in row])
+    handles, labels = panels[0][0].get_legend_handles_labels()
     if handles:
-        fitting = max(1, 140 // (max(map(len, names)) + 8))  # long labels of algorithms would run out of the figure
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(handles), 6, fitting), frameon=False)
-    if several:
-        right.set_xlabel("round (line: mean of the runs; band: lowest to highest)")
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), across), frameon=False)
     save(figure, path)
+
+
+def _with_band(axes: Any, runs: np.ndarray, style: Style | None, *, log: bool) -> None:
+    """Draw the mean of runs with a band from the lowest to the highest; without a style, the mean in grey."""
+    if log:
+        runs = np.where(runs > FLOOR, runs, np.nan)
+    at = np.flatnonzero(np.isfinite(runs).any(axis=0))
+    centre = (_geometric_mean if log else np.nanmean)(runs[:, at], axis=0)
+    if style is None:
+        axes.plot(at + 1, centre, color=PALE, linewidth=1.0, zorder=1.5)
+        return
+    if len(runs) > 1:
+        axes.fill_between(at + 1, np.nanmin(runs[:, at], axis=0), np.nanmax(runs[:, at], axis=0), color=style.colour,
+                          alpha=0.15, linewidth=0)
+    if len(at):
+        axes.plot(at + 1, centre, color=style.colour, linewidth=1.9, zorder=3)
+
+
+def _alike(panels: Sequence[Any]) -> None:
+    """Give panels with curves the same limits."""
+    drawn = [axes for axes in panels if axes.lines]
+    if drawn:
+        low, high = zip(*(axes.get_ylim() for axes in drawn))
+        for axes in drawn:
+            axes.set_ylim(min(low), max(high))
 
 
 def _distance_panel(axes: Any, rounds: int, distance: Curve, final_distance: Curve, slem: float) -> None:
@@ -159,14 +204,6 @@ def save(figure: Any, path: Path) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
-def _dash(number: int) -> str:
-    return DASHES[number // len(COLOURS) % len(DASHES)]
-
-
 def _array(curve: Curve) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in curve], dtype=np.float64)
 
@@ -198,12 +235,6 @@ def _plot(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     """Draw a line through the finite points, so that a gap between two measurements is bridged."""
     known = np.isfinite(y)
     axes.plot(x[known], y[known], linewidth=1.8, **style)
-
-
-def _line(axes: Any, curve: Curve, name: str, number: int) -> None:
-    values = _array(curve)
-    rounds = np.arange(1, len(values) + 1)
-    _plot(axes, rounds, values, color=_colour(number), linestyle=_dash(number), label=name)
 
 
 def _levels(axes: Any, baselines: Mapping[str, float | None], rounds: int) -> None:

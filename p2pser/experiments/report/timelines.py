@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.experiments.report.runs import COLOURS, FAINT, new_figure, save
+from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.styles import COLOURS, FAINT
 
 
 def timeline_picture(path: Path, rows: Sequence[Mapping[str, Any]], labels: Sequence[str], dimensions: Sequence[str],
