@@ -23,6 +23,10 @@ class AugmentSettings(Section):
     time_width: float = shared(0.3, "longest stretch of time that is masked [s]", gt=0, le=30)
     band_masks: int = shared(0, "SpecAugment: groups of neighbouring bands masked in each matrix", ge=0, le=20)
     band_width: int = shared(8, "most bands in a masked group", ge=1, le=256)
+    unenrolled: bool = shared(
+        False, "with features.normalise=speaker, learn each clip also as that of a speaker who has not been enrolled: "
+               "one more copy of it is scaled by the statistics of all peers' training clips, which the peers find "
+               "together and the card holds")
     copies: int = shared(
         0, "varied copies of each training recording; each time that a clip is drawn, one of its copies or the "
            "recording itself is used", ge=0, le=50)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, ModelError
+from p2pser.base.registries import CORPORA
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import merged, with_labels
 from p2pser.corpora.manifest import Corpus
@@ -87,6 +88,11 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
         split, fold = origin.split, origin.fold
     tested, name = _tested(corpus, split, fold)
     overlap, notes = _overlap(corpus, origin, tested) if origin is not None else (None, [])
+    if origin is None and not seen and _elsewhere(card, corpus):
+        overlap = 0
+        notes.append(f"note: {corpus.name} is not among the corpora that the card names, so the model knows none of "
+                     "its speakers")
+    notes += _languages(card, corpus, tested)
     notes += [f"note: {merge}" for merge in whole.notes[notes_before:]]
     if seen and origin is None:
         notes.append(f"note: the model was trained on clips of {corpus.name} too, and this corpus alone does not show "
@@ -107,6 +113,21 @@ def _tested(corpus: Corpus, split: str, fold: int | None) -> tuple[tuple[tuple[i
         raise CorpusError(f"fold {fold} does not exist: the split {name} of {corpus.name} has folds 0 to "
                           f"{len(several) - 1}")
     return (several[fold].test,), several[fold].name
+
+
+def _elsewhere(card: Card, corpus: Corpus) -> bool:
+    """Whether the card names the corpora of the training, of those that p2pser knows by name, and this is another."""
+    trained = {*card.corpus.corpora} or {card.corpus.name}
+    return not card.corpus.own and trained | {corpus.name} <= {*CORPORA} and corpus.name not in trained
+
+
+def _languages(card: Card, corpus: Corpus, tested: Sequence[Sequence[int]]) -> list[str]:
+    spoken = {corpus.clips[index].language for part in tested for index in part} - {""}
+    foreign = sorted(spoken - {*card.corpus.languages})
+    if not card.corpus.languages or not foreign:
+        return []
+    return [f"note: these clips are in {', '.join(foreign)}, and the model was trained on "
+            f"{', '.join(card.corpus.languages)}: it errs more often on other languages"]
 
 
 def _splits(corpus: Corpus) -> bool:

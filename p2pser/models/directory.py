@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,8 @@ class Card:
         return cls(
             labels=federation.labels, shape=clip_features.shape(config.features), model=config.model,
             features=config.features, normalise=federation.normalise, statistics=statistics,
-            corpus=Origin.of(config, federation.corpus), task=config.training.task,
+            corpus=Origin.of(config, federation.corpus, chain.from_iterable(federation.held)),
+            task=config.training.task,
             training={**config.training.model_dump(mode="json"), "seed": config.seed,
                       "weighting": config.gossip.weighting, "algorithm": config.gossip.algorithm,
                       "augment": config.augment.model_dump(mode="json", exclude_defaults=True), **training})
@@ -174,7 +176,8 @@ class Card:
                 features=_features(document["features"], where, encoder),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
-                corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ()))}),
+                corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ())),
+                                 "languages": tuple(document["corpus"].get("languages", ()))}),
                 training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document), heard=Heard.read(document.get("heard", ())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ class Origin:
 
     ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
     name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
-    emotions that counted as another.
+    emotions that counted as another. ``languages``: of the training clips (ISO 639-1), () where they are not named or
+    each peer brought its own.
     """
 
     name: str
@@ -32,15 +33,21 @@ class Origin:
     corpora: Mapping[str, str] = field(default_factory=dict)
     train: tuple[str, ...] = ()
     map: Mapping[str, str] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> Origin:
-        """Return where the training clips of a run with these settings come from."""
+    def of(cls, config: Config, corpus: Corpus, held: Iterable[int] = ()) -> Origin:
+        """Return where the training clips of a run with these settings come from.
+
+        held: the training clips of all peers, as indices into ``corpus.clips``.
+        """
         chosen = config.corpus
         split = corpus.default_split if chosen.split == "auto" else chosen.split
-        return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed,
-                   chosen.partition == "own", {part.name: part.version for part in corpus.parts},
-                   tuple(chosen.train or ()), dict(chosen.map))
+        own = chosen.partition == "own"
+        languages = () if own else tuple(sorted({corpus.clips[index].language for index in held} - {""}))
+        return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed, own,
+                   {part.name: part.version for part in corpus.parts}, tuple(chosen.train or ()), dict(chosen.map),
+                   languages)
 
     def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
         """Return the origin of the training clips in ``corpus``, and whether there are any.

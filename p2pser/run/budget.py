@@ -11,6 +11,7 @@ import numpy as np
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.corpora.manifest import UNKNOWN
+from p2pser.corpora.spread import AUTO
 from p2pser.features.federation import Examples, Federation
 from p2pser.training.local_work import units
 
@@ -31,6 +32,9 @@ def check_units(config: Config, federation: Federation, examples: Mapping[int, E
     if federation.normalise == "global":
         raise ConfigError("privacy.epsilon does not count the statistics of all peers' features, which "
                           "features.normalise=global asks for: set features.normalise=public, speaker or none")
+    if federation.normalise in ("speaker", AUTO) and config.augment.unenrolled:
+        raise ConfigError("a budget (privacy.epsilon) does not cover the statistics of all peers' clips that "
+                          "augment.unenrolled asks for: leave it out")
     if federation.normalise == "speaker" and unit == "clip":
         raise ConfigError("privacy.unit=clip hides single clips, and features.normalise=speaker mixes each clip into "
                           "all others of its speaker: set features.normalise=public or none, or privacy.unit=speaker")

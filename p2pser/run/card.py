@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from p2pser.config import Config
@@ -45,6 +46,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
            **({} if start is None else {"start": start.facts})}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
-                normalise=federation.normalise, statistics=statistics, corpus=Origin.of(config, federation.corpus),
+                normalise=federation.normalise, statistics=statistics,
+                corpus=Origin.of(config, federation.corpus, chain.from_iterable(federation.held)),
                 training=how, selection=selection, temperature=temperature, heard=heard,
                 task=config.training.task)

@@ -148,8 +148,9 @@ class Cohort:
         return len(self._asks(how).sums(no_examples(self._shape)))
 
     def _asks(self, how: str) -> Asked:
+        common = how == "global" or (how == "speaker" and self.config.augment.unenrolled)
         return Asked.of(self.training, self.classes, clips=FAMILIES[self.config.model.name].weighs_clips,
-                        features=self._shape if how == "global" else None)
+                        features=self._shape if common else None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -263,14 +264,18 @@ class Cohort:
         return self._work
 
     def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
-        how, features = self.federation.normalise, one.examples.features
+        how, features, common = self.federation.normalise, one.examples.features, statistics
         if how == "speaker" and len(features) and self.config.privacy.epsilon is None:
             # Of this peer's clips alone: no peer is asked for more. A budget lets no speaker's clips scale another's.
             statistics = from_sums(sums_of(features))
+        copies = normalised_copies(one.examples, how, statistics)
+        if how == "speaker" and self.config.augment.unenrolled and statistics is not None and len(features):
+            strange = (common or statistics).apply(features)[None]
+            copies = strange if copies is None else np.concatenate([copies, strange])
         own = learner(one.network.module, one.network.schema, self.config, one.examples,
                       normalised(one.examples, how, statistics), self.federation.labels, peer=one.id, draws=self._draws,
                       target_statistics=targets, training=self.training,
-                      copies=normalised_copies(one.examples, how, statistics))
+                      copies=copies)
         return own if self.compact or one.width == 1 else SubnetworkLearner(own, one.network, self.schema)
 
     # Evaluation ---------------------------------------------------------------------------------------------

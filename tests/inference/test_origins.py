@@ -95,6 +95,21 @@ def test_emotions_of_another_corpus_must_be_left_out_by_name() -> None:
     assert choose(card(), other, known_labels=True).overlap is None
 
 
+def test_a_corpus_that_the_card_does_not_name_shares_no_speaker() -> None:
+    known = {"name": "emodb", "version": "1", "corpora": {}, "languages": ("de",), "map": {}}
+    other = dataclasses.replace(A, name="ravdess", clips=tuple(dataclasses.replace(clip, language="en")
+                                                               for clip in A.clips))
+    trial = choose(card(**known), other)
+    assert trial.overlap == 0
+    assert "note: ravdess is not among the corpora that the card names, so the model knows none of its speakers" \
+        in trial.notes
+    assert any("these clips are in en, and the model was trained on de" in note for note in trial.notes)
+    assert choose(card(**{**known, "own": True}), other).overlap is None  # peers' own recordings may be of any corpus
+    assert choose(card(**{**known, "name": "my-clips"}), other).overlap is None
+    again = choose(card(**{**known, "languages": ("de", "en")}), other)
+    assert not any("languages" in note for note in again.notes)
+
+
 def test_a_card_on_disk_names_the_corpora(tmp_path: Path) -> None:
     schema = Schema.of(nn.Linear(1, 1))
     settings = Config().with_settings(["corpus.map=calm=neutral", "corpus.train=[a]", "corpus.fold=2"])

@@ -54,6 +54,7 @@ def test_an_epsilon_that_says_nothing_is_told() -> None:
 
 @pytest.mark.parametrize(("settings", "how", "words"), [
     (["privacy.unit=site"], {"normalise": "global"}, "set features.normalise=public, speaker or none"),
+    (["privacy.unit=site", "augment.unenrolled=true"], {"normalise": "speaker"}, "leave it out"),
     (["privacy.unit=clip", "privacy.units=9"], {"normalise": "speaker"}, "mixes each clip into all others"),
     (["privacy.unit=speaker", "privacy.units=4"], {}, "the 3 peers have 5 speakers, and privacy.units=4"),
     (["privacy.unit=clip", "privacy.units=5"], {}, "the 3 peers have 6 clips, and privacy.units=5"),

@@ -13,7 +13,8 @@ from p2pser.config import Config
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Corpus
 from p2pser.features.federation import Examples, Federation
-from p2pser.features.normalisation import Statistics
+from p2pser.features.normalisation import Statistics, from_sums
+from p2pser.features.normalisation import sums as sums_of
 from p2pser.run import participant
 from p2pser.run.participant import Cohort, together
 
@@ -108,6 +109,33 @@ def test_support_vector_machines_learn_the_number_of_all_clips() -> None:
         team = cohort(normalise, **{"model.name": "svm"})
         team.prepare(team.sums().mean(0), 2)
         assert [learner.objective.clips for learner in team.work.learners] == [5, 5]
+
+
+def test_clips_are_also_learned_as_those_of_speakers_who_are_not_enrolled() -> None:
+    team = cohort("speaker", **{"augment.unenrolled": True})
+    sums = team.sums().mean(0)
+    team.prepare(sums, 2)
+    statistics = team.statistics
+    assert statistics is not None
+    assert statistics.mean.tolist() == [6.0, pytest.approx(1.8)]
+    assert team.statistics_of == "the training speakers"
+    plain = cohort("speaker")
+    plain.prepare_alone(None)
+    for place, learner in enumerate(team.work.learners):
+        clips = np.array(FEATURES[place], dtype=np.float32)
+        own, strange = learner._versions.view(2, len(clips), 2).numpy()
+        np.testing.assert_array_equal(own, plain.work.learners[place].features.numpy())
+        np.testing.assert_array_equal(strange, statistics.apply(clips))
+    # A peer's process, which hosts one peer, makes the same of the same sums, and its card says the same.
+    one = Cohort(team.config, team.federation, {1: team.federation.train[1]}, compact=True)
+    one.prepare(sums, 2)
+    assert torch.equal(one.work.learners[0]._versions, team.work.learners[1]._versions)
+    assert one.statistics is not None
+    assert one.statistics.to_dict() == statistics.to_dict()
+    # Alone, its own statistics serve.
+    one.prepare_alone(None)
+    np.testing.assert_array_equal(one.work.learners[0]._versions[2:].numpy(),
+                                  from_sums(sums_of(np.array(FEATURES[1]))).apply(np.array(FEATURES[1])))
 
 
 def test_the_card_has_the_hosted_peers_statistics_where_no_others_are_asked_for() -> None:
