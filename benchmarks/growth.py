@@ -1,12 +1,13 @@
 """How a simulation grows with its peers: seconds and memory of the set-up, a round and the end.
 
-Each point is a process of its own with one thread, on made-up features (8 clips a peer, one local step, a batch of 8).
+Each point is a process of its own with one thread, in processor seconds, on made-up features (8 clips a peer, one local
+step, a batch of 8).
 Exponents are least-squares slopes of log seconds (or megabytes) against log peers, from --above peers up.
 
-    python benchmarks/growth.py [--topologies ring,torus,base-2] [--peers 256,1024,4096,16384] [--hidden 112]
+    python benchmarks/growth.py [--topologies ring,torus,base-2] [--peers 256,1024,4096,16384] [--hidden 84]
         [--rounds 3] [--no-end] [--limit 600] [--json]
 
---hidden sets D: a network of 32 -> hidden -> hidden -> 3, so 112 gives 16,691 and 84 gives 10,167 parameters.
+--hidden sets D: 84 gives 10,167 parameters (32 -> 84 -> 84 -> 3).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def grown(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
                    str(given.hidden), "--rounds", str(given.rounds), "--end" if given.end else "--no-end"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=given.limit,
-                                  env={**os.environ, "OMP_NUM_THREADS": "1"})
+                                  env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
         except subprocess.TimeoutExpired:
             print(f"{name}, {peers} peers: not done after {given.limit:g} s", file=sys.stderr)
             continue
@@ -104,11 +105,11 @@ def point(name: str, peers: int, hidden: int, rounds: int, end: bool) -> dict[st
         f"training.rounds={rounds}", "training.local_steps=1", "training.batch_size=8",
         f"model.hidden={hidden},{hidden}",
         f"gossip.max_consensus_exchanges={2000 if end else 1}"])
-    began, ends = time.monotonic(), []
+    began, ends = time.process_time(), []
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     topology = spec.load(name, peers)
-    run = simulate(config, topology, federation, observe=lambda round: ends.append(time.monotonic()))
-    over = time.monotonic()
+    run = simulate(config, topology, federation, observe=lambda round: ends.append(time.process_time()))
+    over = time.process_time()
     each = [later - earlier for earlier, later in itertools.pairwise(ends)]
     return {"topology": name, "peers": peers, "parameters": run.schema.size,
             "setup_s": ends[0] - began - statistics.median(each), "round_s": statistics.median(each),

@@ -56,6 +56,8 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network do (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Also train local-only and pooled models.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="PEERS",
+              help="Evaluate the own models of this number of peers, drawn by the seed (default: of all).")
 @click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
               help="Fit the temperature of the model's probabilities on this number of inner folds of training "
                    "speakers, each with a run of its own; predict uses it.")
@@ -64,7 +66,7 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @run_options("ring.yaml")
 def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
              step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, calibrate: int | None,
-             start: Path | None, as_json: bool) -> None:
+             sample: int | None, start: Path | None, as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
@@ -80,6 +82,8 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.features.federation import federate
     from p2pser.gossip.attacks import Attack
     from p2pser.run.fitting import fitting
+    from p2pser.run.participant import size_of
+    from p2pser.simulation import memory
     from p2pser.simulation.clock import preset
     from p2pser.simulation.scenario import Scenario
 
@@ -91,9 +95,12 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()}, clock=clock)
     fitting(config, graph)
     scenario.living(graph)
-    result = experiment.run(
-        config, graph, federate(config, graph.size, hub=graph.hub, progress=True), scenario, exact=exact,
-        baselines=baselines, calibrate=calibrate, show_progress=True)
+    federation = federate(config, graph.size, hub=graph.hub, progress=True)
+    bytes_ = memory.require(config, graph, size_of(config, federation))
+    if bytes_ >= memory.LARGE:
+        note(f"{graph.size} peers take about {memory.in_words(bytes_)} of memory")
+    result = experiment.run(config, graph, federation, scenario, exact=exact, baselines=baselines,
+                            calibrate=calibrate, sample=sample, show_progress=True)
     report.write(result, folder)
     document = {**result.to_dict(), "out": str(folder)}
     if as_json:

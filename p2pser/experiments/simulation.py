@@ -100,7 +100,7 @@ class SimulatedRun:
 
 
 def run(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
-        exact: bool = False, baselines: bool = True, calibrate: int | None = None,
+        exact: bool = False, baselines: bool = True, calibrate: int | None = None, sample: int | None = None,
         show_progress: bool = False) -> SimulatedRun:
     """Simulate a run, and what it is compared with.
 
@@ -111,10 +111,11 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     exact : mix bit for bit as between processes.
     baselines : train local-only and pooled models too, where clips are held out.
     calibrate : fit the temperature of the probabilities on so many inner folds, each a run of its own.
+    sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
     show_progress : show a progress bar.
     """
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
-        simulation = simulate(config, topology, federation, scenario, exact=exact,
+        simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample,
                               observe=lambda round: bar(round.round, in_words(round)))
     fitted: float | None = None
     heard: tuple[Heard, ...] = ()

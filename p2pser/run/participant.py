@@ -306,6 +306,13 @@ class Cohort:
         return predictions
 
 
+def size_of(config: Config, federation: Federation) -> int:
+    """Return how many parameters the whole network of a run has."""
+    shape = next(iter(federation.train.values())).features.shape[1:]
+    outputs = models.outputs(config.training.task, len(federation.labels))
+    return nest(config.model, shape, outputs, config.seed, ())[1.0].schema.size
+
+
 def together(examples: Sequence[Examples]) -> Examples:
     """Return several peers' examples as one."""
     def joined(values: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2pser.base import seeding
 from p2pser.base.errors import P2PSERError
 from p2pser.base.threads import torch_threads
 from p2pser.config import Config
@@ -37,6 +38,7 @@ from p2pser.run.setup import RollCall, counts_for, weighs
 from p2pser.simulation.clock import synchronous
 from p2pser.simulation.events import EventDriver
 from p2pser.simulation.exchange_graph import DENSE_UP_TO
+from p2pser.simulation.memory import require
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
@@ -59,7 +61,7 @@ class Witness(Protocol):
 
 
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
-             exact: bool = False, each_peer: bool = True,
+             exact: bool = False, each_peer: bool = True, sample: int | None = None,
              observe: Callable[[Round], None] | None = None, witness: Witness | None = None) -> Simulation:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
 
@@ -70,16 +72,17 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     exact : mix and agree bit for bit as the network does. Without it, mixing is one matrix product and the final
         consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
     each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
+    sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
     observe : called after each round; for synchronous algorithms before the simulated seconds are known.
     witness : hears every message that reaches its receiver. Then the run is ``exact``.
 
-    Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, or the
-    algorithm sends no rows that hostile peers could replace; P2PSERError where the living peers cannot go on without
-    the dead ones (clients without their hub).
+    Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, the
+    algorithm sends no rows that hostile peers could replace, or too little memory is free; P2PSERError where the living
+    peers cannot go on without the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
     with torch_threads(config.training.threads):
-        return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, observe,
+        return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
                           witness).run()
 
 
@@ -87,7 +90,8 @@ class _Simulator(Hooks):
     """One simulated run: the session, and what is measured of it."""
 
     def __init__(self, config: Config, topology: Topology, federation: Federation, scenario: Scenario, exact: bool,
-                 each_peer: bool, observe: Callable[[Round], None] | None, witness: Witness | None) -> None:
+                 each_peer: bool, sample: int | None, observe: Callable[[Round], None] | None,
+                 witness: Witness | None) -> None:
         self.config, self.topology, self.federation, self.scenario = config, topology, federation, scenario
         self.witness = witness
         self.began = time.monotonic()
@@ -97,6 +101,7 @@ class _Simulator(Hooks):
         warnings = validate(self.algorithm, config, topology)
         scenario.validate(config, topology, federation, self.algorithm)
         self.cohort = Cohort(config, federation, federation.train)
+        require(config, topology, self.cohort.schema.size)
         counted = weighs(gossip, topology)
         clips = {i: len(examples) for i, examples in federation.train.items()} if counted else {}
         self.call = RollCall(0, clips, frozenset(), self.cohort.widths)
@@ -114,8 +119,11 @@ class _Simulator(Hooks):
                                agreements=Agreements(self._cuts, self._statistics, self._consensus))
         self.session.share(self.call)
         self.course = Course(config, self.cohort, self.algorithm, self.living, self.session.parts, counts,
-                             each_peer=each_peer, observe=observe)
+                             each_peer=each_peer, evaluated=self._drawn(sample), observe=observe)
         self.notes = list(warnings)
+        if self.course.evaluated != self.living:
+            self.notes.append(f"the figures of the peers' own models are of {len(self.course.evaluated)} peers, drawn "
+                              "by the seed")
         self.distances: list[float] = []
         """The consensus distance before each exchange of the final consensus."""
         self.bytes_training, self.messages_training = self._counted()
@@ -126,6 +134,13 @@ class _Simulator(Hooks):
         sums = self.session.statistics(mixer=SimulatedMixer(
             self.topology, tap=None if self.witness is None else self.witness.received, secrets=self.mixer.secrets))
         return self._result(self.session.run(self.call, sums))
+
+    def _drawn(self, sample: int | None) -> tuple[int, ...]:
+        """The peers whose own models are evaluated."""
+        if sample is None or sample >= len(self.living):
+            return self.living
+        chosen = seeding.generator(self.config.seed, "evaluated").permutation(len(self.living))[:sample]
+        return tuple(self.living[k] for k in sorted(chosen.tolist()))
 
     def _driver(self) -> Driver:
         if self.events is not None:
@@ -255,7 +270,7 @@ class _Simulator(Hooks):
         widths = cohort.widths
         widest = max(living, key=lambda i: (widths[i], -i))
         network = cohort.networks[widths[widest]]
-        peers = tuple(cohort.evaluate(rows[i], i) for i in living) if scored else ()
+        peers = tuple(cohort.evaluate(rows[i], i) for i in course.evaluated) if scored else ()
         personal, ended = self._personal(final.rows), final.rows[list(living)]
         bytes_sent, _ = self._counted()
         return Simulation(

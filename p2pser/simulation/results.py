@@ -83,6 +83,7 @@ class Simulation:
     outputs: Outputs | None
     """The consensus model's outputs for the held-out clips; None where no clips are held out."""
     peer_outputs: tuple[Outputs, ...]
+    """Each living peer's outputs after the last round, or those of a sample."""
     living: tuple[int, ...]
     """The honest peers that did not die; results are over these."""
     slem: float
@@ -153,13 +154,14 @@ class Course:
     parts : what of a row crosses each edge; None: all of it.
     counts : the clips of each peer where they weigh the mean; None: all peers weigh the same.
     each_peer : evaluate the peers' own models after every round, not only in the end.
+    evaluated : the peers whose own models are evaluated, some of ``living``.
     observe : called with each round.
     """
 
     def __init__(self, config: Config, cohort: Cohort, algorithm: Algorithm, living: tuple[int, ...],
                  parts: Parts | None, counts: Mapping[int, int] | None, *, each_peer: bool,
-                 observe: Callable[[Round], None] | None) -> None:
-        self.living = living
+                 evaluated: tuple[int, ...], observe: Callable[[Round], None] | None) -> None:
+        self.living, self.evaluated = living, evaluated
         self.one_model = parts is None or parts.all_shared
         """Whether there is a model of all peers."""
         self.rounds: list[Round] = []
@@ -193,8 +195,9 @@ class Course:
         rows, cohort = self._algorithm.model(state)[list(self.living)], self._cohort
         mean = self.mean(rows)
         last = round == self._config.training.rounds - 1
+        chosen = set(self.evaluated)
         due = cohort.tests and ((round + 1) % self._config.peer.evaluate_every == 0 or last)
-        outputs = [cohort.evaluate(row, i) for i, row in zip(self.living, rows)] \
+        outputs = [cohort.evaluate(row, i) for i, row in zip(self.living, rows) if i in chosen] \
             if due and (self._each_peer or last) else []
         uars = [one.uar for one in outputs if one.uar is not None]
         agreed = cohort.evaluate(mean) if due and self.one_model else None

@@ -10,10 +10,11 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation import metrics
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.normalisation import from_sums, sums
-from p2pser.run.participant import Cohort
+from p2pser.run.participant import Cohort, size_of
 from p2pser.run.session import train_alone
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.memory import needed
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.results import distance
 from p2pser.simulation.scenario import Scenario
@@ -201,3 +202,26 @@ def test_a_run_has_the_threads_of_its_settings(made_up):
     simulate(*made_up(**{"training.rounds": 1, "training.threads": before + 1}),
              observe=lambda round: during.append(torch.get_num_threads()))
     assert (during, torch.get_num_threads()) == ([before + 1], before)
+
+
+def test_a_sample_of_the_peers_is_evaluated(made_up):
+    setting = made_up(7, **{"training.rounds": 2})
+    all_, some = simulate(*setting), simulate(*setting, sample=3)
+    assert (len(all_.peer_outputs), len(some.peer_outputs)) == (7, 3)
+    assert torch.equal(all_.rows, some.rows)
+    each = [metrics.uar_pooled(outputs.predictions) for outputs in some.peer_outputs]
+    assert some.history[-1].uar["mean"] == pytest.approx(np.mean(each))
+    assert some.history[-1].uar["worst"] == min(each)
+    assert "the figures of the peers' own models are of 3 peers, drawn by the seed" in some.notes
+    assert simulate(*setting, sample=7).notes == all_.notes
+
+
+def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
+    config, topology, federation = made_up(6)
+    size = size_of(config, federation)
+    assert size == simulate(*made_up(6, **{"training.rounds": 0})).schema.size
+    rows = 6 * size * (4 * 5 + 3 * 8)
+    assert rows <= needed(config, topology, size) <= rows + 100_000
+    monkeypatch.setattr("p2pser.base.memory.available", lambda: rows)
+    with pytest.raises(ConfigError, match=r"6 peers of 131 parameters need about 0.0 GiB of memory, and 0.0 GiB"):
+        simulate(config, topology, federation)
