@@ -105,8 +105,8 @@ def _list_kinds(as_json: bool) -> None:
         cls = kind_class(name)
         own = cls.own_parameters()
         rows.append({
-            "kind": name, "form": "vector" if cls.vector else "matrix", "version": cls.version,
-            "from": str(FEATURES.origin(name)),
+            "kind": name, "form": "states" if cls.attached else "vector" if cls.vector else "matrix",
+            "version": cls.version, "from": str(FEATURES.origin(name)),
             "about": " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].replace("``", "").split()),
             "settings": [field.name for field in fields(cls) if field.name not in own],
             "parameters": {field.name: {"default": field.default, "about": field.about}

@@ -18,12 +18,13 @@ class FeatureSettings(Section):
 
     kind: str = shared(
         "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
-                       "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean); a "
+                       "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
+                       "encoder-states (an encoder's states, for model.name=adapter); a "
                        "matrix, bands by frames: logmel, mfcc, chroma; a kind of an installed package; several of one "
                        "form joined by + (functionals+dynamics, mfcc+chroma); default ssl where "
                        "features.encoder is set")
     parameters: dict[str, float | int | str | bool] = shared(
-        {}, "the hyper-parameters of a kind that an installed package or a script adds, by name; the rest by default")
+        {}, "a kind's own hyper-parameters, by name (p2pser features lists them); the rest by default")
     sample_rate: int = shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
     level: Literal["none", "peak"] | float = shared(
         "none", "level that each clip is scaled to first: none (as recorded), peak (largest sample at full scale), or "
@@ -69,6 +70,9 @@ class FeatureSettings(Section):
                 raise ValueError(f"there is no feature kind {name!r}{nearest(name, FEATURES.names())}")
             if names.count(name) > 1:
                 raise ValueError(f"{name} is named twice: name each kind once")
+        for name in names if len(names) > 1 else []:
+            if FEATURES[name].attached:
+                raise ValueError(f"{name} is not joined to other kinds: name it alone")
         if len(names) > 1 and len({_is_vector(name) for name in names}) > 1:
             vectors = ", ".join(name for name in names if _is_vector(name))
             matrices = ", ".join(name for name in names if not _is_vector(name))
@@ -113,6 +117,13 @@ class FeatureSettings(Section):
     def vector(self) -> bool:
         """Whether a clip's features are one vector; else they are a matrix, bands by frames."""
         return _is_vector(self.kinds[0])
+
+    @property
+    def form(self) -> Literal["vector", "matrix", "states"]:
+        """What a clip's features are: a vector, a matrix, or a vector with a speech encoder's states attached."""
+        if FEATURES[self.kinds[0]].attached:
+            return "states"
+        return "vector" if self.vector else "matrix"
 
 
 def _is_vector(name: str) -> bool:

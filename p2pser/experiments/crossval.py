@@ -302,7 +302,7 @@ def configured(config: Config, model: str, features: Sequence[str]) -> tuple[Con
     name, *settings = model.split(":")
     family = FAMILIES[name]  # refuses an unknown name before anything runs
     usual = family.defaults.get("features.kind", "functionals")
-    fitting = [kind for kind in features if section(FeatureSettings, kind=kind).vector == (family.takes == "vector")]
+    fitting = [kind for kind in features if section(FeatureSettings, kind=kind).form == family.takes]
     own = any(setting.startswith("features.kind=") for setting in settings)
     note = ""
     if features and not fitting and not own:

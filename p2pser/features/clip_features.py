@@ -75,7 +75,7 @@ def join(values: Sequence[Array], settings: FeatureSettings) -> Array:
 
 def portable(settings: FeatureSettings) -> FeatureSettings:
     """Return settings that other machines can use: a speech encoder goes by its identity (``encoders.portable``)."""
-    if settings.encoder is None or "ssl" not in settings.kinds:
+    if settings.encoder is None or not {"ssl", "encoder-states"} & set(settings.kinds):
         return settings
     return settings.model_copy(update={"encoder": encoders.portable(settings.encoder, settings.revision)})
 

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _NEEDED = ["config.json", "preprocessor_config.json"]
 _WEIGHTS = ("*.safetensors", "*.bin")
 IDENTIFIED = re.compile(r"(?P<name>[^@]*)@(?P<identity>[0-9a-f]{16})")
 """An encoder that any machine can look for, as ``portable`` returns it."""
-_INSTALL = "features.kind ssl needs the extra: pip install 'p2pser[ssl]'"
+INSTALL = "speech encoders (features.kind=ssl, encoder-states) need the extra ssl: pip install 'p2pser[ssl]'"
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _download(encoder: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        raise ConfigError(_INSTALL) from None
+        raise ConfigError(INSTALL) from None
     try:
         for pattern in _WEIGHTS:
             path = Path(snapshot_download(encoder, revision=revision, allow_patterns=[*_NEEDED, "*.json", pattern],
@@ -154,6 +154,11 @@ def layers_and_size(path: Path) -> tuple[int, int]:
         raise ConfigError(f"features.encoder {path}: its config.json says neither how many layers it has nor how "
                           "wide they are; it is not a speech encoder that p2pser knows")
     return layers, size
+
+
+def lower(layers: int) -> int:
+    """Return the number of layers of the lower two thirds, at least 1."""
+    return -(-2 * layers // 3)
 
 
 @lru_cache(maxsize=8)
@@ -189,27 +194,57 @@ def _remember(identity: str, path: Path) -> None:
 @lru_cache(maxsize=2)
 def _load(path: Path) -> tuple[Any, Any]:
     """Return the feature extractor and the encoder, in evaluation mode."""
+    with _loading(path) as transformers:
+        prepare = transformers.AutoFeatureExtractor.from_pretrained(path, local_files_only=True)
+    return prepare, model(path)
+
+
+def model(path: Path) -> Any:
+    """Return the encoder in a folder, float32, in evaluation mode. Raises ConfigError where it cannot be loaded."""
+    with _loading(path) as transformers:
+        found = transformers.AutoModel.from_pretrained(path, local_files_only=True).float()
+    return (found.get_encoder() if found.config.is_encoder_decoder else found).eval()
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[Any]:
+    """Yield transformers, quiet. Raises ConfigError where it is missing, or what is done with it fails."""
     try:
         import transformers
     except ImportError:
-        raise ConfigError(_INSTALL) from None
+        raise ConfigError(INSTALL) from None
     transformers.utils.logging.disable_progress_bar()
     # A checkpoint also holds a decoder or heads: that the encoder does not use them is no warning.
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        prepare = transformers.AutoFeatureExtractor.from_pretrained(path, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(path, local_files_only=True).float()
+        yield transformers
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"the encoder in {path} cannot be loaded: {' '.join(str(error).split())}") from None
     finally:
         logger.setLevel(level)
-    return prepare, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
 
 def layer_means(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:
     """Return the mean over time of the first layers and, as row 0, of their input: (layers + 1, D) float32.
+
+    Parameters and errors as for ``states``.
+    """
+    return means(states(path, signal, sample_rate, layers))
+
+
+def means(hidden: Array) -> Array:
+    """Return the mean over time (layers + 1, D) of ``states``."""
+    import torch
+
+    found = torch.stack([torch.from_numpy(layer).mean(dim=0) for layer in hidden]).numpy().astype(np.float32)
+    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def states(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:
+    """Return the output of the first layers and, as row 0, their input at the positions that hear the signal:
+    (layers + 1, positions, D) float32.
 
     Parameters
     ----------
@@ -220,7 +255,7 @@ def layer_means(path: Path, signal: Array, sample_rate: int, layers: int) -> Arr
 
     Raises ConfigError where the encoder cannot be loaded or needs another sample rate.
     """
-    prepare, model = _load(path)
+    prepare, encoder = _load(path)
     import torch
 
     if prepare.sampling_rate != sample_rate:
@@ -232,14 +267,14 @@ def layer_means(path: Path, signal: Array, sample_rate: int, layers: int) -> Arr
         signal = signal[start : start + wanted]
     inputs = prepare(signal, sampling_rate=sample_rate, return_tensors="pt")
     with torch.inference_mode():
-        states = _states(model, inputs, layers, layers_and_size(path)[0])
-    steps = int(states[0].shape[1])
+        hidden = _states(encoder, inputs, layers, layers_and_size(path)[0])
+    steps = int(hidden[0].shape[1])
     if "input_features" in inputs and getattr(prepare, "n_samples", None):
         # Whisper always takes 30 s: the silence after a shorter clip does not count in the mean. It must be there:
         # with 0.5, 2 or 8 s of it EMO-DB loses 1.7, 1.4 or 1.1 points of UAR (training statistics, two seeds).
         steps = max(1, min(steps, -(-steps * signal.size // int(prepare.n_samples))))
-    means = torch.stack([state[0, :steps].mean(dim=0) for state in states]).numpy().astype(np.float32)
-    return np.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)
+    found: Array = torch.stack([state[0, :steps] for state in hidden]).numpy()
+    return found
 
 
 class _Enough(Exception):

@@ -45,6 +45,10 @@ class FeatureKind(ABC):
     vector: ClassVar[bool] = True
     """Whether the features of a clip are one vector; else they are a matrix, bands by frames."""
 
+    attached: ClassVar[bool] = False
+    """Whether more is attached to each vector, which only some families of models take: (F, 1, 2 + more), as
+    ``p2pser.features.normalisation`` says. Such a kind is not joined to others."""
+
     sample_rate: int
     """Samples per second of the signal that ``compute`` gets [Hz]."""
 

@@ -1,8 +1,9 @@
 """Scaling of features by the statistics of all peers' training clips or of each speaker's own clips.
 
 Features are vectors ``(n, F)`` or matrices ``(n, F, frames)``; statistics are those of each feature (vectors) or band
-(matrices). A constant feature becomes 0, and scaled features are cut at ``LIMIT`` standard deviations. The statistics
-of all peers come from sums, which gossip averages.
+(matrices). Or they are vectors with an attachment, ``(n, F, 1, 2 + more)``: column 0 is the vector, column 1 is
+divided by the standard deviations, and the others stay as they are. A constant feature becomes 0, and scaled features
+are cut at ``LIMIT`` standard deviations. The statistics of all peers come from sums, which gossip averages.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ SLACK = 2.0
 """How many times as far as expected the mean of a speaker's clips may lie from the training's, and be taken for chance:
 features depend on each other, and so do the clips of one emotion."""
 
+ATTACHED = 4
+"""Dimensions of an array of vectors with an attachment."""
+
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
@@ -60,8 +64,13 @@ class Statistics:
         if bands != self.mean.size:
             raise CorpusError(f"statistics of {self.mean.size} features do not fit features of shape "
                               f"{features.shape[1:]}: they were made with other feature settings")
-        trailing = (slice(None),) + (None,) * (features.ndim - 2)
         scale = np.divide(1.0, self.std, out=np.zeros_like(self.std), where=self.std > 0)
+        if features.ndim == ATTACHED:
+            out = features.astype(np.float32)
+            out[:, :, 0, 0] = self.apply(features[:, :, 0, 0])
+            out[:, :, 0, 1] = features[:, :, 0, 1] * scale
+            return out
+        trailing = (slice(None),) + (None,) * (features.ndim - 2)
         scaled = (features - self.mean[trailing]) * scale[trailing]
         return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
 
@@ -87,10 +96,10 @@ class Statistics:
 def sums(features: NDArray[np.floating]) -> Float64:
     """Return the row ``[count, sum of x, sum of x²]``, float64, of length 1 + 2 F.
 
-    ``features`` is ``(n, F)`` or ``(n, F, frames)``; n may be 0. count is n, or n times frames. ``from_sums`` of the
-    sum or of the average of all peers' rows gives the statistics of their pooled features.
+    ``features`` is ``(n, F)``, ``(n, F, frames)`` or ``(n, F, 1, 2 + more)``; n may be 0. count is n, or n times
+    frames. ``from_sums`` of the sum or of the average of all peers' rows gives the statistics of their pooled features.
     """
-    values = np.asarray(features, dtype=np.float64)
+    values = _vectors(features)
     over = (0, *range(2, values.ndim))
     count = values.shape[0] * int(np.prod(values.shape[2:], dtype=np.int64))
     return np.concatenate([[float(count)], values.sum(axis=over), (values * values).sum(axis=over)])
@@ -113,14 +122,19 @@ def from_sums(row: NDArray[np.floating]) -> Statistics:
 
 
 def statistics(features: NDArray[np.floating]) -> Statistics:
-    """Return the statistics of features, ``(n, F)`` or ``(n, F, frames)``, in two passes; n is at least 1."""
-    values = np.asarray(features, dtype=np.float64)
+    """Return the statistics of features, as for ``sums``, in two passes; n is at least 1."""
+    values = _vectors(features)
     if values.shape[0] == 0:
         raise CorpusError("feature statistics need at least one clip")
     over = (0, *range(2, values.ndim))
     mean, std = values.mean(axis=over), values.std(axis=over)
     count = values.shape[0] * int(np.prod(values.shape[2:], dtype=np.int64))
     return Statistics(float(count), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
+
+
+def _vectors(features: NDArray[np.floating]) -> Float64:
+    """Return the numbers that the statistics are of: of vectors with an attachment the vectors."""
+    return np.asarray(features[:, :, 0, 0] if np.ndim(features) == ATTACHED else features, dtype=np.float64)
 
 
 def steadied(features: NDArray[np.floating], training: Statistics | None) -> Statistics:

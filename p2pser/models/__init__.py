@@ -83,6 +83,9 @@ def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.
         kind = chosen.defaults.get("features.kind", "logmel")
         raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
                          f"set features.kind={kind} or model.name=mlp")
+    if chosen.takes == "states" and len(shape) != 3:
+        raise ModelError(f"model {settings.name!r} takes the states of a speech encoder, not features of shape "
+                         f"{shape}; set features.kind=encoder-states or model.name=mlp")
     return chosen.build(settings, shape, classes)
 
 

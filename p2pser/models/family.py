@@ -49,8 +49,8 @@ class Family(ABC):
     2
     """
 
-    takes: ClassVar[Literal["vector", "matrix"]]
-    """The features of a clip: one vector (functionals), or a matrix, bands by frames."""
+    takes: ClassVar[Literal["vector", "matrix", "states"]]
+    """The features of a clip: one vector (functionals), a matrix, bands by frames, or a speech encoder's states."""
 
     uses: ClassVar[tuple[str, ...]] = ()
     """The general settings of ``model`` (hidden, dropout, …) that count for this family."""
@@ -95,7 +95,8 @@ class Family(ABC):
         Parameters
         ----------
         model : the settings of the run's model.
-        shape : of one clip's features: (D,), or (bands, frames) where ``takes`` is ``matrix``.
+        shape : of one clip's features: (D,), (bands, frames) where ``takes`` is ``matrix``, or (D, 1, 2 + more) where
+            it is ``states``.
         outputs : how many numbers the network gives for a clip.
 
         Returns

@@ -314,8 +314,8 @@ def test_the_kinds_are_listed() -> None:
 
     rows = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
     assert [row["kind"] for row in rows] == [
-        "chroma", "compare", "dynamics", "egemaps", "functionals", "logmel", "mfcc", "ssl"]
-    mfcc = rows[6]
+        "chroma", "compare", "dynamics", "egemaps", "encoder-states", "functionals", "logmel", "mfcc", "ssl"]
+    mfcc = rows[7]
     assert (mfcc["form"], mfcc["version"], mfcc["parameters"]) == ("matrix", 2, {})
     assert mfcc["settings"] == ["sample_rate", "seconds", "hop", "n_mels", "n_mfcc", "deltas"]
     assert mfcc["from"].startswith("p2pser ")

@@ -55,7 +55,7 @@ class SpeechEncoder(FeatureKind):
             raise ConfigError(f"features.layer_weights has {len(self.layer_weights)} weights; {self.encoder} has "
                               f"{layers} layers and needs {layers + 1}, the first for their input")
         weighted = [layer for layer, weight in enumerate(self.layer_weights) if weight]
-        return max([_lower(layers), *weighted]) + 1, size
+        return max([encoders.lower(layers), *weighted]) + 1, size
 
     def finish(self, cached: Array) -> Array:
         """Return the mean (D,) of the layers' means (layers + 1, D), weighted by ``layer_weights``."""
@@ -86,8 +86,3 @@ class SpeechEncoder(FeatureKind):
             raise ConfigError("features.kind ssl needs an encoder: set features.encoder to a Hugging Face name, such "
                               "as facebook/hubert-base-ls960, or to a folder that holds one")
         return encoders.folder(self.encoder, self.revision)
-
-
-def _lower(layers: int) -> int:
-    """Return the number of layers of the lower two thirds, at least 1."""
-    return -(-2 * layers // 3)
