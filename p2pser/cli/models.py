@@ -35,7 +35,7 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
     Example: p2pser models gru --features mfcc+chroma --set model.hidden=[96]
     """
     from p2pser import config
-    from p2pser.base.errors import ModelError
+    from p2pser.base.errors import ConfigError, ModelError
     from p2pser.base.registries import FAMILIES
 
     if name is not None:
@@ -46,7 +46,7 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
         chosen = config.load(run_file, [*more, *settings, f"model.name={family}"])
         try:
             facts.append(_facts(family, chosen, classes))
-        except ModelError:
+        except (ModelError, ConfigError):
             if name is not None:
                 raise
             facts.append(_facts(family, chosen, None))
@@ -64,11 +64,12 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     from p2pser.base.registries import FAMILIES
     from p2pser.config import ModelSettings
     from p2pser.features.clip_features import shape as shape_of
-    from p2pser.models import build
+    from p2pser.models import build, for_run
     from p2pser.models.cost import BYTES, cost
 
     family = FAMILIES[name]
-    shape = shape_of(config.features)
+    hears = family.takes == "states"  # the shape is that of an encoder
+    shape = () if hears and classes is None else shape_of(config.features)
     text = (inspect.getdoc(family) or "").replace("``", "")
     about = {field: ModelSettings.model_fields[field].description for field in family.uses} | {
         f"parameters.{parameter.name}": parameter.about for parameter in described(family)}
@@ -82,6 +83,7 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     }
     if classes is None:
         return facts
+    config = for_run(config, 1) if hears else config
     module = build(config.model, shape, classes, config.seed)
     layers = [{"name": path, "shape": list(parameter.shape), "parameters": parameter.numel()}
               for path, parameter in module.named_parameters()]
@@ -132,7 +134,7 @@ def _list(facts: list[dict[str, Any]]) -> None:
         numbers = column in ("parameters", "multiply-adds")
         table.add_column(column, justify="right" if numbers else "left", no_wrap=column == "model")
     for family in facts:
-        size = (f"not {family['features']}", "-", "-")
+        size = (f"not {family['features']}" if family["shape"] else "needs features.encoder", "-", "-")
         if family["parameters"] is not None:
             size = (" ".join([family["features"], "x".join(map(str, family["shape"]))]),
                     f"{family['parameters']:,}" if family["parameters"] else "grow with rounds",

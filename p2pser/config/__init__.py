@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from p2pser.base.documents import OUTSIDE_BYTES, read_text, read_yaml
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.registries import FAMILIES
 from p2pser.config.augment import AugmentSettings
 from p2pser.config.constraints import takes_mapping
 from p2pser.config.corpus import CorpusSettings
@@ -55,6 +56,17 @@ class Config(Section):
             raise ValueError("must be 1 to 64 letters, digits, dots, dashes and underscores that begin with a letter "
                              "or digit")
         return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_states(cls, given: Any) -> Any:
+        """An encoder alone means its states where the model's family takes these."""
+        model, features = (given.get("model"), given.get("features")) if isinstance(given, Mapping) else (None, None)
+        name = model.get("name") if isinstance(model, Mapping) else None
+        if isinstance(name, str) and name in FAMILIES and FAMILIES[name].takes == "states" and \
+                isinstance(features, Mapping):
+            return {**given, "features": {"kind": FAMILIES[name].defaults["features.kind"], **features}}
+        return given
 
     @field_validator("features", "training", "gossip", mode="after")
     @classmethod

@@ -73,9 +73,14 @@ def join(values: Sequence[Array], settings: FeatureSettings) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def hears(settings: FeatureSettings) -> bool:
+    """Whether a speech encoder computes some of the features."""
+    return not {"ssl", "encoder-states"}.isdisjoint(settings.kinds)
+
+
 def portable(settings: FeatureSettings) -> FeatureSettings:
     """Return settings that other machines can use: a speech encoder goes by its identity (``encoders.portable``)."""
-    if settings.encoder is None or not {"ssl", "encoder-states"} & set(settings.kinds):
+    if settings.encoder is None or not hears(settings):
         return settings
     return settings.model_copy(update={"encoder": encoders.portable(settings.encoder, settings.revision)})
 

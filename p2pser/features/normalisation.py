@@ -156,7 +156,7 @@ def known_by(features: NDArray[np.floating], training: Statistics | None) -> Sta
     like those of the training and grows with the distance of their clips: another microphone, room or language shifts
     all features by more than a speaker does, and then few clips say more than the training. Matrices: as ``steadied``.
     """
-    if training is None or features.ndim != 2:
+    if training is None or _vectors(features).ndim != 2:
         return steadied(features, training)
     k = len(features)
     spread = max(1.0, (departure(statistics(features), training, k) * expected(k) / SLACK - (1 - SHARE) / k) / SHARE)

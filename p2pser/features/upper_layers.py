@@ -71,13 +71,16 @@ class Layout:
 
     def unpack(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the parts of clips (n, *shape): scores and slopes (n, layers + 1, D), positions (n,) int64, means of
-        the upper layers (n, upper, D), states (n, positions, D).
+        the upper layers (n, upper, D), states (n, positions, D). Clips of zeros stand for clips of any length.
         """
+        import torch
+
         count, end = len(clips), 1 + self.upper * self.size
         rest = clips[:, :, 0, 2:].reshape(count, -1)
         scores, slopes = (clips[:, :, 0, column].view(count, self.layers + 1, self.size) for column in (0, 1))
         states = rest[:, end : end + self.positions * self.size].view(count, self.positions, self.size)
-        return (scores, slopes, rest[:, 0].round().long().clamp(1, self.positions),
+        heard = rest[:, 0].round().long().clamp(max=self.positions)
+        return (scores, slopes, torch.where(heard > 0, heard, self.positions),
                 rest[:, 1:end].view(count, self.upper, self.size), states)
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from p2pser import models
 from p2pser.base import seeding
 from p2pser.base.atomic import new_folder
 from p2pser.base.errors import ModelError
 from p2pser.base.version import __version__
 from p2pser.base.wording import extra
 from p2pser.config import FeatureSettings
-from p2pser.features import filters, matrices
+from p2pser.features import clip_features, filters, matrices
 from p2pser.features.normalisation import LIMIT
 from p2pser.features.unlike import FLATTENING
 from p2pser.models import directory, onnx_network
@@ -110,6 +111,8 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
 
     Raises ModelError where the extra is missing or the file cannot be written.
     """
+    if models.family(card.model).takes == "states":
+        raise ModelError("a model of adapters cannot be written as ONNX: its speech encoder is not part of the model")
     onnx = _library()
     samples = has_front_end(card)
     shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape
@@ -147,7 +150,7 @@ def export_light(model: Path, out: Path) -> Card:
     """
     onnx = _library()
     network, card = directory.load(model)
-    if "ssl" in card.features.kinds:
+    if clip_features.hears(card.features):
         raise ModelError(f"{model} hears through a speech encoder, which needs torch: it cannot be written without")
     if out.exists():
         raise ModelError(f"{out} exists already; remove it, or write the model elsewhere")

@@ -22,8 +22,8 @@ def test_all_families_are_listed_with_their_size() -> None:
     listed = told()
     assert [one["name"] for one in listed] == list(FAMILIES)
     assert all(one["about"] for one in listed)
-    # Trees grow with the rounds; all others have a size.
-    assert {one["name"] for one in listed if not one["parameters"]} == {"xgb"}
+    # Trees grow with the rounds, and adapters are as wide as their encoder; all others have a size.
+    assert {one["name"] for one in listed if not one["parameters"]} == {"adapter", "xgb"}
     text = CliRunner().invoke(models, []).stdout
     assert all(name in text for name in FAMILIES)
 
