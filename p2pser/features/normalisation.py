@@ -99,7 +99,7 @@ def sums(features: NDArray[np.floating]) -> Float64:
     ``features`` is ``(n, F)``, ``(n, F, frames)`` or ``(n, F, 1, 2 + more)``; n may be 0. count is n, or n times
     frames. ``from_sums`` of the sum or of the average of all peers' rows gives the statistics of their pooled features.
     """
-    values = _vectors(features)
+    values = vectors(features)
     over = (0, *range(2, values.ndim))
     count = values.shape[0] * int(np.prod(values.shape[2:], dtype=np.int64))
     return np.concatenate([[float(count)], values.sum(axis=over), (values * values).sum(axis=over)])
@@ -123,7 +123,7 @@ def from_sums(row: NDArray[np.floating]) -> Statistics:
 
 def statistics(features: NDArray[np.floating]) -> Statistics:
     """Return the statistics of features, as for ``sums``, in two passes; n is at least 1."""
-    values = _vectors(features)
+    values = vectors(features)
     if values.shape[0] == 0:
         raise CorpusError("feature statistics need at least one clip")
     over = (0, *range(2, values.ndim))
@@ -132,8 +132,8 @@ def statistics(features: NDArray[np.floating]) -> Statistics:
     return Statistics(float(count), mean, np.where(std > CONSTANT * np.abs(mean), std, 0.0))
 
 
-def _vectors(features: NDArray[np.floating]) -> Float64:
-    """Return the numbers that the statistics are of: of vectors with an attachment the vectors."""
+def vectors(features: NDArray[np.floating]) -> Float64:
+    """Return the features that statistics are of: of vectors with an attachment the vectors alone."""
     return np.asarray(features[:, :, 0, 0] if np.ndim(features) == ATTACHED else features, dtype=np.float64)
 
 
@@ -156,7 +156,7 @@ def known_by(features: NDArray[np.floating], training: Statistics | None) -> Sta
     like those of the training and grows with the distance of their clips: another microphone, room or language shifts
     all features by more than a speaker does, and then few clips say more than the training. Matrices: as ``steadied``.
     """
-    if training is None or _vectors(features).ndim != 2:
+    if training is None or vectors(features).ndim != 2:
         return steadied(features, training)
     k = len(features)
     spread = max(1.0, (departure(statistics(features), training, k) * expected(k) / SLACK - (1 - SHARE) / k) / SHARE)

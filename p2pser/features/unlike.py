@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.features.normalisation import Statistics, departure, known_by, statistics
+from p2pser.features.normalisation import Statistics, departure, known_by, statistics, vectors
 
 FEWEST = 3
 """Recordings from which their common conditions are judged."""
@@ -30,7 +30,7 @@ def conditions(features: NDArray[np.float32], training: Statistics) -> Statistic
 
     features : (n, …), not scaled.
     """
-    if features.ndim != 2 or len(features) < FEWEST or \
+    if vectors(features).ndim != 2 or len(features) < FEWEST or \
             departure(statistics(features), training, len(features)) < OUTSIDE:
         return None
     found = known_by(features, training)
@@ -39,9 +39,10 @@ def conditions(features: NDArray[np.float32], training: Statistics) -> Statistic
 
 def distances(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the root mean square of each clip's scaled features (n,), about 1 in the training; 1 for matrices."""
-    if scaled.ndim != 2:
+    values = vectors(scaled)
+    if values.ndim != 2:
         return np.ones(len(scaled))
-    squares = np.square(scaled.astype(np.float64))
+    squares = np.square(values)
     return np.asarray(np.sqrt(squares.mean(axis=1)), dtype=np.float64)
 
 
