@@ -29,7 +29,7 @@ BATCH = 256
 
 
 class OnnxNetwork:
-    """A network that ONNX Runtime runs, on one thread where OMP_NUM_THREADS is 1."""
+    """A network that ONNX Runtime runs in the calling thread."""
 
     def __init__(self, session: Any, path: Path) -> None:
         self._session, self._path = session, path
@@ -99,6 +99,7 @@ def load(path: Path, card: Card) -> OnnxNetwork:
         raise ModelError(f"{file} refers to other files; use a model that p2pser export wrote")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said here
+    options.intra_op_num_threads = 1  # more threads wait busily between small networks' answers
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common class of their own

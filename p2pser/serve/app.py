@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Collection
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Coroutine
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,6 +28,8 @@ from p2pser.inference.predictor import Predictor
 from p2pser.serve.question import asked
 from p2pser.serve.streams import Streams
 from p2pser.serve.work import Busy, Limits, Workers
+
+T = TypeVar("T")
 
 RETRY = {"Retry-After": "1"}
 
@@ -58,8 +60,8 @@ class Server:
         try:
             question = asked(request.query_params)
             async with self._body(request) as recording:
-                answer = await self.workers.run(
-                    lambda: question.answer(self.predictor, recording, self.limits.seconds))
+                answer = await _while_connected(request, self.workers.run(
+                    lambda: question.answer(self.predictor, recording, self.limits.seconds)))
         except CorpusError as error:
             return as_json({"error": str(error)}, 400)
         except Busy:
@@ -129,6 +131,24 @@ def app(predictor: Predictor, limits: Limits, names: Collection[str] = NAMES, ad
                 Route("/stream", server.no_stream)],
         middleware=[Middleware(OwnPages, names=names, addresses=addresses)], lifespan=lifespan,
         exception_handlers={HTTPException: _refused, Exception: _refused})
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; it is cancelled, and ClientDisconnect raised, where the client goes before."""
+    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _refused(request: Request, error: Exception) -> Response:

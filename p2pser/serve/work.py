@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -48,22 +49,34 @@ class Workers:
     """Threads that predict, ``limits.workers`` at a time; they share the processor's cores."""
 
     def __init__(self, limits: Limits) -> None:
-        import torch
-
         self._room, self.jobs = limits.workers + limits.waiting, 0
-        threads = max(1, torch.get_num_threads() // limits.workers)
-        self._pool = ThreadPoolExecutor(limits.workers, "predict", torch.set_num_threads, (threads,))
+        self._pool = ThreadPoolExecutor(limits.workers, "predict", *_shared_cores(limits.workers))
 
     async def run(self, job: Callable[[], T], *, admitted: bool = False) -> T:
-        """Return what a job returns. Raises Busy where too many wait; one that is ``admitted`` always waits."""
+        """Return what a job returns; one whose caller is cancelled while it waits never begins.
+
+        Raises Busy where too many wait; one that is ``admitted`` always waits.
+        """
         if self.jobs >= self._room and not admitted:
             raise Busy
         self.jobs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, job)
-        finally:
-            self.jobs -= 1
+        loop, future = asyncio.get_running_loop(), self._pool.submit(job)
+        # Not when the caller is cancelled: a job that has begun takes its place until it ends.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end))
+        return await asyncio.wrap_future(future)
+
+    def _end(self) -> None:
+        self.jobs -= 1
 
     def close(self) -> None:
         """End the threads after the jobs that they are doing."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def _shared_cores(workers: int) -> tuple[Any, ...]:
+    """Return what each thread calls first: torch takes its share of the cores there. ONNX Runtime needs nothing."""
+    if importlib.util.find_spec("torch") is None:
+        return ()
+    import torch
+
+    return torch.set_num_threads, (max(1, torch.get_num_threads() // workers),)

@@ -65,8 +65,13 @@ for name in names:
 found["predict"] = called("predict", f"{folder}/{names[0]}", f"{folder}/a.wav", "--json", "--csv", f"{folder}/a.csv")
 found["whole model"] = called("predict", f"{folder}/torch-{names[0]}", f"{folder}/a.wav")
 found["simulate"] = called("simulate", "--peers", "2")
-from p2pser.serve.app import facts
-found["facts"] = facts(model)
+import asyncio
+from p2pser.serve.app import Server
+from p2pser.serve.question import Question
+from p2pser.serve.work import Limits
+server, recording = Server(model, Limits()), open(f"{folder}/a.wav", "rb").read()
+found["served"] = asyncio.run(server.workers.run(lambda: Question().answer(model, recording, 60)))
+server.workers.close()
 found["open"] = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")
                  if os.path.exists(f"/proc/self/fd/{each}")]
 print(json.dumps(found))
@@ -137,7 +142,12 @@ def test_the_command_line_predicts_and_says_what_is_missing(folder: Path, found:
     code, _, said = found["simulate"]
     assert code == 2
     assert "for predictions only (p2pser-predict): install p2pser in another environment" in said
-    assert found["facts"]["labels"] == list(LABELS)
+
+
+@pytest.mark.filterwarnings("ignore:the model expects")
+def test_a_server_answers(folder: Path, found: dict[str, Any]) -> None:
+    (expected,) = load(folder / f"torch-{list(MODELS)[-1]}").predict(folder / "a.wav")
+    np.testing.assert_allclose(numbers(found["served"]), numbers(expected.to_dict()), atol=1e-5)
 
 
 def test_each_requirement_is_of_predictions_or_of_the_whole_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import threading
@@ -13,11 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from served import LABELS, RATE, save, tone, wav
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 import p2pser
 from p2pser.inference.predictor import Predictor
-from p2pser.serve.app import app
+from p2pser.serve import run
+from p2pser.serve.app import Server, app
 from p2pser.serve.work import Limits
 
 URL = "http://127.0.0.1:8000"
@@ -198,6 +203,74 @@ def test_too_many_at_once_are_refused(predictor: Predictor, monkeypatch: pytest.
             go.set()
         assert [each.result().status_code for each in first] == [200, 200, 200]
         assert client.get("/health").json()["jobs"] == 0
+
+
+def test_a_prediction_whose_client_has_gone_is_not_begun(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, heard = threading.Event(), threading.Event(), []
+
+    def held(self: Predictor, recordings: list[bytes], *_: object, **__: object) -> list[object]:
+        heard.append(recordings[0])
+        begun.set()
+        assert go.wait(30)
+        return []
+
+    monkeypatch.setattr(Predictor, "each", held)
+    server = Server(predictor, Limits())
+
+    async def call() -> int:
+        async def client(recording: bytes, goes: asyncio.Event) -> None:
+            body = [{"type": "http.request", "body": recording}]
+
+            async def receive() -> Message:
+                if body:
+                    return body.pop()
+                await goes.wait()
+                return {"type": "http.disconnect"}
+
+            await server.predict(Request({"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+                                          "headers": []}, receive))
+
+        stays, goes = asyncio.Event(), asyncio.Event()
+        goes.set()
+        first = asyncio.ensure_future(client(wav(tone()), stays))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        await client(wav(tone(0.7)), goes)  # returns though the first holds the only worker
+        while server.workers.jobs > 1:
+            await asyncio.sleep(0)
+        go.set()
+        with contextlib.suppress(IndexError):
+            await first
+        server.workers.close()
+        return server.workers.jobs
+
+    assert asyncio.run(call()) == 0
+    assert heard == [wav(tone())]
+
+
+def test_a_head_that_comes_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "HEAD", 0.05)
+
+    async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def call() -> list[bytes]:
+        config = run.configuration(ok)
+        config.load()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0)  # type: ignore[call-arg]
+        heard = []
+        async with listening:
+            for sent in (b"", b"POST / HTTP/1.1\r\nHost:", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+                reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+                writer.write(sent)
+                heard.append(await asyncio.wait_for(reader.read(), 30))
+                writer.close()
+                await writer.wait_closed()
+        return heard
+
+    assert [answer[:12] for answer in asyncio.run(call())] == [b"", b"", b"HTTP/1.1 204"]
 
 
 def _until(holds: object) -> None:
