@@ -173,7 +173,16 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
 
 
 def experiment_options(command: F) -> F:
-    """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner`` and ``--workers``."""
+    """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner``, and ``--workers`` (a number of
+    processes) or ``--cluster`` (the address of a Ray cluster), which the command gets as ``workers``.
+    """
+    @functools.wraps(command)
+    def call(*args: Any, workers: int | None, cluster: str | None, **options: Any) -> Any:
+        if workers is not None and cluster is not None:
+            raise click.UsageError("--workers counts processes of this machine, and --cluster takes the cores of a "
+                                   "cluster: give one of them")
+        return command(*args, workers=cluster or workers, **options)
+
     for option in reversed((
         click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
                      help="Number of seeds, counted from --seed on."),
@@ -183,9 +192,12 @@ def experiment_options(command: F) -> F:
         click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True,
                      help="Number of inner folds, of training speakers."),
         click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"),
+        click.option("--cluster", metavar="auto|ADDRESS",
+                     help="Run on a Ray cluster (extra cluster) instead of processes of this machine: its address, or "
+                          "auto for the cluster that this machine belongs to."),
     )):
-        command = option(command)
-    return command
+        call = option(call)
+    return call  # type: ignore[return-value]
 
 
 def renamed(old: str, new: str) -> Callable[[F], F]:

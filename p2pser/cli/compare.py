@@ -20,7 +20,7 @@ from p2pser.cli.common import (
 )
 from p2pser.cli.kinds import Source, writable
 
-WITH_GRID = ("out", "workers", "as_json", "check")
+WITH_GRID = ("out", "workers", "cluster", "as_json", "check")
 """The options that a call with a grid takes; the grid itself has the others."""
 
 
@@ -38,7 +38,7 @@ WITH_GRID = ("out", "workers", "as_json", "check")
                  "run's]"})
 @click.pass_context
 def compare(ctx: click.Context, options: RunOptions, grid: Path | None, check: bool, tune: tuple[str, ...], inner: int,
-            seeds: int, workers: int | None, as_json: bool) -> None:
+            seeds: int, workers: int | str | None, as_json: bool) -> None:
     """Compare topologies and algorithms by simulated runs, with pooled, local-only and server training beside them.
 
     --out is the folder of the comparison [default: runs/compare]: table.csv, comparison.json, comparison.png and
@@ -78,7 +78,8 @@ def compare(ctx: click.Context, options: RunOptions, grid: Path | None, check: b
     note(f"written to {out}: {', '.join(FILES)}")
 
 
-def _grid(ctx: click.Context, path: Path, out: Path | None, workers: int | None, check: bool, as_json: bool) -> None:
+def _grid(ctx: click.Context, path: Path, out: Path | None, workers: int | str | None, check: bool,
+          as_json: bool) -> None:
     """Check or compute a grid, and report it."""
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE

@@ -22,7 +22,7 @@ PEERS = 4
 @run_options("exponential", peers=PEERS, folds="all", lists={
     "peers": "Number of peers of each corpus.", "folds": "Folds to average over: numbers, or all."})
 def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tune: tuple[str, ...], inner: int,
-                workers: int | None, as_json: bool) -> None:
+                workers: int | str | None, as_json: bool) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
     Each corpus has --peers peers; all runs are tested on the same clips of held-out speakers, of the emotions

@@ -36,7 +36,7 @@ from p2pser.cli.kinds import writable
     "features": "Kinds of features; a model takes the first that has the form it needs.  [default: the run's]",
     "peers": "Number of peers.  [default: one per training speaker]"})
 def crossval(options: RunOptions, schemes: str, models: str | None, norm: str | None, seeds: int,
-             tune: tuple[str, ...], inner: int, calibrate: bool, workers: int | None, as_json: bool) -> None:
+             tune: tuple[str, ...], inner: int, calibrate: bool, workers: int | str | None, as_json: bool) -> None:
     """Cross-validate: all folds (or those of --folds), several seeds, all schemes on the same clips and budget.
 
     Prints UAR with intervals over speakers, paired differences, recall, UAR by gender, the worst speaker and

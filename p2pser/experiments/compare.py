@@ -146,7 +146,7 @@ def compare(
     tune: str = "",
     inner: int = 3,
     out: Path | None = None,
-    jobs: int | None = None,
+    jobs: int | str | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Train every topology with every algorithm, and the baselines, and compare them on held-out speakers.
@@ -164,7 +164,8 @@ def compare(
     inner : how many inner folds.
     out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
         are not kept.
-    jobs : how many processes; default one for each processor.
+    jobs : how many processes; default one for each processor. A text is the address of a Ray cluster, ``auto`` that
+        of the cluster which this machine belongs to.
     progress : show a bar on standard error.
 
     Returns

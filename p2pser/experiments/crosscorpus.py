@@ -122,7 +122,7 @@ def crosscorpus(
     tune: str = "",
     inner: int = 3,
     out: Path | None = None,
-    jobs: int | None = None,
+    jobs: int | str | None = None,
     progress: bool = False,
 ) -> Matrix:
     """Train on each of several corpora and on all together by gossip, and test on each.

@@ -156,7 +156,7 @@ def crossval(
     inner: int = 3,
     calibrate: bool = True,
     out: Path | None = None,
-    jobs: int | None = None,
+    jobs: int | str | None = None,
     progress: bool = False,
 ) -> CrossValidation:
     """Train and test every fold with several seeds: gossip, and what it is measured against, on the same clips.
@@ -177,7 +177,8 @@ def crossval(
     calibrate : fit temperatures, for which the inner folds run even where nothing is chosen.
     out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
         are not kept.
-    jobs : how many processes; default one for each processor.
+    jobs : how many processes; default one for each processor. A text is the address of a Ray cluster, ``auto`` that
+        of the cluster which this machine belongs to.
     progress : show a bar on standard error.
 
     Returns

@@ -20,7 +20,7 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.processes import refuse_unguarded_script
 from p2pser.base.progress import progress as progress_bar
 from p2pser.evaluation.metrics import Predictions
-from p2pser.experiments import tuning
+from p2pser.experiments import cluster, tuning
 from p2pser.experiments.jobs import Document, Job, Plan
 from p2pser.experiments.results import Results, predictions
 from p2pser.peer.launch import PRELOAD
@@ -29,7 +29,7 @@ Done = Callable[[Job, bool], None]
 """Called in this process for each job, with whether its result was found on disk."""
 
 
-def run(plan: Plan, *, processes: int | None = None, done: Done = lambda job, stored: None) -> Results:
+def run(plan: Plan, *, processes: int | str | None = None, done: Done = lambda job, stored: None) -> Results:
     """Return the results of all jobs, and compute those that are missing.
 
     Where a grid is given, the inner folds come first, and each scheme takes the best point of its grid. The results
@@ -38,7 +38,7 @@ def run(plan: Plan, *, processes: int | None = None, done: Done = lambda job, st
     Parameters
     ----------
     plan : the jobs.
-    processes : default one for each processor.
+    processes : default one for each processor; a text is the address of a Ray cluster (``cluster.computed``).
     done : called for each job.
     """
     inner: dict[Job, Document] = {}
@@ -48,7 +48,7 @@ def run(plan: Plan, *, processes: int | None = None, done: Done = lambda job, st
     return Results(plan, _results(plan, plan.jobs(), processes, done), inner)
 
 
-def run_all(plans: Mapping[str, Plan], *, processes: int | None = None,
+def run_all(plans: Mapping[str, Plan], *, processes: int | str | None = None,
             progress: bool = False) -> dict[str, Results]:
     """Return the results of several plans by name, in turn; ``progress`` shows a bar for the jobs of all."""
     total = sum(len(plan.tuning_jobs()) + len(plan.jobs()) for plan in plans.values())
@@ -106,7 +106,7 @@ def stored(plan: Plan, job: Job) -> Document | None:
         return None
 
 
-def _results(plan: Plan, jobs: Sequence[Job], processes: int | None, done: Done) -> dict[Job, Document]:
+def _results(plan: Plan, jobs: Sequence[Job], processes: int | str | None, done: Done) -> dict[Job, Document]:
     results: dict[Job, Document] = {}
     missing: list[Job] = []
     for job in jobs:
@@ -126,12 +126,15 @@ def _results(plan: Plan, jobs: Sequence[Job], processes: int | None, done: Done)
     return {job: results[job] for job in jobs}
 
 
-def _computed(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Document]]:
+def _computed(plan: Plan, jobs: Sequence[Job], processes: int | str) -> Iterator[tuple[Job, Document]]:
     """Yield each job with its result when it is finished."""
     from p2pser.experiments.execution import execute
 
     tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub, plan.conditions_of(job))
              for job in jobs]
+    if isinstance(processes, str):
+        yield from cluster.computed(tasks, processes) if tasks else ()
+        return
     if processes == 1 or len(jobs) < 2:
         for task in tasks:
             with one_thread():

@@ -84,7 +84,7 @@ def folder(place: Place) -> str:
     return file_name("-".join([place.corpus, place.partition, str(place.peers), place.fault]))
 
 
-def run(cells: list[Cell], *, processes: int | None = None, progress: bool = False) -> dict[Place, Results]:
+def run(cells: list[Cell], *, processes: int | str | None = None, progress: bool = False) -> dict[Place, Results]:
     """Compute the trials that are missing, cell after cell, and return all results.
 
     Each trial is a file as soon as it is finished: what has begun when the run is interrupted or killed is lost, no

@@ -44,12 +44,12 @@ class GridComparison:
         return self.tables.to_frame(table)
 
 
-def estimated(grid: Grid, out: Path, processes: int | None = None) -> Estimate:
+def estimated(grid: Grid, out: Path, processes: int | str | None = None) -> Estimate:
     """Validate a grid with its data, and return what it will cost. Raises as ``compare_grid`` does."""
     return estimate(grid_cells.cells(grid, out), processes)
 
 
-def compare_grid(grid: Grid, out: Path, *, processes: int | None = None, progress: bool = False,
+def compare_grid(grid: Grid, out: Path, *, processes: int | str | None = None, progress: bool = False,
                  beforehand: Callable[[Estimate], None] | None = None) -> GridComparison:
     """Compute what is missing of a grid and return all of it. Ctrl-C returns what is finished.
 
@@ -57,7 +57,7 @@ def compare_grid(grid: Grid, out: Path, *, processes: int | None = None, progres
     ----------
     grid : from ``file.load``.
     out : the folder of the finished trials; a second call computes only what is missing.
-    processes : how many; default one for each processor.
+    processes : how many; default one for each processor; a text is the address of a Ray cluster.
     progress : show a bar on standard error.
     beforehand : is given the estimate before anything is computed. Without it nothing is estimated.
 

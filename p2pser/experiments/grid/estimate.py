@@ -50,16 +50,19 @@ class Estimate:
                               f"{max(1, self.available // self.memory)}")
 
 
-def estimate(cells: list[Cell], processes: int | None = None) -> Estimate:
-    """Estimate by finished trials where a place has some, else by two short runs of its first scheme."""
+def estimate(cells: list[Cell], processes: int | str | None = None) -> Estimate:
+    """Estimate by finished trials where a place has some, else by two short runs of its first scheme.
+
+    Of a cluster (``processes`` is its address) the time is that of one core, and the memory of its machines is unknown.
+    """
     open_trials = missing(cells)
     wanted = {place.undisturbed for place, number in open_trials.items() if number}
     by_place = {cell.place: _trial_seconds(cell) for cell in undisturbed(cells) if cell.place in wanted}
     seconds = sum(number * by_place.get(place.undisturbed, 0.0) for place, number in open_trials.items())
-    number = processes or os.cpu_count() or 1
+    number = 1 if isinstance(processes, str) else processes or os.cpu_count() or 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Estimate(sum(cell.number for cell in cells), sum(open_trials.values()), number, seconds / number,
-                    peak if sys.platform == "darwin" else peak * 1024, memory.available())
+                    peak if sys.platform == "darwin" else peak * 1024, None if isinstance(processes, str) else memory.available())
 
 
 def _trial_seconds(cell: Cell) -> float:
