@@ -7,6 +7,7 @@ and the corpus under the same path.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from p2pser.experiments.jobs import Document, Job
 
 RETRIES = 3
 """How often Ray starts a task again whose worker or machine has died."""
+ANSWER = 5.0
+"""How long the head of a cluster may take to accept a connection [s]."""
 
 
 def computed(tasks: Sequence[tuple[Any, ...]], address: str) -> Iterator[tuple[Job, Document]]:
@@ -48,8 +51,6 @@ def computed(tasks: Sequence[tuple[Any, ...]], address: str) -> Iterator[tuple[J
 
 def execute(version: str, task: tuple[Any, ...]) -> Document:
     """Run a task on the machine where this is called, with one thread, as the processes of one machine do."""
-    import socket
-
     import torch
 
     from p2pser.experiments import execution
@@ -72,8 +73,12 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise ConfigError("--cluster needs Ray: pip install 'p2pser[cluster]' on all machines of the cluster") from None
     try:
+        if address != "auto":
+            # Ray itself would try for a quarter of an hour.
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start its head with "
                           "`ray start --head`, and name it as that command says") from None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -119,14 +117,7 @@ def test_a_machine_with_another_version_is_named() -> None:
 
 
 def test_without_ray_the_extra_is_named(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
-
-    def without_ray(name: str, *rest: Any) -> Any:
-        if name == "ray":
-            raise ImportError(name)
-        return found(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_ray)
+    monkeypatch.setitem(sys.modules, "ray", None)
     options = ["--corpus", "folder", "--data", str(tones), "--peers", "3", "--topology", "ring", "--seeds", "1",
                "--set", "corpus.split=group:2", "--out", str(tmp_path)]
     outcome = CliRunner().invoke(command, [*options, "--cluster", "auto"])
@@ -137,7 +128,9 @@ def test_without_ray_the_extra_is_named(tones: Path, tmp_path: Path, monkeypatch
     assert "give one of them" in outcome.stderr
 
 
-def test_no_cluster_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "a head", "auto"])
+def test_no_cluster_at_an_address(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where auto looks for a cluster
     with pytest.raises(ConfigError, match=r"no Ray cluster answers at .*ray start --head"):
-        list(cluster.computed([(Job("pooled", "", 0, 0), Config(), None, 3, None)], "127.0.0.1:9"))
+        list(cluster.computed([(Job("pooled", "", 0, 0), Config(), None, 3, None)], address))

@@ -61,8 +61,9 @@ def estimate(cells: list[Cell], processes: int | str | None = None) -> Estimate:
     seconds = sum(number * by_place.get(place.undisturbed, 0.0) for place, number in open_trials.items())
     number = 1 if isinstance(processes, str) else processes or os.cpu_count() or 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    available = None if isinstance(processes, str) else memory.available()
     return Estimate(sum(cell.number for cell in cells), sum(open_trials.values()), number, seconds / number,
-                    peak if sys.platform == "darwin" else peak * 1024, None if isinstance(processes, str) else memory.available())
+                    peak if sys.platform == "darwin" else peak * 1024, available)
 
 
 def _trial_seconds(cell: Cell) -> float:
