@@ -55,7 +55,7 @@ T = TypeVar("T")
 Settings = Mapping[str, Any]
 
 
-def load(path: str | os.PathLike[str], *, encoder: str | None = None) -> Predictor:
+def load(path: str | os.PathLike[str], *, encoder: str | None = None, coverage: float = 0.9) -> Predictor:
     """Return the predictor of a model directory.
 
     Parameters
@@ -63,6 +63,7 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None) -> Predict
     path : the directory.
     encoder : the folder or Hugging Face name of the model's speech encoder; default: it is looked for where p2pser has
         used it before, in the folders of the variable P2PSER_ENCODERS, and in Hugging Face's cache.
+    coverage : of the sets of emotions that its answers have, where it was calibrated for them: 0.8, 0.9 or 0.95.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None) -> Predict
     """
     from p2pser.inference.predictor import load as load_predictor
 
-    return load_predictor(path, encoder)
+    return load_predictor(path, encoder, coverage)
 
 
 def pipeline(model: str | os.PathLike[str] | Predictor, *, top_k: int | None = 5,

@@ -36,7 +36,8 @@ from p2pser.cli.kinds import Source, Target
 @click.option("--picture", type=Target(folder=False), metavar="FILE",
               help="Draw the confusion matrix (.png, .svg or .pdf).")
 @click.option("--calibrate", "copy", type=Target(folder=True), metavar="NEW_DIR",
-              help="Fit the temperature of the probabilities on these clips, and write the model with it to NEW_DIR.")
+              help="Fit the temperature of the probabilities and the sets of emotions on these clips, and write the "
+                   "model with them to NEW_DIR.")
 @encoder_option
 @json_option
 def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int | None, everything: bool,
@@ -47,7 +48,8 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
 
     On the corpus of the model's training, the default is to test the fold that training left out.
 
-    --calibrate fits the temperature of the model's probabilities; its decisions do not change. The clips must be of
+    --calibrate fits the temperature of the model's probabilities, which changes no decision, and the thresholds of its
+    sets of emotions. The clips must be of
     speakers that no peer trained on.
 
     Example: p2pser evaluate runs/ring/peer-3/model --corpus emodb --data emodb/
@@ -79,7 +81,7 @@ def evaluate(model: Path, corpus: str, data: Path | None, split: str, fold: int 
         report = evaluation.calibrate(report)
         schema = Schema.of(module)
         directory.save(copy, schema.flatten(module), schema, replace(
-            predictor.card, temperature=report.temperature, heard=report.heard,
+            predictor.card, temperature=report.temperature, heard=report.heard, sets=report.sets,
             training={**predictor.card.training, "temperature": f"fitted on {report.corpus}, {report.split}"}))
         note(f"written to {copy}: the model with temperature {report.temperature:.3f}")
     if table is not None:

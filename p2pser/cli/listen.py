@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from p2pser.inference.predictor import Answer
+    from p2pser.inference.answers import Answer
 
 BLOCK = 0.05
 """Length of the blocks that are read [s]: the longest delay of a window beyond its end."""
@@ -105,7 +105,9 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
 def _text(answer: Answer) -> str:
     best = answer.top(1)
     probability = f" {best[0][1]:.2f}" if best else ""
-    return answer.label + probability + "".join(f"  {name} {value:+.2f}" for name, value in answer.dimensions.items())
+    if answer.unsure:
+        return f"{answer.answer}: {answer.unsure}"
+    return answer.answer + probability + "".join(f"  {name} {value:+.2f}" for name, value in answer.dimensions.items())
 
 
 def _close(delays: list[float], skipped: int) -> None:

@@ -16,7 +16,8 @@ from p2pser.cli.kinds import LONGEST, Number, Source, Target
 
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
-    from p2pser.inference.predictor import Answer, Predictor
+    from p2pser.inference.answers import Answer
+    from p2pser.inference.predictor import Predictor
 
 STANDARD_INPUT = Path("-")
 
@@ -44,12 +45,15 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
               help="Write a row for each recording, or window, to a CSV file.")
 @click.option("--plot", type=Target(folder=False), default=None, metavar="PNG",
               help="Draw the timeline of one recording.")
+@click.option("--coverage", type=click.FloatRange(0, 0.95, min_open=True), default=0.9, show_default=True, metavar="P",
+              help="Share of clips of new speakers whose set of emotions holds the right one: 0.8, 0.9 or 0.95.")
 @encoder_option
 @json_option
 def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone: bool, top_k: int | None,
             window: float | None, hop: float | None, silence: float | None, table: Path | None, plot: Path | None,
-            encoder: str | None, as_json: bool) -> None:
-    """Predict the emotion of recordings: a label and the probability of each.
+            coverage: float, encoder: str | None, as_json: bool) -> None:
+    """Predict the emotion of recordings: a label, or the emotions that are possible, or "not sure" and why; and the
+    probability of each.
 
     DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
     recordings in it, - for standard input, which holds one recording. The exit code is 2 where a recording could not
@@ -64,7 +68,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     from p2pser.inference.predictor import load, most_probable
     from p2pser.inference.recordings import files
 
-    predictor = load(model, encoder)
+    predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)
     if remark:
         note(f"p2pser: {remark}")
@@ -147,7 +151,8 @@ def _text(answer: Answer | None, top_k: int | None) -> str:
     most_probable = answer.top(top_k or len(answer.probabilities))
     probabilities = "  ".join(f"{label} {probability:.2f}" for label, probability in most_probable)
     ratings = "  ".join(f"{name} {value:+.2f}" for name, value in answer.dimensions.items())
-    return f"{answer.label}  ({', '.join(filter(None, [probabilities, ratings]))})"
+    reason = f": {answer.unsure}" if answer.unsure else ""
+    return f"{answer.answer}{reason}  ({', '.join(filter(None, [probabilities, ratings]))})"
 
 
 def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], predictor: Predictor,
@@ -157,9 +162,10 @@ def _write(table: Path | None, plot: Path | None, rows: list[dict[str, Any]], pr
 
         card = predictor.card
         listing.write(table, ({
-            **{key: "" if value is None else value for key, value in row.items() if not isinstance(value, dict)},
+            **{key: row[key] for key in ("path", "start", "end") if key in row}, "label": row["label"] or "",
             **{f"p_{label}": row["probabilities"].get(label, "") for label in card.labels},
-            **{name: row["dimensions"].get(name, "") for name in card.dimensions}} for row in rows))
+            **{name: row["dimensions"].get(name, "") for name in card.dimensions},
+            "answer": row["answer"], "set": "|".join(row["set"] or ()), "reason": row["reason"] or ""} for row in rows))
         note(f"written to {table}")
     if plot is not None and rows:
         from p2pser.experiments.report.timelines import timeline_picture

@@ -59,8 +59,8 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--sample", type=click.IntRange(min=1), metavar="PEERS",
               help="Evaluate the own models of this number of peers, drawn by the seed (default: of all).")
 @click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
-              help="Fit the temperature of the model's probabilities on this number of inner folds of training "
-                   "speakers, each with a run of its own; predict uses it.")
+              help="Fit the temperature of the model's probabilities and its sets of emotions on this number of inner "
+                   "folds of training speakers, each with a run of its own; predict uses them.")
 @from_option
 @json_option
 @run_options("ring.yaml")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from p2pser.evaluation.calibration import by_others, ece, probabilities, scaled
 from p2pser.evaluation.concordance import Ratings
+from p2pser.evaluation.coverage import by_other_speakers, coverage, thresholds
+from p2pser.evaluation.coverage import lines as coverage_lines
 from p2pser.evaluation.listing import rated_rows, rows, write
 from p2pser.evaluation.metrics import Predictions, uar_folds
 from p2pser.evaluation.summary import FEW_SPEAKERS, concordances, dimension_lines, group_lines, summarise
 from p2pser.models.heard import Heard, nearest
+from p2pser.models.sets import Sets
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class Report:
     fitted_here : whether the temperature was fitted on these clips; then each speaker's logits are scaled by the
         temperature of the others.
     ratings : of dimensions; None where the model knows none. Predictions, ratings or both are there.
+    sets : what the card's prediction sets follow from, or what was calibrated on these clips; (): nothing was.
+    distances : (n,) how far the clips with an emotion are from the training's; None: not known.
+    groups : names to the group of each clip with an emotion, for the coverage of sets.
     notes : further lines of the report.
     seed : keys the resampling.
     """
@@ -59,6 +68,9 @@ class Report:
     temperature: float | None = None
     fitted_here: bool = False
     ratings: Ratings | None = None
+    sets: tuple[Sets, ...] = ()
+    distances: NDArray[np.float64] | None = None
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seed: int = 0
     unlike: bool = False
@@ -69,6 +81,27 @@ class Report:
         if self.temperature is None or self.predictions is None or self.predictions.logits is None:
             return None
         return by_others(self.predictions) if self.fitted_here else scaled(self.predictions, self.temperature)
+
+    def coverage(self) -> dict[str, Any]:
+        """Return the figures of sets of emotions (``evaluation.coverage``) without clips of the speaker, as ``predict``
+        answers, and with all, by their number; empty where the model has no sets.
+        """
+        counts = {min(self.by_enrolment), max(self.by_enrolment)} if self.by_enrolment else set()
+        return {str(count): figures for count in sorted(counts) if (figures := self._coverage(count)) is not None}
+
+    def _coverage(self, count: int) -> dict[str, Any] | None:
+        predictions = self.by_enrolment[count]
+        sets = max((each for each in self.sets if each.heard <= count), key=lambda each: each.heard, default=None)
+        if sets is None or predictions.logits is None:
+            return None
+        if self.fitted_here:
+            predictions, least = by_other_speakers(predictions)
+        else:
+            known = nearest(self.heard, count)
+            predictions = scaled(predictions, known.temperature if known is not None else self.temperature or 1.0)
+            least = thresholds(sets, len(predictions.targets))
+        unlike = None if sets.far is None or self.distances is None else self.distances > sets.far
+        return coverage(predictions, least, unlike=unlike, groups=self.groups)
 
     def write_csv(self, path: Path) -> int:
         """Write a row per clip (``evaluation.listing``) and return their number: emotions with their probabilities,
@@ -92,6 +125,7 @@ class Report:
                               scaled=None if self.scaled is None else [self.scaled])
             found["by_enrolment"] = self.curve()
             found["uar"]["by_enrolment"] = {each["clips"]: each["uar"] for each in found["by_enrolment"]}
+            found["sets"] = self.coverage()
         if self.ratings is not None:
             clips, speakers = len(self.ratings.targets), len(set(self.ratings.speakers))
             found = {"clips": clips, "speakers": speakers, **found, "ccc": concordances([self.ratings], seed=self.seed)}
@@ -168,7 +202,7 @@ class Report:
                          f"{FEW_SPEAKERS} or more")
         if len(d["by_enrolment"]) > 1 or self.unlike:
             lines[0:0] = _curve_lines(d["by_enrolment"], self.unlike)
-        return lines + group_lines(d)
+        return [*lines, *group_lines(d), *_set_lines(d["sets"])]
 
     def _confusion(self, d: Mapping[str, Any]) -> list[str]:
         width = max(max(map(len, self.labels)), len(str(d["clips"]))) + 2
@@ -178,6 +212,14 @@ class Report:
             *(f"{label:<{width}}" + "".join(f"{count:>{width}}" for count in row)
               for label, row in zip(self.labels, d["confusion"])),
         ]
+
+
+def _set_lines(sets: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the coverage of sets by the number of clips heard of a speaker."""
+    for count, figures in sets.items():
+        if len(sets) > 1:
+            yield f"with {count} clips of the speaker for the statistics:"
+        yield from coverage_lines(figures)
 
 
 def _curve_lines(curve: Sequence[Mapping[str, Any]], unlike: bool) -> list[str]:

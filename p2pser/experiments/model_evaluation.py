@@ -20,6 +20,7 @@ from p2pser.corpora.manifest import Corpus
 from p2pser.corpora.targets import dimensions, with_dimensions
 from p2pser.evaluation.calibration import by_clips_heard, fit_temperature
 from p2pser.evaluation.concordance import Ratings
+from p2pser.evaluation.conformal import sets_by_clips_heard
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
@@ -31,6 +32,7 @@ from p2pser.inference.predictor import MOST, Predictor
 from p2pser.models.directory import Card
 from p2pser.models.heard import counts
 from p2pser.models.origin import Origin
+from p2pser.models.sets import distances
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,11 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
                               own=None if count else common)[0]
             if scored is not None:
                 by_enrolment[count] = scored
+    rated = [index for part in parts.values() for index in part if corpus.clips[index].emotion in card.labels]
+    apart = distances(np.stack([usable[index] for index in rated]), card.statistics) \
+        if rated and card.statistics is not None else None
+    groups = {"language": [corpus.clips[index].language for index in rated],
+              "corpus": [corpus.clips[index].corpus for index in rated]}
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
     return Report(
@@ -202,7 +209,8 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         normalise_note=_how(card, known.speakers, speaker), selection=card.selection,
         peers=peers if isinstance(peers, int) else None, speaker_overlap=trial.overlap,
         by_enrolment=by_enrolment, heard=card.heard, left_out=len(left_out), temperature=card.temperature,
-        ratings=ratings, notes=(*trial.notes, *warning), seed=seed, unlike=common is not None)
+        ratings=ratings, sets=card.sets, distances=apart, groups=groups, notes=(*trial.notes, *warning), seed=seed,
+        unlike=common is not None)
 
 
 def calibrate(report: Report) -> Report:
@@ -220,8 +228,11 @@ def calibrate(report: Report) -> Report:
     if len(set(predictions.speakers)) < 2:
         raise CorpusError(f"{report.corpus} has clips of one speaker to calibrate on; at least two are needed, to show "
                           "the effect on other speakers")
-    return replace(report, temperature=fit_temperature(predictions.logits, predictions.targets), fitted_here=True,
-                   heard=by_clips_heard(report.by_enrolment))
+    heard = by_clips_heard(report.by_enrolment)
+    return replace(
+        report, temperature=fit_temperature(predictions.logits, predictions.targets), fitted_here=True, heard=heard,
+        sets=sets_by_clips_heard({count: [each] for count, each in report.by_enrolment.items()}, heard,
+                                 f"{report.corpus}, {report.split}", [report.distances]))
 
 
 def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:

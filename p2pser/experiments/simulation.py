@@ -17,6 +17,7 @@ from p2pser.experiments.by_corpus import uar_by_corpus
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
 from p2pser.models.heard import Heard
+from p2pser.models.sets import Sets
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
 from p2pser.simulation.scenario import Scenario
@@ -25,7 +26,7 @@ from p2pser.simulation.scenario import Scenario
 @dataclass(frozen=True)
 class SimulatedRun:
     """A simulation and what it is compared with; ``temperature`` is that of the model's probabilities, ``heard`` its
-    figures by the number of clips heard of a speaker.
+    figures by the number of clips heard of a speaker, ``sets`` what its sets of emotions follow from, likewise.
     """
 
     simulation: Simulation
@@ -33,6 +34,7 @@ class SimulatedRun:
     pooled: Baseline | None = None
     temperature: float | None = None
     heard: tuple[Heard, ...] = ()
+    sets: tuple[Sets, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the keys that ``p2pser demo --json`` has, and more."""
@@ -67,6 +69,7 @@ class SimulatedRun:
                       "bytes_per_peer": float(run.bytes_final.mean())},
             "temperature": self.temperature,
             "heard": [each.to_dict() for each in self.heard],
+            "sets": [each.to_dict() for each in self.sets],
             "privacy": None if run.budget is None else dict(run.budget),
             "uar_by_corpus": self._by_corpus(agreed),
         }
@@ -110,7 +113,8 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     scenario : what goes wrong, and what time costs.
     exact : mix bit for bit as between processes.
     baselines : train local-only and pooled models too, where clips are held out.
-    calibrate : fit the temperature of the probabilities on so many inner folds, each a run of its own.
+    calibrate : fit the temperature of the probabilities and the prediction sets on so many inner folds, each a run of
+        its own.
     sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
     show_progress : show a progress bar.
     """
@@ -119,12 +123,13 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
                               observe=lambda round: bar(round.round, in_words(round)))
     fitted: float | None = None
     heard: tuple[Heard, ...] = ()
+    sets: tuple[Sets, ...] = ()
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
-            fitted, heard = temperature.fit(config, topology, federation, calibrate, bar)
+            fitted, heard, sets = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
-        return SimulatedRun(simulation, temperature=fitted, heard=heard)
-    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted, heard)
+        return SimulatedRun(simulation, temperature=fitted, heard=heard, sets=sets)
+    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted, heard, sets)
 
 
 def in_words(round: Round) -> str:

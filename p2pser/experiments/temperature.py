@@ -1,12 +1,19 @@
-"""Temperatures of a run's model, fitted on inner folds: the models' logits for speakers outside their training."""
+"""Temperatures of a run's model and its sets of emotions, from inner folds: the models' logits for speakers outside
+their training.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from p2pser.config import Config
 from p2pser.evaluation import calibration
+from p2pser.evaluation.conformal import sets_by_clips_heard
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import enrolment
 from p2pser.experiments.execution import final_outputs
@@ -14,13 +21,24 @@ from p2pser.experiments.tuning import inner
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
 from p2pser.models.heard import Heard, counts
+from p2pser.models.sets import Sets, distances
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.results import Simulation
+
+
+class Fitted(NamedTuple):
+    """The divisor of the logits of a run's model, None where no emotion is learned; the figures and the prediction sets
+    by the number of clips heard of a speaker, () where they are not known.
+    """
+
+    temperature: float | None
+    heard: tuple[Heard, ...] = ()
+    sets: tuple[Sets, ...] = ()
 
 
 def fit(config: Config, topology: Topology, federation: Federation, folds: int,
-        done: Callable[[int], None] | None = None) -> tuple[float | None, tuple[Heard, ...]]:
-    """Return the divisor of the logits of a run's model, None where no emotion is learned, and the figures by the
-    number of clips heard of a speaker, () where they are not known.
+        done: Callable[[int], None] | None = None) -> Fitted:
+    """Return what inner folds say of the probabilities of a run's model.
 
     Parameters
     ----------
@@ -31,18 +49,30 @@ def fit(config: Config, topology: Topology, federation: Federation, folds: int,
     peer = config.peer.model_copy(update={"evaluate_every": max(1, config.training.rounds)})
     config = config.model_copy(update={"peer": peer})
     held_out: list[Predictions] = []
-    heard: dict[int, list[Predictions]] = {}
+    by_count: dict[int, list[Predictions]] = {}
+    apart: list[NDArray[np.float64] | None] = []
     numbers = counts(Counter(speaker for examples in federation.train.values() for speaker in examples.speakers))
     for number in range(folds):
         run = simulate(config, topology, inner(federation, number, folds), each_peer=False)
-        outputs = [outputs.predictions for outputs in final_outputs(run) if outputs.predictions is not None]
-        held_out += outputs
-        by_count = enrolment.predicted(run, numbers) or ({0: run.predictions} if run.predictions is not None else {})
-        for count, predictions in by_count.items():
-            heard.setdefault(count, []).append(predictions)
+        held_out += [outputs.predictions for outputs in final_outputs(run) if outputs.predictions is not None]
+        found = enrolment.predicted(run, numbers) or ({0: run.predictions} if run.predictions is not None else {})
+        for count, predictions in found.items():
+            by_count.setdefault(count, []).append(predictions)
+        apart.append(_distances(run))
         if done is not None:
             done(number + 1)
-    if any(predictions.logits is None for several in heard.values() for predictions in several):
-        heard = {}
-    return calibration.fit(held_out), calibration.by_clips_heard(
-        {count: Predictions.concatenate(several) for count, several in heard.items()})
+    if any(predictions.logits is None for several in by_count.values() for predictions in several):
+        by_count = {}
+    temperature = calibration.fit(held_out)
+    heard = calibration.by_clips_heard({count: Predictions.concatenate(several)
+                                        for count, several in by_count.items()})
+    how = f"{folds} inner folds: each training speaker by a model that was not trained on them"
+    return Fitted(temperature, heard, sets_by_clips_heard(by_count, heard, how, apart))
+
+
+def _distances(run: Simulation) -> NDArray[np.float64] | None:
+    """Return how far the held-out clips with an emotion are from the training's; None where that is not known."""
+    test = run.federation.test
+    if test is None or run.statistics is None:
+        return None
+    return distances(test.features[test.labels >= 0], run.statistics)

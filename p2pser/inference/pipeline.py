@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from p2pser.base.errors import CorpusError, ModelError
-from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.answers import Answer
+from p2pser.inference.predictor import Predictor
 from p2pser.inference.recordings import Recording
 
 Input: TypeAlias = "Recording | Mapping[str, Any]"

@@ -1,4 +1,4 @@
-"""Labels and probabilities for recordings, from a model directory alone.
+"""Labels, sets of labels and probabilities for recordings, from a model directory alone.
 
     >>> import p2pser
     >>> model = p2pser.load("model/")                            # doctest: +SKIP
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base.errors import CorpusError, ModelError
-from p2pser.base.frames import frame
+from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features import unlike
+from p2pser.features import unlike, voice
 from p2pser.features.normalisation import Statistics, known_by
+from p2pser.inference.answers import Answer, Prediction, Predictions
 from p2pser.inference.recordings import Paths, Recording, files, sources
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
 from p2pser.models.onnx_network import OnnxNetwork
+from p2pser.models.sets import LEVELS, USUAL, Sets, distances, members, most
 
 if TYPE_CHECKING:
-    import pandas
     from numpy.typing import ArrayLike
     from torch import nn
 
@@ -49,55 +49,18 @@ SHIFTED = "these recordings are unlike those of the training (another microphone
 """The beginning of the remark that the common statistics serve."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The emotion of some speech, as a model rates it.
+class Predictor:
+    """A trained model that rates recordings. ``load`` makes one from a model directory.
 
-    Attributes
-    ----------
-    label : the most probable emotion; of a model that rates dimensions only, the emotion with the nearest dimensions
-        (for display).
-    probabilities : of each emotion, sum 1, in the model's order; empty where the model has no emotions.
-    dimensions : arousal, valence and dominance, from -1 to 1; empty where the model does not rate them.
+    ``coverage``: of the sets of emotions, where the card knows how to make them.
     """
 
-    label: str
-    probabilities: dict[str, float]
-    dimensions: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as plain data."""
-        return {"label": self.label, "probabilities": self.probabilities, "dimensions": self.dimensions}
-
-    def top(self, k: int) -> list[tuple[str, float]]:
-        """Return the ``k`` most probable emotions with their probabilities, most probable first."""
-        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
-
-
-@dataclass(frozen=True)
-class Prediction(Answer):
-    """The answer for one recording; ``path`` is None where it is no file."""
-
-    path: Path | None
-
-
-class Predictions(list[Prediction]):
-    """The answers for several recordings."""
-
-    def to_frame(self) -> pandas.DataFrame:
-        """Return a line per recording: ``path``, ``label``, ``probabilities.anger``, …, ``dimensions.arousal``, ….
-
-        Raises ConfigError where pandas is not installed.
-        """
-        return frame([{"path": each.path and str(each.path), **each.to_dict()} for each in self])
-
-
-class Predictor:
-    """A trained model that rates recordings. ``load`` makes one from a model directory."""
-
-    def __init__(self, module: nn.Module | OnnxNetwork, card: Card) -> None:
+    def __init__(self, module: nn.Module | OnnxNetwork, card: Card, coverage: float = USUAL) -> None:
+        if not 0 < coverage <= max(LEVELS):
+            raise ConfigError(f"a coverage of {coverage:g}: give one above 0 and up to {max(LEVELS):g}")
         self.module = module
         self.card = card
+        self.coverage = coverage
         self._warned = False
         self.remarks: tuple[str, ...] = ()
         """What a user must know of the recordings that were answered last, as sentences."""
@@ -173,17 +136,16 @@ class Predictor:
         read = self._read(recordings, errors)
         first = list(islice(read, MOST)) if together and own is None else []
         if first:
-            own = self.conditions(np.stack([values for _, values in first]))
+            own = self.conditions(np.stack([values for _, values, _ in first]))
         shifted = "" if own is None or own.heard else \
             (f"{SHIFTED}: the common statistics of {len(first)} of them scale their features, which supposes that they "
              "hold various emotions")
         self.remarks = (shifted,) if shifted else ()
         far = count = 0
-        for path, values in chain(first, read):
+        for path, values, reason in chain(first, read):
             count += 1
             far += bool(self.flattening(self.scale(values[None], own))[0] > unlike.FAR**unlike.FLATTENING)
-            answer = self.answers(values[None], own)[0]
-            yield Prediction(answer.label, answer.probabilities, answer.dimensions, path)
+            yield Prediction(**vars(self.answers(values[None], own)[0].refused(reason)), path=path)
         if 4 * far > count:
             self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
                              "training: their probabilities are flattened",)
@@ -197,12 +159,15 @@ class Predictor:
         return unlike.conditions(features, self.card.statistics)
 
     def _read(self, recordings: Iterable[Path | bytes],
-              errors: list[tuple[Path, str]] | None) -> Iterator[tuple[Path | None, NDArray[np.float32]]]:
-        """Yield the path, None where there is none, and the features of each recording that can be used."""
+              errors: list[tuple[Path, str]] | None) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
+        """Yield the path, None where there is none, the features, and why it is no speech, of each recording that can
+        be used.
+        """
         for number, recording in enumerate(recordings, 1):
             path = recording if isinstance(recording, Path) else None
             try:
-                values = self._features_of(recording, LONGEST)
+                signal = self._signal(recording, LONGEST)
+                values, reason = self.features(signal), voice.no_speech(signal, self.card.features.sample_rate)
             except CorpusError as error:
                 name = path or Path(f"<recording {number}>")
                 reason = str(error).removeprefix(f"{name}: ")
@@ -210,7 +175,7 @@ class Predictor:
                     raise CorpusError(f"{name}: {reason}") from None
                 errors.append((name, reason))
                 continue
-            yield path, values
+            yield path, values, reason
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None) -> Answer:
         """Return the answer for samples.
@@ -231,8 +196,7 @@ class Predictor:
         from p2pser.features.samples import checked_rate, scaled
 
         self.warn(own is not None)
-        signal = audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate)
-        return self.answers(self.features(signal)[None], own)[0]
+        return self.answer(audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate), own)
 
     def warn(self, enrolled: bool) -> None:
         """Warn (UserWarning) of the limits in ``note``, the first time."""
@@ -259,6 +223,14 @@ class Predictor:
         known = [self._features_of(path) for path in files(paths)]
         return known_by(np.stack(known), self.card.statistics)
 
+    def answer(self, signal: NDArray[np.float32], own: Statistics | None = None) -> Answer:
+        """Return the answer for samples (n,) at the card's rate."""
+        return self.heard(self.answers(self.features(signal)[None], own)[0], signal)
+
+    def heard(self, answer: Answer, signal: NDArray[np.float32]) -> Answer:
+        """Return the answer for samples (n,) at the card's rate, unsure where they are no speech."""
+        return answer.refused(voice.no_speech(signal, self.card.features.sample_rate))
+
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
         """Return an answer for each of n clips.
 
@@ -266,18 +238,27 @@ class Predictor:
         """
         scaled = self.scale(features, own)
         outputs = self.run(scaled).astype(np.float64)
-        temperatures = self.temperatures(scaled, own)
-        chances = softmax(outputs[:, : len(self.labels)] / temperatures[:, None]) if self.labels else None
         names = self.card.dimensions
-        answers = []
-        for index, row in enumerate(outputs):
-            ratings = dict(zip(names, map(float, np.clip(row[len(row) - len(names) :], -1, 1))))
-            if chances is None:
-                answers.append(Answer(nearest_emotion(*ratings.values()), {}, ratings))
-            else:
-                probabilities = dict(zip(self.labels, map(float, chances[index])))
-                answers.append(Answer(self.labels[int(chances[index].argmax())], probabilities, ratings))
-        return answers
+        ratings = [dict(zip(names, map(float, np.clip(row[len(row) - len(names) :], -1, 1)))) for row in outputs]
+        if not self.labels:
+            return [Answer(nearest_emotion(*each.values()), {}, each) for each in ratings]
+        clips = 0 if own is None else own.heard
+        chances = softmax(outputs[:, : len(self.labels)] / self.temperatures(scaled, own)[:, None])
+        answers = [Answer(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row))), each)
+                   for row, each in zip(chances, ratings)]
+        return self._with_sets(answers, chances, features, self.card.sets_for(clips))
+
+    def _with_sets(self, answers: list[Answer], chances: NDArray[np.float64], features: NDArray[np.float32],
+                   sets: Sets | None) -> list[Answer]:
+        """Return the answers with their sets of emotions, and whether they are to be relied on."""
+        if sets is None:
+            return answers
+        statistics = self.card.statistics
+        inside = members(chances, sets.threshold(self.coverage))
+        apart = np.zeros(len(answers)) if sets.far is None or statistics is None else distances(features, statistics)
+        return [replace(answer, emotions=tuple(name for name, _ in answer.top(int(row.sum()))), coverage=self.coverage,
+                        unsure=_why_unsure(int(row.sum()), len(row), self.coverage, float(distance), sets.far))
+                for answer, row, distance in zip(answers, inside, apart)]
 
     def temperatures(self, scaled: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float64]:
         """Return what the logits of n clips are divided by: the card's temperature for what was heard of the speaker,
@@ -324,7 +305,10 @@ class Predictor:
                              "use the version of p2pser that trained it")
         return values
 
-    def _features_of(self, recording: Path | bytes, longest: float = np.inf) -> NDArray[np.float32]:
+    def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
+        return self.features(self._signal(recording))
+
+    def _signal(self, recording: Path | bytes, longest: float = np.inf) -> NDArray[np.float32]:
         from p2pser.features import audio
 
         rate = self.card.features.sample_rate
@@ -332,7 +316,14 @@ class Predictor:
         if len(signal) > longest * rate:
             raise CorpusError(f"it lasts {len(signal) / rate / 60:.1f} minutes, and one label says little of so much "
                               "speech: ask for a timeline (--window 3; in Python p2pser.timeline)")
-        return self.features(signal)
+        return signal
+
+
+def _why_unsure(possible: int, classes: int, coverage: float, distance: float, far: float | None) -> str:
+    """Return why an answer is not to be relied on: of so many possible emotions, at this distance; "" where it is."""
+    if far is not None and distance > far:
+        return f"unlike the recordings of the training (distance {distance:.1f}, usual up to {far:.1f})"
+    return f"{possible} of {classes} emotions are possible at {100 * coverage:g} %" if possible > most(classes) else ""
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -349,13 +340,17 @@ def most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
     return {**row, "probabilities": dict(ranked)}
 
 
-def load(path: str | os.PathLike[str], encoder: str | None = None) -> Predictor:
+def load(path: str | os.PathLike[str], encoder: str | None = None, coverage: float = USUAL) -> Predictor:
     """Return the predictor of a model directory. Raises ModelError where it cannot be used.
 
-    ``encoder``: the folder or Hugging Face name of its speech encoder, where this machine does not find it by itself.
+    Parameters
+    ----------
+    path : the directory.
+    encoder : the folder or Hugging Face name of its speech encoder, where this machine does not find it by itself.
+    coverage : of the sets of emotions that the answers have, where the model was calibrated for them.
     """
     path = Path(path)
     if onnx_network.stands_in(path):
         card, _ = directory.read_card(path, encoder)
-        return Predictor(onnx_network.load(path, card), card)
-    return Predictor(*directory.load(path, encoder))
+        return Predictor(onnx_network.load(path, card), card, coverage)
+    return Predictor(*directory.load(path, encoder), coverage)

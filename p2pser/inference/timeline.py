@@ -18,7 +18,8 @@ from p2pser.base.frames import frame
 from p2pser.features import audio
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.features.samples import checked_rate, scaled
-from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.answers import Answer
+from p2pser.inference.predictor import Predictor
 from p2pser.inference.windows import Resampler, Window, Windower, windows
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ WINDOW, HOP = 3.0, 1.0
 
 SILENCE = -55.0
 """A window whose loudest 50 ms are below this level is silent [dBFS]."""
+
+SILENT = "silence"
 
 BATCH = 32
 """Windows in one batch of the network."""
@@ -46,7 +49,8 @@ class Segment:
         """Return the segment as plain data; the label of a silent one is None."""
         span = {"start": round(self.start, 3), "end": round(self.end, 3)}
         if self.answer is None:
-            return {**span, "label": None, "probabilities": {}, "dimensions": {}}
+            return {**span, "label": None, "probabilities": {}, "dimensions": {}, "answer": SILENT, "set": None,
+                    "coverage": None, "sure": False, "reason": SILENT}
         return {**span, **self.answer.to_dict()}
 
 
@@ -86,7 +90,8 @@ def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = W
         audible = [values for values in features if values is not None]
         answers = iter(predictor.answers(np.stack(audible), own) if audible else ())
         for part, values in zip(batch, features):
-            yield Segment(part.start, part.end, None if values is None else next(answers))
+            yield Segment(part.start, part.end,
+                          None if values is None else predictor.heard(next(answers), part.samples))
 
 
 def _batches(stream: Iterable[Window]) -> Iterator[list[Window]]:
@@ -138,7 +143,8 @@ class Listener:
             self._until = window.end
             self._counted = [*self._counted, values][-self.MEMORY :]
             self.own = known_by(np.stack(self._counted), self.predictor.card.statistics)
-        return Segment(window.start, window.end, self.predictor.answers(values[None], self.own)[0])
+        answer = self.predictor.answers(values[None], self.own)[0]
+        return Segment(window.start, window.end, self.predictor.heard(answer, window.samples))
 
 
 class Stream:

@@ -31,6 +31,7 @@ from p2pser.features.clip_features import settings_key
 from p2pser.features.normalisation import Statistics
 from p2pser.models.heard import Heard, nearest
 from p2pser.models.origin import Origin
+from p2pser.models.sets import Sets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,6 +67,7 @@ class Card:
         so 1.
     heard : figures and temperatures by the number of a speaker's clips that give their statistics, ascending; () where
         none were measured. They were found on speakers outside the training.
+    sets : what sets of emotions follow from, by the same numbers; () where they were not calibrated.
     task : classes, dimensions (no labels) or both. Outputs are a logit per label, then arousal, valence and dominance
         from -1 to 1.
     """
@@ -82,6 +84,7 @@ class Card:
     temperature: float | None = None
     task: str = "classes"
     heard: tuple[Heard, ...] = ()
+    sets: tuple[Sets, ...] = ()
 
     def require_recordings(self) -> None:
         """Raise ModelError where the model was trained on features that p2pser cannot compute from recordings."""
@@ -102,6 +105,10 @@ class Card:
         """Return what logits are divided by where so many clips of a speaker give the statistics."""
         known = nearest(self.heard, clips)
         return known.temperature if known is not None else self.temperature or 1.0
+
+    def sets_for(self, clips: int) -> Sets | None:
+        """Return what sets follow from where so many clips of a speaker give the statistics; None: it is not known."""
+        return max((each for each in self.sets if each.heard <= clips), key=lambda each: each.heard, default=None)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -153,6 +160,7 @@ class Card:
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
             "temperature": self.temperature, "heard": [each.to_dict() for each in self.heard],
+            "sets": [each.to_dict() for each in self.sets],
         }
 
     @classmethod
@@ -180,7 +188,8 @@ class Card:
                                  "languages": tuple(document["corpus"].get("languages", ()))}),
                 training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
-                task=_task(document), heard=Heard.read(document.get("heard", ())))
+                task=_task(document), heard=Heard.read(document.get("heard", ())),
+                sets=Sets.read(document.get("sets", ())))
             key = document["features_key"]
             card.require_sense()
         except (KeyError, TypeError, ValueError, AttributeError, CorpusError) as error:

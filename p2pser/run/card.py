@@ -13,6 +13,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models.directory import Card
 from p2pser.models.heard import Heard
 from p2pser.models.origin import Origin
+from p2pser.models.sets import Sets
 from p2pser.models.start import Start
 from p2pser.models.widths import of_width
 
@@ -22,7 +23,7 @@ CONSENSUS = "none: the consensus after the last round"
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
          selection: str = CONSENSUS, temperature: float | None = None, heard: tuple[Heard, ...] = (),
-         budget: Mapping[str, Any] | None = None, start: Start | None = None) -> Card:
+         sets: tuple[Sets, ...] = (), budget: Mapping[str, Any] | None = None, start: Start | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
@@ -33,7 +34,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     width : that of the model.
     selection : how this model was chosen among others.
     temperature : what its logits are divided by; None: it was not fitted.
-    heard : figures and temperatures by the number of clips heard of a speaker.
+    heard, sets : figures, temperatures and sets of emotions by the number of clips heard of a speaker.
     budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
     start : the model that the run started from; None: its parameters were drawn.
     """
@@ -48,5 +49,5 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics,
                 corpus=Origin.of(config, federation.corpus, chain.from_iterable(federation.held)),
-                training=how, selection=selection, temperature=temperature, heard=heard,
+                training=how, selection=selection, temperature=temperature, heard=heard, sets=sets,
                 task=config.training.task)

@@ -138,12 +138,13 @@ def test_a_temperature_is_fitted_on_speakers_whom_nobody_trained_on(config: Conf
     real = temperature.calibration.fit
     monkeypatch.setattr(temperature.calibration, "fit", lambda several: seen.append(several) or real(several))
     done: list[int] = []
-    found, heard = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
-                            done.append)
+    found, heard, sets = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation,
+                                         2, done.append)
     several = seen[0]
     assert (found, done) == (real(several), [1, 2])
     numbers = (0, 1, 2, 5, 9) if federation.normalise == "speaker" else (0,)
-    assert tuple(each.clips for each in heard) == numbers
+    assert tuple(each.clips for each in heard) == tuple(each.heard for each in sets) == numbers
+    assert {(each.speakers, each.clips) for each in sets} == {(6, sum(len(one.targets) for one in several))}
     assert {len(everything.targets) for (everything,) in seen[1:]} == {sum(len(one.targets) for one in several)}
     assert all(one.logits is not None for one in several)
     assert federation.test is not None

@@ -17,21 +17,23 @@ from click.testing import CliRunner
 
 import p2pser
 from p2pser import models
-from p2pser.base.errors import CorpusError, ModelError
+from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.cli.evaluate import evaluate
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings, TrainingSettings, configured
 from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
-from p2pser.features import clip_features
+from p2pser.features import clip_features, voice
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, statistics
-from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.answers import Answer
+from p2pser.inference.predictor import Predictor
 from p2pser.models import directory
 from p2pser.models.directory import Card
 from p2pser.models.heard import Heard
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
+from p2pser.models.sets import Sets
 from p2pser.run.card import card as card_of
 from p2pser.simulation.engine import simulate
 from p2pser.training.learner import Learner
@@ -254,7 +256,53 @@ def test_cli_predict(model: Path, tmp_path: Path) -> None:
     assert str(bad) in done.stderr
     plain = CliRunner().invoke(predict, [str(model), str(good)])
     assert plain.exit_code == 0
-    assert plain.stdout.startswith(f"{good}  anger  (anger ")
+    assert plain.stdout.startswith(f"{good}  not sure: no speech: pure tones, as of a signal  (anger ")
+    assert (document["predictions"][0]["answer"], document["predictions"][0]["sure"]) == ("not sure", False)
+
+
+def test_sets_and_what_is_unlike_the_training(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = p2pser.load(model).card
+    sets = Sets({0.8: 0.9, 0.9: 0.2, 0.95: 0.0}, 6, 60, far=1e6)
+    tell, module = replace(card, sets=(sets,)), torch.nn.Linear(1, 1)
+    monkeypatch.setattr(voice, "no_speech", lambda signal, rate: None)
+    features = np.zeros((1, *card.shape), dtype=np.float32)
+    for coverage, logits, answer, reason in ((0.8, [[0.2, 0.0]], "anger", None), (0.95, [[9.0, 0.0]], "not sure",
+                                             "2 of 2 emotions are possible at 95 %"),
+                                             (0.9, [[0.2, 0.0]], "not sure", "2 of 2 emotions are possible at 90 %"),
+                                             (0.9, [[0.0, 9.0]], "sadness", None)):
+        predictor = Predictor(module, tell, coverage)
+        monkeypatch.setattr(predictor, "run", lambda scaled, logits=logits: np.array(logits))
+        monkeypatch.setattr(predictor, "temperatures", lambda scaled, own: np.ones(1))
+        said = predictor.answers(features)[0]
+        assert (said.answer, said.to_dict()["reason"], said.sure) == (answer, reason, reason is None)
+        assert said.coverage == coverage
+    far = Predictor(module, replace(card, sets=(replace(sets, far=0.5),)))
+    monkeypatch.setattr(far, "run", lambda scaled: np.array([[0.0, 9.0]]))
+    assert far.answers(features + 1e6)[0].unsure.startswith("unlike the recordings of the training (distance 64.0, ")
+    with pytest.raises(ConfigError, match="a coverage of 2"):
+        p2pser.load(model, coverage=2)
+
+
+def test_sets_of_speakers_own_statistics_are_not_given_without_them(speaker_model: Path) -> None:
+    card = p2pser.load(speaker_model).card
+    sets = Sets({0.8: 0.9, 0.9: 0.2, 0.95: 0.0}, 6, 60, heard=5)
+    predictor = Predictor(torch.nn.Linear(1, 1), replace(card, sets=(sets,)))
+    predictor.run = lambda scaled: np.array([[0.0, 9.0]])  # type: ignore[method-assign]
+    features = np.zeros((1, *card.shape), dtype=np.float32)
+    assert card.statistics is not None
+    own = replace(card.statistics, heard=7)
+    assert predictor.answers(features)[0].emotions == ()
+    assert predictor.answers(features, own)[0].emotions == ("sadness",)
+
+
+def test_the_table_keeps_its_columns_and_says_what_is_not_sure(model: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(predict, [str(model), str(tone(tmp_path / "a.wav", 900.0)), "--csv",
+                                        str(tmp_path / "out.csv")])
+    assert done.exit_code == 0, done.output
+    head, line = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert head == "path,label,p_anger,p_sadness,answer,set,reason"
+    assert line.split(",")[1] == "anger"
+    assert 'not sure,,"no speech: pure tones, as of a signal"' in line
 
 
 def test_cli_predict_prints_the_limits_of_the_model(speaker_model: Path, tmp_path: Path) -> None:

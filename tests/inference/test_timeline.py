@@ -17,7 +17,8 @@ from p2pser.config import FeatureSettings, ModelSettings
 from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference import timeline
-from p2pser.inference.predictor import Answer, Predictor
+from p2pser.inference.answers import Answer
+from p2pser.inference.predictor import Predictor
 from p2pser.inference.recordings import files
 from p2pser.inference.windows import Window
 from p2pser.models.directory import Card
@@ -61,7 +62,10 @@ def test_each_window_has_its_answer_and_silence_has_none(recording: Path) -> Non
         ["sadness"] * 4 + [None] * 4 + ["anger"] * 4 + ["sadness"]
     assert found[-1].end == pytest.approx(6.35)
     assert set(found[0].to_dict()["dimensions"]) == {"arousal", "valence", "dominance"}
-    assert found[4].to_dict() == {"start": 2.0, "end": 2.5, "label": None, "probabilities": {}, "dimensions": {}}
+    assert found[4].to_dict() == {"start": 2.0, "end": 2.5, "label": None, "probabilities": {}, "dimensions": {},
+                                  "answer": "silence", "set": None, "coverage": None, "sure": False,
+                                  "reason": "silence"}
+    assert found[0].to_dict()["reason"] == "no speech: pure tones, as of a signal"
 
 
 def test_a_stream_gives_the_answers_of_its_recording(recording: Path) -> None:

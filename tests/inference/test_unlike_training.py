@@ -108,7 +108,7 @@ def test_conditions_are_judged_by_the_first_recordings_and_errors_stay_in_place(
 
 def test_the_command_says_it(made: tuple[Predictor, list[Path], list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, _, muffled = made
-    monkeypatch.setattr(module, "load", lambda path, encoder=None: predictor)
+    monkeypatch.setattr(module, "load", lambda path, encoder=None, coverage=0.9: predictor)
     done = CliRunner().invoke(command.predict, [str(muffled[0].parent), str(muffled[0].parent), "--json"])
     assert done.exit_code == 0, done.output
     assert "p2pser: these recordings are unlike those of the training" in done.stderr

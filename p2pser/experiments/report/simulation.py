@@ -14,6 +14,7 @@ from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
 from p2pser.models.heard import Heard, in_words
+from p2pser.models.sets import sets_in_words
 from p2pser.models.start import Start
 from p2pser.run import budget
 from p2pser.run.account import account
@@ -51,7 +52,8 @@ def write(result: SimulatedRun, folder: Path) -> None:
         temperature, heard = (result.temperature, result.heard) if name == "model" else (None, ())
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
-            temperature=temperature, heard=heard, budget=run.budget, start=Start.of(run.config)))
+            temperature=temperature, heard=heard, sets=result.sets if name == "model" else (), budget=run.budget,
+            start=Start.of(run.config)))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:
@@ -118,6 +120,8 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
     if document["heard"]:
         yield ("UAR (a) and ECE on inner folds by the number of clips heard of a speaker   "
                + in_words([Heard(**each) for each in document["heard"]]))
+    for sets in document["sets"]:
+        yield sets_in_words(sets)
     final = document["final"]
     end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"
     if final["bound"] is None:

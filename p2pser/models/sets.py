@@ -1,0 +1,120 @@
+"""What a card says of prediction sets, and of clips that are unlike those of the training. numpy only.
+
+``evaluation.conformal`` finds the thresholds. A set holds each emotion whose probability is at least a threshold, and
+always the most probable one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from p2pser.features.normalisation import Statistics
+
+LEVELS = (0.8, 0.9, 0.95)
+"""The levels that a card has thresholds for."""
+
+USUAL = 0.9
+"""The level that a prediction has, unless another is asked for."""
+
+FEWEST = 5
+"""With fewer speakers the levels say little."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a card says of prediction sets.
+
+    Attributes
+    ----------
+    thresholds : by level: an emotion is in the set where its probability is at least this; 0 where the speakers of the
+        calibration do not show the level, so that all emotions are.
+    speakers, clips : of the calibration.
+    how : whose clips these were, in words.
+    far : a clip is unlike those of the training beyond this ``distance``; None: not known.
+    covered : the share of clips whose set held the true emotion, by group (all, f, m) and level.
+    heard : how many of a speaker's clips gave the statistics (``models.heard``).
+    """
+
+    thresholds: Mapping[float, float]
+    speakers: int
+    clips: int
+    how: str = ""
+    far: float | None = None
+    covered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heard: int = 0
+
+    def threshold(self, level: float) -> float:
+        """Return the threshold of a level; of a level between two that are known, of the higher one."""
+        return self.thresholds[min(known for known in self.thresholds if known >= level - 1e-9)]
+
+    def note(self) -> str:
+        """Return what a reader must know of the levels, in a sentence."""
+        who = f"{self.speakers} speaker{'s' * (self.speakers != 1)} ({self.clips} clips)"
+        if lost := [f"{100 * level:g} %" for level in LEVELS if not self.thresholds[level]]:
+            return f"calibrated on {who}, too few to show {' and '.join(lost)}: these sets hold every emotion"
+        few = f"; of fewer than {FEWEST} speakers they say little" if self.speakers < FEWEST else ""
+        return f"calibrated on {who}, each speaker counting alike; the levels are of new speakers recorded alike{few}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, for a card."""
+        return {"heard": self.heard, "thresholds": {f"{level:g}": value for level, value in self.thresholds.items()},
+                "speakers": self.speakers, "clips": self.clips, "how": self.how, "far": self.far,
+                "covered": dict(self.covered), "note": self.note()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Sets:
+        """Return the sets of ``to_dict``. Raises ValueError, KeyError, TypeError or AttributeError for other data."""
+        thresholds = {float(level): float(value) for level, value in document["thresholds"].items()}
+        if not set(LEVELS) <= set(thresholds) or not all(0 < k < 1 and 0 <= v <= 1 for k, v in thresholds.items()):
+            raise ValueError("the thresholds of its prediction sets are no probabilities")
+        far = None if document.get("far") is None else float(document["far"])
+        if far is not None and not 0 < far < math.inf:
+            raise ValueError(f"its largest usual distance is {far}")
+        return cls(thresholds, int(document["speakers"]), int(document["clips"]), str(document.get("how", "")), far,
+                   dict(document.get("covered", {})), int(document.get("heard", 0)))
+
+    @classmethod
+    def read(cls, documents: Any) -> tuple[Sets, ...]:
+        """Return what a card stores; raises as ``from_dict``."""
+        return tuple(cls.from_dict(each) for each in documents)
+
+
+def sets_in_words(document: Mapping[str, Any]) -> str:
+    """Return what ``Sets.to_dict`` says of the clips of the calibration, in a line."""
+    each = "   ".join(f"{100 * float(level):g} %: {one['covered']:.3f}{_span(one['interval'])}"
+                      for level, one in document["covered"].get("all", {}).items())
+    return f"sets of emotions that hold the right one, {document['heard']} clips heard   {each}; {document['note']}"
+
+
+def _span(interval: list[float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which emotions the sets of probabilities (n, classes) hold: those of ``least``, which may be (n, 1), and
+    the most probable.
+    """
+    values = np.asarray(chances, dtype=np.float64)
+    inside: NDArray[np.bool_] = values >= least
+    inside[np.arange(len(values)), values.argmax(axis=1)] = True
+    return inside
+
+
+def most(classes: int) -> int:
+    """Return how many emotions a set may hold before the answer is "not sure": half of them."""
+    return max(1, classes // 2)
+
+
+def distances(features: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float64]:
+    """Return how far clips (n, …) are from those of the training: the mean square of their features, scaled by the
+    training's statistics. Over the clips of the training the mean is 1.
+    """
+    scaled = statistics.apply(features).astype(np.float64)
+    result: NDArray[np.float64] = (scaled**2).reshape(len(scaled), -1).mean(axis=1)
+    return result
