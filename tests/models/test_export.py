@@ -39,7 +39,8 @@ def made(name: str, settings: FeatureSettings, **card: Any) -> tuple[torch.nn.Mo
 
     shape = clip_features.shape(settings)
     hidden = SIZES[name]
-    model = ModelSettings(name=name, **({"hidden": hidden} if hidden else {}))
+    parts = {"parameters": {"parts": f"100*0.3,{shape[0] - 100}*1"}} if name == "mlp" else {}
+    model = ModelSettings(name=name, **({"hidden": hidden} if hidden else {}), **parts)
     given = {"normalise": "global", "task": "classes", **card}
     draws = np.random.default_rng(3)
     statistics = Statistics(9, draws.normal(size=shape[0]), draws.uniform(0.5, 2, shape[0]))
