@@ -117,8 +117,7 @@ def write(
 @patient
 def available(folder: Path) -> list[int]:
     """Return the rounds that have a complete checkpoint with the right digests, ascending."""
-    rounds = sorted({round for round, _, _ in _entries(folder)})
-    return [round for round in rounds if any(_valid(path) for _, path in _generations(folder, round))]
+    return sorted({round for round, _, path in _entries(folder) if _valid(path)})
 
 
 def written_at(folder: Path) -> float | None:

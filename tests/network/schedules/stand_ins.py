@@ -28,7 +28,7 @@ def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
     places = [
         (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
         (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
-        (session, "statistics", partial(session.statistics, tolerance=1e-2)),
+        (session, "Agreements", partial(session.Agreements, statistics=partial(session.statistics, tolerance=1e-2))),
         *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
         *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
     places = [place for place in places if not place[1].startswith("_")]

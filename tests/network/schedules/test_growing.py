@@ -74,7 +74,7 @@ def ring(peers: int, epoch: int, *retired: int) -> Topology:
 
 def played(folder: Path, after: Topology, *faults: Fault, algorithm: str = "dfedavg", before: Topology = RING,
            ) -> Growing:
-    one = Growing(4, folder, algorithm, before, after, rounds=100)
+    one = Growing(4, folder, algorithm, before, after, rounds=40)
     one.faults = list(faults)
     one.run()
     assert not one.violations
@@ -139,7 +139,7 @@ def test_one_that_is_killed_about_the_change_comes_back_with_the_file(folder: Pa
         growing.kill(1, False)
         growing.start_again(1, 1.0, "")
 
-    one = Growing(4, folder, "dfedavg", RING, ring(5, 1), rounds=150)
+    one = Growing(4, folder, "dfedavg", RING, ring(5, 1), rounds=60)
     one.faults = [Fault(When(0.3), "grow", lambda growing: (growing.start(4), growing.give(range(4)))[1]),
                   Fault(When(seconds + 0.001), "kill 1", kill)]
     one.run()
