@@ -1,20 +1,24 @@
-"""``p2pser serve`` under load: 200 requests of a clip, 8 at once, and the memory while 2 GB are uploaded.
+"""``p2pser serve`` under load: 200 requests of a clip, 8 at once, alone and beside 64 clients that send a byte now and
+then; and the memory while 2 GB are uploaded.
 
     python benchmarks/serve.py MODEL_DIR CLIP
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 
-REQUESTS, AT_ONCE, BLOCK = 200, 8, 1 << 20
+REQUESTS, AT_ONCE, SLOW, BLOCK = 200, 8, 64, 1 << 20
 
 
 def main(model: str, clip: str) -> None:
@@ -37,14 +41,42 @@ def main(model: str, clip: str) -> None:
             return time.perf_counter() - began
 
         try:
-            began = time.perf_counter()
-            with ThreadPoolExecutor(AT_ONCE) as clients:
-                times = sorted(clients.map(ask, range(REQUESTS)))
-            print(f"{REQUESTS / (time.perf_counter() - began):.0f} requests a second, median "
-                  f"{1000 * times[REQUESTS // 2]:.0f} ms, p95 {1000 * times[REQUESTS * 95 // 100]:.0f} ms")
+            for many in (0, SLOW):
+                with slow(host, many):
+                    began = time.perf_counter()
+                    with ThreadPoolExecutor(AT_ONCE) as clients:
+                        times = sorted(clients.map(ask, range(REQUESTS)))
+                    rate = REQUESTS / (time.perf_counter() - began)
+                    print(f"beside {many} slow clients {rate:.0f} requests a second, median "
+                          f"{1000 * times[REQUESTS // 2]:.0f} ms, p95 {1000 * times[REQUESTS * 95 // 100]:.0f} ms")
             print(f"upload of 2 GB: +{upload(host, process) / 1e6:.0f} MB")
         finally:
             server.send_signal(2)
+
+
+@contextlib.contextmanager
+def slow(host: str, many: int) -> Iterator[None]:
+    """Keep that many uploads open, each with a byte every quarter of a second."""
+    ended, connections = threading.Event(), [http.client.HTTPConnection(host) for _ in range(many)]
+    for connection in connections:
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Length", "100000")
+        connection.endheaders()
+
+    def drip() -> None:
+        while not ended.wait(0.25):
+            for connection in connections:
+                connection.send(b"R")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        for connection in connections:
+            connection.close()
 
 
 def upload(host: str, process: psutil.Process) -> int:
