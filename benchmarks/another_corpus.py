@@ -67,7 +67,7 @@ def asked(model: Predictor, corpus: Corpus) -> None:
     plain = Predictor(model.module, model.card)
     plain.temperatures = lambda scaled, own=None: np.ones(len(scaled))  # type: ignore[method-assign]
     print("  before           ", figures(plain.answers(features), model.labels, right))
-    print("  each alone       ", figures(list(model.each(paths)), model.labels, right))
+    print("  each alone       ", figures(model.answers(features), model.labels, right))
     print("  together         ", figures(list(model.each(paths, together=True)), model.labels, right), flush=True)
     speakers = np.array([clip.speaker for clip in clips])
     for count in COUNTS[1:]:

@@ -148,7 +148,7 @@ class Report:
         for clips, predictions in sorted(self.by_enrolment.items()):
             known = nearest(self.heard, clips)
             temperature = known.temperature if known is not None else self.temperature or 1.0
-            if self.unlike and not clips:
+            if self.unlike:
                 temperature = max(temperature, 1.0)
             figures: dict[str, Any] = {"clips": clips, "temperature": temperature, "uar": uar_folds(predictions),
                                        "ece": None, "confidence": None}

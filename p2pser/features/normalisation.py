@@ -47,13 +47,15 @@ Float32 = NDArray[np.float32]
 class Statistics:
     """Mean and standard deviation of each feature or band, ``(F,)`` float64, over ``count`` clips or frames.
 
-    ``heard``: how many clips of one speaker are in them; 0 for those of the training.
+    ``heard``: how many clips of one speaker are in them; 0 for those of the training. ``unlike``: the ``departure`` of
+    these clips from the training.
     """
 
     count: float
     mean: Float64
     std: Float64
     heard: int = 0
+    unlike: float = 1.0
 
     def apply(self, features: NDArray[np.floating]) -> Float32:
         """Return ``(x - mean) / std``, float32, cut at ``LIMIT``; 0 where std is 0.
@@ -159,8 +161,9 @@ def known_by(features: NDArray[np.floating], training: Statistics | None) -> Sta
     if training is None or vectors(features).ndim != 2:
         return steadied(features, training)
     k = len(features)
-    spread = max(1.0, (departure(statistics(features), training, k) * expected(k) / SLACK - (1 - SHARE) / k) / SHARE)
-    return _combined(features, training, (1 - SHARE) / (SHARE * spread))
+    unlike = departure(statistics(features), training, k)
+    spread = max(1.0, (unlike * expected(k) / SLACK - (1 - SHARE) / k) / SHARE)
+    return replace(_combined(features, training, (1 - SHARE) / (SHARE * spread)), unlike=unlike)
 
 
 def _combined(features: NDArray[np.floating], training: Statistics | None, prior: float) -> Statistics:

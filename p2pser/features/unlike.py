@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.features.normalisation import Statistics, departure, known_by, statistics, vectors
+from p2pser.features.normalisation import Statistics, known_by, vectors
 
 FEWEST = 3
 """Recordings from which their common conditions are judged."""
@@ -13,6 +15,9 @@ FEWEST = 3
 OUTSIDE = 4.0
 """A ``departure`` from the training that no speaker makes under the same conditions: 9 in 10 sets of clips of unknown
 speakers of the training's corpus stay below 3.5, also where they share one emotion."""
+
+USUAL = 1.7
+"""A ``departure`` that 9 in 10 sets of clips of various emotions of unknown speakers stay below."""
 
 FLATTENING = 3
 """Power of a clip's distance by which its logits are divided beyond the training's distance."""
@@ -30,11 +35,17 @@ def conditions(features: NDArray[np.float32], training: Statistics) -> Statistic
 
     features : (n, …), not scaled.
     """
-    if vectors(features).ndim != 2 or len(features) < FEWEST or \
-            departure(statistics(features), training, len(features)) < OUTSIDE:
+    if vectors(features).ndim != 2 or len(features) < FEWEST:
         return None
     found = known_by(features, training)
-    return Statistics(found.count, found.mean, found.std)
+    return None if found.unlike < OUTSIDE else replace(found, heard=0)
+
+
+def doubt(own: Statistics) -> float:
+    """Return how little a temperature that was fitted under the conditions of the training says of clips of which these
+    are the statistics: 0 where they are like those of the training, 1 from ``OUTSIDE`` on.
+    """
+    return float(np.clip((own.unlike - USUAL) / (OUTSIDE - USUAL), 0.0, 1.0))
 
 
 def distances(scaled: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -265,8 +265,8 @@ class Predictor:
         and more where a clip is unlike those of the training (``features.unlike``).
         """
         known = self.card.temperature_for(0 if own is None else own.heard)
-        if own is not None and not own.heard:
-            known = max(known, 1.0)  # it was fitted under the conditions of the training
+        if own is not None and known < 1:  # it sharpens only what is like the training
+            known **= 1 - unlike.doubt(own)
         return known * self.flattening(scaled)
 
     def flattening(self, scaled: NDArray[np.float32]) -> NDArray[np.float64]:

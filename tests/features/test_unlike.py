@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p2pser.features.normalisation import Statistics, known_by
-from p2pser.features.unlike import FEWEST, FLATTENING, conditions, distances, flattening
+from p2pser.features.unlike import FEWEST, FLATTENING, conditions, distances, doubt, flattening
 
 TRAINING = Statistics(500.0, np.full(40, 3.0), np.full(40, 2.0))
 
@@ -24,6 +24,13 @@ def test_common_statistics_serve_for_recordings_from_elsewhere_alone() -> None:
     np.testing.assert_allclose(found.mean, 7.0, atol=1.5)
     assert conditions(clips(FEWEST - 1, 5.0), TRAINING) is None
     assert conditions(np.zeros((9, 40, 5), np.float32), TRAINING) is None
+
+
+def test_a_temperature_says_less_of_speakers_who_are_unlike() -> None:
+    found = [doubt(known_by(clips(10, shift), TRAINING)) for shift in (0.0, 0.75, 3.0)]
+    assert found[0] == 0.0
+    assert 0.0 < found[1] < 1.0 == found[2]
+    assert doubt(TRAINING) == 0.0
 
 
 def test_logits_are_divided_by_more_the_further_a_clip_lies() -> None:
