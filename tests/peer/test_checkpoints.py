@@ -41,7 +41,6 @@ def test_a_state_that_is_on_disk_is_held_no_longer(tmp_path: Path) -> None:
     held = weakref.ref(state)
     one.round_begins(3, state)
     one.save(torch.tensor([8.0], dtype=torch.float64))
-    one.hold()
     del state
     assert held() is None
     assert (one.round, one.available()) == (3, [3])

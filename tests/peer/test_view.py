@@ -79,6 +79,7 @@ def test_a_stalled_round_is_noticed_and_whom_it_waits_for(tmp_path: Path, told: 
     assert ("round 5 has lasted" in shown) == (lasts is not None)
     assert f"round 5 has lasted {lasts}" in shown or lasts is None
     assert whom in shown
+    assert ("it trains in round 4" in shown) == ("it trains" in whom)
 
 
 @pytest.mark.parametrize(("left", "state", "words"), [
