@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p2pser.corpora.manifest import Clip
     from p2pser.experiments.compare import Comparison
     from p2pser.experiments.crossval import CrossValidation
+    from p2pser.experiments.grid.api import compare_grid
     from p2pser.features.federation import Federation
     from p2pser.features.kind import FeatureKind
     from p2pser.gossip.algorithm import Algorithm
@@ -39,17 +40,18 @@ if TYPE_CHECKING:
     from p2pser.wire.codec import Form
 
 __all__ = ["About", "Adapter", "Algorithm", "Classifier", "Clip", "Error", "Family", "FeatureKind", "Form",
-           "NamedClips", "Schedule", "Step", "__version__", "compare", "crossval", "federate", "launch", "load",
-           "pipeline", "register_algorithm", "register_compressor", "register_corpus", "register_family",
+           "NamedClips", "Schedule", "Step", "__version__", "compare", "compare_grid", "crossval", "federate", "launch",
+           "load", "pipeline", "register_algorithm", "register_compressor", "register_corpus", "register_family",
            "register_features", "register_graph", "register_schedule", "simulate", "stream", "timeline", "topology"]
 
-_CLASSES = {
+_ELSEWHERE = {
     "About": "corpora.adapter", "Adapter": "corpora.adapter", "Algorithm": "gossip.algorithm",
     "Classifier": "simulation.estimator", "Clip": "corpora.manifest", "Family": "models.family",
     "FeatureKind": "features.kind", "Form": "wire.codec",
     "NamedClips": "corpora.adapter", "Schedule": "graph.schedule", "Step": "gossip.mixer",
+    "compare_grid": "experiments.grid.api",
 }
-"""The public classes, with their modules: imported when they are first used."""
+"""Public names that are defined in other modules: imported when they are first used."""
 
 T = TypeVar("T")
 Settings = Mapping[str, Any]
@@ -394,6 +396,6 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        return getattr(importlib.import_module(f"p2pser.{_CLASSES[name]}"), name)
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(f"p2pser.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module 'p2pser' has no attribute {name!r}")

@@ -341,6 +341,7 @@ RETURNED = (
     "p2pser.inference.predictor.Predictor", "p2pser.inference.predictor.Prediction", "p2pser.graph.spec.Topology",
     "p2pser.features.federation.Federation", "p2pser.simulation.results.Simulation",
     "p2pser.experiments.compare.Comparison", "p2pser.experiments.crossval.CrossValidation",
+    "p2pser.experiments.grid.comparison.GridComparison",
     "p2pser.peer.launch.Launch")
 """The classes of what public functions return."""
 

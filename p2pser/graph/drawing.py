@@ -49,14 +49,29 @@ def positions(topology: Topology) -> dict[int, np.ndarray]:
         return _hypercube(size)
     known = nx.get_node_attributes(topology.graph, "pos")
     if len(known) == size:
-        return {i: np.array(place) for i, place in known.items()}
+        return _apart({i: np.array(place, dtype=float) for i, place in known.items()})
     if kind in _CIRCLES or size < 4:
         return _circle(size)
     if size <= 64:  # stress-based, from a circle: deterministic, and clearer than a spring layout; O(N^3)
-        placed: dict[int, np.ndarray] = nx.kamada_kawai_layout(topology.graph, pos=_circle(size))
+        placed: dict[int, np.ndarray] = _apart(nx.kamada_kawai_layout(topology.graph, pos=_circle(size)))
     else:
         placed = nx.spring_layout(topology.graph, seed=0, iterations=100)
     return placed
+
+
+def _apart(at: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Push peers apart that are closer than about half their mean spacing: their numbers must be readable."""
+    points = np.array([at[i] for i in range(len(at))])
+    least = 0.55 * float(np.ptp(points, axis=0).max()) / math.sqrt(max(1, len(points)))
+    for _ in range(200):
+        between = points[:, None] - points[None]
+        distances = np.linalg.norm(between, axis=2)
+        np.fill_diagonal(distances, np.inf)
+        missing = np.clip(1.05 * least - distances, 0, None)
+        if distances.min(initial=np.inf) >= least:
+            break
+        points = points + (between / np.maximum(distances, 1e-9)[..., None] * missing[..., None]).sum(axis=1) / 2
+    return dict(enumerate(points))
 
 
 def _circle(size: int) -> dict[int, np.ndarray]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from p2pser.base.errors import TopologyError
 from p2pser.cli.topology import topology as command
 from p2pser.graph.drawing import draw, draw_on, draw_side_by_side, panels, title
-from p2pser.graph.spec import load
+from p2pser.graph.spec import load, shipped
 
 
 def run(*arguments: str) -> str:
@@ -147,6 +147,16 @@ def test_one_way_links_are_arrows() -> None:
     assert lines("one-peer-exponential", 2) == ["Curve"] * 4  # four places on is four places back
     assert lines("one-peer-exponential") == ["Curve"] * 20  # all that are ever used
     assert lines("one-peer-hypercube", 1) == ["Curve"] * 4
+
+
+def test_every_peer_has_a_number_that_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the gallery of all shipped topologies, numbers of two of them were too small to be drawn."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: figures.append(figure))
+    draw_side_by_side([load(name, 16) for name in sorted(shipped()) if name != "server"], tmp_path / "all.png")
+    for axes in figures[0].axes:
+        assert [text.get_text() for text in axes.texts] == [str(i) for i in range(16)], axes.get_title()
+        assert min(text.get_fontsize() for text in axes.texts) >= 6, axes.get_title()
 
 
 def test_titles_of_schedules() -> None:
