@@ -47,9 +47,8 @@ __all__ = ["About", "Adapter", "Algorithm", "Classifier", "Clip", "Error", "Fami
 _ELSEWHERE = {
     "About": "corpora.adapter", "Adapter": "corpora.adapter", "Algorithm": "gossip.algorithm",
     "Classifier": "simulation.estimator", "Clip": "corpora.manifest", "Family": "models.family",
-    "FeatureKind": "features.kind", "Form": "wire.codec",
-    "NamedClips": "corpora.adapter", "Schedule": "graph.schedule", "Step": "gossip.mixer",
-    "compare_grid": "experiments.grid.api",
+    "FeatureKind": "features.kind", "Form": "wire.codec", "NamedClips": "corpora.adapter",
+    "Schedule": "graph.schedule", "Step": "gossip.mixer", "compare_grid": "experiments.grid.api",
 }
 """Public names that are defined in other modules: imported when they are first used."""
 
