@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from p2pser.base import memory
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import duration
 from p2pser.experiments import pool
 from p2pser.experiments.execution import execute
 from p2pser.experiments.grid.cells import Cell, missing, undisturbed
@@ -84,14 +85,3 @@ def _timed(plan: Plan, job: Job, rounds: int) -> float:
     with pool.one_thread():
         execute(job, short, plan.topologies[job.scheme], plan.peers, plan.hub)
     return time.perf_counter() - began
-
-
-def duration(seconds: float) -> str:
-    """Return a rough duration in words.
-
-    >>> duration(40), duration(2000), duration(9000)
-    ('40 seconds', '33 minutes', '2.5 hours')
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} second{'s' * (round(seconds) > 1)}"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
