@@ -111,7 +111,7 @@ def test_lost_messages_cost_a_round_and_never_a_wrong_total(size, seed, loss):
 
 def test_the_total_of_one_that_dies_on_its_way_down_is_passed_on_by_the_others():
     graph = nx.cycle_graph(7)  # the root is 0, its last children are 3 and 4
-    down = most_slots(graph) + 3 + 2
+    down = most_slots(graph) + 3 + 1
     mixer = SimulatedMixer(topology(graph), dead={1: Step(0, down)})
     given_inputs = inputs_of(graph)
     totals = secure_sum(mixer, 0, given_inputs, graph, least=3, chunk=SIZE)

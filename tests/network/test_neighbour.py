@@ -352,6 +352,11 @@ def test_the_stream_restarts_where_it_went_over_the_lost_connection() -> None:
     assert machine.stream.restarts == 0
     machine.connection_lost(carrier=True)
     assert machine.stream.restarts == 1
+    machine.happens(Cause.SILENCE, "silent", 2.0)
+    machine.happens(Cause.DEATH, "silent", 8.0)
+    assert machine.state is State.LOST
+    machine.connection_lost(carrier=True)
+    assert machine.stream.restarts == 2  # what was in flight to one that is LOST takes no room when it is back
 
 
 def test_a_neighbour_without_a_connection_is_gone_after_a_while() -> None:
