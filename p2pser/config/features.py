@@ -71,7 +71,7 @@ class FeatureSettings(Section):
             if names.count(name) > 1:
                 raise ValueError(f"{name} is named twice: name each kind once")
         for name in names if len(names) > 1 else []:
-            if FEATURES[name].attached:
+            if getattr(FEATURES[name], "attached", False):
                 raise ValueError(f"{name} is not joined to other kinds: name it alone")
         if len(names) > 1 and len({_is_vector(name) for name in names}) > 1:
             vectors = ", ".join(name for name in names if _is_vector(name))

@@ -44,7 +44,7 @@ LEAST_VOICED = 0.1
 LEAST_CHANGE = 2.5
 """The level of a band of speech varies by more than this standard deviation [dB], in the median of the bands heard."""
 
-LARGEST_LIKENESS = 0.9
+LARGEST_LIKENESS = 0.95
 """Half of the spectra of speech resemble those of 0.1 s later less than this (cosine)."""
 
 LARGEST_LINES, LEAST_LINES = 0.999, 0.2

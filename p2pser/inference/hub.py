@@ -126,7 +126,7 @@ def _library() -> Any:
 
 
 def _require_digest(path: Path, told: Any, repo: str) -> None:
-    """Raise ModelError where a file is not the one that the hub has told of: large files go by SHA-256, others by git's
+    """Raise ModelError where a file has another digest than the hub says: large files go by SHA-256, others by git's
     digest.
     """
     large = getattr(told, "lfs", None)

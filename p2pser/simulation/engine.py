@@ -216,7 +216,7 @@ class _Simulator(Hooks):
 
     def _cuts(self, mixer: Mixer, round: int, graph: nx.Graph, *how: Any
               ) -> Mapping[int, frozenset[tuple[int, int]]]:
-        """The flood of the cut edges, of which there are none where nobody dies."""
+        """The flood of the cut edges, of which there are none where no peer dies."""
         if not self._foreseeable:
             return agree_on_cuts(mixer, round, graph, *how)
         sent, messages = self._foresight.flood()

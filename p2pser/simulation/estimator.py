@@ -16,7 +16,7 @@ from p2pser.base.wording import extra
 from p2pser.config import configured
 from p2pser.features.arrays import from_arrays
 from p2pser.graph.spec import load as load_topology
-from p2pser.inference.predictor import Predictor, softmax
+from p2pser.inference.predictor import Predictor
 from p2pser.models import directory
 from p2pser.run.account import account
 from p2pser.run.card import card
@@ -109,7 +109,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Return the probabilities (n, classes) in the order of ``classes_``."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype="numeric")
-        return softmax(self._predictor().outputs(values.astype(np.float32)).astype(np.float64))
+        answers = self._predictor().answers(values.astype(np.float32))
+        return np.array([list(each.probabilities.values()) for each in answers])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row."""

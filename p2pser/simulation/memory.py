@@ -11,7 +11,7 @@ from p2pser.training.optimisers import Optimizer
 LINK, PEER = 600, 12_000
 """Bytes of a link and of a peer without its rows and clips, as measured (benchmarks/growth.py)."""
 LARGE = 1 << 30
-"""Bytes from which on people are told beforehand."""
+"""From this many bytes on a simulation states its memory before it starts."""
 
 
 def needed(config: Config, topology: Topology, parameters: int) -> int:

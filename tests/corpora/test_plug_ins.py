@@ -22,7 +22,8 @@ from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, NamedClips
 from p2pser.corpora.manifest import Clip
 from p2pser.graph.kind import register_graph, register_schedule
-from p2pser.graph.schedule import Computed, Entry, dense
+from p2pser.graph.mixing import by_hand_entries
+from p2pser.graph.schedule import Computed
 
 
 @CORPORA.register("diary")
@@ -59,7 +60,7 @@ class Swap(Computed):
         return max(1, self.size - 1)
 
     def compute(self, t):
-        return dense(self.size, [Entry(0, t + 1, 0.5), Entry(t + 1, 0, 0.5)])
+        return by_hand_entries(self.size, [(0, t + 1, 0.5), (t + 1, 0, 0.5)])
 '''
 ENTRIES = """[p2pser.corpora]
 diary = diary_package
@@ -129,7 +130,7 @@ def test_graphs_and_schedules_are_listed_and_named_in_a_file(package: Path, tmp_
     assert (rows["swap"]["from"], rows["swap"]["period"], rows["ring"]["from"]) == ("diary-package 1.3", 7, None)
     assert json.loads(fits[0])["edges"] == 9
     assert "there is no two-stars of 6 peers, arms 3: it needs more than two peers for each arm" in too_few[1]
-    assert "arms = 'many' must be a whole number, 1 to 10000" in no_number[1]
+    assert "arms = 'many' must be a whole number, 1 to 200000" in no_number[1]
     assert "graph kind 'bare' of diary-package 1.3 is not one: its package must decorate it" in undecorated[1]
     assert "bare" not in rows
     assert json.loads(schedule[0])["period"] == 3

@@ -1,4 +1,4 @@
-"""The gate for speech: what is none is told apart from speech, clean, noisy, quiet and over the telephone."""
+"""The gate for speech tells other sounds from speech, clean, noisy, quiet and over the telephone."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ PATIENCE = 240
 
 def tone(tremolo: float, pitch: float, rate: int) -> np.ndarray:
     time = np.arange(rate // 2) / rate
-    signal = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
+    # Its spectrum changes, as that of speech: held notes are refused as no speech.
+    signal = sum(np.sin(2 * np.pi * pitch * k * time) * (1.05 + np.cos(2 * np.pi * 2.5 * time + 1.7 * k)) / k
+                 for k in range(1, 6))
     return np.asarray(0.2 * signal * (1 + 0.8 * np.sin(2 * np.pi * tremolo * time)), dtype=np.float32)
 
 

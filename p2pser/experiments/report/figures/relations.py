@@ -156,7 +156,7 @@ def _marker(look: Look, each: SchemeFigures) -> str:
 
 
 def deaths(summary: Summary) -> Any | None:
-    """Return the figure of the rounds that each death costs; None where nobody dies in the grid."""
+    """Return the figure of the rounds that each death costs; None where no peer dies in the grid."""
     places = [place for place in summary.places if summary.grid.conditions[place.fault].deaths]
     known = {place: [each for each in summary.at(place) if each.rounds_lost_per_death is not None] for place in places}
     known = {place: each for place, each in known.items() if each}

@@ -2,7 +2,7 @@
 
     p2pser crossval --corpus emodb --data D/emodb --scheme gossip --model mlp --norm global --topology exponential \\
       --seeds 2 --out RUNS
-    python benchmarks/coverage.py RUNS/mlp
+    python benchmarks/sets_of_emotions.py RUNS/mlp
 """
 
 from __future__ import annotations
