@@ -106,7 +106,9 @@ def test_one_is_killed_in_a_phase_of_a_sum_and_the_others_end_with_the_same_bits
     assert all(len(of_round) == 1 for of_round in sent.values())  # never two totals of one round
     over = {round: int(np.frombuffer(total, dtype="<u4")[0]) for round, (total,) in sent.items()}
     assert all(over[round] == PEERS for round in range(DIES_IN))
-    assert all(over[round] >= PEERS - 1 for round in range(DIES_IN + 1, ROUNDS))
+    later = [over[round] for round in range(DIES_IN + 1, ROUNDS) if round in over]
+    assert len(later) >= ROUNDS - DIES_IN - 1 - back  # the sum under way when the peer comes back may be dropped
+    assert all(summed >= PEERS - 1 for summed in later)
     if phase != "the census goes on":  # where some have heard of it and others have not, the sum is dropped
         assert (DIES_IN in over) == (phase in ("the census begins", "the total goes down", "the sum is closed"))
 
