@@ -20,8 +20,10 @@ from p2pser.cli.kinds import writable
 
 
 @click.command()
-@click.option("--scheme", "schemes", default="gossip,fedavg,pooled,local", show_default=True, metavar="NAME,...",
-              help="What is trained: between peers, with a server, on all clips together, each peer alone.")
+@click.option("--scheme", "schemes", default="gossip,fedavg,pooled,pooled-steps,local", show_default=True,
+              metavar="NAME,...",
+              help="What is trained: between peers, with a server, on all clips together (pooled: the same clips in "
+                   "batches of 64; pooled-steps: the same clips in as many steps as a peer takes), each peer alone.")
 @click.option("--model", "models", metavar="NAME[:SETTING=VALUE]...,...",
               help="Families (p2pser models), each with settings of its own: mlp,svm:training.lr=0.2.  "
                    "[default: the run's]")
@@ -44,7 +46,7 @@ def crossval(options: RunOptions, schemes: str, models: str | None, norm: str | 
     calibration-MODEL.png and a file a finished run: a second call with the same settings computes only what is
     missing.
 
-    Example: p2pser crossval --corpus emodb --data emodb/ --folds loso --scheme gossip,fedavg,pooled,local
+    Example: p2pser crossval --corpus emodb --data emodb/ --folds loso --scheme gossip,fedavg,pooled,pooled-steps,local
     --model mlp --features functionals --norm speaker --seeds 3
     """
     from p2pser.experiments.crossval import crossval as experiment

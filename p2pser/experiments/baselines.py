@@ -8,6 +8,9 @@ schedule, start and model. A hub, which holds no clips, counts in none of them:
 * **pooled**: one model on all peers' clips. The peers of a federation draw K * sum_i b_i clips a round in N
   batches side by side (b_i: the batch size, or all clips of a peer with fewer); one learner draws the same
   number in batches of min(64, sum_i b_i), with correspondingly more steps than K where 64 is the smaller.
+* **pooled-steps**: as pooled, with the peers' number of steps too: K a round, each on a batch of sum_i b_i. So it is
+  what the peers would reach if they exchanged all gradients in every step; what pooled gains over it is due to more
+  steps on smaller batches, not to the clips being in one place.
 * **server FedAvg**: all clients train and a hub averages, by ``gossip.weighting``, after each round.
 * **voting**: the models of local-only predict together, by the mean of their probabilities. It takes the place of
   the server where models have no mean (trees).
@@ -75,15 +78,26 @@ Progress = Callable[[int], None]
 
 def pooled(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train one model on all peers' clips (see the module's docstring)."""
+    return _pooled("pooled", config, federation, POOLED_BATCH, progress)
+
+
+def pooled_steps(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
+    """Train one model on all peers' clips in as many steps as a peer takes (see the module's docstring)."""
+    return _pooled("pooled-steps", config, federation, None, progress)
+
+
+def _pooled(name: str, config: Config, federation: Federation, largest: int | None,
+            progress: Progress | None) -> Baseline:
+    """Train one model on all peers' clips, in batches of at most ``largest`` clips, or of those of all peers."""
     config, held = for_run(config, 1), _held(federation)
-    batches = [min(config.training.batch_size, len(examples)) for examples in held.values()]
-    batch = min(POOLED_BATCH, sum(batches))
-    steps = math.ceil(config.training.local_steps * sum(batches) / batch)
+    clips = sum(min(config.training.batch_size, len(examples)) for examples in held.values())
+    batch = clips if largest is None else min(largest, clips)
+    steps = math.ceil(config.training.local_steps * clips / batch)
     training = config.training.model_copy(update={"batch_size": batch, "local_steps": steps})
     everything = together([held[i] for i in sorted(held)])
     statistics = from_sums(sums(everything.features)) if federation.normalise == "global" else None
     cohort = Cohort(config, federation, {EVERYBODY: everything}, training=training)
-    return Baseline("pooled", _train(cohort, statistics, progress))
+    return Baseline(name, _train(cohort, statistics, progress))
 
 
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:

@@ -70,6 +70,7 @@ class SchemeRow:
     uar_mean_peer: float
     uar_worst_peer: float
     gap_to_pooled: PairedDifference
+    gap_to_pooled_steps: PairedDifference | None
     gain_over_local: PairedDifference
     consensus_distance: float | None
     rounds_to_95: int | None
@@ -89,6 +90,7 @@ class BaselineRow:
     uar_pooled_predictions: float
     bytes_per_peer: float
     gap_to_pooled: PairedDifference | None
+    gap_to_pooled_steps: PairedDifference | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Comparison:
         schemes = [{"kind": "gossip", "name": row.scheme, **asdict(row)} for row in self.schemes]
         baselines = [{"kind": "baseline", "name": row.baseline, **asdict(row)} for row in self.baselines]
         return [flat({key: value for key, value in row.items() if key not in ("scheme", "baseline")
-                      and not (key == "gap_to_pooled" and value is None)}) for row in (*schemes, *baselines)]
+                      and not (key.startswith("gap_to_") and value is None)}) for row in (*schemes, *baselines)]
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows of the table as a pandas table. Raises ConfigError where pandas is not installed."""
@@ -221,7 +223,8 @@ def _scheme(results: Results, label: str, pooled: list[list[Predictions]],
         bytes_final_per_peer=_mean(document["bytes_final_per_peer"] for document in documents),
         uar=uar, uar_sd=uar_sd, uar_pooled_predictions=pooled_uar_of(ours),
         uar_mean_peer=uar_of(peers)[0], uar_worst_peer=worst_uar_of(peers),
-        gap_to_pooled=paired(ours, pooled), gain_over_local=paired(ours, alone),
+        gap_to_pooled=paired(ours, pooled), gap_to_pooled_steps=_to_pooled_steps(results, "gossip", ours),
+        gain_over_local=paired(ours, alone),
         consensus_distance=_mean(document["history"][-1]["distance"] for document in documents)
         if documents[0]["history"] else None,
         rounds_to_95=reached,
@@ -242,7 +245,14 @@ def _baseline(results: Results, kind: str, pooled: list[list[Predictions]]) -> B
         uar_pooled_predictions=pooled_uar_of(models),
         bytes_per_peer=float(row * results.plan.config.training.rounds),
         gap_to_pooled=None if kind == "pooled" else paired(models, pooled),
+        gap_to_pooled_steps=_to_pooled_steps(results, kind, models),
     )
+
+
+def _to_pooled_steps(results: Results, kind: str, models: list[list[Predictions]]) -> PairedDifference | None:
+    """Return the difference to pooled training in as many steps as a peer takes; None for itself and for trees."""
+    other = "pooled-steps"
+    return None if kind == other or other not in results.plan.kinds else paired(models, results.models(other, ""))
 
 
 def _curves(documents: Sequence[Document]) -> Curves:

@@ -36,7 +36,8 @@ from p2pser.graph import spec
 if TYPE_CHECKING:
     import pandas
 
-ALL, OTHERS, POOLED = "all, by gossip", "all others, by gossip", "all, pooled"
+ALL, OTHERS = "all, by gossip", "all others, by gossip"
+POOLED, POOLED_STEPS = "all, pooled", "all, pooled-steps"
 """Rows beside the corpora's own."""
 
 
@@ -74,8 +75,9 @@ class Matrix:
 
     ``cells[row][corpus]`` has a row for each training set (``rows`` in order) and a column for each tested corpus.
     ``gains``: by corpus the mean paired difference of gossip on all corpora to the corpus's own model, over folds and
-    seeds; ``gaps_to_pooled``: likewise to centralised training on all, empty without that row. ``chosen``: the
-    settings that each run took from the grid. The other fields are as of ``compare.Comparison``.
+    seeds; ``gaps_to_pooled`` and ``gaps_to_pooled_steps``: likewise to the two budgets of centralised training on all,
+    empty without their rows. ``chosen``: the settings that each run took from the grid. The other fields are as of
+    ``compare.Comparison``.
     """
 
     corpora: dict[str, Tested]
@@ -98,6 +100,7 @@ class Matrix:
     cells: dict[str, dict[str, Cell]]
     gains: dict[str, PairedDifference]
     gaps_to_pooled: dict[str, PairedDifference]
+    gaps_to_pooled_steps: dict[str, PairedDifference]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def crosscorpus(
     topology : a file or a name, taken at ``peers`` peers for each corpus of a run.
     peers : how many each corpus has.
     others : also train on all corpora but the tested one.
-    pooled : also train one model on the clips of all corpora together.
+    pooled : also train one model on the clips of all corpora together, by either budget (``baselines``).
     folds, seeds, tune, inner, out, jobs, progress : as of ``compare.compare``.
 
     Returns
@@ -183,7 +186,7 @@ def prepare(config: Config, topology: str, *, peers: int = 4, others: bool = Fal
         return plan(config.with_settings(only), [spec.load(topology, peers * len(trained))], kinds=kinds, seeds=seeds,
                     folds=folds, tune=tune, inner=inner, out=folder, progress=progress)
 
-    everything = trained_on(names, "gossip", *(["pooled"] if pooled else []))
+    everything = trained_on(names, "gossip", *(["pooled", "pooled-steps"] if pooled else []))
     plans = {**{name: trained_on([name], "gossip") for name in names}, "all": everything}
     rows = {name: dict.fromkeys(names, (name, "gossip")) for name in names}
     if others and len(names) > 2:
@@ -194,7 +197,8 @@ def prepare(config: Config, topology: str, *, peers: int = 4, others: bool = Fal
         rows[OTHERS] = {names[0]: (names[1], "gossip"), names[1]: (names[0], "gossip")}
     rows[ALL] = dict.fromkeys(names, ("all", "gossip"))
     if pooled:
-        rows[POOLED] = dict.fromkeys(names, ("all", "pooled"))
+        rows |= {row: dict.fromkeys(names, ("all", kind))
+                 for row, kind in ((POOLED, "pooled"), (POOLED_STEPS, "pooled-steps")) if kind in everything.kinds}
     return Setup(corpora, plans, rows)
 
 
@@ -203,7 +207,8 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
     runs, first = setup.plans["all"], results["all"].first
     config, names = runs.config, list(setup.corpora)
     models = {row: {tested: _predictions(setup, results, row, tested) for tested in names} for row in setup.rows}
-    gaps = {name: paired(models[ALL][name], models[POOLED][name]) for name in names} if POOLED in models else {}
+    gaps, gaps_steps = ({name: paired(models[ALL][name], models[row][name]) for name in names} if row in models else {}
+                        for row in (POOLED, POOLED_STEPS))
     return Matrix(
         corpora={name: _tested(models[ALL][name], folds, first["labels"]) for name, folds in setup.corpora.items()},
         corpus=first["corpus"], labels=first["labels"], normalise=first["normalise"],
@@ -217,7 +222,7 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
         rows=list(setup.rows),
         cells={row: {tested: _cell(found) for tested, found in columns.items()} for row, columns in models.items()},
         gains={name: paired(models[ALL][name], models[name][name]) for name in names},
-        gaps_to_pooled=gaps, notes=first["notes"],
+        gaps_to_pooled=gaps, gaps_to_pooled_steps=gaps_steps, notes=first["notes"],
     )
 
 

@@ -38,7 +38,8 @@ ALONE = (
     "one peer trains alone, since a fold has one training speaker only, or --peers asks for it: gossip exchanges "
     "nothing, and its figures are those of local training")
 """What a reader must know of such a cross-validation."""
-SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "local": "local-only"}
+SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "pooled-steps": "pooled-steps",
+           "local": "local-only"}
 """The kind of runs of each scheme, in the order of reports."""
 
 VOTING = "voting"

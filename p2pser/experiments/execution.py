@@ -23,7 +23,8 @@ from p2pser.graph.spec import Topology
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
 
-WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "local-only": baselines.local_only, "voting": baselines.voting}
+WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "pooled-steps": baselines.pooled_steps,
+                    "local-only": baselines.local_only, "voting": baselines.voting}
 """The baselines in which no peer exchanges parameters."""
 
 

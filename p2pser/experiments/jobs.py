@@ -16,7 +16,7 @@ from p2pser.experiments.schemes import Scheme
 from p2pser.features.clip_features import settings_key
 from p2pser.graph.spec import Topology
 
-BASELINES = ("pooled", "local-only", "server", "voting")
+BASELINES = ("pooled", "pooled-steps", "local-only", "server", "voting")
 """What gossip is compared with (``p2pser.experiments.baselines``); voting where a server has nothing to average."""
 
 FORM = 1

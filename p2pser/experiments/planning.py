@@ -74,9 +74,11 @@ def plan(
 
 
 def baselines_of(config: Config) -> tuple[str, ...]:
-    """Return the baselines that exist for the run's model: a server averages, which trees do not allow."""
-    without = "server" if FAMILIES[config.model.name].boosts else "voting"
-    return tuple(kind for kind in BASELINES if kind != without)
+    """Return the baselines that exist for the run's model: a server averages, which trees do not allow, and trees have
+    no steps.
+    """
+    without = ("server", "pooled-steps") if FAMILIES[config.model.name].boosts else ("voting",)
+    return tuple(kind for kind in BASELINES if kind not in without)
 
 
 def fold_numbers(text: str) -> tuple[int, ...] | None:

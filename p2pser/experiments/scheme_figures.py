@@ -27,8 +27,9 @@ def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str
 
     Of emotions: those of ``evaluation.summary.summarise``, with ``uar.by_enrolment`` and ``ece_by_enrolment`` (gossip),
     ``seeds_sd``, ``models`` (how many a run ends with), ``temperatures`` (of each fold), ``uar_by_corpus``, ``tuned``
-    (of each fold), and the paired differences ``gap_to_pooled``, ``gain_over_local``, ``gain_over_fedavg``. Of
-    dimensions: ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and traffic.
+    (of each fold), and the paired differences ``gap_to_pooled``, ``gap_to_pooled_steps``, ``gain_over_local``,
+    ``gain_over_fedavg``. Of dimensions: ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and
+    traffic.
     """
     emotions = results.plan.config.training.task != "dimensions"
     models = {scheme: results.models(*part) for scheme, part in schemes.items()} if emotions else {}
@@ -67,7 +68,8 @@ def _emotions(results: Results, scheme: str, part: Part,
         **summary, "seeds_sd": uar_of(ours)[1], "models": len(ours[0]), "temperatures": temperatures,
         "uar_by_corpus": {name: mean_uar(flat, name) for name in corpora} if len(corpora) > 1 else {},
         "tuned": tuned if any(tuned) else [],
-        "gap_to_pooled": difference("pooled"), "gain_over_local": difference("local"),
+        "gap_to_pooled": difference("pooled"), "gap_to_pooled_steps": difference("pooled-steps"),
+        "gain_over_local": difference("local"),
         "gain_over_fedavg": difference("fedavg", scheme == "gossip"),
     }
 

@@ -50,7 +50,7 @@ def test_a_comparison_is_computed_once_and_only_what_is_missing_again(config, tm
     runs = planned(config, tmp_path)
     seen: list[tuple[Job, bool]] = []
     first = pool.run(runs, processes=1, done=lambda job, stored: seen.append((job, stored))).outer
-    assert len(first) == 2 * 2 * (2 + 3)
+    assert len(first) == 2 * 2 * (2 + 4)
     assert not any(stored for _, stored in seen)
     lost = pool.path(runs, Job("gossip", "star", 1, 0))
     assert lost is not None
@@ -107,8 +107,11 @@ def test_the_table_pairs_and_averages(config, tmp_path):
         uars.append(np.mean(by_fold))
     assert ring.uar == pytest.approx(np.mean(uars))
     assert ring.uar_sd == pytest.approx(np.std(uars, ddof=1))
-    pooled, alone, server = comparison.baselines
+    pooled, steps, alone, server = comparison.baselines
     assert ring.gap_to_pooled.mean == pytest.approx(ring.uar - pooled.uar)
+    assert ring.gap_to_pooled_steps.mean == pytest.approx(ring.uar - steps.uar)
+    assert pooled.gap_to_pooled_steps.mean == pytest.approx(pooled.uar - steps.uar)
+    assert steps.gap_to_pooled_steps is None
     assert ring.gain_over_local.mean == pytest.approx(ring.uar - alone.uar)
     assert alone.gap_to_pooled.mean == pytest.approx(alone.uar - pooled.uar)
     assert alone.gap_to_pooled.low <= alone.gap_to_pooled.mean <= alone.gap_to_pooled.high
@@ -116,7 +119,8 @@ def test_the_table_pairs_and_averages(config, tmp_path):
     assert ring.bytes_per_peer == 2 * server.bytes_per_peer
     assert comparison.speaker_overlap == 0
     rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
-    assert [row["name"] for row in rows] == ["ring", "star", "pooled", "local-only", "server"]
+    assert [row["name"] for row in rows] == ["ring", "star", "pooled", "pooled-steps", "local-only",
+                                                           "server"]
     assert float(rows[0]["uar"]) == ring.uar
     assert float(rows[0]["gap_to_pooled_low"]) == ring.gap_to_pooled.low
     assert all(len(row) == len(report.HEAD) for row in report.text_rows(comparison))

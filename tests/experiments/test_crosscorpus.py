@@ -15,7 +15,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.cli.crosscorpus import crosscorpus as command
 from p2pser.config import Config
 from p2pser.experiments import pool
-from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED, Setup, crosscorpus, prepare, summarised
+from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED, POOLED_STEPS, Setup, crosscorpus, prepare, summarised
 from p2pser.experiments.jobs import Job
 from p2pser.experiments.report.matrix import legend, text_rows
 
@@ -39,8 +39,8 @@ def test_each_row_trains_on_its_corpora_and_all_are_tested_alike(three: list[Pat
     setup = prepare(config_of(three), "ring", peers=1, out=tmp_path, others=True, pooled=True)
     a, b, c = setup.corpora
     assert sorted(setup.corpora.values()) == [2, 3, 4]
-    assert list(setup.rows) == [a, b, c, OTHERS, ALL, POOLED]
-    assert sum(len(runs.jobs()) for runs in setup.plans.values()) == 4 * (3 + 2 + 3)
+    assert list(setup.rows) == [a, b, c, OTHERS, ALL, POOLED, POOLED_STEPS]
+    assert sum(len(runs.jobs()) for runs in setup.plans.values()) == 4 * (3 + 3 + 3)
     assert {name: runs.peers for name, runs in setup.plans.items()} == {
         a: 1, b: 1, c: 1, "all": 3, f"all but {a}": 2, f"all but {b}": 2, f"all but {c}": 2}
     results = pool.run_all(setup.plans, processes=1)
@@ -66,13 +66,15 @@ def test_each_row_trains_on_its_corpora_and_all_are_tested_alike(three: list[Pat
     assert matrix.gains[short].mean == pytest.approx(together - own)
     pooled = matrix.cells[POOLED][short].uar
     assert matrix.gaps_to_pooled[short].mean == pytest.approx(together - pooled)
+    assert matrix.gaps_to_pooled_steps[short].mean == pytest.approx(together - matrix.cells[POOLED_STEPS][short].uar)
     head, rows = text_rows(matrix)
-    assert [row[0] for row in rows] == [*matrix.rows, "gossip on all, to its own", "gossip on all, to pooled"]
+    assert [row[0] for row in rows] == [*matrix.rows, "gossip on all, to its own", "gossip on all, to pooled",
+                                        "gossip on all, to pooled-steps"]
     assert all(len(row) == len(head) == 5 for row in rows)
     assert "folds" in legend(matrix)
     frame = pytest.importorskip("pandas") and matrix.to_frame()
     assert frame.query("trained_on == @ALL and tested_on == @short")["uar"].item() == matrix.cells[ALL][short].uar
-    assert len(frame) == 6 * 3
+    assert len(frame) == 7 * 3
 
 
 def test_what_is_finished_is_not_computed_again(three: list[Path], tmp_path: Path) -> None:

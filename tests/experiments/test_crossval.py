@@ -68,7 +68,7 @@ def test_all_schemes_are_tested_on_the_same_clips_of_all_folds(done) -> None:
     runs = setup.plans["cnn2d"]
     assert (runs.peers, runs.folds, setup.split, setup.folds) == (3, (0, 1, 2, 3), "loso", 4)
     models = [model for by_seed in cross.predictions["cnn2d"].values() for seed in by_seed for model in seed]
-    assert len(models) == 2 * (1 + 1 + 1 + 3)
+    assert len(models) == 2 * (1 + 1 + 1 + 1 + 3)
     for model in models:
         assert len(model.targets) == len(set(model.paths)) == 36
         assert model.speakers == tuple(f"speaker{fold}" for fold in model.folds)
@@ -108,6 +108,7 @@ def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
         assert figures["worst_speaker"]["uar"] == pytest.approx(min(figures["uar"]["by_fold"].values()))
     gossip = row["schemes"]["gossip"]
     assert gossip["gap_to_pooled"]["mean"] == pytest.approx(uar["gossip"] - uar["pooled"])
+    assert gossip["gap_to_pooled_steps"]["mean"] == pytest.approx(uar["gossip"] - uar["pooled-steps"])
     assert gossip["gain_over_local"]["mean"] == pytest.approx(uar["gossip"] - uar["local"])
     assert gossip["gain_over_fedavg"]["mean"] == pytest.approx(uar["gossip"] - uar["fedavg"])
     assert row["schemes"]["local"]["gap_to_pooled"]["mean"] == pytest.approx(uar["local"] - uar["pooled"])
@@ -125,7 +126,8 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
                                                  "recall", "whom it serves worse", "calibration"]
     for table in tables:
         assert all(len(row) == len(table.head) for row in table.rows)
-    assert [row[0] for row in tables[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled", "local"]
+    assert [row[0] for row in tables[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled",
+                                                  "pooled-steps", "local"]
     text = report.legend(cross)
     for part in ("36 held-out clips of 4 speakers in 4 of 4 folds, seeds 0, 1", "chance 0.333", "trained on: 0",
                  "selection: none", "messages a peer", "give a test speaker's statistics (all: 9 to 9)   0: 0."):
@@ -135,7 +137,7 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
 def test_a_row_a_prediction(done) -> None:
     _, _, cross = done
     rows = list(cross.prediction_rows())
-    assert len(rows) == 36 * 2 * (1 + 1 + 1 + 3)
+    assert len(rows) == 36 * 2 * (1 + 1 + 1 + 1 + 3)
     assert list(rows[0]) == ["corpus", "model", "scheme", "seed", "peer", "path", "speaker", "gender", "fold", "target",
                              "predicted", "p_anger", "p_happiness", "p_sadness"]
     for row in rows:
@@ -148,7 +150,7 @@ def test_a_row_a_prediction(done) -> None:
     pooled = cross.predictions["cnn2d"]["pooled"][1][0]
     assert np.mean([row["target"] == row["predicted"] for row in one]) == pytest.approx(metrics.accuracy(pooled))
     frame = pytest.importorskip("pandas") and cross.to_frame()
-    assert frame["scheme"].tolist() == ["gossip", "fedavg", "pooled", "local"]
+    assert frame["scheme"].tolist() == ["gossip", "fedavg", "pooled", "pooled-steps", "local"]
     assert frame["uar_folds"].tolist() == [row["uar"]["folds"] for row in cross.models[0].schemes.values()]
     assert len(cross.to_frame("predictions")) == len(rows)
 
@@ -156,7 +158,7 @@ def test_a_row_a_prediction(done) -> None:
 def test_reliability_is_drawn_before_and_after(done) -> None:
     _, _, cross = done
     curves = report.reliabilities(cross, cross.models[0])
-    assert list(curves) == ["gossip", "fedavg", "pooled", "local"]
+    assert list(curves) == ["gossip", "fedavg", "pooled", "pooled-steps", "local"]
     assert list(curves["gossip"]) == ["before", "after scaling"]
     assert curves["local"]["before"].share.sum() == pytest.approx(1)
 

@@ -154,8 +154,8 @@ def whole(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_every_trial_is_in_the_tables(whole):
     out = whole[0] / "out"
     rows = read(out / "trials.csv")
-    # 2 topologies x 2 seeds x 2 conditions, and 3 baselines x 2 seeds without faults
-    assert len(rows) == 8 + 6
+    # 2 topologies x 2 seeds x 2 conditions, and 4 baselines x 2 seeds without faults
+    assert len(rows) == 8 + 8
     assert {(row["scheme"], row["fault"]) for row in rows if row["kind"] == "gossip"} == {
         (f"{topology} dfedavg", fault) for topology in ("ring", "star") for fault in ("none", "one dies")}
     assert [row["peers_left"] for row in rows if row["fault"] == "one dies"] == ["2"] * 4
@@ -165,7 +165,7 @@ def test_every_trial_is_in_the_tables(whole):
     peers = read(out / "peers.csv")
     assert len(peers) == 4 * 3 + 4 * 2
     assert {row["degree"] for row in peers if row["topology"] == "star"} == {"1.0", "2.0"}
-    assert (out / "summary.tex").read_text().startswith("\\begin{tabular}{lrrrrrrrr}\n\\toprule\n")
+    assert (out / "summary.tex").read_text().startswith("\\begin{tabular}{lrrrrrrrrr}\n\\toprule\n")
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(out / "trials.parquet").to_pylist()
     assert [row["uar"] for row in table] == [float(row["uar"]) for row in rows]
@@ -177,9 +177,9 @@ def test_finished_trials_are_never_run_again(whole, monkeypatch):
     result = call(folder / "grid.yaml", folder / "out", "--json")
     document = json.loads(result.stdout)
     assert document["missing"] == 0
-    assert len(document["summary"]) == 2 * 2 + 3
+    assert len(document["summary"]) == 2 * 2 + 4
     assert contents(folder / "out") == before
-    assert "14 trials, 14 of them finished" in call(folder / "grid.yaml", folder / "out", "--check").stdout
+    assert "16 trials, 16 of them finished" in call(folder / "grid.yaml", folder / "out", "--check").stdout
 
 
 def stop_at(trial: int, number: int, when: str) -> None:
@@ -281,7 +281,7 @@ def test_ctrl_c_ends_with_a_report_of_what_is_finished(whole, tmp_path, monkeypa
 
     monkeypatch.setattr(execution, "execute", execute)
     result = call(whole[0] / "grid.yaml", tmp_path, code=130)
-    assert "9 trials are missing" in result.stderr
+    assert "11 trials are missing" in result.stderr
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 5
     monkeypatch.setattr(execution, "execute", compute)
     call(whole[0] / "grid.yaml", tmp_path)
@@ -371,6 +371,8 @@ def test_figures_of_schemes_are_means_over_their_trials(summary):
     assert each.trials == 2
     pooled = [row["uar"] for row in summary.trials(calm)["pooled"]]
     assert each.gap_to_pooled.mean == pytest.approx(each.uar - sum(pooled) / 2)
+    steps = [row["uar"] for row in summary.trials(calm)["pooled-steps"]]
+    assert each.gap_to_pooled_steps.mean == pytest.approx(each.uar - sum(steps) / 2)
     disturbed = next(each for each in summary.at(deadly) if each.scheme == "ring dfedavg")
     assert disturbed.gap_to_pooled.mean == pytest.approx(disturbed.uar - sum(pooled) / 2)
     assert disturbed.rounds_lost_per_death == disturbed.rounds_lost

@@ -16,7 +16,7 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool, temperature, tuning
 from p2pser.experiments.grids import grid
 from p2pser.experiments.jobs import Job, Plan
-from p2pser.experiments.planning import plan
+from p2pser.experiments.planning import baselines_of, plan
 from p2pser.experiments.schemes import Scheme
 from p2pser.features.federation import Examples, Federation, federate
 from p2pser.graph import spec
@@ -88,7 +88,7 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
     results = pool.run(planned(), processes=1)
     runs, chosen = results.plan, results.plan.chosen
     # Two rounds at so small a rate teach nothing: all take the larger one but by chance.
-    tuned = [*(("gossip", label) for label in algorithms), ("pooled", ""), ("local-only", ""), ("server", "")]
+    tuned = [*(("gossip", label) for label in algorithms), *((kind, "") for kind in baselines_of(config))]
     assert set(chosen) == {(kind, label, fold) for fold in (0, 1) for kind, label in tuned}
     assert chosen["gossip", "dfedavg", 0] == "training.lr=0.1"
     for (kind, label, fold), value in chosen.items():
@@ -98,11 +98,11 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
     assert chosen["gossip", algorithms[1], 0] == "training.lr=0.2"
     momenta = [runs.settings(Job("gossip", label, 0, 0)).training.momentum for label in algorithms]
     assert momenta == [0.9, 0.0]
-    assert len(results.outer) == 2 * 5
+    assert len(results.outer) == 2 * 6
     seen: list[bool] = []
     pool.run(planned(), processes=1, done=lambda job, stored: seen.append(stored))
     assert all(seen)
-    assert len(seen) == 2 * 5 + 2 * 2 * 2 * 5
+    assert len(seen) == 2 * 6 + 2 * 2 * 2 * 6
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -15,16 +15,19 @@ from p2pser.experiments.grid.file import Grid
 from p2pser.experiments.grid.tables import Row, Tables
 from p2pser.experiments.grid.ties import Contrast, Scores, Standing, contrast, contrasts, standings
 
+COMPARED = {"gap_to_pooled": "pooled", "gap_to_pooled_steps": "pooled-steps", "gain_over_local": "local-only"}
+"""The paired differences of a scheme, and the baseline of each."""
+
 
 @dataclass(frozen=True)
 class SchemeFigures:
     """The figures of a scheme, or of a baseline, at one place of the grid.
 
-    Means are over the finished trials. ``gap_to_pooled`` and ``gain_over_local`` are paired over folds and seeds, and
-    not corrected for other comparisons. ``rounds_to_target`` is the first round (from 1) whose mean UAR is the grid's
-    share of the pooled model's, ``bytes_to_target`` the bytes that a peer had sent; None: never. ``rounds_lost`` says
-    for a place with faults how many rounds before its end the undisturbed mean curve had the UAR with which the
-    disturbed one ended, and ``rounds_lost_per_death`` divides them by the deaths.
+    Means are over the finished trials. ``gap_to_pooled``, ``gap_to_pooled_steps`` and ``gain_over_local`` are paired
+    over folds and seeds, and not corrected for other comparisons. ``rounds_to_target`` is the first round (from 1)
+    whose mean UAR is the grid's share of the pooled model's, ``bytes_to_target`` the bytes that a peer had sent; None:
+    never. ``rounds_lost`` says for a place with faults how many rounds before its end the undisturbed mean curve had
+    the UAR with which the disturbed one ended, and ``rounds_lost_per_death`` divides them by the deaths.
     """
 
     place: Place
@@ -37,6 +40,7 @@ class SchemeFigures:
     uar_mean_peer: float | None
     uar_worst_peer: float | None
     gap_to_pooled: Contrast | None
+    gap_to_pooled_steps: Contrast | None
     gain_over_local: Contrast | None
     consensus_distance: float | None
     bytes_per_peer: float | None
@@ -51,8 +55,8 @@ class SchemeFigures:
     def to_row(self) -> dict[str, Any]:
         """Return a row of the summary, without nested values."""
         row = {**vars(self.place), **{key: value for key, value in vars(self).items()
-                                      if key not in ("place", "facts", "gap_to_pooled", "gain_over_local")}}
-        for name in ("gap_to_pooled", "gain_over_local"):
+                                      if key not in ("place", "facts", *COMPARED)}}
+        for name in COMPARED:
             each: Contrast | None = getattr(self, name)
             row |= {f"{name}_{part}": None if each is None else getattr(each, part)
                     for part in ("mean", "low", "high", "p")}
@@ -137,7 +141,7 @@ class Summary:
 
     def _at(self, place: Place) -> list[SchemeFigures]:
         scores = {**{name: own for name, own in self.scores(place.undisturbed).items()
-                     if name in ("pooled", "local-only")}, **self.scores(place)}
+                     if name in COMPARED.values()}, **self.scores(place)}
         costs = {scheme: value for scheme in self.schemes(place)
                  if (value := mean(row["bytes_per_peer"] for row in self.trials(place)[scheme])) is not None}
         standing = standings(costs, self.contrasts(place))
@@ -149,11 +153,13 @@ class Summary:
             reached = self._reached(place, scheme)
             lost = self._lost(place, scheme)
             deaths = self.grid.conditions[place.fault].deaths
+            to_pooled, to_pooled_steps, over_local = (
+                contrast(scheme, other, scores) if other in scores and scheme != other else None
+                for other in COMPARED.values())
             found.append(SchemeFigures(
                 place, rows[0]["kind"], scheme, rows[0]["topology"], rows[0]["algorithm"], len(rows),
                 float(np.mean([row["uar"] for row in rows])), average("uar_mean_peer"), average("uar_worst_peer"),
-                contrast(scheme, "pooled", scores) if "pooled" in scores and scheme != "pooled" else None,
-                contrast(scheme, "local-only", scores) if "local-only" in scores and scheme != "local-only" else None,
+                to_pooled, to_pooled_steps, over_local,
                 average("consensus_distance"), average("bytes_per_peer"), average("seconds"),
                 reached, None if reached is None else self.mean_curve(place, scheme, "bytes_per_peer")[reached - 1],
                 lost, lost / deaths if lost is not None and deaths else None, standing.get(scheme),

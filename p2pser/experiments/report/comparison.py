@@ -14,8 +14,12 @@ from p2pser.experiments.report.runs import compare_picture
 FILES = ("table.csv", "comparison.json", "comparison.png")
 """What ``write`` writes."""
 
-HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "over local", "distance", "to 95 %: rounds", "MB",
-        "final")
+BUDGETS = ("pooled: one model on all peers' clips, which draws as many as they do, in batches of 64 and so in more "
+           "steps than a peer takes; pooled-steps: as many clips in as many steps, in larger batches.")
+"""What a reader must know of the two budgets of pooled training."""
+
+HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "to pooled-steps", "over local", "distance",
+        "to 95 %: rounds", "MB", "final")
 """The table's head, over ``text_rows``."""
 
 
@@ -59,7 +63,8 @@ def _scheme(row: SchemeRow) -> tuple[str, ...]:
     low, high = row.degree["min"], row.degree["max"]
     return (
         row.scheme, f"{row.spectral_gap:.3f}", f"{low}" if low == high else f"{low}-{high}",
-        _megabytes(row.bytes_per_peer), _with_sd(row), points(row.gap_to_pooled), points(row.gain_over_local),
+        _megabytes(row.bytes_per_peer), _with_sd(row), points(row.gap_to_pooled), points(row.gap_to_pooled_steps),
+        points(row.gain_over_local),
         "-" if row.consensus_distance is None else f"{row.consensus_distance:.1e}",
         "-" if row.rounds_to_95 is None else str(row.rounds_to_95),
         "-" if row.bytes_to_95 is None else _megabytes(row.bytes_to_95),
@@ -69,7 +74,8 @@ def _scheme(row: SchemeRow) -> tuple[str, ...]:
 
 def _baseline(row: BaselineRow) -> tuple[str, ...]:
     sent = _megabytes(row.bytes_per_peer) if row.baseline == "server" else "-"
-    return row.baseline, "", "", sent, _with_sd(row), points(row.gap_to_pooled), "", "", "", "", ""
+    return (row.baseline, "", "", sent, _with_sd(row), points(row.gap_to_pooled), points(row.gap_to_pooled_steps), "",
+            "", "", "", "")
 
 
 def _megabytes(size: float) -> str:
@@ -91,8 +97,9 @@ def legend(comparison: Comparison) -> str:
         f"chance {comparison.chance:.3f}",
         "gap: spectral gap 1 - slem. MB/peer: payload of the rounds, sent by a peer. UAR (a): mean over folds of the "
         "recall over the classes present, of the consensus model (where there is none, of each peer's), mean and sd "
-        "over seeds. to pooled, over local: mean paired difference over folds and seeds [95 % paired speaker "
-        "bootstrap], points. distance: consensus distance after the last round. to 95 %: rounds and MB/peer until the "
-        "mean UAR is 95 % of pooled's. final: exchanges of the final consensus.",
+        "over seeds. to pooled, to pooled-steps, over local: mean paired difference over folds and seeds [95 % paired "
+        "speaker bootstrap], points. distance: consensus distance after the last round. to 95 %: rounds and MB/peer "
+        "until the mean UAR is 95 % of pooled's. final: exchanges of the final consensus.",
+        BUDGETS,
         f"selection: {comparison.selection}; test speakers that were trained on: {comparison.speaker_overlap}",
         *comparison.notes])

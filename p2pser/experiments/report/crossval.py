@@ -14,8 +14,11 @@ from p2pser.evaluation.summary import span
 from p2pser.experiments.crossval import CrossValidation, ModelRow, ready
 from p2pser.experiments.differences import PairedDifference
 from p2pser.experiments.jobs import file_name
-from p2pser.experiments.report.comparison import points
+from p2pser.experiments.report.comparison import BUDGETS, points
 from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
+
+DIFFERENCES = ("gap_to_pooled", "gap_to_pooled_steps", "gain_over_local")
+"""Keys of the paired differences that the tables show."""
 
 
 class Table(NamedTuple):
@@ -47,7 +50,7 @@ def tables(cross: CrossValidation) -> list[Table]:
 
 
 def of_models(cross: CrossValidation) -> Table:
-    """Return a row for each model: UAR (a) of each scheme, the paired gap and gain of gossip, size and time.
+    """Return a row for each model: UAR (a) of each scheme, the paired gaps and gain of gossip, size and time.
 
     Where no emotions are learned, the mean CCC over the dimensions takes the place of UAR.
     """
@@ -56,14 +59,14 @@ def of_models(cross: CrossValidation) -> Table:
     rows = []
     for row in cross.models:
         gossip = row.schemes.get("gossip", {})
-        pairs = (_points(gossip.get("gap_to_pooled")), _points(gossip.get("gain_over_local")))
+        pairs = tuple(_points(gossip.get(key)) for key in DIFFERENCES)
         rows.append((
             row.model, row.features, *(_headline(row.schemes.get(scheme)) for scheme in shown),
             *(pairs if emotions else ()),
             "-" if row.parameters is None else f"{row.parameters:,}",
             "-" if row.seconds_per_round is None else f"{row.seconds_per_round:.3f}",
         ))
-    head = ("gossip to pooled", "over local") if emotions else ()
+    head = ("gossip to pooled", "to pooled-steps", "over local") if emotions else ()
     return Table("UAR (a), unseen speakers" if emotions else "mean CCC, unseen speakers",
                  ("model", "features", *shown, *head, "parameters", "s/round"), rows)
 
@@ -99,7 +102,7 @@ def of_schemes(row: ModelRow) -> list[Table]:
     name = f"{row.model} on {row.features}, normalisation {row.normalise}"
     tables = [
         Table(name, ("", "UAR (a)", "sd folds", "sd seeds", "UAR (b)", "accuracy", "macro F1", "to pooled",
-                     "over local"), main),
+                     "to pooled-steps", "over local"), main),
         Table("recall", ("", *first.get("labels", ())), recall),
         Table("UAR (b) by corpus", ("", *first.get("uar_by_corpus", ())), corpora),
         Table("whom it serves worse", ("", "women UAR (a)", "men UAR (a)", "gap f - m", "worst speaker"), groups),
@@ -114,12 +117,11 @@ def _main(scheme: str, figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [(
         scheme, f"{uar['folds']:.3f}{span(uar['folds_interval'])}", _number(uar["folds_sd"]),
         _number(figures["seeds_sd"]), f"{uar['pooled']:.3f}{span(uar['pooled_interval'])}",
-        f"{figures['accuracy']:.3f}", f"{figures['macro_f1']:.3f}", _points(figures["gap_to_pooled"]),
-        _points(figures["gain_over_local"]),
+        f"{figures['accuracy']:.3f}", f"{figures['macro_f1']:.3f}", *(_points(figures[key]) for key in DIFFERENCES),
     )]
     if "uar_mean_peer" in figures:
-        rows.append(("  mean peer", f"{figures['uar_mean_peer']:.3f}", *[""] * 7))
-        rows.append(("  worst peer", f"{figures['uar_worst_peer']:.3f}", *[""] * 7))
+        rows.append(("  mean peer", f"{figures['uar_mean_peer']:.3f}", *[""] * 8))
+        rows.append(("  worst peer", f"{figures['uar_worst_peer']:.3f}", *[""] * 8))
     return rows
 
 
@@ -165,10 +167,11 @@ def legend(cross: CrossValidation) -> str:
         f"{cross.folds_of_split} folds, seeds {', '.join(map(str, cross.seeds))}; {cross.peers} peers on "
         f"{cross.topology}; {chance}test speakers that were trained on: {cross.speaker_overlap}",
         "UAR (a): mean over folds of the recall over the classes present; (b): over all predictions pooled; both with "
-        "[95 % speaker bootstrap], of the mean over seeds. to pooled, over local: mean paired difference over folds "
-        "and seeds [95 % paired speaker bootstrap], points. gossip: the consensus model; mean and worst peer: each "
-        "peer's own before the final consensus. local: the mean over peers that train alone. worst speaker: [95 % "
-        "over that speaker's clips]. s/round: simulated, all peers in one process.",
+        "[95 % speaker bootstrap], of the mean over seeds. to pooled, to pooled-steps, over local: mean paired "
+        "difference over folds and seeds [95 % paired speaker bootstrap], points. gossip: the consensus model; mean "
+        "and worst peer: each peer's own before the final consensus. local: the mean over peers that train alone. "
+        "worst speaker: [95 % over that speaker's clips]. s/round: simulated, all peers in one process.",
+        BUDGETS,
         *(line for row in cross.models for line in _model_lines(row, cross.clips_per_speaker)),
         *cross.notes])
 

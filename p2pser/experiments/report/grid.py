@@ -13,6 +13,7 @@ from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.comparison import GridComparison
 from p2pser.experiments.grid.summary import Summary
 from p2pser.experiments.report import grid_tables
+from p2pser.experiments.report.comparison import BUDGETS
 from p2pser.experiments.report.figures.all import pictures
 from p2pser.experiments.report.grid_tables import HEAD, text_rows
 from p2pser.experiments.report.page import Part, page
@@ -75,10 +76,11 @@ def legend(comparison: GridComparison) -> str:
     return "\n".join([
         f"{len(trials)} trials: {len({row['fold'] for row in trials})} fold(s), {len({row['seed'] for row in trials})} "
         f"seed(s). UAR: of the consensus model (where there is none, the mean of each peer's), mean over folds and "
-        "seeds of the recall over the classes present. to pooled, over local: mean paired difference over folds and "
-        "seeds [95 %, Student's t], points. worst peer: its own model after the last round. MB/peer: payload of the "
-        f"rounds, sent by a peer. seconds: predicted for {grid.network} links and {grid.step_seconds:g} s a local "
-        f"step. rounds: until the mean UAR is {grid.target:.0%} of pooled's. front, tied, dominated: by UAR and bytes, "
-        "with a paired randomisation test over folds and seeds, corrected by Holm.",
+        "seeds of the recall over the classes present. to pooled, to pooled-steps, over local: mean paired "
+        "difference over folds and seeds [95 %, Student's t], points. worst peer: its own model after the last round. "
+        f"MB/peer: payload of the rounds, sent by a peer. seconds: predicted for {grid.network} links and "
+        f"{grid.step_seconds:g} s a local step. rounds: until the mean UAR is {grid.target:.0%} of pooled's. front, "
+        "tied, dominated: by UAR and bytes, with a paired randomisation test over folds and seeds, corrected by Holm.",
+        BUDGETS,
         f"selection: {chosen}, the model after the last round; test speakers that were trained on: {overlap}",
         *comparison.notes])

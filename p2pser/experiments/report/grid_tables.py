@@ -15,7 +15,7 @@ from p2pser.experiments.grid.ties import Contrast
 
 Rows = Sequence[Mapping[str, Any]]
 
-HEAD = ("scheme", "UAR", "to pooled", "over local", "worst peer", "MB/peer", "seconds", "rounds", "")
+HEAD = ("scheme", "UAR", "to pooled", "to pooled-steps", "over local", "worst peer", "MB/peer", "seconds", "rounds", "")
 """The head of the table for readers."""
 
 
@@ -115,7 +115,8 @@ def _cells(each: SchemeFigures) -> tuple[str, ...]:
     def shown(value: float | None, form: str, scale: float = 1.0) -> str:
         return "–" if value is None else format(value * scale, form)
 
-    return (f"{each.uar:.3f}", points(each.gap_to_pooled), points(each.gain_over_local),
+    return (f"{each.uar:.3f}", points(each.gap_to_pooled), points(each.gap_to_pooled_steps),
+            points(each.gain_over_local),
             shown(each.uar_worst_peer, ".3f"), shown(each.bytes_per_peer, ".1f", 1e-6), shown(each.seconds, ".0f"),
             "–" if each.rounds_to_target is None else str(each.rounds_to_target), each.standing or "")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pser.base.atomic import write_json
 from p2pser.experiments.crosscorpus import Cell, Matrix
-from p2pser.experiments.report.comparison import points
+from p2pser.experiments.report.comparison import BUDGETS, points
 from p2pser.experiments.report.runs import new_figure, save
 from p2pser.experiments.report.styles import INK
 
@@ -31,7 +31,8 @@ def text_rows(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         cells = [matrix.cells[row][name] for name in matrix.corpora]
         rows.append((row, *map(_with_sd, cells), f"{float(np.mean([cell.uar for cell in cells])):.3f}"))
     for name, differences in (("gossip on all, to its own", matrix.gains),
-                              ("gossip on all, to pooled", matrix.gaps_to_pooled)):
+                              ("gossip on all, to pooled", matrix.gaps_to_pooled),
+                              ("gossip on all, to pooled-steps", matrix.gaps_to_pooled_steps)):
         if differences:
             rows.append((name, *(points(differences[corpus]) for corpus in matrix.corpora), ""))
     return ("trained on", *matrix.corpora, "mean"), rows
@@ -56,6 +57,7 @@ def legend(matrix: Matrix) -> str:
         "over seeds, of the consensus model. All rows of a column are tested on the same clips, of speakers that none "
         "was trained on. Last rows: mean paired difference over folds and seeds [95 % paired speaker bootstrap], "
         "points.",
+        *([BUDGETS] if matrix.gaps_to_pooled else []),
         f"selection: {matrix.selection}; test speakers that were trained on: {matrix.speaker_overlap}",
         *matrix.notes])
 

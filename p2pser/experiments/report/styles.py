@@ -69,6 +69,7 @@ MODELS = {
     "mean peer": Style(COLOURS[1], "--", "s"),
     "worst peer": Style(COLOURS[2], ":", "X"),
     "pooled": Style(COLOURS[6], ":", "D"),
+    "pooled-steps": Style(COLOURS[5], ":", "d"),
     "server": Style(FAINT, "--", "P"),
     "voting": Style(FAINT, "--", "P"),
     "local-only": Style(FAINT, "-.", "v"),
