@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from p2pser.gossip.algorithm import State
+from p2pser.gossip.mixer import Mixer, Step
 from p2pser.wire.codec import Codec, Received
 
 START = -1
@@ -56,6 +58,13 @@ class Marks:
             return False
         self.pending = self.confirmed
         return True
+
+
+def mark(state: State, mixer: Mixer) -> None:
+    """Add marks without knowledge to every edge that has none."""
+    edges = mixer.edges(Step(0, 0))
+    for edge in zip(edges.dst.tolist(), edges.src.tolist()):
+        state.edges.setdefault(edge, {"marks": Marks().tensor()})
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,16 @@ def uniform_weighting(name: str, config: Config) -> None:
                           "makes it asymmetric: set gossip.weighting=uniform")
 
 
+def below_one(**factors: float) -> None:
+    """Refuse factors of a memory that are not in [0, 1), by their names."""
+    for name, value in factors.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"gossip.parameters.{name} = {value:g} must be at least 0 and below 1")
+
+
 def outer_step(momentum: float, rate: float, **pull: float) -> None:
     """Refuse factors of an outer step with which rows that differ move apart. ``pull``: its name and value."""
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"gossip.parameters.momentum = {momentum:g} must be at least 0 and below 1")
+    below_one(momentum=momentum)
     if not 0 < rate < math.inf:
         raise ConfigError(f"gossip.parameters.rate = {rate:g} must be above 0 and finite")
     for name, value in pull.items():

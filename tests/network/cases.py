@@ -24,6 +24,8 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "noloco": ("ring", ("training.optimizer=adamw", CLIPS)),
     "noloco on matchings": (MATCHING, ()),
     "gasloc": ("ring", ("gossip.parameters={momentum: 0.3}",)),
+    "mosaic": ("ring", ("gossip.parameters={momentum: 0.8}", PLAIN)),
+    "mosaic on a random graph": (REGULAR, ("gossip.parameters={exchanges: 2}",)),
     "d2": ("ring", (*SINGLE, "training.schedule=constant")),
     "gradient-tracking": ("ring", (*SINGLE, CLIPS)),
     "gradient-tracking on base-2": ("base-2", SINGLE),

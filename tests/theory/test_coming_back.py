@@ -131,7 +131,7 @@ def test_without_a_peer_they_reach_the_optimum_of_the_others(quadratics, name, s
 AVERAGING = [("dfedavg", {}), ("d-psgd", {}), ("overlap", {}),
              ("multi-step", {"exchanges": 3}), ("multi-step", {"exchanges": 3, "chebyshev": True}),
              ("choco", {"compressor": "top-k", "share": 0.5}), ("choco", {"compressor": "8-bit"}),
-             ("power-gossip", {"iterations": 2})]
+             ("power-gossip", {"iterations": 2}), ("mosaic", {"exchanges": 2})]
 
 
 @pytest.mark.parametrize("afresh", [False, True], ids=["cut off", "afresh"])

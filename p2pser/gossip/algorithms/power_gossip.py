@@ -13,7 +13,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.both_ends import Head, Marks, decode, numbers
+from p2pser.gossip.both_ends import Head, Marks, decode, mark, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge
@@ -64,9 +64,7 @@ class PowerGossip(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add marks without knowledge to every edge."""
-        edges = mixer.edges(Step(0, 0))
-        for edge in zip(edges.dst.tolist(), edges.src.tolist()):
-            state.edges.setdefault(edge, {"marks": Marks().tensor()})
+        mark(state, mixer)
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps and exchange at Step(round, 0 .. iterations-1)."""

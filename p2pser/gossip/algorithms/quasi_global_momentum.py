@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 
-from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -51,9 +50,7 @@ class QuasiGlobalMomentum(Algorithm):
     1 / ((1 - decay) (1 - momentum)) = 100 rounds, too slow for runs of that length"""
 
     def __post_init__(self) -> None:
-        for name, value in (("momentum", self.momentum), ("decay", self.decay)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"gossip.parameters.{name} = {value:g} must be at least 0 and below 1")
+        requirements.below_one(momentum=self.momentum, decay=self.decay)
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse local momentum, AdamW, and matrices that do not average."""
