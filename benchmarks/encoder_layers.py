@@ -3,11 +3,12 @@
 They are compared on inner folds of training speakers only: of each outer fold (one speaker left out) the other speakers
 are held out in three groups, and a ridge classifier is trained on the rest, with the best of three penalties for each
 row. Printed is the mean UAR over all inner folds, with training statistics and with each speaker's own, and in how many
-outer folds the inner folds rate a row above the mean of all layers:
+outer folds the inner folds rate a row above the mean of the lower two thirds:
 
     python benchmarks/encoder_layers.py --corpus emodb --data D/emodb --encoder DIR
 
-All layers of the encoder are computed, and cached.
+``--every 4`` takes every fourth speaker's outer fold only. The layers of the upper third are computed, and cached, with
+``--all-layers`` alone.
 """
 
 from __future__ import annotations
@@ -37,44 +38,47 @@ Row = list[tuple[float, NDArray[np.float32]]]
 """Features with the factors by which they are multiplied once they are scaled."""
 
 
-def layers_of(corpus: Corpus, encoder: str) -> NDArray[np.float32]:
-    """Return the mean over time of each clip's layers, (n, layers + 1, D)."""
+def layers_of(corpus: Corpus, encoder: str, every_layer: bool) -> NDArray[np.float32]:
+    """Return the mean over time of each clip's layers, all or the lower two thirds: (n, layers + 1, D)."""
     count = encoders.layers_and_size(encoders.folder(encoder, None))[0]
-    settings = FeatureSettings(encoder=encoder, layer_weights=(1.0,) * (count + 1))
+    settings = FeatureSettings(encoder=encoder, layer_weights=(1.0,) * (count + 1) if every_layer else ())
     extract([clip.path for clip in corpus.clips], settings, progress=True)
     (store,) = clip_features.stores(settings)
     found = [store.get(cache.content_digest(clip.path)) for clip in corpus.clips]
     return np.stack([values for values in found if values is not None])
 
 
-def rows(layers: NDArray[np.float32], functionals: NDArray[np.float32]) -> Iterator[tuple[str, Row]]:
-    """Yield what is compared, by name."""
-    top = layers.shape[1] - 1
-    lower = layers[:, 1 : 1 - (-2 * top // 3)].mean(axis=1)
-    yield "mean of all layers and the input", [(1.0, layers.mean(axis=1))]
-    yield "mean of the lower two thirds", [(1.0, lower)]
-    for layer in range(top + 1):
+def rows(layers: NDArray[np.float32], depth: int, functionals: NDArray[np.float32]) -> Iterator[tuple[str, Row]]:
+    """Yield what is compared, by name, for layers (n, layers + 1, D) of an encoder of ``depth`` layers."""
+    lower = layers[:, 1 : encoders.lower(depth) + 1]
+    yield "mean of the lower two thirds", [(1.0, lower.mean(axis=1))]
+    if layers.shape[1] == depth + 1:
+        yield "mean of all layers and the input", [(1.0, layers.mean(axis=1))]
+    for layer in range(layers.shape[1]):
         yield f"layer {layer}" if layer else "the first layer's input", [(1.0, layers[:, layer])]
-    for share in SHARES:
-        yield f"lower two thirds and {share:g} functionals", [(1.0, lower), (share, functionals)]
+    for taken in (encoders.middle(depth), encoders.middle(depth)[1:], tuple(range(1, encoders.lower(depth) + 1))):
+        beside: Row = [(len(taken) ** -0.5, layers[:, layer]) for layer in taken]
+        yield f"layers {', '.join(map(str, taken))} side by side", beside
+        if taken == encoders.middle(depth):
+            yield from ((f"these and {share:g} functionals", [*beside, (share, functionals)]) for share in SHARES)
 
 
-def inner_folds(speakers: NDArray[np.str_]) -> Iterator[tuple[Mask, Mask]]:
-    """Yield the training and the held-out clips of ``GROUPS`` inner folds of each outer fold in turn."""
+def inner_folds(speakers: NDArray[np.str_], every: int) -> Iterator[tuple[Mask, Mask]]:
+    """Yield the training and the held-out clips of ``GROUPS`` inner folds of every n-th outer fold."""
     names = np.unique(speakers)
-    for number, left_out in enumerate(names):
+    for number, left_out in list(enumerate(names))[::every]:
         order = np.random.default_rng(number).permutation(names[names != left_out])
         for group in np.array_split(order, GROUPS):
             held = np.isin(speakers, group)
             yield ~held & (speakers != left_out), held
 
 
-def uars(row: Row, labels: NDArray[np.int64], speakers: NDArray[np.str_], how: str) -> Floats:
+def uars(row: Row, labels: NDArray[np.int64], speakers: NDArray[np.str_], how: str, every: int) -> Floats:
     """Return the UAR of each inner fold under each penalty, (folds, penalties)."""
     classes = int(labels.max()) + 1
     wanted = np.eye(classes)[labels]
     found = []
-    for train, held in inner_folds(speakers):
+    for train, held in inner_folds(speakers, every):
         kernel = np.zeros((len(labels), int(train.sum())))
         for share, features in row:
             training = statistics(features[train])
@@ -93,6 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option in ("--corpus", "--data", "--encoder"):
         parser.add_argument(option, required=True)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--all-layers", action="store_true")
     given = parser.parse_args()
     corpus = combined.load(Config().with_settings([f"corpus.name={given.corpus}", f"corpus.data={given.data}"]).corpus)
     names = sorted({str(clip.emotion) for clip in corpus.clips})
@@ -100,11 +106,13 @@ def main() -> None:
     speakers = np.array([clip.speaker for clip in corpus.clips])
     computed = extract([clip.path for clip in corpus.clips], FeatureSettings(), progress=True).features
     functionals = np.stack([each for each in computed if each is not None])
+    depth, layers = encoders.layers_and_size(encoders.folder(given.encoder, None))[0], layers_of(
+        corpus, given.encoder, given.all_layers)
     first: dict[str, Floats] = {}
-    for name, row in rows(layers_of(corpus, given.encoder), functionals):
+    for name, row in rows(layers, depth, functionals):
         cells = []
         for how in ("global", "speaker"):
-            each = uars(row, labels, speakers, how)
+            each = uars(row, labels, speakers, how, given.every)
             best = each[:, each.mean(axis=0).argmax()]
             by_outer = best.reshape(-1, GROUPS).mean(axis=1)
             better = int((by_outer > first.setdefault(how, by_outer)).sum())

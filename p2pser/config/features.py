@@ -44,8 +44,8 @@ class FeatureSettings(Section):
     revision: str | None = Field(
         None, description="branch, tag or commit of an encoder by name; default its main branch")
     layer_weights: tuple[float, ...] = shared(
-        (), "weight of each of the encoder's layers, its input first, in the mean over layers (a,b,c or [a, b, c]); "
-            "default: all equal")
+        (), "weight of each of the encoder's layers, its input first, in one mean over layers (a,b,c or [a, b, c]); "
+            "default: no mean, but the layers at a third, half and two thirds of its depth side by side")
     normalise: Literal["auto", "none", "global", "speaker", "public"] = shared(
         "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
                 "speaker (each speaker's own, transductive), public (of the synthetic corpus, which every site makes "

@@ -161,6 +161,11 @@ def lower(layers: int) -> int:
     return -(-2 * layers // 3)
 
 
+def middle(layers: int) -> tuple[int, ...]:
+    """Return the layers at a third, at half and at two thirds of the depth, from 1: (4, 6, 8) of 12."""
+    return tuple(sorted({-(-layers // 3), -(-layers // 2), lower(layers)}))
+
+
 @lru_cache(maxsize=8)
 def identity(path: Path) -> str:
     """Return a digest of an encoder's files: the same for a downloaded encoder and for a copy in another folder."""

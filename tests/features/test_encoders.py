@@ -58,8 +58,8 @@ def test_the_features_are_the_mean_of_the_lower_layers_means(family: str, saved:
 
     signal = np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
     settings = chosen(saved[family])
-    assert clip_features.shape(settings) == (16,)
-    assert len(clip_features.names(settings)) == 16
+    assert clip_features.shape(settings) == (32,)
+    assert len(clip_features.names(settings)) == 32
     found = clip_features.compute(signal, settings)
     model = transformers.AutoModel.from_pretrained(saved[family]).eval()
     inputs = transformers.AutoFeatureExtractor.from_pretrained(saved[family])(
@@ -69,7 +69,7 @@ def test_the_features_are_the_mean_of_the_lower_layers_means(family: str, saved:
         states = encoder(**inputs, output_hidden_states=True).hidden_states
     heard = 100 if family == "whisper" else None  # 50 frames a second, of 30 s
     expected = torch.stack([state[0, :heard].mean(0) for state in states]).numpy()
-    np.testing.assert_allclose(found, expected[1:].mean(0), atol=1e-5)
+    np.testing.assert_allclose(found, expected[1:].reshape(-1), atol=1e-5)
     last = clip_features.compute(signal, chosen(saved[family], layer_weights=(0, 0, 2)))
     np.testing.assert_allclose(last, expected[2], atol=1e-5)
     joined = clip_features.compute(signal, FeatureSettings(kind="chroma+mfcc"))
@@ -107,10 +107,16 @@ def test_of_six_layers_the_first_four_are_cached_unless_a_higher_one_counts(
                             for weights in ((), (0, 1, 0, 0, 3, 0, 0), (0, 1, 0, 0, 2, 1, 0)))
     assert [kind.cached_shape() for kind in (usual, lower, higher)] == [(5, 16), (5, 16), (6, 16)]
     means = np.arange(6 * 16, dtype=np.float32).reshape(6, 16)
-    np.testing.assert_allclose(usual.finish(means[:5]), means[1:5].mean(0))
+    np.testing.assert_array_equal(usual.finish(means[:5]), means[2:5].reshape(-1))
     np.testing.assert_allclose(lower.finish(means[:5]), (means[1] + 3 * means[4]) / 4)
     np.testing.assert_allclose(higher.finish(means), (means[1] + 2 * means[4] + means[5]) / 4)
     assert usual.cache_settings() == lower.cache_settings() != higher.cache_settings()
+
+
+@pytest.mark.parametrize(("depth", "layers"), [(1, (1,)), (2, (1, 2)), (3, (1, 2)), (4, (2, 3)), (6, (2, 3, 4)),
+                                               (12, (4, 6, 8)), (24, (8, 12, 16))])
+def test_the_layers_at_a_third_half_and_two_thirds_count(depth: int, layers: tuple[int, ...]) -> None:
+    assert encoders.middle(depth) == layers
 
 
 def test_of_a_long_clip_the_middle_30_seconds_are_used(saved: dict[str, Path]) -> None:
@@ -124,15 +130,15 @@ def test_of_a_long_clip_the_middle_30_seconds_are_used(saved: dict[str, Path]) -
 
 
 def test_other_weights_compute_nothing_again(clip: Path, saved: dict[str, Path]) -> None:
-    mean = extract([clip], chosen(saved["hubert"]), workers=1)
+    usual = extract([clip], chosen(saved["hubert"]), workers=1)
     first = extract([clip], chosen(saved["hubert"], layer_weights=(1, 0, 0)), workers=1)
     joined = extract([clip], FeatureSettings(kind="functionals+ssl", encoder=str(saved["hubert"])))
-    assert (mean.computed, first.computed, joined.computed) == (1, 0, 1)
-    assert mean.features[0] is not None
+    assert (usual.computed, first.computed, joined.computed) == (1, 0, 1)
+    assert usual.features[0] is not None
     assert first.features[0] is not None
     assert joined.features[0] is not None
-    assert not np.allclose(mean.features[0], first.features[0])
-    np.testing.assert_array_equal(joined.features[0][-16:], mean.features[0])
+    assert first.features[0].shape == (16,)
+    np.testing.assert_array_equal(joined.features[0][-32:], usual.features[0])
 
 
 def test_features_beside_an_encoder_s_are_scaled_down(saved: dict[str, Path]) -> None:
@@ -140,10 +146,10 @@ def test_features_beside_an_encoder_s_are_scaled_down(saved: dict[str, Path]) ->
         settings = [f"features.kind={kind}", f"features.encoder={saved['hubert']}", *more]
         return for_run(Config().with_settings(settings), 3).model.parameters["parts"]
 
-    assert parts("functionals+ssl") == "691*0.3,16*1"
-    assert parts("ssl+functionals") == "16*1,691*0.3"
+    assert parts("functionals+ssl") == "691*0.3,32*1"
+    assert parts("ssl+functionals") == "32*1,691*0.3"
     assert (parts("ssl"), parts("functionals+dynamics")) == ("", "")
-    assert parts("functionals+ssl", "model.parameters.parts=707*1") == "707*1"
+    assert parts("functionals+ssl", "model.parameters.parts=723*1") == "723*1"
 
 
 def test_the_key_depends_on_the_encoder_s_content(tmp_path: Path, clip: Path) -> None:
@@ -274,7 +280,7 @@ def test_a_model_carries_the_identity_of_its_encoder_and_no_path(
     from p2pser.models.rows import Schema
 
     where, other = save("hubert", tmp_path / "clinic-in-a-town"), save("hubert", tmp_path / "other", seed=1)
-    card = Card(labels=("anger", "joy"), shape=(16,), model=ModelSettings(name="mlp", hidden=(4,)),
+    card = Card(labels=("anger", "joy"), shape=(32,), model=ModelSettings(name="mlp", hidden=(4,)),
                 features=chosen(where), normalise="none", statistics=None, corpus=Origin("tones", "1"))
     module = models.build(card.model, card.shape, 2, seed=0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The mean of a self-supervised speech encoder's layers over time."""
+"""The means of a speech encoder's layers over time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from p2pser.features.kind import Array, FeatureKind
 @FEATURES.register("ssl")
 @dataclass(frozen=True, kw_only=True)
 class SpeechEncoder(FeatureKind):
-    """A frozen speech encoder's layers, averaged over time and over layers.
+    """A frozen speech encoder's layers, averaged over time.
 
-    The mean over time commutes with the mean over layers, so the cache keeps each layer's mean, (layers + 1, D) a
-    clip, and ``finish`` applies the weights: other ``layer_weights`` need no new computation, unless they weigh a layer
-    above those that the default weighs. The encoder is computed no further than that.
+    By default three layers stand side by side: those at a third, at half and at two thirds of the encoder's depth (2, 3
+    and 4 of Whisper base's six). How something was spoken is found in the middle, what was said at the end, and the
+    layers tell more side by side than their mean does (benchmarks/encoder_layers.py). ``layer_weights`` ask for a mean
+    over layers instead.
 
-    By default the layers of the lower two thirds count alike, their input not: how something was spoken is found in the
-    middle (of Whisper's six layers the last two tell least of the emotion), what was said at the end.
+    The cache keeps the mean over time of each layer, (layers + 1, D) a clip, so that other ``layer_weights`` need no
+    new computation, unless they weigh a layer above those that count by default, where the encoder's computation ends.
     """
 
-    version = 3
+    version = 4
 
     encoder: str | None
     revision: str | None
@@ -58,18 +59,21 @@ class SpeechEncoder(FeatureKind):
         return max([encoders.lower(layers), *weighted]) + 1, size
 
     def finish(self, cached: Array) -> Array:
-        """Return the mean (D,) of the layers' means (layers + 1, D), weighted by ``layer_weights``."""
-        weights = np.zeros(len(cached), dtype=np.float64)
-        if self.layer_weights:
-            weights += self.layer_weights[: len(cached)]
-        else:
-            weights[1:] = 1.0
+        """Return a clip's vector from its layers' means (layers + 1, D): the default layers side by side, (3 D,), or
+        the mean (D,) that is weighted by ``layer_weights``.
+        """
+        if not self.layer_weights:
+            return cached[list(self._layers())].reshape(-1).astype(np.float32)
+        weights = np.array(self.layer_weights[: len(cached)], dtype=np.float64)
         mean: Array = (weights / weights.sum() @ cached).astype(np.float32)
         return mean
 
     def names(self) -> list[str]:
-        """Return the names of the D features. Raises ConfigError where the encoder is not available."""
-        return [f"ssl.{k}" for k in range(self.cached_shape()[1])]
+        """Return the names of the features. Raises ConfigError where the encoder is not available."""
+        size = self.cached_shape()[1]
+        if self.layer_weights:
+            return [f"ssl.{k}" for k in range(size)]
+        return [f"ssl{layer}.{k}" for layer in self._layers() for k in range(size)]
 
     def source(self) -> str:
         """Return the digest of the encoder's files. Raises ConfigError where it is not available."""
@@ -80,6 +84,9 @@ class SpeechEncoder(FeatureKind):
         applied later.
         """
         return {"sample_rate": self.sample_rate, "layers": self.cached_shape()[0] - 1}
+
+    def _layers(self) -> tuple[int, ...]:
+        return encoders.middle(encoders.layers_and_size(self._folder())[0])
 
     def _folder(self) -> Path:
         if self.encoder is None:
