@@ -44,4 +44,7 @@ class TrainingSettings(Section):
         0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model beside "
                              "the common one")
     fine_tune_lr: float = Field(0.01, gt=0, le=1000, description="learning rate of fine_tune")
+    at_once: int = Field(
+        0, ge=0, le=10**6, description="peers of a simulation that take their local steps at once, as far as their "
+                                       "network can; 1: one after another; 0: the fastest, by a short measurement")
     threads: int = Field(1, ge=1, le=4096, description="torch threads of one peer process")

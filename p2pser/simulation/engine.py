@@ -43,6 +43,7 @@ from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
+from p2pser.training.at_once import Choice
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.codec import Received
 
@@ -162,6 +163,8 @@ class _Simulator(Hooks):
         self.notes.append(sentence)
 
     def training(self, start: int) -> None:
+        if not self.mixer.exact and self.events is None:
+            self.cohort.work.choice = Choice(self.config.training.at_once, self.config.training.rounds)
         if self.witness is not None:
             self.cohort.work.trained = self.witness.trained
 

@@ -27,7 +27,7 @@ from p2pser.run.rounds import Before, Hook
 from p2pser.simulation.clock import TICKS, Clock, ticks
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
-from p2pser.training.learner import LocalWork
+from p2pser.training.hosted import LocalWork
 
 DEAD_AFTER = 8.0
 """Simulated seconds after which neighbours know that a peer is dead, as ``network.dead_after`` is by default."""

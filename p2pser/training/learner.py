@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -27,9 +26,6 @@ from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation, variants
 from p2pser.training.losses import Objective, Targets
 from p2pser.training.optimisers import Optimizer, clip_, learning_rate
-
-PREFIX = "optimizer."
-"""Prefix of the names of the optimiser's rows in a gossip state."""
 
 ALIGNMENT = 64
 """Bytes to which torch aligns its allocations; rows are trained at this alignment."""
@@ -201,16 +197,20 @@ class Learner:
                 if correction is not None:
                     gradient.add_(correction)
                 self.optimizer.step_(row, gradient, memory, lr)
-                if not math.isfinite(loss):
-                    raise P2PSERError(
-                        f"the loss of peer {self.peer} is {loss} in round {round} (local step {k}) with "
-                        f"learning rate {lr:g}; lower training.lr or look for features of extreme size")
+                self.require_finite(loss, round, k)
                 total += loss
                 if report is not None:
                     report(k + 1)
         if row is not home:
             home.copy_(row)
         return total / settings.local_steps
+
+    def require_finite(self, loss: float, round: int, step: int) -> None:
+        """Raise P2PSERError where the loss of a local step is not finite."""
+        if not math.isfinite(loss):
+            raise P2PSERError(
+                f"the loss of peer {self.peer} is {loss} in round {round} (local step {step}) with learning rate "
+                f"{learning_rate(self.training, round):g}; lower training.lr or look for features of extreme size")
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
@@ -230,33 +230,49 @@ class Learner:
     def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
         """Yield the clipped gradient at the current ``row`` and the loss, for each local step from ``first`` on."""
         settings = self.training
-        chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
-                                          peer=self.peer, round=round, often=self.often))[first:]
+        chosen, places = (drawn[first:] for drawn in self.drawn(round))
         steps, size = chosen.shape
-        places = chosen
-        if self.copies:
-            taken = variants(self.copies, settings.local_steps, size, seed=self.seed, peer=self.peer, round=round)
-            places = chosen + self.clips * torch.from_numpy(taken)[first:]
-        features = self._versions.index_select(0, places.reshape(-1)).view(steps, size, *self.features.shape[1:])
+        features = self.versions(places.reshape(-1)).view(steps, size, *self.features.shape[1:])
         gradient = self.schema.bind(self.module, row)
         self.module.train()
         for k in range(steps):
             gradient.zero_()
-            batch, targets = features[k], self.targets.at(chosen[k])
-            if self.augmentation is not None:
-                batch, targets = self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round,
-                                                   step=first + k)
+            batch, targets = self.varied(features[k], self.targets.at(chosen[k]), round, first + k)
             loss = self.objective(self.outputs(batch), targets)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_(gradient, settings.clip_norm)
             yield gradient, loss.item()
+
+    def drawn(self, round: int) -> tuple[Tensor, Tensor]:
+        """Return the clips of a round's local steps (K, b), and where in ``versions`` they are."""
+        settings = self.training
+        chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
+                                          peer=self.peer, round=round, often=self.often))
+        if not self.copies:
+            return chosen, chosen
+        taken = variants(self.copies, *chosen.shape, seed=self.seed, peer=self.peer, round=round)
+        return chosen, chosen + self.clips * torch.from_numpy(taken)
+
+    def versions(self, places: Tensor) -> Tensor:
+        """Return the features at these places (k,), among the clips and then their copies."""
+        return self._versions.index_select(0, places)
+
+    def varied(self, batch: Tensor, targets: Targets, round: int, step: int) -> tuple[Tensor, Targets]:
+        """Return the batch of a local step as it is trained on: augmented, where that is asked for."""
+        if self.augmentation is None:
+            return batch, targets
+        return self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round, step=step)
+
+    def dropout_key(self, round: int) -> int:
+        """Return the seed of dropout's draws in a round."""
+        return seeding.key(self.seed, "dropout", self.peer, round)
 
     @contextmanager
     def _drawing(self, round: int) -> Iterator[None]:
         """Make dropout's draws a function of (seed, peer, round); restore torch's generator afterwards."""
         generator = torch.default_generator
         state = generator.get_state()
-        generator.manual_seed(seeding.key(self.seed, "dropout", self.peer, round))
+        generator.manual_seed(self.dropout_key(round))
         try:
             yield
         finally:
@@ -285,6 +301,9 @@ class RowLearner(Protocol):
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient and the loss of one local step; see ``Learner.gradient``."""
 
+    def require_finite(self, loss: float, round: int, step: int) -> None:
+        """Raise P2PSERError where the loss of a local step is not finite."""
+
     @property
     def units(self) -> int:
         """The number of units of its clips."""
@@ -295,105 +314,3 @@ class RowLearner(Protocol):
 
     def with_training(self, training: TrainingSettings) -> RowLearner:
         """Return a copy with other settings of the local work."""
-
-
-class RowState(Protocol):
-    """The part of a gossip algorithm's state (gossip.algorithm.State) that local work uses: its rows by name."""
-
-    rows: dict[str, Tensor]
-
-
-class LocalWork:
-    """The local work of the hosted peers (gossip.algorithm.Local), one learner per hosted row, in row order.
-
-    losses: mean loss of each hosted peer in the last round, NaN for a peer that did not train. report: called with
-    (peer, k) after each local step. trained: called with the round and the trained rows (B, D).
-    """
-
-    def __init__(self, learners: Sequence[RowLearner], report: Callable[[int, int], None] | None = None) -> None:
-        self.learners = tuple(learners)
-        self.report = report
-        self.losses: list[float] = []
-        self.trained: Callable[[int, Tensor], None] = lambda round, rows: None
-
-    def prepare(self, state: RowState) -> None:
-        """Add fresh rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""
-        for name in self.learners[0].optimizer.names:
-            if PREFIX + name not in state.rows:
-                state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
-
-    @property
-    def clips(self) -> tuple[int, ...]:
-        """How many clips each hosted peer has."""
-        return tuple(learner.clips for learner in self.learners)
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """How many units each hosted peer's clips are of (``privacy.unit``)."""
-        return tuple(learner.units for learner in self.learners)
-
-    def update(self, b: int, row: Tensor, round: int, unit: int) -> Tensor:
-        """Return what the steps on a unit of the ``b``-th hosted peer add to ``row`` (D,); units come in order."""
-        learner = self.learners[b]
-        report = None if self.report is None else partial(self.report, learner.peer)
-        added, loss = learner.update(row, round, unit, report)
-        if not unit:
-            self.losses = [*self.losses[:b], 0.0, *self.losses[b + 1 :]]
-        self.losses[b] += loss / learner.units
-        return added
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the model's parameters, in the order of a row."""
-        return tuple(shape for _, shape in self.learners[0].schema.entries)
-
-    @property
-    def steps(self) -> int:
-        """K: local steps per round."""
-        return self.learners[0].training.local_steps
-
-    def lr(self, round: int) -> float:
-        """Return the learning rate of a round."""
-        return learning_rate(self.learners[0].training, round)
-
-    def train(self, state: RowState, round: int, *, rows: Tensor | None = None,
-              correction: Tensor | None = None, only: Collection[int] | None = None) -> Tensor:
-        """Train a copy of each hosted row, and the optimiser's rows in place.
-
-        Parameters
-        ----------
-        state : whose optimiser's rows are trained.
-        round : keys the draws and sets the learning rate.
-        rows : (B, D); default ``state.rows["x"]``.
-        correction : (B, D), added to every gradient.
-        only : the places of the rows that train; default: all rows with clips. The other rows, and their optimisers'
-            rows, stay as they are.
-
-        Returns
-        -------
-        The trained rows (B, D).
-        """
-        self.prepare(state)
-        rows = (state.rows["x"] if rows is None else rows).clone()
-        names = self.learners[0].optimizer.names
-        losses = []
-        for b, learner in enumerate(self.learners):
-            if not learner.clips or (only is not None and b not in only):
-                losses.append(math.nan)
-                continue
-            memory = {name: state.rows[PREFIX + name][b] for name in names}
-            report = None if self.report is None else partial(self.report, learner.peer)
-            extra = None if correction is None else correction[b]
-            losses.append(learner.train_(rows[b], memory, round, report, extra))
-        self.losses = losses
-        self.trained(round, rows)
-        return rows
-
-    def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
-        """Return the gradients (B, D) at ``rows`` (B, D) on the clips of local step ``step``; sets ``losses``."""
-        results = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
-        self.losses = [loss for _, loss in results]
-        if self.report is not None:
-            for learner in self.learners:
-                self.report(learner.peer, step + 1)
-        return torch.stack([gradient for gradient, _ in results])

@@ -11,6 +11,8 @@ of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly n
 meaningless. So they are those of all peers' training clips, found by
 gossip (``training.target_statistics``). What remains to the batch are two plain means, and each peer lowers its share
 of one function, which over all clips is exactly 1 - CCC.
+
+**Many peers at once.** Outputs and targets (soft ones) may have leading dimensions (N, …): the losses are then (N,).
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ class Moments(NamedTuple):
 
 def as_shares(targets: Tensor, classes: int) -> Tensor:
     """Return targets of classes as shares (n, C) float32, NaN where unknown."""
-    if targets.dim() == 2:
+    if targets.is_floating_point():
         return targets
     shares = functional.one_hot(targets.clamp(min=0), classes).to(torch.float32)
     return shares.masked_fill((targets < 0)[:, None], float("nan"))
@@ -99,11 +101,11 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weigh
     """
     if targets.dim() == 1 and weights is None and bool((targets >= 0).all()):
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    shares = as_shares(targets, logits.shape[1])
-    known = ~shares.isnan().any(1)
+    shares = as_shares(targets, logits.shape[-1])
+    known = ~shares.isnan().any(-1)
     shares = shares.nan_to_num(0.0)
-    aims = (1.0 - smoothing) * shares + smoothing / logits.shape[1]
-    return _mean(-(aims * logits.log_softmax(1)).sum(1), shares, known, weights)
+    aims = (1.0 - smoothing) * shares + smoothing / logits.shape[-1]
+    return _mean(-(aims * logits.log_softmax(-1)).sum(-1), shares, known, weights)
 
 
 def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -112,18 +114,18 @@ def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None
     scores: (n, C), above 0 for a class that is predicted. targets: (n,) labels or (n, C) shares p; each class's term is
     p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights: (C,) of each class.
     """
-    shares = as_shares(targets, scores.shape[1])
-    known = ~shares.isnan().any(1)
+    shares = as_shares(targets, scores.shape[-1])
+    known = ~shares.isnan().any(-1)
     shares = shares.nan_to_num(0.0)
     terms = shares * (1.0 - scores).relu() ** 2 + (1.0 - shares) * (1.0 + scores).relu() ** 2
-    return _mean(terms.sum(1), shares, known, weights)
+    return _mean(terms.sum(-1), shares, known, weights)
 
 
 def _mean(terms: Tensor, shares: Tensor, known: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean of the terms (n,) over the known clips, each times its class's weight; 0 where none is known."""
     if weights is not None:
         terms = terms * (shares @ weights)
-    return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
+    return torch.where(known, terms, 0.0).sum(-1) / known.sum(-1).clamp(min=1)
 
 
 def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None = None) -> Tensor:
@@ -135,12 +137,12 @@ def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None
     """
     known = ~targets.isnan()
     moments = moments or Moments.of(targets)
-    count = known.sum(0)
-    wrong = torch.where(known, predicted - targets.nan_to_num(0.0), 0.0).square().sum(0)
-    spread = torch.where(known, predicted - moments.mean, 0.0).square().sum(0) + count * moments.variance
+    count = known.sum(-2)
+    wrong = torch.where(known, predicted - targets.nan_to_num(0.0), 0.0).square().sum(-2)
+    spread = torch.where(known, predicted - moments.mean, 0.0).square().sum(-2) + count * moments.variance
     there = count > 0
     each = wrong / torch.where(there, spread, 1.0).clamp(min=1e-12)
-    return torch.where(there, each, 0.0).sum() / there.sum().clamp(min=1)
+    return torch.where(there, each, 0.0).sum(-1) / there.sum(-1).clamp(min=1)
 
 
 def classes_of(targets: Tensor) -> Tensor:
@@ -177,7 +179,7 @@ class Objective:
     def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""
         training, total = self.training, outputs.new_zeros(())
-        scores = outputs if training.task == "classes" else outputs[:, : -len(DIMENSIONS)]
+        scores = outputs if training.task == "classes" else outputs[..., : -len(DIMENSIONS)]
         if training.task != "dimensions":
             classes, weights = targets.of_classes(), self.weights
             if self.present is not None:
@@ -187,6 +189,6 @@ class Objective:
                 cross_entropy(scores, classes, training.label_smoothing, weights)
         if training.task != "classes":
             weight = training.dimension_weight if training.task == "both" else 1.0
-            total = total + weight * concordance_loss(outputs[:, -len(DIMENSIONS):], targets.of_dimensions(),
+            total = total + weight * concordance_loss(outputs[..., -len(DIMENSIONS):], targets.of_dimensions(),
                                                       self.moments)
         return total

@@ -17,6 +17,9 @@ from p2pser.config import TrainingSettings
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """AdamW's decay of the mean and of the mean square of gradients, and the term that its denominator adds."""
 
+_FUSED = getattr(torch, "_fused_sgd_", None)
+"""What torch.optim.SGD computes with where it is fused."""
+
 
 def learning_rate(training: TrainingSettings, round: int) -> float:
     """Return the learning rate of a round, 0 .. rounds-1: constant, or half a cosine from ``lr`` towards 0.
@@ -82,9 +85,21 @@ class Optimizer:
         else:
             self._adamw(row, gradient, memory, lr)
 
+    def steps_(self, rows: Tensor, gradients: Tensor, memory: dict[str, Tensor], lr: float) -> None:
+        """Take one step of N rows (N, D) in place, as ``step_`` up to rounding; state (N, D) and (N, 1)."""
+        if self.kind == "adamw" and bool((memory["steps"] != memory["steps"][0]).any()):
+            for i, (row, gradient) in enumerate(zip(rows, gradients)):
+                self.step_(row, gradient, {name: value[i] for name, value in memory.items()}, lr)
+        elif self.kind == "sgd" and _FUSED is not None and self.momentum:
+            # One pass over memory in place of five, which is a third of the time of a small model's step.
+            _FUSED([rows], [gradients], [memory["momentum"]], weight_decay=self.weight_decay, momentum=self.momentum,
+                   lr=lr, dampening=0.0, nesterov=False, maximize=False, is_first_step=False)
+        else:
+            self.step_(rows, gradients, memory, lr)
+
     def _adamw(self, row: Tensor, gradient: Tensor, memory: dict[str, Tensor], lr: float) -> None:
         """Take a step of AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
-        steps = memory["steps"].add_(1.0).item()
+        steps = memory["steps"].add_(1.0).flatten()[0].item()
         if self.weight_decay:
             row.mul_(1.0 - lr * self.weight_decay)
         mean = memory["mean"].lerp_(gradient, 1.0 - BETA1)

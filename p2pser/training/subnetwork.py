@@ -53,6 +53,10 @@ class SubnetworkLearner:
             memory[name][self._places if len(memory[name]) == self.schema.size else slice(None)] = value
         return loss
 
+    def require_finite(self, loss: float, round: int, step: int) -> None:
+        """Raise P2PSERError where the loss of a local step is not finite."""
+        self.narrow.require_finite(loss, round, step)
+
     @property
     def units(self) -> int:
         """The number of units of this peer's clips."""

@@ -18,7 +18,8 @@ from p2pser.models.directory import Card
 from p2pser.models.networks.recurrent import Attention, padding, steps
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
-from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.hosted import LocalWork
+from p2pser.training.learner import Learner
 
 BANDS, FRAMES, CLASSES = 6, 20, 3
 SIZES = {"mlp": (8,), "cnn1d-shallow": (8,), "cnn1d": (8, 12), "cnn2d": (4, 8), "crnn": (4, 8, 5), "gru": (5,),

@@ -8,7 +8,8 @@ import torch
 from p2pser.config import ModelSettings, TrainingSettings
 from p2pser.models.nested import nest
 from p2pser.training.fine_tuning import fine_tuned
-from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.hosted import LocalWork
+from p2pser.training.learner import Learner
 from p2pser.training.subnetwork import SubnetworkLearner
 
 

@@ -9,7 +9,8 @@ from p2pser import models
 from p2pser.config import ModelSettings, TrainingSettings
 from p2pser.gossip.algorithm import State
 from p2pser.models.rows import Schema
-from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.hosted import LocalWork
+from p2pser.training.learner import Learner
 
 
 def _work(**training: object) -> tuple[LocalWork, torch.Tensor]:

@@ -14,7 +14,8 @@ from p2pser import models
 from p2pser.base.errors import CorpusError, P2PSERError
 from p2pser.config import ModelSettings, TrainingSettings
 from p2pser.models.rows import Schema
-from p2pser.training.learner import Learner, LocalWork, batches
+from p2pser.training.hosted import LocalWork
+from p2pser.training.learner import Learner, batches
 from p2pser.training.losses import cross_entropy
 
 

@@ -8,7 +8,8 @@ import torch
 from p2pser.config import Config, TrainingSettings
 from p2pser.features.federation import Examples
 from p2pser.models.rows import Schema
-from p2pser.training.learner import Learner, LocalWork
+from p2pser.training.hosted import LocalWork
+from p2pser.training.learner import Learner
 from p2pser.training.local_work import units
 
 SETTINGS = TrainingSettings(batch_size=3, local_steps=4)

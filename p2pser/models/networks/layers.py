@@ -6,16 +6,51 @@ well, but its first use imports sympy: a third of a second in every peer.)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+
+Dropping = Callable[[Tensor, float], Tensor]
+"""(values, probability) to the values after dropout."""
+
+_dropping: ContextVar[Dropping] = ContextVar("dropping", default=nn.functional.dropout)
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear with uninitialised parameters. sources: number of vectors side by side in its input."""
+    """torch.nn.Linear with uninitialised parameters. sources: number of vectors side by side in its input.
+
+    Where the weight is that of N networks, (N, outputs, inputs), it maps (N, n, inputs) to (N, n, outputs).
+    """
 
     sources = 1
 
+    def forward(self, input: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return super().forward(input)
+        product: Tensor = _Products.apply(input, self.weight)  # type: ignore[no-untyped-call]
+        return product if self.bias is None else product + self.bias.unsqueeze(1)
+
     def reset_parameters(self) -> None:
         """Do nothing: see the module's docstring."""
+
+
+class _Products(torch.autograd.Function):
+    """Products (N, n, inputs) by (N, outputs, inputs)^T, whose gradients lie in memory as the weights do."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        return torch.bmm(values, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor]:
+        values, weight = ctx.saved_tensors
+        slope, = slopes
+        return torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None, torch.bmm(slope.mT, values)
 
 
 class Conv2d(nn.Conv2d):
@@ -42,4 +77,14 @@ class Conv1d(nn.Conv1d):
 
 def dropped(values: Tensor, probability: float, training: bool) -> Tensor:
     """Return values after dropout; outside training, or with probability 0, without a draw."""
-    return nn.functional.dropout(values, probability) if training and probability else values
+    return _dropping.get()(values, probability) if training and probability else values
+
+
+@contextmanager
+def dropping(how: Dropping) -> Iterator[None]:
+    """Let ``how`` drop units within the block."""
+    before = _dropping.set(how)
+    try:
+        yield
+    finally:
+        _dropping.reset(before)

@@ -18,6 +18,9 @@ class MLP(nn.Module):
     in a row, with what they are multiplied by; default: nothing.
     """
 
+    stacks = True
+    """It takes clips (N, n, D) with the parameters of N networks, (N, …) each."""
+
     def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float,
                  scales: tuple[float, ...] = (), parts: Sequence[tuple[int, float]] = ()) -> None:
         super().__init__()

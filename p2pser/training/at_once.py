@@ -1,0 +1,165 @@
+"""How many peers of a simulation take their local steps at once: chosen by a short measurement, kept for later runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from p2pser.base.atomic import put_json, read
+from p2pser.base.paths import cache_folder, can_be_written
+from p2pser.training.learner import Learner, RowLearner
+from p2pser.training.together import Together, kind
+
+NUMBERS = (8, 32, 128)
+"""Numbers of peers that are tried beside one peer after another."""
+
+GAIN = 1.1
+"""How many times faster than one peer after another it must be to be chosen."""
+
+WORTH = 10
+"""A run is measured where it trains at least this many times as many rows as the measurement does."""
+
+STEPS = 2
+"""Local steps of the measurement, where a round has more."""
+
+APART = 0.01
+"""Share of the way of a local step by which rows may differ from those trained one after another."""
+
+
+def groups(learners: Sequence[RowLearner], places: Sequence[int], at_once: int) -> Iterator[list[int]]:
+    """Yield the places of the learners that take their steps together, at most ``at_once``; ascending in each."""
+    alike: dict[object, list[int]] = defaultdict(list)
+    for place in places:
+        of = kind(learners[place]) if at_once > 1 else None
+        if of is None:
+            yield [place]
+        else:
+            alike[of].append(place)
+    for together in alike.values():
+        count = -(-len(together) // at_once)
+        for number in range(count):  # of nearly equal size
+            yield together[len(together) * number // count : len(together) * (number + 1) // count]
+
+
+class Choice:
+    """How many of the learners of a run take their steps at once.
+
+    asked : the number to take, where the network can; 0: measure. rounds : of the run, which a measurement must be
+    worth. number : as it was chosen before; None: it is chosen when the peers train for the first time.
+    """
+
+    def __init__(self, asked: int, rounds: int, number: int | None = None) -> None:
+        self._asked, self._rounds = asked, rounds
+        self.number = number
+
+    def of(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> int:
+        """Return the number; 1: one after another.
+
+        Parameters
+        ----------
+        learners : of all rows.
+        rows, memory : (N, D) and the optimiser's, which stay as they are.
+        round : keys the draws of the measurement.
+        """
+        if self.number is None:
+            self.number = self._chosen(learners, rows, memory, round)
+        return self.number
+
+    def _chosen(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> int:
+        having_clips = [place for place, learner in enumerate(learners) if learner.clips]
+        largest = max(groups(learners, having_clips, len(learners)), key=len, default=[])
+        count = len(largest)
+        if self._asked == 1 or count < 2:
+            return 1
+        numbers = (min(self._asked, count),) if self._asked else tuple(n for n in NUMBERS if n <= count) or (count,)
+        if not self._asked and len(learners) * self._rounds < WORTH * 2 * (numbers[0] + sum(numbers)):
+            return 1
+        tried = largest[: numbers[-1]]
+        trial = _Trial([learners[place] for place in tried], rows[tried],
+                       {name: value[tried] for name, value in memory.items()}, round)
+        if self._asked:
+            return numbers[0] if trial.same(2) else 1
+        return _kept(trial.name(numbers), lambda: trial.fastest(numbers) if trial.same(numbers[0]) else 1)
+
+
+class _Trial:
+    """A round of some learners, on copies of their rows."""
+
+    def __init__(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> None:
+        shorter = learners[0].training.model_copy(update={
+            "local_steps": min(STEPS, learners[0].training.local_steps)})
+        self.learners = [learner.with_training(shorter) for learner in learners]
+        self.rows, self.memory, self.round = rows, memory, round
+
+    def trained(self, count: int, at_once: int) -> Tensor:
+        """Return the rows of the first learners after the round."""
+        rows, memory = self.rows[:count].clone(), {name: value[:count].clone() for name, value in self.memory.items()}
+        if at_once == 1:
+            for i, learner in enumerate(self.learners[:count]):
+                learner.train_(rows[i], {name: value[i] for name, value in memory.items()}, self.round)
+        else:
+            Together(self.learners[:count]).train_(rows, memory, self.round)
+        return rows
+
+    def same(self, count: int) -> bool:
+        """Whether the network can take the steps of several peers at once, and does as they would alone."""
+        alone = self.trained(count, 1)
+        try:
+            rows = self.trained(count, count)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+            return False
+        way = (alone - self.rows[:count]).abs().max()
+        return bool((rows - alone).abs().max() <= APART * way)
+
+    def fastest(self, numbers: Sequence[int]) -> int:
+        """Return the number of peers at once whose steps take the least time; the second of two measurements counts."""
+        seconds = {}
+        for at_once in (1, *numbers):
+            count = at_once if at_once > 1 else numbers[0]
+            for _ in range(2):
+                began = time.perf_counter()
+                self.trained(count, at_once)
+                seconds[at_once] = (time.perf_counter() - began) / count
+        best = min(numbers, key=seconds.__getitem__)
+        return best if seconds[best] * GAIN <= seconds[1] else 1
+
+    def name(self, numbers: Sequence[int]) -> str:
+        """Return the digest of what the measured times depend on."""
+        first = self.learners[0]
+        assert isinstance(first, Learner)
+        training = first.training
+        told = (torch.__version__, platform.machine(), platform.node(), os.cpu_count(), torch.get_num_threads(),
+                str(first.module), first.schema.digest(), tuple(first.features.shape[1:]), numbers,
+                min(training.batch_size, first.clips), training.optimizer, training.task, training.proximal > 0,
+                first.augmentation is not None)
+        return hashlib.blake2b(repr(told).encode(), digest_size=12).hexdigest()
+
+
+def _kept(name: str, measured: Callable[[], int]) -> int:
+    """Return what an earlier measurement of this name found, else measure and keep it.
+
+    Processes that measure at once do so one after another, and all take the first one's answer.
+    """
+    from filelock import FileLock
+
+    path = cache_folder() / "local-steps" / f"{name}.json"
+    if not can_be_written(path.parent):
+        return measured()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / "lock"):
+        try:
+            number = int(json.loads(read(path))["at_once"])
+        except (OSError, ValueError, KeyError, TypeError):
+            number = measured()
+            with contextlib.suppress(OSError):
+                put_json(path, {"at_once": number})
+    return number

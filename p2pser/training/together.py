@@ -1,0 +1,165 @@
+"""The local steps of many peers at once: those of ``Learner``, on the stacked rows of several learners of one network.
+
+All draws are the learners' own: the same clips, the same augmentation, the same units dropped. Only sums are in another
+order, so rows differ from the learners' own in their last bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.models.networks.layers import dropping
+from p2pser.training.learner import Learner
+from p2pser.training.losses import Targets, as_shares
+from p2pser.training.optimisers import learning_rate
+
+
+def kind(learner: object) -> object:
+    """Return what learners have in common that can take their steps together; None: this one takes them alone."""
+    if type(learner) is not Learner or not learner.clips or learner.objective.present is not None:
+        return None
+    objective, targets = learner.objective, learner.targets
+    numbers = [objective.weights, *(objective.moments or ())]
+    return (id(learner.module), id(learner.training), id(learner.augmentation), learner.features.shape[1:],
+            min(learner.training.batch_size, learner.clips), objective.loss, objective.clips,
+            *(None if each is None else tuple(each.tolist()) for each in numbers),
+            *(part is None for part in targets))
+
+
+class Together:
+    """The local work of several learners of one ``kind``, in row order.
+
+    Raises RuntimeError (of torch) where the network cannot compute with the parameters of several peers.
+    """
+
+    def __init__(self, learners: Sequence[object]) -> None:
+        self.learners = tuple(learner for learner in learners if isinstance(learner, Learner))
+        first = self.learners[0]
+        self.module, self.schema, self.training = first.module, first.schema, first.training
+        self.size = min(self.training.batch_size, first.clips)
+        self.stacks: bool = getattr(self.module, "stacks", False)
+
+    def train_(self, rows: Tensor, memory: dict[str, Tensor], round: int, correction: Tensor | None = None) -> Tensor:
+        """Take the round's local steps in place, and return each peer's loss in each of them (N, K).
+
+        Parameters
+        ----------
+        rows : (N, D) float32, the parameters.
+        memory : the optimiser's rows, (N, D) or (N, 1).
+        round : keys the draws and sets the learning rate.
+        correction : (N, D), added to every gradient.
+        """
+        settings, lr = self.training, learning_rate(self.training, round)
+        start = rows.clone() if settings.proximal else None
+        losses = []
+        for features, targets, masks in self._batches(round):
+            gradient, loss = self._gradient(rows, features, targets, masks)
+            if start is not None:
+                gradient.add_(rows - start, alpha=settings.proximal)
+            if correction is not None:
+                gradient.add_(correction)
+            self.learners[0].optimizer.steps_(rows, gradient, memory, lr)
+            losses.append(loss)
+        return torch.stack(losses, 1)
+
+    def _batches(self, round: int) -> Iterator[tuple[Tensor, Targets, tuple[Tensor, ...]]]:
+        """Yield the features (N, b, …), the targets, and the factors of dropped values of each local step."""
+        steps, count, shape = self.training.local_steps, len(self.learners), self.learners[0].features.shape[1:]
+        drawn = [learner.drawn(round) for learner in self.learners]
+        features = torch.stack([learner.versions(places.reshape(-1)) for learner, (_, places)
+                                in zip(self.learners, drawn)]).view(count, steps, self.size, *shape)
+        targets = [learner.targets.at(chosen.reshape(-1)) for learner, (chosen, _) in zip(self.learners, drawn)]
+        shapes = self._dropped(features[0, 0])
+        draws = [torch.Generator().manual_seed(learner.dropout_key(round)) for learner in self.learners if shapes]
+        for k in range(steps):
+            batch = features[:, k]
+            own = [each.at(torch.arange(k * self.size, (k + 1) * self.size)) for each in targets]
+            if self.learners[0].augmentation is not None:
+                varied = [learner.varied(values, aims, round, k)
+                          for learner, values, aims in zip(self.learners, batch, own)]
+                batch, own = torch.stack([values for values, _ in varied]), [aims for _, aims in varied]
+            masks = tuple(torch.empty(count, *shape) for shape, _ in shapes)
+            for i, generator in enumerate(draws):
+                for mask, (_, probability) in zip(masks, shapes):
+                    mask[i].bernoulli_(1 - probability, generator=generator)
+            yield batch, self._stacked(own), tuple(mask.div_(1 - probability)
+                                                   for mask, (_, probability) in zip(masks, shapes))
+
+    def _stacked(self, targets: Sequence[Targets]) -> Targets:
+        return Targets(*(None if parts[0] is None else torch.stack(parts) for parts in zip(*targets)))
+
+    def _dropped(self, batch: Tensor) -> list[tuple[tuple[int, ...], float]]:
+        """Return the shape and the probability of each dropout of one peer's local step."""
+        found: list[tuple[tuple[int, ...], float]] = []
+
+        def noted(values: Tensor, probability: float) -> Tensor:
+            found.append((tuple(values.shape), probability))
+            return values
+
+        self.module.train()
+        with dropping(noted), torch.no_grad():
+            self.module(batch)
+        return found
+
+    def _gradient(self, rows: Tensor, features: Tensor, targets: Targets, masks: tuple[Tensor, ...]
+                  ) -> tuple[Tensor, Tensor]:
+        """Return the clipped gradients (N, D), and the losses (N,)."""
+        leaves, at = {}, 0
+        for name, shape in self.schema.entries:
+            count = math.prod(shape)
+            leaves[name] = rows[:, at : at + count].view(len(rows), *shape).detach().requires_grad_()
+            at += count
+        outputs = self._outputs(leaves, features, masks)
+        if targets.classes is not None and not targets.classes.is_floating_point():
+            classes = outputs.shape[-1] - (0 if targets.dimensions is None else len(DIMENSIONS))
+            shares = as_shares(targets.classes.flatten(), classes).view(*targets.classes.shape, classes)
+            targets = Targets(shares, targets.dimensions)
+        losses = self.learners[0].objective(outputs, targets)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        gradient = torch.cat([each.flatten(1) for each in found], 1)
+        limit = self.training.clip_norm
+        if limit and bool(((norms := torch.linalg.vector_norm(gradient, dim=1)) > limit).any()):
+            gradient.mul_((limit / norms).clamp_(max=1.0).unsqueeze(1))
+        return gradient, losses.detach()
+
+    def _outputs(self, leaves: dict[str, Tensor], features: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+        """Return the outputs (N, b, C) of the network with each peer's parameters."""
+        if self.stacks:
+            return called(self.module, leaves, features, masks)
+        mapped = torch.func.vmap(partial(called, self.module))
+        outputs: Tensor = mapped(leaves, features, masks)
+        return outputs
+
+
+def called(module: nn.Module, parameters: dict[str, Tensor], features: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+    """Return the outputs of a module with these parameters, its dropped values multiplied by ``masks`` one by one."""
+    left = iter(masks)
+    with having(module, parameters), dropping(lambda values, probability: values * next(left)):
+        return module(features)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def having(module: nn.Module, parameters: dict[str, Tensor]) -> Iterator[None]:
+    """Let a module compute with other parameters, of any shape, within the block.
+
+    (torch.func.functional_call does the same, and importing it costs more than a short run.)
+    """
+    kept: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for path, value in parameters.items():
+            owner, _, name = path.rpartition(".")
+            slots: dict[str, Any] = module.get_submodule(owner)._parameters
+            kept.append((slots, name, slots[name]))
+            slots[name] = value
+        yield
+    finally:
+        for slots, name, value in kept:
+            slots[name] = value
