@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import P2PSERError
+from p2pser.base.memory import keep_freed
 from p2pser.base.threads import torch_threads
 from p2pser.config import Config
 from p2pser.evaluation.outputs import Outputs
@@ -82,6 +83,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     peers cannot go on without the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
+    keep_freed()
     with torch_threads(config.training.threads):
         return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
                           witness).run()

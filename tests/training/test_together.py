@@ -65,7 +65,7 @@ def require_same(rounds: int = 3, correction: bool = False, only: set[int] | Non
         torch.testing.assert_close(together[name], rows, rtol=1e-4, atol=1e-5, msg=name)
     np.testing.assert_allclose(gained, lost, rtol=1e-4)
     assert [math.isnan(each) for each in gained[0]] == [
-        peer == 4 or only is not None and peer not in only for peer in range(6)]
+        peer == 4 or (only is not None and peer not in only) for peer in range(6)]
 
 
 @pytest.mark.parametrize("training", [
