@@ -53,7 +53,8 @@ def features(corpus_name: str | None, data: Path | None, kind: str | None, encod
 
     chosen = RunOptions(run_file, settings, corpus_name, data, features=kind, encoder=encoder).config()
     corpus = combined.load(chosen.corpus)
-    extraction = extract([clip.path for clip in corpus.clips], chosen.features, workers=workers, progress=True)
+    extraction = extract([clip.path for clip in corpus.clips], chosen.features, workers=workers, progress=True,
+                         texts=[clip.transcript for clip in corpus.clips])
     result = _result(corpus, chosen.features, extraction)
     if as_json:
         print_json(result)
@@ -77,6 +78,7 @@ def _result(corpus: Corpus, settings: FeatureSettings, extraction: Extraction) -
 
     seconds = sum(audio.seconds(clip.path) for clip, values in zip(corpus.clips, extraction.features)
                   if values is not None)
+    heard = clip_features.of_sound(settings)
     share = extraction.computed / max(1, extraction.computed + extraction.cached)
     return {
         "corpus": corpus.name,
@@ -91,7 +93,7 @@ def _result(corpus: Corpus, settings: FeatureSettings, extraction: Extraction) -
         "times_real_time": round(seconds * share / extraction.wall_s, 1) if extraction.computed else None,
         "left_out": [{"path": str(path), "reason": reason}
                      for path, reason in (*corpus.left_out, *extraction.left_out)],
-        "caches": [str(store.folder) for store in clip_features.stores(settings)],
+        "caches": [str(store.folder) for store in clip_features.stores(heard)] if heard else [],
     }
 
 

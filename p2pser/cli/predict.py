@@ -47,11 +47,14 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
               help="Draw the timeline of one recording.")
 @click.option("--coverage", type=click.FloatRange(0, 0.95, min_open=True), default=0.9, show_default=True, metavar="P",
               help="Share of clips of new speakers whose set of emotions holds the right one: 0.8, 0.9 or 0.95.")
+@click.option("--text", default=None, metavar="WORDS",
+              help="What is said in the recording, for models that read words; of several recordings a manifest's "
+                   "column transcript says it.")
 @encoder_option
 @json_option
 def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone: bool, top_k: int | None,
             window: float | None, hop: float | None, silence: float | None, table: Path | None, plot: Path | None,
-            coverage: float, encoder: str | None, as_json: bool) -> None:
+            coverage: float, text: str | None, encoder: str | None, as_json: bool) -> None:
     """Predict the emotion of recordings: a label, or the emotions that are possible, or "not sure" and why; and the
     probability of each.
 
@@ -66,7 +69,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
     from p2pser.inference.predictor import load, most_probable
-    from p2pser.inference.recordings import files
+    from p2pser.inference.recordings import files, transcripts
 
     predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)
@@ -79,8 +82,13 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     timed = not (window is None and hop is None and plot is None and silence is None)
     if plot is not None and len(paths) != 1:
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
+    if text is not None and (timed or len(paths) != 1):
+        raise click.UsageError("--text is what is said in one whole recording: name one, without a timeline")
+    if timed and predictor.card.reads_words:
+        note("p2pser: the model reads words too, and a timeline has none: it goes by the voice alone")
+    texts = transcripts(paths, recordings) if text is None else [text]
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
-        else _whole(predictor, given, own, errors, alone)
+        else _whole(predictor, given, own, errors, alone, texts)
     rows = []
     width = max(len(str(path)) for path in paths)
     for row, answer in answers:
@@ -109,10 +117,11 @@ def _given(paths: list[Path]) -> list[Given]:
 
 
 def _whole(predictor: Predictor, given: list[Given], own: Statistics | None, errors: list[tuple[Path, str]],
-           alone: bool) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+           alone: bool, texts: list[str]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each recording."""
     wrong: list[tuple[Path, str]] = []
-    for answer in predictor.each((source for _, source in _shown(given)), own, wrong, together=not alone):
+    for answer in predictor.each((source for _, source in _shown(given)), own, wrong, together=not alone,
+                                 texts=texts):
         yield {"path": str(answer.path or STANDARD_INPUT), **answer.to_dict()}, answer
     named = {path for path, source in given if isinstance(source, Path)}
     errors += [(path if path in named else STANDARD_INPUT, reason) for path, reason in wrong]

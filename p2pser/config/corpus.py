@@ -33,8 +33,9 @@ class CorpusSettings(Section):
     split: str = Field(
         "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (several corpora, each by its own "
                             "default), corpus:NAME or language:NAME (test on that one, train on the others; without a "
-                            "name, on each in turn); auto: loso for emodb, emobox for ravdess, each for several "
-                            "corpora, group:4 for most others")
+                            "name, on each in turn), sentence:K or sentence:K:SPLIT (the folds of a split of speakers "
+                            "by K groups of sentences, so that neither speaker nor sentence is trained on); auto: loso "
+                            "for emodb, emobox for ravdess, each for several corpora, group:4 for most others")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
         "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least LEAST clips a peer), corpus or "

@@ -19,6 +19,7 @@ class FeatureSettings(Section):
     kind: str = shared(
         "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
+                       "words (what is said, by the manifest's transcripts; to be joined to a voice), "
                        "encoder-states (an encoder's states, for model.name=adapter); a "
                        "matrix, bands by frames: logmel, mfcc, chroma; a kind of an installed package; several of one "
                        "form joined by + (functionals+dynamics, mfcc+chroma); default ssl where "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.corpora import by_sentence
 from p2pser.corpora.adapters.ravdess import ACTORS
 from p2pser.corpora.combined import alone
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus
@@ -17,7 +18,7 @@ EMOBOX = (("01", "11", "20", "21"), ("04", "10", "12", "14"), ("08", "09", "19",
 """Test actors of the six folds that EmoBox (Ma et al., Interspeech 2024) uses for RAVDESS."""
 
 SPLITS = ("auto", "loso", "emobox", "group:K", "speakers:A+B", "each", "corpus", "corpus:NAME", "language",
-          "language:NAME", "clips:K", "none")
+          "language:NAME", "sentence:K", "sentence:K:SPLIT", "clips:K", "none")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
     ``speakers:A+B`` (one fold that tests on these); ``none`` (all clips train). For several corpora: ``each`` combines
     the default splits of all corpora; it has as many folds as the longest of them, and shorter ones repeat;
     ``corpus:NAME`` tests on that corpus and trains on the others, ``corpus`` on each in turn; ``language`` likewise.
+    ``sentence:K`` divides each fold of the default split, ``sentence:K:SPLIT`` of another, by K groups of sentences, so
+    that neither a test clip's speaker nor its sentence is trained on.
     All of these are speaker-disjoint. ``clips:K`` distributes clips over K folds by label and shares speakers; it is
     never a default.
 
@@ -57,6 +60,8 @@ def folds(corpus: Corpus, split: str) -> list[Split]:
         return _by_clips(corpus, split, _count(split, argument))
     if split == "each":
         return _each(corpus)
+    if kind == "sentence":
+        return _by_sentence(corpus, split, argument)
     if split not in ("loso", "emobox") and kind not in ("group", "speakers", "corpus", "language"):
         raise CorpusError(f"there is no split {split!r}{nearest(split, SPLITS)}")
     _can_be_disjoint(corpus, split)
@@ -85,6 +90,27 @@ def _each(corpus: Corpus) -> list[Split]:
     combined = ([tests[number % len(tests)] for tests in by_corpus] for number in range(max(map(len, by_corpus))))
     return [_fold(corpus, " + ".join(name for name, _ in parts), [index for _, test in parts for index in test])
             for parts in combined]
+
+
+def _by_sentence(corpus: Corpus, split: str, argument: str) -> list[Split]:
+    """Divide each fold by groups of sentences: a part tests on one group, and trains on the others."""
+    number, _, of = argument.partition(":")
+    if of.partition(":")[0] in ("sentence", "none"):
+        raise CorpusError(f"the split {split!r} divides the folds of a split of speakers: name one, as in "
+                          "sentence:2:loso")
+    count = _count(split, number)
+    group = by_sentence.groups(corpus, split, count)
+    parts = []
+    for fold in folds(corpus, of or "auto"):
+        for k in range(count):
+            test = tuple(index for index in fold.test if group[index] == k)
+            train = tuple(index for index in fold.train if group[index] != k)
+            if test and not train:
+                raise CorpusError(f"the split {split} leaves no clip for training in {fold.name}: take fewer groups")
+            if test:
+                speakers = tuple(sorted({corpus.clips[index].speaker for index in test}))
+                parts.append(Split(f"{fold.name}, sentences {k}", train, test, speakers, fold.disjoint))
+    return parts
 
 
 def _held_out(corpus: Corpus, what: str, name: str) -> list[Split]:

@@ -56,6 +56,7 @@ def table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
     Cells are separated by commas, semicolons or tabs, or by what a first line ``sep=;`` gives: by the first of these
     that makes ``path`` one of the header's columns. Raises CorpusError where the text is not CSV or has no such column.
     """
+    csv.field_size_limit(LARGEST)  # a long transcript costs only itself
     first, _, rest = text.partition("\n")
     given = _GIVEN.fullmatch(first)
     text, skipped = (rest, 1) if given else (text, 0)

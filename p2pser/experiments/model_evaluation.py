@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import CORPORA
+from p2pser.corpora import by_sentence
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import merged, with_labels
 from p2pser.corpora.manifest import Corpus
@@ -174,9 +175,10 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     wanted = sorted({index for part in trial.folds for index in part})
     card.require_recordings()
     extraction = extract([corpus.clips[index].path for index in wanted], card.features, workers=workers,
-                         progress=progress)
+                         progress=progress, texts=[corpus.clips[index].transcript for index in wanted])
     left_out = extraction.left_out
-    usable = {index: values for index, values in zip(wanted, extraction.features) if values is not None}
+    usable = {index: predictor.completed(values) for index, values in zip(wanted, extraction.features)
+              if values is not None}
     parts = {number: [index for index in part if index in usable] for number, part in zip(trial.numbers, trial.folds)}
     parts = {number: part for number, part in parts.items() if part}
     if not parts:
@@ -203,6 +205,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
               "corpus": [corpus.clips[index].corpus for index in rated]}
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
+    warning += [f"note: {each}" for each in by_sentence.notes(corpus, wanted, (), ())] if card.reads_words else []
     return Report(
         corpus=corpus.name, version=corpus.version, synthetic=corpus.synthetic, split=trial.split,
         labels=card.labels, predictions=predictions, normalise=card.normalise,

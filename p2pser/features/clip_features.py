@@ -20,13 +20,16 @@ from p2pser.features.kind import Array, FeatureKind, kind_class, kinds_of
 from p2pser.features.recording_copies import Variant
 
 
-def compute(signal: NDArray[np.floating], settings: FeatureSettings) -> Array:
-    """Return the features of one signal (samples,), mono, at ``settings.sample_rate``, full scale 1.
+def compute(signal: NDArray[np.floating], settings: FeatureSettings, text: str = "") -> Array:
+    """Return the features of one signal (samples,), mono, at ``settings.sample_rate``, full scale 1, in which ``text``
+    is spoken ("" where that is not known).
 
     A vector (D,) or a matrix (bands, frames) of the shape that ``shape`` returns: float32, finite, not scaled; joined
     kinds one after the other. Raises ConfigError where an extra or an encoder is missing.
     """
-    return join([compute_kind(signal, name, settings) for name in settings.kinds], settings)
+    heard = of_sound(settings)
+    return with_words(None if heard is None else
+                      join([compute_kind(signal, name, heard) for name in heard.kinds], heard), text, settings)
 
 
 def names(settings: FeatureSettings) -> list[str]:
@@ -71,6 +74,37 @@ def join(values: Sequence[Array], settings: FeatureSettings) -> Array:
     """Return a clip's features of what ``compute_kind`` returned for each of the settings' kinds."""
     parts = [kind.finish(part) for kind, part in zip(kinds_of(settings), values)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def of_sound(settings: FeatureSettings) -> FeatureSettings | None:
+    """Return the settings of the kinds that are computed of the sound; None where there is none."""
+    heard = [name for name in settings.kinds if not kind_class(name).of_words]
+    if len(heard) == len(settings.kinds):
+        return settings
+    own = {name for kind in heard for name in kind_class(kind).own_parameters()}
+    parameters = {name: value for name, value in settings.parameters.items() if name in own}
+    return settings.model_copy(update={"kind": "+".join(heard), "parameters": parameters}) if heard else None
+
+
+def of_words(settings: FeatureSettings) -> NDArray[np.bool_]:
+    """Return which entries of a clip's features are computed of its transcript."""
+    if not any(kind_class(name).of_words for name in settings.kinds):
+        return np.zeros(shape(settings)[0], dtype=bool)
+    return np.concatenate([np.full(kind.shape()[0], kind.of_words) for kind in kinds_of(settings)])
+
+
+def with_words(heard: Array | None, text: str, settings: FeatureSettings) -> Array:
+    """Return a clip's features, given those of its sound (``of_sound``), with those of what was said, in their order.
+    """
+    if heard is not None and not any(kind_class(name).of_words for name in settings.kinds):
+        return heard
+    said = [kind.read(text) for kind in kinds_of(settings) if kind.of_words]
+    place = of_words(settings)
+    values = np.empty(len(place), dtype=np.float32)
+    values[place] = np.concatenate(said)
+    if heard is not None:
+        values[~place] = heard
+    return values
 
 
 def hears(settings: FeatureSettings) -> bool:

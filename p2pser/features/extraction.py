@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pser.base.progress import progress as progress_bar
 from p2pser.config import FeatureSettings
 from p2pser.features import cache, clip_features, extractor
 from p2pser.features.kind import Array
+from p2pser.features.kinds.words import plain
 from p2pser.features.recording_copies import Variant
+
+NO_WORDS = "it has no transcript, and the features are of words alone"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Extraction:
 
 
 def extract(
-    paths: Sequence[Path], settings: FeatureSettings, *, variant: Variant | None = None, workers: int | None = None,
-    progress: bool = False
+    paths: Sequence[Path], settings: FeatureSettings, *, texts: Sequence[str] | None = None,
+    variant: Variant | None = None, workers: int | None = None, progress: bool = False
 ) -> Extraction:
     """Return the features of clips, from the cache where they were computed before.
 
@@ -45,6 +48,7 @@ def extract(
     ----------
     paths : the recordings.
     settings : the kinds of features and what they depend on.
+    texts : the transcript of each, "" where it has none; they are neither cached nor given to other processes.
     variant : of these copies of the recordings, instead of the recordings themselves.
     workers : number of processes that compute missing features (1: this one; default: one for each usable core where
         there are many clips).
@@ -55,6 +59,26 @@ def extract(
     ConfigError
         Where an extra or an encoder is missing.
     """
+    heard = clip_features.of_sound(settings)
+    said = ("",) * len(paths) if texts is None else texts
+    if heard is None:
+        return _of_words(paths, said, settings)
+    found = _of_sound(paths, heard, variant, workers, progress)
+    both = [values if values is None else clip_features.with_words(values, text, settings)
+            for values, text in zip(found.features, said)]
+    return replace(found, features=both)
+
+
+def _of_words(paths: Sequence[Path], texts: Sequence[str], settings: FeatureSettings) -> Extraction:
+    """Return the features of transcripts alone: no recording is opened."""
+    began = time.perf_counter()
+    features = [clip_features.with_words(None, text, settings) if plain(text) else None for text in texts]
+    left_out = [(path, NO_WORDS) for path, values in zip(paths, features) if values is None]
+    return Extraction(features, left_out, len(paths) - len(left_out), 0, time.perf_counter() - began)
+
+
+def _of_sound(paths: Sequence[Path], settings: FeatureSettings, variant: Variant | None, workers: int | None,
+              progress: bool) -> Extraction:
     began = time.perf_counter()
     places = clip_features.stores(settings, variant)
     index = cache.Index()

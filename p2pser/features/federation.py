@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
-from p2pser.corpora import targets
+from p2pser.corpora import by_sentence, targets
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
 from p2pser.corpora.labels import NO_CLIPS
-from p2pser.corpora.manifest import Corpus
+from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitioning import left_out_note, partition_corpus, scaling_of_sites
 from p2pser.corpora.spread import AUTO, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
@@ -162,7 +162,7 @@ def federate(
     hosted = range(peers) if only is None else (only,)
     wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
     extraction = extract([corpus.clips[index].path for index in wanted], config.features, workers=workers,
-                         progress=progress)
+                         progress=progress, texts=[corpus.clips[index].transcript for index in wanted])
     by_index, unusable = dict(zip(wanted, extraction.features)), extraction.left_out
     train = {}
     for peer in hosted:
@@ -171,13 +171,17 @@ def federate(
             raise CorpusError(_no_clips(f"peer {peer} has no usable training clip", held[peer], corpus, unusable))
         train[peer] = no_examples(clip_features.shape(config.features)) if examples is None else examples
         if config.augment.copies:
-            paths = [corpus.clips[index].path for index in held[peer] if by_index[index] is not None]
-            train[peer] = _with_copies(config, train[peer], paths, workers, progress)
+            usable = [corpus.clips[index] for index in held[peer] if by_index[index] is not None]
+            train[peer] = _with_copies(config, train[peer], usable, workers, progress)
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    notes, scaled = (*partitioning.notes, *left_out_note(left_out), *_copies_note(train, test)), partitioning.scaling
+    said = clip_features.of_words(config.features).any()
+    notes = (*partitioning.notes, *left_out_note(left_out),
+             *(_copies_note(train, test) if clip_features.of_sound(config.features) else ()),
+             *(by_sentence.notes(corpus, wanted, split.train, split.test) if said else ()))
+    scaled = partitioning.scaling
     if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
@@ -244,17 +248,18 @@ def normalised_copies(examples: Examples, how: str, training: Statistics | None)
 
 
 def _with_copies(
-    config: Config, examples: Examples, paths: Sequence[Path], workers: int | None, progress: bool
+    config: Config, examples: Examples, clips: Sequence[Clip], workers: int | None, progress: bool
 ) -> Examples:
-    """Return the examples of the recordings ``paths`` with the varied copies that ``augment`` asks for.
+    """Return the examples of these clips with the varied copies that ``augment`` asks for.
 
     A copy that cannot be used is replaced by its clip.
     """
-    if not paths:
+    if not clips:
         return examples
     copies = []
     for variant in augment.variants(config.augment):
-        extraction = extract(paths, config.features, variant=variant, workers=workers, progress=progress)
+        extraction = extract([clip.path for clip in clips], config.features, variant=variant, workers=workers,
+                             progress=progress, texts=[clip.transcript for clip in clips])
         copies.append(np.stack([clip if copy is None else copy
                                 for copy, clip in zip(extraction.features, examples.features)]))
     return dataclasses.replace(examples, copies=np.stack(copies))

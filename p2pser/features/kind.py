@@ -49,6 +49,9 @@ class FeatureKind(ABC):
     """Whether more is attached to each vector, which only some families of models take: (F, 1, 2 + more), as
     ``p2pser.features.normalisation`` says. Such a kind is not joined to others."""
 
+    of_words: ClassVar[bool] = False
+    """Whether the features are of a clip's transcript (``read``), not of its sound. They are not cached."""
+
     sample_rate: int
     """Samples per second of the signal that ``compute`` gets [Hz]."""
 
@@ -73,6 +76,10 @@ class FeatureKind(ABC):
     @abstractmethod
     def compute(self, signal: Array) -> Array:
         """Return the features of a signal (samples,) at ``sample_rate``, full scale 1, float32: finite, not scaled."""
+
+    def read(self, text: str) -> Array:
+        """Return the features of a transcript, where they are ``of_words``; of "" those of a clip without one."""
+        raise NotImplementedError
 
     @abstractmethod
     def names(self) -> list[str]:

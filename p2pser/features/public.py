@@ -42,8 +42,9 @@ def public_statistics(settings: FeatureSettings) -> Statistics:
 
 @lru_cache(maxsize=8)
 def _computed(settings: str) -> Statistics:
-    paths = [clip.path for clip in synthetic.corpus().clips]
-    extraction = extract(paths, FeatureSettings.model_validate_json(settings))
+    clips = synthetic.corpus().clips
+    extraction = extract([clip.path for clip in clips], FeatureSettings.model_validate_json(settings),
+                         texts=[clip.transcript for clip in clips])
     if extraction.left_out:
         path, why = extraction.left_out[0]
         raise CorpusError(f"features.normalise=public needs all clips of {SOURCE}, and {path} cannot be used: {why}")

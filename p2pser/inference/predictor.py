@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features import unlike, voice
+from p2pser.features import clip_features, unlike, voice
+from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.answers import Answer, Prediction, Predictions
-from p2pser.inference.recordings import Paths, Recording, files, sources
+from p2pser.inference.recordings import Paths, Recording, files, sources, transcripts
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
@@ -88,7 +89,8 @@ class Predictor:
                 "its training")
 
     def predict(self, recordings: Recording | Iterable[Recording], enrol: Paths | None = None,
-                errors: list[tuple[Path, str]] | None = None, *, together: bool = True) -> Predictions:
+                errors: list[tuple[Path, str]] | None = None, *, together: bool = True,
+                texts: str | Sequence[str] | None = None) -> Predictions:
         """Return a prediction for each recording.
 
         Warns once (UserWarning) where the model has limits that the user must know (``note``), and where the recordings
@@ -104,6 +106,8 @@ class Predictor:
         together : where several recordings without ``enrol`` are unlike those of the training, scale them by their own
             common statistics (``conditions``), which supposes that they hold various emotions. Without it each is
             answered as if it were alone.
+        texts : what is said in each recording, "" where that is not known, for models that read words; default: the
+            column ``transcript`` of manifests.
 
         Example
         -------
@@ -115,14 +119,20 @@ class Predictor:
         """
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
-        answers = Predictions(self.each(sources(recordings), own, errors, together=together))
+        given = sources(recordings)
+        said = transcripts(given, recordings) if texts is None else [texts] if isinstance(texts, str) else list(texts)
+        if len(said) != len(given):
+            raise CorpusError(f"there are {len(said)} texts for {len(given)} recordings: give one for each, '' where "
+                              "it is not known")
+        answers = Predictions(self.each(given, own, errors, together=together, texts=said))
         for remark in self.remarks:
             if remark.startswith(SHIFTED):
                 warnings.warn(remark, stacklevel=2)
         return answers
 
     def each(self, recordings: Iterable[Path | bytes], own: Statistics | None = None,
-             errors: list[tuple[Path, str]] | None = None, *, together: bool = False) -> Iterator[Prediction]:
+             errors: list[tuple[Path, str]] | None = None, *, together: bool = False,
+             texts: Iterable[str] = ()) -> Iterator[Prediction]:
         """Yield the predictions one by one; ``remarks`` is complete after the last.
 
         Parameters
@@ -131,9 +141,11 @@ class Predictor:
         own : the speaker's statistics (``enrol``).
         errors : as in ``predict``; recordings without a path are ``<recording 1>``, ….
         together : as in ``predict``; the first ``MOST`` recordings are read before the first is answered.
+        texts : what is said in each; "" from where they end.
         """
         self.remarks = ()
-        read = self._read(recordings, errors)
+        lacking: list[str] = []
+        read = self._read(recordings, errors, chain(texts, repeat("")), lacking)
         first = list(islice(read, MOST)) if together and own is None else []
         if first:
             own = self.conditions(np.stack([values for _, values, _ in first]))
@@ -149,6 +161,9 @@ class Predictor:
         if 4 * far > count:
             self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
                              "training: their probabilities are flattened",)
+        if lacking:
+            self.remarks += (f"the model reads words too, and {len(lacking)} of {count} recordings have no transcript: "
+                             "there it goes by the voice alone (give --text, or a manifest with a column transcript)",)
 
     def conditions(self, features: NDArray[np.float32]) -> Statistics | None:
         """Return the common statistics of several recordings (n, …) where they are unlike those of the training; None
@@ -158,16 +173,16 @@ class Predictor:
             return None
         return unlike.conditions(features, self.card.statistics)
 
-    def _read(self, recordings: Iterable[Path | bytes],
-              errors: list[tuple[Path, str]] | None) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
+    def _read(self, recordings: Iterable[Path | bytes], errors: list[tuple[Path, str]] | None, texts: Iterable[str],
+              lacking: list[str]) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
         """Yield the path, None where there is none, the features, and why it is no speech, of each recording that can
-        be used.
+        be used. ``lacking`` gets the names of those whose words the model would read, and that have no transcript.
         """
-        for number, recording in enumerate(recordings, 1):
+        for number, (recording, text) in enumerate(zip(recordings, texts), 1):
             path = recording if isinstance(recording, Path) else None
             try:
                 signal = self._signal(recording, LONGEST)
-                values, reason = self.features(signal), voice.no_speech(signal, self.card.features.sample_rate)
+                values, reason = self.features(signal, text), voice.no_speech(signal, self.card.features.sample_rate)
             except CorpusError as error:
                 name = path or Path(f"<recording {number}>")
                 reason = str(error).removeprefix(f"{name}: ")
@@ -175,9 +190,11 @@ class Predictor:
                     raise CorpusError(f"{name}: {reason}") from None
                 errors.append((name, reason))
                 continue
+            if self.card.reads_words and not plain(text):
+                lacking.append(str(path or number))
             yield path, values, reason
 
-    def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None) -> Answer:
+    def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None, text: str = "") -> Answer:
         """Return the answer for samples.
 
         Parameters
@@ -186,6 +203,7 @@ class Predictor:
             type (``features.samples.scaled``).
         rate : samples per second [Hz].
         own : the speaker's statistics (``enrol``).
+        text : what is said, for models that read words.
 
         Raises
         ------
@@ -196,7 +214,7 @@ class Predictor:
         from p2pser.features.samples import checked_rate, scaled
 
         self.warn(own is not None)
-        return self.answer(audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate), own)
+        return self.answer(audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate), own, text)
 
     def warn(self, enrolled: bool) -> None:
         """Warn (UserWarning) of the limits in ``note``, the first time."""
@@ -211,7 +229,7 @@ class Predictor:
 
         size = round(seconds * self.card.features.sample_rate)
         signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
-        self.answers(self.features(signal)[None])
+        self.answers(self.features(signal, "warming up")[None])
 
     def enrol(self, paths: Paths) -> Statistics | None:
         """Return a speaker's statistics from their recordings; None where the model does not use any.
@@ -223,9 +241,9 @@ class Predictor:
         known = [self._features_of(path) for path in files(paths)]
         return known_by(np.stack(known), self.card.statistics)
 
-    def answer(self, signal: NDArray[np.float32], own: Statistics | None = None) -> Answer:
-        """Return the answer for samples (n,) at the card's rate."""
-        return self.heard(self.answers(self.features(signal)[None], own)[0], signal)
+    def answer(self, signal: NDArray[np.float32], own: Statistics | None = None, text: str = "") -> Answer:
+        """Return the answer for samples (n,) at the card's rate, in which ``text`` is said."""
+        return self.heard(self.answers(self.features(signal, text)[None], own)[0], signal)
 
     def heard(self, answer: Answer, signal: NDArray[np.float32]) -> Answer:
         """Return the answer for samples (n,) at the card's rate, unsure where they are no speech."""
@@ -294,16 +312,35 @@ class Predictor:
             raise ModelError("the model's card has no training statistics; enrol the speaker with recordings")
         return statistics.apply(features)
 
-    def features(self, signal: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the features of samples (n,) at the card's rate. Raises ModelError where they do not fit the model."""
-        from p2pser.features import clip_features
+    def features(self, signal: NDArray[np.float32], text: str = "") -> NDArray[np.float32]:
+        """Return the features of samples (n,) at the card's rate, in which ``text`` is said.
 
+        Raises ModelError where they do not fit the model, CorpusError where it reads words alone and there are none.
+        """
         self.card.require_recordings()
-        values = clip_features.compute(signal, self.card.features)
+        if clip_features.of_sound(self.card.features) is None and not plain(text):
+            raise CorpusError("the model reads words alone: give what is said (--text, or a manifest with a column "
+                              "transcript; in Python texts=)")
+        values = clip_features.compute(signal, self.card.features, text)
         if values.shape != self.card.shape:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
                              "use the version of p2pser that trained it")
-        return values
+        return self.completed(values)
+
+    def completed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a clip's features (D,), where the model reads words and there are none with those of the training's
+        average: unless clips without words were trained on, zeros would be words of their own.
+        """
+        statistics = self.card.statistics
+        if not self.card.reads_words or statistics is None:
+            return values
+        place = clip_features.of_words(self.card.features)
+        always = (statistics.std[place] == 0) & (statistics.mean[place] != 0)
+        if values[place].any() or not always.any():
+            return values
+        result = values.copy()
+        result[place] = statistics.mean[place]
+        return result
 
     def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
         return self.features(self._signal(recording))

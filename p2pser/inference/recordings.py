@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -16,7 +16,8 @@ Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 Recording: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 """A recording: its path, or its bytes as a file holds them, or an open file."""
 
-LISTS = (".txt", ".lst", ".csv", ".tsv")
+MANIFESTS = (".csv", ".tsv")
+LISTS = (".txt", ".lst", *MANIFESTS)
 """Suffixes of files that list recordings: a path on each line, or a manifest."""
 
 
@@ -56,7 +57,7 @@ def files(paths: Paths) -> list[Path]:
     for path in map(Path, several):
         if path.is_dir():
             result += recordings(path)
-        elif path.suffix.lower() in (".csv", ".tsv"):
+        elif path.suffix.lower() in MANIFESTS:
             listed = read_manifest(path)
             # Left-out clips too: the caller reads them and reports the reason.
             result += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
@@ -67,6 +68,17 @@ def files(paths: Paths) -> list[Path]:
     if not result:
         raise CorpusError("no recording is named; give files, folders or lists of recordings")
     return result
+
+
+def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
+    """Return what is said in each of these recordings, as the manifests among ``named`` tell it; "" elsewhere."""
+    from p2pser.corpora.manifest import read_manifest
+
+    several = [named] if isinstance(named, (str, os.PathLike)) else named if isinstance(named, (list, tuple)) else []
+    manifests = [Path(each) for each in several if isinstance(each, (str, os.PathLike))
+                 and Path(each).suffix.lower() in MANIFESTS and not Path(each).is_dir()]
+    said = {clip.path: clip.transcript for path in manifests for clip in read_manifest(path).clips}
+    return [said.get(each, "") if isinstance(each, Path) else "" for each in recordings]
 
 
 def _listed(path: Path) -> list[Path]:

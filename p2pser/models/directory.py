@@ -28,6 +28,7 @@ from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features
 from p2pser.features.clip_features import settings_key
+from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
 from p2pser.models.heard import Heard, nearest
 from p2pser.models.origin import Origin
@@ -91,6 +92,11 @@ class Card:
         if self.corpus.name == ARRAYS:
             raise ModelError("the model was trained on feature arrays of its user's, which p2pser cannot compute from "
                              "recordings: pass such features to Predictor.answers")
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether some of the features are of what is said."""
+        return any(kind_class(name).of_words for name in self.features.kinds)
 
     def require_sense(self) -> None:
         """Raise ValueError where the labels, the shape and the statistics cannot be those of one model."""

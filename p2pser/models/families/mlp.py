@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from p2pser.base.errors import ConfigError, ModelError
@@ -37,23 +39,38 @@ class MultiLayerPerceptron(Family):
     default: 0.3 for the features that are joined to a speech encoder's by +, else 1
     """
 
+    late: str = ""
+    """numbers of features in a row that have hidden layers of their own, whose logits add up: 691,258; none: all share
+    them; default: where words are joined to a voice, each
+    """
+
     def __post_init__(self) -> None:
+        if self.late not in ("", "none") and not re.fullmatch("[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", self.late):
+            raise ConfigError(f"model.parameters.late = {self.late!r} must be COUNT,..., as in 691,258, or none")
         if self.parts and not re.fullmatch(f"{PART}(,{PART})*", self.parts):
             raise ConfigError(f"model.parameters.parts = {self.parts!r} must be COUNT*FACTOR,..., as in 691*0.3,512*1")
 
     def for_run(self, config: Config, peers: int) -> Config:
-        """Return the settings with the factors of features that are joined to a speech encoder's."""
+        """Return the settings with the factors of features that are joined to a speech encoder's, and with the parts
+        that have hidden layers of their own.
+        """
         kinds = config.features.kinds
-        if self.parts or len(kinds) == 1 or "ssl" not in kinds:
+        if len(kinds) == 1:
             return config
         from p2pser.features.kind import kinds_of
 
-        parts = ",".join(f"{kind.shape()[0]}*{1 if name == 'ssl' else BESIDE_ENCODER}"
-                         for name, kind in zip(kinds, kinds_of(config.features)))
-        return config.with_parameters(asdict(replace(self, parts=parts)))
+        sizes = [(name, kind.shape()[0], kind.of_words) for name, kind in zip(kinds, kinds_of(config.features))]
+        chosen = self
+        if not self.parts and "ssl" in kinds:
+            chosen = replace(chosen, parts=",".join(f"{size}*{1 if name == 'ssl' or words else BESIDE_ENCODER}"
+                                                    for name, size, words in sizes))
+        runs = [sum(size for _, size, _ in run) for _, run in groupby(sizes, key=itemgetter(2))]
+        if not self.late and len(runs) > 1:
+            chosen = replace(chosen, late=",".join(map(str, runs)))
+        return config if chosen is self else config.with_parameters(asdict(chosen))
 
     def build(self, model: ModelSettings, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        from p2pser.models.networks.mlp import MLP
+        from p2pser.models.networks.mlp import MLP, Late
 
         hidden = tuple(units(whole, only(model)) for whole in model.hidden)
         scales = tuple(scale(model, whole, kept) for whole, kept in zip(model.hidden, hidden))
@@ -62,4 +79,14 @@ class MultiLayerPerceptron(Family):
         if parts and sum(count for count, _ in parts) != shape[0]:
             raise ModelError(f"model.parameters.parts = {self.parts} are not the {shape[0]} features of a clip: leave "
                              "it out, or let its counts sum up to them")
-        return MLP(shape[0], hidden, outputs, model.dropout, scales, parts)
+        if self.late in ("", "none"):
+            return MLP(shape[0], hidden, outputs, model.dropout, scales, parts)
+        late = [int(count) for count in self.late.split(",")]
+        if sum(late) != shape[0]:
+            raise ModelError(f"model.parameters.late = {self.late} are not the {shape[0]} features of a clip: leave it "
+                             "out, or let its counts sum up to them")
+        factors = [factor for count, factor in parts for _ in range(count)]
+        ends = list(accumulate(late))
+        return Late([(count, MLP(count, hidden, outputs, model.dropout, scales,
+                                 [(1, factor) for factor in factors[end - count:end]]))
+                     for count, end in zip(late, ends)])

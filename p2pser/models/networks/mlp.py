@@ -41,3 +41,19 @@ class MLP(nn.Module):
                 features = features * factor
             features = dropped(features, self.dropout, self.training)
         return self.head(features)  # type: ignore[no-any-return]
+
+
+class Late(nn.Module):
+    """(n, D) float32 to logits (n, classes): features in parts, each with a network of its own, whose logits add up.
+
+    parts: (count, network) of features in a row.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, MLP]]) -> None:
+        super().__init__()
+        self.counts = [count for count, _ in parts]
+        self.parts = nn.ModuleList(network for _, network in parts)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = [part(values) for part, values in zip(self.parts, torch.split(features, self.counts, dim=1))]
+        return torch.stack(logits).sum(dim=0)
