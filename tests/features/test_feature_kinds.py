@@ -169,7 +169,8 @@ def test_keys_stay_so_that_caches_stay_valid(settings: dict[str, Any], key: str,
 def test_the_kinds_of_features_and_their_form() -> None:
     vectors = {name: FeatureSettings(kind=name).vector for name in FEATURES}
     assert vectors == {"chroma": False, "compare": True, "dynamics": True, "egemaps": True,
-                       "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False, "ssl": True}
+                       "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False, "ssl": True,
+                       "words": True}
     assert all(FEATURES.origin(name).builtin for name in vectors)
 
 

@@ -244,3 +244,4 @@ def test_late_parts_have_networks_of_their_own() -> None:
     both = network(torch.tensor([[1.0, 2, 3, 4, 5]]))
     alone = [network(torch.tensor([row])) for row in ([1.0, 2, 3, 0, 0], [0.0, 0, 0, 4, 5], [0.0, 0, 0, 0, 0])]
     torch.testing.assert_close(both, alone[0] + alone[1] - alone[2])
+    assert all(not torch.equal(one, alone[2]) for one in alone[:2])
