@@ -18,7 +18,7 @@ from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.manifest import Clip, Corpus
-from p2pser.corpora.partitioning import left_out_note, partition_corpus, scaling_of_sites
+from p2pser.corpora.partitioning import Partitioning, left_out_note, partition_corpus, scaling_of_sites
 from p2pser.corpora.spread import AUTO, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
@@ -177,16 +177,25 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    said = clip_features.of_words(config.features).any()
-    notes = (*partitioning.notes, *left_out_note(left_out),
-             *(_copies_note(train, test) if clip_features.of_sound(config.features) else ()),
-             *(by_sentence.notes(corpus, wanted, split.train, split.test) if said else ()))
+    notes = _notes(config, partitioning, left_out, train, test)
     scaled = partitioning.scaling
     if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
     return Federation(labels, train, test, split, corpus, scaled.how, left_out, partitioning.speaker_overlap, held,
                       notes, scaled.reason)
+
+
+def _notes(config: Config, partitioning: Partitioning, left_out: Sequence[tuple[Path, str]],
+           train: Mapping[int, Examples], test: Examples | None) -> tuple[str, ...]:
+    notes = (*partitioning.notes, *left_out_note(left_out))
+    if clip_features.of_sound(config.features):  # equal words are no equal recordings
+        notes += _copies_note(train, test)
+    if clip_features.of_words(config.features).any():
+        split = partitioning.split
+        used = sorted({*split.test, *(index for peer in train for index in partitioning.held[peer])})
+        notes += by_sentence.notes(partitioning.corpus, used, split.train, split.test)
+    return notes
 
 
 def _without_recordings(config: Config, peers: int, me: int, *, hub: bool) -> Federation:
