@@ -177,8 +177,7 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    notes = _notes(config, partitioning, left_out, train, test)
-    scaled = partitioning.scaling
+    notes, scaled = _notes(config, partitioning, left_out, train, test), partitioning.scaling
     if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
