@@ -69,7 +69,8 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
     """
     from p2pser.inference.predictor import load, most_probable
-    from p2pser.inference.recordings import files, transcripts
+    from p2pser.inference.recordings import files
+    from p2pser.inference.words import transcripts
 
     predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)

@@ -30,6 +30,7 @@ from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, enrolled
 from p2pser.features.public import SOURCE
 from p2pser.inference.predictor import MOST, Predictor
+from p2pser.inference.words import completed
 from p2pser.models.directory import Card
 from p2pser.models.heard import counts
 from p2pser.models.origin import Origin
@@ -177,7 +178,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
     extraction = extract([corpus.clips[index].path for index in wanted], card.features, workers=workers,
                          progress=progress, texts=[corpus.clips[index].transcript for index in wanted])
     left_out = extraction.left_out
-    usable = {index: predictor.completed(values) for index, values in zip(wanted, extraction.features)
+    usable = {index: completed(values, card) for index, values in zip(wanted, extraction.features)
               if values is not None}
     parts = {number: [index for index in part if index in usable] for number, part in zip(trial.numbers, trial.folds)}
     parts = {number: part for number, part in parts.items() if part}

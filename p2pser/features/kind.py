@@ -78,8 +78,8 @@ class FeatureKind(ABC):
         """Return the features of a signal (samples,) at ``sample_rate``, full scale 1, float32: finite, not scaled."""
 
     def read(self, text: str) -> Array:
-        """Return the features of a transcript, where they are ``of_words``; of "" those of a clip without one."""
-        raise NotImplementedError
+        """Return the features of a transcript; those that are ``of_words`` override it. "" is a clip without one."""
+        return np.zeros(self.shape(), dtype=np.float32)
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -28,7 +28,8 @@ from p2pser.features import clip_features, unlike, voice
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.answers import Answer, Prediction, Predictions
-from p2pser.inference.recordings import Paths, Recording, files, sources, transcripts
+from p2pser.inference.recordings import Paths, Recording, files, sources
+from p2pser.inference.words import completed, transcripts
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
@@ -325,22 +326,7 @@ class Predictor:
         if values.shape != self.card.shape:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
                              "use the version of p2pser that trained it")
-        return self.completed(values)
-
-    def completed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a clip's features (D,), where the model reads words and there are none with those of the training's
-        average: unless clips without words were trained on, zeros would be words of their own.
-        """
-        statistics = self.card.statistics
-        if not self.card.reads_words or statistics is None:
-            return values
-        place = clip_features.of_words(self.card.features)
-        always = (statistics.std[place] == 0) & (statistics.mean[place] != 0)
-        if values[place].any() or not always.any():
-            return values
-        result = values.copy()
-        result[place] = statistics.mean[place]
-        return result
+        return completed(values, self.card)
 
     def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
         return self.features(self._signal(recording))

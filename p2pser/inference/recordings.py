@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -68,17 +68,6 @@ def files(paths: Paths) -> list[Path]:
     if not result:
         raise CorpusError("no recording is named; give files, folders or lists of recordings")
     return result
-
-
-def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
-    """Return what is said in each of these recordings, as the manifests among ``named`` tell it; "" elsewhere."""
-    from p2pser.corpora.manifest import read_manifest
-
-    several = [named] if isinstance(named, (str, os.PathLike)) else named if isinstance(named, (list, tuple)) else []
-    manifests = [Path(each) for each in several if isinstance(each, (str, os.PathLike))
-                 and Path(each).suffix.lower() in MANIFESTS and not Path(each).is_dir()]
-    said = {clip.path: clip.transcript for path in manifests for clip in read_manifest(path).clips}
-    return [said.get(each, "") if isinstance(each, Path) else "" for each in recordings]
 
 
 def _listed(path: Path) -> list[Path]:

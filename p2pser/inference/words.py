@@ -1,0 +1,42 @@
+"""What is said in the recordings of a prediction, for models that read words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pser.features import clip_features
+from p2pser.inference.recordings import MANIFESTS
+from p2pser.models.directory import Card
+
+
+def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
+    """Return what is said in each of these recordings, as the manifests among ``named`` tell it; "" elsewhere."""
+    from p2pser.corpora.manifest import read_manifest
+
+    several = [named] if isinstance(named, (str, os.PathLike)) else named if isinstance(named, (list, tuple)) else []
+    manifests = [Path(each) for each in several if isinstance(each, (str, os.PathLike))
+                 and Path(each).suffix.lower() in MANIFESTS and not Path(each).is_dir()]
+    said = {clip.path: clip.transcript for path in manifests for clip in read_manifest(path).clips}
+    return [said.get(each, "") if isinstance(each, Path) else "" for each in recordings]
+
+
+def completed(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
+    """Return a clip's features (D,), where the model reads words and there are none with those of the training's
+    average: unless clips without words were trained on, zeros would be words of their own.
+    """
+    statistics = card.statistics
+    if not card.reads_words or statistics is None:
+        return values
+    place = clip_features.of_words(card.features)
+    always = (statistics.std[place] == 0) & (statistics.mean[place] != 0)
+    if values[place].any() or not always.any():
+        return values
+    result = values.copy()
+    result[place] = statistics.mean[place]
+    return result
