@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
 import run_page
-from commands import Command, Forked
+from commands import Forked
+from places import ROOT, called, ended, settle
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 280.0
-"""Longest time of a page on a busy machine [s]."""
 PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
-
-
-def settle(folder: Path) -> None:
-    """Let this process, and the commands that it starts, work in a folder with this checkout's p2pser."""
-    os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    os.chdir(folder)
 
 
 def play(folder: Path, page: Path) -> None:
@@ -28,18 +19,11 @@ def play(folder: Path, page: Path) -> None:
     run_page.run(page)
 
 
-def ended(process: Forked) -> tuple[int | None, str, str]:
-    """Return the exit code of a process, its standard output and its standard error."""
-    with process:
-        out, err = process.communicate(PATIENCE)
-        return process.returncode, out, err
-
-
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may assume: ``my-clips/`` (EMOTION/SPEAKER/clip.wav), ``clip.wav``, and the model of a small run."""
     folder = tmp_path_factory.mktemp("given")
-    made = ended(Command("corpus", "make", "--out", "all", change=partial(settle, folder)))
+    made = called(folder, "corpus", "make", "--out", "all")
     assert made[0] == 0, made
     for speaker in ("s01", "s02", "s03", "s04"):
         for clip in sorted((folder / "all" / speaker).glob("*.wav")):
@@ -48,8 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(clip, emotion / clip.name)
     shutil.copy(folder / "all" / "s11" / "sadness-3.wav", folder / "clip.wav")
     shutil.rmtree(folder / "all")
-    run = ended(Command("simulate", "--peers", "2", "--rounds", "3", "--no-baselines", "--name", "demo",
-                        change=partial(settle, folder)))
+    run = called(folder, "simulate", "--peers", "2", "--rounds", "3", "--no-baselines", "--name", "demo")
     assert run[0] == 0, run
     (folder / "runs" / "demo" / "simulation").rename(folder / "runs" / "demo" / "peer-0")  # where p2pser demo has it
     return folder

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+import run_page
+from commands import Forked
+from places import ROOT, called, ended, settle
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "p2pser-example-plugin"
 CODES = {"anger": "ang", "fear": "fea", "happiness": "hap", "neutral": "neu", "sadness": "sad"}
 
@@ -24,16 +28,9 @@ class Place:
     folder: Path
     installed: Path
 
-    def run(self, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run p2pser here, with the plug-in on its path or without."""
-        return self.python("-m", "p2pser", *arguments, plugin=plugin)
-
-    def python(self, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Python here, with the plug-in on its path or without."""
-        path = [str(ROOT), *([str(self.installed)] if plugin else [])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-        return subprocess.run([sys.executable, *arguments], cwd=self.folder, env=environment, text=True,
-                              capture_output=True)
+    def run(self, *arguments: str, plugin: bool = True) -> tuple[int | None, str, str]:
+        """Run p2pser here, with the plug-in on its path or without; return exit code, output and errors."""
+        return called(self.folder, *arguments, installed=(self.installed,) if plugin else ())
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name in ("run.yaml", "wheel.yaml"):
         shutil.copy(EXAMPLE / name, here.folder)
     made = here.run("corpus", "make", "--out", "synthetic", plugin=False)
-    assert made.returncode == 0, made.stderr
+    assert made[0] == 0, made
     recordings = here.folder / "recordings"
     recordings.mkdir()
     for number in range(1, 7):
@@ -63,16 +60,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def test_the_list_of_algorithms_explains_it(place: Place) -> None:
-    run = place.run("algorithms", "lazy")
-    assert run.returncode == 0, run.stderr
-    assert "x_i <- (1 - a) z_i + a sum_j W_ij z_j" in run.stdout
-    assert "How far a row moves to the mean of its neighbourhood (a)." in run.stdout
+    code, out, err = place.run("algorithms", "lazy")
+    assert code == 0, err
+    assert "x_i <- (1 - a) z_i + a sum_j W_ij z_j" in out
+    assert "How far a row moves to the mean of its neighbourhood (a)." in out
 
 
 def test_a_wheel_that_is_too_small_is_refused(place: Place) -> None:
-    run = place.run("topology", "show", "wheel.yaml", "--peers", "3")
-    assert run.returncode == 2
-    assert "4 peers or more" in run.stderr
+    code, _, err = place.run("topology", "show", "wheel.yaml", "--peers", "3")
+    assert code == 2
+    assert "4 peers or more" in err
 
 
 def test_the_algorithm_has_thirty_lines_at_most() -> None:
@@ -80,9 +77,9 @@ def test_the_algorithm_has_thirty_lines_at_most() -> None:
 
 
 def test_it_runs_simulated(place: Place) -> None:
-    run = place.run("simulate", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
-                    "--corpus", "diary", "--json")
-    assert run.returncode == 0, run.stderr
+    code, _, err = place.run("simulate", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
+                             "--corpus", "diary", "--json")
+    assert code == 0, err
     card = json.loads((place.folder / "runs" / "plugin" / "simulation" / "model" / "card.json").read_text())
     assert card["labels"] == ["anger", "fear", "happiness", "neutral", "sadness"]
     assert card["model"]["name"] == "softmax"
@@ -91,32 +88,26 @@ def test_it_runs_simulated(place: Place) -> None:
 
 
 def test_it_runs_between_four_processes(place: Place) -> None:
-    run = place.run("demo", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
-                    "--corpus", "diary", "--name", "processes", "--json")
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
+    code, out, err = place.run("demo", "--run", "run.yaml", "--topology", "wheel.yaml", "--data", "recordings",
+                               "--corpus", "diary", "--name", "processes", "--json")
+    assert code == 0, err
+    result = json.loads(out)
     assert (result["peers"], result["peers_dead"], result["failures"]) == (4, [], {})
     model = place.folder / "runs" / "processes" / "peer-3" / "model"
-    predicted = place.run("predict", str(model), "recordings", "--json")
-    assert predicted.returncode == 0, predicted.stderr
-    assert len(json.loads(predicted.stdout)["predictions"]) == 60  # six speakers, five emotions, two takes
+    code, out, err = place.run("predict", str(model), "recordings", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["predictions"]) == 60  # six speakers, five emotions, two takes
 
 
-WITHOUT = """
-import contextlib, io, json, sys
-from p2pser.cli.main import main
-
-answers = []
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["p2pser", *arguments]
-    with contextlib.redirect_stderr(io.StringIO()) as errors:
-        try:
-            main()
-        except SystemExit as end:
-            answers.append([end.code, errors.getvalue()])
-print(json.dumps(answers))
-"""
-"""Runs several commands in one process and prints exit code and standard error of each."""
+def without(folder: Path, calls: list[list[str]]) -> None:
+    """Run commands in this process, where the plug-in is not installed; print exit code and standard error of each."""
+    settle(folder)
+    result = []
+    for arguments in calls:
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            code = run_page.run_in_process(arguments)
+        result.append([code, errors.getvalue()])
+    print(json.dumps(result))
 
 
 def test_uninstalled_every_run_that_names_it_is_refused_with_a_sentence(place: Place) -> None:
@@ -136,9 +127,9 @@ def test_uninstalled_every_run_that_names_it_is_refused_with_a_sentence(place: P
             few = place.folder / "few" / emotion / speaker
             few.mkdir(parents=True)
             shutil.copy(place.folder / "synthetic" / speaker / f"{emotion}-1.wav", few)
-    run = place.python("-c", WITHOUT, json.dumps(list(calls.values())), plugin=False)
-    assert run.returncode == 0, run.stderr
-    for name, (code, said) in zip(calls, json.loads(run.stdout), strict=True):
+    code, out, err = ended(Forked(partial(without, place.folder, list(calls.values()))))
+    assert code == 0, err
+    for name, (code, said) in zip(calls, json.loads(out), strict=True):
         assert code == 2, (name, said)
         assert said.startswith("p2pser: ")
         assert said.count("\n") == 1
