@@ -36,7 +36,7 @@ def grown(algorithm: str) -> tuple[Topology, Topology]:
     """Return a graph on which the algorithm runs, and the same with more peers, of epoch 1."""
     config = base(algorithm, "uniform")
     for name in GRAPHS:
-        before, after = (load(name, peers=size) for size in ((7, 8) if name == "complete" else (4, 5)))
+        before, after = (load(name, peers=size) for size in ((5, 6) if name == "complete" else (4, 5)))
         try:
             for each in (before, after):
                 validate(create(algorithm, {}, config, each), config, each)
@@ -49,7 +49,7 @@ def grown(algorithm: str) -> tuple[Topology, Topology]:
 @pytest.mark.parametrize("algorithm", algorithms())
 def test_every_algorithm_goes_on_with_one_more_peer(folder: Path, algorithm: str) -> None:
     before, after = grown(algorithm)
-    one = Growing(4, folder, algorithm, before, after)
+    one = Growing(4, folder, algorithm, before, after, rounds=16)
 
     def grow(growing: Growing) -> None:
         growing.give(range(before.size))
@@ -74,7 +74,7 @@ def ring(peers: int, epoch: int, *retired: int) -> Topology:
 
 def played(folder: Path, after: Topology, *faults: Fault, algorithm: str = "dfedavg", before: Topology = RING,
            ) -> Growing:
-    one = Growing(4, folder, algorithm, before, after, rounds=40)
+    one = Growing(4, folder, algorithm, before, after, rounds=24)
     one.faults = list(faults)
     one.run()
     assert not one.violations
