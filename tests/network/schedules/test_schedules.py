@@ -101,7 +101,7 @@ def test_one_that_is_lost_and_comes_back_twice_is_sent_a_state_each_time_and_the
         schedule.start_again(2, 1.5 * DEAD_AFTER, "")
 
     one = played(folder, *(Fault(When(0.0, 2, Phase.EXCHANGE, round), f"kill 2 in round {round}", kill)
-                           for round in (3, 5)), rounds=300)
+                           for round in (3, 5)), rounds=160)
     assert not one.violations
     assert [machine.past[-1].exit_code for machine in one.machines.values()] == [0] * len(one.machines)
     assert len(one.machines[2].past) == 3
