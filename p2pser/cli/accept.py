@@ -14,7 +14,7 @@ from p2pser.cli.common import json_option, note, print_findings, print_json
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="PATH|none",
               help="Folder or manifest of this site's recordings; none: it only relays.")
 @click.option("--address", metavar="tcp://HOST:PORT|none",
-              help="Where the neighbours dial this site; none: nobody can, it dials them.  [default: this machine's "
+              help="Where the neighbours dial this site; none: they cannot, it dials them.  [default: this machine's "
                    "address, port network.base_port + ID]")
 @click.option("--listen", metavar="tcp://HOST:PORT",
               help="Where it listens, if that is not the port of --address.")

@@ -40,7 +40,7 @@ class Number(click.FloatRange):
 
 
 class Source(click.Path):
-    """A path of something to read. Whether it is there is asked by whoever reads it, unless ``exists``."""
+    """A path of something to read. The code that reads it checks whether it is there, unless ``exists``."""
 
     def __init__(self, *, exists: bool = False, dir_okay: bool = True, file_okay: bool = True) -> None:
         super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay, file_okay=file_okay)

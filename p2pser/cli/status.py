@@ -58,7 +58,7 @@ def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
 
     yield "is it running", [_running(peer)]
     none = "no neighbour" if peer.stalled is None else \
-        "no neighbour that it has told of: its own work takes long, or its process is stopped"
+        "no neighbour that it has reported: its own work takes long, or its process is stopped"
     yield "waits for", list(peer.waits_for.values()) or [none]
     yield "how good", [_quality(peer)]
     yield "how long", [_left(peer)]

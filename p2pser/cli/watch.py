@@ -35,7 +35,7 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
     folder = folder or newest_run(Path("runs"))
     if once or not (web or terminal()):
         show(folder, as_json=False)
-    look(folder)  # a wrong folder is told before anything opens
+    look(folder)  # a wrong folder is refused before anything opens
     try:
         if web:
             _page(folder, port)

@@ -45,7 +45,7 @@ class NetworkSettings(Section):
     metrics_port: int = Field(0, ge=0, le=65535,
         description="TCP port of this machine where the peer serves /metrics for Prometheus and /health; 0: none")
     metrics_host: Annotated[str, AfterValidator(checked_host)] = Field("127.0.0.1",
-        description="address at which /metrics and /health are served (*: all); whoever reaches it can read them")
+        description="address at which /metrics and /health are served (*: all), to every program that reaches it")
     linger: float = Field(2.0, ge=0, le=LONGEST,
         description="how long the last messages may take to be sent at the end [s]")
     secret: UserPath | None = Field(None,
@@ -54,5 +54,5 @@ class NetworkSettings(Section):
     secret_key: UserPath | None = Field(None,
         description="file of this peer's CURVE secret key, where the topology file gives keys")
     author: Annotated[str, AfterValidator(_key)] | None = Field(None,
-        description="public key of whoever must have signed the topology file (p2pser accept writes it); none: the "
+        description="public key of the required signer of the topology file (p2pser accept writes it); none: the "
                     "file need not be signed")

@@ -44,7 +44,7 @@ class PrivacySettings(Section):
                     "least privacy.least peers, if no algorithm is asked for, else gossip")
     draws: Literal["secret", "seed"] = Field("secret",
         description="what keys a peer's draws of batches, dropout and augmentation: secret, a key of its own, so that "
-                    "nobody can repeat them; seed, the run's seed, which all peers know: then peers have the "
+                    "no other peer can repeat them; seed, the run's seed, which all peers know: then peers have the "
                     "simulator's bits (default of demo and launch)")
     purpose: str = shared("", "purpose of the run, one word such as research, medical or safety, which all peers must "
                               "name alike and the card holds; clips with other purposes are left out", max_length=40)

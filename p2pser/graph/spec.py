@@ -82,7 +82,7 @@ class Topology:
     retired: tuple[int, ...] = ()
     """The peers that have left for good, ascending: nodes of ``graph`` without links."""
     signed_by: str | None = None
-    """The public key (signing.author) of whoever signed the file; None: it is not signed."""
+    """The public key (signing.author) of the file's signer; None: it is not signed."""
 
     @property
     def size(self) -> int:

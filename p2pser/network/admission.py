@@ -1,10 +1,10 @@
 """Which of the connections to a listener may stay. Pure: it knows file descriptors, not sockets.
 
 ZeroMQ accepts without limit, and tells of a connection only its file descriptor. A connection is a guest until it has
-carried a message of a neighbour; anybody can be a guest, so their number is bounded. Where there are too many, one of
-the address with most guests is cut, at random: whoever opens many connections cuts its own, and a neighbour that dials
-from elsewhere, or in between, gets in. A neighbour may also dial from the crowd's own address (a shared NAT): of an
-address, the half of the guests that are furthest in their handshakes is spared.
+carried a message of a neighbour; any client can be a guest, so their number is bounded. Where there are too many, one
+of the address with most guests is cut, at random: an address that opens many connections loses its own, and a
+neighbour that dials from elsewhere, or in between, gets in. A neighbour may also dial from the crowd's own address (a
+shared NAT): of an address, the half of the guests that are furthest in their handshakes is spared.
 """
 
 from __future__ import annotations

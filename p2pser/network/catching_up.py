@@ -9,9 +9,9 @@ false claim must not carry it away, so a jump needs
 - the word of one that announces a jump of its own (a message of round ``JUMP``), so that a part of the network follows
   the peer at its edge: as far as anybody can have come since this peer began, and only once in ``apart`` seconds.
 
-How far a peer can have come is the time times the pace of this peer's own fastest rounds. So one that lies alone moves
-nobody further than waiting would have, and neither do several, as long as they are no more than half of a peer's
-neighbours.
+How far a peer can have come is the time times the pace of this peer's own fastest rounds. So one lying
+neighbour moves a peer no further than waiting would have, and neither do several, as long as they are no more than half
+of its neighbours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MARGIN = 2
 
 @dataclass(frozen=True)
 class Next:
-    """The round to go on with. announce : whether neighbours must be told of the jump, to be able to follow."""
+    """The round to go on with. announce : whether neighbours must know of the jump, to be able to follow."""
 
     round: int
     announce: bool = False

@@ -12,7 +12,7 @@ from p2pser.wire.hello import Hello, run_id
 from p2pser.wire.messages import Header, Kind
 
 NOTICE = 1
-"""In the slot of REFUSED: nobody is refused, but its receiver shall know."""
+"""In the slot of REFUSED: a notice to the receiver, which is not refused."""
 APART = 1
 """``Header.total`` of a PING, HELLO or WELCOME whose sender goes on without the receiver."""
 

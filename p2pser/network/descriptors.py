@@ -1,7 +1,7 @@
 """ZeroMQ's TCP connections by their file descriptors, which stay ZeroMQ's: what its own options cannot do.
 
-ZeroMQ accepts whoever dials, and closes an accepted connection only with its listener, which would end those of all
-neighbours too. So a connection is shut down beneath it, and a listener is made deaf by a filter of the kernel's.
+ZeroMQ accepts every client that dials, and closes an accepted connection only with its listener, which would end those
+of all neighbours too. So a connection is shut down beneath it, and a listener is made deaf by a filter of the kernel's.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Up:
 
 @dataclass(frozen=True)
 class Agreed:
-    """A neighbour has said HELLO again, over another connection or since it knows the emotions of the run by now."""
+    """A neighbour has sent a second HELLO, over another connection or because it knows the emotions of the run now."""
 
     peer: int
     hello: Hello

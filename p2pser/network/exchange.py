@@ -361,7 +361,7 @@ class Exchange:
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         own = self._past.own_for(sender, step)
         if own is None:
-            return  # settled, too late, or too large to keep: an open flow stays open, and the sender is told so
+            return  # settled, too late, or too large to keep: an open flow stays open, as our headers show
         row = self.read(sender, step, own, value)
         weight = self._past.settled(sender, step, None if row is None else distance(row.to(own.dtype), own))
         if row is not None:

@@ -152,8 +152,8 @@ class Zap:
     """Answers libzmq's authentication requests (ZAP, RFC 27).
 
     ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as its User-Id,
-    which every frame then carries. Others are told whether the ``epoch`` of our topology file is even or odd: a later
-    file may name their key (``may_be_older``).
+    which every frame then carries. Others learn whether the ``epoch`` of our topology file is even or odd: a later file
+    may name their key (``may_be_older``).
     """
 
     def __init__(self, admitted: Mapping[str, int], epoch: int = 0) -> None:

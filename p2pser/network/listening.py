@@ -20,7 +20,7 @@ Watch = Callable[[Any, Callable[[], None]], None]
 CHECK = 0.1
 """Seconds between two looks at how much the connections have received."""
 DEAF = 0.25
-"""Shortest time for which the listener takes nobody, once it had too many guests [s]."""
+"""Shortest time for which the listener accepts no connection, once it had too many guests [s]."""
 
 AUTHENTICATING = 450
 """Bytes that a connection has received when ZeroMQ asks whether its key is admitted; before, it has received 266."""
@@ -114,7 +114,7 @@ class Listener:
             self._cut(connection)
 
     def maintain(self, now: float) -> None:
-        """Cut what sends without end, take new connections again, and tell of those that were turned away."""
+        """Cut connections that send without end, accept new ones again, and report those that were turned away."""
         if now >= self._checked + CHECK:
             self._checked = now
             self._cut_endless()

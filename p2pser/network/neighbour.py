@@ -20,9 +20,9 @@ PROGRESS_INTERVAL = 0.25
 """Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
 DISCONNECTED = 1.5
 """Seconds without any connection after which a neighbour has ended, its BYE lost: a living one would have dialled."""
-TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (where nobody "
-         "started a second, the key was stolen: replace it)")
-"""What is said of a neighbour whose HELLO comes from a second process."""
+TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (if your "
+         "site did not start a second, the key was stolen: replace it)")
+"""The reason given where a neighbour's HELLO comes from a second process."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class Neighbour:
         """Of its present incarnation; None before."""
         self.strikes = 0
         self.lives = 0
-        """How many of its processes have said HELLO."""
+        """How many of its processes have sent a HELLO."""
         self._ours, self._patience, self._most_strikes = ours, patience, strikes
         self._incarnation = -1
         self._ended = False
-        """Whether its incarnation has said BYE: then nothing of it is a return."""
+        """Whether its incarnation has sent BYE: then no message of it is a return."""
         self._given_up = False
         """Whether the run went on without it: then only a row of it is a return."""
         self._last_traffic = self._last_ping = 0.0
@@ -120,7 +120,7 @@ class Neighbour:
 
     @property
     def apart(self) -> bool:
-        """Whether we go on without it: it is told so, and does not wait for us then."""
+        """Whether we go on without it: our messages say so, and then it does not wait for us."""
         return self.state in (State.LOST, State.RETURNING)
 
     # What it says -------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Neighbour:
         return None, [*changes, *self.happens(Cause.HELLO, "")]
 
     def of_this_incarnation(self, header: Header) -> bool:
-        """Whether a message comes from the incarnation that said HELLO last."""
+        """Whether a message comes from the incarnation that sent the last HELLO."""
         return self.hello is not None and header.incarnation == self.hello.incarnation
 
     def refusal(self, awake: float) -> None:
@@ -202,7 +202,7 @@ class Neighbour:
         return self.happens(Cause.DONE if word == "done" else Cause.LEFT, word)
 
     def new_progress(self, progress: Progress, now: float) -> bool:
-        """Take the progress in a header; True where the training thread must be told.
+        """Take the progress in a header; True where the training thread must know of it.
 
         Steps within a phase are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
         """

@@ -15,7 +15,7 @@ class OwnProgress:
     """A peer's own progress.
 
     size : N; progress of others that has come over more peers is an echo, and counts no more.
-    report : is told of it.
+    report : called with it.
     """
 
     def __init__(self, size: int, report: Callable[[Progress], None]) -> None:

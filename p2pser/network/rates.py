@@ -1,4 +1,4 @@
-"""How often something may happen, and be told. Pure: the caller passes the time in."""
+"""Limits on how often something may happen, or be reported. Pure: the caller passes the time in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Hashable
 
 INTERVAL = 60.0
-"""The same trouble is told once in so many seconds."""
+"""Seconds in which the same trouble is reported once."""
 DIFFERENT = 4
-"""So many different sentences of one kind are told at once; further ones take turns, one in INTERVAL seconds."""
+"""Different sentences of one kind that are reported at once; further ones take turns, one in INTERVAL seconds."""
 
 
 class Bucket:
@@ -56,7 +56,7 @@ class Reports:
         self._told: dict[Hashable, dict[str, float]] = {}
 
     def due(self, kind: Hashable, sentence: str, now: float) -> str | None:
-        """Return the sentence to tell, with the number of those that were not told; None: tell nothing now."""
+        """Return the sentence to report, with the number of those that were left out; None: report nothing now."""
         told = self._told.setdefault(kind, {})
         if now < told.get(sentence, -math.inf) + self._interval:
             return None
@@ -67,7 +67,7 @@ class Reports:
 
 
 def suppressed(number: int) -> str:
-    """Return what a sentence says of those before it that were not told."""
+    """Return the words about the sentences before it that were left out."""
     return f" ({number} more suppressed)" if number else ""
 
 

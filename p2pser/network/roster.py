@@ -68,7 +68,7 @@ class Roster:
         return taken
 
     def refused(self, event: events.Refused) -> None:
-        """Take a refusal: the newest reason is told."""
+        """Take a refusal: the newest reason is reported."""
         (self._older.add if event.older else self._older.discard)(event.peer)
         if self._states[event.peer] is State.REFUSED:
             self._reasons[event.peer] = event.reason

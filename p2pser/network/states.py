@@ -10,7 +10,7 @@ class State(Enum):
     """What a peer holds a neighbour for."""
 
     ABSENT = "absent"
-    """It has not said HELLO, or was gone before our run began."""
+    """It has not sent a HELLO, or was gone before our run began."""
     REFUSED = "refused"
     """One of the two does not admit the other; it may come back corrected."""
     PRESENT = "present"
@@ -79,4 +79,4 @@ WATCHED = (State.PRESENT, State.SUSPECT, State.RETURNING)
 """The states in which rows are sent, and silence is counted."""
 
 GONE = (State.LOST, State.BANNED, State.DONE)
-"""The states in which nothing is sent, and nobody waits."""
+"""The states in which a neighbour is sent nothing and is not waited for."""

@@ -26,8 +26,8 @@ def key_of_draws(config: Config, topology: Topology, me: int, folder: PeerFolder
     Raises ConfigError where the file of the key cannot be used, and where a budget needs a secret key.
     """
     if config.privacy.draws == "seed" and config.privacy.epsilon is not None:
-        raise ConfigError("privacy.epsilon needs noise that nobody can repeat, and privacy.draws=seed draws it from "
-                          "the run's seed, which all peers know: set privacy.draws=secret")
+        raise ConfigError("privacy.epsilon needs noise that no other peer can compute, and privacy.draws=seed draws it "
+                          "from the run's seed, which all peers know: set privacy.draws=secret")
     if config.privacy.draws == "seed":
         return None
     return keys.load_or_make_secret(folder.path / DRAWS, lambda: _kept(folder) or _new(config, topology, me))
@@ -49,5 +49,5 @@ def _kept(folder: PeerFolder) -> bytes | None:
 def _new(config: Config, topology: Topology, me: int) -> bytes:
     if config.privacy.epsilon is not None or any(entry.key is not None for entry in topology.peers.values()):
         return secrets.token_bytes(keys.SECRET_BYTES)
-    # All peers are the same user's: whoever repeats a run on a machine gets the same bits.
+    # All peers are the same user's: a repeated run on one machine has the same bits.
     return keys.derive_draws(keys.load_or_make_secret(config.network.secret), config.seed, me)

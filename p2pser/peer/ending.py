@@ -40,7 +40,7 @@ from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.messages import Phase
 
 QUIET = 2.0
-"""For so long a peer waits without a word for neighbours that are about to have a model too [s]."""
+"""Seconds for which a peer waits silently for neighbours that are about to have a model too."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A few pages over HTTP, each made when it is asked for: what a monitoring system reads of a peer.
 
-One thread, with an event loop of its own, that touches neither the sockets nor the locks of the network. What whoever
-connects can cost is bounded: connections, their time, and the length of a request.
+One thread, with an event loop of its own, that touches neither the sockets nor the locks of the network. What clients
+can cost is bounded: the number of connections, their time, and the length of a request.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Endpoint:
         try:
             name = "0.0.0.0" if host == EVERYWHERE else host.strip("[]")
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            # A name may stand for both families, and 127.0.0.1 is what monitoring systems are told.
+            # A name may stand for both families, and monitoring systems are configured with 127.0.0.1.
             family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
             self._socket = socket.create_server(address[:2], family=family)
         except (OSError, UnicodeError) as error:

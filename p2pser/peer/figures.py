@@ -1,7 +1,7 @@
 """How a peer does, for monitoring systems: Prometheus' metrics, and a health page.
 
-The training thread writes the figures; whoever asks reads them from another thread, without a lock: each is replaced
-as a whole.
+The training thread writes the figures; the threads that serve pages read them without a lock: each is replaced as a
+whole.
 """
 
 from __future__ import annotations

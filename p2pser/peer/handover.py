@@ -1,8 +1,8 @@
 """The model of a run that is over, for a peer that was not there at the end: its neighbours hand it over.
 
-A peer that finds a neighbour at the end of the run while it is itself not there yet was left out of that end: it was
-killed in the last phase, cut off, or started too late. So was one that has agreed with nobody, while neighbours that
-it can reach have agreed with others. It asks each such neighbour for the model, compares the answers
+A peer whose neighbour is at the end of the run before it is there itself was left out of that end: it was killed in the
+last phase, cut off, or started too late. A peer that ended alone, while neighbours that it can reach agreed with other
+peers, was left out too. It asks each such neighbour for the model, compares the answers
 where there are two, and ends with it. A peer that has its model stays for a while to answer, and so does one that has
 finished and is started again. Where the latter had not agreed with all, it asks too, and takes a model behind which
 there are more peers than behind its own: so parts of a network that ended apart can be brought together.
@@ -82,7 +82,7 @@ class Handover:
     size, sums : the length of this peer's row, and those that the statistics' sums may have.
     tolerance : largest relative difference that the final consensus leaves between two peers.
     say : receives a sentence for the person who watches.
-    ready : returns whether this peer can read an answer; before, nobody is asked.
+    ready : returns whether this peer can read an answer; before, it asks no neighbour.
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: Collection[int],
@@ -177,7 +177,7 @@ class Handover:
             self._mixer.wake_at(self._first + patience)
 
     def left_out(self, end: Outcome, longest: float) -> None:
-        """Wait for the model of neighbours that have agreed with others, where this peer ended with nobody.
+        """Wait for the model of neighbours that have agreed with others, where this peer ended alone.
 
         It comes as ModelTaken. Where two parts of a network have each agreed, neither takes the other's model.
 
@@ -273,7 +273,7 @@ class Handover:
             self._answer(peer)
             return
         if not self._parcels.was_asked(peer):
-            raise RemoteProtocolError(f"peer {peer} sent a model that nobody has asked for", peer)
+            raise RemoteProtocolError(f"peer {peer} sent a model that this peer has not asked for", peer)
         try:
             end = self._parcels.take(peer, header, payload)
         except RemoteProtocolError:

@@ -84,7 +84,7 @@ class _Form(Section):
     run: str = Field(description="name of the run")
     peer: int = Field(ge=0, lt=MOST, description="id of the site that is invited")
     code: Annotated[str, AfterValidator(_code)] = Field(description="of this invitation alone")
-    signed: dict[str, str] = Field(description="key and signature of whoever wrote the file")
+    signed: dict[str, str] = Field(description="public key and signature of the author of the file")
 
     @property
     def by(self) -> str:

@@ -66,7 +66,7 @@ class Joining:
     like : this peer's row (D,), whose dtype the parameters have.
     patience : seconds for which the second answer is waited for.
     grace : seconds after which an answer is lost that a neighbour owes, because it has begun two rounds since.
-    ready : returns whether this peer can read an answer; before, nobody is asked.
+    ready : returns whether this peer can read an answer; before, it asks no neighbour.
     clock : returns the time [s].
     """
 

@@ -45,7 +45,7 @@ class Needed:
 
         meanwhile : called again and again: what neighbours ask for that come back.
 
-        Raises P2PSERError where the time is over, or nobody can come back.
+        Raises P2PSERError where the time is over, or no lost neighbour can come back.
         """
         mixer, roster, before, since = self._mixer, self._mixer.roster, "", 0.0
         while self.missing(last):

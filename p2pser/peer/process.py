@@ -165,7 +165,8 @@ class Peer:
     def prepare(self, telemetry: Telemetry | None = None, draws: bytes | None = None) -> tuple[Cohort, Algorithm]:
         """Read the recordings, make the model and the algorithm, and validate them.
 
-        telemetry : is told of clips that are left out. draws : the key of the local work's draws; None: the run's seed.
+        telemetry : receives an event for clips that are left out. draws : the key of the local work's draws; None: the
+        run's seed.
         """
         config, federation = self.config, self.read()
         if telemetry is not None:

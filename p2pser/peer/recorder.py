@@ -140,7 +140,7 @@ class Recorder(Hooks):
     driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
     sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
     look_up : called between exchanges; may raise, which ends the run.
-    status : is told after each round how far the peer is.
+    status : called after each round with a sentence about the progress of the peer.
     """
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,

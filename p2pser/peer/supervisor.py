@@ -1,10 +1,10 @@
 """What a peer tells the service manager that started it (systemd's notification protocol, ``sd_notify(3)``).
 
 Datagrams to the socket that ``$NOTIFY_SOCKET`` names: READY once the peer listens, STATUS with a sentence, STOPPING at
-its end, and WATCHDOG as long as it gets on. Where the variable is not set, nothing is sent.
+its end, and WATCHDOG as long as it makes progress. Where the variable is not set, nothing is sent.
 
-WATCHDOG is sent by the I/O thread, and only where the training thread has got on since the last one: by a local step,
-an event, or a look around while it waits. So it ends where either of the two threads is stuck.
+WATCHDOG is sent by the I/O thread, and only where the training thread has made progress since the last one: by a local
+step, an event, or a look around while it waits. So it ends where either of the two threads is stuck.
 
 Containers have no such socket: there ``$P2PSER_ALIVE`` names a file, whose time of change is renewed likewise.
 """

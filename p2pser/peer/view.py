@@ -96,7 +96,7 @@ class PeerView:
 
     @property
     def waiting(self) -> str | None:
-        """What a running peer has said last of what it waits for; None where it has got on since."""
+        """The last sentence of a running peer about what it waits for; None where it has made progress since."""
         got_on = ("up", "labels", "statistics", "resumed", "joined")
         said = next((event for event in reversed(self.events) if event.get("kind") in ("waiting", *got_on)), None)
         if self.state != RUNNING or said is None or said["kind"] != "waiting":
@@ -146,7 +146,7 @@ class PeerView:
         return lasts if lasts > longest_round(self.round_seconds, dead_after or DEAD_AFTER) else None
 
     def _slow(self) -> dict[int, str]:
-        """Return what the neighbours do that a stalled round waits for, as the peer has told."""
+        """Return what the neighbours that a stalled round waits for are doing, by the peer's last event."""
         none: Mapping[str, Any] = {}
         told = next((event for event in reversed(self.events) if "waits_for" in event), none)
         whom = told.get("waits_for")

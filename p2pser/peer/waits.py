@@ -46,7 +46,7 @@ class Waits:
         self._mixer, self._reporter, self._clock = mixer, reporter, clock
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._meeting: tuple[str, float] | None = None
-        """What is said at the start while neighbours are missing, and since when."""
+        """The sentence shown at the start while neighbours are missing, and since when."""
         self._next_look, self._next_word = clock(), 0.0
         self._stalled: int | None = None
         """The round that lasts too long."""
@@ -111,9 +111,9 @@ class Waits:
         return network.round_timeout if usual is None else longest_round(usual, network.dead_after)
 
     def _does(self, j: int) -> str:
-        """Say what a neighbour does, as far as it has told."""
+        """Return what a neighbour does, by its last report of progress."""
         progress, silent = self._mixer.roster.progress(j), self._mixer.roster.state(j) is State.SUSPECT
-        does = "it has not told how far it is" if progress is None else _DOES[Phase(progress.phase)].format(
+        does = "it has not reported how far it is" if progress is None else _DOES[Phase(progress.phase)].format(
             progress.round + 1)
         return f"silent; before that, {does}" if silent else does
 

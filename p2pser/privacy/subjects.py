@@ -24,7 +24,7 @@ class Subjects:
     """The peers of an audited run.
 
     federation : what they train on: half of their clips. others : the other half, by peer: for the attacker recordings
-    of the same speakers, and recordings that nobody trained on. groups : for each of ``GROUPINGS``, {speaker: group}.
+    of the same speakers, and recordings that no peer trained on. groups : for each of ``GROUPINGS``, {speaker: group}.
     """
 
     federation: Federation

@@ -1,4 +1,4 @@
-"""Who took part in a run until its end, and how many agreed on one model: the same words wherever it is told."""
+"""Which peers took part in a run until its end, and how many agreed on one model: one wording for all places."""
 
 from __future__ import annotations
 

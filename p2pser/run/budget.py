@@ -77,4 +77,4 @@ def in_words(report: Mapping[str, Any]) -> str:
                         for value in (report["epsilon_neighbour"], report["epsilon_model"]))
     return (f"each {report['unit']} (of {report['units']}), at delta {report['delta']:.1e}, after {report['rounds']} "
             f"rounds: {neighbour} for neighbours (up to {report['colluding']} together), {model} for others who have "
-            "the model" + ("; simulated: whoever knows the seed knows the noise" if report.get("simulated") else ""))
+            "the model" + ("; simulated: the seed gives the noise away" if report.get("simulated") else ""))

@@ -94,9 +94,9 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     topology : the run's topology.
     peer : the hosted peer.
     checkpoints : the rounds of which it has a checkpoint.
-    clips : the number of its training clips where clips weigh, else None: then it is not told.
-    width : the width of its model; 1 is not told.
-    rounds : R; nobody can have a checkpoint of a later round.
+    clips : the number of its training clips where clips weigh, else None: then it is not sent.
+    width : the width of its model; 1 is not sent.
+    rounds : R; no peer can have a checkpoint of a later round.
     reach : see ``resume_round``.
     labels : the emotions of this peer's clips, where the peers agree on those to learn; else None.
     scales : this peer's part in the choice of how features are scaled, where the peers agree on it; else None.

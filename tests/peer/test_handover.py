@@ -326,7 +326,7 @@ def test_facts_that_cannot_be_are_refused(peer: Peer, changed: dict[str, Any]) -
 
 def test_a_model_that_nobody_asked_for_and_requests_without_end_are_refused(peer: Peer) -> None:
     peer.comes(1, Progress(0, 0, Phase.START, 0))
-    with pytest.raises(RemoteProtocolError, match="nobody has asked for"):
+    with pytest.raises(RemoteProtocolError, match="this peer has not asked for"):
         peer.hear(1, FACTS, b"")
     peer.hand.offer(end(1, 2, 3), None)
     for _ in range(3):

@@ -99,4 +99,4 @@ def test_before_the_first_round_is_over_nothing_is_usual_yet(peer: Waiting) -> N
     assert peer.at(1060.0) == []
     (told,) = peer.at(1062.0)
     assert "waiting before the first round" in told
-    assert "peer 3 at tcp://192.0.2.3:5700 (silent; before that, it has not told how far it is)" in told
+    assert "peer 3 at tcp://192.0.2.3:5700 (silent; before that, it has not reported how far it is)" in told

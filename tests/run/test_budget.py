@@ -74,4 +74,4 @@ def test_a_sentence_tells_unit_delta_and_both_epsilons() -> None:
               "epsilon_model": None, "colluding": 11}
     assert in_words(report) == ("each speaker (of 24), at delta 1.7e-03, after 7 rounds: epsilon 8.00 for neighbours "
                                 "(up to 11 together), no bound for others who have the model")
-    assert in_words({**report, "simulated": True}).endswith("whoever knows the seed knows the noise")
+    assert in_words({**report, "simulated": True}).endswith("the seed gives the noise away")
