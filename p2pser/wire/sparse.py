@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.wire.bits import Buffer, index_bytes, pack_indices, unpack_indices
+from p2pser.wire.bits import Buffer, index_bytes, pack, pack_indices, packed_bytes, unpack, unpack_indices
 from p2pser.wire.codec import Form, flat, internal
 
 _TOP = struct.Struct("<BI")
 _RANDOM = struct.Struct("<BQ")
 _SCALE = struct.Struct("<f")
+_TWO = struct.Struct("<ff")
 _LARGEST_SIZE = 2**32 - 1
 
 
@@ -27,21 +29,24 @@ class Sparse(Form):
     """The base of both sparse forms: the share of the numbers that are sent, and their encoding.
 
     share: of the row's numbers, in (0, 1]; at least one is sent. count: their number, instead of a share. bits: 32,
-    unchanged (float64 rows: 64), or 8, as whole multiples of 1/127 of the largest.
+    unchanged (float64 rows: 64); 8, as whole multiples of 1/127 of the largest; 2 (of the largest numbers only), the
+    sign and one of two magnitudes, the means of the larger and of the smaller ones, divided where the error is least.
     """
 
     share: float = 0.01
     count: int | None = internal(None)
     bits: int = 32
-    """bits of each number that is sent: 8, or 32 (unchanged)"""
+    """bits of each number that is sent: 2 (top-k), 8, or 32 (unchanged)"""
+    least_bits: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"a sparse row keeps a share in (0, 1] of its numbers, not {self.share:g}")
         if self.count is not None and self.count < 1:
             raise ConfigError(f"a sparse row keeps at least 1 of its numbers, not {self.count}")
-        if self.bits not in (8, 32):
-            raise ConfigError(f"the numbers of a sparse row take 8 or 32 bits, not {self.bits}")
+        if self.bits not in (2, 8, 32) or self.bits < self.least_bits:
+            least = "2, 8" if self.least_bits == 2 else "8"
+            raise ConfigError(f"the numbers of a {self.name} row take {least} or 32 bits, not {self.bits}")
 
     def kept(self, size: int) -> int:
         """Return k, the number of ``size`` numbers that are sent."""
@@ -50,7 +55,7 @@ class Sparse(Form):
     def contraction(self, size: int) -> float:
         """Return delta, about k/D: the (expected) squared error of a row is at most 1 - delta of its square."""
         delta = 1 / -(-size // self.kept(size)) if size else 1.0
-        return delta if self.bits == 32 else delta * (1 - 1 / 254**2)
+        return delta * {32: 1.0, 8: 1 - 1 / 254**2, 2: 1 / _spread(self.kept(size))}[self.bits]
 
 
 @COMPRESSORS.register("top-k")
@@ -66,6 +71,7 @@ class TopK(Sparse):
     """
 
     name = "top-k"
+    least_bits = 2
 
     def encode(self, row: Tensor) -> bytes:
         """Return the bytes of ``row`` (D,) (Codec.encode)."""
@@ -135,7 +141,7 @@ def _header(layout: struct.Struct, buffer: Buffer, size: int) -> tuple[int, int,
     if not 0 <= size <= _LARGEST_SIZE or view.nbytes < layout.size:
         raise RemoteProtocolError(f"a sparse row of {size} numbers cannot be {view.nbytes} bytes")
     width, second = layout.unpack_from(view)
-    if width not in (1, 4, 8):
+    if width not in (1, 4, 8) and (width or layout is _RANDOM):  # 0: two bits
         raise RemoteProtocolError(f"the numbers of a sparse row have {width} bytes each, not in 1, 4 or 8")
     return width, second, view[layout.size :]
 
@@ -144,6 +150,8 @@ def _write(values: NDArray[np.floating], bits: int) -> tuple[int, bytes]:
     """Return (bytes of each number, the bytes of all numbers)."""
     if bits == 32:
         return values.itemsize, values.astype(f"<f{values.itemsize}", copy=False).tobytes()
+    if bits == 2:
+        return 0, _two_levels(values)
     largest = np.abs(values).max(initial=0.0).astype(np.float32)
     with np.errstate(all="ignore"):
         steps = np.rint(np.nan_to_num(values / largest) * 127).clip(-127, 127)
@@ -152,6 +160,8 @@ def _write(values: NDArray[np.floating], bits: int) -> tuple[int, bytes]:
 
 def _read(view: memoryview, width: int, count: int) -> Tensor:
     """Return the ``count`` numbers (k,)."""
+    if width == 0:
+        return _read_two_levels(view, count)
     if view.nbytes != count * width + (_SCALE.size if width == 1 else 0):
         raise RemoteProtocolError(f"{count} numbers of a sparse row cannot be {view.nbytes} bytes")
     if width == 1:
@@ -159,6 +169,40 @@ def _read(view: memoryview, width: int, count: int) -> Tensor:
         return torch.from_numpy(np.frombuffer(view[_SCALE.size :], dtype=np.int8).copy()) * step
     wire = np.dtype(f"<f{width}")
     return torch.from_numpy(np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=True))
+
+
+def _two_levels(values: NDArray[np.floating]) -> bytes:
+    """Return the magnitudes of the two levels (f4), the smaller first, and two bits of each number: level and sign."""
+    if not len(values):
+        return _TWO.pack(0.0, 0.0)
+    with np.errstate(all="ignore"):
+        sizes = np.nan_to_num(np.abs(values).astype(np.float32)).astype(np.float64)
+    order = np.argsort(-sizes, kind="stable")
+    sums, counts = np.cumsum(sizes[order]), np.arange(1, len(sizes) + 1)
+    rest = np.maximum(counts[-1] - counts, 1)
+    cut = 1 + int(np.argmax(sums**2 / counts + (sums[-1] - sums) ** 2 / rest))  # what the two means keep of the square
+    large = np.zeros(len(sizes), dtype=np.int64)
+    large[order[:cut]] = 1
+    means = (sums[-1] - sums[cut - 1]) / rest[cut - 1], sums[cut - 1] / cut
+    return _TWO.pack(*means) + pack(2 * large + (values < 0), 2)
+
+
+def _read_two_levels(view: memoryview, count: int) -> Tensor:
+    if view.nbytes != _TWO.size + packed_bytes(count, 2):
+        raise RemoteProtocolError(f"{count} numbers of two bits cannot be {view.nbytes} bytes")
+    codes = unpack(view[_TWO.size :], count, 2)
+    small, large = (np.float32(level) for level in _TWO.unpack_from(view))
+    return torch.from_numpy(np.where(codes & 1, -1, 1).astype(np.float32) * np.where(codes & 2, large, small))
+
+
+def _spread(count: int) -> float:
+    """Return how many times the square of ``count`` numbers may exceed what ``_two_levels`` keeps of it.
+
+    Of descending numbers a with a sum of at most sqrt(n) over the n first, for all n (one level keeps no more than 1),
+    the square is the largest for a_n = sqrt(n) - sqrt(n - 1): about 1 + log(count) / 4.
+    """
+    roots = np.sqrt(np.arange(count + 1))
+    return float(np.square(np.diff(roots)).sum())
 
 
 def _scatter(size: int, indices: NDArray[np.int64], values: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "choco": ("ring", ("gossip.parameters={compressor: top-k, share: 0.05, bits: 8}",)),
     "choco with qsgd": ("tree", ("gossip.parameters={compressor: qsgd}",)),
     "choco with low-rank": ("ring", ("gossip.parameters={compressor: low-rank}",)),
+    "sparse-loco": ("ring", ("gossip.parameters={share: 0.05}",)),
     "power-gossip": ("ring", ("gossip.parameters={iterations: 2}",)),
     "fedavg": ("server", ("gossip.parameters={sample: 0.5}", CLIPS, "features.normalise=global")),
     "fedopt": ("server", ("gossip.parameters={optimizer: yogi}",)),

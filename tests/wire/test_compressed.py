@@ -24,6 +24,7 @@ SIZE = 24 * 30 + 24 + 6 * 24 + 6
 ALL = {
     "top-k": TopK(0.05),
     "top-k of 8 bits": TopK(0.05, bits=8),
+    "top-k of 2 bits": TopK(0.05, bits=2),
     "top-k of half": TopK(0.5),
     "random-k": RandomK(0.05).at(1, 2, 3),
     "random-k of 8 bits": RandomK(0.05, bits=8).at(1, 2, 3),
@@ -145,6 +146,8 @@ def test_large_claims_allocate_nothing(data):
     ("top-k", struct.pack("<BI", 4, 6) + bytes(24), "6 of 5"),
     ("top-k", struct.pack("<BI", 4, 3) + b"\xff" + bytes(12), "beyond"),
     ("top-k", struct.pack("<BI", 4, 3) + b"\x18" + bytes(12), "2 indices and says 3"),
+    ("top-k", struct.pack("<BI", 0, 5) + b"\xf8" + bytes(9), "5 numbers of two bits"),
+    ("random-k", struct.pack("<BQ", 0, 0) + bytes(24), "0 bytes each"),
     ("random-k", struct.pack("<BQ", 4, 0) + bytes(24), "5 numbers"),
     ("random-k", struct.pack("<BQ", 1, 0) + bytes(3), "5 numbers"),
     ("sign", bytes(2) + b"\x01", "beyond"),
@@ -169,7 +172,7 @@ def test_rows_that_have_no_compressed_form_are_our_mistake(one):
 
 
 @pytest.mark.parametrize("make", [
-    lambda: TopK(0.0), lambda: TopK(1.5), lambda: RandomK(count=0), lambda: TopK(bits=16),
+    lambda: TopK(0.0), lambda: TopK(1.5), lambda: RandomK(count=0), lambda: TopK(bits=16), lambda: RandomK(bits=2),
     lambda: QSGD(0), lambda: QSGD(128), lambda: LowRank(rank=0), lambda: compressor("top-q"),
 ])
 def test_settings_out_of_range_are_refused(make):
@@ -343,3 +346,16 @@ def test_indices_that_are_none_are_refused(lows, unary, match):
 
 def test_low_bits_are_the_logarithm_of_the_gap():
     assert [low_bits(1000, k) for k in (0, 1, 10, 100, 500, 501, 1000)] == [0, 9, 6, 3, 1, 0, 0]
+
+
+def test_two_bits_keep_at_least_what_the_bound_says_and_all_of_two_levels():
+    flat_top = torch.tensor([3.0, -3.0, 1.0, 1.0, -1.0, 0.0])
+    two = TopK(count=5, bits=2)
+    assert two.decode(two.encode(flat_top), 6).tolist() == flat_top.tolist()
+    for count in (1, 2, 50, 1000):
+        worst = torch.from_numpy(np.diff(np.sqrt(np.arange(count + 1))))  # the largest square for what a level keeps
+        form = TopK(1.0, bits=2)
+        kept = 1 - error(form, worst)
+        assert form.contraction(count) * (1 - 1e-6) <= kept <= 1 + 1e-6
+        assert len(form.encode(worst)) == 5 + index_bytes(count, count) + 8 + packed_bytes(count, 2)
+    assert TopK(1.0, bits=2).contraction(1000) == pytest.approx(1 / 2.86, rel=0.05)

@@ -61,7 +61,7 @@ class Choco(Algorithm):
     share: float = 0.04
     """of top-k and random-k: share of the numbers that are sent, in (0, 1]"""
     bits: int = 8
-    """of top-k and random-k: bits of each number, 8 or 32 (unchanged)"""
+    """of top-k and random-k: bits of each number, 2 (top-k only), 8 or 32 (unchanged)"""
     levels: int = 7
     """of qsgd: levels of the magnitudes, 1 to 127"""
     rank: int = 1
