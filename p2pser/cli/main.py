@@ -19,6 +19,7 @@ COMMANDS = {
     "runs": "List runs; write their measurements as CSV, or for TensorBoard, MLflow or Trackio.",
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
+    "plan": "Tell what a run will cost each site: bytes, hours, memory, exposure.",
     "compare": "Compare topologies and algorithms.",
     "audit": "Find out what a neighbour learns of a peer's recordings.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from p2pser.cli.clock import clock_options
 from p2pser.cli.common import RunOptions, from_option, json_option, note, print_json, run_options
-from p2pser.cli.kinds import Number, writable
+from p2pser.cli.kinds import writable
+
+if TYPE_CHECKING:
+    from p2pser.simulation.clock import Clock
 
 
 def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, int]:
@@ -31,28 +36,13 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
     return attacks
 
 
-def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
-    slow = {}
-    for value in values:
-        match = re.fullmatch(r"(\d{1,9}):(\d+(?:\.\d+)?)", value)
-        if match is None or not 0 < float(match[2]) <= 1e6:
-            raise click.BadParameter(f"{value!r}: write PEER:FACTOR, for example 3:5")
-        slow[int(match[1])] = float(match[2])
-    return slow
-
-
 @click.command()
 @click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
               help="Stop a peer at the beginning of a round (may be given several times).")
 @click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
               help="Make a peer hostile: it sends manipulated parameters, by the attack sign-flip, large-norm, "
                    "same-value, a-little-is-enough or inner-product (may be given several times).")
-@click.option("--network", metavar="lan|wan|phone", help="Measure the run in simulated seconds over such links; "
-                                                         "asynchronous algorithms run on them (default lan).")
-@click.option("--step-seconds", type=Number(min=0, min_open=True), default=0.05, show_default=True,
-              help="Simulated seconds of a local step.")
-@click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
-              help="Make the local steps of a peer slower by this factor (may be given several times).")
+@clock_options
 @click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network do (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Also train local-only and pooled models.")
@@ -64,9 +54,9 @@ def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @from_option
 @json_option
 @run_options("ring.yaml")
-def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], network: str | None,
-             step_seconds: float, slow: dict[int, float], exact: bool, baselines: bool, calibrate: int | None,
-             sample: int | None, start: Path | None, as_json: bool) -> None:
+def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], clock: Callable[[int], Clock],
+             timed: bool, exact: bool, baselines: bool, calibrate: int | None, sample: int | None, start: Path | None,
+             as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
@@ -84,15 +74,14 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.run.fitting import fitting
     from p2pser.run.participant import size_of
     from p2pser.simulation import memory
-    from p2pser.simulation.clock import preset
     from p2pser.simulation.scenario import Scenario
 
     config = options.config({"peer.start": start})
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "simulation")
     graph = options.graph(config)
-    clock = preset(network or "lan", step_s=step_seconds, slow=slow, seed=config.seed) if network or slow else None
-    scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()}, clock=clock)
+    scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()},
+                        clock=clock(config.seed) if timed else None)
     fitting(config, graph)
     scenario.living(graph)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)

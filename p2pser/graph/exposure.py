@@ -66,13 +66,18 @@ def exposure(topology: Topology, exchanges: int = EXCHANGES) -> Exposure:
 
     Among several that learn as much, the first that learns it soonest.
     """
+    return max(exposures(topology, exchanges).values(), key=lambda each: (each.peers, -each.exchanges, -each.observer))
+
+
+def exposures(topology: Topology, exchanges: int = EXCHANGES) -> dict[int, Exposure]:
+    """Return what each curious peer can solve for; of more than 64 peers only the one with the most neighbours."""
     if topology.size == 1:
-        return Exposure(0, 0, 0)
+        return {0: Exposure(0, 0, 0)}
     schedule = topology.schedule
     # The row space has its final dimension once it does not grow: in an exchange of a static graph, in a whole period
     # of a schedule.
     patience = 1 if schedule is None else schedule.period or exchanges
-    found = []
+    found = {}
     for observer in _observers(topology):
         solved, dimensions = [0], [1]
         for peers, dimension in solvable((topology.matrix(t) for t in range(exchanges)), (observer,)):
@@ -81,8 +86,8 @@ def exposure(topology: Topology, exchanges: int = EXCHANGES) -> Exposure:
             full = len(dimensions) > patience and dimensions[-1 - patience] == dimension
             if len(peers) == topology.size - 1 or full:
                 break
-        found.append(Exposure(observer, solved[-1], solved.index(solved[-1])))
-    return max(found, key=lambda each: (each.peers, -each.exchanges, -each.observer))
+        found[observer] = Exposure(observer, solved[-1], solved.index(solved[-1]))
+    return found
 
 
 def _observers(topology: Topology) -> Iterable[int]:

@@ -36,14 +36,15 @@ from p2pser.models import for_run
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
-from p2pser.simulation.clock import synchronous
-from p2pser.simulation.events import EventDriver
+from p2pser.simulation.events import DEAD_AFTER, EventDriver
 from p2pser.simulation.exchange_graph import DENSE_UP_TO
+from p2pser.simulation.meeting import meet
 from p2pser.simulation.memory import require
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
+from p2pser.simulation.timeline import Mark, Timeline, Traffic
 from p2pser.training.at_once import Choice
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.codec import Received
@@ -75,7 +76,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
         consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
     each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
     sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
-    observe : called after each round; for synchronous algorithms before the simulated seconds are known.
+    observe : called after each round.
     witness : hears every message that reaches its receiver. Then the run is ``exact``.
 
     Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, the
@@ -117,6 +118,9 @@ class _Simulator(Hooks):
             tap=None if witness is None else witness.received, secrets=SeedSecrets(config.seed, self._told))
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None
+        self.timeline = None if scenario.clock is None or self.events else Timeline(scenario.clock, topology.size)
+        self.mixer.timeline = self.timeline
+        self.marks: list[Mark] = []
         self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
                                hooks=self, living=self.living,
                                agreements=Agreements(self._cuts, self._statistics, self._consensus))
@@ -134,9 +138,24 @@ class _Simulator(Hooks):
     def run(self) -> Simulation:
         """Run the session and return what was measured."""
         # Carried apart from the run's messages, and without its faults.
-        sums = self.session.statistics(mixer=SimulatedMixer(
-            self.topology, tap=None if self.witness is None else self.witness.received, secrets=self.mixer.secrets))
-        return self._result(self.session.run(self.call, sums))
+        mixer = SimulatedMixer(
+            self.topology, tap=None if self.witness is None else self.witness.received, secrets=self.mixer.secrets)
+        mixer.timeline = self.timeline
+        meet(mixer, self.config, self.topology)
+        sums = self.session.statistics(mixer=mixer)
+        self._mark()
+        end = self.session.run(self.call, sums, report=self.timeline.stepped if self.timeline else None)
+        self._mark()
+        return self._result(end)
+
+    def _mark(self) -> None:
+        """Note when each peer has done what it has done, and what it has sent."""
+        if self.timeline is not None:
+            self.timeline.work()
+            self.marks.append(Mark.of(self.timeline.now, self.timeline.traffic))
+        elif self.events is not None:
+            now = np.full(self.topology.size, self.events.now)
+            self.marks.append(Mark.of(now, self.events.traffic or Traffic(self.topology.size)))
 
     def _drawn(self, sample: int | None) -> tuple[int, ...]:
         """The peers whose own models are evaluated."""
@@ -175,27 +194,29 @@ class _Simulator(Hooks):
         if self.witness is not None:
             self.witness.held(round, state.rows["x"])
         lost = self.mixer.dead_at(Step(round, 0))
+        if self.timeline is not None and round < self.config.training.rounds:
+            self.timeline.begin(round)
+            new = lost - self.mixer.dead_at(Step(round - 1, 0)) if round else lost
+            self.timeline.wait({j for i in new for j in self.topology.neighbours(i)} - lost, DEAD_AFTER)
         for i in self.living if lost and round < self.config.training.rounds else ():
             reason = self.algorithm.ends(i, lost & set(self.topology.neighbours(i)))
             if reason is not None:
                 raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}")
 
     def after_round(self, round: int, state: State) -> None:
+        self._mark()
         if self.events is not None:
             self.course.after_round(round, state, float(self.events.bytes_sent.mean()), self.events.losses,
                                     self.events.now)
         else:
-            self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses)
+            living = list(self.living)
+            seconds = self.marks[-1].now[living].max() - self.marks[0].now[living].max() if self.marks else None
+            self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses, seconds)
 
     def rounds_done(self, state: State) -> None:
         """Note what the rounds cost. From now on no message is lost: over TCP the end loses only what is dead."""
         self.bytes_training, self.messages_training = self._counted()
         self.mixer.faults = None
-        if self.scenario.clock is not None and self.events is None:
-            sizes = [int(self.bytes_training.sum() / max(1, self.messages_training.sum()))] * self.algorithm.slots
-            self.course.set_seconds(synchronous(
-                self.scenario.clock, self.topology, self.config.training.rounds, self.config.training.local_steps,
-                sizes, overlap=self.algorithm.overlaps).max(axis=1))
 
     def consensus(self, exchange: int, rows: Tensor) -> None:
         living = rows[list(self.living)]
@@ -227,6 +248,7 @@ class _Simulator(Hooks):
         sent, messages = self._foresight.flood()
         self.mixer.bytes_sent += sent
         self.mixer.messages_sent += messages
+        self._play(round, int((messages / self.mixer.degrees).max()), int(sent.sum() / messages.sum()))
         return dict.fromkeys(mixer.peers, frozenset())
 
     def _statistics(self, mixer: Mixer, sums: Tensor, round: int, topology: Topology, *, slem: float, **how: Any
@@ -236,6 +258,7 @@ class _Simulator(Hooks):
             uniform = self._foresight if not self.mixer.counts else Foresight(metropolis_entries(topology.graph))
             agreed = uniform.consensus(sums, TOLERANCE, slem=slem, max_exchanges=MOST_EXCHANGES,
                                        worst=largest_of_sums).final
+            self._play(round, agreed.exchanges, 8 * sums.shape[1])
         else:
             agreed = statistics(mixer, sums, round, topology, slem=slem, **how)
         if not agreed.converged:
@@ -253,6 +276,7 @@ class _Simulator(Hooks):
         if self.mixer.exact or self.mixer.parts is not None:
             return consensus(mixer, rows, round, topology, tolerance, **how)
         before, degree = self.mixer.bytes_sent.copy(), self.mixer.degrees
+        self.mixer.timeline = None
         if self._foreseeable:
             foreseen = self._foresight.consensus(rows, tolerance, slem=slem, max_exchanges=max_exchanges,
                                                  share=self.course.share)
@@ -265,7 +289,14 @@ class _Simulator(Hooks):
         # The messages carried coordinates: count the rows that the network would have sent instead.
         degree[[i for i in range(topology.size) if i not in self.living]] = 0
         self.mixer.bytes_sent = before + degree * final.exchanges * 8 * rows.shape[1]
+        self._play(round, final.exchanges, 8 * rows.shape[1])
         return final
+
+    def _play(self, round: int, exchanges: int, payload: int) -> None:
+        """Let the living peers exchange messages of so many bytes, in time only."""
+        if self.timeline is not None:
+            W = self.mixer.weights.isolated([i for i in range(self.topology.size) if i not in self.living])
+            self.timeline.play(round, exchanges, W.to, W.source, payload)
 
     # At the end ---------------------------------------------------------------------------------------------
 
@@ -309,6 +340,7 @@ class _Simulator(Hooks):
             personal=personal,
             personal_outputs=self._personal_outputs(personal),
             budget=self._budget(),
+            marks=tuple(self.marks),
         )
 
     def _budget(self) -> dict[str, Any] | None:

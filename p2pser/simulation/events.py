@@ -24,9 +24,11 @@ from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, 
 from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Before, Hook
+from p2pser.simulation import framing
 from p2pser.simulation.clock import TICKS, Clock, ticks
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
+from p2pser.simulation.timeline import Traffic
 from p2pser.training.hosted import LocalWork
 
 DEAD_AFTER = 8.0
@@ -90,7 +92,9 @@ class Events:
         self._training: dict[int, _Training] = {}
         self._reminding: set[int] = set()
         self._held_since: dict[int, int] = {}
-        self._free = [0] * topology.size
+        self._free = [0] * topology.size  # when each line is free to send again
+        self._filled = [0] * topology.size  # when it has received all that is on its way
+        self.traffic = Traffic(topology.size)
 
     @property
     def now(self) -> float:
@@ -220,9 +224,16 @@ class Events:
             i, size = message.src, len(message.payload)
             self.bytes_sent[i] += size
             self.messages_sent[i] += 1
-            self._free[i] = max(self._free[i], self._now) + ticks(self.clock.sending(size))
+            self.traffic.count(*(np.array([one]) for one in (message.dst, i, size)))
+            links, carried = self.clock.links, float(framing.on_the_line(framing.sent(np.array([size])))[0])
+            began = max(self._free[i], self._now)
+            self._free[i] = began + ticks(carried / links.at(i).up)
+            came = began + ticks(carried / links.rate(message.dst, i) + links.latency(message.dst, i))
+            # The receiver's line carries one message after the other.
+            came = max(came, self._filled[message.dst] + ticks(carried / links.at(message.dst).down))
+            self._filled[message.dst] = came
             for late in self._fates(i):
-                self._plan(self._free[i] + ticks(self.clock.latency_s) + late, self._arrived, message)
+                self._plan(came + late, self._arrived, message)
             self._watch(i, size)
 
     def _watch(self, i: int, size: int) -> None:
@@ -230,7 +241,10 @@ class Events:
         if i not in self._reminding and self.nodes[i].open:
             self._reminding.add(i)
             slowest = max(self.clock.slow.values(), default=1.0) * self.clock.step_s
-            answer = 2 * (self.clock.latency_s + len(self.nodes) * self.clock.sending(size)) + slowest
+            links = self.clock.links
+            way = max((links.latency(j, i) + len(self.nodes) * size / links.rate(j, i)
+                       for j in self.topology.neighbours(i)), default=0.0)
+            answer = 2 * way + slowest
             self._plan(max(self._free[i], self._now) + ticks(4 * answer), self._remind, i)
 
     def _fates(self, i: int) -> list[int]:
@@ -282,6 +296,11 @@ class EventDriver:
     def messages_sent(self) -> np.ndarray:
         """Messages that each peer sent, (N,)."""
         return np.zeros(self._topology.size, dtype=np.int64) if self._events is None else self._events.messages_sent
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What each peer sent and received, as it leaves; None before the run."""
+        return None if self._events is None else self._events.traffic
 
     @property
     def losses(self) -> list[float]:

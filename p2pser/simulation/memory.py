@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from p2pser.base import memory
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -23,6 +25,21 @@ def needed(config: Config, topology: Topology, parameters: int) -> int:
     kept = 4 * (4 + sum(name != "steps" for name in Optimizer(config.training).names))
     rows = topology.size * parameters * (kept + 3 * 8)
     return rows + topology.size * PEER + int(topology.graph.number_of_edges()) * LINK
+
+
+PROCESS = 300 << 20
+"""Bytes of a peer's process without its rows: the interpreter, torch and the libraries."""
+
+
+def of_a_peer(config: Config, topology: Topology, parameters: int) -> np.ndarray:
+    """Return the bytes that each peer's own process needs, (N,), beside its recordings' features.
+
+    Of its rows: those of the training, and in the end, in float64, its own, the one before and one of each neighbour,
+    which is there twice while it is read.
+    """
+    rows = 4 * (4 + sum(name != "steps" for name in Optimizer(config.training).names))
+    degrees = np.array([len(topology.neighbours(i)) for i in range(topology.size)])
+    return np.asarray(PROCESS + parameters * (rows + 8 * (3 + degrees)))
 
 
 def require(config: Config, topology: Topology, parameters: int) -> int:

@@ -27,6 +27,7 @@ from p2pser.graph.sparse import Sparse
 from p2pser.graph.spec import Topology
 from p2pser.simulation.exchange_graph import ExchangeGraph
 from p2pser.simulation.secrets import SeedSecrets
+from p2pser.simulation.timeline import Timeline
 from p2pser.wire.codec import DENSE, Codec, Received
 from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Phase
 
@@ -130,6 +131,8 @@ class SimulatedMixer:
         """Messages that were not what is due: the edge (dst, src), the step, and the reason."""
         self.lost = 0
         """Directed messages whose flow was never applied."""
+        self.timeline: Timeline | None = None
+        """Is told of every exchange."""
         self._posted: dict[Step, _Posted] = {}
         self._way: list[_OnTheWay] = []
         self._exchange = 0
@@ -179,15 +182,13 @@ class SimulatedMixer:
             raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
         dead = self.dead_at(at)
         if out.rows is not None:
-            self._count_rows(out.rows, out.codec, self._graph(at), dead)
+            self._count_rows(at, out.rows, out.codec, dead)
             self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
             return
         assert out.edges is not None
-        for (i, _), value in out.edges.items():
-            if i not in dead:
-                payload = out.codec.encode(value) if isinstance(value, Tensor) else value
-                self.bytes_sent[i] += len(payload)
-                self.messages_sent[i] += 1
+        sizes = {(j, i): memoryview(out.codec.encode(value) if isinstance(value, Tensor) else value).nbytes
+                 for (i, j), value in out.edges.items() if i not in dead}
+        self._count_edges(at, sizes, dead)
         self._posted[at] = _Posted(out, frozenset(i for i, _ in out.edges) - dead)
 
     def collect(self, at: Step) -> Inbox[Tensor]:
@@ -238,6 +239,8 @@ class SimulatedMixer:
                 self._postpone(at, posted, pair, values.pop(pair), float(graph.W.weight[e]), int(verdict[e]))
         late = self._arrivals(dead)
         self._exchange += 1
+        if self.timeline is not None:
+            self.timeline.collect(at)
         return inbox_of(graph.edges, values, late, refused)
 
     def enter(self, phase: Phase, round: int) -> None:
@@ -278,7 +281,9 @@ class SimulatedMixer:
             return mix_by_flows(self, rows, at, codec)
         dead = self.dead_at(at)
         graph = self._graph(at)
-        self._count(rows.shape[1] * rows.element_size(), graph, dead)
+        self._count(at, rows.shape[1] * rows.element_size(), graph, dead)
+        if self.timeline is not None:
+            self.timeline.collect(at)
         self._exchange += 1
         matrix = graph.matrix(dead, rows.dtype)
         if isinstance(matrix, Tensor):
@@ -300,20 +305,35 @@ class SimulatedMixer:
                 self._graphs.popitem(last=False)
         return self._graphs[t]
 
-    def _count(self, payload: int, graph: ExchangeGraph, dead: frozenset[int]) -> None:
+    def _count(self, at: Step, payload: int, graph: ExchangeGraph, dead: frozenset[int]) -> None:
         sent = graph.sent(dead)
         self.bytes_sent += payload * sent
         self.messages_sent += sent
+        if self.timeline is not None:
+            W = graph.W.isolated(dead)
+            self.timeline.post(at, W.to, W.source, payload)
 
-    def _count_rows(self, rows: Tensor, codec: Codec, graph: ExchangeGraph, dead: frozenset[int]) -> None:
-        if self.parts is None:
-            self._count(len(codec.encode(rows[0])), graph, dead)
+    def _count_rows(self, at: Step, rows: Tensor, codec: Codec, dead: frozenset[int]) -> None:
+        graph, parts = self._graph(at), self.parts
+        if parts is None:
+            self._count(at, len(codec.encode(rows[0])), graph, dead)
             return
+        sizes = {}
         for dst, src in graph.pairs:
             if src not in dead:
-                positions = self.parts.positions(src, dst, rows.shape[1])
-                self.bytes_sent[src] += rows.element_size() * (rows.shape[1] if positions is None else len(positions))
-                self.messages_sent[src] += 1
+                positions = parts.positions(src, dst, rows.shape[1])
+                sizes[dst, src] = rows.element_size() * (rows.shape[1] if positions is None else len(positions))
+        self._count_edges(at, sizes, dead)
+
+    def _count_edges(self, at: Step, sizes: Mapping[Edge, int], dead: frozenset[int]) -> None:
+        """Count messages of the living by edge (dst, src)."""
+        for (_, src), size in sizes.items():
+            self.bytes_sent[src] += size
+            self.messages_sent[src] += 1
+        if self.timeline is not None:
+            edges = np.array([edge for edge in sizes if edge[0] not in dead], dtype=np.int64).reshape(-1, 2)
+            self.timeline.post(at, edges[:, 0], edges[:, 1], np.array(
+                [size for edge, size in sizes.items() if edge[0] not in dead], dtype=np.int64))
 
     def _verdicts(self, at: Step, graph: ExchangeGraph) -> np.ndarray | None:
         """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes

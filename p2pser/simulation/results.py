@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.run.participant import Cohort
+from p2pser.simulation.timeline import Mark
 
 if TYPE_CHECKING:
     import pandas
@@ -110,6 +111,8 @@ class Simulation:
     personal_outputs: tuple[Outputs, ...] = ()
     budget: Mapping[str, Any] | None = None
     """What the run has revealed of a unit (``Algorithm.budget_report``); None without a budget."""
+    marks: tuple[Mark, ...] = ()
+    """By when each peer had done what, after the set-up, after each round and at the end; () without a clock."""
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""
@@ -215,10 +218,6 @@ class Course:
         ))
         if self._observe is not None:
             self._observe(self.rounds[-1])
-
-    def set_seconds(self, ends: np.ndarray) -> None:
-        """Set the simulated second at which all peers had done each round, (R,)."""
-        self.rounds[:] = [replace(one, seconds=float(end)) for one, end in zip(self.rounds, ends)]
 
 
 def _mean_known(values: list[float]) -> float:

@@ -14,6 +14,7 @@ from p2pser.run.participant import Cohort, size_of
 from p2pser.run.session import train_alone
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.links import Line, Links
 from p2pser.simulation.memory import needed
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.results import distance
@@ -134,19 +135,15 @@ def test_rows_late_in_the_last_round_are_settled_before_the_consensus(made_up):
 
 
 def test_a_round_is_timed_by_the_algorithms_clock(made_up):
-    """Local steps of .15 s and messages of .2 s: one after the other, or beside each other.
-
-    Overlapped, a round's messages leave after its local steps and are waited for at the next round's end: rounds end at
-    .15, .35, .5, .7, .85, ... s.
-    """
-    clock = Clock(step_s=0.05, jitter=0.0, latency_s=0.2, bandwidth=1e12)
+    """Local steps of .15 s and messages of .2 s: one after the other, or beside each other."""
+    clock = Clock(step_s=0.05, jitter=0.0, links=Links(Line(0.2, 1e12, 1e12)))
     seconds = {}
     for name in ("dfedavg", "overlap"):
         config, topology, federation = made_up(**{"gossip.algorithm": name})
         run = simulate(config, topology, federation, Scenario(clock=clock))
         seconds[name] = [run.history[0].seconds, run.history[-1].seconds]
     assert seconds["dfedavg"] == pytest.approx([0.35, 12 * 0.35], abs=1e-3)
-    assert seconds["overlap"] == pytest.approx([0.15, 2.1], abs=1e-3)
+    assert seconds["overlap"] == pytest.approx([0.2, 12 * 0.2], abs=1e-3)
 
 
 def test_the_distance_of_clip_weighted_runs_is_to_the_clip_weighted_mean(made_up):

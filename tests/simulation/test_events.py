@@ -16,9 +16,10 @@ from p2pser.gossip.algorithms.ad_psgd import ADPSGD
 from p2pser.gossip.asynchronous import Asynchronous, Message, Place, staleness
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
-from p2pser.simulation.clock import Clock, preset, synchronous
+from p2pser.simulation.clock import Clock, preset
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.events import Events
+from p2pser.simulation.links import Line, Links
 from p2pser.simulation.mixer import Faults
 from p2pser.simulation.scenario import Scenario
 
@@ -67,13 +68,12 @@ def events(algorithm: Asynchronous, clock: Clock, rounds: int = 40, **options: o
 
 
 def test_a_presets_name_is_looked_up_and_times_are_checked():
-    assert preset("phone").latency_s > preset("wan").latency_s > preset("lan").latency_s
     with pytest.raises(ConfigError, match="did you mean 'wan'"):
         preset("wam")
     with pytest.raises(ConfigError, match=r"slow\[2\] is 0"):
         Clock(slow={2: 0})
     with pytest.raises(ConfigError, match="cannot be negative"):
-        Clock(latency_s=-1)
+        Clock(jitter=-1)
 
 
 def test_a_round_takes_its_steps_and_a_slow_peer_longer():
@@ -83,35 +83,6 @@ def test_a_round_takes_its_steps_and_a_slow_peer_longer():
     drawn = [Clock(jitter=0.2).compute(0, round, 1) for round in range(2000)]
     assert np.std(np.log(drawn)) == pytest.approx(0.2, rel=0.1)
     assert drawn[7] == Clock(jitter=0.2).compute(0, 7, 1)
-
-
-def test_a_synchronous_round_is_compute_and_messages():
-    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.05, bandwidth=1000)
-    times = synchronous(clock, RING, 3, STEPS, [100])
-    # Two messages of 0.1 s leave one after the other; whom a neighbour serves second waits for both.
-    assert times[0] == pytest.approx([0.65, 0.65, 0.75, 0.75, 0.75, 0.75])
-    assert 3 * 0.65 <= times[-1].min() <= times[-1].max() <= 3 * 0.75 + 1e-9
-
-
-def test_an_exchange_whose_messages_differ_costs_what_each_edge_carries():
-    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.05, bandwidth=1000)
-    # A leaf sends 400 bytes to its parent, which then sends 200 bytes back: the others wait for nobody.
-    times = synchronous(clock, RING, 1, STEPS, [{(1, 0): 400}, {(0, 1): 200}])
-    assert times[0] == pytest.approx([0.5 + 0.45 + 0.25, 0.5 + 0.45, 0.5, 0.5, 0.5, 0.5])
-
-
-def test_a_straggler_slows_a_synchronous_run_to_its_own_pace():
-    clock = Clock(step_s=0.1, slow={0: 5.0}, jitter=0.0, latency_s=0.0, bandwidth=1e12)
-    times = synchronous(clock, RING, 50, STEPS, [100])
-    assert times[-1].min() / 50 == pytest.approx(2.5, rel=0.1)
-
-
-def test_overlap_hides_the_network_but_not_a_straggler():
-    clock = Clock(step_s=0.1, jitter=0.0, latency_s=0.4, bandwidth=1e12)
-    plain, hidden = (synchronous(clock, RING, 20, STEPS, [100], overlap=one)[-1].max() for one in (False, True))
-    assert (plain, hidden) == (pytest.approx(18.0), pytest.approx(10.0))
-    slow = Clock(step_s=0.1, slow={0: 5.0}, jitter=0.0)
-    assert synchronous(slow, RING, 20, STEPS, [100], overlap=True)[-1].max() == pytest.approx(50.0, rel=0.01)
 
 
 @pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
@@ -204,7 +175,7 @@ def test_a_deadlock_is_an_error():
 
 
 def test_an_answer_waits_for_the_end_of_a_local_step_only():
-    clock = Clock(step_s=1.0, slow={0: 5.0}, jitter=0.0, latency_s=0.01)
+    clock = Clock(step_s=1.0, slow={0: 5.0}, jitter=0.0, links=Links(Line(0.01)))
     run = Events(ad_psgd(), torch.zeros(2, 4), [Pull(0.0), Pull(1.0)], topology(nx.path_graph(2)), clock, 3)
     # The request of 5.0 s comes at 5.01, during peer 0's second step (5 s to 10 s); the answer during a step of peer 1.
     run.run(until=10.9)

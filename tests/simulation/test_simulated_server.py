@@ -17,6 +17,7 @@ from p2pser.graph.spec import Topology
 from p2pser.run.participant import Cohort
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.links import Line, Links
 from p2pser.simulation.scenario import Scenario
 
 
@@ -104,7 +105,7 @@ def test_exact_and_fast_are_one_here(served) -> None:
 
 def test_the_clock_counts_the_clients_steps_and_one_way_at_a_time(served) -> None:
     config, topology, federation = served(**{"training.local_steps": 3, "training.rounds": 2})
-    clock = Clock(step_s=1.0, slow={0: 50.0, 2: 2.0}, jitter=0.0, latency_s=0.25, bandwidth=1e12)
+    clock = Clock(step_s=1.0, slow={0: 50.0, 2: 2.0}, jitter=0.0, links=Links(Line(0.25, 1e12, 1e12)))
     run = simulate(config, topology, federation, Scenario(clock=clock))
     # The hub waits for its slowest client, then all wait for it: two latencies a round, and no steps of the hub's.
     assert [one.seconds for one in run.history] == pytest.approx([6.5, 13.0], abs=1e-3)

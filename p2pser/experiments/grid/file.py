@@ -14,7 +14,7 @@ from p2pser.config import Config, configured
 from p2pser.config.problems import validated
 from p2pser.config.section import Section, UserPath
 from p2pser.experiments.conditions import FaultSettings
-from p2pser.simulation.clock import PRESETS
+from p2pser.simulation.links import LINES
 
 UNDISTURBED = "none"
 """The name of the conditions in which nothing goes wrong; every grid has them."""
@@ -93,8 +93,8 @@ class Grid(Section):
     @field_validator("network")
     @classmethod
     def _known_network(cls, name: str) -> str:
-        if name not in PRESETS:
-            raise ValueError(f"there is no simulated network {name!r}{nearest(name, PRESETS)}")
+        if name not in LINES:
+            raise ValueError(f"there is no simulated network {name!r}{nearest(name, LINES)}")
         return name
 
     @property

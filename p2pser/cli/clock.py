@@ -1,0 +1,103 @@
+"""Options that say what local steps and messages of a simulated run cost in time."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from p2pser.cli.kinds import Number
+
+if TYPE_CHECKING:
+    from p2pser.simulation.clock import Clock
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+LINES_HELP = "lan, wan, dsl, 4g or phone"
+
+
+def for_peers(text: str, read: Callable[[str], T], example: str) -> tuple[T | None, dict[int, T]]:
+    """Return what ``VALUE,PEER:VALUE,FIRST-LAST:VALUE`` says: of all others (None where nothing), and of single peers.
+
+    Raises click.BadParameter for another form; ``read`` raises ValueError for a value that is none.
+    """
+    default: T | None = None
+    of: dict[int, T] = {}
+    for part in (part.strip() for part in text.split(",")):
+        match = re.fullmatch(r"(?:(\d{1,7})(?:-(\d{1,7}))?:)?([^:]+)", part)
+        if match is None or (match[1] is None and default is not None):
+            raise click.BadParameter(f"{text!r}: write {example}")
+        try:
+            value = read(match[3])
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}") from None
+        if match[1] is None:
+            default = value
+        else:
+            of |= dict.fromkeys(range(int(match[1]), int(match[2] or match[1]) + 1), value)
+    return default, of
+
+
+def named(of: Mapping[str, T], what: str) -> Callable[[str], T]:
+    """Return what reads a name of a table."""
+    def read(name: str) -> T:
+        from p2pser.base.errors import nearest
+
+        if name not in of:
+            raise ValueError(f"there is no {what} {name!r}{nearest(name, of)}")
+        return of[name]
+
+    return read
+
+
+def clock_options(command: F) -> F:
+    """Add the options of simulated time, and pass ``clock(seed) -> Clock`` and ``timed``, whether any was given."""
+    @functools.wraps(command)
+    def call(*args: Any, network: str | None, devices: str | None, step_seconds: float, slow: dict[int, float],
+             **others: Any) -> Any:
+        def make(seed: int) -> Clock:
+            return clock_of(network, devices, step_seconds, slow, seed)
+
+        return command(*args, clock=make, timed=bool(network or slow or devices), **others)
+
+    for option in reversed((
+        click.option("--network", metavar="LINE[,PEER:LINE...]",
+                     help=f"Lines of the peers: {LINES_HELP} (default lan), and others for single peers, such as "
+                          "dsl,0:lan,3-5:4g."),
+        click.option("--devices", metavar="DEVICE[,PEER:DEVICE...]",
+                     help="Devices of the peers: server, desktop (default), laptop, phone or board, such as "
+                          "laptop,0:server."),
+        click.option("--step-seconds", type=Number(min=0, min_open=True), default=0.05, show_default=True,
+                     help="Simulated seconds of a local step on a desktop."),
+        click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
+                     help="Make the local steps of a peer slower by this factor (may be given several times)."),
+    )):
+        call = option(call)
+    return call  # type: ignore[return-value]
+
+
+def clock_of(network: str | None, devices: str | None, step_s: float, slow: Mapping[int, float], seed: int) -> Clock:
+    """Return the clock that the options mean."""
+    from p2pser.simulation.clock import DEVICES, Clock
+    from p2pser.simulation.links import LINES, Links
+
+    line, lines = for_peers(network or "lan", named(LINES, "simulated network"), "dsl, or dsl,0:lan,3-5:4g")
+    factor, factors = for_peers(devices or "desktop", named(DEVICES, "device"), "laptop, or laptop,0:server")
+    ordinary = factor or 1.0
+    relative = {peer: one / ordinary for peer, one in factors.items()}
+    return Clock(step_s * ordinary, relative | {peer: one * relative.get(peer, 1.0) for peer, one in slow.items()},
+                 links=Links(line or LINES["lan"], lines), seed=seed)
+
+
+def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
+    slow = {}
+    for value in values:
+        match = re.fullmatch(r"(\d{1,9}):(\d+(?:\.\d+)?)", value)
+        if match is None or not 0 < float(match[2]) <= 1e6:
+            raise click.BadParameter(f"{value!r}: write PEER:FACTOR, for example 3:5")
+        slow[int(match[1])] = float(match[2])
+    return slow

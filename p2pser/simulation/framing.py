@@ -1,0 +1,49 @@
+"""The bytes that a message takes on the wire: chunks with headers, ZMTP, CURVE, credits, and TCP."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from p2pser.graph.sparse import Index
+from p2pser.network.flow import MIN_CHUNK, WINDOW_CHUNKS
+from p2pser.network.stream import FRAME_OVERHEAD
+from p2pser.wire.messages import MAX_PAYLOAD, Header, Kind, Phase, Progress, encode
+
+SEGMENT, SEGMENT_HEADERS = 1448, 66
+"""Payload of a TCP segment on Ethernet, and its headers with those of IP and Ethernet [B]."""
+
+
+@cache
+def header_bytes(kind: Kind) -> int:
+    """Return the bytes of a message without payload, as they are counted: with ZMTP and CURVE."""
+    row = kind is Kind.ROW
+    header = Header(kind, bytes(8), 3, 2**31, Progress(100, 0, Phase.EXCHANGE, 0), 100 if row else 0, 0,
+                    codec="f4" if row else "", schema=bytes(8 * row), size=100_000 * row, total=0)
+    return len(encode(header)) + FRAME_OVERHEAD + 5  # ``total`` and ``start`` are larger than here
+
+
+def chunk_of(rate: float) -> int:
+    """Return the size of the chunks in which rows leave over a link of so many bytes per second."""
+    return int(np.clip(rate / 2 / WINDOW_CHUNKS // 1024 * 1024, MIN_CHUNK, MAX_PAYLOAD))
+
+
+def sent(payload: Index, chunk: int = MAX_PAYLOAD) -> Index:
+    """Return the bytes with which payloads (E,) leave: what ``bytes_sent`` of a peer counts of them."""
+    chunks: Index = np.maximum(1, -(-payload // chunk))
+    return payload + chunks * header_bytes(Kind.ROW)
+
+
+def credited(payload: Index, chunk: int = MAX_PAYLOAD) -> Index:
+    """Return the bytes of the credits with which the receivers answer: for every second chunk, third of the largest."""
+    every = WINDOW_CHUNKS - 1 if chunk >= MAX_PAYLOAD else 2
+    credits = np.where(payload >= MIN_CHUNK, np.maximum(1, payload // (every * chunk)), payload / MIN_CHUNK)
+    whole: Index = (credits * header_bytes(Kind.CREDIT)).astype(np.int64)
+    return whole
+
+
+def on_the_line(message: Index) -> Index:
+    """Return the bytes that messages take on an Ethernet, with the headers of TCP and IP."""
+    segments: Index = -(-message // SEGMENT)
+    return message + segments * SEGMENT_HEADERS
