@@ -33,6 +33,8 @@ from p2pser.simulation.scenario import Scenario
 
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
 """Rounds that are simulated: at least the first ones, which may differ, and a period of the schedule."""
+LOCAL_STEPS = 2000
+"""As many rounds are simulated as have so many local steps of all peers: a few seconds."""
 EMOTIONS = ("anger", "boredom", "calm", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
@@ -126,7 +128,9 @@ def costs(config: Config, topology: Topology, clips: Sequence[int], clock: Clock
         config = config.with_settings(["features.normalise=speaker"])
     fitting(config, topology)
     rounds, period = config.training.rounds, _period(config, topology)
-    played = rounds if FAMILIES[config.model.name].boosts else min(rounds, max(FEWEST_ROUNDS, period + 1))
+    # The more rounds, the closer are the models from which the final consensus starts.
+    affordable = LOCAL_STEPS // (topology.size * config.training.local_steps)
+    played = rounds if FAMILIES[config.model.name].boosts else min(rounds, max(FEWEST_ROUNDS, period + 1, affordable))
     federation = made_up(config, topology, clips, emotions)
     algorithm = create(config.gossip.algorithm, config.gossip.parameters, config, topology)
     run = simulate(config.with_settings([f"training.rounds={played}"]), topology, federation,

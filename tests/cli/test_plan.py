@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from p2pser.cli.main import cli
 from p2pser.cli.plan import plan
 
-SMALL = ("--peers", "5", "--rounds", "40", "--set", "model.hidden=[8]")
+SMALL = ("--peers", "5", "--rounds", "40", "--set", "model.hidden=[8]", "--set", "training.local_steps=100")
 
 
 def planned(*arguments: str) -> dict[str, Any]:
@@ -25,14 +25,14 @@ def test_each_site_is_told_bytes_hours_memory_and_what_a_curious_peer_can_solve_
     document = planned("--clips", "50,3:7", "--network", "dsl,0:lan")
     row = 4 * document["parameters"]
     assert [one["clips"] for one in document["each"]] == [50, 50, 50, 7, 50]
-    assert document["simulated_rounds"] == 3
+    assert document["simulated_rounds"] == 4
     for one in document["each"]:
         assert one["payload_sent"] > 40 * 2 * row
         assert one["bytes_sent"] > one["payload_sent"]
         assert one["hours"]["whole"] == pytest.approx(sum(one["hours"][name] for name in ("set_up", "rounds", "end")))
     total = document["total"]
     assert total["bytes_sent"] == sum(one["bytes_sent"] for one in document["each"])
-    assert total["hours"]["rounds"] * 3600 > 40 * (5 * 0.05 + 0.015)
+    assert total["hours"]["rounds"] * 3600 > 40 * (100 * 0.05 + 0.015)
     assert (document["exposure"]["solves_for"], document["each"][2]["solves_for"]) == (4, 4)
     assert planned("--rounds", "80")["total"]["hours"]["rounds"] == pytest.approx(
         2 * planned()["total"]["hours"]["rounds"], rel=0.1)
