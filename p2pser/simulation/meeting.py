@@ -10,7 +10,6 @@ from p2pser.gossip.agreement.flood import flood_knowledge, most_slots
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 from p2pser.run.setup import ROLL_CALL
-from p2pser.simulation.exchange_graph import DENSE_UP_TO
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.wire.messages import encode_body
 
@@ -18,6 +17,8 @@ GREETING = -9
 """The round of the simulated greetings."""
 GREETINGS = 2
 """How often a neighbour is told the settings: HELLO, and its answer WELCOME."""
+PLAYED_UP_TO = 16
+"""Peers up to which every message of the roll call is played."""
 OTHER_FIELDS = 300
 """Bytes of a HELLO beside its settings."""
 
@@ -32,7 +33,7 @@ def meet(mixer: SimulatedMixer, config: Config, topology: Topology) -> None:
     floods = 2 if agreed_by_peers(config) or config.features.normalise == "auto" else 1
     answer, labels = msgpack.packb({"rounds": [0]}), config.corpus.labels or ()
     for flood in range(floods):
-        if topology.size > DENSE_UP_TO:  # in each exchange a peer says what it knows: half of all, on average
+        if topology.size > PLAYED_UP_TO:  # in each exchange a peer says what it knows: half of all, on average
             timeline.play(ROLL_CALL - flood, diameter(topology.graph) + 2, weights.to, weights.source,
                           topology.size * (len(answer) + 5) // 2)
         else:

@@ -182,13 +182,16 @@ class SimulatedMixer:
             raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
         dead = self.dead_at(at)
         if out.rows is not None:
-            self._count_rows(at, out.rows, out.codec, dead)
+            if self.parts is None:
+                self._count(at, len(out.codec.encode(out.rows[0])), self._graph(at), dead)
+            else:
+                self._count_edges(at, _sizes_of_parts(self.parts, out.rows, self._graph(at)), dead)
             self._posted[at] = _Posted(out, frozenset(self.peers) - dead, out.rows.clone())
             return
         assert out.edges is not None
-        sizes = {(j, i): memoryview(out.codec.encode(value) if isinstance(value, Tensor) else value).nbytes
-                 for (i, j), value in out.edges.items() if i not in dead}
-        self._count_edges(at, sizes, dead)
+        self._count_edges(at, {
+            (j, i): memoryview(out.codec.encode(value) if isinstance(value, Tensor) else value).nbytes
+            for (i, j), value in out.edges.items()}, dead)
         self._posted[at] = _Posted(out, frozenset(i for i, _ in out.edges) - dead)
 
     def collect(self, at: Step) -> Inbox[Tensor]:
@@ -313,27 +316,13 @@ class SimulatedMixer:
             W = graph.W.isolated(dead)
             self.timeline.post(at, W.to, W.source, payload)
 
-    def _count_rows(self, at: Step, rows: Tensor, codec: Codec, dead: frozenset[int]) -> None:
-        graph, parts = self._graph(at), self.parts
-        if parts is None:
-            self._count(at, len(codec.encode(rows[0])), graph, dead)
-            return
-        sizes = {}
-        for dst, src in graph.pairs:
-            if src not in dead:
-                positions = parts.positions(src, dst, rows.shape[1])
-                sizes[dst, src] = rows.element_size() * (rows.shape[1] if positions is None else len(positions))
-        self._count_edges(at, sizes, dead)
-
     def _count_edges(self, at: Step, sizes: Mapping[Edge, int], dead: frozenset[int]) -> None:
-        """Count messages of the living by edge (dst, src)."""
+        """Count messages by edge (dst, src)."""
         for (_, src), size in sizes.items():
-            self.bytes_sent[src] += size
-            self.messages_sent[src] += 1
+            self.bytes_sent[src] += size * (src not in dead)
+            self.messages_sent[src] += src not in dead
         if self.timeline is not None:
-            edges = np.array([edge for edge in sizes if edge[0] not in dead], dtype=np.int64).reshape(-1, 2)
-            self.timeline.post(at, edges[:, 0], edges[:, 1], np.array(
-                [size for edge, size in sizes.items() if edge[0] not in dead], dtype=np.int64))
+            self.timeline.post_each(at, {edge: size for edge, size in sizes.items() if not dead & set(edge)})
 
     def _verdicts(self, at: Step, graph: ExchangeGraph) -> np.ndarray | None:
         """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
@@ -384,3 +373,9 @@ class SimulatedMixer:
         self.lost += len(due) - len(owed)
         self.late += len(owed)
         return in_order(owed)
+
+
+def _sizes_of_parts(parts: Parts, rows: Tensor, graph: ExchangeGraph) -> dict[Edge, int]:
+    """Return the bytes of a row over each edge (dst, src), of which only parts are exchanged."""
+    positions = {(dst, src): parts.positions(src, dst, rows.shape[1]) for dst, src in graph.pairs}
+    return {edge: rows.element_size() * (rows.shape[1] if one is None else len(one)) for edge, one in positions.items()}

@@ -6,12 +6,13 @@ peer share its line in both directions. Messages that a peer posts together leav
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from p2pser.gossip.mixer import Step
+from p2pser.gossip.reading import Edge
 from p2pser.graph.sparse import Array, Index
 from p2pser.simulation import framing
 from p2pser.simulation.clock import Clock
@@ -109,6 +110,11 @@ class Timeline:
         self._free = np.maximum(self._free, np.where(
             np.bincount(src, minlength=len(self.now)) > 0,
             np.maximum(self._free, self.now) + np.bincount(src, size, len(self.now)) / table.up, 0.0))
+
+    def post_each(self, at: Step, sizes: Mapping[Edge, int]) -> None:
+        """Send a message of so many bytes over each edge (dst, src)."""
+        edges = np.array(list(sizes), dtype=np.int64).reshape(-1, 2)
+        self.post(at, edges[:, 0], edges[:, 1], np.array(list(sizes.values()), dtype=np.int64))
 
     def collect(self, at: Step) -> None:
         """Each peer waits for the messages that it is sent at a step."""
