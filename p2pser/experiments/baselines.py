@@ -43,6 +43,7 @@ from p2pser.run.participant import Cohort, together
 from p2pser.run.session import train_alone
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
+from p2pser.training.at_once import Choice
 
 POOLED_BATCH = 64
 """Largest batch of the pooled run [clips]."""
@@ -103,9 +104,11 @@ def _pooled(name: str, config: Config, federation: Federation, largest: int | No
 def local_only(config: Config, federation: Federation, progress: Progress | None = None) -> Baseline:
     """Train each peer alone (see the module's docstring)."""
     config, held = for_run(config, 1), _held(federation)
+    if federation.normalise != "global":
+        return Baseline("local-only", _train(Cohort(config, federation, held), None, progress))
     outputs: list[Outputs] = []
     for i in sorted(held):
-        own = from_sums(sums(held[i].features)) if federation.normalise == "global" else None
+        own = from_sums(sums(held[i].features))
         outputs.extend(_train(Cohort(config, federation, {i: held[i]}), own, progress))
     return Baseline("local-only", tuple(outputs))
 
@@ -141,7 +144,8 @@ def _held(federation: Federation) -> dict[int, Examples]:
 
 def _train(cohort: Cohort, statistics: Statistics | None, progress: Progress | None) -> tuple[Outputs, ...]:
     """Return the models' outputs after all rounds without any exchange; the targets' statistics are each peer's own."""
-    cohort.prepare_alone(statistics)
+    training = cohort.config.training
+    cohort.prepare_alone(statistics).choice = Choice(training.at_once, training.rounds)
     with torch_threads(cohort.config.training.threads):
         rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
     with torch.inference_mode():

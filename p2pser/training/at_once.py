@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -61,20 +61,20 @@ class Choice:
         self._asked, self._rounds = asked, rounds
         self.number = number
 
-    def of(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> int:
+    def of(self, learners: Sequence[RowLearner], rows: Tensor, round: int) -> int:
         """Return the number; 1: one after another.
 
         Parameters
         ----------
         learners : of all rows.
-        rows, memory : (N, D) and the optimiser's, which stay as they are.
+        rows : (N, D), which stay as they are.
         round : keys the draws of the measurement.
         """
         if self.number is None:
-            self.number = self._chosen(learners, rows, memory, round)
+            self.number = self._chosen(learners, rows, round)
         return self.number
 
-    def _chosen(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> int:
+    def _chosen(self, learners: Sequence[RowLearner], rows: Tensor, round: int) -> int:
         having_clips = [place for place, learner in enumerate(learners) if learner.clips]
         largest = max(groups(learners, having_clips, len(learners)), key=len, default=[])
         count = len(largest)
@@ -84,8 +84,7 @@ class Choice:
         if not self._asked and len(learners) * self._rounds < WORTH * 2 * (numbers[0] + sum(numbers)):
             return 1
         tried = largest[: numbers[-1]]
-        trial = _Trial([learners[place] for place in tried], rows[tried],
-                       {name: value[tried] for name, value in memory.items()}, round)
+        trial = _Trial([learners[place] for place in tried], rows[tried], round)
         if self._asked:
             return numbers[0] if trial.same(2) else 1
         return _kept(trial.name(numbers), lambda: trial.fastest(numbers) if trial.same(numbers[0]) else 1)
@@ -94,15 +93,17 @@ class Choice:
 class _Trial:
     """A round of some learners, on copies of their rows."""
 
-    def __init__(self, learners: Sequence[RowLearner], rows: Tensor, memory: Mapping[str, Tensor], round: int) -> None:
+    def __init__(self, learners: Sequence[RowLearner], rows: Tensor, round: int) -> None:
         shorter = learners[0].training.model_copy(update={
             "local_steps": min(STEPS, learners[0].training.local_steps)})
         self.learners = [learner.with_training(shorter) for learner in learners]
-        self.rows, self.memory, self.round = rows, memory, round
+        self.rows, self.round = rows, round
 
     def trained(self, count: int, at_once: int) -> Tensor:
         """Return the rows of the first learners after the round."""
-        rows, memory = self.rows[:count].clone(), {name: value[:count].clone() for name, value in self.memory.items()}
+        rows = self.rows[:count].clone()
+        fresh = self.learners[0].memory()
+        memory = {name: value.repeat(count, 1) for name, value in fresh.items()}
         if at_once == 1:
             for i, learner in enumerate(self.learners[:count]):
                 learner.train_(rows[i], {name: value[i] for name, value in memory.items()}, self.round)

@@ -103,7 +103,7 @@ class LocalWork:
         memory = {name: state.rows[PREFIX + name] for name in names}
         places = [b for b, learner in enumerate(self.learners) if learner.clips and (only is None or b in only)]
         self.losses = [math.nan] * len(self.learners)
-        for part in self._parts(places, rows, memory, round):
+        for part in self._parts(places, rows, round):
             if len(part) > 1:
                 self._train_together(part, rows, memory, round, correction)
                 continue
@@ -114,11 +114,11 @@ class LocalWork:
         self.trained(round, rows)
         return rows
 
-    def _parts(self, places: Sequence[int], rows: Tensor, memory: dict[str, Tensor], round: int) -> Iterable[list[int]]:
+    def _parts(self, places: Sequence[int], rows: Tensor, round: int) -> Iterable[list[int]]:
         """Return the places of the learners that take their steps together."""
         if self.choice is None:
             return ([place] for place in places)
-        return groups(self.learners, places, self.choice.of(self.learners, rows, memory, round))
+        return groups(self.learners, places, self.choice.of(self.learners, rows, round))
 
     def _train_together(self, part: list[int], rows: Tensor, memory: dict[str, Tensor], round: int,
                         correction: Tensor | None) -> None:
@@ -140,9 +140,16 @@ class LocalWork:
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> Tensor:
         """Return the gradients (B, D) at ``rows`` (B, D) on the clips of local step ``step``; sets ``losses``."""
-        results = [learner.gradient(row, round, step) for learner, row in zip(self.learners, rows)]
-        self.losses = [loss for _, loss in results]
+        gradients, self.losses = torch.empty_like(rows), [math.nan] * len(self.learners)
+        for part in self._parts(range(len(self.learners)), rows, round):
+            if len(part) == 1:
+                b = part[0]
+                gradients[b], self.losses[b] = self.learners[b].gradient(rows[b], round, step)
+                continue
+            gradients[part], losses = Together([self.learners[b] for b in part]).gradient(rows[part], round, step)
+            for b, loss in zip(part, losses.tolist()):
+                self.losses[b] = loss
         if self.report is not None:
             for learner in self.learners:
                 self.report(learner.peer, step + 1)
-        return torch.stack([gradient for gradient, _ in results])
+        return gradients

@@ -21,6 +21,9 @@ from p2pser.training.learner import Learner
 from p2pser.training.losses import Targets, as_shares
 from p2pser.training.optimisers import learning_rate
 
+Dropped = tuple[tuple[int, ...], float]
+"""Shape and probability of a dropout."""
+
 
 def kind(learner: object) -> object:
     """Return what learners have in common that can take their steps together; None: this one takes them alone."""
@@ -70,35 +73,49 @@ class Together:
             losses.append(loss)
         return torch.stack(losses, 1)
 
-    def _batches(self, round: int) -> Iterator[tuple[Tensor, Targets, tuple[Tensor, ...]]]:
+    def gradient(self, rows: Tensor, round: int, step: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the gradients (N, D) at ``rows`` on the clips of one local step, and the losses (N,).
+
+        They include weight decay (as L2) and clipping, as ``Learner.gradient`` does.
+        """
+        gradient, losses = self._gradient(rows, *next(self._batches(round, step)))
+        return gradient.add_(rows, alpha=self.training.weight_decay), losses
+
+    def _batches(self, round: int, first: int = 0) -> Iterator[tuple[Tensor, Targets, tuple[Tensor, ...]]]:
         """Yield the features (N, b, …), the targets, and the factors of dropped values of each local step."""
         steps, count, shape = self.training.local_steps, len(self.learners), self.learners[0].features.shape[1:]
         drawn = [learner.drawn(round) for learner in self.learners]
         features = torch.stack([learner.versions(places.reshape(-1)) for learner, (_, places)
                                 in zip(self.learners, drawn)]).view(count, steps, self.size, *shape)
-        targets = [learner.targets.at(chosen.reshape(-1)) for learner, (chosen, _) in zip(self.learners, drawn)]
-        shapes = self._dropped(features[0, 0])
+        aims = stacked([learner.targets.at(chosen.reshape(-1)) for learner, (chosen, _) in zip(self.learners, drawn)])
+        aims = Targets(*(None if part is None else part.view(count, steps, self.size, *part.shape[2:]) for part in aims))
+        outputs, shapes = self._probed(features[0, 0])
         draws = [torch.Generator().manual_seed(learner.dropout_key(round)) for learner in self.learners if shapes]
-        for k in range(steps):
-            batch = features[:, k]
-            own = [each.at(torch.arange(k * self.size, (k + 1) * self.size)) for each in targets]
+        for k in range(first, steps):
+            batch, targets = features[:, k], Targets(*(None if part is None else part[:, k] for part in aims))
             if self.learners[0].augmentation is not None:
-                varied = [learner.varied(values, aims, round, k)
-                          for learner, values, aims in zip(self.learners, batch, own)]
-                batch, own = torch.stack([values for values, _ in varied]), [aims for _, aims in varied]
-            masks = tuple(torch.empty(count, *shape) for shape, _ in shapes)
-            for i, generator in enumerate(draws):
-                for mask, (_, probability) in zip(masks, shapes):
-                    mask[i].bernoulli_(1 - probability, generator=generator)
-            yield batch, self._stacked(own), tuple(mask.div_(1 - probability)
-                                                   for mask, (_, probability) in zip(masks, shapes))
+                varied = [learner.varied(batch[i], Targets(*(None if part is None else part[i] for part in targets)),
+                                         round, k) for i, learner in enumerate(self.learners)]
+                batch, targets = torch.stack([values for values, _ in varied]), stacked([each for _, each in varied])
+            if targets.classes is not None:
+                labels = targets.classes
+                classes = outputs - (0 if targets.dimensions is None else len(DIMENSIONS))
+                if not labels.is_floating_point():
+                    labels = as_shares(labels.flatten(), classes).view(*labels.shape, classes)
+                targets = Targets(labels, targets.dimensions)
+            yield batch, targets, tuple(self._masks(shapes, draws))
 
-    def _stacked(self, targets: Sequence[Targets]) -> Targets:
-        return Targets(*(None if parts[0] is None else torch.stack(parts) for parts in zip(*targets)))
+    def _masks(self, shapes: Sequence[Dropped], draws: Sequence[torch.Generator]) -> list[Tensor]:
+        """Return the factors (N, …) of the values after each dropout of a local step: 0 where they are dropped."""
+        masks = [torch.empty(len(draws), *shape) for shape, _ in shapes]
+        for i, generator in enumerate(draws):
+            for mask, (_, probability) in zip(masks, shapes):
+                mask[i].bernoulli_(1 - probability, generator=generator)
+        return [mask.div_(1 - probability) for mask, (_, probability) in zip(masks, shapes)]
 
-    def _dropped(self, batch: Tensor) -> list[tuple[tuple[int, ...], float]]:
-        """Return the shape and the probability of each dropout of one peer's local step."""
-        found: list[tuple[tuple[int, ...], float]] = []
+    def _probed(self, batch: Tensor) -> tuple[int, list[Dropped]]:
+        """Return how many outputs the network has, and each dropout of one peer's local step."""
+        found: list[Dropped] = []
 
         def noted(values: Tensor, probability: float) -> Tensor:
             found.append((tuple(values.shape), probability))
@@ -106,8 +123,7 @@ class Together:
 
         self.module.train()
         with dropping(noted), torch.no_grad():
-            self.module(batch)
-        return found
+            return self.module(batch).shape[-1], found
 
     def _gradient(self, rows: Tensor, features: Tensor, targets: Targets, masks: tuple[Tensor, ...]
                   ) -> tuple[Tensor, Tensor]:
@@ -118,10 +134,6 @@ class Together:
             leaves[name] = rows[:, at : at + count].view(len(rows), *shape).detach().requires_grad_()
             at += count
         outputs = self._outputs(leaves, features, masks)
-        if targets.classes is not None and not targets.classes.is_floating_point():
-            classes = outputs.shape[-1] - (0 if targets.dimensions is None else len(DIMENSIONS))
-            shares = as_shares(targets.classes.flatten(), classes).view(*targets.classes.shape, classes)
-            targets = Targets(shares, targets.dimensions)
         losses = self.learners[0].objective(outputs, targets)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         gradient = torch.cat([each.flatten(1) for each in found], 1)
@@ -137,6 +149,11 @@ class Together:
         mapped = torch.func.vmap(partial(called, self.module))
         outputs: Tensor = mapped(leaves, features, masks)
         return outputs
+
+
+def stacked(targets: Sequence[Targets]) -> Targets:
+    """Return the targets of as many clips of several peers as (N, …)."""
+    return Targets(*(None if parts[0] is None else torch.stack(parts) for parts in zip(*targets)))
 
 
 def called(module: nn.Module, parameters: dict[str, Tensor], features: Tensor, masks: tuple[Tensor, ...]) -> Tensor:

@@ -96,6 +96,17 @@ def test_steps_with_augmentation() -> None:
     require_same(augmentation=Augmentation.of(config, (10,), 3))
 
 
+def test_gradients_of_one_local_step() -> None:
+    found = []
+    for choice in (None, Choice(4, 3)):
+        local, state = work(choice=choice)
+        found.append((local.gradient(state.rows["x"], 2, 1), local.losses))
+    (alone, lost), (together, gained) = found
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gained, lost, rtol=1e-4)
+    assert not alone[4].any()
+
+
 def test_peers_of_other_batches_or_without_clips_are_apart() -> None:
     local, _ = work(clips=(9, 30, 5, 9, 0, 5, 40), augmentation=None)
     alike = sorted(groups(local.learners, [0, 1, 2, 3, 5, 6], 3))
@@ -151,4 +162,4 @@ def test_the_faster_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: object)
         monkeypatch.setattr(at_once._Trial, "same", lambda *_: True)
         local, state = work()
         local.prepare(state)
-        assert at_once._Trial(local.learners, state.rows["x"], {}, 0).fastest((5,)) == expected
+        assert at_once._Trial(local.learners, state.rows["x"], 0).fastest((5,)) == expected
