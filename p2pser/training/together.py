@@ -88,7 +88,8 @@ class Together:
         features = torch.stack([learner.versions(places.reshape(-1)) for learner, (_, places)
                                 in zip(self.learners, drawn)]).view(count, steps, self.size, *shape)
         aims = stacked([learner.targets.at(chosen.reshape(-1)) for learner, (chosen, _) in zip(self.learners, drawn)])
-        aims = Targets(*(None if part is None else part.view(count, steps, self.size, *part.shape[2:]) for part in aims))
+        aims = Targets(*(None if part is None else part.view(count, steps, self.size, *part.shape[2:])
+                         for part in aims))
         outputs, shapes = self._probed(features[0, 0])
         draws = [torch.Generator().manual_seed(learner.dropout_key(round)) for learner in self.learners if shapes]
         for k in range(first, steps):
@@ -128,15 +129,18 @@ class Together:
     def _gradient(self, rows: Tensor, features: Tensor, targets: Targets, masks: tuple[Tensor, ...]
                   ) -> tuple[Tensor, Tensor]:
         """Return the clipped gradients (N, D), and the losses (N,)."""
-        leaves, at = {}, 0
+        leaves, gradient, at = {}, torch.empty_like(rows), 0
         for name, shape in self.schema.entries:
             count = math.prod(shape)
-            leaves[name] = rows[:, at : at + count].view(len(rows), *shape).detach().requires_grad_()
+            leaf = leaves[name] = rows[:, at : at + count].view(len(rows), *shape).detach().requires_grad_()
+            leaf.into = gradient[:, at : at + count].view(len(rows), *shape)  # type: ignore[attr-defined]
             at += count
         outputs = self._outputs(leaves, features, masks)
         losses = self.learners[0].objective(outputs, targets)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        gradient = torch.cat([each.flatten(1) for each in found], 1)
+        for leaf, slope in zip(leaves.values(), found):
+            if slope.data_ptr() != leaf.into.data_ptr():  # type: ignore[attr-defined]
+                leaf.into.copy_(slope)  # type: ignore[attr-defined]
         limit = self.training.clip_norm
         if limit and bool(((norms := torch.linalg.vector_norm(gradient, dim=1)) > limit).any()):
             gradient.mul_((limit / norms).clamp_(max=1.0).unsqueeze(1))

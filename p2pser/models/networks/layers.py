@@ -39,18 +39,23 @@ class Linear(nn.Linear):
 
 
 class _Products(torch.autograd.Function):
-    """Products (N, n, inputs) by (N, outputs, inputs)^T, whose gradients lie in memory as the weights do."""
+    """Products (N, n, inputs) by (N, outputs, inputs)^T.
+
+    The weights' gradients lie in memory as the weights do: in the tensor ``into`` that a weight has, if any.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(values, weight)
+        ctx.into = getattr(weight, "into", None)
         return torch.bmm(values, weight.mT)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor]:
         values, weight = ctx.saved_tensors
         slope, = slopes
-        return torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None, torch.bmm(slope.mT, values)
+        return (torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None,
+                torch.bmm(slope.mT, values, out=ctx.into))
 
 
 class Conv2d(nn.Conv2d):
