@@ -203,6 +203,7 @@ def test_doubly_stochastic_schedules_are_welcome(name, kind):
     ("noloco", {"momentum": 0.25, "pull": 1.5}, r"pull = 1.5 must be above 0 and at most 1 \+ momentum = 1\.25"),
     ("gasloc", {"gossip": 0.0}, r"gossip = 0 must be above 0 and at most 1 \+ momentum = 1\.5"),
     ("gasloc", {"momentum": -0.5}, "momentum = -0.5 must be at least 0"),
+    ("overlap", {"momentum": 1.0}, "momentum = 1 must be at least 0 and below 1"),
     ("mosaic", {"momentum": 1.0}, "momentum = 1 must be at least 0 and below 1"),
     ("mosaic", {"exchanges": 0}, "exchanges = 0 must be 1 or more"),
     ("k-gt", {"communication_rate": 0.0}, "communication_rate = 0 must be above 0"),

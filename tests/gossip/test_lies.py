@@ -129,6 +129,8 @@ def test_the_honest_end_finite_and_as_one_and_strikes_name_the_liar(name: str, l
     assert {edge[1] for edge, _, _ in mixer.strikes} == {LIAR}
     assert all(f"peer {LIAR} " in reason for _, _, reason in mixer.strikes)
     unread = {2} if name == "power-gossip" else set()  # after a gap the ends have other vectors: products are not read
+    if (name, lie) == ("hubs", "nothing"):  # what a peer sends that takes another for the hub
+        unread = set(range(LIES_FROM, ROUNDS))
     assert {at.round for _, at, _ in mixer.strikes} >= set(range(LIES_FROM, ROUNDS + 1)) - unread
     assert peak < 64 << 20
 

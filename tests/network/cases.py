@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "push-sum": ("directed-ring", ()),
     "push-sum by clips": (DIGRAPH, (CLIPS,)),
     "overlap": ("ring", (CLIPS,)),
+    "overlap with momentum": ("ring", ("gossip.parameters={momentum: 0.8}", PLAIN)),
     "overlap on matchings": (MATCHING, ()),
     "multi-step": ("base-2", ("gossip.parameters={exchanges: 3}",)),
     "multi-step, accelerated": (LAZY, ("gossip.parameters={exchanges: 2, chebyshev: true}",)),
@@ -50,6 +51,8 @@ CASES: dict[str, tuple[str | dict[str, Any], tuple[str, ...]]] = {
     "median": ("ring", ()),
     "trimmed-mean": ("ring", ()),
     "krum": (REGULAR, ()),
+    "hubs": ("complete", (CLIPS,)),
+    "hubs on a star": ("star", ()),
     "secure-average": ("ring", (CLIPS,)),
     "trees": ("ring", ("model.name=xgb", "model.parameters.depth=2")),
 }

@@ -110,3 +110,21 @@ def test_overlap_diverges_beyond_its_bound_and_not_below_it(quadratics):
                           SimulatedMixer(where), 200).rows["x"]
     assert float((end[0.6] - problem.optimum).abs().max()) <= 1e-8
     assert float((end[1.9] - problem.optimum).abs().max()) > 1e3
+
+
+def test_overlap_with_momentum_is_its_recursion_and_ends_where_it_does_without(quadratics):
+    """The mean gradient is 0 at rest, so that the buffer is at 0 there: W X - X = lr G(X) in both forms."""
+    where, lr = topology(nx.cycle_graph(8)), 0.05
+    problem = quadratics(8, lr=lr)
+    W = torch.from_numpy(where.matrix().copy())
+    X, M = problem.start(), torch.zeros_like(problem.C)
+    for _ in range(30):
+        new = W @ X - lr * (problem.A * (X - problem.C) + 0.8 * M)
+        X, M = new, 0.5 * M + 0.5 * (X - new) / lr
+    found = {momentum: run_until(at_rest(), create("overlap", {"momentum": momentum}, Config(), where),
+                                 State({"x": problem.start()}), problem.local, SimulatedMixer(where), rounds).rows["x"]
+             for momentum, rounds in ((0.8, 30), (0.0, 1500))}
+    assert float((found[0.8] - X).abs().max()) <= 1e-12
+    rest = run_until(at_rest(), create("overlap", {"momentum": 0.8}, Config(), where), State({"x": problem.start()}),
+                     problem.local, SimulatedMixer(where), 1500).rows["x"]
+    assert float((rest - found[0.0]).abs().max()) <= 1e-8

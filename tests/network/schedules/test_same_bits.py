@@ -79,7 +79,7 @@ class Play(Schedule):
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setitem(schedule.TOPOLOGIES, "ring", (PEERS,))
-    monkeypatch.setattr(schedule, "judge", Play.look)
+    monkeypatch.setattr(schedule, "judge", lambda played: played.look())
     plain = session.statistics
     # A schedule's are coarse, so that its peers' differ.
     monkeypatch.setattr(session, "statistics", lambda *given, tolerance=0.0, **more: plain(*given, **more))
@@ -124,6 +124,26 @@ def test_network_and_simulator_have_the_same_bits_also_after_all_were_killed(nam
         for edge, kept in one.state.edges.items():
             assert_same(kept, other.state.edges[edge])
         assert torch.equal(one.row, other.row)
+
+
+def test_when_the_hub_dies_the_next_candidate_averages_at_all_that_live(folder: Path) -> None:
+    """Between whole peers: all living ends have the same row before the final consensus, which has nothing to do."""
+    play = Death("hubs", folder, Fault(When(0.0, 0, Phase.EXCHANGE, 3), "kill the hub",
+                                       lambda schedule: schedule.kill(0, False)))
+    play.run()
+    rows = torch.cat([play.ends[i].state.rows["x"] for i in EVERYBODY if i])
+    assert torch.equal(rows, rows[:1].expand_as(rows))
+    assert all(play.ends[i].summary["peers_dead"] == [0] for i in EVERYBODY if i)
+    assert all((i, 0) in play.ends[i].state.edges for i in EVERYBODY if i)
+
+
+class Death(Play):
+    """A case in which peer 0 dies."""
+
+    def look(self) -> None:
+        whole, self.machines = self.machines, {i: one for i, one in self.machines.items() if i}
+        super().look()
+        self.machines = whole
 
 
 def kill_all(schedule: Schedule) -> None:
