@@ -63,6 +63,10 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     peers, a robust algorithm or gossip.share there is none, and it is the first honest peer's), and model-WIDTH/ for
     each smaller width (model.width).
 
+    An interrupted run goes on when the same command is given again, from the last checkpoint in checkpoint/ there, with
+    the same results bit for bit. It starts anew under other settings, and where it runs in simulated time, with hostile
+    peers, a budget, secure sums or an asynchronous algorithm.
+
     Example: p2pser simulate --topology ring.yaml --peers 8
     """
     import torch
@@ -74,6 +78,7 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.run.fitting import fitting
     from p2pser.run.participant import size_of
     from p2pser.simulation import memory
+    from p2pser.simulation.resume import Keep
     from p2pser.simulation.scenario import Scenario
 
     config = options.config({"peer.start": start})
@@ -88,9 +93,11 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     bytes_ = memory.require(config, graph, size_of(config, federation))
     if bytes_ >= memory.LARGE:
         note(f"{graph.size} peers take about {memory.in_words(bytes_)} of memory")
+    keep = Keep(folder / "checkpoint", note)
     result = experiment.run(config, graph, federation, scenario, exact=exact, baselines=baselines,
-                            calibrate=calibrate, sample=sample, show_progress=True)
+                            calibrate=calibrate, sample=sample, show_progress=True, keep=keep)
     report.write(result, folder)
+    keep.done()
     document = {**result.to_dict(), "out": str(folder)}
     if as_json:
         print_json(document)

@@ -20,6 +20,7 @@ from p2pser.models.heard import Heard
 from p2pser.models.sets import Sets
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
+from p2pser.simulation.resume import Keep
 from p2pser.simulation.scenario import Scenario
 
 
@@ -104,7 +105,7 @@ class SimulatedRun:
 
 def run(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
         exact: bool = False, baselines: bool = True, calibrate: int | None = None, sample: int | None = None,
-        show_progress: bool = False) -> SimulatedRun:
+        show_progress: bool = False, keep: Keep | None = None) -> SimulatedRun:
     """Simulate a run, and what it is compared with.
 
     Parameters
@@ -117,9 +118,10 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
         its own.
     sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
     show_progress : show a progress bar.
+    keep : the checkpoints of the run (not of inner folds and baselines).
     """
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
-        simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample,
+        simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample, keep=keep,
                               observe=lambda round: bar(round.round, in_words(round)))
     fitted: float | None = None
     heard: tuple[Heard, ...] = ()

@@ -42,6 +42,7 @@ from p2pser.simulation.meeting import meet
 from p2pser.simulation.memory import require
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Course, Round, Simulation
+from p2pser.simulation.resume import Keep, fingerprint, restored, resumable
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.simulation.timeline import Mark, Timeline, Traffic
@@ -65,7 +66,8 @@ class Witness(Protocol):
 
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
              exact: bool = False, each_peer: bool = True, sample: int | None = None,
-             observe: Callable[[Round], None] | None = None, witness: Witness | None = None) -> Simulation:
+             observe: Callable[[Round], None] | None = None, witness: Witness | None = None,
+             keep: Keep | None = None) -> Simulation:
     """Run all peers of ``topology`` on ``federation`` and return what was measured.
 
     Parameters
@@ -78,6 +80,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
     observe : called after each round.
     witness : hears every message that reaches its receiver. Then the run is ``exact``.
+    keep : where checkpoints are written, and from which an interrupted run goes on, where it is ``resumable``.
 
     Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, the
     algorithm sends no rows that hostile peers could replace, or too little memory is free; P2PSERError where the living
@@ -86,8 +89,12 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     config = for_run(config, topology.size)
     keep_freed()
     with torch_threads(config.training.threads):
-        return _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
-                          witness).run()
+        simulator = _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
+                               witness)
+        if keep is not None and witness is None and resumable(config, simulator.algorithm, simulator.scenario):
+            keep.mark = fingerprint(config, topology, federation, scenario, exact, each_peer, sample)
+            simulator.keep = keep
+        return simulator.run()
 
 
 class _Simulator(Hooks):
@@ -98,6 +105,9 @@ class _Simulator(Hooks):
                  witness: Witness | None) -> None:
         self.config, self.topology, self.federation, self.scenario = config, topology, federation, scenario
         self.witness = witness
+        self.keep: Keep | None = None
+        self.resumed: Mapping[str, Any] | None = None
+        """What a checkpoint held beside the state, until the round begins from which this run goes on."""
         self.began = time.monotonic()
         self.living = scenario.living(topology)
         gossip = config.gossip
@@ -144,9 +154,21 @@ class _Simulator(Hooks):
         meet(mixer, self.config, self.topology)
         sums = self.session.statistics(mixer=mixer)
         self._mark()
-        end = self.session.run(self.call, sums, report=self.timeline.stepped if self.timeline else None)
+        start, state = self._resumed()
+        end = self.session.run(self.call, sums, state=state, start=start,
+                               report=self.timeline.stepped if self.timeline else None)
         self._mark()
         return self._result(end)
+
+    def _resumed(self) -> tuple[int, State | None]:
+        """Return the round from which an interrupted run goes on, and the state at its start."""
+        found = None if self.keep is None else self.keep.found(self.config.training.rounds)
+        if found is None:
+            return 0, None
+        start, state, self.resumed = found
+        self.course.rounds[:] = [Round(**each) for each in self.resumed["rounds"]]
+        self.mixer.breaks(start)  # whose ends were mended before the checkpoint
+        return start, state
 
     def _mark(self) -> None:
         """Note when each peer has done what it has done, and what it has sent."""
@@ -185,7 +207,8 @@ class _Simulator(Hooks):
 
     def training(self, start: int) -> None:
         if not self.mixer.exact and self.events is None:
-            self.cohort.work.choice = Choice(self.config.training.at_once, self.config.training.rounds)
+            self.cohort.work.choice = Choice(self.config.training.at_once, self.config.training.rounds,
+                                             None if self.resumed is None else self.resumed["at_once"])
         if self.witness is not None:
             self.cohort.work.trained = self.witness.trained
 
@@ -193,6 +216,13 @@ class _Simulator(Hooks):
         """Raise P2PSERError where a living peer cannot go on without the dead ones."""
         if self.witness is not None:
             self.witness.held(round, state.rows["x"])
+        if self.resumed is not None:  # the algorithm's begin was counted again
+            restored(self.mixer, self.resumed)
+            self.resumed = None
+        elif self.keep is not None and self.keep.due():
+            choice = self.cohort.work.choice
+            self.keep.save(round, state, self.mixer, self.course.rounds,
+                           None if choice is None else choice.number)
         lost = self.mixer.dead_at(Step(round, 0))
         if self.timeline is not None and round < self.config.training.rounds:
             self.timeline.begin(round)

@@ -122,6 +122,16 @@ def test_a_network_that_cannot_is_trained_one_after_another() -> None:
     assert choice.number == 1
 
 
+def test_a_network_that_does_otherwise_is_trained_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = at_once.Together.train_
+    monkeypatch.setattr(at_once.Together, "train_", lambda self, rows, memory, round: train(
+        self, rows.mul_(1.01), memory, round))
+    choice = Choice(4, 3)
+    local, state = work(choice=choice)
+    local.train(state, 0)
+    assert choice.number == 1
+
+
 def test_a_loss_that_is_not_finite_names_peer_and_step() -> None:
     local, state = work(choice=Choice(4, 3))
     local.train(state, 0)
