@@ -61,6 +61,7 @@ def _executed(job: Job, config: Config, topology: Topology | None, peers: int, h
         "speaker_overlap": federation.speaker_overlap,
         "notes": list(federation.notes),
         "skew": skew(federation),
+        "languages": languages(federation),
         "clips": [len(federation.train[i]) for i in range(peers)],
     }
     if job.kind in WITHOUT_EXCHANGE:
@@ -96,6 +97,14 @@ class _Data:
 @lru_cache(maxsize=2)
 def _federation(data: _Data) -> Federation:
     return federate(data.config, data.peers, hub=data.hub)
+
+
+def languages(federation: Federation) -> dict[str, str]:
+    """Return the language of each held-out clip, by its path, where the corpus has several; else {}."""
+    corpus = federation.corpus
+    if len({clip.language for clip in corpus.clips}) < 2:
+        return {}
+    return {corpus.relative(corpus.clips[index]): corpus.clips[index].language for index in federation.split.test}
 
 
 def skew(federation: Federation) -> float:

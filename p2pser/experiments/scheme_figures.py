@@ -15,6 +15,7 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.summary import concordances, summarise
 from p2pser.experiments.by_corpus import mean_uar
 from p2pser.experiments.differences import paired, uar_of, worst_uar_of
+from p2pser.experiments.held_sets import coverage_of
 from p2pser.experiments.jobs import Document, Job
 from p2pser.experiments.results import Results, predictions
 
@@ -26,10 +27,10 @@ def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str
     """Return the figures of each scheme, ready for JSON.
 
     Of emotions: those of ``evaluation.summary.summarise``, with ``uar.by_enrolment`` and ``ece_by_enrolment`` (gossip),
-    ``seeds_sd``, ``models`` (how many a run ends with), ``temperatures`` (of each fold), ``uar_by_corpus``, ``tuned``
-    (of each fold), and the paired differences ``gap_to_pooled``, ``gap_to_pooled_steps``, ``gain_over_local``,
-    ``gain_over_fedavg``. Of dimensions: ``ccc``. Of gossip: ``uar_mean_peer``, ``uar_worst_peer``, agreement and
-    traffic.
+    ``coverage`` (of sets of emotions), ``seeds_sd``, ``models`` (how many a run ends with), ``temperatures`` (of each
+    fold), ``uar_by_corpus``, ``tuned`` (of each fold), and the paired differences ``gap_to_pooled``,
+    ``gap_to_pooled_steps``, ``gain_over_local``, ``gain_over_fedavg``. Of dimensions: ``ccc``. Of gossip:
+    ``uar_mean_peer``, ``uar_worst_peer``, agreement and traffic.
     """
     emotions = results.plan.config.training.task != "dimensions"
     models = {scheme: results.models(*part) for scheme, part in schemes.items()} if emotions else {}
@@ -65,7 +66,8 @@ def _emotions(results: Results, scheme: str, part: Part,
         return asdict(paired(ours, models[other])) if wanted and other in models and other != scheme else None
 
     return {
-        **summary, "seeds_sd": uar_of(ours)[1], "models": len(ours[0]), "temperatures": temperatures,
+        **summary, "coverage": coverage_of(results, part, temperatures), "seeds_sd": uar_of(ours)[1],
+        "models": len(ours[0]), "temperatures": temperatures,
         "uar_by_corpus": {name: mean_uar(flat, name) for name in corpora} if len(corpora) > 1 else {},
         "tuned": tuned if any(tuned) else [],
         "gap_to_pooled": difference("pooled"), "gap_to_pooled_steps": difference("pooled-steps"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2pser.base.registries import FAMILIES
 from p2pser.cli.crossval import crossval as command
 from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
+from p2pser.evaluation.conformal import calibrated, counts
 from p2pser.experiments import pool
 from p2pser.experiments.crossval import (
     ALONE,
@@ -24,14 +26,17 @@ from p2pser.experiments.crossval import (
     configured,
     crossval,
     prepare,
+    schemes_of,
     summarised,
     topology_for,
 )
+from p2pser.experiments.held_sets import coverage_of
 from p2pser.experiments.jobs import Job
 from p2pser.experiments.report import crossval as report
 from p2pser.experiments.results import Results, predictions
 from p2pser.experiments.scheme_figures import temperatures_of
 from p2pser.graph import spec
+from p2pser.models.sets import members
 
 PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]
@@ -88,6 +93,40 @@ def test_temperatures_are_of_training_speakers_alone(done) -> None:
     assert temperatures[2] == calibration.fit(inner)
 
 
+def test_sets_of_emotions_are_covered_as_the_inner_folds_promise(done) -> None:
+    _, results, cross = done
+    (row,) = cross.models
+    assert row.schemes["local"]["coverage"] is None  # a run ends with several models
+    found = row.schemes["gossip"]["coverage"]
+    assert list(found["levels"]) == ["0.8", "0.9", "0.95"]
+    sizes = [level["size"] for level in found["levels"].values()]
+    assert 1 <= sizes[0] <= sizes[1] <= sizes[2] <= 3
+    assert {group: one["speakers"] for group, one in found["groups"]["sex"].items()} == {"f": 2, "m": 2}
+    # By hand: fold 1 with the thresholds of the speakers whom its inner folds held out.
+    part = schemes_of(results.plan)["gossip"]
+    (model,), temperature = results.models(*part)[0], row.schemes["gossip"]["temperatures"][1]
+    inner = [calibration.scaled(each, temperature) for each in results.inner_models(*part, 1)]
+    sets = calibrated([counts(each) for each in inner], "")
+    assert sets is not None
+    places = np.flatnonzero(model.folds == 1)
+    chances = calibration.probabilities(calibration.scaled(model.take(places), temperature))
+    held = members(chances, sets.threshold(0.8))[np.arange(9), model.targets[places]]
+    one_fold = dataclasses.replace(results, plan=dataclasses.replace(results.plan, folds=(1,), seeds=(0,)))
+    alone = coverage_of(one_fold, part, [temperature])
+    assert alone is not None
+    assert alone["levels"]["0.8"]["covered"] == pytest.approx(held.mean())
+
+
+def test_few_speakers_and_clips_are_said_to_be_few(done) -> None:
+    _, _, cross = done
+    cells = [cell for table in report.tables(cross) for row in table.rows for cell in row]
+    assert any("(9 clips: too few to judge by)" in cell for cell in cells)
+    assert any(cell.endswith(" (2*)") for cell in cells)
+    legend = report.legend(cross)
+    assert "(N*): too few speakers, fewer than 5, for an interval" in legend
+    assert "intervals over 4 speakers say little" in legend
+
+
 def test_the_document_holds_the_figures_of_the_predictions(done) -> None:
     _, _, cross = done
     document = json.loads(json.dumps(cross.to_dict(), allow_nan=False))
@@ -123,7 +162,8 @@ def test_the_tables_and_the_legend_say_it(done) -> None:
     _, _, cross = done
     tables = report.tables(cross)
     assert [table.title for table in tables] == ["UAR (a), unseen speakers", "cnn2d on logmel, normalisation speaker",
-                                                 "recall", "whom it serves worse", "calibration"]
+                                                 "recall", "whom it serves worse", "calibration",
+                                                 "sets of emotions on new speakers", "sets at 90 % by group"]
     for table in tables:
         assert all(len(row) == len(table.head) for row in table.rows)
     assert [row[0] for row in tables[1].rows] == ["gossip", "  mean peer", "  worst peer", "fedavg", "pooled",

@@ -10,7 +10,7 @@ from p2pser.base.atomic import write_json
 from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import Reliability, probabilities, reliability
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.summary import span
+from p2pser.evaluation.summary import FEW_CLIPS, FEW_SPEAKERS, span
 from p2pser.experiments.crossval import CrossValidation, ModelRow, ready
 from p2pser.experiments.differences import PairedDifference
 from p2pser.experiments.jobs import file_name
@@ -107,6 +107,7 @@ def of_schemes(row: ModelRow) -> list[Table]:
         Table("UAR (b) by corpus", ("", *first.get("uar_by_corpus", ())), corpora),
         Table("whom it serves worse", ("", "women UAR (a)", "men UAR (a)", "gap f - m", "worst speaker"), groups),
         Table("calibration", ("", "ECE", "scaled", "Brier", "scaled", "NLL", "scaled", "temperatures"), chances),
+        *of_coverage(row.schemes),
         Table(f"CCC of dimensions, {name}", ("", *first.get("ccc", ())), rated),
     ]
     return [table for table in tables if table.rows]
@@ -142,11 +143,38 @@ def _number(value: float | None) -> str:
 
 def _groups(figures: Mapping[str, Any]) -> tuple[str, str, str, str]:
     gender, worst = figures["gender"], figures["worst_speaker"]
-    low = f"{worst['speaker']} {worst['uar']:.3f}{span(worst['interval'])}"
+    few = worst["clips"] < FEW_CLIPS
+    says = f" ({worst['clips']} clips: too few to judge by)" if few else span(worst["interval"])
+    low = f"{worst['speaker']} {worst['uar']:.3f}{says}"
     if gender is None:
         return "-", "-", "-", low
-    women, men = (f"{gender[name]['uar']:.3f}{span(gender[name]['interval'])}" for name in "fm")
-    return women, men, f"{gender['gap']:+.3f}{span(gender['gap_interval'], '+')}", low
+    women, men = (f"{gender[name]['uar']:.3f}{_over(gender[name], gender[name]['interval'])}" for name in "fm")
+    fewest = min((gender[name] for name in "fm"), key=lambda one: int(one["speakers"]))
+    return women, men, f"{gender['gap']:+.3f}{_over(fewest, gender['gap_interval'], '+')}", low
+
+
+def _over(group: Mapping[str, Any], interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an interval over a group's speakers as text, or that they are too few for one."""
+    return f" ({group['speakers']}*)" if group["speakers"] < FEW_SPEAKERS else span(interval, sign)
+
+
+def of_coverage(schemes: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Return how often each scheme's sets of emotions hold the right one: over all speakers by level, and by group."""
+    known = {scheme: figures["coverage"] for scheme, figures in schemes.items() if figures.get("coverage")}
+    rows: list[tuple[str, ...]] = [
+        (scheme if place == 0 else "", f"{100 * float(level):g} %", _covered(one), f"{one['size']:.2f}",
+         f"{one['one']:.2f}", f"{one['unsure']:.2f}", _number(one["right_answered"]))
+        for scheme, found in known.items() for place, (level, one) in enumerate(found["levels"].items())]
+    groups: list[tuple[str, ...]] = [
+        (scheme, name, f"{group} ({one['speakers']})", _covered(one)) for scheme, found in known.items()
+        for name, each in found["groups"].items() for group, one in each.items()]
+    return [Table("sets of emotions on new speakers", ("", "level", "hold the right one", "emotions", "one",
+                                                       "not sure", "accuracy of the others"), rows),
+            Table("sets at 90 % by group", ("", "", "group (speakers)", "hold the right one"), groups)]
+
+
+def _covered(one: Mapping[str, Any]) -> str:
+    return f"{one['covered']:.3f}{_over(one, one['interval'])}"
 
 
 def _chances(figures: Mapping[str, Any]) -> tuple[str, ...]:
@@ -172,8 +200,16 @@ def legend(cross: CrossValidation) -> str:
         "and worst peer: each peer's own before the final consensus. local: the mean over peers that train alone. "
         "worst speaker: [95 % over that speaker's clips]. s/round: simulated, all peers in one process.",
         BUDGETS,
+        *([f"(N*): too few speakers, fewer than {FEW_SPEAKERS}, for an interval"] if _few(cross) else []),
+        *([f"intervals over {cross.speakers} speakers say little: test on {FEW_SPEAKERS} or more"]
+          if cross.speakers < FEW_SPEAKERS else []),
         *(line for row in cross.models for line in _model_lines(row, cross.clips_per_speaker)),
         *cross.notes])
+
+
+def _few(cross: CrossValidation) -> bool:
+    """Whether a group of the tables has too few speakers for an interval."""
+    return any("*)" in cell for table in tables(cross) for row in table.rows for cell in row)
 
 
 def _model_lines(row: ModelRow, clips_per_speaker: Sequence[int]) -> Iterator[str]:
