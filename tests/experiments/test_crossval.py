@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from p2pser.base.registries import FAMILIES
 from p2pser.cli.crossval import crossval as command
 from p2pser.config import Config
 from p2pser.evaluation import calibration, metrics
-from p2pser.evaluation.conformal import calibrated, counts
+from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool
 from p2pser.experiments.crossval import (
     ALONE,
@@ -26,7 +28,6 @@ from p2pser.experiments.crossval import (
     configured,
     crossval,
     prepare,
-    schemes_of,
     summarised,
     topology_for,
 )
@@ -36,7 +37,6 @@ from p2pser.experiments.report import crossval as report
 from p2pser.experiments.results import Results, predictions
 from p2pser.experiments.scheme_figures import temperatures_of
 from p2pser.graph import spec
-from p2pser.models.sets import members
 
 PLAIN = ["training.rounds=2", "training.local_steps=1", "model.name=cnn2d", "model.hidden=[4]", "features.kind=logmel",
          "features.n_mels=16", "features.seconds=0.4", "features.normalise=speaker", "corpus.split=loso"]
@@ -94,7 +94,7 @@ def test_temperatures_are_of_training_speakers_alone(done) -> None:
 
 
 def test_sets_of_emotions_are_covered_as_the_inner_folds_promise(done) -> None:
-    _, results, cross = done
+    _, _, cross = done
     (row,) = cross.models
     assert row.schemes["local"]["coverage"] is None  # a run ends with several models
     found = row.schemes["gossip"]["coverage"]
@@ -102,19 +102,22 @@ def test_sets_of_emotions_are_covered_as_the_inner_folds_promise(done) -> None:
     sizes = [level["size"] for level in found["levels"].values()]
     assert 1 <= sizes[0] <= sizes[1] <= sizes[2] <= 3
     assert {group: one["speakers"] for group, one in found["groups"]["sex"].items()} == {"f": 2, "m": 2}
-    # By hand: fold 1 with the thresholds of the speakers whom its inner folds held out.
-    part = schemes_of(results.plan)["gossip"]
-    (model,), temperature = results.models(*part)[0], row.schemes["gossip"]["temperatures"][1]
-    inner = [calibration.scaled(each, temperature) for each in results.inner_models(*part, 1)]
-    sets = calibrated([counts(each) for each in inner], "")
-    assert sets is not None
-    places = np.flatnonzero(model.folds == 1)
-    chances = calibration.probabilities(calibration.scaled(model.take(places), temperature))
-    held = members(chances, sets.threshold(0.8))[np.arange(9), model.targets[places]]
-    one_fold = dataclasses.replace(results, plan=dataclasses.replace(results.plan, folds=(1,), seeds=(0,)))
-    alone = coverage_of(one_fold, part, [temperature])
-    assert alone is not None
-    assert alone["levels"]["0.8"]["covered"] == pytest.approx(held.mean())
+
+
+def test_each_fold_takes_the_thresholds_of_its_own_inner_folds() -> None:
+    """Two folds: the model of the first was sure of its inner speakers, that of the second was not."""
+    def models(confidence: float, fold: int) -> Predictions:
+        logits = np.tile([math.log(confidence / (1 - confidence)), 0.0], (40, 1))
+        return Predictions.of(np.zeros(40, dtype=int), np.zeros(40, dtype=int), [f"s{k % 8}" for k in range(40)], 2,
+                              folds=np.full(40, fold), logits=logits)
+
+    tested = Predictions.concatenate([models(0.6, 0), models(0.6, 0)])
+    results = SimpleNamespace(
+        plan=SimpleNamespace(folds=(3, 5)), outer={}, first={"corpus": {"name": "c"}}, models=lambda *_: [[tested]],
+        inner_models=lambda kind, label, fold: [models({3: 0.9, 5: 0.3}[fold], 0)])
+    found = coverage_of(cast(Results, results), ("gossip", ""), [1.0, 1.0])
+    assert found is not None
+    assert found["levels"]["0.9"]["size"] == pytest.approx(1.5)  # sure: one emotion; not sure: both
 
 
 def test_few_speakers_and_clips_are_said_to_be_few(done) -> None:
