@@ -4,8 +4,8 @@ UAR is the mean over folds of the consensus model's on held-out speakers; differ
 folds and seeds, with a 95 % paired speaker-bootstrap interval. No setting is chosen: learning rate .05 with momentum
 .9, and .1 with quasi-global momentum in its place, whose steps are larger. Finished runs are kept in --out.
 
-Seconds follow from the messages of a round and of the end, by the simulator's links (``simulation.clock``); local
-steps take 0.05 s each. All messages of a peer share its line, a server's too.
+Seconds are those of ``p2pser plan``; local steps take 0.05 s each. All messages of a peer share its line, a server's
+too.
 
     python benchmarks/secure_average.py --corpus emodb --data FOLDER --peers 9 [--folds all] [--seeds 5] [--json]
 """
@@ -20,20 +20,18 @@ from typing import Any
 
 import numpy as np
 import pairs
-from torch import Tensor
 
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import baselines
+from p2pser.experiments.costs import costs
 from p2pser.experiments.differences import paired, uar_of
 from p2pser.features.federation import federate
-from p2pser.gossip.mixer import Step
-from p2pser.gossip.reading import Edge
 from p2pser.graph import spec
-from p2pser.simulation.clock import PRESETS, preset, synchronous
+from p2pser.simulation.clock import preset
 from p2pser.simulation.engine import simulate
+from p2pser.simulation.links import LINES
 from p2pser.simulation.results import Simulation
-from p2pser.wire.codec import Received
 
 SCHEMES = {
     "dfedavg": [],
@@ -41,26 +39,6 @@ SCHEMES = {
     "secure-average": [],
 }
 SERVER = "server"
-
-
-class Sizes:
-    """A ``simulation.engine.Witness`` that keeps the payload bytes of each message, by exchange and edge."""
-
-    def __init__(self) -> None:
-        self.of: dict[Step, dict[Edge, int]] = {}
-
-    def received(self, at: Step, edge: Edge, message: Received) -> None:
-        body = message.body
-        size = body.numel() * body.element_size() if isinstance(body, Tensor) else len(body)
-        self.of.setdefault(at, {})[edge] = size
-
-    def held(self, round: int, rows: Tensor) -> None: ...
-
-    def trained(self, round: int, rows: Tensor) -> None: ...
-
-    def between(self, first: int, end: int) -> list[dict[Edge, int]]:
-        """Return the sizes of the exchanges of the rounds from ``first`` to before ``end``, in order."""
-        return [self.of[at] for at in sorted(self.of) if first <= at.round < end]
 
 
 def schemes(config: Config) -> dict[str, Config]:
@@ -84,33 +62,16 @@ def run(name: str, config: Config, peers: int) -> dict[str, Any]:
             "server": int(found.bytes_training[peers:].sum())}
 
 
-def costs(name: str, config: Config, peers: int, row: int, exchanges: float) -> dict[str, Any]:
-    """Return the exchanges of a round, and the simulated seconds of a run and of its end on each kind of link.
-
-    row : the bytes of a peer's parameters. exchanges : of the final consensus.
-    """
-    rounds, steps, topology = config.training.rounds, config.training.local_steps, spec.load("ring", peers)
-    last: list[Any] = [row * 2] * round_up(exchanges)  # in float64
-    sizes: list[Any] = [row]
+def planned(name: str, config: Config, peers: int) -> dict[str, Any]:
+    """Return the simulated seconds of the rounds and of the end on each kind of link, and the exchanges of a round."""
+    topology = spec.load("ring", peers)
     if name == SERVER:
         topology = dataclasses.replace(spec.load("star", peers + 1), hub=0)
-        sizes, last = [row, row], []
-    elif name == "secure-average":
-        seen = Sizes()
-        simulate(config.with_settings(["training.rounds=1"]), topology, federate(config, peers), each_peer=False,
-                 witness=seen)
-        sizes, last = seen.between(0, 1), seen.between(1, 2)
-    seconds = {}
-    for link in PRESETS:
-        clock = preset(link)
-        seconds[link] = [float(synchronous(clock, topology, rounds, steps, sizes)[-1].max()),
-                         float(synchronous(clock, topology, 1, 0, last)[-1].max()) if last else 0.0]
-    return {"exchanges": len(sizes), "seconds": seconds}
-
-
-def round_up(exchanges: float) -> int:
-    """Return a mean number of exchanges as a whole one."""
-    return int(np.ceil(exchanges))
+        config = config.with_settings(["gossip.algorithm=fedavg"])
+    clips = [50] * topology.size
+    each = {link: costs(config, topology, clips, preset(link, jitter=0.0)) for link in LINES}
+    return {"seconds": {link: [float(one.seconds.rounds.max()), float(one.seconds.end.max())]
+                        for link, one in each.items()}}
 
 
 def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Config, given: argparse.Namespace
@@ -130,7 +91,7 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
             "megabytes": float(np.mean([one["bytes"] for one in done])) / 1e6,
             "megabytes_server": float(np.mean([one["server"] for one in done])) / 1e6,
             "megabytes_final": float(np.mean([one["bytes_final"] for one in done])) / 1e6,
-            **costs(name, own, given.peers, done[0]["row"], float(np.mean([one["exchanges_final"] for one in done])))}
+            **planned(name, own, given.peers)}
     same = sum(results["secure-average"][pair]["predicted"] == results[SERVER][pair]["predicted"] for pair in common)
     return {"corpus": given.corpus, "peers": given.peers, "rounds": base.training.rounds, "folds": len({
         fold for _, fold in common}), "seeds": len(seeds), "runs": len(common), "same": same, "rows": rows}
@@ -139,8 +100,8 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
 def lines(table: dict[str, Any]) -> list[str]:
     """Return the lines of a table in Markdown, and a last line that names its corpus, folds and seeds."""
     links = table["rows"][SERVER]["seconds"]
-    found = ["| | UAR | to the server | MB a peer | at the end | exchanges a round | " + " | ".join(
-        f"s, {link} (the end)" for link in links) + " |", "|---|---|---|---|---|---|" + "---|" * len(links)]
+    found = ["| | UAR | to the server | MB a peer | at the end | " + " | ".join(
+        f"s, {link} (the end)" for link in links) + " |", "|---|---|---|---|---|" + "---|" * len(links)]
     for name, row in table["rows"].items():
         by = row["to_server"]
         to_server = "" if name == SERVER else f"{100 * by['mean']:+.1f}"
@@ -151,7 +112,7 @@ def lines(table: dict[str, Any]) -> list[str]:
             sent += f" (the server {row['megabytes_server']:.0f})"
         seconds = (f"{rounds:.0f} ({end:.1f})" for rounds, end in row["seconds"].values())
         cells = [name if name == SERVER else f"`{name}`", f"{row['uar']:.3f}".lstrip("0"), to_server.replace("-", "−"),
-                 sent, f"{row['megabytes_final']:.1f}", str(row["exchanges"]), *seconds]
+                 sent, f"{row['megabytes_final']:.1f}", *seconds]
         found.append(f"| {' | '.join(cells)} |")
     return [*found, f"{table['corpus']}, {table['peers']} peers on a ring, {table['rounds']} rounds; folds: "
             f"{table['folds']}, seeds: {table['seeds']}. secure-average and server predict alike in {table['same']} of "

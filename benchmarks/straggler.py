@@ -33,7 +33,7 @@ NEAR = 0.95
 def run(config: Config, federation: Federation, peers: int, factor: float) -> Any:
     """Return a run over a WAN with a straggler (factor 1: none)."""
     clock = preset("wan", slow={STRAGGLER: factor} if factor != 1 else {}, seed=config.seed)
-    return simulate(config, spec.load("ring", peers), federation, Scenario(clock=clock), Scenario(), each_peer=False)
+    return simulate(config, spec.load("ring", peers), federation, Scenario(clock=clock), each_peer=False)
 
 
 def rate(config: Config, federation: Federation, peers: int) -> float:

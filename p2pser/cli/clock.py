@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from p2pser.cli.kinds import Number
+from p2pser.cli.kinds import Number, Source
 
 if TYPE_CHECKING:
+    from p2pser.simulation.churn import Churn
     from p2pser.simulation.clock import Clock
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,17 +59,20 @@ def named(of: Mapping[str, T], what: str) -> Callable[[str], T]:
 def clock_options(command: F) -> F:
     """Add the options of simulated time, and pass ``clock(seed) -> Clock`` and ``timed``, whether any was given."""
     @functools.wraps(command)
-    def call(*args: Any, network: str | None, devices: str | None, step_seconds: float, slow: dict[int, float],
-             **others: Any) -> Any:
-        def make(seed: int) -> Clock:
-            return clock_of(network, devices, step_seconds, slow, seed)
+    def call(*args: Any, network: str | None, links: Path | None, devices: str | None, step_seconds: float,
+             slow: dict[int, float], **others: Any) -> Any:
+        def make(seed: int, peers: int) -> Clock:
+            return clock_of(network, links, devices, step_seconds, slow, seed, peers)
 
-        return command(*args, clock=make, timed=bool(network or slow or devices), **others)
+        return command(*args, clock=make, timed=bool(network or links or slow or devices), **others)
 
     for option in reversed((
         click.option("--network", metavar="LINE[,PEER:LINE...]",
                      help=f"Lines of the peers: {LINES_HELP} (default lan), and others for single peers, such as "
                           "dsl,0:lan,3-5:4g."),
+        click.option("--links", type=Source(dir_okay=False), metavar="CSV",
+                     help="What is known of single ways between peers, beside their lines: a file with the columns "
+                          "from,to,latency_ms,mbit."),
         click.option("--devices", metavar="DEVICE[,PEER:DEVICE...]",
                      help="Devices of the peers: server, desktop (default), laptop, phone or board, such as "
                           "laptop,0:server."),
@@ -80,17 +85,38 @@ def clock_options(command: F) -> F:
     return call  # type: ignore[return-value]
 
 
-def clock_of(network: str | None, devices: str | None, step_s: float, slow: Mapping[int, float], seed: int) -> Clock:
-    """Return the clock that the options mean."""
+def clock_of(network: str | None, ways: Path | None, devices: str | None, step_s: float, slow: Mapping[int, float],
+             seed: int, peers: int) -> Clock:
+    """Return the clock that the options mean. Raises ConfigError where one names a peer that does not exist."""
+    from p2pser.base.errors import ConfigError
+    from p2pser.cli.clock_files import read_ways
     from p2pser.simulation.clock import DEVICES, Clock
     from p2pser.simulation.links import LINES, Links
 
     line, lines = for_peers(network or "lan", named(LINES, "simulated network"), "dsl, or dsl,0:lan,3-5:4g")
     factor, factors = for_peers(devices or "desktop", named(DEVICES, "device"), "laptop, or laptop,0:server")
+    beyond = [peer for peer in (*lines, *factors, *slow) if peer >= peers]
+    if beyond:
+        raise ConfigError(f"--network, --devices or --slow name peer {beyond[0]}: there are {peers} peers, from 0 to "
+                          f"{peers - 1}")
     ordinary = factor or 1.0
     relative = {peer: one / ordinary for peer, one in factors.items()}
     return Clock(step_s * ordinary, relative | {peer: one * relative.get(peer, 1.0) for peer, one in slow.items()},
-                 links=Links(line or LINES["lan"], lines), seed=seed)
+                 links=Links(line or LINES["lan"], lines, read_ways(ways, peers) if ways else {}), seed=seed)
+
+
+def churn_of(text: str, seed: int, peers: int) -> Churn:
+    """Return what ``--churn`` means. Raises ConfigError for a file of another form."""
+    from p2pser.cli.clock_files import read_trace
+    from p2pser.simulation.churn import Churn
+
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(?::(\d{1,9}(?:\.\d+)?))?", text)
+    if match is not None and float(match[1]) > 0 and float(match[2] or 1) > 0:
+        return Churn(per_hour=float(match[1]), away_s=float(match[2] or 300), seed=seed)
+    if not Path(text).is_file():
+        raise click.BadParameter(f"{text!r} is neither a file nor a rate: write a CSV file, or RATE[:SECONDS] such as "
+                                 "0.5:120", param_hint="--churn")
+    return Churn(read_trace(Path(text), peers), seed=seed)
 
 
 def _slow(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:

@@ -32,7 +32,7 @@ def _count(text: str) -> int:
 @clock_options
 @json_option
 @run_options("ring.yaml")
-def plan(options: RunOptions, clips: str, emotions: int, clock: Callable[[int], Clock], timed: bool,
+def plan(options: RunOptions, clips: str, emotions: int, clock: Callable[[int, int], Clock], timed: bool,
          as_json: bool) -> None:
     """Tell what a run will cost before it starts: bytes, hours, memory, and what a curious neighbour can learn.
 
@@ -48,8 +48,8 @@ def plan(options: RunOptions, clips: str, emotions: int, clock: Callable[[int], 
     beyond = sorted(peer for peer in of if peer >= graph.size)
     if beyond:
         raise click.BadParameter(f"there is no peer {beyond[0]} among {graph.size}", param_hint="--clips")
-    document = costs(config, graph, [of.get(i, ordinary or 100) for i in range(graph.size)], clock(config.seed),
-                     emotions).to_dict()
+    document = costs(config, graph, [of.get(i, ordinary or 100) for i in range(graph.size)],
+                     clock(config.seed, graph.size), emotions).to_dict()
     if as_json:
         print_json(document)
         return

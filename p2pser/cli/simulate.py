@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pser.cli.clock import clock_options
+from p2pser.cli.clock import churn_of, clock_options
 from p2pser.cli.common import RunOptions, from_option, json_option, note, print_json, run_options
 from p2pser.cli.kinds import writable
 
@@ -43,6 +43,9 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
               help="Make a peer hostile: it sends manipulated parameters, by the attack sign-flip, large-norm, "
                    "same-value, a-little-is-enough or inner-product (may be given several times).")
 @clock_options
+@click.option("--churn", metavar="CSV|RATE[:SECONDS]",
+              help="Peers leave and come back by the simulated time: a file with the columns peer,leaves_s,returns_s, "
+                   "or how often each leaves in an hour, and for how many seconds on average (default 300).")
 @click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network do (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Also train local-only and pooled models.")
@@ -54,9 +57,9 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @from_option
 @json_option
 @run_options("ring.yaml")
-def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], clock: Callable[[int], Clock],
-             timed: bool, exact: bool, baselines: bool, calibrate: int | None, sample: int | None, start: Path | None,
-             as_json: bool) -> None:
+def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], clock: Callable[[int, int], Clock],
+             timed: bool, churn: str | None, exact: bool, baselines: bool, calibrate: int | None, sample: int | None,
+             start: Path | None, as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
@@ -86,7 +89,8 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     folder = writable(config.peer.out / config.name / "simulation")
     graph = options.graph(config)
     scenario = Scenario(dead=deaths, hostile={peer: Attack(name) for peer, name in attacks.items()},
-                        clock=clock(config.seed) if timed else None)
+                        clock=clock(config.seed, graph.size) if timed or churn else None,
+                        churn=None if churn is None else churn_of(churn, config.seed, graph.size))
     fitting(config, graph)
     scenario.living(graph)
     federation = federate(config, graph.size, hub=graph.hub, progress=True)

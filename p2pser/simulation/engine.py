@@ -192,7 +192,7 @@ class _Simulator(Hooks):
         if self.scenario.hostile:
             return LockStep(self.algorithm, Hostile(self.mixer, self.scenario.hostile, self.config.seed),
                             self.config.training.rounds)
-        breaks = self.mixer.breaks if self.scenario.dead else None
+        breaks = self.mixer.breaks if self.scenario.dead or self.scenario.churn else None
         return LockStep(self.algorithm, self.mixer, self.config.training.rounds, breaks=breaks)
 
     def _told(self, peer: int, round: int, what: str) -> None:
@@ -223,6 +223,7 @@ class _Simulator(Hooks):
             choice = self.cohort.work.choice
             self.keep.save(round, state, self.mixer, self.course.rounds,
                            None if choice is None else choice.number)
+        self._leave_and_return(round)
         lost = self.mixer.dead_at(Step(round, 0))
         if self.timeline is not None and round < self.config.training.rounds:
             self.timeline.begin(round)
@@ -232,6 +233,27 @@ class _Simulator(Hooks):
             reason = self.algorithm.ends(i, lost & set(self.topology.neighbours(i)))
             if reason is not None:
                 raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}")
+
+    def _leave_and_return(self, round: int) -> None:
+        """Let peers leave and come back as the time of most of them tells."""
+        churn, line = self.scenario.churn, self.timeline
+        if churn is None or line is None:
+            return
+        away = self.mixer.dead_at(Step(round, 0))
+        there = [i for i in range(self.topology.size) if i not in away]
+        began = self.marks[0].now[there].max()
+        now = max(0.0, float(np.median(line.now[there or [0]]) - began))
+        over = round == self.config.training.rounds
+        for i in range(self.topology.size):
+            if i in self.scenario.dead:
+                continue
+            leaves = churn.away(i, now) and not (over and i not in churn.gone)
+            if leaves and i not in away:
+                self.mixer.dead[i] = Step(round, 0)
+                self.mixer.back.pop(i, None)
+            elif i in away and not leaves:
+                self.mixer.back[i] = round
+                line.now[i] = max(line.now[i], now + began)
 
     def after_round(self, round: int, state: State) -> None:
         self._mark()
@@ -263,7 +285,7 @@ class _Simulator(Hooks):
     def _foreseeable(self) -> bool:
         """Whether the peers' agreements follow from their rows alone, and are many messages."""
         scenario, mixer = self.scenario, self.mixer
-        usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.hostile)
+        usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.churn or scenario.hostile)
         return usual and mixer.parts is None and mixer.size > DENSE_UP_TO and nx.is_connected(self.topology.graph)
 
     @cached_property

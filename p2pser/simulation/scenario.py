@@ -11,6 +11,7 @@ from p2pser.features.federation import Federation
 from p2pser.gossip.algorithm import Algorithm
 from p2pser.gossip.attacks import Attack
 from p2pser.graph.spec import Topology
+from p2pser.simulation.churn import Churn
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.mixer import Faults
 
@@ -26,6 +27,8 @@ class Scenario:
         part in the set-up, and there is no final consensus, which one hostile row could move anywhere.
     clock : what local steps and messages cost in simulated seconds; asynchronous algorithms run by it (default there:
         a LAN, all peers alike).
+    churn : peers that leave and come back by the clock. Those that are away after the last round are back for the end,
+        unless they have left for good.
     """
 
     dead: Mapping[int, int] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class Scenario:
     faults: Faults | None = None
     hostile: Mapping[int, Attack] = field(default_factory=dict)
     clock: Clock | None = None
+    churn: Churn | None = None
 
     def living(self, topology: Topology) -> tuple[int, ...]:
         """Return the honest peers that never die, or come back, ascending.
@@ -40,7 +44,9 @@ class Scenario:
         Raises ConfigError for a peer that does not exist, and where no honest peer remains.
         """
         peers = topology.size
-        living = tuple(i for i in range(peers) if (i not in self.dead or i in self.back) and i not in self.hostile)
+        gone = self.churn.gone if self.churn else frozenset()
+        living = tuple(i for i in range(peers) if (i not in self.dead or i in self.back) and i not in self.hostile
+                       and i not in gone)
         if not living or not all(0 <= i < peers for i in {*self.dead, *self.hostile}):
             hostile = f", {sorted(self.hostile)} be hostile" if self.hostile else ""
             raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot be silenced{hostile}: they must "
@@ -55,7 +61,9 @@ class Scenario:
                               f"partitioned over {len(federation.train)}")
         if topology.hub is not None and len(federation.train[topology.hub]):
             raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and has clips: federate with hub")
-        if self.back and algorithm.asynchronous:
+        if self.churn is not None and self.clock is None:
+            raise ConfigError("peers leave and come back by the simulated time: give the scenario a clock")
+        if (self.back or self.churn) and algorithm.asynchronous:
             raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} has no rounds in common, and peers that "
                               "come back are simulated by rounds: take a synchronous algorithm")
         if not self.hostile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.normalisation import from_sums, sums
 from p2pser.run.participant import Cohort, size_of
 from p2pser.run.session import train_alone
+from p2pser.simulation.churn import Churn
 from p2pser.simulation.clock import Clock
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.links import Line, Links
@@ -222,3 +225,23 @@ def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     monkeypatch.setattr("p2pser.base.memory.available", lambda: rows)
     with pytest.raises(ConfigError, match=r"6 peers of 131 parameters need about 0.0 GiB of memory, and 0.0 GiB"):
         simulate(config, topology, federation)
+
+
+def test_peers_leave_and_come_back_by_the_simulated_time(made_up):
+    """Local steps of .15 s a round: peer 1 is away from .5 s on, peer 3 for good; neighbours notice after 8 s."""
+    config, topology, federation = made_up()
+    clock = Clock(step_s=0.05, jitter=0.0, links=Links(Line(0.0, 1e12, 1e12)))
+    churn = Churn({1: ((0.5, 9.0),), 3: ((0.5, math.inf),)})
+    plain = simulate(config, topology, federation, Scenario(clock=clock))
+    run = simulate(config, topology, federation, Scenario(clock=clock, churn=churn))
+    assert run.living == (0, 1, 2, 4)
+    assert [one.seconds for one in run.history[:4]] == pytest.approx([0.15, 0.3, 0.45, 0.6], abs=1e-3)
+    assert run.history[-1].seconds == pytest.approx(plain.history[-1].seconds + 8.0, abs=0.2)
+    # Rounds 4 (noticed after 8 s) and, at 8.75 s and 8.9 s, 5 and 6 are without peer 1.
+    assert plain.messages_training[1] - run.messages_training[1] == 3 * 2
+    assert run.final.converged
+    with pytest.raises(ConfigError, match="give the scenario a clock"):
+        simulate(config, topology, federation, Scenario(churn=churn))
+    asynchronous = config.with_settings(["gossip.algorithm=ad-psgd"])
+    with pytest.raises(ConfigError, match="take a synchronous algorithm"):
+        simulate(asynchronous, topology, federation, Scenario(clock=clock, churn=churn))

@@ -1,0 +1,52 @@
+"""Peers that leave and come back by the simulated time: by a trace, or at a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from p2pser.base import seeding
+from p2pser.simulation.links import require_positive
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Churn:
+    """When peers are away, in seconds since the first round.
+
+    trace : {peer: ((leaves, returns), ...)}, ascending; a peer that does not return has infinity there.
+    per_hour : how often each peer of the others leaves in an hour in which it is there; 0: it never does.
+    away_s : seconds for which it is then away, on average; both times are drawn from exponential distributions.
+    """
+
+    trace: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    per_hour: float = 0.0
+    away_s: float = 300.0
+    seed: int = 0
+    _drawn: dict[int, list[tuple[float, float]]] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a rate is negative, or no time is spent away."""
+        require_positive("churn", away_s=self.away_s, per_hour=self.per_hour or 1.0)
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """The peers that leave for good."""
+        return frozenset(peer for peer, times in self.trace.items() if times and math.isinf(times[-1][1]))
+
+    def away(self, peer: int, second: float) -> bool:
+        """Return whether a peer is away at a second."""
+        times: Sequence[tuple[float, float]] = self.trace.get(peer, ())
+        if self.per_hour and peer not in self.trace:
+            times = self._until(peer, second)
+        return any(leaves <= second < returns for leaves, returns in times)
+
+    def _until(self, peer: int, second: float) -> Sequence[tuple[float, float]]:
+        drawn = self._drawn.setdefault(peer, [])
+        while not drawn or drawn[-1][1] <= second:
+            there, away = seeding.generator(self.seed, "churn", peer, len(drawn)).exponential(size=2)
+            leaves = (drawn[-1][1] if drawn else 0.0) + there * HOUR / self.per_hour
+            drawn.append((leaves, leaves + away * self.away_s))
+        return drawn[-2:]
