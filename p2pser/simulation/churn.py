@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from p2pser.base import seeding
+from p2pser.gossip.mixer import Step
+from p2pser.graph.sparse import Array
 from p2pser.simulation.links import require_positive
+from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.simulation.timeline import Timeline
 
 HOUR = 3600.0
 
@@ -50,3 +56,31 @@ class Churn:
             leaves = (drawn[-1][1] if drawn else 0.0) + there * HOUR / self.per_hour
             drawn.append((leaves, leaves + away * self.away_s))
         return drawn[-2:]
+
+
+def leave_and_return(churn: Churn, mixer: SimulatedMixer, line: Timeline, round: int, *, began: Array, over: bool,
+                     dead: Collection[int]) -> None:
+    """Let peers leave and come back at the start of a round, by the time of most of those that are there.
+
+    Parameters
+    ----------
+    churn, mixer, line : of the run.
+    round : that begins.
+    began : when each peer's first round began (N,).
+    over : whether the rounds are over: then all are back that have not left for good.
+    dead : peers that leave and return by rounds, not by the clock.
+    """
+    away = mixer.dead_at(Step(round, 0))
+    there = [i for i in mixer.peers if i not in away] or [0]
+    start = float(began[there].max())
+    now = max(0.0, float(np.median(line.now[there])) - start)
+    for i in mixer.peers:
+        leaves = churn.away(i, now) and not (over and i not in churn.gone)
+        if i in dead:
+            continue
+        if leaves and i not in away:
+            mixer.dead[i] = Step(round, 0)
+            mixer.back.pop(i, None)
+        elif i in away and not leaves:
+            mixer.back[i] = round
+            line.now[i] = max(line.now[i], now + start)

@@ -36,6 +36,7 @@ from p2pser.models import for_run
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
+from p2pser.simulation.churn import leave_and_return
 from p2pser.simulation.events import DEAD_AFTER, EventDriver
 from p2pser.simulation.exchange_graph import DENSE_UP_TO
 from p2pser.simulation.meeting import meet
@@ -223,7 +224,9 @@ class _Simulator(Hooks):
             choice = self.cohort.work.choice
             self.keep.save(round, state, self.mixer, self.course.rounds,
                            None if choice is None else choice.number)
-        self._leave_and_return(round)
+        if self.scenario.churn is not None and self.timeline is not None:
+            leave_and_return(self.scenario.churn, self.mixer, self.timeline, round, began=self.marks[0].now,
+                             over=round == self.config.training.rounds, dead=self.scenario.dead)
         lost = self.mixer.dead_at(Step(round, 0))
         if self.timeline is not None and round < self.config.training.rounds:
             self.timeline.begin(round)
@@ -233,27 +236,6 @@ class _Simulator(Hooks):
             reason = self.algorithm.ends(i, lost & set(self.topology.neighbours(i)))
             if reason is not None:
                 raise P2PSERError(f"{reason}: training ends before round {round} of {self.config.training.rounds}")
-
-    def _leave_and_return(self, round: int) -> None:
-        """Let peers leave and come back as the time of most of them tells."""
-        churn, line = self.scenario.churn, self.timeline
-        if churn is None or line is None:
-            return
-        away = self.mixer.dead_at(Step(round, 0))
-        there = [i for i in range(self.topology.size) if i not in away]
-        began = self.marks[0].now[there].max()
-        now = max(0.0, float(np.median(line.now[there or [0]]) - began))
-        over = round == self.config.training.rounds
-        for i in range(self.topology.size):
-            if i in self.scenario.dead:
-                continue
-            leaves = churn.away(i, now) and not (over and i not in churn.gone)
-            if leaves and i not in away:
-                self.mixer.dead[i] = Step(round, 0)
-                self.mixer.back.pop(i, None)
-            elif i in away and not leaves:
-                self.mixer.back[i] = round
-                line.now[i] = max(line.now[i], now + began)
 
     def after_round(self, round: int, state: State) -> None:
         self._mark()
