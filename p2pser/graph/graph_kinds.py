@@ -107,10 +107,16 @@ def chain(peers: int) -> nx.Graph:
     return nx.path_graph(peers)
 
 
-@register_graph("star")
-def star(peers: int) -> nx.Graph:
-    """Peer 0 linked to all others."""
-    return nx.star_graph(peers - 1)
+def _star_fits(peers: int, centres: int = 1) -> bool:
+    return 1 <= centres <= peers
+
+
+@register_graph("star", fits=_star_fits, needs="1 centre or more, and as many peers or more")
+def star(peers: int, centres: int = 1) -> nx.Graph:
+    """Peer 0 linked to all others; with several ``centres`` each of the first peers."""
+    graph = nx.star_graph(peers - 1)
+    graph.add_edges_from((c, i) for c in range(1, centres) for i in range(c + 1, peers))
+    return graph
 
 
 @register_graph("complete")

@@ -80,7 +80,8 @@ def test_what_is_registered() -> None:
         "clustered": {"clusters": whole}, "epidemic": {"s": whole, "form": (str, -np.inf, np.inf, ("oracle", "local"))},
         "erdos-renyi": {"probability": share}, "grid": {"rows": whole, "columns": whole},
         "random-digraph": {"probability": share}, "random-geometric": {"radius": (float, 0, 2, ())},
-        "random-regular": {"degree": whole}, "torus": {"rows": whole, "columns": whole}, "tree": {"branching": whole},
+        "random-regular": {"degree": whole}, "star": {"centres": whole}, "torus": {"rows": whole, "columns": whole},
+        "tree": {"branching": whole},
         "watts-strogatz": {"degree": whole, "probability": share}}
     assert [name for registry in (GRAPHS, SCHEDULES) for name, kind in registry.items() if kind.random] == [
         "barabasi-albert", "erdos-renyi", "random-digraph", "random-geometric", "random-regular", "watts-strogatz",

@@ -15,7 +15,7 @@ from p2pser.graph.spec import load, parse
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
-TWO = parse({"graph": {"edges": [[0, 1], *([c, i] for c in (0, 1) for i in range(2, 8))]}}, "two")
+TWO = parse({"graph": {"kind": "star", "peers": 8, "centres": 2}}, "two")
 """Peers 0 and 1 are linked to all."""
 
 

@@ -25,9 +25,9 @@ from p2pser.wire.codec import LARGEST, Received, magnitude, plausible
 class Hubs(Algorithm):
     """Local steps, then an exact mean at a hub, which is the first of the candidates that lives.
 
-    Candidates are the peers that are linked to all others: all peers of a complete graph, the centre of a star, several
-    where a file links several to all. In round r, with h(i) the least candidate that is i itself or from which i had
-    every message of the last round::
+    Candidates are the peers that are linked to all others: all peers of a complete graph, the centres of a star
+    (``graph: {kind: star, peers: 8, centres: 2}``). In round r, with h(i) the least candidate that is i itself or from
+    which i had every message of the last round::
 
         z_i  = local_K(x_i, r)
         i -> h(i):   z_i, p_i
@@ -63,7 +63,7 @@ class Hubs(Algorithm):
         """Refuse schedules, and graphs without a candidate. Warns where there is one alone."""
         if topology.schedule is not None or not self.candidates:
             raise ConfigError(f"hubs needs a static undirected graph with a peer that is linked to all others, and "
-                              f"{topology.name!r} is none: take complete.yaml or star.yaml, or link a few peers to all")
+                              f"{topology.name!r} is none: take complete.yaml, or a star with 'centres: 2'")
         return () if len(self.candidates) > 1 or topology.size < 3 else (
             f"only peer {self.candidates[0]} is linked to all others: when it is lost, nobody averages; link another "
             "peer to all",)
