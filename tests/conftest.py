@@ -41,8 +41,25 @@ NO_LEAKS = ("/dev/", "/proc/", "/sys/", *map(os.path.realpath, (sys.prefix, sys.
 WORKER_PORTS = 400
 """Ports of each pytest process, from 10000 on: below those among which the commands that it starts search."""
 
+LONGEST = (
+    "network/real/test_hostile.py", "docs/test_pages.py", "network/real/test_returns.py",
+    "network/real/test_partitions.py", "network/real/test_ending.py", "network/real/test_growth.py",
+    "network/schedules/test_schedules.py", "network/schedules/test_same_bits.py", "network/real/test_chaos.py",
+    "network/real/test_rejoin.py", "docs/test_notebooks.py", "network/real/test_new_keys.py",
+    "network/schedules/test_growing.py", "network/real/test_asynchronous_runs.py", "cli/test_peer.py",
+    "network/real/test_secure_average.py", "network/real/test_algorithms.py", "theory/test_compression.py",
+    "gossip/test_lies.py", "test_api.py", "theory/test_coming_back.py", "network/real/test_adapters.py",
+    "docs/test_plugin.py", "test_house.py")
+"""The files that take longest, the longest first. They run first, so that no worker is busy long after the others."""
+
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest run first."""
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -129,10 +129,12 @@ def missing_or_empty(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-@patient
-def append_privately(path: Path) -> IO[bytes]:
+def append_at_once(path: Path) -> IO[bytes]:
     """Open a file for reading and appending, unbuffered; a new one is for this user only. Raises OSError."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "a+b", buffering=0)
+
+
+append_privately = patient(append_at_once)
 
 
 def move(finished: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from p2pser.base.atomic import append_privately
+from p2pser.base.atomic import append_at_once, append_privately
 from p2pser.base.errors import ConfigError
 
 METRICS = "metrics.jsonl"
@@ -45,7 +45,7 @@ class Telemetry:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in (METRICS, EVENTS):
-                self._files[name] = _open(folder / name)
+                self._files[name] = _open(folder / name, append_privately)
         except OSError as error:
             self.close()
             raise ConfigError(f"cannot write in {folder}: {error.strerror or error}; make room there, or choose "
@@ -124,7 +124,7 @@ class Telemetry:
         try:
             if path.exists():
                 os.replace(path, self.folder / OLDER[name])
-            fresh = _open(path)
+            fresh = _open(path, append_at_once)  # training does not wait for a free descriptor
         except OSError:
             return  # the line is written where it was; the next one tries again
         self._files[name].close()
@@ -195,9 +195,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path, append: Callable[[Path], IO[bytes]]) -> IO[bytes]:
     """Open for appending, unbuffered, and remove a half-written last line."""
-    file = append_privately(path)
+    file = append(path)
     file.seek(0)
     data = file.read()
     if _whole(data) < len(data):

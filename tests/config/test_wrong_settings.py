@@ -13,6 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.config import Config, parse
 from p2pser.config.constraints import expected
 from p2pser.config.problems import settings_of
+from p2pser.config.section import Section
 
 FIELDS = dict(settings_of(Config))
 WRONG: tuple[Any, ...] = (-1, 0, 10**30, 3.5, float("nan"), float("inf"), True, None, "", "x", "1,x", b"\xff", [], [-1],
@@ -121,3 +122,16 @@ def test_what_settings_take_in_words() -> None:
     assert expected(FIELDS["features.level"]) == "none or peak or a number"
     assert expected(FIELDS["corpus.data"]) == "a path, a list of paths (a,b), a mapping of names to paths or none"
     assert expected(FIELDS["training.soft_labels"]) == "true or false"
+
+
+class Unlimited(Section):
+    """A section whose number has no limits of its own."""
+
+    number: float = 0.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_without_limits_is_finite(value: float) -> None:
+    assert Unlimited(number=1e30).number == 1e30
+    with pytest.raises(ValidationError):
+        Unlimited(number=value)

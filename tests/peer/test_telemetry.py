@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,11 @@ def test_metrics_are_rewound_over_what_was_set_aside(tmp_path: Path, back: int) 
 
 
 def test_a_file_that_cannot_be_set_aside_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor is left for the new one: the next line tries again."""
+    """No descriptor is left for the new one: the next line tries again, and training does not wait for one."""
     with Telemetry(tmp_path, limit=100) as telemetry:
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", failing)
+            patch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
             for round in range(20):
                 telemetry.metrics(round=round)
         telemetry.metrics(round=20)

@@ -177,17 +177,17 @@ def test_push_sum_has_no_mass_twice(quadratics, kind, afresh):
         lowest = min(lowest, float(state.rows["mass"][there, -1].min()))
         weights[round] = float(state.rows["mass"][there, -1].sum())
 
-    state = course("push-sum", problem, where, 600, {3: (15, 40, where.neighbours(3)[0])}, afresh=afresh, after=after)
+    state = course("push-sum", problem, where, 300, {3: (15, 40, where.neighbours(3)[0])}, afresh=afresh, after=after)
     found = state.rows["x"]
     assert lowest > 0
     assert float((found - found[0]).abs().max()) <= 1e-9
     assert (found[0] >= x.min(0).values).all()
     assert (found[0] <= x.max(0).values).all()
     if afresh:  # what was with the dead one, or on its way to it, is gone, and the new one counts as one
-        assert 6 < weights[599] < 9
-        assert weights[599] == pytest.approx(weights[39] + 1, abs=1e-9)
+        assert 6 < weights[299] < 9
+        assert weights[299] == pytest.approx(weights[39] + 1, abs=1e-9)
     else:
-        assert weights[599] == pytest.approx(8, abs=1e-9)
+        assert weights[299] == pytest.approx(8, abs=1e-9)
         assert float((found[0] - x.mean(0)).abs().max()) <= 1e-9
 
 

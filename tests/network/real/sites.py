@@ -19,7 +19,7 @@ from p2pser.graph.spec import Topology, load
 
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0", "network.round_timeout=300",
          "training.local_steps=1")
-HELD, LONG = 100, 0.5
+HELD, LONG = 60, 0.8
 """In so many last rounds the local work takes so many seconds, until ``Sites.finish``."""
 
 

@@ -17,7 +17,7 @@ from p2pser.graph.spec import Topology
 from p2pser.network.meeting import CHANGE_WAIT
 
 Furthest = Callable[[torch.Tensor], float]
-ROUNDS = "training.rounds=140"
+ROUNDS = "training.rounds=100"
 DEAD_AFTER = 3.0
 """As QUICK has it [s]."""
 

@@ -13,13 +13,13 @@ from p2pser.graph.spec import load
 
 RING = load("ring", peers=6)
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0")
-PACE = 0.1
+PACE = 0.2
 """Seconds of local work in a round: the run outlasts the disturbance, however fast the processor is."""
 Furthest = Callable[[torch.Tensor], float]
 
 
 def test_a_cut_shorter_than_dead_after_changes_nothing(real: Any, furthest: Furthest) -> None:
-    config = real.config("out", "training.rounds=60", "training.local_steps=1", *QUICK, "network.dead_after=60")
+    config = real.config("out", "training.rounds=30", "training.local_steps=1", *QUICK, "network.dead_after=60")
     with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
         trial.start()
         trial.until_round(3)
@@ -35,7 +35,7 @@ def test_a_cut_shorter_than_dead_after_changes_nothing(real: Any, furthest: Furt
 
 
 def test_a_link_that_carries_one_way_only_is_lost_at_one_end(real: Any, furthest: Furthest) -> None:
-    config = real.config("out", "training.rounds=60", "training.local_steps=1", *QUICK)
+    config = real.config("out", "training.rounds=30", "training.local_steps=1", *QUICK)
     with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
         trial.start()
         trial.until_round(3)
@@ -47,7 +47,7 @@ def test_a_link_that_carries_one_way_only_is_lost_at_one_end(real: Any, furthest
 
 
 def test_a_cut_longer_than_dead_after_heals_and_ends_with_one_model(real: Any, furthest: Furthest) -> None:
-    config = real.config("out", "training.rounds=200", "training.local_steps=1", *QUICK)
+    config = real.config("out", "training.rounds=100", "training.local_steps=1", *QUICK)
     half = (0, 1, 2)
     with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
         trial.start()

@@ -15,7 +15,7 @@ from p2pser.graph.spec import load
 
 RING = load("ring", peers=5)
 QUICK = ("network.ping_after=0.3", "network.suspect_after=1.0", "network.dead_after=3.0", "peer.checkpoint_every=5")
-PACE = 0.1
+PACE = 0.15
 """Seconds of local work in a round: the run outlasts the disturbance, however fast the processor is."""
 STRICT = ("training.momentum=0",)
 Furthest = Callable[[torch.Tensor], float]
@@ -24,7 +24,7 @@ Furthest = Callable[[torch.Tensor], float]
 @pytest.mark.parametrize(("name", "settings"), [("dfedavg", ()), ("gradient-tracking", STRICT)])
 def test_a_peer_stopped_longer_than_dead_after_ends_with_the_others(
         real: Any, furthest: Furthest, name: str, settings: tuple[str, ...]) -> None:
-    config = real.config("out", "training.rounds=150", "training.local_steps=1", f"gossip.algorithm={name}", *settings,
+    config = real.config("out", "training.rounds=100", "training.local_steps=1", f"gossip.algorithm={name}", *settings,
                          *QUICK, peers=5)
     with Relays(RING) as relays, Trial(config, RING, relays, PACE) as trial:
         trial.start()
@@ -39,7 +39,7 @@ def test_a_peer_stopped_longer_than_dead_after_ends_with_the_others(
 
 def test_of_two_neighbours_killed_together_one_returns(real: Any, furthest: Furthest) -> None:
     ring = load("ring", peers=4)
-    config = real.config("out", "training.rounds=120", "training.local_steps=1", *QUICK, peers=4)
+    config = real.config("out", "training.rounds=80", "training.local_steps=1", *QUICK, peers=4)
     with Relays(ring) as relays, Trial(config, ring, relays, PACE) as trial:
         trial.start()
         trial.until_round(8)
@@ -56,7 +56,7 @@ def test_of_two_neighbours_killed_together_one_returns(real: Any, furthest: Furt
 def test_two_neighbours_killed_together_return_together(
         real: Any, furthest: Furthest, name: str, topology: str, settings: tuple[str, ...]) -> None:
     graph = load(topology, peers=5)
-    config = real.config("out", "training.rounds=150", "training.local_steps=1", f"gossip.algorithm={name}", *settings,
+    config = real.config("out", "training.rounds=100", "training.local_steps=1", f"gossip.algorithm={name}", *settings,
                          *QUICK, peers=5)
     with Relays(graph) as relays, Trial(config, graph, relays, PACE) as trial:
         trial.start()
