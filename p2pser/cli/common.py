@@ -165,16 +165,14 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
             given = {field.name: values.pop(field.name) for field in fields(RunOptions) if field.name in values}
             return command(options=RunOptions(**given, lists=frozenset(own)), **values)
 
-        for option in reversed(options):
-            call = option(call)
-        return call  # type: ignore[return-value]
+        return _with(call, options)  # type: ignore[return-value]
 
     return decorate
 
 
-def experiment_options(command: F) -> F:
-    """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner``, and ``--workers`` (a number of
-    processes) or ``--cluster`` (the address of a Ray cluster), which the command gets as ``workers``.
+def worker_options(command: F) -> F:
+    """Add ``--workers`` (a number of processes) and ``--cluster`` (the address of a Ray cluster), which the command
+    gets as ``workers``.
     """
     @functools.wraps(command)
     def call(*args: Any, workers: int | None, cluster: str | None, **options: Any) -> Any:
@@ -183,7 +181,18 @@ def experiment_options(command: F) -> F:
                                    "cluster: give one of them")
         return command(*args, workers=cluster or workers, **options)
 
-    for option in reversed((
+    return _with(call, (  # type: ignore[return-value]
+        click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"),
+        click.option("--cluster", metavar="auto|ADDRESS",
+                     help="Run on a Ray cluster (extra cluster) instead of processes of this machine: its address, or "
+                          "auto for the cluster that this machine belongs to."),
+    ))
+
+
+def experiment_options(command: F) -> F:
+    """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner``, and those of ``worker_options``.
+    """
+    return _with(worker_options(command), (
         click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
                      help="Number of seeds, counted from --seed on."),
         click.option("--tune", multiple=True, metavar="SETTING=VALUE,VALUE,...",
@@ -191,13 +200,14 @@ def experiment_options(command: F) -> F:
                           "training.lr=0.02,0.05,0.1 (several times: the whole grid)."),
         click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True,
                      help="Number of inner folds, of training speakers."),
-        click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"),
-        click.option("--cluster", metavar="auto|ADDRESS",
-                     help="Run on a Ray cluster (extra cluster) instead of processes of this machine: its address, or "
-                          "auto for the cluster that this machine belongs to."),
-    )):
-        call = option(call)
-    return call  # type: ignore[return-value]
+    ))
+
+
+def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Return a command with options, in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def renamed(old: str, new: str) -> Callable[[F], F]:

@@ -21,6 +21,7 @@ COMMANDS = {
     "simulate": "Run all peers in one process.",
     "plan": "Tell what a run will cost each site: bytes, hours, memory, exposure.",
     "compare": "Compare topologies and algorithms.",
+    "bench": "Measure topologies and algorithms on a frozen benchmark, and rank results.",
     "audit": "Find out what a neighbour learns of a peer's recordings.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",
     "models": "List the families of models, their parameters and operations.",

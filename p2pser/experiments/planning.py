@@ -29,6 +29,7 @@ def plan(
     inner: int = 3,
     calibrate: bool = False,
     dimensions: bool = False,
+    whole_names: bool = False,
     out: Path | None = None,
     progress: bool = False,
 ) -> Plan:
@@ -46,13 +47,14 @@ def plan(
     inner : how many inner folds.
     calibrate : run the inner folds even where nothing is chosen: their logits serve the temperature.
     dimensions : whether the results are read without UAR, so that ``training.task`` may be dimensions.
+    whole_names : as in ``schemes.schemes_of``.
     out : the folder of results; None: results are not kept.
     progress : show the extraction of features.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.
     """
     points = grid(tune) or (("",) if calibrate else ())
-    schemes = schemes_of(config, topologies, algorithms, points)
+    schemes = schemes_of(config, topologies, algorithms, points, whole_names=whole_names)
     if config.training.task == "dimensions" and not (dimensions and not tune):
         raise ConfigError("training.task=dimensions learns no emotions, and these results are compared by their UAR: "
                           "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))

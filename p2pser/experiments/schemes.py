@@ -41,7 +41,7 @@ class Scheme:
 
 
 def schemes_of(config: Config, topologies: Sequence[Topology], algorithms: Sequence[str],
-               points: Sequence[str]) -> dict[str, tuple[Topology, Scheme]]:
+               points: Sequence[str], *, whole_names: bool = False) -> dict[str, tuple[Topology, Scheme]]:
     """Return each topology with each algorithm's scheme, by label.
 
     Parameters
@@ -51,6 +51,7 @@ def schemes_of(config: Config, topologies: Sequence[Topology], algorithms: Seque
     algorithms : each ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; empty: that of ``config``. An algorithm with a
         grid of its own has it as ``:SECTION.FIELD=VALUE|VALUE|…``.
     points : the comparison's grid (``grids.grid``).
+    whole_names : each label names its topology and its algorithm, also where there is only one of them.
 
     Raises ConfigError where a label occurs twice, there is no topology, or an algorithm refuses its settings or
     topology; TopologyError where the topologies cannot be compared.
@@ -61,7 +62,8 @@ def schemes_of(config: Config, topologies: Sequence[Topology], algorithms: Seque
     schemes: dict[str, tuple[Topology, Scheme]] = {}
     for topology in topologies:
         for algorithm in algorithms or ("",):
-            names = [topology.name] * (len(topologies) > 1 or not algorithm) + [algorithm] * bool(algorithm)
+            with_topology = whole_names or len(topologies) > 1 or not algorithm
+            names = [topology.name] * with_topology + [algorithm] * bool(algorithm)
             label = " ".join(names)
             if label in schemes:
                 raise ConfigError(f"{label!r} is named twice in the comparison: name each once")

@@ -379,3 +379,9 @@ def test_figures_of_schemes_are_means_over_their_trials(summary):
     assert each.rounds_lost is None
     # A ring of 3 is complete: all three know each other's row after one exchange.
     assert (each.facts["exposed_peers"], each.facts["exposed_after"], each.facts["degree_mean"]) == (2, 1, 2)
+
+
+def test_a_second_topology_leaves_finished_trials_finished(write, tmp_path):
+    call(write(topologies=["ring"], faults=None, seeds=1), tmp_path / "out")
+    result = call(write(faults=None, seeds=1), tmp_path / "out", "--check")
+    assert "6 trials, 5 of them finished" in result.stdout

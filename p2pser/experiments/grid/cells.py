@@ -67,7 +67,7 @@ def cells(grid: Grid, out: Path, *, progress: bool = False) -> list[Cell]:
             for peers in grid.peers:
                 topologies = [spec.load(name, peers, config.seed) for name in grid.topologies]
                 base = plan(config, topologies, algorithms=grid.algorithms, seeds=grid.seeds, folds=grid.folds,
-                            tune=grid.tuning, inner=grid.inner, progress=progress)
+                            tune=grid.tuning, inner=grid.inner, whole_names=True, progress=progress)
                 for fault, settings in grid.conditions.items():
                     conditions = Conditions(settings, grid.network, grid.step_seconds)
                     for topology in topologies:
