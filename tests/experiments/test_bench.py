@@ -166,7 +166,7 @@ def test_a_run_writes_a_result_a_scheme_that_can_be_ranked_and_goes_on_where_it_
     def execute(*given: Any) -> Any:
         nonlocal computed
         computed += 1
-        if computed == 45:
+        if computed == 60:
             raise KeyboardInterrupt
         return compute(*given)
 
