@@ -68,7 +68,7 @@ class Config(Section):
             return {**given, "features": {"kind": FAMILIES[name].defaults["features.kind"], **features}}
         return given
 
-    @field_validator("features", "training", "gossip", mode="after")
+    @field_validator("features", "augment", "training", "gossip", mode="after")
     @classmethod
     def _by_family(cls, section: Section, info: ValidationInfo) -> Section:
         """Give what was not set as the model's family needs it; it stays unset, so that another family may differ."""

@@ -21,7 +21,8 @@ class FeatureSettings(Section):
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
                        "words (what is said, by the manifest's transcripts; to be joined to a voice), "
                        "encoder-states (an encoder's states, for model.name=adapter); a "
-                       "matrix, bands by frames: logmel, mfcc, chroma; a kind of an installed package; several of one "
+                       "matrix, bands by frames: logmel, mfcc, chroma, contours (those behind "
+                       "functionals); a kind of an installed package; several of one "
                        "form joined by + (functionals+dynamics, mfcc+chroma); default ssl where "
                        "features.encoder is set")
     parameters: dict[str, float | int | str | bool] = shared(

@@ -25,14 +25,20 @@ MOVED = {
 MOST_PEERS = 100_000
 """Number of peers for which widths are given, at most."""
 
-HIDDEN = (128,)
-"""Widths of the hidden layers where the family has no default of its own."""
+HIDDEN, STRIDE = (128,), 3
+"""Widths of the hidden layers, and frames of a step, where the family has no default of its own."""
 
 
 def _hidden(others: dict[str, Any]) -> tuple[int, ...]:
     """Return the default widths of the hidden layers of the family."""
     widths: tuple[int, ...] = FAMILIES[others.get("name", "mlp")].defaults.get("model.hidden", HIDDEN)
     return widths
+
+
+def _stride(others: dict[str, Any]) -> int:
+    """Return the default stride of the family."""
+    stride: int = FAMILIES[others.get("name", "mlp")].defaults.get("model.stride", STRIDE)
+    return stride
 
 
 class ModelSettings(Section):
@@ -46,7 +52,8 @@ class ModelSettings(Section):
                  "(the last width is the recurrent layer's); the default depends on the family")
     dropout: float = shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
     kernel_size: int = shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
-    stride: int = shared(3, "frames whose mean is one step of a network over time (not cnn2d)", ge=1, le=100)
+    stride: int = shared(_stride, "frames whose mean is one step of a network over time; the default depends on the "
+                                  "family", ge=1, le=100)
     bidirectional: bool = shared(True, "recurrent layers read a clip in both directions")
     width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "

@@ -56,7 +56,8 @@ class Family(ABC):
     """The general settings of ``model`` (hidden, dropout, …) that count for this family."""
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """Settings of other sections, and ``model.hidden``, whose default this family changes: {"training.lr": 0.1, …}."""
+    """Settings of other sections, ``model.hidden`` and ``model.stride``, whose default this family changes:
+    {"training.lr": 0.1, …}."""
 
     narrows: ClassVar[bool] = False
     """Whether ``model.width`` may be below 1 (see ``p2pser.models.widths``)."""

@@ -43,10 +43,10 @@ def test_parameters_and_multiply_adds_by_hand() -> None:
 @pytest.mark.parametrize(("name", "gates"), [("gru", 3), ("lstm", 4)])
 def test_multiply_adds_of_recurrent_layers_by_hand(name: str, gates: int) -> None:
     found = told(name, "--features", "chroma", "--set", "model.hidden=[8]", "--set", "features.seconds=1.5")
-    steps, units, both = 50, 8, 2
+    steps, units, both = 25, 8, 2
     recurrent = steps * both * gates * units * (12 + units)
     attention = steps * both * units
-    assert recurrent + attention + both * units * 7 == found["operations"]
+    assert recurrent + attention + 3 * both * units * 7 == found["operations"]
 
 
 def test_one_is_explained() -> None:
@@ -55,8 +55,8 @@ def test_one_is_explained() -> None:
     assert "27 x 9" in text
     assert "model.hidden = [9]: " in text
     assert "model.bidirectional = true: " in text
-    assert 'features.kind="mfcc+chroma"' in text
-    assert 'training.optimizer="adamw", training.lr=0.008' in text
+    assert 'features.kind="contours"' in text
+    assert 'training.optimizer="adamw", training.lr=0.008, training.batch_size=4, training.local_steps=20' in text
     assert "kernel_size" not in text
 
 

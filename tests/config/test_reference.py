@@ -24,8 +24,8 @@ def entry(name: str, only_with: str = "") -> dict[str, object]:
 def test_entries() -> None:
     assert entry("training.lr") == {
         "name": "training.lr", "section": "training", "only_with": "", "default": 0.05, "families": {
-            "adapter": 0.002, "cnn1d": 0.004, "cnn1d-shallow": 0.004, "crnn": 0.004, "gru": 0.008, "lstm": 0.008,
-            "svm": 0.1},
+            "adapter": 0.002, "cnn1d": 0.004, "cnn1d-shallow": 0.004, "cnn2d": 0.004, "crnn": 0.004,
+            "gru": 0.008, "lstm": 0.008, "svm": 0.1},
         "takes": "a number above 0 and at most 1000",
         "unit": "", "meaning": "learning rate; some families have another default for their own optimiser",
         "shared": True}

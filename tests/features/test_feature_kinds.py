@@ -89,6 +89,27 @@ def test_a_longer_hop_takes_fewer_of_the_same_frames() -> None:
         assert clip_features.compute(signal, chosen).shape == clip_features.shape(chosen)
 
 
+def test_contours_go_on_where_there_is_no_voice_and_repeat_their_ends() -> None:
+    rates, voice = np.arange(RATE // 2) / RATE, np.zeros(2 * RATE, dtype=np.float32)
+    for start, pitch in ((RATE // 4, 110.0), (5 * RATE // 4, 220.0)):
+        harmonics = sum(np.sin(2 * np.pi * pitch * k * rates) / k for k in range(1, 9))
+        voice[start : start + rates.size] = 0.1 * np.asarray(harmonics)
+    voice += np.random.default_rng(0).normal(0, 1e-4, voice.size).astype(np.float32)
+    chosen = FeatureSettings(kind="contours", seconds=3.0)
+    found, names = clip_features.compute(voice, chosen), clip_features.names(chosen)
+    assert found.shape == clip_features.shape(chosen) == (51, 300)
+    f0 = found[names.index("contours.f0")]
+    low, high = (12 * np.log2(pitch / 27.5) for pitch in (110.0, 220.0))
+    # The clip begins at frame 50: voice until frame 125, silence, voice again from frame 175.
+    np.testing.assert_allclose(f0[[80, 100, 120]], low, atol=0.2)
+    np.testing.assert_allclose(f0[[180, 200, 220]], high, atol=0.2)
+    assert np.all(np.diff(f0[130:171]) > 0)
+    for ends in (found[:, :49], found[:, 252:]):
+        assert np.all(ends == ends[:, :1])
+    coarse = clip_features.compute(voice, chosen.model_copy(update={"hop": 0.02}))
+    np.testing.assert_array_equal(coarse[:, 30:120], found[:, 60:240:2])
+
+
 def test_joined_kinds_use_the_cache_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P2PSER_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "clip.wav"
@@ -158,6 +179,7 @@ def test_lists_are_written_with_or_without_brackets(text: str) -> None:
     ({"kind": "mfcc", "seconds": 1.5}, "mfcc-c3fdb305b3f76e4c"),
     ({"kind": "chroma"}, "chroma-24882ca47608976b"),
     ({"kind": "chroma", "sample_rate": 8000}, "chroma-dff04069d39b5829"),
+    ({"kind": "contours"}, "contours-3c887aea9c65a65a"),
     ({"kind": "mfcc+chroma"}, "mfcc-d7b91e1ef2ef786c+chroma-24882ca47608976b"),
 ])
 def test_keys_stay_so_that_caches_stay_valid(settings: dict[str, Any], key: str,
@@ -168,9 +190,9 @@ def test_keys_stay_so_that_caches_stay_valid(settings: dict[str, Any], key: str,
 
 def test_the_kinds_of_features_and_their_form() -> None:
     vectors = {name: FeatureSettings(kind=name).vector for name in FEATURES}
-    assert vectors == {"chroma": False, "compare": True, "dynamics": True, "egemaps": True,
-                       "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False, "ssl": True,
-                       "words": True}
+    assert vectors == {"chroma": False, "compare": True, "contours": False, "dynamics": True,
+                       "egemaps": True, "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False,
+                       "ssl": True, "words": True}
     assert all(FEATURES.origin(name).builtin for name in vectors)
 
 
@@ -180,6 +202,8 @@ def test_the_kinds_of_features_and_their_form() -> None:
     ("dynamics", {0: "dynamics.rms.above25", 1: "dynamics.loudness.above25", 2: "dynamics.centroid.above25",
                   33: "dynamics.rms.above50", 296: "dynamics.mfcc13.late"}),
     ("mfcc", {0: "mfcc.0", 20: "mfcc_delta.0", 59: "mfcc_delta2.19"}),
+    ("contours", {0: "contours.mfcc0", 20: "contours.centroid", 37: "contours.rms", 39: "contours.voicing",
+                  40: "contours.f0", 50: "contours.f3_level"}),
     ("chroma+logmel", {0: "chroma.0", 11: "chroma.11", 12: "logmel.0", 75: "logmel.63"}),
 ])
 def test_the_order_of_features_is_that_of_saved_models(kind: str, names: dict[int, str]) -> None:

@@ -15,7 +15,7 @@ from p2pser.config import Config, FeatureSettings, ModelSettings, TrainingSettin
 from p2pser.features import clip_features
 from p2pser.models import directory
 from p2pser.models.directory import Card
-from p2pser.models.networks.recurrent import Attention, padding, steps
+from p2pser.models.networks.recurrent import Attention, padding, pooled, steps
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 from p2pser.training.hosted import LocalWork
@@ -33,9 +33,14 @@ def shape(name: str) -> tuple[int, ...]:
     return (BANDS,) if name == "mlp" else (BANDS, FRAMES)
 
 
+def tiny(name: str, **settings: object) -> ModelSettings:
+    # Every layer of a cnn2d halves both sides.
+    stride = {"stride": 1} if name == "cnn2d" else {}
+    return ModelSettings.model_validate({"name": name, "hidden": SIZES[name], **stride, **settings})
+
+
 def build(name: str, seed: int = 0, **settings: object) -> torch.nn.Module:
-    chosen = ModelSettings.model_validate({"name": name, "hidden": SIZES[name], **settings})
-    return models.build(chosen, shape(name), CLASSES, seed)
+    return models.build(tiny(name, **settings), shape(name), CLASSES, seed)
 
 
 def clips(name: str, count: int, seed: int = 0) -> torch.Tensor:
@@ -110,7 +115,7 @@ def test_a_row_learns_the_same_bits_wherever_it_lies(name: str) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_a_model_on_disk_answers_as_before(name: str, tmp_path: Path) -> None:
     module = build(name, seed=5).eval()
-    card = Card(labels=("a", "b", "c"), shape=shape(name), model=ModelSettings(name=name, hidden=SIZES[name]),
+    card = Card(labels=("a", "b", "c"), shape=shape(name), model=tiny(name),
                 features=FeatureSettings(), normalise="none", statistics=None, corpus=Origin("emodb", "1"))
     directory.save(tmp_path / "model", Schema.of(module).flatten(module), Schema.of(module), card)
     loaded, found = directory.load(tmp_path / "model")
@@ -161,7 +166,7 @@ def test_padding_is_the_run_of_equal_frames_at_either_end() -> None:
     assert not padding(frames[:1]).any()
 
 
-def test_attention_is_a_mean_over_what_is_no_padding() -> None:
+def test_clips_are_pooled_over_what_is_no_padding() -> None:
     attention = Attention(4)
     models.initialise(attention, 0)
     states = torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(1))
@@ -169,8 +174,13 @@ def test_attention_is_a_mean_over_what_is_no_padding() -> None:
     hidden[3:, 0] = True
     weights = torch.softmax(states[:3, 0] @ attention.score.weight[0], 0)
     torch.testing.assert_close(attention(states, hidden)[0], weights @ states[:3, 0])
+    clip = states[:3, 0]
+    expected = torch.cat([weights @ clip, clip.mean(0), (clip.var(0, correction=0) + 1e-5).sqrt()])
+    torch.testing.assert_close(pooled(states, hidden, attention)[0], expected)
     hidden[:] = True
-    torch.testing.assert_close(attention(states, hidden), attention(states, torch.zeros_like(hidden)))
+    none = torch.zeros_like(hidden)
+    torch.testing.assert_close(attention(states, hidden), attention(states, none))
+    torch.testing.assert_close(pooled(states, hidden, attention), pooled(states, none, attention))
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])
@@ -211,7 +221,8 @@ def test_forget_gates_are_open_at_the_start() -> None:
 
 def test_what_is_not_set_follows_the_family() -> None:
     config = Config().with_settings(["model.name=gru"])
-    assert (config.model.hidden, config.features.kind) == ((64,), "mfcc+chroma")
+    assert (config.model.hidden, config.model.stride, config.features.kind) == ((64,), 6, "contours")
+    assert (config.augment.time_masks, config.augment.band_width) == (2, 6)
     assert (config.training.optimizer, config.training.lr) == ("adamw", 0.008)
     assert config.with_settings(["seed=1"]).model.hidden == (64,)
     assert config.with_settings(["model.name=mlp"]) == Config()

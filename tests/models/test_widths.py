@@ -54,8 +54,8 @@ def test_a_cnn_keeps_its_channels_in_groups_of_the_same_size():
     assert [norm.num_groups for norm in whole.norms] == [8, 8]
     assert [norm.num_groups for norm in narrow.norms] == [2, 2]
     assert [norm.num_channels for norm in narrow.norms] == [4, 6]
-    # The head takes means and maxima side by side: the first channels of each.
-    torch.testing.assert_close(narrow.head.weight[:, 6:], whole.head.weight[:, 24:30])
+    # The head takes means and deviations side by side, two bands of each channel: the first channels of each.
+    torch.testing.assert_close(narrow.head.weight[:, 12:], whole.head.weight[:, 48:60])
     maps = torch.randn(2, 1, 16, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         of_whole = whole.norms[0](whole.convolutions[0](maps))[:, :4]
@@ -85,11 +85,10 @@ def test_a_recurrent_network_keeps_the_first_units_of_each_gate_and_of_each_dire
                 if own.startswith("weight_hh"):
                     parameter[:, count // 2:] = 0
     with torch.no_grad():
-        directions = 2 if bidirectional else 1
         for reader, count in ((whole.layers[1], 8), (whole.attention.score, 6), (whole.head, 6)):
             for own, parameter in reader.named_parameters():
                 if own.startswith("weight_ih") or own == "weight":
-                    parameter.view(len(parameter), directions, count)[:, :, count // 2:] = 0
+                    parameter.view(len(parameter), -1, count)[:, :, count // 2:] = 0
     Schema.of(narrow).bind(narrow, Schema.of(whole).flatten(whole)[kept].contiguous())
     x = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

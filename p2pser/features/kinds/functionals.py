@@ -187,12 +187,9 @@ class Functionals(FeatureKind):
         """
         clip = spectra(signal, self.sample_rate, self.n_mels, self.n_mfcc)
         pitch, voicing = contours.pitch(clip.power, clip.filters, self.sample_rate)
-        voiced = clip.active & (voicing > 0.5)
-        if voiced.sum() < 3:  # a whisper: the frames nearest to a voice stand for it, so nothing is undefined
-            voiced = np.zeros_like(clip.active)
-            voiced[np.argsort(voicing, kind="stable")[-min(3, voicing.size) :]] = True
+        voiced = voiced_frames(clip.active, voicing)
         f0 = 12 * np.log2(pitch / 27.5)
-        curves = _contours(clip, pitch, f0, voicing, self.sample_rate)
+        curves = contours_of(clip, pitch, f0, voicing, self.sample_rate)
         frames = {"active": clip.active, "voiced": voiced}
         parts: list[Array] = []
         for group in _groups(self.n_mfcc, self.n_mels):
@@ -218,7 +215,19 @@ def _names(n_mfcc: int, n_mels: int) -> tuple[str, ...]:
     return tuple(name for group in _groups(n_mfcc, n_mels) for name in group.names())
 
 
-def _contours(clip: Spectra, pitch: Array, f0: Array, voicing: Array, sample_rate: int) -> dict[str, Array]:
+def voiced_frames(active: NDArray[np.bool_], voicing: Array) -> NDArray[np.bool_]:
+    """Return which frames are voiced, at least three of three or more, given which are loud and how periodic each is.
+
+    In a whisper the frames nearest to a voice stand for it, so that nothing is undefined.
+    """
+    voiced = active & (voicing > 0.5)
+    if voiced.sum() < 3:
+        voiced = np.zeros_like(active)
+        voiced[np.argsort(voicing, kind="stable")[-min(3, voicing.size) :]] = True
+    return voiced
+
+
+def contours_of(clip: Spectra, pitch: Array, f0: Array, voicing: Array, sample_rate: int) -> dict[str, Array]:
     """Return the contours (L, T) of each group that is not named for their differences.
 
     Parameters

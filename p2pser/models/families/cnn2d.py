@@ -29,8 +29,10 @@ class Convolutions(Family):
     """
 
     takes = "matrix"
-    uses = ("hidden", "dropout", "width", "rescale")
-    defaults: ClassVar[Mapping[str, Any]] = {"features.kind": "logmel", "model.hidden": (16, 32, 64, 128)}
+    uses = ("hidden", "dropout", "stride", "width", "rescale")
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "features.kind": "logmel", "model.hidden": (16, 32, 64, 128), "training.optimizer": "adamw",
+        "training.lr": 0.004, "training.batch_size": 4, "training.local_steps": 20}
     narrows = True
 
     def build(self, model: ModelSettings, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -42,4 +44,5 @@ class Convolutions(Family):
         per_group = [whole // math.gcd(whole, 8) for whole in model.hidden]
         kept = tuple(units(whole, only(model), size) for whole, size in zip(model.hidden, per_group))
         groups = tuple(count // size for count, size in zip(kept, per_group))
-        return CNN2d(kept, groups, outputs, model.dropout, scale(model, model.hidden[-1], kept[-1]))
+        return CNN2d(shape[0], kept, groups, outputs, stride=model.stride, dropout=model.dropout,
+                     scale=scale(model, model.hidden[-1], kept[-1]))

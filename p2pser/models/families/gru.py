@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 @FAMILIES.register("gru")
 @dataclass(frozen=True, kw_only=True)
 class GatedRecurrentUnits(Family):
-    """Gated recurrent units over frames, with attention (Cho et al. 2014; Mirsamadi et al. 2017)."""
+    """Gated recurrent units over frames, pooled over time (Cho et al. 2014; attention: Mirsamadi et al. 2017)."""
 
     takes = "matrix"
     uses = ("hidden", "dropout", "stride", "bidirectional", "width", "rescale")
-    defaults: ClassVar[Mapping[str, Any]] = {**OVER_TIME, "model.hidden": (64,), "training.lr": 0.008}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **OVER_TIME, "features.kind": "contours", "model.hidden": (64,), "model.stride": 6, "training.lr": 0.008,
+        "training.batch_size": 4, "training.local_steps": 20, "augment.time_masks": 2, "augment.band_masks": 2,
+        "augment.band_width": 6}
     narrows = True
 
     def layer(self) -> type[GRU | LSTM]:

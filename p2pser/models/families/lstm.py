@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @FAMILIES.register("lstm")
 @dataclass(frozen=True, kw_only=True)
 class LongShortTermMemory(GatedRecurrentUnits):
-    """Long short-term memory over frames, with attention (Hochreiter and Schmidhuber 1997; Mirsamadi et al. 2017)."""
+    """Long short-term memory over frames, pooled over time (Hochreiter and Schmidhuber 1997; as ``gru``)."""
 
     def layer(self) -> type[GRU | LSTM]:
         """Return the class of the recurrent layers."""

@@ -1,4 +1,4 @@
-"""Convolutions and a recurrent layer, with attention.
+"""Convolutions and a recurrent layer, pooled over time.
 
 The convolutions are over bands and time, the gated recurrent units (``recurrent``) over time.
 """
@@ -10,7 +10,7 @@ import math
 from torch import Tensor, nn
 
 from p2pser.models.networks.layers import Conv2d, Linear, dropped
-from p2pser.models.networks.recurrent import GRU, Attention, padding, steps
+from p2pser.models.networks.recurrent import GRU, POOLED, Attention, padding, pooled, steps
 
 POOL = 4
 """Bands whose largest is kept after each block."""
@@ -21,8 +21,8 @@ class CRNN(nn.Module):
 
     The mean of every ``stride`` frames is a step. A block: 3 x 3 convolution (the first at every second band),
     GroupNorm, ReLU, the maximum of every ``POOL`` bands (fewer where there are fewer), at each step. The remaining
-    bands and channels go through a GRU, then attention over the steps of the clip (not its padding), dropout,
-    a linear head.
+    bands and channels go through a GRU, then attention, mean and standard deviation over the steps of the clip
+    (not its padding), dropout, a linear head.
     """
 
     def __init__(self, bands: int, channels: tuple[int, ...], units: int, classes: int, *, stride: int,
@@ -38,7 +38,7 @@ class CRNN(nn.Module):
         outputs = units * (2 if bidirectional else 1)
         self.layer = GRU(bands * channels[-1], units, bidirectional)
         self.attention = Attention(outputs)
-        self.head = Linear(outputs, classes)
+        self.head = Linear(POOLED * outputs, classes)
         self.stride = stride
         self.dropout = dropout
 
@@ -49,5 +49,5 @@ class CRNN(nn.Module):
             maps = norm(convolution(maps)).relu_()
             maps = nn.functional.max_pool2d(maps, (min(POOL, maps.shape[2]), 1))
         states = self.layer(dropped(maps.flatten(1, 2).permute(2, 0, 1).contiguous(), self.dropout, self.training))
-        pooled = self.attention(states, padding(frames))
-        return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
+        clip = pooled(states, padding(frames), self.attention)
+        return self.head(dropped(clip, self.dropout, self.training))  # type: ignore[no-any-return]

@@ -19,6 +19,9 @@ Dropping = Callable[[Tensor, float], Tensor]
 
 _dropping: ContextVar[Dropping] = ContextVar("dropping", default=nn.functional.dropout)
 
+LEAST_VARIANCE = 1e-5
+"""Added to a variance under its root, whose slope has no end at 0."""
+
 
 class Linear(nn.Linear):
     """torch.nn.Linear with uninitialised parameters. sources: number of vectors side by side in its input.

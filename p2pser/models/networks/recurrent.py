@@ -1,4 +1,4 @@
-"""Recurrent networks over the frames of a matrix, with attention over time: families ``gru`` and ``lstm``.
+"""Recurrent networks over the frames of a matrix, pooled over time: families ``gru`` and ``lstm``.
 
 Recurrent networks with attention pooling for speech emotion: Mirsamadi et al. 2017.
 """
@@ -10,10 +10,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from p2pser.models.networks.layers import Linear, dropped
+from p2pser.models.networks.layers import LEAST_VARIANCE, Linear, dropped
 
 ALIKE = 1e-3
 """Frames whose features differ by less, in standard deviations, count as the same silence."""
+
+
+HIDDEN = -1e4
+"""Score of a state that gets no weight."""
+
+POOLED = 3
+"""Vectors side by side in what is pooled over time."""
 
 
 class GRU(nn.GRU):
@@ -68,9 +75,21 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, padding: Tensor) -> Tensor:
         scores = self.score(states).squeeze(-1)
-        hidden = padding & ~padding.all(0)
-        weights = torch.softmax(scores.masked_fill(hidden, -1e4), 0)
+        weights = torch.softmax(scores.masked_fill(padding & ~padding.all(0), HIDDEN), 0)
         return (weights.unsqueeze(-1) * states).sum(0)
+
+
+def pooled(states: Tensor, padding: Tensor, attention: Attention) -> Tensor:
+    """Return the weighted mean, the mean and the standard deviation over time of states (T, n, H) side by side:
+    (n, ``POOLED`` H). Attention alone learns from few steps of a clip, and is slow to find them.
+
+    padding: as of ``Attention``.
+    """
+    counted = (~padding | padding.all(0)).unsqueeze(-1).to(states.dtype)
+    steps = counted.sum(0)
+    mean = (states * counted).sum(0) / steps
+    variance = ((states - mean) ** 2 * counted).sum(0) / steps
+    return torch.cat((attention(states, padding), mean, (variance + LEAST_VARIANCE).sqrt()), 1)
 
 
 def padding(frames: Tensor) -> Tensor:
@@ -92,9 +111,9 @@ def padding(frames: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     """(n, bands, frames) float32 to logits (n, classes).
 
-    The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention over the steps of the
-    clip (not its padding); dropout before each layer but the first, and before the linear head. scales: the factor of
-    each layer's states (``models.widths``); default 1.
+    The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention, mean and standard
+    deviation over the steps of the clip (not its padding); dropout before each layer but the first, and before the
+    linear head. scales: the factor of each layer's states (``models.widths``); default 1.
     """
 
     def __init__(self, layer: type[GRU | LSTM], bands: int, hidden: tuple[int, ...], classes: int, *, stride: int,
@@ -104,9 +123,10 @@ class Recurrent(nn.Module):
         self.layers = nn.ModuleList(
             layer(before, width, bidirectional) for before, width in zip([bands, *outputs], hidden))
         self.attention = Attention(outputs[-1])
-        self.head = Linear(outputs[-1], classes)
+        self.head = Linear(POOLED * outputs[-1], classes)
         for reader in (*self.layers[1:], self.attention.score, self.head):
             reader.sources = 2 if bidirectional else 1
+        self.head.sources *= POOLED
         self.stride = stride
         self.dropout = dropout
         self.scales = scales or (1.0,) * len(hidden)
@@ -118,8 +138,8 @@ class Recurrent(nn.Module):
             states = layer(dropped(states, self.dropout, self.training) if number else states)
             if self.scales[number] != 1:
                 states = states * self.scales[number]
-        pooled = self.attention(states, padding(frames))
-        return self.head(dropped(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
+        clip = pooled(states, padding(frames), self.attention)
+        return self.head(dropped(clip, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 def steps(features: Tensor, stride: int) -> Tensor:
