@@ -170,6 +170,19 @@ def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapp
     return decorate
 
 
+def device_option(command: F) -> F:
+    """Add the option ``--device``, which the command gets as ``device``: checked, before anything is computed."""
+    def checked(ctx: click.Context, parameter: click.Parameter, device: str | None) -> str | None:
+        if device is not None and not ctx.resilient_parsing:
+            from p2pser.training.at_once import require_device
+
+            require_device(device)
+        return device
+
+    return click.option("--device", type=click.Choice(["cpu", "cuda"]), callback=checked,
+                        help="Where the peers take their local steps (training.device).  [default: cpu]")(command)
+
+
 def worker_options(command: F) -> F:
     """Add ``--workers`` (a number of processes) and ``--cluster`` (the address of a Ray cluster), which the command
     gets as ``workers``.

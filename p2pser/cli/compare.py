@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from p2pser.cli.common import (
     RunOptions,
+    device_option,
     experiment_options,
     json_option,
     listed,
@@ -30,6 +31,7 @@ WITH_GRID = ("out", "workers", "cluster", "as_json", "check")
                                             "time and memory, and compute nothing more.")
 @experiment_options
 @json_option
+@device_option
 @run_options("ring,chain,star,torus,exponential,complete", peers=16, lists={
     "topology": "Topology files, or names of shipped ones.",
     "folds": "Folds to average over: numbers, all, or all of a split.  [default: the run's fold]",
@@ -37,8 +39,8 @@ WITH_GRID = ("out", "workers", "cluster", "as_json", "check")
                  "setting: k-gt:training.momentum=0; values of its own to tune: training.lr=0.1|0.2.  [default: the "
                  "run's]"})
 @click.pass_context
-def compare(ctx: click.Context, options: RunOptions, grid: Path | None, check: bool, tune: tuple[str, ...], inner: int,
-            seeds: int, workers: int | str | None, as_json: bool) -> None:
+def compare(ctx: click.Context, options: RunOptions, device: str | None, grid: Path | None, check: bool,
+            tune: tuple[str, ...], inner: int, seeds: int, workers: int | str | None, as_json: bool) -> None:
     """Compare topologies and algorithms by simulated runs, with pooled, local-only and server training beside them.
 
     --out is the folder of the comparison [default: runs/compare]: table.csv, comparison.json, comparison.png and
@@ -64,7 +66,7 @@ def compare(ctx: click.Context, options: RunOptions, grid: Path | None, check: b
     from p2pser.experiments.report.comparison import FILES, HEAD, legend, text_rows, write
 
     out = writable(options.out or Path("runs") / "compare")
-    config = options.config()
+    config = options.config({"training.device": device})
     comparison = experiment(
         options.graphs(config), config, algorithms=listed(options.algorithm), seeds=seeds,
         folds=(config.corpus.fold,) if options.folds is None else options.fold_numbers(), tune=";".join(tune),

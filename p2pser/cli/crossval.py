@@ -8,6 +8,7 @@ import click
 
 from p2pser.cli.common import (
     RunOptions,
+    device_option,
     experiment_options,
     json_option,
     listed,
@@ -33,11 +34,12 @@ from p2pser.cli.kinds import writable
               help="Fit temperatures on inner folds, which have to be trained for it.")
 @experiment_options
 @json_option
+@device_option
 @run_options("ring", lists={
     "folds": "Folds: numbers, all, or all of a split: loso, emobox, group:K, each, corpus, language.  [default: all]",
     "features": "Kinds of features; a model takes the first that has the form it needs.  [default: the run's]",
     "peers": "Number of peers.  [default: one per training speaker]"})
-def crossval(options: RunOptions, schemes: str, models: str | None, norm: str | None, seeds: int,
+def crossval(options: RunOptions, device: str | None, schemes: str, models: str | None, norm: str | None, seeds: int,
              tune: tuple[str, ...], inner: int, calibrate: bool, workers: int | str | None, as_json: bool) -> None:
     """Cross-validate: all folds (or those of --folds), several seeds, all schemes on the same clips and budget.
 
@@ -55,7 +57,7 @@ def crossval(options: RunOptions, schemes: str, models: str | None, norm: str | 
     from p2pser.experiments.report import crossval as report
 
     out = writable(options.out or Path("runs") / "crossval")
-    config = options.config({"features.normalise": norm})
+    config = options.config({"features.normalise": norm, "training.device": device})
     folds = options.fold_numbers()
     cross = experiment(
         topology_for(config, options.topology, options.peers, folds), config,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pser.cli.clock import churn_of, clock_options
-from p2pser.cli.common import RunOptions, from_option, json_option, note, print_json, run_options
+from p2pser.cli.common import RunOptions, device_option, from_option, json_option, note, print_json, run_options
 from p2pser.cli.kinds import writable
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
                    "folds of training speakers, each with a run of its own; predict uses them.")
 @from_option
 @json_option
+@device_option
 @run_options("ring.yaml")
-def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str], clock: Callable[[int, int], Clock],
-             timed: bool, churn: str | None, exact: bool, baselines: bool, calibrate: int | None, sample: int | None,
-             start: Path | None, as_json: bool) -> None:
+def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], attacks: dict[int, str],
+             clock: Callable[[int, int], Clock], timed: bool, churn: str | None, exact: bool, baselines: bool,
+             calibrate: int | None, sample: int | None, start: Path | None, as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
@@ -84,7 +85,7 @@ def simulate(options: RunOptions, deaths: dict[int, int], attacks: dict[int, str
     from p2pser.simulation.resume import Keep
     from p2pser.simulation.scenario import Scenario
 
-    config = options.config({"peer.start": start})
+    config = options.config({"peer.start": start, "training.device": device})
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "simulation")
     graph = options.graph(config)

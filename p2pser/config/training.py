@@ -47,4 +47,7 @@ class TrainingSettings(Section):
     at_once: int = Field(
         0, ge=0, le=10**6, description="peers of a simulation that take their local steps at once, as far as their "
                                        "network can; 1: one after another; 0: the fastest, by a short measurement")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where simulated peers take their local steps, as far as their network can take those of "
+                           "several peers at once; exchanges and evaluations stay on the processor")
     threads: int = Field(1, ge=1, le=4096, description="torch threads of one peer process")

@@ -145,7 +145,8 @@ def _held(federation: Federation) -> dict[int, Examples]:
 def _train(cohort: Cohort, statistics: Statistics | None, progress: Progress | None) -> tuple[Outputs, ...]:
     """Return the models' outputs after all rounds without any exchange; the targets' statistics are each peer's own."""
     training = cohort.config.training
-    cohort.prepare_alone(statistics).choice = Choice(training.at_once, training.rounds)
+    cohort.prepare_alone(statistics).choice = Choice(training.at_once, training.rounds,
+                                                     device=training.device)
     with torch_threads(cohort.config.training.threads):
         rows = train_alone(cohort, cohort.config.training.rounds, progress or (lambda done: None))
     with torch.inference_mode():

@@ -47,7 +47,7 @@ from p2pser.simulation.resume import Keep, fingerprint, restored, resumable
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.simulation.timeline import Mark, Timeline, Traffic
-from p2pser.training.at_once import Choice
+from p2pser.training.at_once import Choice, require_device
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.codec import Received
 
@@ -88,6 +88,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     peers cannot go on without the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
+    require_device(config.training.device)
     keep_freed()
     with torch_threads(config.training.threads):
         simulator = _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
@@ -209,7 +210,8 @@ class _Simulator(Hooks):
     def training(self, start: int) -> None:
         if not self.mixer.exact and self.events is None:
             self.cohort.work.choice = Choice(self.config.training.at_once, self.config.training.rounds,
-                                             None if self.resumed is None else self.resumed["at_once"])
+                                             None if self.resumed is None else self.resumed["at_once"],
+                                             self.config.training.device)
         if self.witness is not None:
             self.cohort.work.trained = self.witness.trained
 

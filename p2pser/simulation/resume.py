@@ -29,8 +29,8 @@ EVERY, SHARE = 2.0, 0.05
 
 def resumable(config: Config, algorithm: Algorithm, scenario: Scenario) -> bool:
     """Whether all that a run remembers between rounds is its rows, its edges and its counters."""
-    return not (algorithm.asynchronous or algorithm.sums or scenario.hostile or scenario.faults or scenario.clock
-                or config.privacy.epsilon is not None)
+    return not (algorithm.asynchronous or algorithm.sums or config.privacy.epsilon is not None
+                or scenario.hostile or scenario.faults or scenario.clock or scenario.churn)
 
 
 def fingerprint(config: Config, topology: Topology, federation: Federation, *others: object) -> str:

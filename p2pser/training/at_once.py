@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.atomic import put_json, read
+from p2pser.base.errors import ConfigError
 from p2pser.base.paths import cache_folder, can_be_written
 from p2pser.training.learner import Learner, RowLearner
 from p2pser.training.together import Together, kind
@@ -54,11 +55,12 @@ class Choice:
     """How many of the learners of a run take their steps at once.
 
     asked : the number to take, where the network can; 0: measure. rounds : of the run, which a measurement must be
-    worth. number : as it was chosen before; None: it is chosen when the peers train for the first time.
+    worth. number : as it was chosen before; None: it is chosen when the peers train for the first time. device : where
+    several take them.
     """
 
-    def __init__(self, asked: int, rounds: int, number: int | None = None) -> None:
-        self._asked, self._rounds = asked, rounds
+    def __init__(self, asked: int, rounds: int, number: int | None = None, device: str = "cpu") -> None:
+        self._asked, self._rounds, self.device = asked, rounds, device
         self.number = number
 
     def of(self, learners: Sequence[RowLearner], rows: Tensor, round: int) -> int:
@@ -84,20 +86,27 @@ class Choice:
         if not self._asked and len(learners) * self._rounds < WORTH * 2 * (numbers[0] + sum(numbers)):
             return 1
         tried = largest[: numbers[-1]]
-        trial = _Trial([learners[place] for place in tried], rows[tried], round)
+        trial = _Trial([learners[place] for place in tried], rows[tried], round, self.device)
         if self._asked:
             return numbers[0] if trial.same(2) else 1
         return _kept(trial.name(numbers), lambda: trial.fastest(numbers) if trial.same(numbers[0]) else 1)
 
 
+def require_device(device: str) -> None:
+    """Raise ConfigError where torch cannot compute on the device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"training.device=cuda, and torch {torch.__version__} finds no GPU with CUDA here: take cpu, "
+                          "or install torch with CUDA on a machine that has one")
+
+
 class _Trial:
     """A round of some learners, on copies of their rows."""
 
-    def __init__(self, learners: Sequence[RowLearner], rows: Tensor, round: int) -> None:
+    def __init__(self, learners: Sequence[RowLearner], rows: Tensor, round: int, device: str = "cpu") -> None:
         shorter = learners[0].training.model_copy(update={
             "local_steps": min(STEPS, learners[0].training.local_steps)})
         self.learners = [learner.with_training(shorter) for learner in learners]
-        self.rows, self.round = rows, round
+        self.rows, self.round, self.device = rows, round, device
 
     def trained(self, count: int, at_once: int) -> Tensor:
         """Return the rows of the first learners after the round."""
@@ -108,7 +117,7 @@ class _Trial:
             for i, learner in enumerate(self.learners[:count]):
                 learner.train_(rows[i], {name: value[i] for name, value in memory.items()}, self.round)
         else:
-            Together(self.learners[:count]).train_(rows, memory, self.round)
+            Together(self.learners[:count], self.device).train_(rows, memory, self.round)
         return rows
 
     def same(self, count: int) -> bool:
@@ -138,10 +147,10 @@ class _Trial:
         first = self.learners[0]
         assert isinstance(first, Learner)
         training = first.training
-        told = (torch.__version__, platform.machine(), platform.node(), os.cpu_count(), torch.get_num_threads(),
-                str(first.module), first.schema.digest(), tuple(first.features.shape[1:]), numbers,
-                min(training.batch_size, first.clips), training.optimizer, training.task, training.proximal > 0,
-                first.augmentation is not None)
+        told = (torch.__version__, self.device, platform.machine(), platform.node(), os.cpu_count(),
+                torch.get_num_threads(), str(first.module), first.schema.digest(), tuple(first.features.shape[1:]),
+                numbers, min(training.batch_size, first.clips), training.optimizer, training.task,
+                training.proximal > 0, first.augmentation is not None)
         return hashlib.blake2b(repr(told).encode(), digest_size=12).hexdigest()
 
 

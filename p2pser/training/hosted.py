@@ -120,10 +120,13 @@ class LocalWork:
             return ([place] for place in places)
         return groups(self.learners, places, self.choice.of(self.learners, rows, round))
 
+    def _together(self, part: Sequence[int]) -> Together:
+        return Together([self.learners[b] for b in part], "cpu" if self.choice is None else self.choice.device)
+
     def _train_together(self, part: list[int], rows: Tensor, memory: dict[str, Tensor], round: int,
                         correction: Tensor | None) -> None:
         """Train the rows of several learners of one kind in place, and the optimiser's."""
-        learners = Together([self.learners[b] for b in part])
+        learners = self._together(part)
         where: slice | list[int] = slice(part[0], part[-1] + 1) if part[-1] - part[0] == len(part) - 1 else part
         own, kept = rows[where], {name: value[where] for name, value in memory.items()}
         losses = learners.train_(own, kept, round, None if correction is None else correction[where])
@@ -146,7 +149,7 @@ class LocalWork:
                 b = part[0]
                 gradients[b], self.losses[b] = self.learners[b].gradient(rows[b], round, step)
                 continue
-            gradients[part], losses = Together([self.learners[b] for b in part]).gradient(rows[part], round, step)
+            gradients[part], losses = self._together(part).gradient(rows[part], round, step)
             for b, loss in zip(part, losses.tolist()):
                 self.losses[b] = loss
         if self.report is not None:

@@ -17,7 +17,7 @@ of one function, which over all clips is exactly 1 - CCC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -175,6 +175,12 @@ class Objective:
     moments: Moments | None = None
     present: Tensor | None = None
     clips: int = 0
+
+    def on(self, device: torch.device) -> Objective:
+        """Return the objective with its tensors on a device."""
+        moved = [None if part is None else part.to(device) for part in (self.weights, self.present)]
+        moments = None if self.moments is None else Moments(*(part.to(device) for part in self.moments))
+        return replace(self, weights=moved[0], present=moved[1], moments=moments)
 
     def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""

@@ -38,16 +38,18 @@ def kind(learner: object) -> object:
 
 
 class Together:
-    """The local work of several learners of one ``kind``, in row order.
+    """The local work of several learners of one ``kind``, in row order. device: where it is computed.
 
     Raises RuntimeError (of torch) where the network cannot compute with the parameters of several peers.
     """
 
-    def __init__(self, learners: Sequence[object]) -> None:
+    def __init__(self, learners: Sequence[object], device: str = "cpu") -> None:
         self.learners = tuple(learner for learner in learners if isinstance(learner, Learner))
         first = self.learners[0]
         self.module, self.schema, self.training = first.module, first.schema, first.training
         self.size = min(self.training.batch_size, first.clips)
+        self.device = torch.device(device)
+        self.objective = first.objective.on(self.device)
         self.stacks: bool = getattr(self.module, "stacks", False)
 
     def train_(self, rows: Tensor, memory: dict[str, Tensor], round: int, correction: Tensor | None = None) -> Tensor:
@@ -60,7 +62,8 @@ class Together:
         round : keys the draws and sets the learning rate.
         correction : (N, D), added to every gradient.
         """
-        settings, lr = self.training, learning_rate(self.training, round)
+        settings, lr, home, kept = self.training, learning_rate(self.training, round), rows, memory
+        rows, memory = rows.to(self.device), {name: value.to(self.device) for name, value in memory.items()}
         start = rows.clone() if settings.proximal else None
         losses = []
         for features, targets, masks in self._batches(round):
@@ -68,18 +71,23 @@ class Together:
             if start is not None:
                 gradient.add_(rows - start, alpha=settings.proximal)
             if correction is not None:
-                gradient.add_(correction)
+                gradient.add_(correction.to(self.device))
             self.learners[0].optimizer.steps_(rows, gradient, memory, lr)
             losses.append(loss)
-        return torch.stack(losses, 1)
+        if rows is not home:
+            home.copy_(rows)
+            for name, value in memory.items():
+                kept[name].copy_(value)
+        return torch.stack(losses, 1).to(home.device)
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Return the gradients (N, D) at ``rows`` on the clips of one local step, and the losses (N,).
 
         They include weight decay (as L2) and clipping, as ``Learner.gradient`` does.
         """
-        gradient, losses = self._gradient(rows, *next(self._batches(round, step)))
-        return gradient.add_(rows, alpha=self.training.weight_decay), losses
+        there = rows.to(self.device)
+        gradient, losses = self._gradient(there, *next(self._batches(round, step)))
+        return gradient.add_(there, alpha=self.training.weight_decay).to(rows.device), losses.to(rows.device)
 
     def _batches(self, round: int, first: int = 0) -> Iterator[tuple[Tensor, Targets, tuple[Tensor, ...]]]:
         """Yield the features (N, b, …), the targets, and the factors of dropped values of each local step."""
@@ -104,7 +112,8 @@ class Together:
                 if not labels.is_floating_point():
                     labels = as_shares(labels.flatten(), classes).view(*labels.shape, classes)
                 targets = Targets(labels, targets.dimensions)
-            yield batch, targets, tuple(self._masks(shapes, draws))
+            targets = Targets(*(None if part is None else part.to(self.device) for part in targets))
+            yield batch.to(self.device), targets, tuple(mask.to(self.device) for mask in self._masks(shapes, draws))
 
     def _masks(self, shapes: Sequence[Dropped], draws: Sequence[torch.Generator]) -> list[Tensor]:
         """Return the factors (N, …) of the values after each dropout of a local step: 0 where they are dropped."""
@@ -136,7 +145,7 @@ class Together:
             leaf.into = gradient[:, at : at + count].view(len(rows), *shape)  # type: ignore[attr-defined]
             at += count
         outputs = self._outputs(leaves, features, masks)
-        losses = self.learners[0].objective(outputs, targets)
+        losses = self.objective(outputs, targets)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         for leaf, slope in zip(leaves.values(), found):
             if slope.data_ptr() != leaf.into.data_ptr():  # type: ignore[attr-defined]

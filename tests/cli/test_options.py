@@ -129,3 +129,10 @@ def test_a_random_graph_has_the_seed_of_the_run() -> None:
     graphs = [given("--topology", "erdos-renyi", "--peers", "12", "--seed", seed) for seed in ("1", "2", "1")]
     edges = [sorted(options.graph(options.config()).graph.edges) for options in graphs]
     assert edges[0] == edges[2] != edges[1]
+
+
+@pytest.mark.parametrize("command", [simulate, compare, crossval], ids=lambda command: command.name)
+def test_a_device_that_is_not_here_is_refused_first(command: click.Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^training.device=cuda, and torch \S+ finds no GPU with CUDA here"):
+        CliRunner().invoke(command, ["--device", "cuda"], catch_exceptions=False)

@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.factors is not None:
-            features = features * self.factors
+            features = features * self.factors.to(features.device)
         for layer, factor in zip(self.hidden, self.scales):
             features = layer(features).relu_()
             if factor != 1:
