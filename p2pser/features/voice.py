@@ -47,6 +47,15 @@ LEAST_CHANGE = 2.5
 LARGEST_LIKENESS = 0.95
 """Half of the spectra of speech resemble those of 0.1 s later less than this (cosine)."""
 
+SURELY_VOICED, SURELY_CHANGES, SURELY_NOISY = 0.3, 0.85, 0.15
+"""A level that changes less is that of speech all the same where so large a share of it is voiced, its spectra resemble
+those of 0.1 s later less than this, and one frame in twenty has less than this share of its power in its two strongest
+lines, as a consonant has. Synthetic voices with a hiss are so."""
+
+ONLY_LINES = 0.72, 0.96
+"""A sound has no consonants where the share of its two strongest lines is above the first in 19 frames in 20, and below
+the second in three quarters: animals' cries, signals, sweeps. High voices of one strong line have more."""
+
 LARGEST_LINES, LEAST_LINES = 0.999, 0.2
 """In three quarters of the frames of speech the two strongest lines have less than the first share of the power; of
 notes, in a quarter, they have more than the second, of clicks less."""
@@ -66,13 +75,16 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Measurements:
-    """voiced, length [s]; change [dB]; likeness, the median over the active frames; lines, their upper quartile."""
+    """voiced, length [s]; change [dB]; likeness, the median over the active frames; lines, their upper quartile;
+    fewest, the share that 19 frames in 20 exceed.
+    """
 
     voiced: float
     length: float
     change: float
     likeness: float
     lines: float
+    fewest: float = 0.0
 
 
 def no_speech(signal: Array, rate: int) -> str | None:
@@ -92,9 +104,11 @@ def no_speech(signal: Array, rate: int) -> str | None:
 
 
 def _reason(found: Measurements) -> str | None:
-    if found.lines > LARGEST_LINES:
+    moves = found.change > LEAST_CHANGE and found.likeness < LARGEST_LIKENESS
+    if found.lines > LARGEST_LINES or (moves and ONLY_LINES[0] < found.fewest and found.lines < ONLY_LINES[1]):
         return TONES
-    if found.change < LEAST_CHANGE:
+    if found.change < LEAST_CHANGE and not (found.voiced > SURELY_VOICED * found.length
+                                            and found.likeness < SURELY_CHANGES and found.fewest < SURELY_NOISY):
         return STEADY
     if found.likeness > LARGEST_LIKENESS and found.lines > LEAST_LINES:
         return MUSIC
@@ -117,10 +131,11 @@ def measured(signal: Array, rate: int) -> Measurements:
         return Measurements(0.0, len(signal) / rate, 0.0, 0.0, 0.0)
     periodic = _periodicity(np.where((places >= LOWEST) & (places <= VOICED_BELOW), power, 0), window, rate)
     later = active[np.isin(active + LATER, active)]
+    lines = _lines(heard[active], int(np.ceil(3 * size / width)))
     return Measurements(
         voiced=float((periodic[active] > PERIODIC).sum() * HOP), length=len(signal) / rate,
         change=_change(power, places, active), likeness=_likeness(np.sqrt(heard), later),
-        lines=float(np.percentile(_lines(heard[active], int(np.ceil(3 * size / width))), 75)))
+        lines=float(np.percentile(lines, 75)), fewest=float(np.percentile(lines, 5)))
 
 
 def _periodicity(power: Array, window: Array, rate: int) -> Array:

@@ -68,6 +68,24 @@ SOUNDS: dict[str, tuple[str, Callable[[Noise], Array]]] = {
     "noise with the envelope of speech": (NO_VOICE, lambda d: 0.1 * d.standard_normal(SIZE) * SPEECH_LIKE),
     "pink noise with the envelope of speech": (NO_VOICE, lambda d: coloured(d, 0.5) * SPEECH_LIKE),
     "a clipped square wave": (STEADY, lambda d: np.clip(5 * tones(TIME, 220), -1, 1)),
+    "dogs' chirps": (TONES, lambda d: placed(d, 0.6, 0.2, lambda t: 0.5 * np.exp(-t / 0.08) * np.sign(
+        tones(np.cumsum(900 - 2500 * t) / RATE, 1)))),
+    "a modem": (TONES, lambda d: placed(d, 0.02, 0.02, lambda t: 0.3 * tones(t, 1200 if d.random() < 0.5 else 2200))),
+    "a sweep": (TONES, lambda d: 0.2 * note(1, np.cumsum(100 + 100 * TIME) / RATE, 0.0)),
+    "music with a beat": (MUSIC, lambda d: placed(
+        d, 0.5, 0.5, lambda t: 0.2 * note(220 * 2 ** (d.integers(13) / 12), t)) + placed(
+            d, 0.25, 0.05, lambda t: 0.5 * d.standard_normal(len(t)) * np.exp(-t / 0.01))),
+    "a siren of two notes": (MUSIC, lambda d: 0.2 * note(1, np.cumsum(np.where(TIME % 1 < 0.5, 440, 585)) / RATE, 0.0)),
+    "a square wave on and off": (MUSIC, lambda d: np.clip(5 * tones(TIME, 220), -1, 1) * (TIME % 0.5 < 0.25)),
+    "rain": (STEADY, lambda d: 0.05 * d.standard_normal(SIZE) + sum(placed(d, 0.011 + 0.003 * k, 0.01, lambda t: (
+        0.1 * d.random() * d.standard_normal(len(t)) * np.exp(-t / 0.002))) for k in range(4))),
+    "very quiet noise": (STEADY, lambda d: 0.0005 * d.standard_normal(SIZE)),
+    "a vacuum cleaner": (STEADY, lambda d: 0.1 * d.standard_normal(SIZE) + 0.1 * note(110, TIME, 0.0)),
+    "hum with noise": (STEADY, lambda d: 0.05 * d.standard_normal(SIZE)
+                       + sum(0.2 * tones(TIME, 50 * k) / k for k in (1, 2, 3, 5, 7, 9))),
+    "wind": (NO_VOICE, lambda d: coloured(d, 1.0) * (1 + 0.8 * np.sin(2 * np.pi * 0.7 * TIME))),
+    "birds": (NO_VOICE, lambda d: placed(d, 0.3, 0.12, lambda t: 0.4 * np.sin(np.pi * t / 0.12) * tones(
+        np.cumsum(3000 + 8000 * t + 500 * d.random()) / RATE, 1))),
     "a siren": (TONES, lambda d: 0.3 * tones(np.cumsum(700 + 300 * np.sin(np.pi * TIME)) / RATE, 1)),
 }
 
@@ -110,9 +128,9 @@ def test_speech_is_found_within_a_long_recording() -> None:
 
 
 def test_most_synthetic_speech_passes() -> None:
-    chosen = corpora.load("synthetic", None).clips[::20]
+    chosen = corpora.load("synthetic", None).clips[::3]
     refused = sum(no_speech(*soundfile.read(clip.path, dtype="float32")) is not None for clip in chosen)
-    assert refused <= 0.15 * len(chosen)
+    assert refused <= 0.03 * len(chosen)
 
 
 def test_the_reason_is_that_of_the_loudest_part() -> None:
