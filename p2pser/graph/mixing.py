@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import networkx as nx
 import numpy as np
@@ -38,14 +38,6 @@ def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1)
     True
     """
     return min(1.0 / (degree_i + 1), (count_j / count_i) / (degree_j + 1))
-
-
-def self_weight(weights: Sequence[float]) -> float:
-    """Return W_ii: 1 less the weights of the neighbours, which are added in ascending order of their ids."""
-    total = 0.0
-    for value in weights:
-        total += value
-    return 1.0 - total
 
 
 def metropolis(graph: nx.Graph, counts: Mapping[int, int] | None = None) -> np.ndarray:

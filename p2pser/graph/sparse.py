@@ -50,7 +50,7 @@ class Sparse:
         to, source, weight = to[used], source[used], weight[used]
         order = np.lexsort((source, to))
         to, source, weight = to[order], source[order], weight[order]
-        # bincount adds in the order of the entries: the same bits as mixing.self_weight.
+        # bincount adds in the order of the entries, so each row sums in ascending order of the neighbours' ids.
         return cls(to, source, weight, (1.0 - np.bincount(to, weight, size)).astype(np.float64))
 
     @classmethod
