@@ -195,7 +195,9 @@ class Course:
         losses : of all peers.
         seconds : simulated seconds since the start; None where they are not known.
         """
-        rows, cohort = self._algorithm.model(state)[list(self.living)], self._cohort
+        rows, cohort = self._algorithm.model(state), self._cohort
+        if len(self.living) < len(rows):  # else a copy of all of them
+            rows = rows[list(self.living)]
         mean = self.mean(rows)
         last = round == self._config.training.rounds - 1
         chosen = set(self.evaluated)

@@ -117,9 +117,12 @@ class Watch:
 
     def mark(self) -> None:
         """A round begins, and the one before has ended. Also called after the last round."""
-        self._ends.append(now())
-        self._memory = max(self._memory, sum(pss(pid) for pid in family()))
-        self._begins.append(now())
+        wall, own = time.perf_counter(), time.process_time()
+        family = descendants()
+        self._ends.append((wall, own + sum(map(cpu, family))))
+        self._memory = max(self._memory, sum(map(pss, [os.getpid(), *family])))
+        others = sum(map(cpu, family))
+        self._begins.append((time.perf_counter(), time.process_time() + others))
 
     def report(self, **others: Any) -> None:
         """Print the figures of the rounds that count; raise SystemExit where there are too few."""
@@ -133,22 +136,15 @@ class Watch:
         print(FOUND + json.dumps(figures), flush=True)
 
 
-def now() -> tuple[float, float]:
-    """The clock, and the processor seconds of this process and its descendants."""
-    others = sum(cpu(pid) for pid in family() if pid != os.getpid())
-    return time.perf_counter(), time.process_time() + others
-
-
-def family() -> list[int]:
-    """This process and its descendants."""
+def descendants() -> list[int]:
+    """The processes that this one has started, and theirs."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _stat(int(folder.name))):
             parents[int(folder.name)] = int(fields[1])
     found, new = [], {os.getpid()}
-    while new:
+    while new := {pid for pid, parent in parents.items() if parent in new}:
         found += new
-        new = {pid for pid, parent in parents.items() if parent in new}
     return found
 
 

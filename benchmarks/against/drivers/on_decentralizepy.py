@@ -6,6 +6,7 @@ Its node takes its classes by name from a configuration, so this module is also 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from decentralizepy.graphs.Ring import Ring
 from decentralizepy.mappings.Linear import Linear
 from decentralizepy.models.Model import Model as Base
 from decentralizepy.node.DPSGDNode import DPSGDNode
-from job import BORN, FOUND, Job, build, clips, family, pss
+from job import BORN, FOUND, Job, build, clips, descendants, pss
 from torch import multiprocessing
 
 PORT = 20_000
@@ -84,7 +85,7 @@ def main() -> None:
             node.start()
         memory = 0
         while any(node.is_alive() for node in nodes):
-            memory = max(memory, sum(pss(pid) for pid in family()))
+            memory = max(memory, sum(map(pss, [os.getpid(), *descendants()])))
             time.sleep(0.2)
         if any(node.exitcode for node in nodes):
             sys.exit("a node of decentralizepy ended with an error")
