@@ -5,7 +5,7 @@ step, a batch of 8).
 Exponents are least-squares slopes of log seconds (or megabytes) against log peers, from --above peers up.
 
     python benchmarks/growth.py [--topologies ring,torus,base-2] [--peers 256,1024,4096,16384] [--hidden 84]
-        [--rounds 3] [--no-end] [--limit 600] [--json]
+        [--rounds 3] [--no-end] [--limit 600] [--at-once 128] [--json]
 
 --hidden sets D: 84 gives 10,167 parameters (32 -> 84 -> 84 -> 3).
 """
@@ -36,11 +36,13 @@ def main() -> None:
     parser.add_argument("--end", action=argparse.BooleanOptionalAction, default=True, help="the final consensus too")
     parser.add_argument("--above", type=int, default=256)
     parser.add_argument("--limit", type=float, default=600, help="seconds after which a point is given up")
+    parser.add_argument("--at-once", type=int, default=128, help="training.at_once")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(point(given.topologies, int(given.peers), given.hidden, given.rounds, given.end)))
+        measured = point(given.topologies, int(given.peers), given.hidden, given.rounds, given.end, given.at_once)
+        print(json.dumps(measured))
         return
     rows = [row for name in given.topologies.split(",") for row in grown(name, given)]
     if given.json:
@@ -62,7 +64,8 @@ def grown(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for peers in given.peers.split(","):
         command = [sys.executable, __file__, "--one", "--topologies", name, "--peers", peers, "--hidden",
-                   str(given.hidden), "--rounds", str(given.rounds), "--end" if given.end else "--no-end"]
+                   str(given.hidden), "--rounds", str(given.rounds), "--end" if given.end else "--no-end",
+                   "--at-once", str(given.at_once)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=given.limit,
                                   env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
@@ -83,7 +86,7 @@ def exponent(rows: list[dict[str, Any]], what: str) -> float:
     return statistics.linear_regression(*zip(*points)).slope if len(points) > 1 else math.nan
 
 
-def point(name: str, peers: int, hidden: int, rounds: int, end: bool) -> dict[str, Any]:
+def point(name: str, peers: int, hidden: int, rounds: int, end: bool, at_once: int) -> dict[str, Any]:
     """Measure one run in this process."""
     import numpy as np
     import torch
@@ -103,7 +106,7 @@ def point(name: str, peers: int, hidden: int, rounds: int, end: bool) -> dict[st
                             Corpus("made-up", "1", (), (), default_split="none"), "none", [], 0, ((),) * peers)
     config = Config().with_settings([
         f"training.rounds={rounds}", "training.local_steps=1", "training.batch_size=8",
-        f"model.hidden={hidden},{hidden}",
+        f"training.at_once={at_once}", f"model.hidden={hidden},{hidden}",
         f"gossip.max_consensus_exchanges={2000 if end else 1}"])
     began, ends = time.process_time(), []
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
