@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features import clip_features, unlike, voice
+from p2pser.features.ends import ends_early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.answers import Answer, Prediction, Predictions
@@ -145,7 +147,7 @@ class Predictor:
         texts : what is said in each; "" from where they end.
         """
         self.remarks = ()
-        lacking: list[str] = []
+        lacking: Counter[str] = Counter()
         read = self._read(recordings, errors, chain(texts, repeat("")), lacking)
         first = list(islice(read, MOST)) if together and own is None else []
         if first:
@@ -162,9 +164,13 @@ class Predictor:
         if 4 * far > count:
             self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
                              "training: their probabilities are flattened",)
-        if lacking:
-            self.remarks += (f"the model reads words too, and {len(lacking)} of {count} recordings have no transcript: "
-                             "there it goes by the voice alone (give --text, or a manifest with a column transcript)",)
+        if lacking["end"]:
+            self.remarks += (f"{lacking['end']} of {count} recordings end early (a cut transfer, a full disk): they "
+                             "were answered by what there is",)
+        if lacking["words"]:
+            self.remarks += (f"the model reads words too, and {lacking['words']} of {count} recordings have no "
+                             "transcript: there it goes by the voice alone (give --text, or a manifest with a "
+                             "column transcript)",)
 
     def conditions(self, features: NDArray[np.float32]) -> Statistics | None:
         """Return the common statistics of several recordings (n, …) where they are unlike those of the training; None
@@ -175,9 +181,9 @@ class Predictor:
         return unlike.conditions(features, self.card.statistics)
 
     def _read(self, recordings: Iterable[Path | bytes], errors: list[tuple[Path, str]] | None, texts: Iterable[str],
-              lacking: list[str]) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
+              lacking: Counter[str]) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
         """Yield the path, None where there is none, the features, and why it is no speech, of each recording that can
-        be used. ``lacking`` gets the names of those whose words the model would read, and that have no transcript.
+        be used. ``lacking`` counts those without ``words`` that the model would read, and without an ``end``.
         """
         for number, (recording, text) in enumerate(zip(recordings, texts), 1):
             path = recording if isinstance(recording, Path) else None
@@ -191,8 +197,8 @@ class Predictor:
                     raise CorpusError(f"{name}: {reason}") from None
                 errors.append((name, reason))
                 continue
-            if self.card.reads_words and not plain(text):
-                lacking.append(str(path or number))
+            lacking["words"] += self.card.reads_words and not plain(text)
+            lacking["end"] += ends_early(recording)
             yield path, values, reason
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None, text: str = "") -> Answer:

@@ -23,6 +23,7 @@ from p2pser.base.registries import FAMILIES, FEATURES
 from p2pser.base.version import __version__
 from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.config.model import without_moved
+from p2pser.config.privacy import LAW
 from p2pser.config.problems import validated
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.manifest import ARRAYS
@@ -47,6 +48,9 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 
 SYNTHETIC_WARNING = ("trained on synthetic speech: for trying the system only; "
                      "its answers for real recordings mean nothing")
+
+USE = ("It rates the emotion with which speech like that of its training is labelled. It does not measure what a "
+       f"person feels, and errs more for other speech. Not for work and education: {LAW}.")
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Card:
     def to_dict(self, schema: str) -> dict[str, Any]:
         """Return what ``card.json`` holds; ``schema`` is the digest of the rows."""
         return {
-            "format": FORMAT, "p2pser": __version__, "warning": self.warning,
+            "format": FORMAT, "p2pser": __version__, "warning": self.warning, "use": USE,
             "task": self.task, "labels": list(self.labels), "dimensions": list(self.dimensions),
             "id2label": {str(k): label for k, label in enumerate(self.labels)},
             "label2id": {label: k for k, label in enumerate(self.labels)},

@@ -20,6 +20,7 @@ from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings, configured
 from p2pser.features import clip_features, voice
+from p2pser.features.ends import ends_early
 from p2pser.features.normalisation import Statistics
 from p2pser.inference.answers import Answer
 from p2pser.inference.predictor import Predictor
@@ -259,3 +260,27 @@ def test_a_model_of_own_arrays_rates_features_and_no_recordings(tmp_path: Path) 
     assert len(model.answers(np.eye(2, 684, dtype=np.float32))) == 2
     with pytest.raises(ModelError, match="pass such features to Predictor"):
         model.predict(tone(tmp_path / "clip.wav", 200.0))
+
+
+def test_recordings_that_end_early_are_told(folder: Path, tmp_path: Path) -> None:
+    """A WAV file with fewer samples than its header says, an Ogg file without its last page; not one of a pipe."""
+    samples = np.sin(np.arange(RATE) / 5)
+    for name in ("whole.wav", "whole.ogg"):
+        soundfile.write(tmp_path / name, samples, RATE)
+        content = (tmp_path / name).read_bytes()
+        assert not ends_early(content)
+        assert not ends_early(tmp_path / name)
+        for share in (0.3, 0.7, 0.98):
+            assert ends_early(content[: int(len(content) * share)])
+    wav = (tmp_path / "whole.wav").read_bytes()
+    assert not ends_early(wav[:40] + b"\xff\xff\xff\xff" + wav[44:20000])
+    assert not ends_early(b"RIFF")
+    assert not ends_early(tmp_path / "missing.wav")
+    row, schema, card = trained(folder, "global")
+    directory.save(tmp_path / "model", row, schema, card)
+    assert "AI Act" in json.loads((tmp_path / "model" / "card.json").read_text())["use"]
+    predictor = p2pser.load(tmp_path / "model")
+    predictor.predict([wav, wav[:20000]], together=False)
+    assert predictor.remarks[0].startswith("1 of 2 recordings end early")
+    predictor.predict(wav)
+    assert not any("early" in remark for remark in predictor.remarks)
