@@ -314,11 +314,12 @@ def test_the_kinds_are_listed() -> None:
 
     rows = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
     assert [row["kind"] for row in rows] == [
-        "chroma", "compare", "dynamics", "egemaps", "encoder-states", "functionals", "logmel", "mfcc", "ssl"]
-    mfcc = rows[7]
+        "chroma", "compare", "contours", "dynamics", "egemaps", "encoder-states", "functionals", "logmel", "mfcc",
+        "ssl", "words"]
+    mfcc = rows[8]
     assert (mfcc["form"], mfcc["version"], mfcc["parameters"]) == ("matrix", 2, {})
     assert mfcc["settings"] == ["sample_rate", "seconds", "hop", "n_mels", "n_mfcc", "deltas"]
     assert mfcc["from"].startswith("p2pser ")
     lines = CliRunner().invoke(command, ["--list"]).stdout.splitlines()
     assert lines[0].startswith("chroma          matrix  Chroma: the power in 12 pitch classes,")
-    assert lines[4].startswith("encoder-states  ")
+    assert lines[5].startswith("encoder-states  ")

@@ -54,7 +54,7 @@ def test_last_bits_of_features_do_not_change_public_statistics(
     features = (draw.normal(2, 1, (5, 40)) * 10.0 ** draw.integers(-3, 4, 40)).astype(np.float32)
     found = []
     for values in (features, features + np.spacing(features) * draw.choice([-1, 1], features.shape)):
-        monkeypatch.setattr(public, "extract", lambda paths, settings, values=values: Extraction(
+        monkeypatch.setattr(public, "extract", lambda paths, settings, values=values, **more: Extraction(
             list(values), [], 5, 0, 0.0))
         public._computed.cache_clear()
         found.append(public.public_statistics(FeatureSettings()))
