@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, product
 from math import sqrt
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pser.base import seeding
 
 EXACT_UP_TO = 12
 """Pairs up to which all assignments of signs are tried."""
-DRAWS = 20_000
-"""Assignments of signs that are drawn for more."""
+DRAWS = 100_000
+"""Assignments of signs that are drawn for more: enough that 48 schemes, 1,128 pairs, can differ after Holm's correction."""
 LEVEL = 0.05
 """The level of significance."""
 
@@ -57,14 +59,19 @@ class Contrast:
 def sign_flips(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of a mean difference when the signs are assigned at random."""
     values = np.asarray(differences, dtype=np.float64)
-    if len(values) <= EXACT_UP_TO:
-        signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
-        extra = 0
-    else:
-        signs = seeding.generator(0, "sign flips").choice((1.0, -1.0), size=(DRAWS, len(values)))
-        extra = 1  # the assignment that happened is one of those that could have
+    signs = _signs(len(values))
+    extra = len(values) > EXACT_UP_TO  # of drawn ones, the assignment that happened is one that could have been drawn
     sums = np.abs(signs @ values)
     return float(((sums >= abs(values.sum()) - 1e-12).sum() + extra) / (len(sums) + extra))
+
+
+@lru_cache(maxsize=4)
+def _signs(number: int) -> NDArray[np.float64]:
+    """Return all assignments of signs to so many values, or ``DRAWS`` of them, a row each."""
+    if number <= EXACT_UP_TO:
+        return np.array(list(product((1.0, -1.0), repeat=number)))
+    drawn: NDArray[np.float64] = seeding.generator(0, "sign flips").choice((1.0, -1.0), size=(DRAWS, number))
+    return drawn
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
