@@ -24,8 +24,7 @@ from p2pser.base import seeding
 EXACT_UP_TO = 12
 """Pairs up to which all assignments of signs are tried."""
 DRAWS = 100_000
-"""Assignments of signs that are drawn for more: so many that 48 schemes, 1,128 pairs, can differ after Holm's correction.
-"""
+"""Assignments of signs that are drawn for more: so many that 48 schemes can differ after Holm's correction."""
 LEVEL = 0.05
 """The level of significance."""
 
