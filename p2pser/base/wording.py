@@ -11,6 +11,15 @@ def number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in decimal units: ``"12.3 MB"``.
 

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from p2pser.base.atomic import write_json
+from p2pser.base.wording import counted
 from p2pser.experiments.compare import BaselineRow, Comparison, SchemeRow
 from p2pser.experiments.differences import PairedDifference
 from p2pser.experiments.report.runs import compare_picture
@@ -91,9 +92,10 @@ def legend(comparison: Comparison) -> str:
     corpus = comparison.corpus
     name = corpus["name"] + (" (synthetic: for trying the system only)" if corpus["synthetic"] else "")
     return "\n".join([
-        f"{name}: {comparison.clips} held-out clips of {comparison.speakers} speakers in {len(comparison.folds)} "
-        f"fold(s), {len(comparison.seeds)} seed(s), {comparison.peers} peers, {comparison.rounds} rounds of "
-        f"{comparison.local_steps} local steps; normalisation {comparison.normalise}; "
+        f"{name}: {comparison.clips} held-out clips of {counted(comparison.speakers, 'speaker')} in "
+        f"{counted(len(comparison.folds), 'fold')}, {counted(len(comparison.seeds), 'seed')}, "
+        f"{counted(comparison.peers, 'peer')}, {comparison.rounds} rounds of {comparison.local_steps} local steps; "
+        f"normalisation {comparison.normalise}; "
         f"chance {comparison.chance:.3f}",
         "gap: spectral gap 1 - slem. MB/peer: payload of the rounds, sent by a peer. UAR (a): mean over folds of the "
         "recall over the classes present, of the consensus model (where there is none, of each peer's), mean and sd "

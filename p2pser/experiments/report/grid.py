@@ -9,6 +9,7 @@ import yaml
 
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import counted
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.comparison import GridComparison
 from p2pser.experiments.grid.summary import Summary
@@ -74,10 +75,11 @@ def legend(comparison: GridComparison) -> str:
         "no setting was tuned"
     overlap = max(row["speaker_overlap"] for row in trials)
     return "\n".join([
-        f"{len(trials)} trials: {len({row['fold'] for row in trials})} fold(s), {len({row['seed'] for row in trials})} "
-        f"seed(s). UAR: of the consensus model (where there is none, the mean of each peer's), mean over folds and "
-        "seeds of the recall over the classes present. to pooled, to pooled-steps, over local: mean paired "
-        "difference over folds and seeds [95 %, Student's t], points. worst peer: its own model after the last round. "
+        f"{counted(len(trials), 'trial')}: {counted(len({row['fold'] for row in trials}), 'fold')}, "
+        f"{counted(len({row['seed'] for row in trials}), 'seed')}. UAR: of the consensus model (where there is none, "
+        "the mean of each peer's), mean over folds and seeds of the recall over the classes present. to pooled, to "
+        "pooled-steps, over local: mean paired difference over folds and seeds [95 %, Student's t], points. "
+        "worst peer: its own model after the last round. "
         f"MB/peer: payload of the rounds, sent by a peer. seconds: predicted for {grid.network} links and "
         f"{grid.step_seconds:g} s a local step. rounds: until the mean UAR is {grid.target:.0%} of pooled's. front, "
         "tied, dominated: by UAR and bytes, with a paired randomisation test over folds and seeds, corrected by Holm.",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from p2pser.base.atomic import write_json
+from p2pser.base.wording import counted
 from p2pser.experiments.crosscorpus import Cell, Matrix
 from p2pser.experiments.report.comparison import BUDGETS, points
 from p2pser.experiments.report.runs import new_figure, save
@@ -51,7 +52,7 @@ def legend(matrix: Matrix) -> str:
     return "\n".join([
         f"emotions: {', '.join(matrix.labels)}{merges}. Tested: {tested}.",
         f"{matrix.peers_each} peers for each corpus on {matrix.topology}, {matrix.model} on {matrix.features}, "
-        f"{matrix.rounds} rounds of {matrix.local_steps} local steps, {len(matrix.seeds)} seed(s); "
+        f"{matrix.rounds} rounds of {matrix.local_steps} local steps, {counted(len(matrix.seeds), 'seed')}; "
         f"normalisation {matrix.normalise}.",
         "Cells: UAR (a), the mean over the tested corpus's folds of the recall over the classes present, mean and sd "
         "over seeds, of the consensus model. All rows of a column are tested on the same clips, of speakers that none "

@@ -24,8 +24,8 @@ figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .92rem; max-width: 50rem; }
 .files { font-size: .85rem; color: var(--soft); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; margin: .75rem 0; }
-th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; margin: .75rem 0; }
+th, td { padding: .22rem .45rem; text-align: right; white-space: nowrap; }
 th { border-bottom: 1.5px solid var(--ink); font-weight: 600; }
 td { border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }

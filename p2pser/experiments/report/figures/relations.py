@@ -57,9 +57,12 @@ def gap_by_degree(summary: Summary, place: Place) -> Any | None:
         return None
     figure, axes = panels(len(look.algorithms), height=3.2, width=4.2, columns=3, sharey=True)
     for panel, algorithm in zip(axes, look.algorithms):
-        for each in known:
-            if each.algorithm == algorithm:
-                _with_interval(panel, look, each, each.facts["degree_mean"])
+        own = [each for each in known if each.algorithm == algorithm]
+        degrees = [each.facts["degree_mean"] for each in own]
+        for place_among, each in enumerate(own):  # graphs of one degree stand side by side
+            alike = degrees.count(degrees[place_among])
+            aside = degrees[:place_among].count(degrees[place_among]) - (alike - 1) / 2
+            _with_interval(panel, look, each, degrees[place_among] * 1.08**aside)
         panel.axhline(0, color=FAINT, linewidth=0.9)
         log_x(panel, 2)
         dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
@@ -116,43 +119,35 @@ def exposure(summary: Summary, place: Place) -> Any | None:
 
 
 def pareto(summary: Summary, place: Place) -> Any | None:
-    """Return the figure of UAR against bytes, with the front and its ties."""
+    """Return the figure of UAR against bytes, a panel an algorithm, with the front of all schemes and its ties."""
     look = Look(summary, place)
     known = [each for each in look.schemes if each.bytes_per_peer and each.standing is not None]
     if len(known) < 2:
         return None
-    figure = new_figure(8.5, 5.0)
-    axes = figure.subplots()
     front = sorted(((_megabytes(each), each.uar) for each in known if each.standing == "front"),
                    key=lambda point: (point[0], -point[1]))
     end = max(map(_megabytes, known)) * 1.3
-    axes.step([*(x for x, _ in front), end], np.maximum.accumulate([*(y for _, y in front), 0.0]), where="post",
-              color=FAINT, linewidth=1.3, zorder=1)
-    for each in known:
-        style = look.styles[each.topology]
-        fill = {"front": "full", "tied": "left", "dominated": "none"}[each.standing or "dominated"]
-        axes.plot(_megabytes(each), each.uar, marker=_marker(look, each), color=style.colour, fillstyle=fill,
-                  markersize=10, linestyle="", markerfacecoloralt="white", markeredgewidth=1.4, zorder=3)
-    log_x(axes)
-    dress(axes, x="MB sent by a peer in the rounds", y="UAR on the held-out speakers")
+    figure, axes = panels(len(look.algorithms), height=3.6, width=4.2, columns=3, sharex=True, sharey=True)
+    for panel, algorithm in zip(axes, look.algorithms):
+        panel.step([*(x for x, _ in front), end], np.maximum.accumulate([*(y for _, y in front), 0.0]), where="post",
+                   color=FAINT, linewidth=1.3, zorder=1)
+        for each in known:
+            own, style = each.algorithm == algorithm, look.styles[each.topology]
+            fill = {"front": "full", "tied": "left", "dominated": "none"}[each.standing or "dominated"]
+            more: dict[str, Any] = {"marker": style.marker, "color": style.colour, "fillstyle": fill, "markersize": 9,
+                                    "markerfacecoloralt": "white", "zorder": 3}
+            panel.plot(_megabytes(each), each.uar, linestyle="", markeredgewidth=1.4,
+                       **(more if own else {"marker": ".", "color": PALE, "markersize": 5, "zorder": 2}))
+        log_x(panel)
+        dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
+    label_outer(axes, "MB sent by a peer in the rounds", "UAR on the held-out speakers", 3)
     ink = Style(INK, "", "o")
     legend_below(figure, [
-        *_topologies(look), *([marker_for(look.algorithm(name), ink._replace(marker=_MARKERS[at % len(_MARKERS)]))
-                               for at, name in enumerate(look.algorithms)] if len(look.algorithms) > 1 else []),
-        marker_for("front", ink), marker_for("tied: within noise of a cheaper one", ink, fillstyle="left",
-                                             markerfacecoloralt="white"),
-        marker_for("dominated", ink, fillstyle="none")])
+        *_topologies(look), marker_for("front", ink),
+        marker_for("tied: within noise of a cheaper one", ink, fillstyle="left", markerfacecoloralt="white"),
+        marker_for("dominated", ink, fillstyle="none"),
+        *([marker_for("other algorithms", Style(PALE, "", "."))] if len(look.algorithms) > 1 else [])])
     return figure
-
-
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
-
-
-def _marker(look: Look, each: SchemeFigures) -> str:
-    """A marker an algorithm where there are several: the colour tells the topology."""
-    if len(look.algorithms) < 2:
-        return look.styles[each.topology].marker
-    return _MARKERS[look.algorithms.index(each.algorithm) % len(_MARKERS)]
 
 
 def deaths(summary: Summary) -> Any | None:
