@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+from p2pser.network.stream import FRAME_OVERHEAD
+
 GUESTS = 64
 """Guests at a listener, unless it has more neighbours than half of that."""
 EACH = 4
@@ -23,8 +25,6 @@ AHEAD = 16 << 20
 window of a sender. ZeroMQ hands over a message when all its parts have come, and does not bound their number."""
 GREETING = 64
 """Bytes of ZMTP's greeting: a guest from which fewer have come has not begun its handshake."""
-OVERHEAD = 9 + 33
-"""Bytes that ZMTP framing and CURVE add to each message."""
 
 
 class Admission:
@@ -135,7 +135,7 @@ class Intake:
 
     def read(self, connection: int, size: int) -> None:
         """Count a message."""
-        self._read[connection] += size + OVERHEAD
+        self._read[connection] += size + FRAME_OVERHEAD
 
     def connections(self) -> list[int]:
         """Return all that are counted."""

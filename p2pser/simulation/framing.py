@@ -24,21 +24,16 @@ def header_bytes(kind: Kind) -> int:
     return len(encode(header)) + FRAME_OVERHEAD + 5  # ``total`` and ``start`` are larger than here
 
 
-def chunk_of(rate: float) -> int:
-    """Return the size of the chunks in which rows leave over a link of so many bytes per second."""
-    return int(np.clip(rate / 2 / WINDOW_CHUNKS // 1024 * 1024, MIN_CHUNK, MAX_PAYLOAD))
-
-
-def sent(payload: Index, chunk: int = MAX_PAYLOAD) -> Index:
+def sent(payload: Index) -> Index:
     """Return the bytes with which payloads (E,) leave: what ``bytes_sent`` of a peer counts of them."""
-    chunks: Index = np.maximum(1, -(-payload // chunk))
+    chunks: Index = np.maximum(1, -(-payload // MAX_PAYLOAD))
     return payload + chunks * header_bytes(Kind.ROW)
 
 
-def credited(payload: Index, chunk: int = MAX_PAYLOAD) -> Index:
-    """Return the bytes of the credits with which the receivers answer: for every second chunk, third of the largest."""
-    every = WINDOW_CHUNKS - 1 if chunk >= MAX_PAYLOAD else 2
-    credits = np.where(payload >= MIN_CHUNK, np.maximum(1, payload // (every * chunk)), payload / MIN_CHUNK)
+def credited(payload: Index) -> Index:
+    """Return the bytes of the credits with which the receivers answer: one for every third of the largest chunks."""
+    each = (WINDOW_CHUNKS - 1) * MAX_PAYLOAD
+    credits = np.where(payload >= MIN_CHUNK, np.maximum(1, payload // each), payload / MIN_CHUNK)
     whole: Index = (credits * header_bytes(Kind.CREDIT)).astype(np.int64)
     return whole
 
