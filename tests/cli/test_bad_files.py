@@ -173,7 +173,7 @@ MANIFESTS: dict[str, tuple[bytes, int | str]] = {
     "devices": (lines(HEADER, *ROWS, "/dev/zero,a,joy", "/dev/stdin,a,joy"), 4),
     "other lengths": (lines(HEADER, *ROWS, "clips", ROWS[0] + ",extra"), 4),
     "the same path": (lines(HEADER, *ROWS, *ROWS), 4), "open quote": (lines(HEADER, *ROWS, '"clips,a'), "line 6"),
-    "long cell": (lines(HEADER, *ROWS, "x" * 10**6), "line 6"), "a long name": (lines(HEADER, *ROWS, "x" * 9999), 4),
+    "long cell": (lines(HEADER, *ROWS, "x" * 10**6), 4), "a long name": (lines(HEADER, *ROWS, "x" * 9999), 4),
     "many columns": (lines(HEADER + "," + ",".join(map(str, range(10**6))), *ROWS), "1000003 columns"),
     "many blank columns": (lines(HEADER + "," * 10**6, *ROWS), "1000003 columns"),
     "twice": (lines("path,path,emotion", *ROWS), "twice"), "no label": (lines("path,speaker", "a,b"), "no label"),

@@ -25,7 +25,8 @@ SMALL: dict[str, Any] = {
     "tune": {"training.lr": [0.05, 0.1]}, "inner": 2,
     "free": ["training.lr", "training.momentum", "gossip.weighting"], "at_most": {"training.local_steps": 2},
     "settings": {"training.rounds": 2, "training.local_steps": 2, "model.hidden": [4], "features.kind": "logmel",
-                 "features.n_mels": 16, "features.seconds": 0.4, "model.name": "cnn2d", "corpus.split": "group:2",
+                 "features.n_mels": 16, "features.seconds": 0.4, "model.name": "cnn2d", "training.optimizer": "sgd",
+                 "corpus.split": "group:2",
                  "features.normalise": "global", "peer.evaluate_every": 2}}
 
 

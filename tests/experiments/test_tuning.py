@@ -26,7 +26,8 @@ from p2pser.graph import spec
 def config(spoken_tones: Callable[[int], Path]) -> Config:
     return Config().with_settings([
         "training.rounds=4", "training.local_steps=3", "model.hidden=[8]", "features.kind=logmel", "features.n_mels=16",
-        "features.seconds=0.4", "model.name=cnn2d", "corpus.split=group:4", "corpus.name=folder",
+        "features.seconds=0.4", "model.name=cnn2d", "training.optimizer=sgd", "corpus.split=group:4",
+        "corpus.name=folder",
         f"corpus.data={json.dumps(str(spoken_tones(8)))}"])
 
 

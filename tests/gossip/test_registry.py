@@ -129,7 +129,7 @@ def test_every_algorithm_is_frozen_and_says_which_driver_it_needs(name: str) -> 
         made.context = None  # type: ignore[misc, assignment]
     assert made.asynchronous == (name in {"ad-psgd", "stale-gossip"})
     assert made.overlaps == (name == "overlap")
-    assert made.slots == (2 if name in {"fedavg", "fedopt", "multi-step", "scaffold"} else
+    assert made.slots == (2 if name in {"fedavg", "fedopt", "hubs", "multi-step", "scaffold"} else
                           {"trees": 8, "secure-average": 32}.get(name, 1))
 
 

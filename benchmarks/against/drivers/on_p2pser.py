@@ -16,7 +16,8 @@ from p2pser.simulation.engine import simulate
 def settings(job: Job) -> list[str]:
     """Return p2pser's settings of the job: without what other systems do not do (clipping, weight decay, dropout)."""
     model = {"mlp": ["model.name=mlp", f"model.hidden={HIDDEN}"],
-             "cnn": ["model.name=cnn2d", "features.kind=logmel", f"model.hidden={','.join(map(str, CHANNELS))}"]}
+             "cnn": ["model.name=cnn2d", "features.kind=logmel", f"model.hidden={','.join(map(str, CHANNELS))}",
+                     "model.stride=1", "training.optimizer=sgd"]}
     return [*model[job.model], "model.dropout=0", f"training.rounds={job.all_rounds}",
             f"training.local_steps={job.steps}", f"training.batch_size={job.batch}", f"training.lr={job.lr}",
             f"training.momentum={job.momentum}", "training.weight_decay=0", "training.clip_norm=0",

@@ -88,7 +88,7 @@ class Scene(NamedTuple):
 def scenes() -> Iterator[Scene]:
     for block in run_page.blocks(PAGE):
         notes = dict(note.partition(" ")[::2] for note in block.notes if not note.startswith(("sent:", "not run:")))
-        if block.language != "console":
+        if block.language != "console" or "site:" not in notes:
             continue
         commands: list[tuple[str, list[str]]] = []
         for line in re.findall(r"^(?:.*\\\n)*.*", block.text, re.M):
