@@ -43,7 +43,7 @@ def tone(tremolo: float, pitch: float, rate: int) -> np.ndarray:
     time = np.arange(rate // 2) / rate
     # Its spectrum changes, as that of speech: held notes are refused as no speech.
     signal = sum(np.sin(2 * np.pi * pitch * k * time) * (1.05 + np.cos(2 * np.pi * 2.5 * time + 1.7 * k)) / k
-                 for k in range(1, 6))
+                 for k in range(1, 9))
     return np.asarray(0.2 * signal * (1 + 0.8 * np.sin(2 * np.pi * tremolo * time)), dtype=np.float32)
 
 
@@ -115,7 +115,7 @@ class Stage:
         self.net = namespaces.Namespaces(load("ring", 3), subnet=SUBNET)
         for site in SITES:
             write_clips(folder / site / "clips", site)
-        write_m4a(folder / "porto" / "new.m4a", tone(9.0, 160.0, 48000), 48000)
+        write_m4a(folder / "porto" / "new.m4a", tone(9.0, 130.0, 48000), 48000)
 
     def start(self, site: str, command: str) -> Command:
         program, *words = command.replace("\\\n", " ").split()
