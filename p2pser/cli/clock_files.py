@@ -21,7 +21,7 @@ TRACE = ("peer", "leaves_s", "returns_s")
 
 
 def read_ways(path: Path, peers: int) -> dict[Edge, Way]:
-    """Return the ways of a CSV file, by (dst, src); one that is given one way only holds for both.
+    """Return the ways of a CSV file, by (dst, src); a way given in one direction only holds for both.
 
     Raises ConfigError where the file is not of this form, or names a peer that does not exist.
     """

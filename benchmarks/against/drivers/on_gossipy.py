@@ -1,7 +1,7 @@
 """gossipy: all-to-all gossip on a ring; each peer mixes its neighbours' models with its own, then trains.
 
-With --push, the vanilla simulator instead: each peer sends its model to one random neighbour a round, and whoever gets
-a model mixes it with its own and trains (once a round on average).
+With --push, the vanilla simulator instead: each peer sends its model to one random neighbour a round, and a peer that
+gets a model mixes it with its own, and trains (once a round on average).
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ class Hubs(Algorithm):
 
     That is federated averaging without a server: the hub trains too, and a round costs 2 (N - 1) rows, not N (N - 1) as
     on a complete graph. When a hub is lost, all that miss it take the next candidate in the next round without a vote:
-    one round without a mean, whose changes count in the next. Who hears a hub that the others do not hear, or the other
-    way round, averages with nobody until the final consensus, over all edges. Nobody averages without candidates.
+    one round without a mean, whose changes count in the next. A peer that hears a hub which the others do not hear, or
+    the other way round, averages with no other until the final consensus, over all edges. Without a candidate no peer
+    averages.
 
     p_i: 1, or the peer's clips (``gossip.weighting=clips``). The topology's weights are not used.
 
@@ -65,7 +66,7 @@ class Hubs(Algorithm):
             raise ConfigError(f"hubs needs a static undirected graph with a peer that is linked to all others, and "
                               f"{topology.name!r} is none: take complete.yaml, or a star with 'centres: 2'")
         return () if len(self.candidates) > 1 or topology.size < 3 else (
-            f"only peer {self.candidates[0]} is linked to all others: when it is lost, nobody averages; link another "
+            f"only peer {self.candidates[0]} is linked to all others: when it is lost, no peer averages; link another "
             "peer to all",)
 
     def hub(self, state: State, i: int) -> int | None:
