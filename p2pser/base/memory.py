@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of the C library's mallopt."""
+_USUAL = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
 
 
-@cache
-def keep_freed() -> None:
-    """Let this process keep large pieces of memory that it frees, and take them again, where the C library is glibc.
+@contextlib.contextmanager
+def keep_freed() -> Iterator[None]:
+    """Within it, this process keeps large pieces of memory that it frees, and takes them again, where the C library is
+    glibc; at the end it gives them back.
 
     Without it each piece above 32 MiB comes from the system and goes back to it: for the rows of 100 models of 96,000
     parameters the page faults cost as much as half of all that a round computes.
     """
     with contextlib.suppress(OSError, AttributeError):
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(_MMAP_MAX, 0)
-        set_option(_TRIM_THRESHOLD, (1 << 31) - 1)
+        _mallopt({_MMAP_MAX: 0, _TRIM_THRESHOLD: (1 << 31) - 1})
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, AttributeError):
+            _mallopt(_USUAL)
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _mallopt(options: Mapping[int, int]) -> None:
+    set_option = ctypes.CDLL(None).mallopt
+    for option, value in options.items():
+        set_option(option, value)
 
 
 def available() -> int | None:

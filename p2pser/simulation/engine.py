@@ -89,8 +89,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
     """
     config = for_run(config, topology.size)
     require_device(config.training.device)
-    keep_freed()
-    with torch_threads(config.training.threads):
+    with keep_freed(), torch_threads(config.training.threads):
         simulator = _Simulator(config, topology, federation, scenario or Scenario(), exact, each_peer, sample, observe,
                                witness)
         if keep is not None and witness is None and resumable(config, simulator.algorithm, simulator.scenario):
