@@ -131,7 +131,7 @@ class SimulatedMixer:
         """Messages that were not what is due: the edge (dst, src), the step, and the reason."""
         self.lost = 0
         """Directed messages whose flow was never applied."""
-        self.timeline: Timeline | None = None  # is told of every exchange
+        self.timeline: Timeline | None = None  # records every exchange
         self._posted: dict[Step, _Posted] = {}
         self._way: list[_OnTheWay] = []
         self._exchange = 0
