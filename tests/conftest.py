@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import gc
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
@@ -38,6 +40,9 @@ LEFT_BEHIND_WAIT = 15.0
 NO_LEAKS = ("/dev/", "/proc/", "/sys/", *map(os.path.realpath, (sys.prefix, sys.base_prefix)))
 """Folders whose files may stay open: devices, and the libraries' own files (matplotlib keeps fonts open)."""
 
+CLEAN_UP_WAIT = 120.0
+"""How long the fixtures of a failed test may take to clean up [s]; pytest itself stops watching a test that fails."""
+
 WORKER_PORTS = 400
 """Ports of each pytest process, from 10000 on: below those among which the commands that it starts search."""
 
@@ -60,6 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files that take longest run first."""
     rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """End the process, with the stacks of all threads, where the clean-up of a failed test hangs."""
+    if isinstance(node, pytest.Item):
+        stderr = node.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(CLEAN_UP_WAIT, file=stderr, exit=True)
 
 
 @pytest.fixture(scope="session")
