@@ -62,8 +62,8 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None, coverage: 
     Parameters
     ----------
     path : the directory.
-    encoder : the folder or Hugging Face name of the model's speech encoder; default: it is looked for where p2pser has
-        used it before, in the folders of the variable P2PSER_ENCODERS, and in Hugging Face's cache.
+    encoder : the folder or Hugging Face name of the model's encoder, of speech or text; default: it is looked for where
+        p2pser has used it before, in the folders of the variable P2PSER_ENCODERS, and in Hugging Face's cache.
     coverage : of the sets of emotions that its answers have, where it was calibrated for them: 0.8, 0.9 or 0.95.
 
     Raises

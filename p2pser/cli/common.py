@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 encoder_option = click.option(
     "--encoder", default=None, metavar="DIR|NAME",
-    help="The model's speech encoder: its folder or Hugging Face name.  [default: looked for by its identity]")
+    help="Folder or Hugging Face name of the encoder, of speech or text.  [default: looked for by its identity]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 from_option = click.option(

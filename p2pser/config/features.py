@@ -19,7 +19,8 @@ class FeatureSettings(Section):
     kind: str = shared(
         "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
-                       "words (what is said, by the manifest's transcripts; to be joined to a voice), "
+                       "words, sentences (what is said, by the manifest's transcripts: hashed n-grams, a text encoder; "
+                       "to be joined to a voice), "
                        "encoder-states (an encoder's states, for model.name=adapter); a "
                        "matrix, bands by frames: logmel, mfcc, chroma, contours (those behind "
                        "functionals); a kind of an installed package; several of one "
@@ -45,6 +46,9 @@ class FeatureSettings(Section):
                           "not its place")
     revision: str | None = Field(
         None, description="branch, tag or commit of an encoder by name; default its main branch")
+    text_encoder: str | None = Field(
+        None, description="the text encoder of sentences: a folder that holds one, a Hugging Face name, or "
+                          "NAME@IDENTITY, as for encoder")
     layer_weights: tuple[float, ...] = shared(
         (), "weight of each of the encoder's layers, its input first, in one mean over layers (a,b,c or [a, b, c]); "
             "default: no mean, but the layers at a third, half and two thirds of its depth side by side")

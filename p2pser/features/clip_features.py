@@ -98,25 +98,41 @@ def with_words(heard: Array | None, text: str, settings: FeatureSettings) -> Arr
     """
     if heard is not None and not any(kind_class(name).of_words for name in settings.kinds):
         return heard
-    said = [kind.read(text) for kind in kinds_of(settings) if kind.of_words]
+    return _with_said(heard, said([text], settings)[0], of_words(settings))
+
+
+def all_with_words(heard: Sequence[Array | None], texts: Sequence[str], settings: FeatureSettings) -> list[Array]:
+    """Return the features of clips as ``with_words`` does of each; their transcripts are read together."""
     place = of_words(settings)
+    return [_with_said(values, read, place) for values, read in zip(heard, said(texts, settings))]
+
+
+def said(texts: Sequence[str], settings: FeatureSettings) -> NDArray[np.float32]:
+    """Return the features (n, D) of n transcripts, of the kinds that are of words."""
+    return np.concatenate([kind.read_all(texts) for kind in kinds_of(settings) if kind.of_words], axis=1)
+
+
+def _with_said(heard: Array | None, read: Array, place: NDArray[np.bool_]) -> Array:
     values = np.empty(len(place), dtype=np.float32)
-    values[place] = np.concatenate(said)
+    values[place] = read
     if heard is not None:
         values[~place] = heard
     return values
 
 
-def hears(settings: FeatureSettings) -> bool:
-    """Whether a speech encoder computes some of the features."""
-    return not {"ssl", "encoder-states"}.isdisjoint(settings.kinds)
+def encoded(settings: FeatureSettings) -> bool:
+    """Whether an encoder of speech or text computes some of the features."""
+    return not {"ssl", "encoder-states", "sentences"}.isdisjoint(settings.kinds)
 
 
 def portable(settings: FeatureSettings) -> FeatureSettings:
-    """Return settings that other machines can use: a speech encoder goes by its identity (``encoders.portable``)."""
-    if settings.encoder is None or not hears(settings):
-        return settings
-    return settings.model_copy(update={"encoder": encoders.portable(settings.encoder, settings.revision)})
+    """Return settings that other machines can use: encoders go by their identities (``encoders.portable``)."""
+    found = {}
+    if settings.encoder is not None and not {"ssl", "encoder-states"}.isdisjoint(settings.kinds):
+        found["encoder"] = encoders.portable(settings.encoder, settings.revision)
+    if settings.text_encoder is not None and "sentences" in settings.kinds:
+        found["text_encoder"] = encoders.portable(settings.text_encoder, None, encoders.TEXT)
+    return settings.model_copy(update=found) if found else settings
 
 
 # -- cache ---------------------------------------------------------------------------------------------------

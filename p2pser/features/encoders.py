@@ -1,4 +1,4 @@
-"""Speech encoders from Hugging Face: where their files are, what they are, and the means of their layers.
+"""Encoders from Hugging Face, of speech and text: where their files are, what they are; the layers of those of speech.
 
 wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021), WavLM (Chen et al. 2022), Whisper's encoder (Radford et
 al. 2023), or any model of transformers that takes sound and returns hidden states.
@@ -16,6 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,21 +33,37 @@ LONGEST = 30.0
 """Longest input [s]: of a longer clip the middle is taken. Whisper takes no more; the memory of the others grows with
 its square."""
 
-_NEEDED = ["config.json", "preprocessor_config.json"]
+
+@dataclass(frozen=True)
+class Form:
+    """What the folder of an encoder holds: ``of`` speech or text, named by a ``setting``, with the files ``needed``
+    beside the weights; ``beside``: what reads its input.
+    """
+
+    of: str
+    setting: str
+    needed: tuple[str, ...]
+    beside: str
+
+
+SPEECH = Form("speech", "features.encoder", ("config.json", "preprocessor_config.json"), "feature extractor")
+TEXT = Form("text", "features.text_encoder", ("config.json", "tokenizer.json", "tokenizer_config.json"), "tokenizer")
+
 _WEIGHTS = ("*.safetensors", "*.bin")
 IDENTIFIED = re.compile(r"(?P<name>[^@]*)@(?P<identity>[0-9a-f]{16})")
 """An encoder that any machine can look for, as ``portable`` returns it."""
-INSTALL = "speech encoders (features.kind=ssl, encoder-states) need the extra ssl: pip install 'p2pser[ssl]'"
+INSTALL = ("encoders of speech and text (features.kind=ssl, encoder-states, sentences) need the extra ssl: pip install "
+           "'p2pser[ssl]'")
 
 
 # -- files ---------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=8)
-def folder(encoder: str, revision: str | None) -> Path:
+def folder(encoder: str, revision: str | None, form: Form = SPEECH) -> Path:
     """Return the folder of an encoder's files, which are downloaded first where they are not on this machine.
 
-    encoder : a folder, a Hugging Face name, or ``NAME@IDENTITY`` of ``portable``.
+    encoder : a folder, a Hugging Face name, or ``NAME@IDENTITY`` of ``portable``. form : of speech or of text.
 
     Raises ConfigError where they are not available, or the folder holds no encoder.
     """
@@ -54,21 +71,27 @@ def folder(encoder: str, revision: str | None) -> Path:
     if local.is_dir():
         path = local
     elif known is not None:
-        path = find(known["identity"]) or _fetched(encoder, known["name"], known["identity"], revision)
+        path = find(known["identity"], form) or _fetched(encoder, known["name"], known["identity"], revision, form)
     elif local.is_absolute() or encoder.startswith((".", "~")):
-        raise ConfigError(f"features.encoder: there is no folder {encoder}")
+        raise ConfigError(f"{form.setting}: there is no folder {encoder}")
     else:
-        path = _download(encoder, revision)
-    for name in _NEEDED:
+        path = _download(encoder, revision, form)
+    for name in form.needed:
         if not (path / name).is_file():
-            raise ConfigError(f"features.encoder {encoder}: it has no {name}; a speech encoder is a folder written by "
-                              "save_pretrained of a model and of its feature extractor")
+            raise ConfigError(f"{form.setting} {encoder}: it has no {name}; a {form.of} encoder is a folder written by "
+                              f"save_pretrained of a model and of its {form.beside}")
     if not weights(path):
-        raise ConfigError(f"features.encoder {encoder}: it has no weights (model.safetensors)")
+        raise ConfigError(f"{form.setting} {encoder}: it has no weights (model.safetensors)")
     return path
 
 
-def portable(encoder: str, revision: str | None) -> str:
+def form_of(encoder: str) -> Form:
+    """Return of what form the encoder in a folder is: TEXT where it has a tokenizer alone, else SPEECH."""
+    place = Path(encoder).expanduser()
+    return TEXT if _complete(place, TEXT) and not _complete(place, SPEECH) else SPEECH
+
+
+def portable(encoder: str, revision: str | None, form: Form = SPEECH) -> str:
     """Return an encoder as ``NAME@IDENTITY``, by which ``folder`` finds it on other machines too.
 
     NAME is empty where the encoder was given by its folder: no path of this machine is disclosed.
@@ -76,10 +99,10 @@ def portable(encoder: str, revision: str | None) -> str:
     known = IDENTIFIED.fullmatch(encoder)
     local = known is None and Path(encoder).expanduser().is_dir()
     name = known["name"] if known is not None else "" if local else encoder
-    return f"{name}@{identity(folder(encoder, revision))}"
+    return f"{name}@{identity(folder(encoder, revision, form), form)}"
 
 
-def find(wanted: str) -> Path | None:
+def find(wanted: str, form: Form = SPEECH) -> Path | None:
     """Return the folder of the encoder with an identity, where this machine has it; None elsewhere.
 
     Looked through are the folders that p2pser has used before, those of the variable ``P2PSER_ENCODERS`` (encoders, or
@@ -87,31 +110,35 @@ def find(wanted: str) -> Path | None:
     """
     with contextlib.suppress(OSError, ValueError):
         used = Path(json.loads((cache_folder() / "encoders" / f"{wanted}.json").read_text(encoding="utf-8")))
-        if _holds(used, wanted):
+        if _holds(used, wanted, form):
             return used
     named = [Path(each).expanduser() for each in os.environ.get("P2PSER_ENCODERS", "").split(os.pathsep) if each]
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
     places = [*named, *(path for each in named for path in sorted(each.glob("*"))),
               *sorted(hub.expanduser().glob("models--*/snapshots/*"))]
-    return next((path for path in places if _holds(path, wanted)), None)
+    return next((path for path in places if _holds(path, wanted, form)), None)
 
 
-def _holds(path: Path, wanted: str) -> bool:
+def _complete(path: Path, form: Form) -> bool:
+    return all((path / name).is_file() for name in form.needed) and bool(weights(path))
+
+
+def _holds(path: Path, wanted: str, form: Form) -> bool:
     """Whether a folder holds the encoder with this identity."""
     with contextlib.suppress(OSError):
-        return all((path / name).is_file() for name in _NEEDED) and bool(weights(path)) and identity(path) == wanted
+        return _complete(path, form) and identity(path, form) == wanted
     return False
 
 
-def _fetched(encoder: str, name: str, wanted: str, revision: str | None) -> Path:
+def _fetched(encoder: str, name: str, wanted: str, revision: str | None, form: Form) -> Path:
     """Return the folder of the encoder, downloaded by its name. Raises ConfigError where it is not the one wanted."""
-    remedy = "give the folder that holds it by --encoder or features.encoder, or name the folder in P2PSER_ENCODERS"
+    remedy = f"give the folder that holds it by --encoder or {form.setting}, or name the folder in P2PSER_ENCODERS"
     if not name:
-        raise ConfigError(f"the speech encoder {encoder} is not on this machine: {remedy}")
-    path = _download(name, revision)
-    if not _holds(path, wanted):
-        raise ConfigError(f"the speech encoder {name} has changed since: its identity is {identity(path)}, and "
-                          f"{wanted} is needed: {remedy}")
+        raise ConfigError(f"the {form.of} encoder {encoder} is not on this machine: {remedy}")
+    path = _download(name, revision, form)
+    if not _holds(path, wanted, form):
+        raise ConfigError(f"the {form.of} encoder {name} has changed since: its identity is {identity(path, form)}, "
+                          f"and {wanted} is needed: {remedy}")
     return path
 
 
@@ -120,7 +147,7 @@ def weights(path: Path) -> list[Path]:
     return next((files for pattern in _WEIGHTS if (files := sorted(path.glob(pattern)))), [])
 
 
-def _download(encoder: str, revision: str | None) -> Path:
+def _download(encoder: str, revision: str | None, form: Form) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -128,18 +155,18 @@ def _download(encoder: str, revision: str | None) -> Path:
         raise ConfigError(INSTALL) from None
     try:
         for pattern in _WEIGHTS:
-            path = Path(snapshot_download(encoder, revision=revision, allow_patterns=[*_NEEDED, "*.json", pattern],
+            path = Path(snapshot_download(encoder, revision=revision, allow_patterns=[*form.needed, "*.json", pattern],
                                           ignore_patterns=["*fp32*", "*optimizer*", "training_args.bin"]))
             if weights(path):
                 break
     except HFValidationError:
-        raise ConfigError(f"features.encoder {encoder!r} is neither a folder nor a Hugging Face name") from None
+        raise ConfigError(f"{form.setting} {encoder!r} is neither a folder nor a Hugging Face name") from None
     except Exception as error:  # the hub's client passes on the errors of its HTTP library too
         why = "there is no network" if isinstance(error, LocalEntryNotFoundError | OSError) else type(error).__name__
         at = f" at {revision}" if revision else ""
         raise ConfigError(
             f"the encoder {encoder}{at} is not on this machine and could not be fetched from Hugging Face ({why}): "
-            f"check its name, or fetch it where there is a network (hf download {encoder}) and set features.encoder "
+            f"check its name, or fetch it where there is a network (hf download {encoder}) and set {form.setting} "
             "to its folder") from None
     return path
 
@@ -167,11 +194,11 @@ def middle(layers: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=8)
-def identity(path: Path) -> str:
+def identity(path: Path, form: Form = SPEECH) -> str:
     """Return a digest of an encoder's files: the same for a downloaded encoder and for a copy in another folder."""
     index = cache.Index()
     digest = hashlib.blake2b(digest_size=8)
-    for file in [*(path / name for name in _NEEDED), *weights(path)]:
+    for file in [*(path / name for name in form.needed), *weights(path)]:
         known = index.find(file)
         if known is None:
             state = file.stat()
@@ -199,20 +226,20 @@ def _remember(identity: str, path: Path) -> None:
 @lru_cache(maxsize=2)
 def _load(path: Path) -> tuple[Any, Any]:
     """Return the feature extractor and the encoder, in evaluation mode."""
-    with _loading(path) as transformers:
+    with loading(path) as transformers:
         prepare = transformers.AutoFeatureExtractor.from_pretrained(path, local_files_only=True)
     return prepare, model(path)
 
 
 def model(path: Path) -> Any:
     """Return the encoder in a folder, float32, in evaluation mode. Raises ConfigError where it cannot be loaded."""
-    with _loading(path) as transformers:
+    with loading(path) as transformers:
         found = transformers.AutoModel.from_pretrained(path, local_files_only=True).float()
     return (found.get_encoder() if found.config.is_encoder_decoder else found).eval()
 
 
 @contextlib.contextmanager
-def _loading(path: Path) -> Iterator[Any]:
+def loading(path: Path) -> Iterator[Any]:
     """Yield transformers, quiet. Raises ConfigError where it is missing, or what is done with it fails."""
     try:
         import transformers

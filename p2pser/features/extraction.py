@@ -64,15 +64,21 @@ def extract(
     if heard is None:
         return _of_words(paths, said, settings)
     found = _of_sound(paths, heard, variant, workers, progress)
-    both = [values if values is None else clip_features.with_words(values, text, settings)
-            for values, text in zip(found.features, said)]
+    if heard is settings:
+        return found
+    usable = [number for number, values in enumerate(found.features) if values is not None]
+    both = list(found.features)
+    for number, values in zip(usable, clip_features.all_with_words(
+            [both[number] for number in usable], [said[number] for number in usable], settings)):
+        both[number] = values
     return replace(found, features=both)
 
 
 def _of_words(paths: Sequence[Path], texts: Sequence[str], settings: FeatureSettings) -> Extraction:
     """Return the features of transcripts alone: no recording is opened."""
     began = time.perf_counter()
-    features = [clip_features.with_words(None, text, settings) if plain(text) else None for text in texts]
+    read = iter(clip_features.all_with_words([None] * len(paths), [text for text in texts if plain(text)], settings))
+    features = [next(read) if plain(text) else None for text in texts]
     left_out = [(path, NO_WORDS) for path, values in zip(paths, features) if values is None]
     return Extraction(features, left_out, len(paths) - len(left_out), 0, time.perf_counter() - began)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -80,6 +81,10 @@ class FeatureKind(ABC):
     def read(self, text: str) -> Array:
         """Return the features of a transcript; those that are ``of_words`` override it. "" is a clip without one."""
         return np.zeros(self.shape(), dtype=np.float32)
+
+    def read_all(self, texts: Sequence[str]) -> Array:
+        """Return the features (n, D) of n transcripts: ``read`` of each."""
+        return np.stack([self.read(text) for text in texts]) if texts else np.zeros((0, *self.shape()), np.float32)
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -375,7 +375,7 @@ def load(path: str | os.PathLike[str], encoder: str | None = None, coverage: flo
     Parameters
     ----------
     path : the directory.
-    encoder : the folder or Hugging Face name of its speech encoder, where this machine does not find it by itself.
+    encoder : the folder or Hugging Face name of its encoder, of speech or text, where this machine does not find it.
     coverage : of the sets of emotions that the answers have, where the model was calibrated for them.
     """
     path = Path(path)

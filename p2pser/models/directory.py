@@ -27,7 +27,7 @@ from p2pser.config.privacy import LAW
 from p2pser.config.problems import validated
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.manifest import ARRAYS
-from p2pser.features import clip_features
+from p2pser.features import clip_features, encoders
 from p2pser.features.clip_features import settings_key
 from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
@@ -175,7 +175,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], where: str, encoder: str | None = None) -> Card:
-        """Return the card of ``card.json``; ``where`` names it in errors, ``encoder`` says where its speech encoder is.
+        """Return the card of ``card.json``; ``where`` names it in errors, ``encoder`` says where its encoder is.
 
         Raises ModelError where its format is newer, its features were computed by other code, or it is not a
         card.
@@ -206,8 +206,9 @@ class Card:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
         if key != settings_key(card.features) and encoder is not None:
-            raise ModelError(f"{where} was trained with another speech encoder than {encoder} "
-                             f"({document['features'].get('encoder')})")
+            form = encoders.form_of(encoder)
+            raise ModelError(f"{where} was trained with another {form.of} encoder than {encoder} "
+                             f"({document['features'].get(form.setting.removeprefix('features.'))})")
         if key != settings_key(card.features):
             raise ModelError(f"{where} was trained on features as another version of p2pser computes them "
                              f"({key}); use p2pser {document.get('p2pser')}, or train again")
@@ -215,17 +216,22 @@ class Card:
 
 
 def _features(document: Mapping[str, Any], where: str, encoder: str | None) -> FeatureSettings:
-    """Return the stored settings of features, with the encoder at that place where one is given.
+    """Return the stored settings of features, with the encoder, of speech or of text, at that place where one is given.
 
-    Raises ModelError where a kind is not installed, or there is no encoder among them.
+    Raises ModelError where a kind is not installed, or there is no such encoder among them.
     """
-    if encoder is not None and document.get("encoder") is None:
-        raise ModelError(f"{where} uses no speech encoder: leave --encoder out")
+    given = {}
+    if encoder is not None:
+        form = encoders.form_of(encoder)
+        name = form.setting.removeprefix("features.")
+        if document.get(name) is None:
+            raise ModelError(f"{where} uses no {form.of} encoder: leave --encoder out")
+        given = {name: encoder}
     for name in str(document.get("kind", "functionals")).split("+"):
         if name not in FEATURES:
             raise ModelError(f"{where} needs the feature kind {name!r}, which is not installed (known: "
                              f"{', '.join(FEATURES)}): install the package that defines it")
-    return validated(FeatureSettings, document if encoder is None else {**document, "encoder": encoder})
+    return validated(FeatureSettings, {**document, **given})
 
 
 def _model(document: Mapping[str, Any], where: str) -> ModelSettings:

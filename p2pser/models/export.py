@@ -150,8 +150,9 @@ def export_light(model: Path, out: Path) -> Card:
     """
     onnx = _library()
     network, card = directory.load(model)
-    if clip_features.hears(card.features):
-        raise ModelError(f"{model} hears through a speech encoder, which needs torch: it cannot be written without")
+    if clip_features.encoded(card.features):
+        raise ModelError(f"{model} takes the features of an encoder ({card.features.kind}), which needs torch: it "
+                         "cannot be written without")
     if out.exists():
         raise ModelError(f"{out} exists already; remove it, or write the model elsewhere")
     try:

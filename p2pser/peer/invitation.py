@@ -43,8 +43,8 @@ DAYS = 30
 COMMON = ("privacy.mode", "network.round_timeout", "network.ping_after", "network.suspect_after", "network.dead_after",
           "network.serve_after")
 """Settings that an invitation may hold beside those that all peers must have equal."""
-ENCODER = "features.encoder"
-"""Each site's own, and sent by its identity all the same: with it a site finds the encoder on its machine."""
+ENCODERS = (encoders.SPEECH.setting, encoders.TEXT.setting)
+"""Each site's own, and sent by their identities all the same: with them a site finds the encoders on its machine."""
 RUN, KEY, REPLY, TOPOLOGY = "run.yaml", "author.key", "reply.yaml", "topology.yaml"
 
 
@@ -121,10 +121,11 @@ class Invitation(_Form):
         for name in self.settings:
             if name not in _sent():
                 raise ConfigError(f"{name} is no setting of a whole run: each site sets its own")
-        encoder = self.settings.get(ENCODER)
-        if encoder is not None and encoders.IDENTIFIED.fullmatch(str(encoder)) is None:
-            raise ConfigError(f"{ENCODER} is {encoder!r} where an identity is due (NAME@IDENTITY): make the invitation "
-                              "with p2pser invite")
+        for name in ENCODERS:
+            encoder = self.settings.get(name)
+            if encoder is not None and encoders.IDENTIFIED.fullmatch(str(encoder)) is None:
+                raise ConfigError(f"{name} is {encoder!r} where an identity is due (NAME@IDENTITY): make the "
+                                  "invitation with p2pser invite")
         return configured({**self.settings, "name": self.run})
 
     def graph(self) -> Topology:
@@ -168,7 +169,7 @@ class Reply(_Form):
 
 def _sent() -> set[str]:
     """Return the names of the settings that an invitation may hold."""
-    return {*Config().shared(), *COMMON, ENCODER}
+    return {*Config().shared(), *COMMON, *ENCODERS}
 
 
 def _is_known(graph: Mapping[str, Any]) -> bool:

@@ -252,7 +252,7 @@ def test_a_named_encoder_that_has_changed_since_is_refused(
     forgotten: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = save("hubert", tmp_path / "now", seed=1)
-    monkeypatch.setattr(encoders, "_download", lambda name, revision: {"some/encoder": now}[name])
+    monkeypatch.setattr(encoders, "_download", lambda name, revision, form: {"some/encoder": now}[name])
     identity = encoders.identity(now)
     assert clip_features.portable(chosen(Path("some/encoder"))).encoder == f"some/encoder@{identity}"
     forgotten()

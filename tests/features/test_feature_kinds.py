@@ -192,7 +192,7 @@ def test_the_kinds_of_features_and_their_form() -> None:
     vectors = {name: FeatureSettings(kind=name).vector for name in FEATURES}
     assert vectors == {"chroma": False, "compare": True, "contours": False, "dynamics": True,
                        "egemaps": True, "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False,
-                       "ssl": True, "words": True}
+                       "sentences": True, "ssl": True, "words": True}
     assert all(FEATURES.origin(name).builtin for name in vectors)
 
 

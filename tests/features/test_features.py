@@ -315,7 +315,7 @@ def test_the_kinds_are_listed() -> None:
     rows = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
     assert [row["kind"] for row in rows] == [
         "chroma", "compare", "contours", "dynamics", "egemaps", "encoder-states", "functionals", "logmel", "mfcc",
-        "ssl", "words"]
+        "sentences", "ssl", "words"]
     mfcc = rows[8]
     assert (mfcc["form"], mfcc["version"], mfcc["parameters"]) == ("matrix", 2, {})
     assert mfcc["settings"] == ["sample_rate", "seconds", "hop", "n_mels", "n_mfcc", "deltas"]

@@ -34,3 +34,30 @@ def save(family: str, where: Path, seed: int = 0) -> Path:
     model.save_pretrained(where)
     prepare.save_pretrained(where)
     return where
+
+
+def save_text(where: Path, seed: int = 0, family: str = "bert") -> Path:
+    """Write a tiny text encoder, its parameters drawn at random, whose tokens are the letters of ASCII."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *map(chr, range(33, 127))]
+    letters = Tokenizer(models.WordLevel({token: k for k, token in enumerate(tokens)}, unk_token="[UNK]"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]",
+                                                           special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: Any
+        if family == "bert":
+            model = transformers.BertModel(transformers.BertConfig(
+                vocab_size=len(tokens), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                intermediate_size=32, max_position_embeddings=64))
+        else:
+            model = transformers.T5EncoderModel(transformers.T5Config(
+                vocab_size=len(tokens), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
+    model.save_pretrained(where)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="[PAD]", unk_token="[UNK]",
+                                         cls_token="[CLS]", sep_token="[SEP]").save_pretrained(where)
+    return where

@@ -224,7 +224,7 @@ def test_the_author_is_told_what_cannot_be_sent(tmp_path: Path) -> None:
         invitations(Config(), ring, ["a", "a", "b"], AUTHOR, today=TODAY)
 
 
-def test_an_encoder_is_sent_by_its_identity(tmp_path: Path) -> None:
+def test_encoders_are_sent_by_their_identities(tmp_path: Path) -> None:
     folder = tmp_path / "clinic"
     folder.mkdir()
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):

@@ -91,9 +91,25 @@ def plain(text: str) -> str:
     >>> plain("  Der\\tHUND\\0 bellt. ")
     'der hund bellt.'
     """
+    return _kept(_compatible(text).casefold())
+
+
+def cleaned(text: str) -> str:
+    """Return a text in compatible Unicode, without control characters and double blanks, up to ``LONGEST`` letters.
+
+    >>> cleaned("  Der\\tHUND\\0 bellt. ")
+    'Der HUND bellt.'
+    """
+    return _kept(_compatible(text))
+
+
+def _compatible(text: str) -> str:
     # The bound first: one composed character can become eighteen, and a long text costs only itself.
-    usual = unicodedata.normalize("NFKC", text[: 16 * LONGEST]).casefold()
-    kept = (letter if letter.isspace() or unicodedata.category(letter)[0] != "C" else "" for letter in usual)
+    return unicodedata.normalize("NFKC", text[: 16 * LONGEST])
+
+
+def _kept(text: str) -> str:
+    kept = (letter if letter.isspace() or unicodedata.category(letter)[0] != "C" else "" for letter in text)
     return " ".join("".join(kept).split())[:LONGEST].rstrip()
 
 
