@@ -138,7 +138,10 @@ class Stage:
 
 
 def shape(line: str) -> str:
-    """Return a line without what differs from run to run: fingerprints, days, numbers with a point, free space."""
+    """Return a line without what differs from run to run: fingerprints, days, numbers with a point, free space, and
+    the time that is left.
+    """
+    line = re.sub(r"about [\dhmins ]+ left", "about TIME left", line)
     line = re.sub(r"\b([0-9a-f]{4}-){5}[0-9a-f]{4}\b", "FINGERPRINT", line)
     line = re.sub(r"\b\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?", "DAY", line)
     return re.sub(r"\d+\.\d+(?= ms| MB/s|$|\D)|[\d,]+(?= MB (free|available|needed))|\.\d+", "NUMBER", line)
