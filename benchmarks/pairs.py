@@ -15,7 +15,6 @@ from p2pser.base.atomic import write_json
 from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.corpora.partitioning import splits
-from p2pser.experiments.planning import fold_numbers
 
 
 def options(about: str | None, name: str) -> argparse.ArgumentParser:
@@ -23,7 +22,7 @@ def options(about: str | None, name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="synthetic")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--folds", default="all")
+    parser.add_argument("--folds", default="all", help="all, or numbers with commas between them")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
@@ -40,9 +39,9 @@ def settings(given: argparse.Namespace, *own: str) -> Config:
 
 def each(base: Config, given: argparse.Namespace) -> Iterator[Config]:
     """Yield the settings of each (fold, seed) pair, all folds of the first seed before those of the next."""
-    folds = fold_numbers(given.folds)
+    folds = range(len(splits(base))) if given.folds == "all" else [int(number) for number in given.folds.split(",")]
     for seed in range(given.seeds):
-        for fold in range(len(splits(base))) if folds is None else folds:
+        for fold in folds:
             yield base.with_settings([f"seed={seed}", f"corpus.fold={fold}"])
 
 

@@ -1,7 +1,9 @@
-"""Results as pandas frames, where pandas is installed."""
+"""Results as tables: pandas frames, where pandas is installed, and CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,3 +40,13 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
             case _:
                 cells[key] = value
     return cells
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Return rows as CSV, in which a missing value is empty: these columns, then the others as the rows have them."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys([*columns, *(name for row in rows for name in row)])), restval="",
+                           lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()

@@ -30,7 +30,7 @@ def uar_by_corpus(federation: Federation, consensus: Predictions | None, local_o
         own = [model for i, model in zip(holders, local_only)
                if any(path.startswith(f"{part.name}/") for path in federation.train[i].paths)]
         uar[part.name] = {"consensus": mean_uar([] if consensus is None else [consensus], part.name),
-                            "local_only": mean_uar(own, part.name), "pooled": mean_uar(pooled, part.name)}
+                          "local_only": mean_uar(own, part.name), "pooled": mean_uar(pooled, part.name)}
     return uar
 
 

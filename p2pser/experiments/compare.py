@@ -7,21 +7,27 @@ all schemes share. Where a grid is given, each scheme and baseline first chooses
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from p2pser.base.frames import flat, frame
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool
-from p2pser.experiments.differences import PairedDifference, paired, pooled_uar_of, uar_of, worst_uar_of
-from p2pser.experiments.jobs import BASELINES, Document, Plan
+from p2pser.experiments.differences import (
+    PairedDifference,
+    mean,
+    mean_known,
+    paired,
+    pooled_uar_of,
+    uar_of,
+    worst_uar_of,
+)
+from p2pser.experiments.jobs import BASELINES, Document
 from p2pser.experiments.planning import plan
-from p2pser.experiments.results import Results
+from p2pser.experiments.results import Results, traffic
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import FLOAT32, summarise
 
@@ -199,7 +205,8 @@ def summarised(results: Results) -> Comparison:
         speaker_overlap=max(document["speaker_overlap"] for document in results.outer.values()),
         speakers=len(set(pooled[0][0].speakers)), clips=len(pooled[0][0].targets),
         peers=runs.peers, seeds=list(runs.seeds), folds=list(runs.folds), rounds=training.rounds,
-        local_steps=training.local_steps, chance=1 / len(first["labels"]), selection=_selection(runs),
+        local_steps=training.local_steps, chance=1 / len(first["labels"]),
+        selection=runs.selection("scheme, baseline and outer fold"),
         schemes=[_scheme(results, label, pooled, alone) for label in runs.topologies],
         baselines=[_baseline(results, kind, pooled) for kind in BASELINES if kind in runs.kinds],
         notes=first["notes"], curves={label: _curves(results.of("gossip", label)) for label in runs.topologies},
@@ -214,24 +221,20 @@ def _scheme(results: Results, label: str, pooled: list[list[Predictions]],
     ours, peers = results.models("gossip", label), results.models("gossip", label, "predicted_peers")
     uar, uar_sd = uar_of(ours)
     reached = rounds_to(_curves(documents).uar, NEAR_POOLED * uar_of(pooled)[0])
-    slem = _mean(document["slem"] for document in documents)
+    slem, sent = mean(document["slem"] for document in documents), traffic(documents)
     return SchemeRow(
         scheme=label, topology=topology.name, settings=list(scheme.settings), tuned=results.chosen("gossip", label),
         peers=facts["peers"], edges=facts["edges"], degree=facts["degree"], diameter=facts["diameter"],
         slem=slem, spectral_gap=1 - slem,
-        bytes_per_peer=_mean(document["bytes_per_peer"] for document in documents),
-        bytes_final_per_peer=_mean(document["bytes_final_per_peer"] for document in documents),
+        bytes_per_peer=sent["bytes_per_peer"], bytes_final_per_peer=sent["bytes_final_per_peer"],
         uar=uar, uar_sd=uar_sd, uar_pooled_predictions=pooled_uar_of(ours),
         uar_mean_peer=uar_of(peers)[0], uar_worst_peer=worst_uar_of(peers),
         gap_to_pooled=paired(ours, pooled), gap_to_pooled_steps=_to_pooled_steps(results, "gossip", ours),
         gain_over_local=paired(ours, alone),
-        consensus_distance=_mean(document["history"][-1]["distance"] for document in documents)
-        if documents[0]["history"] else None,
-        rounds_to_95=reached,
-        bytes_to_95=None if reached is None else _mean(
+        consensus_distance=sent["consensus_distance"], rounds_to_95=reached,
+        bytes_to_95=None if reached is None else mean(
             document["history"][reached - 1]["bytes"] for document in documents),
-        final_exchanges=_mean(document["final"]["exchanges"] for document in documents),
-        converged=all(document["final"]["converged"] for document in documents),
+        final_exchanges=sent["final_exchanges"], converged=sent["converged"],
     )
 
 
@@ -265,21 +268,7 @@ def _curves(documents: Sequence[Document]) -> Curves:
 def rounds_to(curves: Sequence[Sequence[float | None]], level: float) -> int | None:
     """Return the first round (from 1) whose UAR, the mean over runs, is at least ``level``; None where none is."""
     for round, values in enumerate(zip(*curves), start=1):
-        known = [value for value in values if value is not None]
-        if known and float(np.mean(known)) >= level:
+        reached = mean_known(values)
+        if reached is not None and reached >= level:
             return round
     return None
-
-
-def _selection(runs: Plan) -> str:
-    if not runs.tunes:
-        return "none: settings as given, the model after the last round"
-    own = [f"{label.partition(':')[0]}: {', '.join(scheme.choices)}" for label, scheme in runs.schemes.items()
-           if scheme.own_grid]
-    values = "; ".join(filter(None, [", ".join(runs.schemes[""].choices), *own]))
-    return (f"the best of {values} for each scheme, baseline and outer fold, by the UAR over {runs.inner} inner "
-            "folds of training speakers that no peer trained on; the model after the last round")
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))

@@ -127,7 +127,7 @@ def costs(config: Config, topology: Topology, clips: Sequence[int], clock: Clock
     if config.features.normalise == "auto":
         config = config.with_settings(["features.normalise=speaker"])
     fitting(config, topology)
-    rounds, period = config.training.rounds, _period(config, topology)
+    rounds, period = config.training.rounds, _period(topology)
     # The more rounds, the closer are the models from which the final consensus starts.
     affordable = LOCAL_STEPS // (topology.size * config.training.local_steps)
     played = rounds if FAMILIES[config.model.name].boosts else min(rounds, max(FEWEST_ROUNDS, period + 1, affordable))
@@ -151,12 +151,9 @@ def _observers(topology: Topology) -> range:
     return range(topology.size if topology.size <= ALL_OBSERVERS_UP_TO else 1)
 
 
-def _period(config: Config, topology: Topology) -> int:
+def _period(topology: Topology) -> int:
     """Return after how many rounds the messages repeat, as far as rounds are simulated."""
-    schedule = topology.schedule
-    if schedule is None:
-        return 1
-    return min(schedule.period or MOST_ROUNDS, MOST_ROUNDS)
+    return 1 if topology.schedule is None else min(topology.schedule.period or MOST_ROUNDS, MOST_ROUNDS)
 
 
 def made_up(config: Config, topology: Topology, clips: Sequence[int], emotions: int) -> Federation:

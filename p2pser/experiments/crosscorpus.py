@@ -216,7 +216,8 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
         peers_each=runs.peers // len(names), topology=next(iter(runs.topologies)),
         seeds=list(runs.seeds), folds=list(runs.folds), rounds=config.training.rounds,
         local_steps=config.training.local_steps, model=config.model.name,
-        features=config.features.kind, map=dict(config.corpus.map), selection=_selection(runs),
+        features=config.features.kind, map=dict(config.corpus.map), selection=runs.selection(
+            "run and outer fold", "training speakers of the corpora that it trains on"),
         chosen={name: {f"{kind}, fold {fold}": value for (kind, _, fold), value in run.plan.chosen.items()}
                 for name, run in results.items() if run.plan.chosen},
         rows=list(setup.rows),
@@ -224,14 +225,6 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
         gains={name: paired(models[ALL][name], models[name][name]) for name in names},
         gaps_to_pooled=gaps, gaps_to_pooled_steps=gaps_steps, notes=first["notes"],
     )
-
-
-def _selection(runs: Plan) -> str:
-    if not runs.tunes:
-        return "none: settings as given, the model after the last round"
-    values = ", ".join(runs.schemes[""].choices)
-    return (f"the best of {values} for each run and outer fold, by the UAR over {runs.inner} inner folds of training "
-            "speakers of the corpora that it trains on; the model after the last round")
 
 
 def _predictions(setup: Setup, results: Mapping[str, Results], row: str, tested: str) -> list[list[Predictions]]:

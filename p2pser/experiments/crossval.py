@@ -24,10 +24,11 @@ from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import scaled
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool
+from p2pser.experiments.differences import mean
 from p2pser.experiments.jobs import Document, Plan, file_name
 from p2pser.experiments.planning import baselines_of, plan
 from p2pser.experiments.results import Results
-from p2pser.experiments.scheme_figures import figures, mean
+from p2pser.experiments.scheme_figures import figures
 from p2pser.graph import spec
 from p2pser.graph.spec import Topology
 
@@ -354,12 +355,4 @@ def _model(model: str, results: Results) -> ModelRow:
         parameters=sizes[0] if sizes else None,
         seconds_per_round=mean(seconds) / rounds if seconds and rounds else None,
         rounds=rounds, local_steps=steps, algorithm=config.gossip.algorithm, clips_drawn=drawn,
-        selection=_selection(runs), schemes=figures(results, schemes_of(runs)))
-
-
-def _selection(runs: Plan) -> str:
-    values = [value for value in runs.schemes[""].choices if value]
-    if not values:
-        return "none: settings as given, the model after the last round"
-    return (f"the best of {', '.join(values)} for each scheme and outer fold, by the UAR over {runs.inner} inner folds "
-            "of training speakers that no peer trained on; the model after the last round")
+        selection=runs.selection("scheme and outer fold"), schemes=figures(results, schemes_of(runs)))

@@ -18,6 +18,7 @@ from p2pser.base.atomic import write_json
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
 from p2pser.evaluation.outputs import in_short
+from p2pser.experiments.differences import mean_known
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
 from p2pser.models.widths import widths
@@ -221,7 +222,7 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
             "consensus": float(np.mean(consensus)) if consensus else None,
             "mean_peer": float(np.mean(survivors)) if survivors else None,
             "worst_peer": min(survivors) if survivors else None,
-            **({"fine_tuned": _mean([summary["uar_personal"] for summary in ended])}
+            **({"fine_tuned": mean_known(summary["uar_personal"] for summary in ended)}
                if config.training.fine_tune else {}),
             **{name.replace("-", "_"): score and score.uar for name, score in baselines.items()},
         },
@@ -248,11 +249,6 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "longest_round_s": max((max(by_peer.values()) for by_peer in course.seconds.values()), default=None),
         "failures": {str(i): reason for i, reason in sorted(course.failures.items())},
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def _by_width(config: Config, topology: Topology, ended: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -54,3 +54,14 @@ def pooled_uar_of(models: Sequence[Sequence[Predictions]]) -> float:
 def worst_uar_of(models: Sequence[Sequence[Predictions]]) -> float:
     """Return the mean over seeds of the lowest UAR (a) of a model."""
     return float(np.mean([min(metrics.uar_folds(model) for model in seed) for seed in models]))
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean of one or more values."""
+    return float(np.mean(list(values)))
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None

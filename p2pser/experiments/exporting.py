@@ -5,14 +5,13 @@ Read from the peers' ``metrics.jsonl``. ``exported.json`` in the target's folder
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import new_file, read_json, write_json
 from p2pser.base.errors import ConfigError
+from p2pser.base.frames import to_csv
 from p2pser.experiments.trackers import TRACKERS, Line, News
 from p2pser.peer import names
 from p2pser.peer.view import FINISHED, PeerView, RunView, count, finite, look, when
@@ -93,13 +92,8 @@ def _settings(peer: PeerView) -> dict[str, Any]:
 def _to_csv(run: RunView, path: Path) -> dict[int, int]:
     """Write a table with a row for each peer and round; all of it, since that is cheap."""
     rows = list(_rows(run))
-    columns = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(columns) or ["peer", "round", "at"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
     with new_file(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(to_csv(rows, ("peer", "round", "at")).encode())
     return {peer.peer: sum(row["peer"] == peer.peer for row in rows) for peer in run.peers}
 
 

@@ -121,6 +121,16 @@ class Plan:
         """Whether anything is chosen on inner folds."""
         return any(self.schemes[label].choices for _, label in self.parts)
 
+    def selection(self, each: str, speakers: str = "training speakers that no peer trained on") -> str:
+        """Return how settings were chosen, in words; ``each`` has its own choice, on inner folds of ``speakers``."""
+        values = ", ".join(filter(None, self.schemes[""].choices))
+        own = [f"{label.partition(':')[0]}: {', '.join(scheme.choices)}" for label, scheme in self.schemes.items()
+               if scheme.own_grid]
+        if not values and not own:
+            return "none: settings as given, the model after the last round"
+        return (f"the best of {'; '.join(filter(None, [values, *own]))} for each {each}, by the UAR over {self.inner} "
+                f"inner folds of {speakers}; the model after the last round")
+
     def jobs(self) -> list[Job]:
         """Return the runs on the outer folds. Those of one (fold, seed) are together, since they share their data."""
         return [Job(kind, label, seed, fold) for fold in self.folds for seed in self.seeds

@@ -81,13 +81,3 @@ def baselines_of(config: Config) -> tuple[str, ...]:
     """
     without = ("server", "pooled-steps") if FAMILIES[config.model.name].boosts else ("voting",)
     return tuple(kind for kind in BASELINES if kind not in without)
-
-
-def fold_numbers(text: str) -> tuple[int, ...] | None:
-    """Return the folds that ``0,2`` means; None for ``all``. Raises ConfigError for any other text."""
-    if text == "all":
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ConfigError(f"--folds {text!r}: write all, or fold numbers with commas between them, such as 0,2")
-    return tuple(int(part) for part in parts)

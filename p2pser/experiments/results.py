@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions
+from p2pser.experiments.differences import mean
 from p2pser.experiments.jobs import Document, Job, Plan
 
 
@@ -28,6 +30,19 @@ def ratings(document: Document) -> list[Ratings]:
         return []
     targets = [[math.nan if value is None else value for value in row] for row in rated["targets"]]
     return [Ratings.of(targets, predicted, rated["speakers"], paths=rated["paths"]) for predicted in rated["predicted"]]
+
+
+def traffic(documents: Sequence[Document]) -> dict[str, Any]:
+    """Return the means over runs of what only gossip has: consensus distance, bytes, messages and the end."""
+    return {
+        "consensus_distance": mean(document["history"][-1]["distance"] for document in documents)
+        if documents[0]["history"] else None,
+        "bytes_per_peer": mean(document["bytes_per_peer"] for document in documents),
+        "bytes_final_per_peer": mean(document["bytes_final_per_peer"] for document in documents),
+        "messages_per_peer": mean(document["messages_per_peer"] for document in documents),
+        "final_exchanges": mean(document["final"]["exchanges"] for document in documents),
+        "converged": all(document["final"]["converged"] for document in documents),
+    }
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import Any
@@ -14,10 +14,10 @@ from p2pser.evaluation import calibration, metrics
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.summary import concordances, summarise
 from p2pser.experiments.by_corpus import mean_uar
-from p2pser.experiments.differences import paired, uar_of, worst_uar_of
+from p2pser.experiments.differences import mean, paired, uar_of, worst_uar_of
 from p2pser.experiments.held_sets import coverage_of
 from p2pser.experiments.jobs import Document, Job
-from p2pser.experiments.results import Results, predictions
+from p2pser.experiments.results import Results, predictions, traffic
 
 Part = tuple[str, str]
 """(kind, label) of a scheme's runs."""
@@ -41,7 +41,7 @@ def figures(results: Results, schemes: Mapping[str, Part]) -> dict[str, dict[str
             speakers = ratings[0].speakers
             row = {"clips": len(speakers), "speakers": len(set(speakers)), **row, "ccc": concordances(ratings)}
         if scheme == "gossip":
-            row |= _network(results.of(*part))
+            row |= traffic(results.of(*part))
         if scheme == "gossip" and emotions:
             peers = results.models(*part, "predicted_peers")
             row |= {"uar_mean_peer": uar_of(peers)[0], "uar_worst_peer": worst_uar_of(peers)}
@@ -114,21 +114,3 @@ def _enrolled(document: Document, number: str) -> Predictions:
 def _honest_ece(model: Predictions) -> float:
     scaled = calibration.by_others(model) if len(set(model.speakers)) > 1 else model
     return calibration.ece(calibration.probabilities(scaled), scaled.targets)
-
-
-def _network(documents: Sequence[Document]) -> dict[str, Any]:
-    """Return what only gossip has: agreement and traffic."""
-    return {
-        "consensus_distance": mean(document["history"][-1]["distance"] for document in documents)
-        if documents[0]["history"] else None,
-        "bytes_per_peer": mean(document["bytes_per_peer"] for document in documents),
-        "bytes_final_per_peer": mean(document["bytes_final_per_peer"] for document in documents),
-        "messages_per_peer": mean(document["messages_per_peer"] for document in documents),
-        "final_exchanges": mean(document["final"]["exchanges"] for document in documents),
-        "converged": all(document["final"]["converged"] for document in documents),
-    }
-
-
-def mean(values: Iterable[float]) -> float:
-    """Return the mean of one or more values."""
-    return float(np.mean(list(values)))

@@ -123,15 +123,13 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
         simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample, keep=keep,
                               observe=lambda round: bar(round.round, in_words(round)))
-    fitted: float | None = None
-    heard: tuple[Heard, ...] = ()
-    sets: tuple[Sets, ...] = ()
+    fitted = temperature.Fitted(None)
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
-            fitted, heard, sets = temperature.fit(config, topology, federation, calibrate, bar)
+            fitted = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
-        return SimulatedRun(simulation, temperature=fitted, heard=heard, sets=sets)
-    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), fitted, heard, sets)
+        return SimulatedRun(simulation, None, None, *fitted)
+    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), *fitted)
 
 
 def in_words(round: Round) -> str:

@@ -163,3 +163,13 @@ def messages(topology: Topology) -> np.ndarray:
     period = 1 if schedule is None else schedule.period
     used = [topology.matrix(t) != 0 for t in range(_draws(topology.size) if period is None else period)]
     return np.array([links.sum(axis=0) - links.diagonal() for links in used], dtype=np.int64)
+
+
+def chebyshev(k: np.ndarray, slem: float) -> np.ndarray:
+    """Return the worst-case contraction after k exchanges of the Chebyshev semi-iteration: 1 / T_k(1 / slem).
+
+    k: integers >= 0. slem: in (0, 1). Golub and Varga, Numerische Mathematik 3 (1961), with
+    rho = slem / (1 + sqrt(1 - slem^2)): 2 rho^k / (1 + rho^(2k)).
+    """
+    rho = slem / (1 + np.sqrt(1 - slem**2))
+    return np.asarray(2 * rho**k / (1 + rho ** (2 * k)))

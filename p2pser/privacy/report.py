@@ -8,7 +8,7 @@ from pathlib import Path
 
 from p2pser.base.atomic import new_file, write_json
 from p2pser.base.errors import ConfigError
-from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.canvas import new_figure, save
 from p2pser.experiments.report.styles import COLOURS, FAINT, INK
 from p2pser.privacy.audit import Audit
 from p2pser.privacy.findings import Finding

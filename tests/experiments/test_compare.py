@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.frames import to_csv
 from p2pser.cli.compare import compare as command
 from p2pser.cli.simulate import simulate
 from p2pser.config import Config
 from p2pser.experiments import pool
 from p2pser.experiments.compare import compare, rounds_to, summarised
 from p2pser.experiments.jobs import Job, Plan
-from p2pser.experiments.planning import fold_numbers, plan
+from p2pser.experiments.planning import plan
 from p2pser.experiments.report import comparison as report
 from p2pser.graph import spec
 from p2pser.models.directory import read_card
@@ -118,7 +119,7 @@ def test_the_table_pairs_and_averages(config, tmp_path):
     assert server.bytes_per_peer == 3 * 4 * results.outer[Job("server", "", 0, 0)]["parameters"]
     assert ring.bytes_per_peer == 2 * server.bytes_per_peer
     assert comparison.speaker_overlap == 0
-    rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison.rows()))))
     assert [row["name"] for row in rows] == ["ring", "star", "pooled", "pooled-steps", "local-only",
                                                            "server"]
     assert float(rows[0]["uar"]) == ring.uar
@@ -143,14 +144,6 @@ def test_rounds_to_a_level():
 def test_wrong_calls_are_refused(config, tmp_path, changes, error):
     with pytest.raises(error):
         planned(config, tmp_path, **changes)
-
-
-@pytest.mark.parametrize("text", ["0,0", "x", "", "0,-1"])
-def test_folds_are_all_or_numbers(text):
-    assert fold_numbers("all") is None
-    assert fold_numbers("2, 0") == (2, 0)
-    with pytest.raises(ConfigError, match="write all, or fold numbers"):
-        fold_numbers(text)
 
 
 @pytest.mark.timeout(180)  # on a busy machine: both children import torch

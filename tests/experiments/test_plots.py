@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from p2pser.experiments.report import canvas, styles
 from p2pser.experiments.report import runs as plots
-from p2pser.experiments.report import styles
 from p2pser.graph import spec
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spectral import slem
+from p2pser.graph.theory import chebyshev
 
 Drawn = list[Any]
 
@@ -60,7 +61,7 @@ def labels(axes: Any) -> list[str]:
 def test_a_run_has_three_panels(tmp_path: Path, drawn: Drawn) -> None:
     run(tmp_path / "pictures" / "run.png")
     width, height = png_size(tmp_path / "pictures" / "run.png")
-    assert (width, height) == (round(13.5 * plots.DPI), round(4.4 * plots.DPI))
+    assert (width, height) == (round(13.5 * canvas.DPI), round(4.4 * canvas.DPI))
     left, middle, right = drawn[0].axes
     assert "ring" in left.get_title() + left.get_title(loc="left")
     assert labels(middle) == ["mean", "worst", "consensus model"]
@@ -107,7 +108,7 @@ def test_chebyshev_is_one_over_the_polynomial() -> None:
     for sigma in (0.3, 0.805, 0.997):
         k = np.arange(9)
         polynomial = np.array([np.polynomial.Chebyshev.basis(int(n))(1 / sigma) for n in k])
-        assert np.allclose(plots.chebyshev(k, sigma), 1 / polynomial, rtol=1e-10)
+        assert np.allclose(chebyshev(k, sigma), 1 / polynomial, rtol=1e-10)
 
 
 def test_topologies_beside_each_other(tmp_path: Path, drawn: Drawn) -> None:

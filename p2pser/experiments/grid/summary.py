@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from p2pser.experiments.compare import rounds_to
+from p2pser.experiments.differences import mean_known
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.file import Grid
 from p2pser.experiments.grid.tables import Row, Tables
@@ -119,7 +120,7 @@ class Summary:
 
     def mean_curve(self, place: Place, scheme: str, column: str) -> list[float | None]:
         """Return the mean over trials of a value after each round; None where no trial has one."""
-        return [mean(values) for values in zip(*self.curve(place, scheme, column))]
+        return [mean_known(values) for values in zip(*self.curve(place, scheme, column))]
 
     def contrasts(self, place: Place) -> dict[tuple[str, str], Contrast]:
         """Return the corrected paired differences in UAR between all schemes of gossip of a place."""
@@ -137,18 +138,18 @@ class Summary:
 
     def pooled(self, place: Place) -> float | None:
         """Return the mean UAR of the pooled model; None where it is not trained yet."""
-        return mean(self.scores(place.undisturbed).get("pooled", {}).values())
+        return mean_known(self.scores(place.undisturbed).get("pooled", {}).values())
 
     def _at(self, place: Place) -> list[SchemeFigures]:
         scores = {**{name: own for name, own in self.scores(place.undisturbed).items()
                      if name in COMPARED.values()}, **self.scores(place)}
         costs = {scheme: value for scheme in self.schemes(place)
-                 if (value := mean(row["bytes_per_peer"] for row in self.trials(place)[scheme])) is not None}
+                 if (value := mean_known(row["bytes_per_peer"] for row in self.trials(place)[scheme])) is not None}
         standing = standings(costs, self.contrasts(place))
         found = []
         for scheme, rows in self.trials(place).items():
             def average(column: str, rows: list[Row] = rows) -> float | None:
-                return mean(row[column] for row in rows)
+                return mean_known(row[column] for row in rows)
 
             reached = self._reached(place, scheme)
             lost = self._lost(place, scheme)
@@ -191,12 +192,6 @@ def _grouped(rows: Iterable[Row]) -> dict[Place, dict[str, list[Row]]]:
     for row in rows:
         groups.setdefault(_place(row), {}).setdefault(row["scheme"], []).append(row)
     return groups
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are known; None where none is."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def contrast_rows(pairs: Mapping[Place, Mapping[tuple[str, str], Contrast]]) -> list[Row]:

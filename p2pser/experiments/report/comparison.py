@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from p2pser.base.atomic import write_json
+from p2pser.base.frames import to_csv
 from p2pser.base.wording import counted
 from p2pser.experiments.compare import BaselineRow, Comparison, SchemeRow
 from p2pser.experiments.differences import PairedDifference
@@ -27,23 +26,12 @@ HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "to pooled-steps
 def write(comparison: Comparison, out: Path) -> None:
     """Write ``FILES`` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.csv").write_text(to_csv(comparison), encoding="utf-8")
+    (out / "table.csv").write_text(to_csv(comparison.rows()), encoding="utf-8")
     compare_picture(out / "comparison.png",
                     {label: {"uar": curves.uar, "distance": curves.distance}
                      for label, curves in comparison.curves.items()},
                     {row.baseline: row.uar for row in comparison.baselines})
     write_json(out / "comparison.json", {**comparison.to_dict(), "out": str(out)})
-
-
-def to_csv(comparison: Comparison) -> str:
-    """Return the rows as CSV: schemes, then baselines, which leave the schemes' own columns empty."""
-    rows = comparison.rows()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def points(difference: PairedDifference | None) -> str:
@@ -64,8 +52,8 @@ def _scheme(row: SchemeRow) -> tuple[str, ...]:
     low, high = row.degree["min"], row.degree["max"]
     return (
         row.scheme, f"{row.spectral_gap:.3f}", f"{low}" if low == high else f"{low}-{high}",
-        _megabytes(row.bytes_per_peer), _with_sd(row), points(row.gap_to_pooled), points(row.gap_to_pooled_steps),
-        points(row.gain_over_local),
+        _megabytes(row.bytes_per_peer), with_sd(row.uar, row.uar_sd), points(row.gap_to_pooled),
+        points(row.gap_to_pooled_steps), points(row.gain_over_local),
         "-" if row.consensus_distance is None else f"{row.consensus_distance:.1e}",
         "-" if row.rounds_to_95 is None else str(row.rounds_to_95),
         "-" if row.bytes_to_95 is None else _megabytes(row.bytes_to_95),
@@ -75,16 +63,17 @@ def _scheme(row: SchemeRow) -> tuple[str, ...]:
 
 def _baseline(row: BaselineRow) -> tuple[str, ...]:
     sent = _megabytes(row.bytes_per_peer) if row.baseline == "server" else "-"
-    return (row.baseline, "", "", sent, _with_sd(row), points(row.gap_to_pooled), points(row.gap_to_pooled_steps), "",
-            "", "", "", "")
+    return (row.baseline, "", "", sent, with_sd(row.uar, row.uar_sd), points(row.gap_to_pooled),
+            points(row.gap_to_pooled_steps), "", "", "", "", "")
 
 
 def _megabytes(size: float) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def _with_sd(row: SchemeRow | BaselineRow) -> str:
-    return f"{row.uar:.3f}" + ("" if row.uar_sd is None else f" ±{row.uar_sd:.3f}")
+def with_sd(uar: float, sd: float | None) -> str:
+    """Return a UAR with its standard deviation over seeds, where there are several."""
+    return f"{uar:.3f}" + ("" if sd is None else f" ±{sd:.3f}")
 
 
 def legend(comparison: Comparison) -> str:

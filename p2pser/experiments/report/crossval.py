@@ -14,7 +14,7 @@ from p2pser.evaluation.summary import FEW_CLIPS, FEW_SPEAKERS, span
 from p2pser.experiments.crossval import CrossValidation, ModelRow, ready
 from p2pser.experiments.differences import PairedDifference
 from p2pser.experiments.jobs import file_name
-from p2pser.experiments.report.comparison import BUDGETS, points
+from p2pser.experiments.report.comparison import BUDGETS, points, with_sd
 from p2pser.experiments.report.predictions import confusion_picture, reliability_picture
 
 DIFFERENCES = ("gap_to_pooled", "gap_to_pooled_steps", "gain_over_local")
@@ -131,8 +131,7 @@ def _headline(figures: Mapping[str, Any] | None) -> str:
     if figures is None:
         return "-"
     if "uar" in figures:
-        sd = figures["seeds_sd"]
-        return f"{figures['uar']['folds']:.3f}" + ("" if sd is None else f" ±{sd:.3f}")
+        return with_sd(figures["uar"]["folds"], figures["seeds_sd"])
     known = [ccc["pooled"] for ccc in figures["ccc"].values() if ccc["pooled"] is not None]
     return _number(sum(known) / len(known) if known else None)
 

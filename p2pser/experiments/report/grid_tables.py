@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import new_file
+from p2pser.base.frames import to_csv
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.summary import SchemeFigures, Summary, contrast_rows
 from p2pser.experiments.grid.ties import Contrast
@@ -38,16 +37,6 @@ def write(summary: Summary, out: Path) -> list[str]:
                 handle.write(content)
         written += list(files)
     return written
-
-
-def to_csv(rows: Rows) -> str:
-    """Return rows as CSV; what is not known is empty."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
 
 
 def to_parquet(rows: Rows) -> bytes | None:
@@ -111,10 +100,12 @@ def short_names(schemes: Iterable[str]) -> dict[str, str]:
     return {scheme: name if short.count(name) == 1 else scheme for scheme, name in zip(schemes, short)}
 
 
-def _cells(each: SchemeFigures) -> tuple[str, ...]:
-    def shown(value: float | None, form: str, scale: float = 1.0) -> str:
-        return "–" if value is None else format(value * scale, form)
+def shown(value: float | None, form: str, scale: float = 1.0) -> str:
+    """Return a number times ``scale`` in a format; a dash for None."""
+    return "–" if value is None else format(value * scale, form)
 
+
+def _cells(each: SchemeFigures) -> tuple[str, ...]:
     return (f"{each.uar:.3f}", points(each.gap_to_pooled), points(each.gap_to_pooled_steps),
             points(each.gain_over_local),
             shown(each.uar_worst_peer, ".3f"), shown(each.bytes_per_peer, ".1f", 1e-6), shown(each.seconds, ".0f"),

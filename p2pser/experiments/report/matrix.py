@@ -8,9 +8,9 @@ import numpy as np
 
 from p2pser.base.atomic import write_json
 from p2pser.base.wording import counted
-from p2pser.experiments.crosscorpus import Cell, Matrix
-from p2pser.experiments.report.comparison import BUDGETS, points
-from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.crosscorpus import Matrix
+from p2pser.experiments.report.canvas import new_figure, save, without_frame
+from p2pser.experiments.report.comparison import BUDGETS, points, with_sd
 from p2pser.experiments.report.styles import INK
 
 FILES = ("matrix.json", "matrix.png")
@@ -30,17 +30,14 @@ def text_rows(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows = []
     for row in matrix.rows:
         cells = [matrix.cells[row][name] for name in matrix.corpora]
-        rows.append((row, *map(_with_sd, cells), f"{float(np.mean([cell.uar for cell in cells])):.3f}"))
+        mean = float(np.mean([cell.uar for cell in cells]))
+        rows.append((row, *(with_sd(cell.uar, cell.uar_sd) for cell in cells), f"{mean:.3f}"))
     for name, differences in (("gossip on all, to its own", matrix.gains),
                               ("gossip on all, to pooled", matrix.gaps_to_pooled),
                               ("gossip on all, to pooled-steps", matrix.gaps_to_pooled_steps)):
         if differences:
             rows.append((name, *(points(differences[corpus]) for corpus in matrix.corpora), ""))
     return ("trained on", *matrix.corpora, "mean"), rows
-
-
-def _with_sd(cell: Cell) -> str:
-    return f"{cell.uar:.3f}" + ("" if cell.uar_sd is None else f" ±{cell.uar_sd:.3f}")
 
 
 def legend(matrix: Matrix) -> str:
@@ -90,7 +87,5 @@ def matrix_picture(path: Path, matrix: Matrix) -> None:
     axes.set_xlabel(f"tested on, UAR (a) [points], unseen speakers, {len(matrix.labels)} emotions", fontsize=9,
                     color=INK)
     axes.set_ylabel("trained on", fontsize=9, color=INK)
-    axes.tick_params(length=0, colors=INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    without_frame(axes)
     save(figure, path)

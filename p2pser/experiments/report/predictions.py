@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from p2pser.evaluation.calibration import Reliability
-from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.canvas import new_figure, save, without_frame
 from p2pser.experiments.report.styles import COLOURS, FAINT, INK
 
 COLUMNS = 3
@@ -41,9 +41,7 @@ def confusion_picture(path: Path, tables: Mapping[str, ArrayLike], labels: Seque
         axes.set_xlabel("predicted [% of the row]", fontsize=9, color=INK)
         if axes.get_subplotspec().is_first_col():
             axes.set_ylabel("true", fontsize=9, color=INK)
-        axes.tick_params(length=0, colors=INK)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        without_frame(axes)
     save(figure, path)
 
 

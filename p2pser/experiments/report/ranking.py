@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pser.experiments.bench.ranking import Place, Ranking
-from p2pser.experiments.report.grid_tables import points
+from p2pser.experiments.report.grid_tables import points, shown
 
 HEAD = ("scheme", "rank", "UAR", "to pooled", "to the first", "p (Holm)", "worst peer", "MB/peer", "at the end")
 """The head of the table."""
@@ -15,9 +15,6 @@ def text_rows(ranking: Ranking) -> list[tuple[str, ...]]:
 
 
 def _row(place: Place) -> tuple[str, ...]:
-    def shown(value: float | None, form: str, scale: float = 1.0) -> str:
-        return "–" if value is None else format(value * scale, form)
-
     own, behind = place.outcome, place.behind
     return (place.name, "–" if place.rank is None else str(place.rank), shown(own.average("uar"), ".3f"),
             points(own.gap), points(behind), "–" if behind is None else f"{behind.holm:.3f}",

@@ -1,30 +1,19 @@
-"""Pictures of runs: one run in three panels, and several topologies beside each other.
-
-matplotlib is used through its objects, without pyplot and its global state, and imported when a picture is
-drawn. Colours, lines and markers are those of ``report/styles.py``.
-"""
+"""Pictures of runs: one run in three panels, and several topologies beside each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pser.base.errors import ConfigError
+from p2pser.experiments.report.canvas import FLOOR, Curve, array, new_figure, save, with_grid
 from p2pser.experiments.report.styles import COLOURS, FAINT, INK, PALE, Style, model_styles, topology_styles
+from p2pser.graph.theory import chebyshev
 
 if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
-
-Curve: TypeAlias = Sequence[float | None]
-"""One value a round; None where nothing was measured."""
-
-DPI = 150
-ENDINGS = (".png", ".svg", ".pdf")
-"""Of files in which pictures are written."""
-
 
 UAR = "UAR on the held-out speakers"
 MEAN_CCC = "CCC on the held-out speakers, mean of the dimensions"
@@ -52,19 +41,17 @@ def run_picture(path: Path, *, topology: Topology, dead: Iterable[int], rounds: 
     figure = new_figure(13.5, 4.4)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.3))
     draw_on(left, topology, dead=tuple(dead))
-    _levels(middle, baselines, rounds)
+    _levels(middle, baselines)
     styles = model_styles(uar)
     for name, curve in uar.items():
-        values = _array(curve)
+        values = array(curve)
         _plot(middle, np.arange(1, len(values) + 1), values, color=styles[name].colour, linestyle=styles[name].dash,
               label=name)
-    _uar_axes(middle, rounds, title=score)
+    _uar_axes(middle, rounds, score)
     _distance_panel(right, rounds, distance, final_distance, slem)
     save(figure, path)
 
 
-FLOOR = 1e-6
-"""Distances below are drawn as none: they are rounding, and would take most of a logarithmic axis."""
 SIDE = 3.0
 """Width of a scheme's panels [inches]."""
 ACROSS = 4
@@ -173,50 +160,15 @@ def _distance_panel(axes: Any, rounds: int, distance: Curve, final_distance: Cur
     _legend(axes, "lower left")
 
 
-def chebyshev(k: np.ndarray, slem: float) -> np.ndarray:
-    """Return the worst-case contraction after k exchanges of the Chebyshev semi-iteration: 1 / T_k(1 / slem).
-
-    k: integers >= 0. slem: in (0, 1). Golub and Varga, Numerische Mathematik 3 (1961), with
-    rho = slem / (1 + sqrt(1 - slem^2)): 2 rho^k / (1 + rho^(2k)).
-    """
-    rho = slem / (1 + np.sqrt(1 - slem**2))
-    return np.asarray(2 * rho**k / (1 + rho ** (2 * k)))
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of this size [inches]."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure; the format follows the ending of ``path``, and missing folders are made.
-
-    Raises ConfigError for an ending that is not of ``ENDINGS``, and where nothing can be written.
-    """
-    if path.suffix not in ENDINGS:
-        raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
-
-
-def _array(curve: Curve) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in curve], dtype=np.float64)
-
-
 def _positive(curve: Curve) -> np.ndarray:
     """The curve for a log axis: what is not above 0 is left out."""
-    values = _array(curve)
+    values = array(curve)
     return np.where(values > 0, values, np.nan)
 
 
 def _runs(curves: Curve | Sequence[Curve]) -> np.ndarray:
     """One curve or several as (runs, rounds), shorter ones filled up with nan."""
-    several = [_array(curve) for curve in curves] if _nested(curves) else [_array(curves)]  # type: ignore[arg-type]
+    several = [array(curve) for curve in curves] if _nested(curves) else [array(curves)]  # type: ignore[arg-type]
     several = [curve for curve in several if curve.size]
     longest = max((len(curve) for curve in several), default=0)
     return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in several])
@@ -237,7 +189,7 @@ def _plot(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     axes.plot(x[known], y[known], linewidth=1.8, **style)
 
 
-def _levels(axes: Any, baselines: Mapping[str, float | None], rounds: int) -> None:
+def _levels(axes: Any, baselines: Mapping[str, float | None]) -> None:
     """Draw each baseline across the panel, its name and value on the line."""
     known = sorted((level, name) for name, level in baselines.items() if level is not None)
     for number, (level, name) in enumerate(known):
@@ -249,13 +201,13 @@ def _levels(axes: Any, baselines: Mapping[str, float | None], rounds: int) -> No
                       va="top" if close else "bottom", color=INK, fontsize=9)
 
 
-def _uar_axes(axes: Any, rounds: int, legend: bool = True, title: str = UAR) -> None:
+def _uar_axes(axes: Any, rounds: int, title: str) -> None:
     _dress(axes, title, rounds)
     low, high = axes.get_ylim()
     span = max(high - low, 0.05)
     axes.set_ylim(max(0.0, low - 0.05 * span), min(1.0, high + 0.08 * span))
-    if legend:  # below the panel, where it covers neither a curve nor a baseline's name
-        _legend(axes, "upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+    # Below the panel, where it covers neither a curve nor a baseline's name.
+    _legend(axes, "upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
 
 
 def _dress(axes: Any, title: str, last: float) -> None:
@@ -265,10 +217,7 @@ def _dress(axes: Any, title: str, last: float) -> None:
     axes.set_xlabel("round")
     axes.set_xlim(0.5 if last <= 1 else 1, max(last, 1.5))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    axes.grid(True, color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    with_grid(axes)
     axes.tick_params(colors=INK, labelsize=9)
 
 

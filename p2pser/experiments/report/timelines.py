@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.experiments.report.runs import new_figure, save
+from p2pser.experiments.report.canvas import new_figure, save
 from p2pser.experiments.report.styles import COLOURS, FAINT
 
 

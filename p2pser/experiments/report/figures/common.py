@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from p2pser.experiments.differences import mean_known
 from p2pser.experiments.grid.cells import Place
-from p2pser.experiments.grid.summary import SchemeFigures, Summary, mean
-from p2pser.experiments.report.runs import new_figure
-from p2pser.experiments.report.styles import DASHES, FAINT, INK, MODELS, Style, topology_styles
+from p2pser.experiments.grid.summary import SchemeFigures, Summary
+from p2pser.experiments.report.canvas import array, new_figure, with_grid
+from p2pser.experiments.report.grid_tables import short_names
+from p2pser.experiments.report.styles import DASHES, INK, MODELS, Style, topology_styles
 
 COLUMNS = 4
 """Panels beside each other."""
+FEW, WIDE = 3, 4.2
+"""The same of panels an algorithm, and their width [inches]."""
 
 
 class Look:
@@ -36,10 +40,16 @@ class Look:
         return [each for each in self.schemes if each.topology == topology]
 
     def algorithm(self, algorithm: str) -> str:
-        """The short name of an algorithm: without its settings where no other has the same."""
-        short = [name.partition(":")[0] for name in self.algorithms]
-        name = algorithm.partition(":")[0]
-        return name if short.count(name) == 1 else algorithm
+        """The short name of an algorithm (``short_names``)."""
+        return short_names(self.algorithms)[algorithm]
+
+    def title(self, algorithm: str) -> str:
+        """The title of an algorithm's panel; empty where there is only one."""
+        return self.algorithm(algorithm) if len(self.algorithms) > 1 else ""
+
+    def by_algorithm(self, *, height: float = 3.2, **shared: Any) -> tuple[Any, list[Any]]:
+        """Return a figure with a panel an algorithm, which share their y axis, and the panels."""
+        return panels(len(self.algorithms), height=height, width=WIDE, columns=FEW, sharey=True, **shared)
 
     def name(self, each: SchemeFigures) -> str:
         """The short name of a scheme."""
@@ -48,8 +58,8 @@ class Look:
 
     def levels(self) -> dict[str, float]:
         """The mean UAR of each baseline."""
-        found = {name: mean(scores.values()) for name, scores in self.summary.scores(self.place.undisturbed).items()
-                 if name in MODELS}
+        scores = self.summary.scores(self.place.undisturbed)
+        found = {name: mean_known(own.values()) for name, own in scores.items() if name in MODELS}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -69,15 +79,11 @@ def panels(number: int, *, height: float = 2.6, width: float = 3.0, columns: int
     return figure, flat[:number]
 
 
-def dress(axes: Any, *, title: str = "", x: str = "", y: str = "", colour: str = INK) -> None:
-    """Give a panel its title, labels and grid."""
+def dress(axes: Any, *, title: str = "", x: str = "", colour: str = INK) -> None:
+    """Give a panel its title, the label of its x axis, and a grid."""
     axes.set_title(title, fontsize=10.5, color=colour, loc="left", fontweight="bold" if colour != INK else "normal")
     axes.set_xlabel(x, fontsize=9.5, color=INK)
-    axes.set_ylabel(y, fontsize=9.5, color=INK)
-    axes.grid(True, color="#e9e9e9", linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    with_grid(axes)
     axes.tick_params(colors=INK, labelsize=8.5)
 
 
@@ -139,16 +145,8 @@ def algorithm_lines(look: Look) -> list[Any]:
     return [line_for(look.algorithm(name), Style(INK, look.dash(name), "")) for name in look.algorithms]
 
 
-def array(curve: Sequence[float | None]) -> np.ndarray:
-    """Return a curve with NaN where nothing was measured."""
-    return np.array([np.nan if value is None else value for value in curve], dtype=np.float64)
-
-
 def spread(runs: Sequence[Sequence[float | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean of several curves, the lowest and the highest value after each round (NaN where one has none)."""
     values = np.array([array(run) for run in runs])
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
-
-__all__ = ["COLUMNS", "FAINT", "INK", "Look", "algorithm_lines", "array", "draw_levels", "dress", "label_outer",
-           "legend_below", "line_for", "log_x", "marker_for", "panels", "spread"]

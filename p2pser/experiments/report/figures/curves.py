@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from p2pser.experiments.differences import mean_known
 from p2pser.experiments.grid.cells import Place
-from p2pser.experiments.grid.summary import SchemeFigures, Summary, mean
+from p2pser.experiments.grid.summary import SchemeFigures, Summary
+from p2pser.experiments.report.canvas import FLOOR, array
 from p2pser.experiments.report.figures.common import (
     Look,
     algorithm_lines,
-    array,
     draw_levels,
     dress,
     label_outer,
@@ -24,11 +25,8 @@ from p2pser.experiments.report.figures.common import (
     panels,
     spread,
 )
-from p2pser.experiments.report.runs import chebyshev
 from p2pser.experiments.report.styles import FAINT, INK, PALE, Style
-
-FLOOR = 1e-6
-"""Distances below are drawn as none: they are rounding, and would take most of a logarithmic axis."""
+from p2pser.graph.theory import chebyshev
 
 Against = Literal["round", "bytes_per_peer", "seconds"]
 AXES: dict[Against, tuple[str, float]] = {
@@ -110,7 +108,7 @@ def _distances(panel: Any, look: Look, each: SchemeFigures) -> float:
         _line(panel, x, final, color=colour, linestyle=dash, linewidth=1.9)
         if each.algorithm == look.algorithms[0]:
             panel.axvspan(rounds, x[-1], color="#56B4E9", alpha=0.12, linewidth=0)
-            slem = mean(row["slem"] for row in summary.trials(place)[each.scheme])
+            slem = mean_known(row["slem"] for row in summary.trials(place)[each.scheme])
             if slem is not None and 1e-6 < slem < 1:
                 k = np.arange(len(final))
                 panel.plot(x, final[0] * slem**k, color=INK, linestyle=":", linewidth=1.3, zorder=4)

@@ -9,6 +9,7 @@ import numpy as np
 from p2pser.base import seeding
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.summary import Summary
+from p2pser.experiments.report.canvas import new_figure, without_frame
 from p2pser.experiments.report.figures.common import (
     Look,
     dress,
@@ -18,7 +19,6 @@ from p2pser.experiments.report.figures.common import (
     marker_for,
     panels,
 )
-from p2pser.experiments.report.runs import new_figure
 from p2pser.experiments.report.styles import FAINT, INK, MODELS, Style
 
 MOST_NUMBERS = 14
@@ -114,12 +114,10 @@ def differences(summary: Summary, place: Place) -> Any | None:
     names = [look.name(each) for each in schemes]
     axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8.5)
     axes.set_yticks(range(size), names, fontsize=8.5)
-    axes.tick_params(length=0, colors=INK)
     axes.set_title("row minus column, points of UAR" + (
         "; bold: more than noise" if size <= MOST_NUMBERS else "; dot: more than noise"), fontsize=10.5, loc="left",
         color=INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    without_frame(axes)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
     bar.ax.tick_params(labelsize=8.5, colors=INK)
     bar.outline.set_visible(False)

@@ -10,7 +10,10 @@ import numpy as np
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.file import UNDISTURBED
 from p2pser.experiments.grid.summary import SchemeFigures, Summary
+from p2pser.experiments.report.canvas import new_figure
 from p2pser.experiments.report.figures.common import (
+    FEW,
+    WIDE,
     Look,
     dress,
     label_outer,
@@ -19,7 +22,6 @@ from p2pser.experiments.report.figures.common import (
     marker_for,
     panels,
 )
-from p2pser.experiments.report.runs import new_figure
 from p2pser.experiments.report.styles import FAINT, INK, PALE, Style
 
 
@@ -29,7 +31,7 @@ def target(summary: Summary, place: Place) -> Any | None:
     known = [each for each in look.schemes if each.facts["contraction_measured"] is not None]
     if not known:
         return None
-    figure, axes = panels(len(look.algorithms), height=3.2, width=4.2, columns=3, sharey=True)
+    figure, axes = look.by_algorithm()
     rounds = max(row["rounds"] or 0 for rows in summary.trials(place).values() for row in rows)
     never = rounds * 1.095
     for panel, algorithm in zip(axes, look.algorithms):
@@ -43,8 +45,9 @@ def target(summary: Summary, place: Place) -> Any | None:
         panel.set_ylim(0, rounds * 1.16)
         ticks = sorted({round(rounds * share / 4) for share in range(5)})
         panel.set_yticks([*ticks, never], [*map(str, ticks), "never"])
-        dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
-    label_outer(axes, "share of the distance left by an exchange", f"rounds to {summary.grid.target:.0%} of pooled", 3)
+        dress(panel, title=look.title(algorithm))
+    label_outer(axes, "share of the distance left by an exchange", f"rounds to {summary.grid.target:.0%} of pooled",
+                FEW)
     legend_below(figure, _topologies(look))
     return figure
 
@@ -55,7 +58,7 @@ def gap_by_degree(summary: Summary, place: Place) -> Any | None:
     known = [each for each in look.schemes if each.gap_to_pooled is not None]
     if not known:
         return None
-    figure, axes = panels(len(look.algorithms), height=3.2, width=4.2, columns=3, sharey=True)
+    figure, axes = look.by_algorithm()
     for panel, algorithm in zip(axes, look.algorithms):
         own = [each for each in known if each.algorithm == algorithm]
         degrees = [each.facts["degree_mean"] for each in own]
@@ -65,8 +68,8 @@ def gap_by_degree(summary: Summary, place: Place) -> Any | None:
             _with_interval(panel, look, each, degrees[place_among] * 1.08**aside)
         panel.axhline(0, color=FAINT, linewidth=0.9)
         log_x(panel, 2)
-        dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
-    label_outer(axes, "degree: messages of a peer an exchange", "UAR minus pooled [points]", 3)
+        dress(panel, title=look.title(algorithm))
+    label_outer(axes, "degree: messages of a peer an exchange", "UAR minus pooled [points]", FEW)
     legend_below(figure, _topologies(look))
     return figure
 
@@ -79,7 +82,7 @@ def gap_by_heterogeneity(summary: Summary) -> Any | None:
     if len({place.partition for place in places}) < 2:
         return None
     look = Look(summary, places[0])
-    figure, axes = panels(len(groups) * len(look.algorithms), height=3.2, width=4.2, columns=3, sharey=True)
+    figure, axes = panels(len(groups) * len(look.algorithms), height=3.2, width=WIDE, columns=FEW, sharey=True)
     for panel, (corpus, peers, algorithm) in zip(axes, ((*group, name) for group in groups
                                                        for name in look.algorithms)):
         for topology in look.topologies:
@@ -91,10 +94,9 @@ def gap_by_heterogeneity(summary: Summary) -> Any | None:
                                                    if each.gap_to_pooled], color=style.colour, linestyle=style.dash,
                        marker=style.marker, linewidth=1.6, markersize=6)
         panel.axhline(0, color=FAINT, linewidth=0.9)
-        title = [f"{corpus}, {peers} peers"] * (len(groups) > 1) + [look.algorithm(algorithm)] * (
-            len(look.algorithms) > 1)
-        dress(panel, title=", ".join(title))
-    label_outer(axes, "heterogeneity of the peers' emotions", "UAR minus pooled [points]", 3)
+        title = [f"{corpus}, {peers} peers" if len(groups) > 1 else "", look.title(algorithm)]
+        dress(panel, title=", ".join(filter(None, title)))
+    label_outer(axes, "heterogeneity of the peers' emotions", "UAR minus pooled [points]", FEW)
     legend_below(figure, _topologies(look))
     return figure
 
@@ -127,7 +129,7 @@ def pareto(summary: Summary, place: Place) -> Any | None:
     front = sorted(((_megabytes(each), each.uar) for each in known if each.standing == "front"),
                    key=lambda point: (point[0], -point[1]))
     end = max(map(_megabytes, known)) * 1.3
-    figure, axes = panels(len(look.algorithms), height=3.6, width=4.2, columns=3, sharex=True, sharey=True)
+    figure, axes = look.by_algorithm(height=3.6, sharex=True)
     for panel, algorithm in zip(axes, look.algorithms):
         panel.step([*(x for x, _ in front), end], np.maximum.accumulate([*(y for _, y in front), 0.0]), where="post",
                    color=FAINT, linewidth=1.3, zorder=1)
@@ -139,8 +141,8 @@ def pareto(summary: Summary, place: Place) -> Any | None:
             panel.plot(_megabytes(each), each.uar, linestyle="", markeredgewidth=1.4,
                        **(more if own else {"marker": ".", "color": PALE, "markersize": 5, "zorder": 2}))
         log_x(panel)
-        dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
-    label_outer(axes, "MB sent by a peer in the rounds", "UAR on the held-out speakers", 3)
+        dress(panel, title=look.title(algorithm))
+    label_outer(axes, "MB sent by a peer in the rounds", "UAR on the held-out speakers", FEW)
     ink = Style(INK, "", "o")
     legend_below(figure, [
         *_topologies(look), marker_for("front", ink),
@@ -195,7 +197,7 @@ def distance_theory(summary: Summary, place: Place) -> Any | None:
             points.append((each, predicted, float(np.mean(distances))))
     if len({predicted for _, predicted, _ in points}) < 2:
         return None
-    figure, axes = panels(len(look.algorithms), height=3.2, width=4.2, columns=3, sharey=True)
+    figure, axes = look.by_algorithm()
     for panel, algorithm in zip(axes, look.algorithms):
         own = [(each, x, y) for each, x, y in points if each.algorithm == algorithm]
         if own:
@@ -204,14 +206,14 @@ def distance_theory(summary: Summary, place: Place) -> Any | None:
             panel.plot(ends, factor * ends, color=INK, linestyle=":", linewidth=1.3)
         for each, x, y in own:
             _point(panel, look, each, x, y)
-        dress(panel, title=look.algorithm(algorithm) if len(look.algorithms) > 1 else "")
+        dress(panel, title=look.title(algorithm))
     for panel in axes:
         log_x(panel)
         panel.set_yscale("log")
         panel.yaxis.set_minor_formatter(NullFormatter())
     lowest, highest = min(y for _, _, y in points), max(y for _, _, y in points)
     axes[0].set_ylim(10 ** np.floor(np.log10(lowest)), 10 ** np.ceil(np.log10(highest)))
-    label_outer(axes, "predicted: rms of $\\lambda/(1-\\lambda)$", "consensus distance, mean over rounds", 3)
+    label_outer(axes, "predicted: rms of $\\lambda/(1-\\lambda)$", "consensus distance, mean over rounds", FEW)
     used = dict.fromkeys(each.topology for each, _, _ in points)
     legend_below(figure, _topologies(look, used))
     return figure
