@@ -187,7 +187,10 @@ class Algorithm:
         return share @ rows
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Add the flows of rows that arrived after the last round; ``peers``: the hosted peers, in row order."""
+        """Add the flows of rows that arrived after the last round; ``peers``: the hosted peers, in row order.
+
+        Messages by edge are never late: an algorithm that posts no rows has none to settle.
+        """
         state.rows["x"] = add_late(state.rows["x"], late, peers)
 
     def ends(self, peer: int, lost: Collection[int]) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import Check, flood_knowledge, most_slots
+from p2pser.gossip.agreement.flood import flood_values, most_slots
 from p2pser.gossip.mixer import Mixer
 from p2pser.models.networks.trees import numbers
 from p2pser.wire import tree_sets
@@ -88,7 +88,6 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
     if another peer lacks it. Returns the number of exchanges, and whether the tree sets that all held before were equal
     to the last bit (they are not where a peer sent different trees for one place). dead: the unreachable peers.
     """
-    exchanges: list[object] = []
     nothing = {i: np.zeros(len(forest.held), dtype=bool) for i, forest in forests.items()}
     any_forest = next(iter(forests.values()))
 
@@ -100,26 +99,24 @@ def reconcile(mixer: Mixer, round: int, forests: Mapping[int, Forest], graph: nx
             raise RemoteProtocolError(f"the digest of peer {sender}'s trees is missing", sender)
         return any_forest.read(memoryview(value)[DIGEST:], sender)
 
-    def flood(first: int, values: Mapping[int, bytes], check: Check) -> dict[int, dict[int, bytes]]:
-        nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append,
-                                most=any_forest.most + DIGEST, check=check, first=first)
-        return {i: node.reachable_values() for i, node in nodes.items()}
-
-    messages = flood(0, {i: forest.message(nothing[i]) for i, forest in forests.items()}, read)
+    messages, exchanges = flood_values(mixer, round, {i: forest.message(nothing[i]) for i, forest in forests.items()},
+                                       graph, dead, most=any_forest.most, check=read)
     values = {}
     for i, forest in forests.items():
         came = {j: read(j, message) for j, message in messages[i].items()}
-        for one in came.values():
-            forest.take(one)
-        holds = {j: one.known for j, one in came.items()}
+        for content in came.values():
+            forest.take(content)
+        holds = {j: content.known for j, content in came.items()}
         held = np.stack(list(holds.values()))
         common = np.logical_and.reduce(held, axis=0)
         first = np.array(list(holds))[held.argmax(axis=0)]
         mine = held.any(axis=0) & ~common & (first == i)
         values[i] = forest.digest(common) + forest.message(mine)
+    answers_of, more = flood_values(mixer, round, values, graph, dead, most=any_forest.most + DIGEST,
+                                    check=read_after_digest, first=most_slots(graph))
     equal = True
-    for i, answers in flood(most_slots(graph), values, read_after_digest).items():
+    for i, answers in answers_of.items():
         for j, value in answers.items():
             equal &= value[:DIGEST] == answers[i][:DIGEST]
             forests[i].take(read_after_digest(j, value))
-    return len(exchanges), equal
+    return exchanges + more, equal

@@ -104,7 +104,7 @@ def mix_copies(
 
 def _reader(state: State, t: int, place: Mapping[int, int], copy: Tensor, decoded: Mapping[bytes, Tensor],
             form: Callable[[int], Codec]) -> Read[tuple[Head, Tensor, bool]]:
-    """Return what reads a message: its head, the sender's copy, and whether we know that copy now.
+    """Return the reader of messages: head, the sender's copy, and whether this peer knows that copy now.
 
     copy : the hosted peers' own copies (B, D). decoded : changes that are decoded already, by their bytes.
     """

@@ -1,4 +1,4 @@
-"""Reading the messages of an exchange: what is not what is due costs its sender a strike, and counts as missing."""
+"""Reading the messages of an exchange: one of the wrong form counts as missing, and as a strike against its sender."""
 
 from __future__ import annotations
 

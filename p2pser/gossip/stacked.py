@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from p2pser.gossip.algorithm import State
-from p2pser.gossip.mixer import Late, Mixer, Outbox, Step, add_flows
+from p2pser.gossip.mixer import Late, Mixer, Outbox, Step, add_flows, add_late
 from p2pser.gossip.reading import Edge
 
 FLOW = "flow"
@@ -62,7 +62,10 @@ def _apart(wide: Tensor, rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(part.contiguous() for part in wide.tensor_split(cuts, dim=1))
 
 
-def part_of(late: Sequence[Late], start: int, width: int) -> tuple[Late, ...]:
-    """Return the late flows of columns ``start .. start+width-1`` of wide rows."""
-    return tuple(replace(flow, own=flow.own[start : start + width], value=flow.value[start : start + width])
-                 for flow in late)
+def settle_both(state: State, late: Sequence[Late], peers: Sequence[int], name: str) -> None:
+    """Add the late flows of wide rows [x; ``name``] to both."""
+    width = state.rows["x"].shape[1]
+    for row, start in (("x", 0), (name, width)):
+        flows = [replace(flow, own=flow.own[start : start + width], value=flow.value[start : start + width])
+                 for flow in late]
+        state.rows[row] = add_late(state.rows[row], flows, peers)

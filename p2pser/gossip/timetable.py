@@ -32,7 +32,7 @@ class Timetable:
         topology = self.topology
         if at.round < 0 or (self.rounds is not None and at.round >= self.rounds):
             return None
-        if getattr(topology, "schedule", None) is None:
+        if topology.schedule is None:
             return None if topology.weights == "metropolis" else 0
         return at.round * self.slots + at.slot
 

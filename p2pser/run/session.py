@@ -244,7 +244,7 @@ class Session:
         """Agree on the cut edges, then on one model."""
         mixer, algorithm, topology, rounds = self.mixer, self.algorithm, self.topology, self.config.training.rounds
         first = self.living[0]
-        cut = self._agree.cuts(mixer, rounds, topology.graph, mixer.unreachable,
+        cut = self._agree.cuts(mixer, rounds, topology.graph, mixer.unreachable(),
                                lambda late: algorithm.settle(state, late, mixer.peers))[first]
         algorithm.settle(state, mixer.close(), mixer.peers)
         self.driver.close()

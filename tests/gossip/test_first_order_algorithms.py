@@ -10,7 +10,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create
-from p2pser.gossip.stacked import mix_together, part_of
+from p2pser.gossip.stacked import mix_together, settle_both
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
@@ -132,10 +132,10 @@ def test_wide_rows_are_mixed_as_one_and_come_apart_again():
     assert torch.allclose(mixed_a, SimulatedMixer(RING).mix(a, Step(0, 0)))
     assert torch.allclose(mixed_b, SimulatedMixer(RING).mix(b, Step(0, 0)))
     assert mixer.bytes_sent.tolist() == [2 * 4 * (WIDTH + 3)] * 5
-    wide = torch.arange(6.0)
-    (part,) = part_of([Late((0, 1), Step(0, 0), 0.5, wide, -wide)], 2, 3)
-    assert part.own.tolist() == [2, 3, 4]
-    assert part.value.tolist() == [-2, -3, -4]
+    wide, state = torch.arange(6.0), State({"x": torch.zeros(1, 3), "y": torch.zeros(1, 3)})
+    settle_both(state, [Late((0, 1), Step(0, 0), 0.5, wide, -wide)], (0,), "y")
+    assert state.rows["x"].tolist() == [[0, -1, -2]]
+    assert state.rows["y"].tolist() == [[-3, -4, -5]]
 
 
 ONE_STEP = {"training.local_steps": 1, "training.momentum": 0.0, "training.schedule": "constant"}

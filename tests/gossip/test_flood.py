@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.gossip.agreement.flood import (
     Distances,
+    FloodMessage,
     Knowledge,
-    Said,
     agree_on_cuts,
     edges_of,
     flood_knowledge,
-    read,
+    read_message,
     without,
 )
 from p2pser.gossip.mixer import Step, add_late
@@ -72,12 +72,12 @@ def test_a_message_with_labels_is_read_only_where_they_are_due():
     plain = msgpack.packb([False, [[1, b"one"]], []])
     labelled = msgpack.packb([False, [[1, b"one"]], [], ["fear"]])
     due = {"slot": 0, "distances": Distances(graph), "graph": graph}
-    assert read(Received(1, labelled), **due, labelled=True).labels == ("fear",)
-    assert read(Received(1, plain), **due).labels == ()
+    assert read_message(Received(1, labelled), **due, labelled=True).labels == ("fear",)
+    assert read_message(Received(1, plain), **due).labels == ()
     for message, expected in ((plain, True), (labelled, False),
                               (msgpack.packb([False, [[1, b"one"]], [], ["fear", "fear"]]), True)):
         with pytest.raises(RemoteProtocolError, match="peer 1 sent"):
-            read(Received(1, message), **due, labelled=expected)
+            read_message(Received(1, message), **due, labelled=expected)
 
 
 @given(size=st.integers(3, 12), seed=st.integers(0, 10**6), data=st.data())
@@ -113,7 +113,7 @@ def test_alone_with_deaths_nobody_hangs(seed, each_alone):
 def test_all_agree_on_the_cut_edges_known_before():
     graph = nx.cycle_graph(8)
     mixer = SimulatedMixer(topology(graph), dead={3: Step(-9, 0)})
-    cuts = agree_on_cuts(mixer, 0, graph, on_dead=lambda: {3})
+    cuts = agree_on_cuts(mixer, 0, graph, dead={3})
     assert {cuts[i] for i in range(8) if i != 3} == {frozenset({(2, 3), (3, 4)})}
 
 
@@ -142,7 +142,7 @@ def test_the_dead_found_during_the_flood_are_known_to_all():
 def test_other_forms_are_refused_and_name_the_peer(message):
     graph = nx.path_graph(4)
     with pytest.raises(RemoteProtocolError) as refused:
-        read(Received(2, message), 9, Distances(graph), graph)
+        read_message(Received(2, message), 9, Distances(graph), graph)
     assert refused.value.peer == 2
 
 
@@ -150,7 +150,7 @@ def test_other_forms_are_refused_and_name_the_peer(message):
 def test_any_bytes_are_read_or_refused(message):
     graph = nx.path_graph(4)
     with contextlib.suppress(RemoteProtocolError):
-        said = read(Received(1, message), 9, Distances(graph), graph)
+        said = read_message(Received(1, message), 9, Distances(graph), graph)
         assert said.values.keys() <= {0, 1, 2, 3}
         assert said.cut <= set(graph.edges)
 
@@ -171,16 +171,16 @@ def test_late_rows_of_training_that_arrive_during_the_flood_of_cuts_are_handed_o
 def test_of_a_living_neighbour_only_its_own_word_counts():
     graph = nx.complete_graph(4)
     node = Knowledge(0, graph, {0: b"own"}, Distances(graph))
-    node.merge(Said(False, {1: b"one", 2: b"a lie"}, frozenset({(2, 3), (0, 2)})), 1)
+    node.merge(FloodMessage(False, {1: b"one", 2: b"a lie"}, frozenset({(2, 3), (0, 2)})), 1)
     assert (node.values, node.cut) == ({0: b"own", 1: b"one"}, set())
     node.lost(2)
-    node.merge(Said(False, {2: b"two", 3: b"a lie"}, frozenset({(2, 3)})), 1)
+    node.merge(FloodMessage(False, {2: b"two", 3: b"a lie"}, frozenset({(2, 3)})), 1)
     assert (node.values, node.cut) == ({0: b"own", 1: b"one", 2: b"two"}, {(0, 2)})
 
 
 def test_a_value_is_read_up_to_its_largest_size():
     graph = nx.path_graph(4)
     fits, too_long = (msgpack.packb([False, [[2, bytes(size)]], []]) for size in (5, 6))
-    assert read(Received(2, fits), 0, Distances(graph), graph, most=5).values == {2: bytes(5)}
+    assert read_message(Received(2, fits), 0, Distances(graph), graph, most=5).values == {2: bytes(5)}
     with pytest.raises(RemoteProtocolError, match="6 bytes in a flood where at most 5 are due"):
-        read(Received(2, too_long), 0, Distances(graph), graph, most=5)
+        read_message(Received(2, too_long), 0, Distances(graph), graph, most=5)

@@ -157,11 +157,11 @@ class Budget:
         """Return whether rounds with these numbers of peers stay within the budget."""
         given = tuple(rosters)
         if self.multiplier is None and len(given) <= self.rounds and set(given) <= {self.peers}:
-            return True  # so the noise was chosen
+            return True  # the noise was chosen for this
         return self.spent(given, self.colluding) <= self.epsilon
 
     def report(self, rosters: Iterable[int]) -> dict[str, float | int | str | None]:
-        """Return what is told of the budget with a model: epsilon for neighbours, and for who has the model alone."""
+        """Return the budget as a model's card has it: epsilon against neighbours, and against a user of the model."""
         given = tuple(rosters)
         return {"unit": self.unit, "units": self.units, "budget": self.epsilon, "delta": self.delta,
                 "epsilon_neighbour": _finite(self.spent(given, self.colluding)),

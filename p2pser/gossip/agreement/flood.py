@@ -9,23 +9,23 @@ neighbour posted its final message at t < s, this peer would have collected it a
 values and cut edges; the peers that it can reach are then among those that the neighbour could reach, so it would have
 been complete at t and have ended at t + 1 <= s, without collecting s.
 
-**What one liar can do.** Only neighbours are authenticated; what they say of others is hearsay. So:
+**What one liar can do.** Only neighbours are authenticated, so reports about other peers are hearsay:
 
-- A neighbour's value counts as it says itself, whatever others say of it.
-- A value cannot come earlier than its path is long, and nobody can have ended before the values of all peers could
-  reach it. A message that says so is refused.
-- A peer knows its own edges, and a living neighbour says itself which of its edges are cut; of these, others are not
-  believed. Other cut edges are, but values are given up for them only when the longest shortest path has had its time,
-  and a slot has brought nothing new: a value on its way comes nearer in every slot. A peer whose value has come is
-  reached, whatever is said of its edges (``Knowledge.cut_edges``).
+- A living neighbour's value counts as that neighbour sends it, whatever other peers report.
+- A value cannot come earlier than its path is long, and no peer can have ended before the values of all peers could
+  reach it. A message that claims so is refused.
+- A peer knows its own edges, and a living neighbour reports its own cut edges; other peers' reports about these do not
+  count. Reports about further edges do, but values are given up for them only when the longest shortest path has had
+  its time, and a slot has brought nothing new: a value on its way comes nearer in every slot. A peer whose value has
+  come counts as reached, whatever is reported about its edges (``Knowledge.cut_edges``).
 
 So a liar cannot make honest peers leave each other out. It can withhold the values of peers to which every shortest
-path leads through it, or tell false ones in their place.
+path leads through it, or send false ones in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,8 +80,8 @@ class Distances:
         return max(self.of(peer).values())
 
 
-class Said(NamedTuple):
-    """A neighbour's message: whether it ends, the values that it knows, the edges that it takes for cut, the labels."""
+class FloodMessage(NamedTuple):
+    """A neighbour's message: whether it is the last, the known values, the edges that count as cut, the labels."""
 
     final: bool
     values: Mapping[int, bytes]
@@ -99,7 +99,7 @@ class Knowledge:
     distances: Distances
     """In the whole graph."""
     cut: set[tuple[int, int]] = field(default_factory=set)
-    """Edges that are known or said to be cut."""
+    """Edges that are known or reported to be cut."""
     own: set[tuple[int, int]] = field(default_factory=set)
     """Those of this peer's edges over which it received nothing."""
     final: set[int] = field(default_factory=set)
@@ -145,7 +145,7 @@ class Knowledge:
         return self.reachable() <= self.values.keys() or living <= self.final
 
     def lost(self, neighbour: int) -> None:
-        """Note that nothing came from a neighbour; one that has ended sends nothing more."""
+        """Note that a neighbour's message is missing; a neighbour that has ended sends none."""
         if neighbour not in self.final:
             self.own.add(ordered(self.peer, neighbour))
             self.cuts({ordered(self.peer, neighbour)})
@@ -161,21 +161,21 @@ class Knowledge:
         packed: bytes = msgpack.packb([final, sorted(self.values.items()), sorted(self.cut), *labels])
         return packed
 
-    def merge(self, said: Said, source: int) -> None:
-        """Take what a neighbour said, as far as it is to be believed (see the module)."""
-        for origin, value in said.values.items():
+    def merge(self, message: FloodMessage, source: int) -> None:
+        """Take what is credible of a neighbour's message (see the module)."""
+        for origin, value in message.values.items():
             if origin == source or not self.living(origin):
                 self.values.setdefault(origin, value)
-        self.cuts({edge for edge in said.cut - self.cut if source in edge or not any(
+        self.cuts({edge for edge in message.cut - self.cut if source in edge or not any(
             end == self.peer or self.living(end) for end in edge)})
-        if said.final:
+        if message.final:
             self.final.add(source)
         if self.labels is not None:
-            self.labels = union(self.labels, said.labels)
+            self.labels = union(self.labels, message.labels)
 
 
-def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, most: int = MOST,
-         check: Check = lambda origin, value: None, labelled: bool = False) -> Said:
+def read_message(message: Received, slot: int, distances: Distances, graph: nx.Graph, most: int = MOST,
+         check: Check = lambda origin, value: None, labelled: bool = False) -> FloodMessage:
     """Return a message of a slot, whose values have at most ``most`` bytes and pass ``check``.
 
     labelled : whether labels are due.
@@ -203,7 +203,7 @@ def read(message: Received, slot: int, distances: Distances, graph: nx.Graph, mo
         check(origin, value)
     if final and slot < distances.longest(source) and not graph.nodes <= values.keys():
         raise message.refused(f"the end of a flood in slot {slot}, before all values can have reached it")
-    return Said(final, values, frozenset(checked_cut(cut, graph, source)), labels)
+    return FloodMessage(final, values, frozenset(checked_cut(cut, graph, source)), labels)
 
 
 def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tuple[int, bytes]]:
@@ -250,7 +250,7 @@ def flood_knowledge(
     round: int,
     values: Mapping[int, bytes],
     graph: nx.Graph,
-    on_dead: Callable[[], set[int]] | None = None,
+    dead: Collection[int] = (),
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
     *,
     most: int = MOST,
@@ -269,7 +269,7 @@ def flood_knowledge(
     round : the round of the flood.
     values : each hosted peer's value.
     graph : the topology's graph.
-    on_dead : returns the peers known to be dead before the first slot.
+    dead : the peers known to be dead before the first slot.
     late : is called with rows of earlier exchanges that arrive during the flood.
     most : bytes of the longest value.
     check : raises RemoteProtocolError for a value of another form; its message then counts as missing.
@@ -277,12 +277,11 @@ def flood_knowledge(
     labels : each hosted peer's labels, of which the peers find the union (``Knowledge.labels``); each tells its
         neighbours the union of what it knows, so that only these see whose labels they are, and only at first.
     """
-    dead = on_dead() if on_dead is not None else set()
     distances = Distances(graph)
     nodes = {peer: Knowledge(peer, graph, {peer: bytes(values[peer])}, distances,
                              labels=None if labels is None else union(labels[peer])) for peer in mixer.peers}
     for peer, node in nodes.items():
-        for j in dead & set(graph[peer]):
+        for j in set(dead) & set(graph[peer]):
             node.lost(j)
     running = set(mixer.peers)
     limit = most_slots(graph)  # a peer that meets it ends like all others
@@ -296,22 +295,34 @@ def flood_knowledge(
             break
         inbox = mixer.collect_messages(at, _reader(slot, distances, graph, most, check, labels is not None))
         late(inbox.late)
-        for dst, src, said in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        for dst, src, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
             if dst in running:
-                nodes[dst].merge(said, src)
+                nodes[dst].merge(message, src)
         for dst, src in inbox.missing:
             if dst in running:
                 nodes[dst].lost(src)
     return nodes
 
 
-def _reader(slot: int, distances: Distances, graph: nx.Graph, most: int, check: Check, labelled: bool) -> Read[Said]:
-    """Return what reads the messages of a slot; a message to several peers of this process is read once."""
-    known: dict[int, Said] = {}
+def flood_values(mixer: Mixer, round: int, values: Mapping[int, bytes], graph: nx.Graph, dead: Collection[int], *,
+                 most: int, check: Check, first: int = 0) -> tuple[dict[int, dict[int, bytes]], int]:
+    """Flood the value of every peer; return by hosted peer the values that reached it, and the number of exchanges.
 
-    def once(edge: Edge, message: Received) -> Said:
+    Parameters: see ``flood_knowledge``.
+    """
+    exchanges: list[object] = []
+    nodes = flood_knowledge(mixer, round, values, graph, dead, exchanges.append, most=most, check=check, first=first)
+    return {peer: node.reachable_values() for peer, node in nodes.items()}, len(exchanges)
+
+
+def _reader(slot: int, distances: Distances, graph: nx.Graph, most: int, check: Check, labelled: bool,
+            ) -> Read[FloodMessage]:
+    """Return the reader of a slot's messages; a message to several peers of this process is read once."""
+    known: dict[int, FloodMessage] = {}
+
+    def once(edge: Edge, message: Received) -> FloodMessage:
         if id(message.body) not in known:
-            known[id(message.body)] = read(message, slot, distances, graph, most, check, labelled)
+            known[id(message.body)] = read_message(message, slot, distances, graph, most, check, labelled)
         return known[id(message.body)]
 
     return once
@@ -321,13 +332,13 @@ def agree_on_cuts(
     mixer: Mixer,
     round: int,
     graph: nx.Graph,
-    on_dead: Callable[[], set[int]] | None = None,
+    dead: Collection[int] = (),
     late: Callable[[tuple[Late, ...]], None] = lambda flows: None,
 ) -> dict[int, frozenset[tuple[int, int]]]:
     """Flood the cut edges (a dead end, a link given up), so that all reachable peers know the same.
 
-    Returns {hosted: cut edges}, with which the final consensus begins on the same living graph everywhere. on_dead,
+    Returns {hosted: cut edges}, with which the final consensus begins on the same living graph everywhere. dead,
     late: see ``flood_knowledge``; it is the last time that late rows of training arrive.
     """
-    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, on_dead, late, most=0)
+    nodes = flood_knowledge(mixer, round, dict.fromkeys(mixer.peers, b""), graph, dead, late, most=0)
     return {peer: node.cut_edges() for peer, node in nodes.items()}

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import LocalProtocolError
+from p2pser.gossip.agreement.chacha20 import chacha20
 from p2pser.gossip.secrets import NONCE, Secrets
 
 COMPLETE = 32
@@ -126,12 +127,4 @@ def mask(secrets: Secrets, peer: int, roster: Sequence[int], view: bytes, size: 
 
 def keystream(secret: bytes, view: bytes, size: int, dtype: np.dtype[np.unsignedinteger]) -> Integers:
     """Return ``size`` integers: the ChaCha20 stream of a key derived from a pair's secret for one sum (HKDF)."""
-    # Imported here: most runs need none of it.
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    key = HKDF(SHA256(), length=32, salt=None, info=b"p2pser mask 1" + view).derive(secret)
-    stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(size * dtype.itemsize))
-    return np.frombuffer(stream, dtype=dtype)
+    return np.frombuffer(chacha20(secret, b"p2pser mask 1" + view)(size * dtype.itemsize), dtype=dtype)

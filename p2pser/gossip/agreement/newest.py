@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import flood_knowledge, most_slots
+from p2pser.gossip.agreement.flood import Check, flood_values, most_slots
 from p2pser.gossip.agreement.masks import digest
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.secrets import NONCE
@@ -40,27 +40,25 @@ def newest(mixer: Mixer, round: int, ages: Mapping[int, Age], rows: Mapping[int,
     graph : the topology's graph.
     dead : the unreachable peers.
     """
-    exchanges: list[object] = []
-
-    def flood(first: int, values: Mapping[int, bytes], sizes: tuple[int, ...]) -> dict[int, dict[int, bytes]]:
+    def of_sizes(*sizes: int) -> Check:
         def check(origin: int, value: bytes) -> None:
             if len(value) not in sizes:
                 raise RemoteProtocolError(f"peer {origin} told of its row in {len(value)} bytes", origin)
 
-        nodes = flood_knowledge(mixer, round, values, graph, lambda: set(dead), exchanges.append, most=max(sizes),
-                                check=check, first=first)
-        return {i: node.reachable_values() for i, node in nodes.items()}
+        return check
 
     bodies = {i: row.numpy().astype("<f4").tobytes() for i, row in rows.items()}
     names = {i: _AGE.pack(*ages[i]) + digest(bodies[i]) for i in bodies}
-    known = flood(0, names, (_AGE.size + NONCE,))
+    named = _AGE.size + NONCE
+    known, exchanges = flood_values(mixer, round, names, graph, dead, most=named, check=of_sizes(named))
     best = {i: max(values.values(), key=lambda name: (_AGE.unpack(name[: _AGE.size]), name))
             for i, values in known.items()}
     if all(len(set(values.values())) == 1 for values in known.values()):
-        return dict(rows), dict(ages), len(exchanges)
+        return dict(rows), dict(ages), exchanges
     sends = {i for i in bodies if i == min(j for j, name in known[i].items() if name == best[i])}
-    brought = flood(most_slots(graph), {i: bodies[i] if i in sends else b"" for i in bodies},
-                    (0, len(next(iter(bodies.values())))))
+    size = len(next(iter(bodies.values())))
+    brought, more = flood_values(mixer, round, {i: bodies[i] if i in sends else b"" for i in bodies}, graph, dead,
+                                 most=size, check=of_sizes(0, size), first=most_slots(graph))
     taken: dict[int, Tensor] = {}
     for i, values in brought.items():
         fitting = [value for value in values.values() if value and digest(value) == best[i][_AGE.size :]]
@@ -68,4 +66,4 @@ def newest(mixer: Mixer, round: int, ages: Mapping[int, Age], rows: Mapping[int,
             taken[i] = torch.frombuffer(bytearray(fitting[0]), dtype=torch.float32)
         elif names[i] == best[i]:
             taken[i] = rows[i]
-    return taken, {i: Age(*_AGE.unpack(best[i][: _AGE.size])) for i in taken}, len(exchanges)
+    return taken, {i: Age(*_AGE.unpack(best[i][: _AGE.size])) for i in taken}, exchanges + more

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.gossip.agreement.chacha20 import chacha20
+
 LARGEST = 25
 """The largest scale is 2^LARGEST: squares of samples fit 64 bits."""
 
@@ -28,18 +30,11 @@ class Stream:
     """
 
     def __init__(self, secret: bytes, purpose: bytes) -> None:
-        # Imported here: most runs need none of it.
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        key = HKDF(SHA256(), length=32, salt=None, info=b"p2pser stream 1" + purpose).derive(secret)
-        self._cipher = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+        self._next = chacha20(secret, b"p2pser stream 1" + purpose)
 
     def words(self, size: int) -> Words:
         """Return the next ``size`` uniform words of 64 bits."""
-        return np.frombuffer(self._cipher.update(bytes(8 * size)), dtype="<u8")
+        return np.frombuffer(self._next(8 * size), dtype="<u8")
 
 
 def discrete_gaussian(stream: Stream, size: int, log_scale: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """The exact sum of one input of each reachable peer, along the topology's edges, of which no peer sees a part.
 
-1. **Census**: a flood of nonces. The peers that a peer hears of are the *roster*. Roster, nonces and cut edges are its
-   *view*; masks (``masks``) and the tree follow from the view, and every message of the sum names its view. So peers of
-   different views never add to one sum.
+1. **Census**: a flood of nonces. The peers whose nonces reach a peer are its *roster*. Roster, nonces and cut edges
+   are its *view*; masks (``masks``) and the tree follow from the view, and every message of the sum names its view. So
+   peers of different views never add to one sum.
 2. **Sum**: along a spanning tree of the roster's living graph, breadth first from its centre. A peer adds its masked
    input to the partial sums of its children and sends it to its parent; the root's sum lacks no input, so the masks
    cancel, and the total goes down. Both go in chunks, as a pipeline: with height h and c chunks, 2 h + c - 1 exchanges.
@@ -51,7 +51,7 @@ May = Callable[[int, int], bool]
 
 @dataclass(frozen=True)
 class View:
-    """What a peer takes for the living network in one sum.
+    """The living network as one peer sees it in one sum.
 
     roster : ids, ascending. living : the edges between them that are not cut. name : NONCE bytes that stand for it.
     """
@@ -122,7 +122,7 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
     first = most_slots(graph)
     summands = {i: _Summand(i, view, np.zeros_like(form)) for i, view in views.items()}
     _sum(mixer, secrets, Step(round, first), summands, inputs, chunk)
-    totals = {i: one.result(secrets, round, plausible) for i, one in summands.items()}
+    totals = {i: summand.result(secrets, round, plausible) for i, summand in summands.items()}
     first += 2 * len(graph) + -(-len(form) // chunk)
     nodes = {i: _Closing(totals.get(i)) for i in mixer.peers if i not in skipping}
     _close(mixer, Step(round, first), nodes, _Due(form, graph, least, plausible))
@@ -227,11 +227,11 @@ def _sum(mixer: Mixer, secrets: Secrets, first: Step, summands: Mapping[int, _Su
          inputs: Mapping[int, Integers], chunk: int) -> None:
     """Sum up the tree and send the total down, at ``first`` and the slots after it."""
     lengths = {}
-    for i, one in summands.items():
-        size, roster = len(one.total), one.view.roster
-        lengths[i] = 2 * one.view.tree.height + -(-size // chunk) - 1
+    for i, summand in summands.items():
+        size, roster = len(summand.total), summand.view.roster
+        lengths[i] = 2 * summand.view.tree.height + -(-size // chunk) - 1
         if secrets.give(i, first.round, Given(digest(inputs[i].tobytes()), _of_roster(roster), len(roster))):
-            one.partial = inputs[i] + mask(secrets, i, roster, one.view.name, size, one.total.dtype)
+            summand.partial = inputs[i] + mask(secrets, i, roster, summand.view.name, size, summand.total.dtype)
     for slot in range(max(lengths.values(), default=0)):
         pipes = {i: _Pipe(summands[i], slot, chunk) for i, length in lengths.items() if slot < length}
         at = Step(first.round, first.slot + slot)
@@ -287,16 +287,16 @@ class _Pipe:
 
     def take(self, parts: Mapping[int, Integers]) -> None:
         """Take the parts that have come, by neighbour."""
-        one, below, above = self.summand, self.from_below, self.from_above
-        if below is not None and one.partial is not None:
+        summand, below, above = self.summand, self.from_below, self.from_above
+        if below is not None and summand.partial is not None:
             for child in self.children:
-                one.partial[below] += parts.get(child, 0)
+                summand.partial[below] += parts.get(child, 0)
             if not parts.keys() >= set(self.children):
-                one.partial = None
+                summand.partial = None
             elif self.parent is None:
-                one.arrived(below, one.partial[below])
+                summand.arrived(below, summand.partial[below])
         if above is not None and self.parent is not None and self.parent in parts:
-            one.arrived(above, parts[self.parent])
+            summand.arrived(above, parts[self.parent])
 
 
 def _reader(pipes: Mapping[int, _Pipe]) -> Read[Integers | None]:
@@ -308,7 +308,7 @@ def _reader(pipes: Mapping[int, _Pipe]) -> Read[Integers | None]:
 
 @dataclass
 class _Closing:
-    """What a hosted peer holds. lacking : the neighbours that lack the total, as they said last."""
+    """What a hosted peer holds. lacking : the neighbours that lacked the total at last report."""
 
     total: Integers | None
     lacking: list[int] = field(default_factory=list)
@@ -322,7 +322,7 @@ class _Closing:
 
 @dataclass(frozen=True)
 class _Due:
-    """What a total must be that a neighbour hands over. form : an array like it. least : the fewest peers of a sum."""
+    """The requirements on a total from a neighbour. form : an array like it. least : the fewest peers of a sum."""
 
     form: Integers
     graph: nx.Graph
@@ -357,17 +357,17 @@ def _close(mixer: Mixer, first: Step, nodes: Mapping[int, _Closing], due: _Due) 
         if not running:
             return
         inbox = mixer.collect_messages(at, due.read)
-        said: dict[int, dict[int, bytes | Integers]] = {i: {} for i in running}
-        for i, j, what in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
-            if i in said:
-                said[i][j] = what
-        for i, heard in said.items():
+        received: dict[int, dict[int, bytes | Integers]] = {i: {} for i in running}
+        for i, j, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+            if i in received:
+                received[i][j] = message
+        for i, messages in received.items():
             node = running[i]
-            node.lacking = [j for j, what in heard.items() if isinstance(what, bytes) and what == LACKS]
-            totals = [what for what in heard.values() if not isinstance(what, bytes)]
+            node.lacking = [j for j, message in messages.items() if isinstance(message, bytes) and message == LACKS]
+            totals = [message for message in messages.values() if not isinstance(message, bytes)]
             if node.total is None and totals:
                 node.total = totals[0]
-            if not heard or (node.total is not None and not node.lacking):
+            if not messages or (node.total is not None and not node.lacking):
                 del running[i]
         if not running:
             return

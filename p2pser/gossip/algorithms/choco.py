@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import public_copies, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.gossip.mixer import Mixer, Step
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import Codec, compressor
 
@@ -108,9 +108,6 @@ class Choco(Algorithm):
         state.rows["x"] = public_copies.mix_copies(state, mixer, z, Step(round, 0), round, self.step(form, z.shape[1]),
                                                    lambda peer: form.at(self.context.config.seed, peer, round))
         return state
-
-    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Do nothing: messages by edge are never late."""
 
     @cached_property
     def form(self) -> Codec:

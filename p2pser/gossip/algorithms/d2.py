@@ -55,8 +55,7 @@ class D2(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start with no difference."""
-        if "psi" not in state.rows:
-            state.rows["psi"] = state.rows["x"].clone()
+        state.rows.setdefault("psi", state.rows["x"].clone())
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take one gradient step, correct it, and mix at Step(round, 0)."""

@@ -12,9 +12,9 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step, add_late
+from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.gossip.reading import Edge
-from p2pser.gossip.stacked import mix_keeping_flows, part_of, without_flows
+from p2pser.gossip.stacked import mix_keeping_flows, settle_both, without_flows
 from p2pser.graph.spec import Topology
 
 
@@ -56,8 +56,7 @@ class GradientTracking(Algorithm):
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from gradients of 0: the first round makes each tracker its peer's own gradient."""
         for name in ("y", "gradient"):
-            if name not in state.rows:
-                state.rows[name] = torch.zeros_like(state.rows["x"])
+            state.rows.setdefault(name, torch.zeros_like(state.rows["x"]))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Track, step, and mix both at Step(round, 0)."""
@@ -75,6 +74,4 @@ class GradientTracking(Algorithm):
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add late flows to the parameters and to the trackers."""
-        width = state.rows["x"].shape[1]
-        for name, start in (("x", 0), ("y", width)):
-            state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)
+        settle_both(state, late, peers, "y")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -14,7 +14,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Inbox, Late, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Inbox, Mixer, Outbox, Step
 from p2pser.gossip.server import mean
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import LARGEST, Received, magnitude, plausible
@@ -36,9 +36,8 @@ class Hubs(Algorithm):
 
     That is federated averaging without a server: the hub trains too, and a round costs 2 (N - 1) rows, not N (N - 1) as
     on a complete graph. When a hub is lost, all that miss it take the next candidate in the next round without a vote:
-    one round without a mean, whose changes count in the next. A peer that hears a hub which the others do not hear, or
-    the other way round, averages with no other until the final consensus, over all edges. Without a candidate no peer
-    averages.
+    one round without a mean, whose changes count in the next. A peer that hears another hub than the others do
+    averages with no other until the final consensus, over all edges. Without a candidate no peer averages.
 
     p_i: 1, or the peer's clips (``gossip.weighting=clips``). The topology's weights are not used.
 
@@ -72,9 +71,6 @@ class Hubs(Algorithm):
     def hub(self, state: State, i: int) -> int | None:
         """Return the peer to which ``i`` sends its row in the next round; None where no candidate is left."""
         return next((c for c in self.candidates if c == i or (i, c) not in state.edges), None)
-
-    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Do nothing: messages by edge are never late."""
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Train, send up at Step(round, 0) and down at Step(round, 1); ``state.edges`` has the candidates missed."""

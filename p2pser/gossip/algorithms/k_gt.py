@@ -13,9 +13,9 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
-from p2pser.gossip.mixer import Late, Mixer, Step, add_late
+from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.gossip.reading import Edge
-from p2pser.gossip.stacked import mix_keeping_flows, part_of, without_flows
+from p2pser.gossip.stacked import mix_keeping_flows, settle_both, without_flows
 from p2pser.graph.spec import Topology
 
 
@@ -66,8 +66,7 @@ class KGT(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from corrections of 0."""
-        if "c" not in state.rows:
-            state.rows["c"] = torch.zeros_like(state.rows["x"])
+        state.rows.setdefault("c", torch.zeros_like(state.rows["x"]))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the corrected local steps, and mix rows and directions at Step(round, 0)."""
@@ -85,6 +84,4 @@ class KGT(Algorithm):
 
     def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
         """Add late flows to the parameters and to the corrections."""
-        width = state.rows["x"].shape[1]
-        for name, start in (("x", 0), ("c", width)):
-            state.rows[name] = add_late(state.rows[name], part_of(late, start, width), peers)
+        settle_both(state, late, peers, "c")

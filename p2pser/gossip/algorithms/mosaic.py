@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import mark
-from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.pairs import average_parts
 from p2pser.gossip.reading import Edge
 from p2pser.graph.matchings import matchings
@@ -98,9 +98,6 @@ class Mosaic(Algorithm):
             state.rows["buffer"] = self.decay * buffer + (1 - self.decay) * moved
         state.rows["x"] = z
         return state
-
-    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Do nothing: messages by edge are never late."""
 
     def _part(self, edge: Edge, t: int) -> slice:
         """Return the entries of a row that cross an edge in exchange ``t``."""

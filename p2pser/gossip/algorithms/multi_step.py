@@ -102,11 +102,3 @@ class MultiStep(Algorithm):
         for omega in self.omega[slot + 1:]:
             before, now = now, omega * (now - before) + before
         return now
-
-
-def contraction(rate: float, exchanges: int) -> float:
-    """Return 1 / T_m(1 / rate), by which m Chebyshev exchanges shrink the distance to the mean, 0 < rate < 1."""
-    before, now = 1.0, 1.0 / rate
-    for _ in range(exchanges - 1):
-        before, now = now, 2 / rate * now - before
-    return 1.0 / now

@@ -61,8 +61,7 @@ class NoLoCo(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from rest."""
-        if "velocity" not in state.rows:
-            state.rows["velocity"] = torch.zeros_like(state.rows["x"])
+        state.rows.setdefault("velocity", torch.zeros_like(state.rows["x"]))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps, mix at Step(round, 0), and take the outer step."""

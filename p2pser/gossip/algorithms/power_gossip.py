@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import Head, Marks, decode, mark, numbers
 from p2pser.gossip.factors import Parts
-from p2pser.gossip.mixer import Late, Mixer, Outbox, Step
+from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, Received, codec, magnitude, plausible
@@ -73,9 +73,6 @@ class PowerGossip(Algorithm):
             x = self._exchange(state, mixer, x, parts, Step(round, slot))
         state.rows["x"] = x
         return state
-
-    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Do nothing: messages by edge are never late."""
 
     def _exchange(self, state: State, mixer: Mixer, x: Tensor, parts: Parts, at: Step) -> Tensor:
         """Return rows x (B, D) after an exchange.

@@ -60,8 +60,7 @@ class QuasiGlobalMomentum(Algorithm):
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from an empty buffer."""
-        if "buffer" not in state.rows:
-            state.rows["buffer"] = torch.zeros_like(state.rows["x"])
+        state.rows.setdefault("buffer", torch.zeros_like(state.rows["x"]))
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps, mix at Step(round, 0), and update the buffer."""

@@ -14,7 +14,7 @@ from p2pser.config import Config
 from p2pser.gossip import requirements, shared_rows
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.algorithms.relay import spanning_tree
-from p2pser.gossip.mixer import Late, Mixer, Step
+from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 from p2pser.wire.sparse import TopK
@@ -88,9 +88,6 @@ class SparseLoCo(Algorithm):
         """Share nothing any more."""
         if edge in state.edges:
             state.edges = {**state.edges, edge: shared_rows.apart()}
-
-    def settle(self, state: State, late: tuple[Late, ...], peers: Sequence[int]) -> None:
-        """Do nothing: messages by edge are never late."""
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps and exchange at Step(round, 0)."""
