@@ -70,7 +70,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     """
     from p2pser.inference.predictor import load, most_probable
     from p2pser.inference.recordings import files
-    from p2pser.inference.words import transcripts
+    from p2pser.inference.words import transcripts, without_words
 
     predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)
@@ -85,8 +85,8 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
     if text is not None and (timed or len(paths) != 1):
         raise click.UsageError("--text is what is said in one whole recording: name one, without a timeline")
-    if timed and predictor.card.reads_words:
-        note("p2pser: the model reads words too, and a timeline has none: it goes by the voice alone")
+    if timed and (silent := without_words(predictor.card, windows=True)):
+        note(f"p2pser: {silent}")
     texts = transcripts(paths, recordings) if text is None else [text]
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
         else _whole(predictor, given, own, errors, alone, texts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pser.base.errors import CorpusError
 from p2pser.base.frames import frame
 from p2pser.features import audio
 from p2pser.features.normalisation import Statistics, known_by
@@ -69,7 +70,8 @@ def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = W
              silence: float = SILENCE, own: Statistics | None = None) -> Iterator[Segment]:
     """Yield a segment for each window of a recording, in order.
 
-    The recording is read block by block: the memory does not grow with its length.
+    The recording is read block by block: the memory does not grow with its length. A timeline's windows have no words:
+    a model that reads words goes by the voice alone.
 
     Parameters
     ----------
@@ -105,8 +107,8 @@ def _batches(stream: Iterable[Window]) -> Iterator[list[Window]]:
         yield batch
 
 
-def _features(predictor: Predictor, window: Window, silence: float) -> NDArray[np.float32] | None:
-    return None if window.level < silence else predictor.features(window.samples)
+def _features(predictor: Predictor, window: Window, silence: float, text: str = "") -> NDArray[np.float32] | None:
+    return None if window.level < silence else predictor.features(window.samples, text)
 
 
 @dataclass
@@ -122,12 +124,14 @@ class Listener:
     silence : a window whose loudest 50 ms are below this level is silent [dBFS].
     own : the speaker's statistics.
     adapt : whether ``own`` adapts to the stream.
+    text : what is said in the windows to come, for models that read words.
     """
 
     predictor: Predictor
     silence: float = SILENCE
     own: Statistics | None = None
     adapt: bool = True
+    text: str = ""
     _counted: list[NDArray[np.float32]] = field(default_factory=list)
     _until: float = 0.0
 
@@ -136,7 +140,7 @@ class Listener:
 
     def hear(self, window: Window) -> Segment:
         """Return the answer for a window; a silent one has none."""
-        values = _features(self.predictor, window, self.silence)
+        values = _features(self.predictor, window, self.silence, self.text)
         if values is None:
             return Segment(window.start, window.end, None)
         if self.adapt and self.predictor.card.normalise == "speaker" and window.start >= self._until:
@@ -167,7 +171,8 @@ class Stream:
                  silence: float = SILENCE, own: Statistics | None = None, adapt: bool = True) -> None:
         model_rate = predictor.card.features.sample_rate
         self._windower, self._resampler = Windower(model_rate, window, hop), Resampler(checked_rate(rate), model_rate)
-        self.hear = Listener(predictor, silence, own, adapt and own is None).hear
+        self._listener = Listener(predictor, silence, own, adapt and own is None)
+        self.hear = self._listener.hear
         self._cut = False
 
     def push(self, samples: ArrayLike) -> list[Segment]:
@@ -179,6 +184,16 @@ class Stream:
     def close(self) -> list[Segment]:
         """Return the answers for the rest of the stream, which has ended."""
         return [self.hear(window) for window in self.rest()]
+
+    def say(self, text: str) -> None:
+        """Set what is said from now on: the model reads it beside the voice in each window that is completed later,
+        until the next call; "" is not known.
+
+        Raises CorpusError where the model reads no words.
+        """
+        if not self._listener.predictor.card.reads_words:
+            raise CorpusError("the model reads no words: give it samples only")
+        self._listener.text = text
 
     def cut(self, samples: NDArray[np.float32]) -> list[Window]:
         """Take samples (n,) or (n, channels), full scale 1; return the windows that are complete now, for ``hear``."""

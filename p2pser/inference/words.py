@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.features import clip_features
+from p2pser.features.kinds.words import plain
 from p2pser.inference.recordings import MANIFESTS
 from p2pser.models.directory import Card
 
@@ -24,6 +25,14 @@ def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
                  and Path(each).suffix.lower() in MANIFESTS and not Path(each).is_dir()]
     said = {clip.path: clip.transcript for path in manifests for clip in read_manifest(path).clips}
     return [said.get(each, "") if isinstance(each, Path) else "" for each in recordings]
+
+
+def without_words(card: Card, text: str = "", *, windows: bool = False) -> str:
+    """Return a sentence where a model reads words and there are none: in ``text``, or in windows; else ""."""
+    if not card.reads_words or plain(text):
+        return ""
+    why = "a timeline's windows have none" if windows else "none were given"
+    return f"the model reads words too, and {why}: it goes by the voice alone"
 
 
 def completed(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from p2pser.base.paths import packaged
 from p2pser.base.version import __version__
 from p2pser.config.privacy import LAW
 from p2pser.inference.predictor import Predictor
+from p2pser.serve import forms
 from p2pser.serve.question import asked
 from p2pser.serve.streams import Streams
 from p2pser.serve.work import Busy, Limits, Workers
@@ -56,12 +57,13 @@ class Server:
         return as_json({"status": "ok", "jobs": self.workers.jobs})
 
     async def predict(self, request: Request) -> Response:
-        """``POST /predict?top_k=K&window=S&hop=S``: the answer for the recording in the body."""
+        """``POST /predict?top_k=K&window=S&hop=S``: the answer for the recording that is the body, or for a form's."""
         try:
             question = asked(request.query_params)
-            async with self._body(request) as recording:
+            async with self._body(request) as content:
+                body = forms.read(request.headers.get("content-type", ""), content)
                 answer = await _while_connected(request, self.workers.run(
-                    lambda: question.answer(self.predictor, recording, self.limits.seconds)))
+                    lambda left: question.answer(self.predictor, body, self.limits.seconds, left)))
         except CorpusError as error:
             return as_json({"error": str(error)}, 400)
         except Busy:
@@ -78,8 +80,6 @@ class Server:
     @contextlib.asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
         """Give the body of a request, and count its bytes as held until the end."""
-        if request.headers.get("content-type", "").startswith("multipart/"):
-            raise HTTPException(415, "send the recording itself as the body, not a form: curl --data-binary @clip.wav")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.max_bytes:
             raise self._too_large()
@@ -165,5 +165,6 @@ def facts(predictor: Predictor) -> dict[str, Any]:
         "sample_rate": card.features.sample_rate, "normalise": card.normalise, "model": card.model.name,
         "corpora": dict(corpus.corpora) or {corpus.name: corpus.version}, "split": corpus.split, "fold": corpus.fold,
         "selection": card.selection, "calibrated": card.temperature is not None,
+        "words": card.reads_words,
         **{name: card.training.get(name) for name in ("algorithm", "topology", "peers", "rounds", "purpose")},
         "note": predictor.note(), "law": LAW, "p2pser": __version__}

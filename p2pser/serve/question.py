@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import copy
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,19 @@ from p2pser.base.wording import positive
 from p2pser.features import decoding
 from p2pser.inference import timeline
 from p2pser.inference.predictor import LONGEST, Predictor, most_probable
+from p2pser.inference.words import without_words
+from p2pser.serve.forms import Body
+from p2pser.serve.work import wanted
 
 HIGHEST_RATE = 192_000
 """Rate up to which a recording may last as long as the limit says [Hz]; beyond, its samples are limited."""
 
 SHORTEST_HOP, OVERLAP = 0.1, 20
 """The shortest hop [s], and in how many windows a sample may be: they bound the work for one recording."""
+
+
+ONE_LABEL = "one label says little of so much speech: ask for windows (window=3)"
+SHORTER = "cut it into parts"
 
 
 @dataclass(frozen=True)
@@ -36,27 +44,57 @@ class Question:
             raise CorpusError(f"a hop of {self.hop:g} s is too short here: give {SHORTEST_HOP:g} s or more, and a "
                               f"{OVERLAP}th of the window or more")
 
-    def answer(self, predictor: Predictor, recording: bytes, longest: float) -> dict[str, Any]:
-        """Return the answer for a recording. Raises CorpusError where it cannot be used or is longer than that [s]."""
-        if self.window is None and longest > LONGEST:
-            _require_length(recording, LONGEST, "one label says little of so much speech: ask for windows (window=3)")
-        else:
-            _require_length(recording, longest, "cut it into parts")
-        shorten = functools.partial(most_probable, top_k=self.top_k)
+    def answer(self, predictor: Predictor, body: Body, longest: float, left: threading.Event) -> dict[str, Any]:
+        """Return the answer for a recording, or those for several, which are judged together as ``predict`` does.
+
+        Raises CorpusError where it cannot be used or is longer than that [s], Gone soon after the event is set.
+        """
         if self.window is not None and self.hop is not None:
-            segments = timeline.timeline(predictor, recording, window=self.window, hop=self.hop)
-            return {"note": predictor.note(), "segments": [shorten(segment.to_dict()) for segment in segments]}
+            return self._windows(predictor, body, longest, left)
+        predictor = copy.copy(predictor)  # its remarks are those of this question
+        answers: list[dict[str, Any]] = [{} for _ in body.recordings]
+        usable: list[int] = []
+        for number, recording in enumerate(wanted(body.recordings, left)):
+            try:
+                _require_length(recording, min(longest, LONGEST), ONE_LABEL if longest > LONGEST else SHORTER, left)
+                usable.append(number)
+            except CorpusError as error:
+                answers[number] = {"error": str(error)}
         errors: list[tuple[Path, str]] = []
-        for prediction in predictor.each([recording], errors=errors):
-            return {**shorten(prediction.to_dict()), "note": predictor.note()}
-        raise CorpusError(errors[0][1])
+        found = [most_probable(each.to_dict(), self.top_k) for each in predictor.each(
+            wanted([body.recordings[number] for number in usable], left), errors=errors, together=body.several,
+            texts=[body.texts[number] for number in usable])]
+        for name, reason in errors:  # <recording 1>, …
+            answers[usable[int(str(name)[len("<recording "):-1]) - 1]] = {"error": reason}
+        for answer in answers:
+            answer.update({} if answer else found.pop(0))
+        if body.several:
+            return {"note": predictor.note(), "remarks": list(predictor.remarks), "predictions": answers}
+        if "error" in answers[0]:
+            raise CorpusError(answers[0]["error"])
+        return {**answers[0], "note": _notes(predictor.note(), without_words(predictor.card, body.texts[0]))}
+
+    def _windows(self, predictor: Predictor, body: Body, longest: float, left: threading.Event) -> dict[str, Any]:
+        if body.several or body.texts[0].strip():
+            raise CorpusError("windows are of one recording, and which words are in which window is not known: send "
+                              "one without a text, or leave window and hop out")
+        assert self.window is not None
+        assert self.hop is not None
+        _require_length(body.recordings[0], longest, SHORTER, left)
+        segments = timeline.timeline(predictor, body.recordings[0], window=self.window, hop=self.hop)
+        return {"note": _notes(predictor.note(), without_words(predictor.card, windows=True)),
+                "segments": [most_probable(each.to_dict(), self.top_k) for each in wanted(segments, left)]}
 
 
-def _require_length(recording: bytes, longest: float, advice: str) -> None:
+def _notes(*sentences: str) -> str:
+    return "; ".join(filter(None, sentences))
+
+
+def _require_length(recording: bytes, longest: float, advice: str, left: threading.Event) -> None:
     """Raise CorpusError where a recording is longer than that [s]: decoded, since a header may say anything."""
     with decoding.opened(recording) as decoder:
         frames, most = 0, longest * min(decoder.rate, HIGHEST_RATE)
-        for block in decoder.blocks:
+        for block in wanted(decoder.blocks, left):
             frames += len(block)
             if frames > most:
                 raise CorpusError(f"it is longer than {longest:g} s: {advice}")

@@ -33,7 +33,8 @@ class Streams:
     async def answer(self, socket: WebSocket) -> None:
         """``/stream?rate=HZ&window=S&hop=S&top_k=K``: take blocks of PCM (s16le, mono), send a JSON segment a window.
 
-        An empty block ends the stream: the answer for its rest is sent. Where something is wrong, the last message is
+        A text message is what is said from then on, for models that read words, until the next one. An empty block ends
+        the stream: the answer for its rest is sent. Where something is wrong, the last message is
         ``{"error": sentence}``.
         """
         await socket.accept()
@@ -66,19 +67,24 @@ class Streams:
             for segment in segments:
                 await socket.send_json(most_probable(segment.to_dict(), question.top_k))
 
-        while block := await asyncio.wait_for(_block(socket), self._limits.idle):
+        while (block := await asyncio.wait_for(_block(socket), self._limits.idle)) != b"":
+            if isinstance(block, str):
+                stream.say(block)
+                continue
             # One job of a stream at a time: a client that sends faster than is answered waits.
             samples = np.frombuffer(block, "<i2")
-            await send(await self._workers.run(lambda: stream.push(samples), admitted=True))  # noqa: B023
-        await send(await self._workers.run(stream.close, admitted=True))
+            await send(await self._workers.run(lambda _: stream.push(samples), admitted=True))  # noqa: B023
+        await send(await self._workers.run(lambda _: stream.close(), admitted=True))
 
 
-async def _block(socket: WebSocket) -> bytes:
-    """Return the next block. Raises CorpusError where it is none."""
+async def _block(socket: WebSocket) -> bytes | str:
+    """Return the next block, or the text of a message. Raises CorpusError where it is neither."""
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))
-    block = message.get("bytes")
+    block, text = message.get("bytes"), message.get("text")
+    if isinstance(text, str) and len(text) <= BLOCK:
+        return text
     if not isinstance(block, bytes) or len(block) > BLOCK or len(block) % 2:
         raise CorpusError(f"a block of a stream is binary, 16 bits a sample, {BLOCK} bytes at most")
     return block

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,6 +46,18 @@ class Busy(Exception):
     """As many jobs as may wait are waiting."""
 
 
+class Gone(Exception):
+    """The client of a job has gone."""
+
+
+def wanted(items: Iterable[T], left: threading.Event) -> Iterator[T]:
+    """Yield the items while the event is not set. Raises Gone then."""
+    for item in items:
+        if left.is_set():
+            raise Gone
+        yield item
+
+
 class Workers:
     """Threads that predict, ``limits.workers`` at a time; they share the processor's cores."""
 
@@ -52,18 +65,24 @@ class Workers:
         self._room, self.jobs = limits.workers + limits.waiting, 0
         self._pool = ThreadPoolExecutor(limits.workers, "predict", *_shared_cores(limits.workers))
 
-    async def run(self, job: Callable[[], T], *, admitted: bool = False) -> T:
-        """Return what a job returns; one whose caller is cancelled while it waits never begins.
+    async def run(self, job: Callable[[threading.Event], T], *, admitted: bool = False) -> T:
+        """Return what a job returns; one whose caller is cancelled while it waits never begins. The event that a job
+        gets is set when its caller is cancelled (``wanted``).
 
         Raises Busy where too many wait; one that is ``admitted`` always waits.
         """
         if self.jobs >= self._room and not admitted:
             raise Busy
         self.jobs += 1
-        loop, future = asyncio.get_running_loop(), self._pool.submit(job)
+        left = threading.Event()
+        loop, future = asyncio.get_running_loop(), self._pool.submit(job, left)
         # Not when the caller is cancelled: a job that has begun takes its place until it ends.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
     def _end(self) -> None:
         self.jobs -= 1

@@ -185,7 +185,7 @@ class Levels(Predictor):
         super().__init__(Pitch(), dataclasses.replace(
             predictor("speaker").card, shape=(2,), statistics=Statistics(10, np.zeros(2), np.ones(2))))
 
-    def features(self, signal: np.ndarray) -> np.ndarray:
+    def features(self, signal: np.ndarray, text: str = "") -> np.ndarray:
         return signal[:1].repeat(2)
 
     def answers(self, features: np.ndarray, own: Statistics | None = None) -> list[Answer]:

@@ -21,10 +21,11 @@ RATE = 16000
 LABELS = ("anger", "joy", "sadness")
 
 
-def save(path: Path, normalise: str = "none") -> Path:
-    """Write a model of three emotions."""
-    features = FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
-    settings = ModelSettings(name="cnn2d", hidden=(4,))
+def save(path: Path, normalise: str = "none", words: bool = False) -> Path:
+    """Write a model of three emotions, which reads ``words`` too."""
+    features = FeatureSettings(kind="dynamics+words", parameters={"width": 64}) if words else \
+        FeatureSettings(kind="logmel", n_mels=16, seconds=0.5)
+    settings = ModelSettings(name="mlp" if words else "cnn2d", hidden=(4,))
     shape = clip_features.shape(features)
     module = models.build(settings, shape, len(LABELS), seed=0)
     schema = Schema.of(module)

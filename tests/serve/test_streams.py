@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from served import save, tone
+from served import RATE, save, tone
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -58,7 +59,8 @@ def test_a_window_is_answered_when_it_is_complete(client: TestClient, predictor:
     ("windw=3", b"", "there is no parameter 'windw'"), ("window=61", b"", "a window of a stream lasts 60 s at most"),
     ("window=1&hop=0.01", b"", "a hop of 0.01 s is too short here"),
     ("", b"abc", "a block of a stream is binary"), ("", bytes(65538), "a block of a stream is binary"),
-    ("", "text", "a block of a stream is binary")])
+    ("", "so glad", "the model reads no words: give it samples only"),
+    ("", "x" * 65537, "a block of a stream is binary")])
 def test_a_wrong_stream_gets_a_sentence(client: TestClient, query: str, block: bytes | str, sentence: str) -> None:
     with client.websocket_connect(f"{STREAM}?{query}") as socket:
         socket.send({"type": "websocket.receive", "text" if isinstance(block, str) else "bytes": block})
@@ -100,3 +102,23 @@ def test_pages_of_other_sites_open_no_stream(client: TestClient) -> None:
 def test_without_a_websocket_a_sentence_says_so(client: TestClient) -> None:
     answer = client.get("/stream")
     assert (answer.status_code, answer.json()["error"][:23]) == (426, "a stream is a websocket")
+
+
+def test_a_text_is_what_is_said_from_then_on(tmp_path: Path) -> None:
+    model = p2pser.load(save(tmp_path / "model", words=True))
+    samples = tone(0.5)
+    expected = [model.answer(samples.astype(np.float32) / 2**15, text=text).to_dict()["probabilities"]
+                for text in ("", "so glad", "go away")]
+    assert len({str(each) for each in expected}) == 3
+    stream = p2pser.stream(model, RATE, window=0.5, hop=0.5)
+    found = []
+    for text in ("", "so glad", "go away"):
+        stream.say(text)
+        found += [segment.to_dict()["probabilities"] for segment in stream.push(samples)]
+    assert found == expected
+    with TestClient(app(model, Limits()), base_url=URL) as client, \
+            client.websocket_connect(f"{STREAM}?window=0.5&hop=0.5") as socket:
+        for text, probabilities in zip(("", "so glad", "go away"), expected):
+            socket.send_text(text)
+            socket.send_bytes(samples.astype("<i2").tobytes())
+            assert socket.receive_json()["probabilities"] == probabilities
