@@ -77,6 +77,16 @@ class Config(Section):
         family = info.data["model"].name
         return with_defaults(section, family_defaults(family, str(info.field_name), section))
 
+    @model_validator(mode="after")
+    def _weighs_groups(self) -> Config:
+        if self.training.fairness != "none" and self.augment.mixup:
+            raise ValueError("training.fairness weighs each clip by its group, and augment.mixup mixes clips of "
+                             "several: leave one of them out")
+        if self.training.fairness != "none" and FAMILIES[self.model.name].boosts:
+            raise ValueError(f"training.fairness weighs gradient steps, and model.name={self.model.name} takes none: "
+                             "set training.fairness=none")
+        return self
+
     def shared(self) -> dict[str, Any]:
         """Return the settings that all peers must have equal, flat: ``{"training.lr": 0.05, …}``."""
         return dict(sorted(_shared_fields(self, "")))

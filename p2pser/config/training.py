@@ -25,6 +25,12 @@ class TrainingSettings(Section):
     own_classes: bool = shared(
         False, "a peer's loss leaves out the emotions of which it has no clip, so that it does not unlearn what other "
                "peers have learned of them")
+    fairness: Literal["none", "speaker", "sex", "language"] = shared(
+        "none", "whose loss counts more where it is high: a group's, that is the clips of one speaker, sex or language "
+                "at a peer")
+    fairness_strength: float = shared(
+        1.0, "how steeply the weights of groups rise with their loss: from e^-strength where nothing is lost to "
+             "e^strength where it is guessed", gt=0, le=5)
     soft_labels: bool = shared(
         False, "learn the shares of listeners who chose each emotion, where the corpus has them (crema-d, emodb)")
     rounds: int = shared(40, "communication rounds", ge=0, le=10**9)

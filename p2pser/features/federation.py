@@ -41,6 +41,7 @@ class Examples:
     dimensions : (n, 3) float32, arousal, valence and dominance from -1 to 1, NaN where unknown; None where they are
         not a target.
     copies : (copies, n, …) float32, the features of varied copies of each clip; None where there are none.
+    languages : of each clip, an ISO 639-1 code or ""; () where none is known.
     """
 
     features: NDArray[np.float32]
@@ -51,6 +52,7 @@ class Examples:
     soft: NDArray[np.float32] | None = None
     dimensions: NDArray[np.float32] | None = None
     copies: NDArray[np.float32] | None = None
+    languages: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +65,7 @@ class Examples:
         return Examples(self.features[indices], self.labels[indices], chosen(self.speakers), chosen(self.paths),
                         chosen(self.genders), None if self.soft is None else self.soft[indices],
                         None if self.dimensions is None else self.dimensions[indices],
-                        None if self.copies is None else self.copies[:, indices])
+                        None if self.copies is None else self.copies[:, indices], chosen(self.languages))
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,7 @@ def _examples(
         speakers=tuple(clip.speaker for clip, _ in usable),
         paths=tuple(corpus.relative(clip) for clip, _ in usable),
         genders=tuple(clip.gender for clip, _ in usable),
+        languages=tuple(clip.language for clip, _ in usable),
         soft=targets.shares([clip for clip, _ in usable], labels)
         if config.training.soft_labels and config.training.task != "dimensions" else None,
         dimensions=targets.dimensions([clip for clip, _ in usable]) if config.training.task != "classes" else None,

@@ -325,6 +325,7 @@ def together(examples: Sequence[Examples]) -> Examples:
         speakers=joined([part.speakers for part in examples]),
         paths=joined([part.paths for part in examples]),
         genders=joined([part.genders for part in examples]),
+        languages=joined([part.languages for part in examples]),
         soft=_stacked([part.soft for part in examples]),
         dimensions=_stacked([part.dimensions for part in examples]),
         copies=_stacked([part.copies for part in examples], axis=1),

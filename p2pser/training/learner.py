@@ -24,6 +24,7 @@ from p2pser.base.errors import CorpusError, P2PSERError
 from p2pser.config import TrainingSettings
 from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation, variants
+from p2pser.training.fairness import Fairness
 from p2pser.training.losses import Objective, Targets
 from p2pser.training.optimisers import Optimizer, clip_, learning_rate
 
@@ -87,6 +88,7 @@ class Learner:
     copies : varied copies of the clips, (copies, n, …) float32; each draw takes one of them or the clip itself.
     augmentation : what is done to batches.
     groups : (n,) int64, the unit of each clip, from 0 on (``privacy.unit``); default: all clips are one unit.
+    fairness : how groups are weighed by their loss; default: not.
 
     Raises
     ------
@@ -96,7 +98,8 @@ class Learner:
     def __init__(self, module: nn.Module, schema: Schema, training: TrainingSettings, features: Tensor,
                  targets: Targets | Tensor, objective: Objective | None = None, *, seed: int, peer: int,
                  often: NDArray[np.floating] | None = None, idle: bool = False, copies: Tensor | None = None,
-                 augmentation: Augmentation | None = None, groups: NDArray[np.int64] | None = None) -> None:
+                 augmentation: Augmentation | None = None, groups: NDArray[np.int64] | None = None,
+                 fairness: Fairness | None = None) -> None:
         if isinstance(targets, Tensor):
             targets = Targets(targets.to(torch.int64))
         if (len(features) == 0 and not idle) or len(features) != len(targets):
@@ -114,6 +117,7 @@ class Learner:
         self.objective = objective or Objective(training)
         self.often = often
         self.groups = np.zeros(len(features), dtype=np.int64) if groups is None else groups
+        self.fairness = fairness
         self.seed = seed
         self.peer = peer
         self.optimizer = Optimizer(training)
@@ -135,6 +139,7 @@ class Learner:
         versions = self._versions.view(1 + self.copies, self.clips, *self.features.shape[1:])
         part._versions = versions[:, places].flatten(0, 1)
         part.groups, part.often = np.zeros(len(places), dtype=np.int64), None
+        part.fairness = None if self.fairness is None else self.fairness.at(places)
         return part
 
     def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
@@ -191,12 +196,14 @@ class Learner:
         start = row.clone() if settings.proximal else None
         total = 0.0
         with self._drawing(round):
-            for k, (gradient, loss) in enumerate(self._gradients(row, round)):
+            for k, (gradient, loss, weight) in enumerate(self._gradients(row, round)):
+                if weight != 1 and self.optimizer.kind == "sgd":  # steps of adamw do not scale with the gradient
+                    gradient, weight = gradient.mul_(weight), 1.0
                 if start is not None:
                     gradient.add_(row - start, alpha=settings.proximal)
                 if correction is not None:
                     gradient.add_(correction)
-                self.optimizer.step_(row, gradient, memory, lr)
+                self.optimizer.step_(row, gradient, memory, lr * weight)
                 self.require_finite(loss, round, k)
                 total += loss
                 if report is not None:
@@ -222,14 +229,19 @@ class Learner:
             return torch.zeros_like(row), math.nan
         row = row.clone()
         with self._drawing(round):
-            gradient, loss = next(self._gradients(row, round, step))
+            gradient, loss, weight = next(self._gradients(row, round, step))
+        if weight != 1:
+            gradient.mul_(weight)
         if self.training.weight_decay:
             return gradient.add(row, alpha=self.training.weight_decay), loss
         return gradient.clone(), loss
 
-    def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float]]:
-        """Yield the clipped gradient at the current ``row`` and the loss, for each local step from ``first`` on."""
+    def _gradients(self, row: Tensor, round: int, first: int = 0) -> Iterator[tuple[Tensor, float, float]]:
+        """Yield the clipped gradient at the current ``row``, the loss, and the weight of the step (1 without fairness),
+        for each local step from ``first`` on.
+        """
         settings = self.training
+        weights = self._weights(row, round)
         chosen, places = (drawn[first:] for drawn in self.drawn(round))
         steps, size = chosen.shape
         features = self.versions(places.reshape(-1)).view(steps, size, *self.features.shape[1:])
@@ -238,10 +250,24 @@ class Learner:
         for k in range(steps):
             gradient.zero_()
             batch, targets = self.varied(features[k], self.targets.at(chosen[k]), round, first + k)
-            loss = self.objective(self.outputs(batch), targets)
+            outputs, weight = self.outputs(batch), 1.0
+            if self.fairness is None or weights is None:
+                loss = self.objective(outputs, targets)
+            else:
+                loss, weight = self.fairness.loss(self.objective, outputs, targets, chosen[k], weights)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_(gradient, settings.clip_norm)
-            yield gradient, loss.item()
+            yield gradient, loss.item(), weight
+
+    def _weights(self, row: Tensor, round: int) -> Tensor | None:
+        """Return the weights of the groups at ``row``, by the clips of the round's steps; None without fairness."""
+        if self.fairness is None:
+            return None
+        self.schema.bind(self.module, row)
+        self.module.eval()
+        with torch.no_grad():
+            return self.fairness.weights(lambda clips: self.outputs(self.features[clips]), self.objective, self.targets,
+                                         torch.unique(self.drawn(round)[0]))
 
     def drawn(self, round: int) -> tuple[Tensor, Tensor]:
         """Return the clips of a round's local steps (K, b), and where in ``versions`` they are."""

@@ -16,6 +16,7 @@ from p2pser.config import Config, TrainingSettings
 from p2pser.features.federation import Examples
 from p2pser.models.rows import Schema
 from p2pser.training.augmentation import Augmentation
+from p2pser.training.fairness import Fairness
 from p2pser.training.learner import Learner
 from p2pser.training.losses import Targets, classes_of
 from p2pser.training.target_statistics import Asked, TargetStatistics
@@ -57,7 +58,8 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     if training.balance == "sampling" and target_statistics.weights is not None:
         often = np.where(examples.labels < 0, 1.0, target_statistics.weights.numpy()[examples.labels])
     family = FAMILIES[config.model.name]
-    objective = target_statistics.objective(training, family.loss if training.loss == "auto" else training.loss)
+    loss = family.loss if training.loss == "auto" else training.loss
+    objective = target_statistics.objective(training, loss)
     aims = targets(examples, training)
     if training.own_classes and aims.classes is not None and len(examples):
         objective = replace(objective, present=classes_of(aims.classes))
@@ -66,7 +68,8 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
                 seed=config.seed if draws is None else draws, peer=peer,
                 often=often, idle=len(examples) == 0, copies=None if copies is None else torch.from_numpy(copies),
                 augmentation=Augmentation.of(config, features.shape[1:], len(labels)),
-                groups=units(examples, config.privacy.unit))
+                groups=units(examples, config.privacy.unit),
+                fairness=Fairness.of(training, examples, loss, len(labels)))
 
 
 def units(examples: Examples, unit: str) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ Dropped = tuple[tuple[int, ...], float]
 
 def kind(learner: object) -> object:
     """Return what learners have in common that can take their steps together; None: this one takes them alone."""
-    if type(learner) is not Learner or not learner.clips or learner.objective.present is not None:
+    if type(learner) is not Learner or not learner.clips or learner.objective.present is not None or learner.fairness:
         return None
     objective, targets = learner.objective, learner.targets
     numbers = [objective.weights, *(objective.moments or ())]

@@ -1,4 +1,6 @@
-"""Augmentation between processes: the same clips, copies and batches as in the simulator, and after all were killed."""
+"""Augmentation and fairness between processes: the same clips, copies, batches and weights as in the simulator, also
+after all were killed.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,11 @@ def test_peers_vary_clips_as_the_simulator_does(real: Any) -> None:
     assert not torch.allclose(rows[0], simulate(plain, ring, federate(plain, 3, workers=1)).row, atol=1e-3)
 
 
-def test_matrices_masked_in_time_and_frequency_survive_a_resume(real: Any) -> None:
+def test_masked_matrices_of_weighed_speakers_survive_a_resume(real: Any) -> None:
     ring = load("ring", peers=3)
     settings = ("features.kind=mfcc+chroma", "features.n_mfcc=8", "features.deltas=0", "features.seconds=0.5",
                 "model.name=cnn2d", "model.hidden=[4]", "augment.time_masks=1", "augment.time_width=0.1",
+                "training.fairness=speaker", "training.fairness_strength=2",
                 "augment.band_masks=1", "training.rounds=6", "peer.checkpoint_every=2")
     config = real.config("out", *settings, peers=3)
     federation = federate(config, 3, workers=1)
@@ -50,4 +53,7 @@ def test_matrices_masked_in_time_and_frequency_survive_a_resume(real: Any) -> No
     assert story.exit_codes == dict.fromkeys(range(3), 0), str(story)
     assert real.events(config, 0, "resumed")
     exact = simulate(config, ring, federation, exact=True)
-    assert torch.equal(real.rows(config, range(3)), exact.final.rows.to(torch.float32))
+    rows = real.rows(config, range(3))
+    assert torch.equal(rows, exact.final.rows.to(torch.float32))
+    plain = config.with_settings(["training.fairness=none"])
+    assert not torch.allclose(rows[0], simulate(plain, ring, federation).row, atol=1e-3)
