@@ -37,8 +37,8 @@ GROUPS = ("", "f", "m")
 EDGES: NDArray[np.float64] = 1 / (1 + np.exp(-np.linspace(-8, 8, 257)))
 """The grid of probabilities: equal steps of log-odds, .06 apart."""
 
-DISTANCES: NDArray[np.float64] = np.geomspace(0.25, 64.0, 129)
-"""The grid of distances, 4 % apart."""
+DISTANCES: NDArray[np.float64] = np.geomspace(0.5, 8.0, 129)
+"""The grid of distances, 2 % apart."""
 
 WIDTH = 2 + 2 * len(EDGES)
 LENGTH = len(GROUPS) * WIDTH + len(DISTANCES)
@@ -47,7 +47,7 @@ LENGTH = len(GROUPS) * WIDTH + len(DISTANCES)
 SURE = 0.84
 """One-sided confidence of the mean over speakers: one standard error, of many speakers."""
 
-BEYOND, MARGIN = 0.005, 1.25
+BEYOND, MARGIN = 0.005, 1.118
 """So large a share of the clips of new speakers may be beyond a distance; this many times that is unlike them."""
 
 Float64 = NDArray[np.float64]
@@ -56,8 +56,8 @@ Float64 = NDArray[np.float64]
 def counts(predictions: Predictions, distances: Float64 | None = None) -> Float64:
     """Return a row (LENGTH,) that adds up over peers with other speakers.
 
-    distances : (n,) of the clips (``models.sets``); None: not known. Raises ValueError where the predictions have no
-    logits.
+    distances : (n,) of the clips (``features.unlike``); None: not known. Raises ValueError where the predictions have
+    no logits.
     """
     chances = probabilities(predictions)[np.arange(len(predictions.targets)), predictions.targets]
     _, first, names = np.unique(predictions.speakers, return_index=True, return_inverse=True)

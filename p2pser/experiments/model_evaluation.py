@@ -29,12 +29,12 @@ from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, enrolled
 from p2pser.features.public import SOURCE
+from p2pser.features.unlike import distances
 from p2pser.inference.predictor import MOST, Predictor
 from p2pser.inference.words import completed
 from p2pser.models.directory import Card
 from p2pser.models.heard import counts
 from p2pser.models.origin import Origin
-from p2pser.models.sets import distances
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
             if scored is not None:
                 by_enrolment[count] = scored
     rated = [index for part in parts.values() for index in part if corpus.clips[index].emotion in card.labels]
-    apart = distances(np.stack([usable[index] for index in rated]), card.statistics) \
+    apart = distances(card.statistics.apply(np.stack([usable[index] for index in rated]))) \
         if rated and card.statistics is not None else None
     groups = {"language": [corpus.clips[index].language for index in rated],
               "corpus": [corpus.clips[index].corpus for index in rated]}

@@ -19,9 +19,10 @@ from p2pser.experiments import enrolment
 from p2pser.experiments.execution import final_outputs
 from p2pser.experiments.tuning import inner
 from p2pser.features.federation import Federation
+from p2pser.features.unlike import distances
 from p2pser.graph.spec import Topology
 from p2pser.models.heard import Heard, counts
-from p2pser.models.sets import Sets, distances
+from p2pser.models.sets import Sets
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
 
@@ -75,4 +76,4 @@ def _distances(run: Simulation) -> NDArray[np.float64] | None:
     test = run.federation.test
     if test is None or run.statistics is None:
         return None
-    return distances(test.features[test.labels >= 0], run.statistics)
+    return distances(run.statistics.apply(test.features[test.labels >= 0]))

@@ -49,16 +49,18 @@ def doubt(own: Statistics) -> float:
 
 
 def distances(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the root mean square of each clip's scaled features (n,), about 1 in the training; 1 for matrices."""
+    """Return how far clips (n, …) are from those of the training, (n,): the root mean square of their scaled features.
+
+    Over the clips of the training the mean of its square is 1 where the training's statistics scale them.
+    """
     values = vectors(scaled)
-    if values.ndim != 2:
-        return np.ones(len(scaled))
-    squares = np.square(values)
-    return np.asarray(np.sqrt(squares.mean(axis=1)), dtype=np.float64)
+    return np.asarray(np.sqrt(np.square(values).reshape(len(values), -1).mean(axis=1)), dtype=np.float64)
 
 
 def flattening(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return what the logits of n clips are divided by, beside their temperature: 1, and more for clips that lie
-    further from the training than its own, of which a model knows little.
+    further from the training than its own, of which a model knows little. 1 for matrices.
     """
+    if vectors(scaled).ndim != 2:
+        return np.ones(len(scaled))
     return np.maximum(1.0, distances(scaled)) ** FLATTENING

@@ -36,7 +36,7 @@ from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
 from p2pser.models.onnx_network import OnnxNetwork
-from p2pser.models.sets import LEVELS, USUAL, Sets, distances, members, most
+from p2pser.models.sets import LEVELS, USUAL, Sets, members, most
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -280,7 +280,8 @@ class Predictor:
             return answers
         statistics = self.card.statistics
         inside = members(chances, sets.threshold(self.coverage))
-        apart = np.zeros(len(answers)) if sets.far is None or statistics is None else distances(features, statistics)
+        apart = np.zeros(len(answers)) if sets.far is None or statistics is None else \
+            unlike.distances(statistics.apply(features))
         return [replace(answer, emotions=tuple(name for name, _ in answer.top(int(row.sum()))), coverage=self.coverage,
                         unsure=_why_unsure(int(row.sum()), len(row), self.coverage, float(distance), sets.far))
                 for answer, row, distance in zip(answers, inside, apart)]

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pser.features.normalisation import Statistics
-
 LEVELS = (0.8, 0.9, 0.95)
 """The levels that a card has thresholds for."""
 
@@ -36,7 +34,8 @@ class Sets:
         calibration do not show the level, so that all emotions are.
     speakers, clips : of the calibration.
     how : whose clips these were, in words.
-    far : a clip is unlike those of the training beyond this ``distance``; None: not known.
+    far : a clip is unlike those of the training beyond this distance from them, as the training's statistics scale it
+        (``features.unlike.distances``); None: not known.
     covered : the share of clips whose set held the true emotion, by group (all, f, m) and level.
     heard : how many of a speaker's clips gave the statistics (``models.heard``).
     """
@@ -64,7 +63,7 @@ class Sets:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for a card."""
         return {"heard": self.heard, "thresholds": {f"{level:g}": value for level, value in self.thresholds.items()},
-                "speakers": self.speakers, "clips": self.clips, "how": self.how, "far": self.far,
+                "speakers": self.speakers, "clips": self.clips, "how": self.how, "furthest": self.far,
                 "covered": dict(self.covered), "note": self.note()}
 
     @classmethod
@@ -73,7 +72,9 @@ class Sets:
         thresholds = {float(level): float(value) for level, value in document["thresholds"].items()}
         if not set(LEVELS) <= set(thresholds) or not all(0 < k < 1 and 0 <= v <= 1 for k, v in thresholds.items()):
             raise ValueError("the thresholds of its prediction sets are no probabilities")
-        far = None if document.get("far") is None else float(document["far"])
+        far = None if document.get("furthest") is None else float(document["furthest"])
+        if document.get("far") is not None:  # written before, as the square of a distance
+            far = math.sqrt(max(0.0, float(document["far"])))
         if far is not None and not 0 < far < math.inf:
             raise ValueError(f"its largest usual distance is {far}")
         return cls(thresholds, int(document["speakers"]), int(document["clips"]), str(document.get("how", "")), far,
@@ -109,12 +110,3 @@ def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[n
 def most(classes: int) -> int:
     """Return how many emotions a set may hold before the answer is "not sure": half of them."""
     return max(1, classes // 2)
-
-
-def distances(features: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float64]:
-    """Return how far clips (n, …) are from those of the training: the mean square of their features, scaled by the
-    training's statistics. Over the clips of the training the mean is 1.
-    """
-    scaled = statistics.apply(features).astype(np.float64)
-    result: NDArray[np.float64] = (scaled**2).reshape(len(scaled), -1).mean(axis=1)
-    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pser.features.normalisation import Statistics, known_by
+from p2pser.features.normalisation import Statistics, known_by, statistics
 from p2pser.features.unlike import FEWEST, FLATTENING, conditions, distances, doubt, flattening
 
 TRAINING = Statistics(500.0, np.full(40, 3.0), np.full(40, 2.0))
@@ -39,3 +39,10 @@ def test_logits_are_divided_by_more_the_further_a_clip_lies() -> None:
     assert flattening(near) == 1.0
     assert flattening(far) == pytest.approx(2.0**FLATTENING)
     np.testing.assert_array_equal(flattening(np.full((3, 40, 5), 9.0)), np.ones(3))
+
+
+def test_the_mean_square_of_distances_is_one_over_the_training() -> None:
+    features = np.random.default_rng(0).standard_normal((200, 6, 4)).astype(np.float32) * 3 + 7
+    training = statistics(features)
+    assert np.square(distances(training.apply(features))).mean() == pytest.approx(1, rel=1e-3)
+    assert distances(training.apply(features + 9)).min() > 2.2

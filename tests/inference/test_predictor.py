@@ -213,7 +213,7 @@ def test_sets_and_what_is_unlike_the_training(model: Path, tmp_path: Path, monke
         assert said.coverage == coverage
     far = Predictor(module, replace(card, sets=(replace(sets, far=0.5),)))
     monkeypatch.setattr(far, "run", lambda scaled: np.array([[0.0, 9.0]]))
-    assert far.answers(features + 1e6)[0].unsure.startswith("unlike the recordings of the training (distance 64.0, ")
+    assert far.answers(features + 1e6)[0].unsure.startswith("unlike the recordings of the training (distance 8.0, ")
     with pytest.raises(ConfigError, match="a coverage of 2"):
         p2pser.load(model, coverage=2)
 
