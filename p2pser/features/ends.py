@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
+
+from p2pser.features.mp3_frames import lacks_frames
 
 HEAD, TAIL = 4096, 1 << 17
 """So much of a file's beginning and end is looked at [B]; a page of Ogg has at most 65,307."""
@@ -13,20 +18,39 @@ OPEN = 0x7FFFFFFF
 """Sizes from here on mean "to the end", as programs write that do not know it."""
 
 
-def ends_early(recording: Path | bytes) -> bool:
-    """Whether a WAV file has fewer samples than its header says, or an Ogg file has no last page.
+def early(recording: Path | bytes) -> str | None:
+    """Return why a recording ends before its end: a WAV file has fewer samples than its header says, an Ogg file no
+    last page, an MP3 file fewer bytes than its header says or a cut last frame.
 
-    False for other files: a cut FLAC file cannot be read, and MP3 has no end.
+    None for other files: a cut FLAC file cannot be read. An MP3 file without such a header that is cut between two
+    frames looks whole.
     """
     try:
         with io.BytesIO(recording) if isinstance(recording, bytes) else recording.open("rb") as file:
-            head, size = file.read(HEAD), file.seek(0, io.SEEK_END)
-            if head[:4] == b"OggS":
-                file.seek(max(0, size - TAIL))
-                return _without_last_page(file.read())
+            return _why(file)
     except OSError:
-        return False
-    return head[:4] == b"RIFF" and head[8:12] == b"WAVE" and _lacks_samples(head, size)
+        return None
+
+
+def early_note(recordings: Iterable[Path]) -> tuple[str, ...]:
+    """Return a note on those of the recordings that end early, if any: how many, and how many for each reason."""
+    why = {path: reason for path in recordings if (reason := early(path)) is not None}
+    if not why:
+        return ()
+    reasons = "; ".join(f"{count} × {reason}" for reason, count in Counter(why.values()).most_common())
+    ends, by = ("recording ends", "counts") if len(why) == 1 else ("recordings end", "count")
+    return (f"{len(why)} {ends} early (a cut transfer, a full disk), and {by} by what there is: {reasons}; first "
+            f"{next(iter(why))}",)
+
+
+def _why(file: BinaryIO) -> str | None:
+    head, size = file.read(HEAD), file.seek(0, io.SEEK_END)
+    if head[:4] == b"OggS":
+        file.seek(max(0, size - TAIL))
+        return "the Ogg file has no last page" if _without_last_page(file.read()) else None
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "the WAV file has fewer samples than its header says" if _lacks_samples(head, size) else None
+    return lacks_frames(file, head, size)
 
 
 def _lacks_samples(head: bytes, size: int) -> bool:

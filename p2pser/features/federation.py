@@ -22,6 +22,7 @@ from p2pser.corpora.partitioning import Partitioning, left_out_note, partition_c
 from p2pser.corpora.spread import AUTO, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
+from p2pser.features.ends import early_note
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import Statistics, by_speaker
 
@@ -179,7 +180,7 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    notes, scaled = _notes(config, partitioning, left_out, train, test), partitioning.scaling
+    notes, scaled = _notes(config, partitioning, wanted, left_out, train, test), partitioning.scaling
     if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
@@ -187,10 +188,13 @@ def federate(
                       notes, scaled.reason)
 
 
-def _notes(config: Config, partitioning: Partitioning, left_out: Sequence[tuple[Path, str]],
-           train: Mapping[int, Examples], test: Examples | None) -> tuple[str, ...]:
+def _notes(config: Config, partitioning: Partitioning, wanted: Sequence[int],
+           left_out: Sequence[tuple[Path, str]], train: Mapping[int, Examples], test: Examples | None
+           ) -> tuple[str, ...]:
     notes = (*partitioning.notes, *left_out_note(left_out))
     if clip_features.of_sound(config.features):  # equal words are no equal recordings
+        lost = {path for path, _ in left_out}
+        notes += early_note(path for index in wanted if (path := partitioning.corpus.clips[index].path) not in lost)
         notes += _copies_note(train, test)
     if clip_features.of_words(config.features).any():
         split = partitioning.split

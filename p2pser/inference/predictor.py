@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features import clip_features, unlike, voice
-from p2pser.features.ends import ends_early
+from p2pser.features.ends import early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.answers import Answer, Prediction, Predictions
@@ -198,7 +198,7 @@ class Predictor:
                 errors.append((name, reason))
                 continue
             lacking["words"] += self.card.reads_words and not plain(text)
-            lacking["end"] += ends_early(recording)
+            lacking["end"] += early(recording) is not None
             yield path, values, reason
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None, text: str = "") -> Answer:

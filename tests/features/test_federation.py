@@ -63,6 +63,16 @@ def rows(speakers: tuple[str, ...] = SPEAKERS, emotions: tuple[str, ...] = EMOTI
             for emotion in emotions for speaker in speakers for take in range(TAKES)]
 
 
+def test_recordings_that_end_early_are_counted_by_reason(run: Callable[..., Config], recordings: Path) -> None:
+    whole = (recordings / "anger" / "ann" / "0.wav").read_bytes()
+    (recordings / "cut.wav").write_bytes(whole[:-1000])
+    found = federate(run(rows=[*rows(), "cut.wav,ann,anger"], table="cut"), 2, workers=1)
+    (recordings / "cut.wav").unlink()
+    assert found.notes[-1] == (
+        "1 recording ends early (a cut transfer, a full disk), and counts by what there is: 1 × the WAV file has fewer "
+        f"samples than its header says; first {recordings / 'cut.wav'}")
+
+
 def test_a_fold_is_dealt_by_speaker(run: Callable[..., Config]) -> None:
     found = federate(run("corpus.split=speakers:ann+eve"), 4, workers=1)
     assert found.labels == EMOTIONS
