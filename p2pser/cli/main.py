@@ -10,7 +10,7 @@ import click
 
 from p2pser.base.errors import P2PSERError, in_one_line
 from p2pser.base.paths import tell_of_caches
-from p2pser.base.version import __version__
+from p2pser.base.version import TWICE, __version__, installed_twice
 
 COMMANDS = {
     "peer": "Run one peer until the network has its model.",
@@ -94,6 +94,8 @@ def cli() -> None:
 
     Example: p2pser demo --peers 8 --topology ring.yaml
     """
+    if installed_twice():
+        click.echo(f"p2pser: {TWICE}", err=True)
     tell_of_caches(lambda sentence: click.echo(sentence, err=True))
 
 

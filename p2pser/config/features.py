@@ -82,7 +82,9 @@ class FeatureSettings(Section):
         if len(names) > 1 and len({_is_vector(name) for name in names}) > 1:
             vectors = ", ".join(name for name in names if _is_vector(name))
             matrices = ", ".join(name for name in names if not _is_vector(name))
-            raise ValueError(f"{kind} joins vectors and matrices ({vectors} with {matrices}): join kinds of one form")
+            advice = "networks over time do not read words: join these to a vector of the voice (functionals, ssl)" \
+                if any(getattr(FEATURES[name], "of_words", False) for name in names) else "join kinds of one form"
+            raise ValueError(f"{kind} joins vectors and matrices ({vectors} with {matrices}): {advice}")
         return kind
 
     @field_validator("parameters")

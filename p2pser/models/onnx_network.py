@@ -1,8 +1,8 @@
 """The network of a model directory as ONNX, which answers where torch is not installed.
 
 ``network.onnx`` maps scaled features to outputs; all else that a prediction needs is in ``card.json`` and computed with
-numpy, as with torch. What the file says is checked before it runs: it may name no other file, and takes and gives what
-the card describes.
+numpy, as with torch. What the file says is checked before it runs: it may name no other file, has only operators that
+p2pser's networks have (``onnx_operators``), and takes and gives what the card describes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import ModelError
 from p2pser.base.wording import extra
+from p2pser.models import onnx_operators
 from p2pser.models.directory import WEIGHTS, Card
 
 NETWORK = "network.onnx"
@@ -97,7 +98,15 @@ def load(path: Path, card: Card) -> OnnxNetwork:
         raise ModelError(f"{file} has {size} bytes, which no network has; copy the model again")
     if b"location" in content:  # the name of the entry by which a tensor is read from another file
         raise ModelError(f"{file} refers to other files; use a model that p2pser export wrote")
+    try:
+        why = onnx_operators.refused(content)
+    except ValueError as error:
+        raise ModelError(f"cannot read the network {file}: {error}; copy the model again") from None
+    if why:
+        raise ModelError(f"{file} has {why}: it is not run, as nothing bounds its time and memory; use a model that "
+                         "p2pser export wrote")
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # ONNX Runtime's own format is not checked
     options.log_severity_level = 4  # what is wrong is said here
     options.intra_op_num_threads = 1  # more threads wait busily between small networks' answers
     try:

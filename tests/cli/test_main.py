@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from p2pser import __version__
+from p2pser.base import version
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.cli import main as main_module
 from p2pser.cli.main import COMMANDS, cli, main
@@ -110,3 +112,15 @@ def test_help_imports_no_heavy_library() -> None:
     modules = set(ast.literal_eval(done.stdout.splitlines()[-1]))
     assert "click" in modules
     assert not modules & {"torch", "numpy", "scipy", "librosa", "pydantic", "zmq", "networkx", "rich", "yaml"}
+
+
+def test_two_distributions_over_the_same_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p2pser-0.1.0.dist-info").mkdir()
+    assert not version.installed_twice(tmp_path)
+    assert not version.installed_twice(tmp_path / "missing")
+    (tmp_path / "p2pser_predict-0.1.0.dist-info").mkdir()
+    assert version.installed_twice(tmp_path)
+    monkeypatch.setattr(main_module, "installed_twice", lambda: True)
+    outcome = CliRunner().invoke(cli, ["settings"])
+    assert outcome.exit_code == 0
+    assert outcome.stderr.startswith("p2pser: p2pser and p2pser-predict are both installed here, over the same files")

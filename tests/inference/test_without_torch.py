@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import shutil
@@ -16,6 +17,9 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from served import LABELS, RATE, wav
 
 from p2pser import models
@@ -28,7 +32,7 @@ from p2pser.features import clip_features
 from p2pser.features.normalisation import Statistics
 from p2pser.inference.predictor import load
 from p2pser.inference.timeline import timeline
-from p2pser.models import directory
+from p2pser.models import directory, onnx_operators
 from p2pser.models.directory import CARD, WEIGHTS, Card
 from p2pser.models.export import export_light
 from p2pser.models.onnx_network import NETWORK
@@ -66,11 +70,13 @@ found["predict"] = called("predict", f"{folder}/{names[0]}", f"{folder}/a.wav", 
 found["whole model"] = called("predict", f"{folder}/torch-{names[0]}", f"{folder}/a.wav")
 found["simulate"] = called("simulate", "--peers", "2")
 import asyncio
+from p2pser.serve import forms
 from p2pser.serve.app import Server
 from p2pser.serve.question import Question
 from p2pser.serve.work import Limits
 server, recording = Server(model, Limits()), open(f"{folder}/a.wav", "rb").read()
-found["served"] = asyncio.run(server.workers.run(lambda: Question().answer(model, recording, 60)))
+body = forms.read("audio/wav", recording)
+found["served"] = asyncio.run(server.workers.run(lambda left: Question().answer(model, body, 60, left)))
 server.workers.close()
 found["open"] = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")
                  if os.path.exists(f"/proc/self/fd/{each}")]
@@ -189,6 +195,48 @@ def test_a_network_may_read_no_other_file(folder: Path, tmp_path: Path) -> None:
               size_threshold=0)
     with pytest.raises(ModelError, match="refers to other files"):
         load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(("node", "said"), [
+    (("Tile", ["features", "few"], ["more"]), "the operator 'Tile', which no network of p2pser has: it is not run"),
+    (("Relu", ["features"], ["more"], "com.microsoft"), "the operator 'com.microsoft.Relu', which"),
+    (("Loop", ["few", "", "features"], ["more"]), "the operator 'subgraph', which"),
+])
+def test_a_network_with_an_unknown_operator_is_not_run(node: Any, said: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "functionals", tmp_path / "m")
+    network = onnx.load(str(tmp_path / "m" / NETWORK))
+    kind, taken, given, *domain = node
+    added = onnx.helper.make_node(kind, taken, given, domain="".join(domain))
+    if kind == "Loop":
+        added.attribute.append(onnx.helper.make_attribute("body", onnx.helper.make_graph([], "body", [], [])))
+    network.graph.node.append(added)
+    onnx.save(network, str(tmp_path / "m" / NETWORK))
+    with pytest.raises(ModelError, match=said):
+        load(tmp_path / "m")
+
+
+def test_a_network_may_be_neither_functions_nor_endless_nor_of_another_format(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "functionals", tmp_path / "m")
+    network = onnx.load(str(tmp_path / "m" / NETWORK))
+    whole = network.SerializeToString()
+    assert onnx_operators.refused(whole) == ""
+    many = onnx.ModelProto()
+    many.CopyFrom(network)
+    many.graph.node.extend([onnx.helper.make_node("Relu", ["features"], [str(k)]) for k in range(onnx_operators.MOST)])
+    assert onnx_operators.refused(many.SerializeToString()) == f"more than {onnx_operators.MOST} operators"
+    network.functions.append(onnx.helper.make_function("own", "F", [], [], [], []))
+    assert "'function'" in onnx_operators.refused(network.SerializeToString())
+    for wrong in (b"\x10\x00\x00\x00ORTM" + bytes(100), b"\x0a\xff\xff\xff\xff\x0f", b"\xff" * 12, b"\x0d\x00"):
+        (tmp_path / "m" / NETWORK).write_bytes(wrong)
+        with pytest.raises(ModelError, match="cannot read the network"):
+            load(tmp_path / "m")
+
+
+@examples(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert isinstance(onnx_operators.refused(content), str)
 
 
 def test_a_network_of_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
