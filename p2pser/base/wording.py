@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Collection
 
 
 def number(value: float | None, form: str) -> str:
@@ -18,6 +19,24 @@ def counted(count: int, noun: str) -> str:
     ('1 seed', '3 seeds')
     """
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def are(count: int, noun: str) -> str:
+    """Return a number with its noun and verb.
+
+    >>> are(1, "clip"), are(3, "clip")
+    ('1 clip is', '3 clips are')
+    """
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def peer_list(ids: Collection[int]) -> str:
+    """Return peers by their ids.
+
+    >>> peer_list([3]), peer_list([3, 4])
+    ('peer 3', 'peers 3, 4')
+    """
+    return f"peer{'s' * (len(ids) != 1)} {', '.join(map(str, ids))}"
 
 
 def size(count: float) -> str:

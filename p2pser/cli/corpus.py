@@ -15,6 +15,7 @@ from p2pser.base.atomic import missing_or_empty, new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
+from p2pser.base.wording import counted
 from p2pser.cli.common import json_option, note, print_json, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
@@ -165,7 +166,7 @@ def fetch(
         known = [item.size for item in items if item.size is not None]
         total = sum(known) if known and len(known) == len(items) else None
         _accept(base, f", {total / 1e6:.0f} MB" if total else "", yes)
-        note(f"fetching {len(items)} file{'s' if len(items) > 1 else ''} into {folder}")
+        note(f"fetching {counted(len(items), 'file')} into {folder}")
         with progress("", total, unit="bytes") as bar:
             files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
         fetched["files"] = [vars(file) for file in files]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from p2pser.base.wording import counted
 from p2pser.cli.common import RunOptions, json_option, note, print_json, renamed
 from p2pser.cli.kinds import Source, Target
 
@@ -57,7 +58,7 @@ def split(corpus: str, data: Path | None, peers: int, partition: str | None, spl
                f"({', '.join(document['labels'])}), normalisation {document['normalise']}")
     for folder, contents in [*document["peers"].items(), ("test", document["test"])]:
         if contents["clips"]:
-            speakers = f"{len(contents['speakers'])} speaker{'s' * (len(contents['speakers']) != 1)}"
+            speakers = counted(len(contents["speakers"]), "speaker")
             click.echo(f"  {folder:8s} {contents['clips']:5d} clips of {speakers}, "
                        f"{'+'.join(contents['corpora'])} {'/'.join(contents['languages'])}".rstrip())
     where = "manifests and recordings" if copy else "manifests (the recordings stay where they are; --copy takes them)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.base.wording import number
+from p2pser.base.wording import counted, number
 from p2pser.cli.common import json_option, note, print_json, print_table
 from p2pser.cli.kinds import Source, Target
 
@@ -67,7 +67,7 @@ def export(run: Path, target: str, out: Path | None, as_json: bool) -> None:
         print_json({"run": str(run), "to": target, "out": str(place), "rounds": rounds})
         return
     click.echo(str(place))
-    note(f"{sum(written.values())} rounds of {len(written)} peer{'s' * (len(written) != 1)}")
+    note(f"{sum(written.values())} rounds of {counted(len(written), 'peer')}")
     if target == "tensorboard":
         note(f"next: tensorboard --logdir {place}")
 

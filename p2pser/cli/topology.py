@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from p2pser.base.wording import counted
 from p2pser.cli.common import json_option, note, print_json
 from p2pser.cli.kinds import Target
 
@@ -150,9 +151,9 @@ def _schedule_lines(facts: dict[str, Any], parameters: int) -> list[tuple[str, s
     return [
         ("stochastic", {"doubly": "doubly", "row": "rows only: the mean moves a little",
                         "column": "columns only: for push-sum"}[facts["stochastic"]]),
-        ("period", "never repeats" if period is None else f"{period} exchange{'s' * (period != 1)}"),
+        ("period", "never repeats" if period is None else counted(period, "exchange")),
         ("contraction", what),
-        ("consensus in finite time", "no" if finite is None else f"after {finite} exchange{'s' * (finite != 1)}"),
+        ("consensus in finite time", "no" if finite is None else f"after {counted(finite, 'exchange')}"),
         ("messages per exchange", f"{facts['messages_per_exchange']:g}"),
         ("bytes per exchange", f"{facts['bytes_per_exchange']:,.0f} (float32, {parameters:,} parameters)"),
         ("contraction per exchange", f"{facts['slem']:.6f}"),
@@ -162,7 +163,7 @@ def _schedule_lines(facts: dict[str, Any], parameters: int) -> list[tuple[str, s
 def _exposure(facts: dict[str, Any]) -> str:
     seen = facts["exposure"]
     return f"{seen['peers']} of {facts['peers'] - 1} others" + \
-        (f", after {seen['exchanges']} exchange{'s' * (seen['exchanges'] != 1)} of gossip" if seen["peers"] else "")
+        (f", after {counted(seen['exchanges'], 'exchange')} of gossip" if seen["peers"] else "")
 
 
 def _or_never(rounds: int | None) -> str:

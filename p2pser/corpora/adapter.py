@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from p2pser.corpora.files import by_names, counted
+from p2pser.corpora.files import by_names, clips_of
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
 
@@ -129,4 +129,4 @@ class NamedClips(Adapter):
     def load(self, data: Path, variant: str = "") -> Corpus:
         """Return the corpus in the folder ``data``, sub-folders included."""
         clips, left_out = self.clips(data)
-        return assemble(self.name, counted(len(clips), self.about.clips), clips, left_out, data, split=self.split)
+        return assemble(self.name, clips_of(len(clips), self.about.clips), clips, left_out, data, split=self.split)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
+from p2pser.base.wording import are
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
 
@@ -36,7 +37,7 @@ def apart(corpus: Corpus, split: Split) -> tuple[Split, tuple[str, ...]]:
     if not out:
         return split, ()
     return dataclasses.replace(split, train=tuple(place for place in split.train if place not in twice)), (
-        f"{len(out)} training clip{'s are' if len(out) > 1 else ' is'} left out, since the test set has the same "
+        f"{are(len(out), 'training clip')} left out, since the test set has the same "
         f"recording, first {_pair(corpus, out[0], twice[out[0]])}",)
 
 
@@ -45,7 +46,7 @@ def note(corpus: Corpus) -> tuple[str, ...]:
     groups = [group for group in copies(corpus.clips) if len({corpus.clips[place].speaker for place in group}) > 1]
     if not groups:
         return ()
-    return (f"{len(groups)} recording{'s are' if len(groups) > 1 else ' is'} there under two speakers, first "
+    return (f"{are(len(groups), 'recording')} there under two speakers, first "
             f"{_pair(corpus, *groups[0][:2])}: leave one of each out",)
 
 

@@ -102,7 +102,7 @@ def _only_reason(reasons: list[str]) -> str:
     return f": {reasons[0]}" if len(set(reasons)) == 1 and not reasons[0].startswith("not named") else ""
 
 
-def counted(clips: int, whole: int) -> str:
+def clips_of(clips: int, whole: int) -> str:
     """Return ``"2800 clips"``, or ``"12 of 2800 clips"``: the version of a corpus that has no other."""
     return f"{clips} clips" if clips == whole else f"{clips} of {whole} clips"
 

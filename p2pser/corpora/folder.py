@@ -18,6 +18,8 @@ from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble
 
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
 """Names, in lower case, of folders that name neither an emotion nor a speaker."""
+SHOWN = 4
+"""Names of folders that a note lists."""
 
 
 def load(data: Path) -> Corpus:
@@ -66,8 +68,8 @@ def _known_at(folders: Sequence[Sequence[str]], level: int) -> int:
     return sum(len(names) > level and is_known(names[level]) for names in folders)
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _notes(data: Path, folders: Sequence[Sequence[str]], level: int) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.emotions import canonical
+from p2pser.corpora.emotions import DIMENSIONS, canonical
 from p2pser.corpora.manifest_rows import COLUMNS, UNTIL, Files, last_day, number, read_text, table, word
 
 ARRAYS = "arrays"
@@ -29,7 +29,6 @@ CORPUS = "corpus"
 VOTES = "votes."
 """The prefix of columns with the share of listeners who named an emotion."""
 
-_DIMENSIONS = ("arousal", "valence", "dominance")
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def read_manifest(path: Path | str) -> Corpus:
     path = Path(path)
     content, text = read_text(path)
     header, rows = table(path, text)
-    if not {"emotion", *_DIMENSIONS} & set(header):
+    if not {"emotion", *DIMENSIONS} & set(header):
         raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance")
     files = Files(path.parent)
     clips: list[Clip] = []

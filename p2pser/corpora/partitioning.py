@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.wording import are
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora import targets
@@ -172,7 +173,7 @@ def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
     shown = "; ".join(f"{count} × {reason}" for reason, count in reasons[:SHOWN])
     rest = sum(count for _, count in reasons[SHOWN:])
     more = f"; {rest} × another reason" if rest else ""
-    return (f"{len(left_out)} {'file is' if len(left_out) == 1 else 'files are'} left out: {shown}{more}",)
+    return (f"{are(len(left_out), 'file')} left out: {shown}{more}",)
 
 
 def notes_of(
@@ -199,7 +200,7 @@ def notes_of(
     if synthetic and not corpus.synthetic:
         notes.append(f"{', '.join(synthetic)} is synthetic: for trying the system only")
     if overlap:
-        notes.append(f"{overlap} speaker{'s are' if overlap > 1 else ' is'} in training and in the test set: "
+        notes.append(f"{are(overlap, 'speaker')} in training and in the test set: "
                      "the results do not hold for new speakers")
     elif split.test and not split.disjoint:
         notes.append("not every clip has a named speaker: test speakers may be in the training set")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.wording import counted
 from p2pser.evaluation import conformal
 from p2pser.evaluation.calibration import by_others, probabilities
 from p2pser.evaluation.metrics import Predictions
@@ -102,7 +103,7 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
                f"emotions, one {one['one']:.2f}, not sure {one['unsure']:.2f}{right}")
     for name, groups in figures["groups"].items():
         each = "   ".join(f"{group} {_covered(one)} ({one['speakers']} speakers)" if one["speakers"] >= FEWEST else
-                          f"{group} {one['covered']:.3f} ({one['speakers']} speaker{'s' * (one['speakers'] != 1)}: too "
+                          f"{group} {one['covered']:.3f} ({counted(one['speakers'], 'speaker')}: too "
                           "few for an interval)" for group, one in groups.items())
         yield f"sets at 90 % by {name}   {each}"
 

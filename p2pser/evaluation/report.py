@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.wording import counted
 from p2pser.evaluation.calibration import by_others, ece, probabilities, scaled
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.coverage import by_other_speakers, coverage, thresholds
@@ -165,9 +166,8 @@ class Report:
         overlap = "unknown" if self.speaker_overlap is None else str(self.speaker_overlap)
         lines = [
             f"{self.corpus} {self.version}".rstrip() + (" (synthetic)" if self.synthetic else "")
-            + f", {self.split}: {d['clips']} clips of {d['speakers']} "
-            + ("speaker" if d["speakers"] == 1 else "speakers") + f" in {folds} "
-            + ("fold" if folds == 1 else "folds") + (f", {self.left_out} left out" if self.left_out else ""),
+            + f", {self.split}: {d['clips']} clips of {counted(d['speakers'], 'speaker')} in {counted(folds, 'fold')}"
+            + (f", {self.left_out} left out" if self.left_out else ""),
         ]
         if "uar" in d:
             lines += self._emotions(d)
@@ -198,7 +198,7 @@ class Report:
                                      for label, value in d["recall"].items()),
         ]
         if d["speakers"] < FEW_SPEAKERS:
-            lines.append(f"intervals over {d['speakers']} speaker{'s' * (d['speakers'] > 1)} say little: test on "
+            lines.append(f"intervals over {counted(d['speakers'], 'speaker')} say little: test on "
                          f"{FEW_SPEAKERS} or more")
         if len(d["by_enrolment"]) > 1 or self.unlike:
             lines[0:0] = _curve_lines(d["by_enrolment"], self.unlike)

@@ -27,8 +27,8 @@ def computed(tasks: Sequence[tuple[Any, ...]], address: str) -> Iterator[tuple[J
     Parameters
     ----------
     tasks : arguments of ``execution.execute``, the job first.
-    address : of the cluster's head, such as ``10.0.0.5:6379`` or ``ray://10.0.0.5:10001``; ``auto``: the cluster that
-        this machine belongs to.
+    address : of the cluster's head, such as ``10.0.0.5:6379`` or ``ray://10.0.0.5:10001``; ``auto``: that of this
+        machine.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _connected(address: str) -> Iterator[Any]:
         ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start its head with "
-                          "`ray start --head`, and name it as that command says") from None
+                          "`ray start --head`, and give the address that it prints") from None
     try:
         yield ray
     finally:

@@ -172,8 +172,8 @@ def compare(
     inner : how many inner folds.
     out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
         are not kept.
-    jobs : how many processes; default one for each processor. A text is the address of a Ray cluster, ``auto`` that
-        of the cluster which this machine belongs to.
+    jobs : how many processes; default one for each processor. A string is the address of a Ray cluster, or ``auto``
+        for the cluster of this machine.
     progress : show a bar on standard error.
 
     Returns

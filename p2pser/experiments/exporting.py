@@ -1,4 +1,4 @@
-"""The measurements of all peers of a run, running or not, written for other programs: what is new since the last time.
+"""The measurements of all peers of a run, running or not, written for other programs: those since the last export.
 
 Read from the peers' ``metrics.jsonl``. ``exported.json`` in the target's folder says how far each peer was.
 """

@@ -31,10 +31,10 @@ def coverage_of(results: Results, part: tuple[str, str], temperatures: list[floa
             least[level].append(0.0 if sets is None else sets.threshold(level))
     tested = Predictions.concatenate([calibration.scaled(models[0], dict(enumerate(temperatures))) for models in seeds])
     folds = np.concatenate([models[0].folds for models in seeds])
-    tongues = {path: name for document in results.outer.values()
+    languages = {path: name for document in results.outer.values()
                for path, name in document.get("languages", {}).items()}
     parts = results.first["corpus"]["name"].split("+")
-    groups = {"language": [tongues.get(path, "") for path in tested.paths],
+    groups = {"language": [languages.get(path, "") for path in tested.paths],
               "corpus": [path.partition("/")[0] for path in tested.paths] if len(parts) > 1 else []}
     return coverage(tested, {level: np.asarray(each)[folds] for level, each in least.items()},
                     groups={name: values for name, values in groups.items() if any(values)})

@@ -1,6 +1,6 @@
 """Where the measurements of a run can be written to: TensorBoard, MLflow and Trackio, each imported where it is used.
 
-A writer takes the new lines of one peer, and returns by what it finds that peer's record again the next time.
+A writer takes the new lines of one peer, and returns the key by which it finds that peer's record the next time.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Recordings to tensors: feature kinds, their cache, normalisation, and who holds which clips."""
+"""Recordings to tensors: feature kinds, their cache, normalisation, and the clips of all peers."""

@@ -94,8 +94,7 @@ def of_words(settings: FeatureSettings) -> NDArray[np.bool_]:
 
 
 def with_words(heard: Array | None, text: str, settings: FeatureSettings) -> Array:
-    """Return a clip's features, given those of its sound (``of_sound``), with those of what was said, in their order.
-    """
+    """Return a clip's features in their order: those of its sound (``of_sound``), and those of its transcript."""
     if heard is not None and not any(kind_class(name).of_words for name in settings.kinds):
         return heard
     return _with_said(heard, said([text], settings)[0], of_words(settings))

@@ -26,7 +26,7 @@ import numpy as np
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
 from p2pser.base.paths import cache_folder
-from p2pser.features import cache
+from p2pser.features import cache, levels
 from p2pser.features.kind import Array
 
 LONGEST = 30.0
@@ -89,6 +89,14 @@ def form_of(encoder: str) -> Form:
     """Return of what form the encoder in a folder is: TEXT where it has a tokenizer alone, else SPEECH."""
     place = Path(encoder).expanduser()
     return TEXT if _complete(place, TEXT) and not _complete(place, SPEECH) else SPEECH
+
+
+def required(kind: str, encoder: str | None, revision: str | None) -> Path:
+    """Return the folder of the encoder that a kind of features needs; ConfigError as ``folder``, and for None."""
+    if encoder is None:
+        raise ConfigError(f"features.kind {kind} needs an encoder: set features.encoder to a Hugging Face name, such "
+                          "as openai/whisper-base, or to a folder that holds one")
+    return folder(encoder, revision)
 
 
 def portable(encoder: str, revision: str | None, form: Form = SPEECH) -> str:
@@ -293,10 +301,7 @@ def states(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:
     if prepare.sampling_rate != sample_rate:
         raise ConfigError(f"the encoder in {path} takes {prepare.sampling_rate} samples a second, not {sample_rate}: "
                           f"set features.sample_rate={prepare.sampling_rate}")
-    wanted = round(LONGEST * sample_rate)
-    if signal.size > wanted:
-        start = (signal.size - wanted) // 2
-        signal = signal[start : start + wanted]
+    signal = levels.middle(signal, round(LONGEST * sample_rate))
     inputs = prepare(signal, sampling_rate=sample_rate, return_tensors="pt")
     with torch.inference_mode():
         hidden = _states(encoder, inputs, layers, layers_and_size(path)[0])

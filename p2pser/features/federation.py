@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.wording import are
 from p2pser.config import Config
 from p2pser.corpora import by_sentence, targets
 from p2pser.corpora.emotions import canonical
@@ -320,7 +321,7 @@ def _copies_note(train: Mapping[int, Examples], test: Examples | None) -> tuple[
     if not twice:
         return ()
     where = f", {leaked} of them in training and in the test set, whose figures are too good then" if leaked else ""
-    return (f"{len(twice)} recording{'s are' if len(twice) > 1 else ' is'} there twice, first {twice[0]}{where}: leave "
+    return (f"{are(len(twice), 'recording')} there twice, first {twice[0]}{where}: leave "
             "one of each out",)
 
 

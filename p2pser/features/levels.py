@@ -1,4 +1,4 @@
-"""Trimming of silence and scaling to a level, before features are computed."""
+"""Trimming of silence, cutting and scaling to a level, before features are computed."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def trimmed(signal: Array, sample_rate: int, below: float) -> Array:
         start = max(0, min(start - missing // 2, signal.size - round(SHORTEST * sample_rate)))
         stop = start + round(SHORTEST * sample_rate)
     return signal[start:stop]
+
+
+def middle(signal: Array, length: int) -> Array:
+    """Return the middle of a signal (samples,): at most ``length`` samples."""
+    start = max(0, (signal.size - length) // 2)
+    return signal[start : start + length]
 
 
 def prepared(signal: Array, settings: FeatureSettings) -> Array:

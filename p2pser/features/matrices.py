@@ -9,6 +9,7 @@ import numpy as np
 
 from p2pser.features import filters
 from p2pser.features.kind import Array, FeatureKind
+from p2pser.features.levels import middle
 
 WINDOW = 0.025
 """Length of a frame [s]; of pitch classes, which need the resolution in frequency, four times this."""
@@ -51,8 +52,7 @@ class MatrixKind(FeatureKind):
         """Return ``seconds`` of the signal: its middle, or the whole signal in the middle of silence."""
         wanted = round(self.seconds * self.sample_rate)
         if signal.size >= wanted:
-            start = (signal.size - wanted) // 2
-            return signal[start : start + wanted]
+            return middle(signal, wanted)
         before = (wanted - signal.size) // 2
         return np.pad(signal, (before, wanted - signal.size - before))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from p2pser.features import contours
 from p2pser.features.contours import FLOOR, Array
+from p2pser.features.levels import middle
 
 LONGEST = 60.0
 """Of a longer clip the middle is used [s]: an utterance is shorter, and memory grows with the length."""
@@ -45,10 +46,7 @@ class Spectra:
 def spectra(signal: Array, sample_rate: int, n_mels: int, n_mfcc: int) -> Spectra:
     """Return the spectra of a signal (samples,) at ``sample_rate`` [Hz]; of one longer than ``LONGEST``, the middle."""
     filters = contours.filters_for(sample_rate, n_mels, n_mfcc)
-    wanted = round(LONGEST * sample_rate)
-    if signal.size > wanted:
-        start = (signal.size - wanted) // 2
-        signal = signal[start : start + wanted]
+    signal = middle(signal, round(LONGEST * sample_rate))
     # At one level, so that the floor under logarithms is a part of the clip's power, not of full scale.
     level = max(float(np.sqrt(np.mean(signal.astype(np.float64) ** 2))), 1e-5)
     decibels = 20 * np.log10(level)

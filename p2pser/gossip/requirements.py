@@ -11,6 +11,7 @@ import numpy as np
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.registries import ALGORITHMS, FAMILIES
+from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
 
@@ -157,7 +158,6 @@ def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[
         together = nx.connected_components(topology.graph.subgraph(holders))
         parts = sorted(together, key=lambda part: (len(part), min(part)))
         if len(parts) > 1:
-            apart = ", ".join(map(str, sorted(parts[0])))
-            raise TopologyError(f"peer{'s' if len(parts[0]) > 1 else ''} {apart} of the topology {topology.name!r} can "
-                                f"reach the others of model.width {width:g} or more only through narrower peers, "
-                                "which lack their parameters: link them, or give the peers between them that width")
+            raise TopologyError(f"{peer_list(sorted(parts[0]))} of the topology {topology.name!r} can reach the others "
+                                f"of model.width {width:g} or more only through narrower peers, which lack their "
+                                "parameters: link them, or give the peers between them that width")

@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import TopologyError
+from p2pser.base.wording import counted
 from p2pser.graph import spectral, theory
 from p2pser.graph.graph_kinds import sides
 from p2pser.graph.spec import Topology
@@ -148,9 +149,9 @@ def title(topology: Topology, dead: Collection[int] = ()) -> str:
         theoretical = theory.convergence(topology)
         finite = theoretical.finite_time
         speed = (f"{theoretical.per_exchange:.3f} an exchange" if finite is None
-                 else f"consensus in {finite} exchange{'s' * (finite != 1)}")
+                 else f"consensus in {counted(finite, 'exchange')}")
     lost = f" · {len(dead)} dead" if dead else ""
-    return f"{topology.name} · {topology.size} peer{'s' * (topology.size != 1)} · {speed}{lost}"
+    return f"{topology.name} · {counted(topology.size, 'peer')} · {speed}{lost}"
 
 
 def panels(topology: Topology) -> list[int | None]:

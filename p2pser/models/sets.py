@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pser.base.wording import counted
+
 LEVELS = (0.8, 0.9, 0.95)
 """The levels that a card has thresholds for."""
 
@@ -54,7 +56,7 @@ class Sets:
 
     def note(self) -> str:
         """Return what a reader must know of the levels, in a sentence."""
-        who = f"{self.speakers} speaker{'s' * (self.speakers != 1)} ({self.clips} clips)"
+        who = f"{counted(self.speakers, 'speaker')} ({self.clips} clips)"
         if lost := [f"{100 * level:g} %" for level in LEVELS if not self.thresholds[level]]:
             return f"calibrated on {who}, too few to show {' and '.join(lost)}: these sets hold every emotion"
         few = f"; of fewer than {FEWEST} speakers they say little" if self.speakers < FEWEST else ""

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from p2pser.base.errors import RefusedError
+from p2pser.base.wording import peer_list
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
 
@@ -95,10 +96,6 @@ class Meeting:
 
 
 def _sentence(awaited: list[int], refused: tuple[int, ...]) -> str:
-    parts = [f"waiting for {_peers(awaited)}" if awaited else "",
-             f"waiting for {_peers(list(refused))} to come back corrected" if refused else ""]
+    parts = [f"waiting for {peer_list(awaited)}" if awaited else "",
+             f"waiting for {peer_list(refused)} to come back corrected" if refused else ""]
     return ", ".join(part for part in parts if part)
-
-
-def _peers(ids: list[int]) -> str:
-    return f"peer{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"

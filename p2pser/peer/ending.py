@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.features.normalisation import from_sums, sums
 from p2pser.gossip.algorithm import Algorithm
@@ -203,8 +204,7 @@ class LastPhase:
             if not said and lacking and clock() - began >= QUIET:
                 said = True
                 self.reporter.say(f"peer {self.me} has its model ({self.folder.model}) and stays up to {patience:g} s "
-                                  f"to hand it to peer{'s' if len(lacking) > 1 else ''} "
-                                  f"{', '.join(map(str, lacking))}; Ctrl-C ends it")
+                                  f"to hand it to {peer_list(lacking)}; Ctrl-C ends it")
         return answered
 
     def _pause(self, seconds: float) -> None:
@@ -220,7 +220,7 @@ class LastPhase:
         if complete(summary):
             self.reporter.say(who)
         elif missing := sorted([*summary["peers_dead"], *summary["peers_apart"]]):
-            peers = f"peer{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
+            peers = peer_list(missing)
             self.reporter.tell("incomplete", f"{who.upper()}: the model lacks what {peers} learned after the loss; "
                                f"start {peers} again with the same command, to take this model", missing=missing)
         else:

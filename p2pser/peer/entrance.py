@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.wording import peer_list
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
 from p2pser.network.exchange import DeliveryStatus
@@ -171,8 +172,7 @@ class Entrance:
         """
         if not (ending := set(self.mixer.roster.ending()) - self._mute):
             return False
-        self.reporter.waiting(f"waiting for the model of peer{'s' if len(ending) > 1 else ''} "
-                              f"{', '.join(map(str, sorted(ending)))}: the run is at its end")
+        self.reporter.waiting(f"waiting for the model of {peer_list(sorted(ending))}: the run is at its end")
         self._mute = wait_for_model(self.mixer, self._mute, self.session.config.network.round_timeout)
         return True
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2pser.base.errors import printable
+from p2pser.base.wording import peer_list
 from p2pser.run.account import in_words
 
 LONGEST = 400
@@ -47,6 +48,4 @@ def _seconds(event: Mapping[str, Any], name: str) -> str:
 
 
 def _peers(ids: object) -> str:
-    if not isinstance(ids, list):
-        return "some peers"
-    return f"peer{'s' if len(ids) != 1 else ''} {', '.join(map(str, ids))}"
+    return peer_list(ids) if isinstance(ids, list) else "some peers"

@@ -8,6 +8,7 @@ new topology, as after a restart of all peers.
 from __future__ import annotations
 
 from p2pser.base.errors import ConfigError, TopologyError
+from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
@@ -158,9 +159,9 @@ class Growth:
     def _tell_lacking(self) -> None:
         lacking = self._epochs.lacking()
         if lacking and lacking != self._said and self._next is not None:
-            who = f"peer{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
-            self._reporter.tell("epoch_waits", f"epoch {self._next.epoch} of the topology file waits for {who}: give "
-                                "it to them, and send them SIGHUP", peers=list(lacking), epoch=self._next.epoch)
+            self._reporter.tell("epoch_waits", f"epoch {self._next.epoch} of the topology file waits for "
+                                f"{peer_list(lacking)}: give it to them, and send them SIGHUP",
+                                peers=list(lacking), epoch=self._next.epoch)
         self._said = lacking
 
     def _spread(self, round: int) -> None:

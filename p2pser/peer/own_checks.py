@@ -15,6 +15,7 @@ from typing import Any
 from p2pser.base import memory
 from p2pser.base.errors import P2PSERError
 from p2pser.base.hosts import host_of
+from p2pser.base.wording import counted
 from p2pser.config import Config
 from p2pser.corpora import combined
 from p2pser.corpora.emotions import canonical, is_known
@@ -65,7 +66,7 @@ def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
                         fits=False)]
     seconds = sum(audio.seconds(clip.path) for clip in usable)
     speakers = len({clip.speaker for clip in usable})
-    many = f"{len(usable)} of {speakers} speaker{'s' * (speakers != 1)}, {seconds:.0f} s"
+    many = f"{len(usable)} of {counted(speakers, 'speaker')}, {seconds:.0f} s"
     findings = [Finding("clips", many + (f"; {unused}" if unused else ""))]
     counts = Counter(clip.emotion for clip in usable if clip.emotion is not None)
     if counts:
@@ -86,7 +87,7 @@ def _own_words(config: Config) -> list[Finding]:
     findings = []
     for word, count in sorted(found.items()):
         mend = f"to count them as another one, add for example --set corpus.map={word}=anger"
-        clips = f"{count} clip{'s' * (count != 1)}"
+        clips = counted(count, "clip")
         if fixed and canonical(word) not in fixed:
             findings.append(Finding("emotions", f"{clips} of {word!r} will be left out: the run learns "
                                                 f"{', '.join(sorted(fixed))}; {mend}"))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.wording import counted
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
@@ -202,8 +203,8 @@ class Recorder(Hooks):
         begins = "joins the run in" if self.joined else "resumes at" if start else "starts with"
         clips, size = sum(self.cohort.work.clips), self.cohort.schema.size
         near = len(self.mixer.neighbours)
-        self.reporter.say(f"peer {self.me} {begins} round {start}: {clips} clip{'s' * (clips != 1)}, {size} "
-                          f"parameters, {near} neighbour{'s' * (near != 1)}")
+        self.reporter.say(f"peer {self.me} {begins} round {start}: {counted(clips, 'clip')}, {size} "
+                          f"parameters, {counted(near, 'neighbour')}")
 
     def before_round(self, round: int, state: State) -> int | None:
         self._look_up()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from p2pser.base.atomic import append_privately
 from p2pser.base.errors import ConfigError, LocalProtocolError
+from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.gossip.secrets import NONCE, Given
 from p2pser.graph.spec import Topology
@@ -95,6 +96,6 @@ def public_keys(config: Config, topology: Topology) -> dict[int, str]:
         return {i: keys.derive(secret, config.name, i).public for i in range(topology.size)}
     if missing := sorted(set(range(topology.size)) - given.keys()):
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} needs the public keys of all peers, and the "
-                          f"topology {topology.name!r} gives none of peer{'s' if len(missing) > 1 else ''} "
-                          f"{', '.join(map(str, missing))}: add them (p2pser keys makes a pair)")
+                          f"topology {topology.name!r} gives none of {peer_list(missing)}: "
+                          "add them (p2pser keys makes a pair)")
     return given

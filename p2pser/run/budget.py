@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.corpora.manifest import UNKNOWN
 from p2pser.corpora.spread import AUTO
@@ -50,9 +51,8 @@ def check_units(config: Config, federation: Federation, examples: Mapping[int, E
     single = [peer for peer, own in speakers.items() if len(own) == 1]
     if unit == "clip" and single:
         most = max(counts[peer] for peer in single)
-        whose = f"peer{'s' if len(single) > 1 else ''} {', '.join(map(str, single))}"
-        warnings.append(f"epsilon says nothing about the speakers of {whose}: each has one speaker, whose up to {most} "
-                        f"clips together may lose {most} times epsilon; set privacy.unit=speaker")
+        warnings.append(f"epsilon says nothing about the speakers of {peer_list(single)}: each has one speaker, "
+                        f"whose up to {most} clips together may lose {most} times epsilon; set privacy.unit=speaker")
     if privacy.epsilon >= NEXT_TO_NOTHING:
         warnings.append(f"privacy.epsilon={privacy.epsilon:g} says next to nothing: what an attacker learns may raise "
                         f"the odds of a guess about a {unit} e^{privacy.epsilon:g}-fold")

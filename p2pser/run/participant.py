@@ -14,6 +14,7 @@ from torch import Tensor
 from p2pser import models
 from p2pser.base.errors import CorpusError, LocalProtocolError
 from p2pser.base.registries import FAMILIES
+from p2pser.base.wording import counted
 from p2pser.config import Config, TrainingSettings
 from p2pser.corpora.spread import AUTO
 from p2pser.evaluation.metrics import Predictions
@@ -245,7 +246,7 @@ class Cohort:
         if self._statistics is not None or not self.compact:
             return "the training speakers"
         clips, speakers = len(self.participants[0].examples), len(set(self.participants[0].examples.speakers))
-        return f"peer {self.peers[0]}'s own {clips} clips ({speakers} speaker{'s' * (speakers != 1)})"
+        return f"peer {self.peers[0]}'s own {clips} clips ({counted(speakers, 'speaker')})"
 
     def rest(self) -> None:
         """Give back the memory of the local work, until there is more of it: gradients, and the rows trained last."""

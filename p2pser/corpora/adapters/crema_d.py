@@ -16,7 +16,7 @@ from pathlib import Path
 from p2pser.base.errors import CorpusError
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, Adapter
-from p2pser.corpora.files import audformat_genders, beside, by_names, counted, read_table
+from p2pser.corpora.files import audformat_genders, beside, by_names, clips_of, read_table
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
@@ -105,7 +105,7 @@ class CremaD(Adapter):
         if variant == "voted":
             clips = _as_voted(data, clips, left_out)
         notes = [] if sexes else ["without VideoDemographics.csv beside the recordings genders are not known"]
-        return assemble(self.full_name(variant), counted(len(clips), 7441), clips, left_out, data, notes=notes)
+        return assemble(self.full_name(variant), clips_of(len(clips), 7441), clips, left_out, data, notes=notes)
 
 
 def _votes(data: Path) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, Adapter
-from p2pser.corpora.files import by_names, counted, files_below, text_of
+from p2pser.corpora.files import by_names, clips_of, files_below, text_of
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
 EMOTIONS = {"angry": "anger", "happy": "happiness", "neutral": "neutral", "sad": "sadness", "surprise": "surprise"}
@@ -88,7 +88,7 @@ class ESD(Adapter):
             texts |= _texts(table) if table.stem in speakers else {}
         clips = [dataclasses.replace(clip, transcript=texts.get(clip.path.stem, "")) for clip in clips]
         whole = self.about.clips // 2 if variant else self.about.clips
-        return assemble(self.full_name(variant), counted(len(clips), whole), clips, left_out, data)
+        return assemble(self.full_name(variant), clips_of(len(clips), whole), clips, left_out, data)
 
 
 def _texts(table: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, Adapter
 from p2pser.corpora.emotions import canonical
-from p2pser.corpora.files import by_names, counted, files_below, text_of
+from p2pser.corpora.files import by_names, clips_of, files_below, text_of
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
 EMOTIONS = {"ang": "anger", "hap": "happiness", "sad": "sadness", "neu": "neutral", "exc": "excitement",
@@ -143,6 +143,6 @@ class Iemocap(Adapter):
         clips, left_out = by_names(data, parse, "a labelled turn of IEMOCAP (Ses01F_impro01_F000.wav)")
         unnamed = sum(clip.emotion is None for clip in clips)
         notes = [f"{unnamed} turns have dimensions but no emotion, as the listeners did not agree"] if unnamed else []
-        version = counted(len(clips), 5531 if variant else self.about.clips)
+        version = clips_of(len(clips), 5531 if variant else self.about.clips)
         return assemble(self.full_name(variant), version, clips, left_out, data, split="loso",
                         notes=notes, scale=(1.0, 5.0))

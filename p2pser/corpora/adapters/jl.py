@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, Adapter
-from p2pser.corpora.files import by_names, counted
+from p2pser.corpora.files import by_names, clips_of
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 
 PRIMARY = {"angry": "anger", "excited": "excitement", "happy": "happiness", "neutral": "neutral", "sad": "sadness"}
@@ -69,4 +69,4 @@ class JL(Adapter):
                                    "named as in JL (female1_angry_1a_1.wav: speaker, emotion, sentence, take)",
                                    key=lambda clip: clip.path.stem.lower())
         whole = self.about.clips // 2 if variant else self.about.clips
-        return assemble(self.full_name(variant), counted(len(clips), whole), clips, left_out, data, split="loso")
+        return assemble(self.full_name(variant), clips_of(len(clips), whole), clips, left_out, data, split="loso")

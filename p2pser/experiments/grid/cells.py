@@ -87,8 +87,8 @@ def folder(place: Place) -> str:
 def run(cells: list[Cell], *, processes: int | str | None = None, progress: bool = False) -> dict[Place, Results]:
     """Compute the trials that are missing, cell after cell, and return all results.
 
-    Each trial is a file as soon as it is finished: what has begun when the run is interrupted or killed is lost, no
-    more. A trial with faults takes what its scheme chose on inner folds without them.
+    Each finished trial is a file at once: an interrupted or killed run loses only the trials that it had begun. A trial
+    with faults takes what its scheme chose on inner folds without them.
     """
     found: dict[Place, Results] = {}
     with progress_bar("trials", sum(cell.number for cell in cells), wanted=progress) as bar:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.errors import ConfigError
 from p2pser.base.registries import FEATURES
 from p2pser.features import encoders, upper_layers
 from p2pser.features.kind import Array, FeatureKind
@@ -67,7 +66,4 @@ class EncoderStates(FeatureKind):
                 "layers": self.layout().layers}
 
     def _folder(self) -> Path:
-        if self.encoder is None:
-            raise ConfigError("features.kind encoder-states needs an encoder: set features.encoder to a Hugging Face "
-                              "name, such as openai/whisper-base, or to a folder that holds one")
-        return encoders.folder(self.encoder, self.revision)
+        return encoders.required("encoder-states", self.encoder, self.revision)

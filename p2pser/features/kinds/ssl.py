@@ -89,7 +89,4 @@ class SpeechEncoder(FeatureKind):
         return encoders.middle(encoders.layers_and_size(self._folder())[0])
 
     def _folder(self) -> Path:
-        if self.encoder is None:
-            raise ConfigError("features.kind ssl needs an encoder: set features.encoder to a Hugging Face name, such "
-                              "as facebook/hubert-base-ls960, or to a folder that holds one")
-        return encoders.folder(self.encoder, self.revision)
+        return encoders.required("ssl", self.encoder, self.revision)
