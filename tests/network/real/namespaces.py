@@ -27,7 +27,8 @@ MOST = 200
 """Peers that the subnet has room for."""
 
 
-def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command ip."""
     return subprocess.run(["ip", *arguments], check=check, capture_output=True, text=True)
 
 
@@ -37,24 +38,24 @@ def lacking() -> str:
         return "network namespaces need root"
     if shutil.which("ip") is None or shutil.which("tc") is None:
         return "the commands ip and tc are missing"
-    return "" if _in_a_probe("ip", "link", "show") else "this system permits no network namespaces"
+    return "" if in_a_probe("ip", "link", "show") else "this system permits no network namespaces"
 
 
 def shapes() -> bool:
     """Return whether the kernel can delay and lose packets (netem)."""
-    return _in_a_probe("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+    return in_a_probe("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
 
 
-def _in_a_probe(*command: str) -> bool:
+def in_a_probe(*command: str) -> bool:
     """Whether a command succeeds in a namespace of its own."""
     probe = f"p2pser-probe-{os.getpid()}"
-    if _ip("netns", "add", probe, check=False).returncode:
+    if ip("netns", "add", probe, check=False).returncode:
         return False
     try:
         done = subprocess.run(["ip", "netns", "exec", probe, *command], capture_output=True, check=False)
         return done.returncode == 0
     finally:
-        _ip("netns", "del", probe, check=False)
+        ip("netns", "del", probe, check=False)
 
 
 class Namespaces:
@@ -72,7 +73,7 @@ class Namespaces:
 
     def view(self, me: int, config: Config) -> tuple[Config, Topology]:
         """Return the run as all peers see it: each has an address of its own."""
-        entries = {i: replace(self._topology.peers.get(i, PeerEntry()), address=f"tcp://{self._address(i)}:{PORT}")
+        entries = {i: replace(self._topology.peers.get(i, PeerEntry()), address=f"tcp://{self.address(i)}:{PORT}")
                    for i in range(self._topology.size)}
         return config, replace(self._topology, peers=entries)
 
@@ -80,18 +81,18 @@ class Namespaces:
         self._remove()
         try:
             hub = f"{self._name}-hub"
-            _ip("netns", "add", hub)
-            _ip("-n", hub, "link", "add", "bridge", "type", "bridge")
-            _ip("-n", hub, "link", "set", "bridge", "up")
+            ip("netns", "add", hub)
+            ip("-n", hub, "link", "add", "bridge", "type", "bridge")
+            ip("-n", hub, "link", "set", "bridge", "up")
             for i in range(self._topology.size):
                 own, port = self.namespace(i), f"port{i}"
-                _ip("netns", "add", own)
-                _ip("-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", hub)
-                _ip("-n", hub, "link", "set", port, "master", "bridge")
-                _ip("-n", hub, "link", "set", port, "up")
-                _ip("-n", own, "addr", "add", f"{self._address(i)}/24", "dev", "eth0")
+                ip("netns", "add", own)
+                ip("-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", hub)
+                ip("-n", hub, "link", "set", port, "master", "bridge")
+                ip("-n", hub, "link", "set", port, "up")
+                ip("-n", own, "addr", "add", f"{self.address(i)}/24", "dev", "eth0")
                 for link in ("eth0", "lo"):
-                    _ip("-n", own, "link", "set", link, "up")
+                    ip("-n", own, "link", "set", link, "up")
         except BaseException:
             self._remove()
             raise
@@ -111,17 +112,17 @@ class Namespaces:
     def reset(self, i: int, j: int) -> None:
         """Break the connections between two peers, once."""
         with contextlib.suppress(OSError):
-            subprocess.run(["ip", "netns", "exec", self.namespace(i), "ss", "-K", "dst", self._address(j)],
+            subprocess.run(["ip", "netns", "exec", self.namespace(i), "ss", "-K", "dst", self.address(j)],
                            capture_output=True, check=False)
 
     def _apply(self, way: Way) -> None:
         sender, receiver = way
         own, now = self.namespace(sender), self._conditions.get(way, Condition())
-        where = (self._address(receiver), "dev", "eth0")
+        where = (self.address(receiver), "dev", "eth0")
         if now.cut:
-            _ip("-n", own, "neigh", "replace", where[0], "lladdr", NOBODY, *where[1:], "nud", "permanent")
+            ip("-n", own, "neigh", "replace", where[0], "lladdr", NOBODY, *where[1:], "nud", "permanent")
         else:
-            _ip("-n", own, "neigh", "del", *where, check=False)
+            ip("-n", own, "neigh", "del", *where, check=False)
         mine = [condition for (source, _), condition in self._conditions.items() if source == sender]
         delay = max((one.delay for one in mine), default=0.0)
         loss = max((one.loss for one in mine), default=0.0)
@@ -134,7 +135,7 @@ class Namespaces:
 
     def _remove(self) -> None:
         for name in (f"{self._name}-hub", *map(self.namespace, range(self._topology.size))):
-            _ip("netns", "del", name, check=False)
+            ip("netns", "del", name, check=False)
 
-    def _address(self, peer: int) -> str:
+    def address(self, peer: int) -> str:
         return f"{self._subnet}.{FIRST + peer}"
