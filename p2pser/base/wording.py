@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 def number(value: float | None, form: str) -> str:
     """Return the number in this format, or ``""`` for None."""
     return "" if value is None else format(value, form)
+
+
+def span(interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an interval as text behind its figure, with signs where ``sign`` is ``+``; ``""`` for None.
+
+    >>> span([0.5, 0.75])
+    ' [0.500, 0.750]'
+    """
+    return "" if interval is None else f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
 def counted(count: int, noun: str) -> str:

@@ -103,8 +103,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESAMPLES,
-                  seed: int = 0) -> dict[str, Interval]:
+def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, seed: int = 0) -> dict[str, Interval]:
     """Return the 95 % interval of each dimension's pooled CCC under resampling of speakers, keyed by ``seed``.
 
     ratings: of one model, or of several on the same clips, whose mean CCC is meant. With one speaker there is nothing
@@ -114,7 +113,7 @@ def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, resamples: int = RESA
     names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
     if len(names) < 2:
         return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
-    draws = speaker_counts(len(names), resamples, seed)
+    draws = speaker_counts(len(names), RESAMPLES, seed)
     found = {}
     for k, name in enumerate(DIMENSIONS):
         known = ~np.isnan(several[0].targets[:, k])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base.wording import counted
+from p2pser.base.wording import counted, span
 from p2pser.evaluation import conformal
 from p2pser.evaluation.calibration import by_others, probabilities
 from p2pser.evaluation.metrics import Predictions
@@ -109,5 +109,4 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _covered(one: Mapping[str, Any]) -> str:
-    interval = one["interval"]
-    return f"{one['covered']:.3f}" + ("" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]")
+    return f"{one['covered']:.3f}{span(one['interval'])}"

@@ -50,7 +50,7 @@ class Worst:
     clips: int
 
 
-def by_gender(several: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: int = 0) -> Gender | None:
+def by_gender(several: Sequence[Predictions], *, seed: int = 0) -> Gender | None:
     """Return UAR (a) by gender and the gap; None where genders are not known or there is only one."""
     first = several[0]
     genders = np.asarray(first.genders)
@@ -61,7 +61,7 @@ def by_gender(several: Sequence[Predictions], *, resamples: int = RESAMPLES, see
         places = np.flatnonzero(genders == gender)
         parts = [predictions.take(places) for predictions in several]
         # With one key and as many women as men, both would be drawn in step.
-        draws[gender] = metrics.resampled(parts, resamples=resamples, seed=seed, purpose=f"bootstrap {gender}")
+        draws[gender] = metrics.resampled(parts, seed=seed, purpose=f"bootstrap {gender}")
         groups[gender] = Group(float(np.mean([metrics.uar_folds(part) for part in parts])),
                                metrics.interval(draws[gender]), len(set(parts[0].speakers)), len(places))
     women, men = (draws[gender] for gender in GENDERS)

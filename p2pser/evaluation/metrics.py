@@ -32,13 +32,11 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference a - b of UAR: its mean, its 95 % interval, and the share of resamples in which it is above 0.
-    """
+    """A paired difference a - b of UAR: its mean and its 95 % interval."""
 
     mean: float
     low: float
     high: float
-    above_zero: float
 
 
 @dataclass(frozen=True)
@@ -251,8 +249,7 @@ def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statis
         means.append(float(_statistic(ours, once)[0] - _statistic(theirs, once)[0]))
         differences.append(_statistic(ours, draws) - _statistic(theirs, draws))
     spread = np.mean(differences, axis=0)
-    return Difference(float(np.mean(means)), *interval(spread if speakers > 1 else spread[:0]),
-                      float(np.mean(spread > 0)))
+    return Difference(float(np.mean(means)), *interval(spread if speakers > 1 else spread[:0]))
 
 
 def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

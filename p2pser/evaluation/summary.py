@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from p2pser.base.wording import span
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation import calibration, fairness, metrics
 from p2pser.evaluation.concordance import Ratings, ccc_bootstrap
@@ -117,11 +118,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def span(interval: Sequence[float] | None, sign: str = "") -> str:
-    """Return an interval as text, `` [.., ..]``; empty where there is none."""
-    return "" if interval is None else f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
 def _few(speakers: int) -> str:

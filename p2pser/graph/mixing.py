@@ -205,22 +205,22 @@ def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:
     return [float(counts[i]) for i in range(size)]
 
 
-def slow_weights(W_uniform: np.ndarray | Sparse, W_clips: np.ndarray | Sparse, eps: float = 1e-6,
+def slow_weights(W_uniform: np.ndarray | Sparse, W_clips: np.ndarray | Sparse, *,
                  pi: np.ndarray | None = None) -> str | None:
     """Return a warning where clip weights mix much slower than uniform ones, else None.
 
     pi : the stationary distribution of ``W_clips``, the clip counts; a sparse one needs it.
 
     A peer with many clips gives nearly no weight to a peer with few, so information between two large peers passes
-    slowly through a small one. The limit is twice the exchanges to ``eps``.
+    slowly through a small one. The limit is twice the exchanges to ``EPSILON``.
     """
     uniform, clips = spectral.slem(W_uniform), spectral.slem(W_clips, pi)
-    plain, weighted = spectral.rounds_to(eps, uniform), spectral.rounds_to(eps, clips)
+    plain, weighted = spectral.rounds_to(spectral.EPSILON, uniform), spectral.rounds_to(spectral.EPSILON, clips)
     if plain is not None and weighted is not None and weighted <= 2 * plain:
         return None
     if plain is None:
         return None
     takes = "never ends" if weighted is None else f"takes {weighted} exchanges instead of {plain}"
     return (f"the clip counts are so unequal that weighting by clips slows gossip: the slem is {clips:.3f} "
-            f"instead of {uniform:.3f}, and plain gossip to {eps:g} {takes}; use gossip.weighting=uniform or "
-            "link the largest holders to each other")
+            f"instead of {uniform:.3f}, and plain gossip to {spectral.EPSILON:g} {takes}; use gossip.weighting=uniform "
+            "or link the largest holders to each other")

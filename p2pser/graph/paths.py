@@ -113,8 +113,3 @@ def _around_one(same: Convolution, away: Index, costs: Index, first: int) -> Bal
     total = np.fft.ifftn(np.conj(frequencies[0]) * frequencies[1]).real.ravel()
     near = np.array([(away <= s).sum() for s in range(first)], dtype=np.int64)
     return Balls(np.full(size, most, dtype=np.int64), np.rint(total), np.repeat(near[:, None], size, 1))
-
-
-def furthest(W: Sparse, same: Convolution | None = None) -> NDArray[np.int64]:
-    """Return the number of links from each peer to the furthest, (N,)."""
-    return balls(W, np.zeros(W.size, dtype=np.int64), same, 1).furthest

@@ -18,6 +18,8 @@ from p2pser.graph.translations import convolution
 
 DENSE_UP_TO = 512
 """Peers up to which eigenvalues are those of a dense matrix: all of them, and the same bits everywhere."""
+EPSILON = 1e-6
+"""The fraction of the first distance at which gossip counts as converged."""
 _ZERO = 1e-12
 """Eigenvalues below this are rounding errors."""
 

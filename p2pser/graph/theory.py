@@ -22,6 +22,7 @@ from p2pser.graph import spectral
 from p2pser.graph.schedule import Alternating
 from p2pser.graph.schedules import Random
 from p2pser.graph.spec import Topology
+from p2pser.graph.spectral import EPSILON
 
 DRAWS = 100
 """The number of exchanges over which the rate of a random schedule is estimated, up to 200 peers."""
@@ -46,7 +47,7 @@ class Convergence:
     finite_time: int | None
     """The number of exchanges to exact consensus; None where one period does not reach it."""
     rounds: int | None
-    """The number of exchanges to ``eps`` of the first distance; None: never."""
+    """The number of exchanges to ``EPSILON`` of the first distance; None: never."""
 
 
 def distance(P: np.ndarray) -> float:
@@ -56,42 +57,42 @@ def distance(P: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=16)
-def convergence(topology: Topology, eps: float = 1e-6) -> Convergence:
-    """Return how fast gossip on a topology converges; ``rounds`` to ``eps`` of the first distance (0 < eps < 1)."""
+def convergence(topology: Topology) -> Convergence:
+    """Return how fast gossip on a topology converges."""
     schedule = topology.schedule
     period = 1 if schedule is None else schedule.period
     if period is None:
         rate = _mean_square(topology)
-        return Convergence(None, rate, "estimated", rate, None, spectral.rounds_to(eps, rate))
+        return Convergence(None, rate, "estimated", rate, None, spectral.rounds_to(EPSILON, rate))
     product, reached, finite = np.eye(topology.size), None, None
     for t in range(period):
         product = topology.matrix(t) @ product
         left = distance(product)
-        reached = t + 1 if reached is None and left <= eps else reached
+        reached = t + 1 if reached is None and left <= EPSILON else reached
         finite = t + 1 if finite is None and left == 0.0 else finite
     if topology.stochastic != "doubly":
         factor = spectral.second(product)
         each = factor ** (1 / period)
-        return Convergence(period, factor, "asymptotic", each, finite, spectral.rounds_to(eps, each))
+        return Convergence(period, factor, "asymptotic", each, finite, spectral.rounds_to(EPSILON, each))
     factor = distance(product)
-    rounds = reached if reached is not None else _rounds(product, period, topology.matrix, eps)
+    rounds = reached if reached is not None else _rounds(product, period, topology.matrix)
     return Convergence(period, factor, "exact", factor ** (1 / period), finite, rounds)
 
 
-def _rounds(product: np.ndarray, period: int, matrix: Callable[[int], np.ndarray], eps: float) -> int | None:
-    """Return the fewest exchanges to ``eps``, more than a period: by powers of the product, then single exchanges."""
+def _rounds(product: np.ndarray, period: int, matrix: Callable[[int], np.ndarray]) -> int | None:
+    """Return the fewest exchanges to EPSILON, more than a period: by powers of the product, then single exchanges."""
     powers = [product]  # product^(2^k)
-    while distance(powers[-1]) > eps:
+    while distance(powers[-1]) > EPSILON:
         if len(powers) > 50 or distance(powers[-1]) >= 1 - EXACT:
             return None
         powers.append(powers[-1] @ powers[-1])
     whole, periods = np.eye(len(product)), 0
     for k in reversed(range(len(powers) - 1)):
         further = powers[k] @ whole
-        if distance(further) > eps:
+        if distance(further) > EPSILON:
             whole, periods = further, periods + 2**k
     t = periods * period
-    while distance(whole) > eps:
+    while distance(whole) > EPSILON:
         whole = matrix(t) @ whole
         t += 1
     return t
@@ -126,7 +127,7 @@ def _centred(W: np.ndarray) -> np.ndarray:
     return centred
 
 
-def measured(topology: Topology, eps: float = 1e-6, seed: int = 0, columns: int = 16) -> int | None:
+def measured(topology: Topology, eps: float = EPSILON, seed: int = 0, columns: int = 16) -> int | None:
     """Return the number of exchanges from a normal random start (N, ``columns``) to ``eps`` of its first distance.
 
     Column-stochastic topologies are measured as push-sum: rows divided by weights, the distance to the true mean. Row-

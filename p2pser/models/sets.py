@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pser.base.wording import counted
+from p2pser.base.wording import counted, span
 
 LEVELS = (0.8, 0.9, 0.95)
 """The levels that a card has thresholds for."""
@@ -90,13 +90,9 @@ class Sets:
 
 def sets_in_words(document: Mapping[str, Any]) -> str:
     """Return what ``Sets.to_dict`` says of the clips of the calibration, in a line."""
-    each = "   ".join(f"{100 * float(level):g} %: {one['covered']:.3f}{_span(one['interval'])}"
+    each = "   ".join(f"{100 * float(level):g} %: {one['covered']:.3f}{span(one['interval'])}"
                       for level, one in document["covered"].get("all", {}).items())
     return f"sets of emotions that hold the right one, {document['heard']} clips heard   {each}; {document['note']}"
-
-
-def _span(interval: list[float] | None) -> str:
-    return "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[np.bool_]:

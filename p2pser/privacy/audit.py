@@ -277,10 +277,10 @@ class _Run:
             mine = len(inside[peer][1])
             unused = mine + (len(outside[peer][1]) if peer in outside else 0)
             for how, scores in self._scores(seen, view, mine, features, labels).items():
-                # Where the observers are all the others, a recording can only be this peer's or nobody's.
+                # Where the observers are all the others, a recording can only be this peer's or no peer's.
                 rivals = scores[unused:] if len(scores) > unused else scores[mine:unused]
                 for where, about, theirs in ((self.tally.members, "membership", rivals),
-                                             (self.tally.anyones, "membership in the run", scores[mine:unused])):
+                                             (self.tally.run_members, "membership in the run", scores[mine:unused])):
                     if len(theirs):
                         note(where, Attack(about, how, what, seen), self._target(peer),
                              (auc(scores[:mine], theirs), found_at(scores[:mine], theirs)))

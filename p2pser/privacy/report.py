@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pser.base.atomic import new_file, write_json
 from p2pser.base.errors import ConfigError
+from p2pser.base.wording import counted
 from p2pser.experiments.report.canvas import new_figure, save
 from p2pser.experiments.report.styles import COLOURS, FAINT, INK
 from p2pser.privacy.audit import Audit
@@ -103,9 +104,9 @@ tr.over td {{ background: #fbe3d6 }} th {{ border-bottom: 1px solid {FAINT} }} i
 </style></head><body>
 <h1>What a neighbour learns</h1>
 <p class="verdict">{html.escape(verdict(audit))}</p>
-<p>Peers that train a model together send messages to their neighbours. This page says what somebody who takes part
-honestly, and looks closely at the messages that he or she receives, finds out about the recordings of another peer.
-The attacks were made in simulation, on {html.escape(audit.corpus)}, with {audit.seeds} run{"s" * (audit.seeds != 1)}.
+<p>Peers that train a model together send messages to their neighbours. This page says what a participant that follows
+the protocol, and looks closely at the messages that it receives, finds out about the recordings of another peer.
+The attacks were made in simulation, on {html.escape(audit.corpus)}, with {counted(audit.seeds, "run")}.
 An attack that is not on this page may find more.</p>
 <img src="audit.png" alt="Each figure that has a limit, with its interval, its chance level and its limit">
 <h2>What the attacks ask</h2>

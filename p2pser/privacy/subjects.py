@@ -1,4 +1,4 @@
-"""Who is attacked, and what the attacker holds beforehand: other recordings of the same speakers, or of others."""
+"""The attacked peers, and what the attacker holds beforehand: other recordings of their speakers, or of others."""
 
 from __future__ import annotations
 

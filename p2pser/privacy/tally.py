@@ -22,14 +22,14 @@ class Tally:
     """What attacks guessed, by attack and target; a target is named by its speakers, which are the same in every run.
 
     groups : (the target's group, whether it was guessed). speakers : (whether a speaker of the target was named, what
-    guessing gives). members : (AUC, true positives at 1 % false ones) of a given peer. anyones : the same for a
-    recording that anybody trained on. shares : (estimated, true), each (C,).
+    guessing gives). members : (AUC, true positives at 1 % false ones) of a given peer. run_members : the
+    same for a recording that any peer trained on. shares : (estimated, true), each (C,).
     """
 
     groups: dict[Attack, dict[str, list[tuple[str, bool]]]] = field(default_factory=dict)
     speakers: dict[Attack, dict[str, list[tuple[bool, float]]]] = field(default_factory=dict)
     members: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
-    anyones: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    run_members: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     shares: dict[Attack, dict[str, list[tuple[Float64, Float64]]]] = field(default_factory=dict)
     exact: list[Finding] = field(default_factory=list)
     """Findings that are no estimates."""
@@ -43,7 +43,7 @@ class Tally:
             found.append(_speakers(attack, speakers, limits.speaker))
         for attack, members in self.members.items():
             found += _members(attack, members, limits.membership)
-        for attack, members in self.anyones.items():
+        for attack, members in self.run_members.items():
             found += _members(attack, members, None)
         for attack, shares in self.shares.items():
             found += _shares(attack, shares, limits.labels)

@@ -172,7 +172,7 @@ class Wire:
 
     def _start(self, peer: int, observers: Sequence[int], round: int) -> Tensor:
         """Return where a peer's local work began: what it mixed in the round before, of which the observers know some
-        rows; the others are guessed to be their mean. Who rejoins is sent it.
+        rows; the others are guessed to be their mean. A peer that rejoins is sent it.
         """
         if round == 0:
             return self.initial

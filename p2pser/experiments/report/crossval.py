@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2pser.base.atomic import write_json
+from p2pser.base.wording import span
 from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import Reliability, probabilities, reliability
 from p2pser.evaluation.metrics import Predictions
-from p2pser.evaluation.summary import FEW_CLIPS, FEW_SPEAKERS, span
+from p2pser.evaluation.summary import FEW_CLIPS, FEW_SPEAKERS
 from p2pser.experiments.crossval import CrossValidation, ModelRow, ready
 from p2pser.experiments.differences import PairedDifference
 from p2pser.experiments.jobs import file_name
