@@ -47,7 +47,7 @@ def split(corpus: str, data: Path | None, peers: int, partition: str | None, spl
     from p2pser.corpora.sites import write_sites
 
     config = RunOptions(run_file, settings, corpus, data, folds=folds, seed=seed).config(
-        {"corpus.partition": partition, "corpus.split": split_name})
+        {"corpus.partition": partition, "corpus.split": split_name, "training.held_out": 0.0})  # sites hold out
     document = write_sites(config, partition_corpus(config, peers), out, copy=copy)
     if as_json:
         print_json(document)

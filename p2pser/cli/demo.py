@@ -93,6 +93,7 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
     for width, uar in result["uar_by_width"].items():
         table.add_row(f"consensus model of width {width}", f"{uar:.3f}", *("–" for _ in dimensions))
+    from p2pser.models.calibrated import Calibrated
     from p2pser.run import budget
     from p2pser.run.account import in_words
 
@@ -107,6 +108,7 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         f"late messages {result['messages_late']}, lost to drift {result['drift']:.1e}",
         f"wall time {result['wall_s']:.1f} s for {result['rounds']} rounds of {result['peers']} peers",
         f"picture {result['picture']}",
+        *Calibrated.read(result).lines(),
         *([] if result["privacy"] is None else [budget.in_words(result["privacy"])]),
     ):
         console.print(line, highlight=False, soft_wrap=True)

@@ -120,6 +120,7 @@ def _endpoint(text: str) -> tuple[str | None, int]:
 
 def _print(ending: Ending, as_json: bool) -> None:
     """Print how the run ended on standard output."""
+    from p2pser.models.calibrated import Calibrated
     from p2pser.run.account import in_words
 
     if as_json:
@@ -134,6 +135,8 @@ def _print(ending: Ending, as_json: bool) -> None:
                                ("uar_personal", "this peer's personal model")):
                 if ending.summary.get(name) is not None:
                     click.echo(f"  of {what}: {ending.summary[name]:.3f}")
+        for line in Calibrated.read(ending.summary).lines() if "calibration" in ending.summary else ():
+            click.echo(line)  # a summary that an earlier version wrote has none
         click.echo(in_words(ending.summary))
 
 

@@ -46,6 +46,10 @@ class TrainingSettings(Section):
         "FedProx's mu: pulls each local step towards the parameters at the start of the round; 0: off", ge=0, le=1000)
     schedule: Literal["constant", "cosine"] = shared("cosine", "learning rate over the rounds")
     label_smoothing: float = shared(0.1, "share of the target that is spread over all classes", ge=0, lt=1)
+    held_out: float = shared(
+        0.0, "share of the speakers (at least one) whose clips are held out of training: on them the peers calibrate "
+             "the model's probabilities and its sets of emotions after the final consensus; where each peer has one "
+             "speaker, whole peers hold out all; 0: none, and no calibration", ge=0, le=0.5)
     fine_tune: int = Field(
         0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model beside "
                              "the common one")

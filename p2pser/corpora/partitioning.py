@@ -18,6 +18,7 @@ from p2pser.corpora import targets
 from p2pser.corpora.consent import Consent
 from p2pser.corpora.copies import apart
 from p2pser.corpora.folds import Split, folds
+from p2pser.corpora.holding_out import hold_out, note_of
 from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
@@ -31,7 +32,9 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Partitioning:
-    """A fold, partitioned over peers; fields as in ``federation.Federation``. ``corpus`` holds the usable clips."""
+    """A fold, partitioned over peers; fields as in ``federation.Federation``. ``corpus`` holds the usable clips,
+    ``held_out`` for each peer the clips that it calibrates the model on.
+    """
 
     corpus: Corpus
     labels: tuple[str, ...]
@@ -40,6 +43,7 @@ class Partitioning:
     scaling: Scaling
     speaker_overlap: int
     notes: tuple[str, ...]
+    held_out: tuple[tuple[int, ...], ...] = ()
 
 
 def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forgotten: Collection[str] = (),
@@ -69,15 +73,21 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     whole_share = [corpus.clips[index] for index in split.train]
     shares = dict(zip(holders, partition(whole_share, settings.partition, len(holders), config.seed)))
     held = tuple(tuple(split.train[place] for place in shares.get(peer, ())) for peer in range(peers))
+    away: tuple[tuple[int, ...], ...] = ((),) * peers
+    if share := config.training.held_out:
+        held, away = hold_out(corpus.clips, held, share, config.seed, own=settings.partition == "own",
+                              named=corpus.names_speakers)
     consent = Consent(config.privacy.purpose, today or date.today(), forgotten)
     # Of all clips: what one peer has left out must not change what is equal at all peers.
     scaled = scaling(config, corpus, whole_share)
-    corpus, split, held = consent.applied(corpus, split, held)
+    corpus, split, both = consent.applied(corpus, split, (*held, *away))
+    held, away = both[:peers], both[peers:]
     training = [corpus.clips[index] for index in split.train]
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
     notes = (*whole.notes, *again, *label_notes(whole, labels), *absent_note(corpus, labels),
-             *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition))
-    return Partitioning(corpus, labels, split, held, scaled, overlap, notes)
+             *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition),
+             *note_of(corpus.clips, held, away))
+    return Partitioning(corpus, labels, split, held, scaled, overlap, notes, away)
 
 
 def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:

@@ -50,6 +50,9 @@ SURE = 0.84
 BEYOND, MARGIN = 0.005, 1.118
 """So large a share of the clips of new speakers may be beyond a distance; this many times that is unlike them."""
 
+ROUNDED = 1e-7
+"""So much may a share lack of a limit: rows that peers add up are rounded (``evaluation.held_out``)."""
+
 Float64 = NDArray[np.float64]
 
 
@@ -91,7 +94,7 @@ def sets_of(row: ArrayLike, how: str) -> Sets | None:
     groups = {group or "all": part for group, part in zip(GROUPS, parts) if round(float(part[0])) > 0}
     covered = {group: {f"{level:g}": _covered(part, least) for level, least in thresholds.items()}
                for group, part in groups.items()}
-    few = np.flatnonzero(beyond <= BEYOND * speakers + 1e-9)
+    few = np.flatnonzero(beyond <= (BEYOND + ROUNDED) * speakers)
     far = MARGIN * float(DISTANCES[few[0]]) if beyond.any() and len(few) else None
     return Sets(thresholds, speakers, round(float(parts[0, 1])), how, far, covered)
 
@@ -128,7 +131,7 @@ def _threshold(part: Float64, level: float) -> float:
     if speakers < 2:
         return 0.0
     mean, error = _mean(part)
-    enough = np.flatnonzero(mean - float(stdtrit(speakers - 1, SURE)) * error >= level - 1e-9)
+    enough = np.flatnonzero(mean - float(stdtrit(speakers - 1, SURE)) * error >= level - ROUNDED)
     return float(EDGES[enough[-1]]) if len(enough) else 0.0
 
 

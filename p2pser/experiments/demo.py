@@ -234,6 +234,7 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "consensus_distance": _distance(config, ended),
         "bytes_per_peer": round(float(np.mean([summary["bytes_sent"] for summary in ended]))),
         "messages_late": sum(summary["messages_late"] for summary in ended),
+        **calibrated(ended),
         "took_part": took_part,
         "agreed": None if None in agreed else min(took_part, *agreed),
         "privacy": max((summary["privacy"] for summary in ended if "privacy" in summary),
@@ -249,6 +250,12 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "longest_round_s": max((max(by_peer.values()) for by_peer in course.seconds.values()), default=None),
         "failures": {str(i): reason for i, reason in sorted(course.failures.items())},
     }
+
+
+def calibrated(ended: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the calibration of the peers' model (``Calibrated.to_dict``), of a peer that has one if any does."""
+    known = sorted(ended, key=lambda summary: summary["temperature"] is None)[0]
+    return {key: known[key] for key in ("calibration", "temperature", "heard", "sets")}
 
 
 def _by_width(config: Config, topology: Topology, ended: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -16,8 +16,7 @@ from p2pser.experiments.baselines import Baseline, local_only, pooled
 from p2pser.experiments.by_corpus import uar_by_corpus
 from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
-from p2pser.models.heard import Heard
-from p2pser.models.sets import Sets
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Round, Simulation
 from p2pser.simulation.resume import Keep
@@ -26,16 +25,14 @@ from p2pser.simulation.scenario import Scenario
 
 @dataclass(frozen=True)
 class SimulatedRun:
-    """A simulation and what it is compared with; ``temperature`` is that of the model's probabilities, ``heard`` its
-    figures by the number of clips heard of a speaker, ``sets`` what its sets of emotions follow from, likewise.
+    """A simulation and what it is compared with; ``calibrated`` is what speakers outside the model's training say of
+    its probabilities: those of inner folds, or those whom the peers held out.
     """
 
     simulation: Simulation
     local_only: Baseline | None = None
     pooled: Baseline | None = None
-    temperature: float | None = None
-    heard: tuple[Heard, ...] = ()
-    sets: tuple[Sets, ...] = ()
+    calibrated: Calibrated = NOT_ASKED
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the keys that ``p2pser demo --json`` has, and more."""
@@ -68,9 +65,7 @@ class SimulatedRun:
             "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
                       "bound": run.final.distance if agreed else None,
                       "bytes_per_peer": float(run.bytes_final.mean())},
-            "temperature": self.temperature,
-            "heard": [each.to_dict() for each in self.heard],
-            "sets": [each.to_dict() for each in self.sets],
+            **self.calibrated.to_dict(),
             "privacy": None if run.budget is None else dict(run.budget),
             "uar_by_corpus": self._by_corpus(agreed),
         }
@@ -123,13 +118,13 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
         simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample, keep=keep,
                               observe=lambda round: bar(round.round, in_words(round)))
-    fitted = temperature.Fitted(None)
+    calibrated = simulation.calibrated
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
-            fitted = temperature.fit(config, topology, federation, calibrate, bar)
+            calibrated = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
-        return SimulatedRun(simulation, None, None, *fitted)
-    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), *fitted)
+        return SimulatedRun(simulation, calibrated=calibrated)
+    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), calibrated)
 
 
 def in_words(round: Round) -> str:

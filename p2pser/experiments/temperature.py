@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +20,15 @@ from p2pser.experiments.tuning import inner
 from p2pser.features.federation import Federation
 from p2pser.features.unlike import distances
 from p2pser.graph.spec import Topology
-from p2pser.models.heard import Heard, counts
-from p2pser.models.sets import Sets
+from p2pser.models.calibrated import Calibrated
+from p2pser.models.heard import counts
 from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
 
 
-class Fitted(NamedTuple):
-    """The divisor of the logits of a run's model, None where no emotion is learned; the figures and the prediction sets
-    by the number of clips heard of a speaker, () where they are not known.
-    """
-
-    temperature: float | None
-    heard: tuple[Heard, ...] = ()
-    sets: tuple[Sets, ...] = ()
-
-
 def fit(config: Config, topology: Topology, federation: Federation, folds: int,
-        done: Callable[[int], None] | None = None) -> Fitted:
-    """Return what inner folds say of the probabilities of a run's model.
+        done: Callable[[int], None] | None = None) -> Calibrated:
+    """Return what inner folds say of the probabilities of a run's model; None and () where no emotion is learned.
 
     Parameters
     ----------
@@ -68,7 +57,7 @@ def fit(config: Config, topology: Topology, federation: Federation, folds: int,
     heard = calibration.by_clips_heard({count: Predictions.concatenate(several)
                                         for count, several in by_count.items()})
     how = f"{folds} inner folds: each training speaker by a model that was not trained on them"
-    return Fitted(temperature, heard, sets_by_clips_heard(by_count, heard, how, apart))
+    return Calibrated(how, temperature, heard, sets_by_clips_heard(by_count, heard, how, apart))
 
 
 def _distances(run: Simulation) -> NDArray[np.float64] | None:

@@ -39,7 +39,7 @@ def inner(federation: Federation, number: int, folds: int) -> Federation:
     parts = {peer: np.isin(examples.speakers, sorted(held_out)) for peer, examples in federation.train.items()}
     test = together([examples.take(np.flatnonzero(parts[peer])) for peer, examples in sorted(federation.train.items())])
     train = {peer: examples.take(np.flatnonzero(~parts[peer])) for peer, examples in federation.train.items()}
-    return dataclasses.replace(federation, train=train, test=test, speaker_overlap=0)
+    return dataclasses.replace(federation, train=train, test=test, speaker_overlap=0, held_out={})
 
 
 def best(scores: Mapping[str, Sequence[Sequence[Predictions]]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,8 @@ class Federation:
     held : for each peer, its training clips as indices into ``corpus.clips``, unusable ones included.
     notes : sentences that a reader of the results needs.
     why_normalised : why features are normalised as they are; "" where the settings say how.
+    held_out : the clips of speakers whom each of the peers asked for holds out of training, to calibrate the model on
+        them (``training.held_out``); a peer that holds none out is not in it.
     """
 
     labels: tuple[str, ...]
@@ -100,6 +102,7 @@ class Federation:
     held: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
     why_normalised: str = ""
+    held_out: Mapping[int, Examples] = field(default_factory=dict)
 
     def spread(self, peer: int) -> int | None:
         """Return what a peer says of its clips where the peers agree on ``normalise``; None where it has none."""
@@ -124,7 +127,13 @@ class Federation:
             return dataclasses.replace(examples, labels=place[examples.labels], soft=shares)
 
         return dataclasses.replace(self, labels=labels, train={i: renamed(each) for i, each in self.train.items()},
-                                   test=None if self.test is None else renamed(self.test))
+                                   test=None if self.test is None else renamed(self.test),
+                                   held_out={i: renamed(each) for i, each in self.held_out.items()})
+
+    def of_peer(self, peer: int) -> Federation:
+        """Return what one peer's process needs: its own clips and the held-out test clips."""
+        return dataclasses.replace(self, train={peer: self.train[peer]},
+                                   held_out={i: each for i, each in self.held_out.items() if i == peer})
 
 
 def federate(
@@ -158,20 +167,20 @@ def federate(
     """
     if only is not None and not 0 <= only < peers:
         raise CorpusError(f"there is no peer {only}: the {peers} peers are 0 to {peers - 1}")
-    relays = config.corpus.name == NO_CLIPS
-    if only is not None and (relays or (only == hub and config.corpus.partition == "own")):
+    if only is not None and (config.corpus.name == NO_CLIPS or (only == hub and config.corpus.partition == "own")):
         return _without_recordings(config, peers, only, hub=only == hub)
-    partitioning = partition_corpus(config, peers, hub=hub, forgotten=forgotten)
-    corpus, labels, split, held = partitioning.corpus, partitioning.labels, partitioning.split, partitioning.held
+    dealt = partition_corpus(config, peers, hub=hub, forgotten=forgotten)
+    corpus, labels, split, held, away = dealt.corpus, dealt.labels, dealt.split, dealt.held, dealt.held_out
     hosted = range(peers) if only is None else (only,)
-    wanted = sorted({index for peer in hosted for index in held[peer]} | set(split.test))
+    wanted = sorted({index for peer in hosted for index in (*held[peer], *away[peer])} | set(split.test))
     extraction = extract([corpus.clips[index].path for index in wanted], config.features, workers=workers,
                          progress=progress, texts=[corpus.clips[index].transcript for index in wanted])
     by_index, unusable = dict(zip(wanted, extraction.features)), extraction.left_out
     train = {}
+    held_out = {i: each for i in hosted if (each := _examples(config, corpus, labels, away[i], by_index)) is not None}
     for peer in hosted:
         examples = _examples(config, corpus, labels, held[peer], by_index)
-        if examples is None and peer != hub:
+        if examples is None and peer != hub and peer not in held_out:
             raise CorpusError(_no_clips(f"peer {peer} has no usable training clip", held[peer], corpus, unusable))
         train[peer] = no_examples(clip_features.shape(config.features)) if examples is None else examples
         if config.augment.copies:
@@ -181,12 +190,12 @@ def federate(
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
     left_out = [*corpus.left_out, *unusable]
-    notes, scaled = _notes(config, partitioning, wanted, left_out, train, test), partitioning.scaling
+    notes, scaled = _notes(config, dealt, wanted, left_out, train, test), dealt.scaling
     if scaled.how == AUTO and only is None:
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
-    return Federation(labels, train, test, split, corpus, scaled.how, left_out, partitioning.speaker_overlap, held,
-                      notes, scaled.reason)
+    return Federation(labels, train, test, split, corpus, scaled.how, left_out, dealt.speaker_overlap, held,
+                      notes, scaled.reason, held_out)
 
 
 def _notes(config: Config, partitioning: Partitioning, wanted: Sequence[int],

@@ -87,6 +87,7 @@ def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[
                           f"{topology.name!r} has others: set gossip.weighting=uniform, or gossip.algorithm=push-sum, "
                           "which weighs by itself")
     requirements.budgeted(algorithm, config)
+    requirements.held_out(algorithm, config, topology)
     requirements.exchanging_parts(algorithm, topology, widths(config.model, topology.size), config.gossip.share)
     if config.training.fine_tune and algorithm.boosts:
         raise ConfigError("training.fine_tune takes steps on parameters, and trees have none: set training.fine_tune=0")

@@ -14,6 +14,7 @@ from p2pser.base.registries import ALGORITHMS, FAMILIES
 from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
+from p2pser.models.widths import widths
 
 if TYPE_CHECKING:
     from p2pser.gossip.algorithm import Algorithm
@@ -118,6 +119,27 @@ def budgeted(algorithm: Algorithm, config: Config) -> None:
             given = getattr(getattr(config, section), name)
             raise ConfigError(f"privacy.epsilon does not count what {setting}={given} tells of a peer's clips: set "
                               f"{setting}={instead}, or leave epsilon out")
+
+
+def held_out(algorithm: Algorithm, config: Config, topology: Topology) -> None:
+    """Refuse held-out speakers (``training.held_out``) where there is nothing that the peers could calibrate on them,
+    or where their sums would reveal what a budget does not count.
+    """
+    training = config.training
+    if not training.held_out:
+        return
+    for wrong, why in (
+        (training.task == "dimensions", "training.task=dimensions learns no emotions"),
+        (algorithm.boosts, f"model.name={config.model.name} gives no probabilities that could be scaled"),
+        (not (algorithm.consensus or algorithm.sums),
+         f"with gossip.algorithm={algorithm.name} each peer keeps a model of its own"),
+        (config.gossip.share != ("all",), "with gossip.share each peer keeps a part of its model at home"),
+        (len(set(widths(config.model, topology.size))) > 1, "model.width gives the peers different models"),
+        (config.privacy.epsilon is not None, "privacy.epsilon does not count what the sums of the calibration reveal"),
+    ):
+        if wrong:
+            raise ConfigError("training.held_out holds speakers out of training to calibrate the common model's "
+                              f"probabilities of emotions, and {why}: set training.held_out=0")
 
 
 def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[float], share: Sequence[str],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pser.base.atomic import new_folder, patient
+from p2pser.base.atomic import new_file, new_folder, patient
 from p2pser.base.documents import read_text
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import FAMILIES, FEATURES
@@ -299,6 +299,14 @@ def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool 
     with new_folder(path, private=private) as folder:
         (folder / WEIGHTS).write_bytes(weights)
         (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+@patient
+def replace_card(path: Path, schema: Schema, card: Card) -> None:
+    """Give a model directory of this user's another card, whole or not at all. Raises OSError where that fails."""
+    text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
+    with new_file(path / CARD, mode=0o600) as file:
+        file.write((text + "\n").encode())
 
 
 def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]:

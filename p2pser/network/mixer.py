@@ -25,7 +25,7 @@ from p2pser.network.own_progress import OwnProgress
 from p2pser.network.roster import Roster
 from p2pser.network.training_side import EventHook, MessageHandler, Payloads, Receiving
 from p2pser.network.weights import Weights
-from p2pser.run.setup import JUMP, lead
+from p2pser.run.setup import JUMP, lead, progress_round
 from p2pser.wire.codec import DENSE, Codec, Received
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Buffer, Phase, Progress
@@ -70,6 +70,7 @@ class NetworkMixer:
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that went on without a neighbour's message."""
         self.secrets = secrets
+        self._rounds = 2**31 if rounds is None else rounds
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
         self.exchange.read = self._payloads.read_row
         self._timetable = Timetable(topology, slots, rounds)
@@ -79,12 +80,11 @@ class NetworkMixer:
         self._unread: tuple[Step, tuple[int, ...]] | None = None
         """The one before, which its receivers must have read before the last one ends."""
         self._check, self._clock = check, clock
-        self._patient_until = -math.inf
-        self._dead_after = apart
+        self._patient_until, self._dead_after = -math.inf, apart
         self._progress = OwnProgress(topology.size, self._report)
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
                                     check=check, clock=clock, progressed=self._progress.neighbour)
-        self._catching_up = CatchingUp(2**31 if rounds is None else rounds, apart,
+        self._catching_up = CatchingUp(self._rounds, apart,
                                        1 if topology.schedule is None else lead(topology))
         self.on(JUMP, lambda peer, header, _: self._catching_up.announced(peer, header.slot, self._clock()))
 
@@ -165,7 +165,7 @@ class NetworkMixer:
         if self._progress.phase is Phase.TRAIN:
             self._progress.enter(Phase.EXCHANGE, at)
         else:
-            self._progress.reach(at)
+            self._progress.reach(Step(progress_round(at.round, self._rounds), at.slot))
         weights, scheduled = self._weights.of(at), self._weights.scheduled(at)
         outcome = self._wait()
         if scheduled:

@@ -15,6 +15,7 @@ from p2pser.network import events
 from p2pser.network.exchange import Exchange
 from p2pser.network.io import IOThread
 from p2pser.network.roster import Roster
+from p2pser.run.setup import comes
 from p2pser.wire.codec import DENSE, Codec, Received, finite
 from p2pser.wire.messages import Buffer, Header, Progress
 
@@ -213,7 +214,7 @@ class Receiving:
                 if header.round in rounds:
                     handle(peer, header, payload)
                     return
-            if self._rounds is not None and header.round > self._rounds + 1:
+            if self._rounds is not None and not comes(header.round, self._rounds):
                 raise RemoteProtocolError(f"peer {peer} sent a row of round {header.round}, which never comes", peer)
             value = self._payloads.received(header, payload)
         except RemoteProtocolError as error:

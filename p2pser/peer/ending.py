@@ -18,10 +18,14 @@ from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.features.normalisation import from_sums, sums
 from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.mixer import Step
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
 from p2pser.models import directory
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
+from p2pser.models.directory import Card
 from p2pser.network.asynchronous import AsynchronousDriver
+from p2pser.network.exchange import NEVER
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import State
 from p2pser.peer import outcome
@@ -34,9 +38,11 @@ from p2pser.peer.recorder import Recorder
 from p2pser.peer.reporter import Reporter
 from p2pser.run import budget, checkpoint
 from p2pser.run.account import INCOMPLETE, account, complete, in_words
+from p2pser.run.calibration import HANDED_OVER, STOPPED
 from p2pser.run.card import CONSENSUS, card
 from p2pser.run.participant import Cohort
-from p2pser.run.session import train_alone
+from p2pser.run.session import Session, train_alone
+from p2pser.run.setup import calibration_round
 from p2pser.training.fine_tuning import fine_tuned
 from p2pser.wire.messages import Phase
 
@@ -75,6 +81,8 @@ class LastPhase:
         self.cohort, self.algorithm, self.mixer, self.driver = cohort, algorithm, mixer, driver
         self.folder, self.recorder, self.reporter = folder, recorder, reporter
         self.handover, self.parts = handover, parts
+        self._ends = config.training.rounds + 2
+        """The round of a peer that has a model; the three of the calibration come before it."""
         self._disk = Disk(me, reporter, self._pause, mixer.io.clock)
 
     def kept(self) -> tuple[Outcome, dict[str, Any]] | None:
@@ -101,18 +109,56 @@ class LastPhase:
         row, folder, steps = end.row.to(torch.float32), self.folder, self.config.training.fine_tune
         if end.givers or not self.cohort.prepared:
             self.cohort.prepare(end.sums, len(end.call.widths))
-        whole = {**summary, "model": str(folder.model), **self.recorder.scores(row)}
+        calibrated = Calibrated(HANDED_OVER if end.givers else STOPPED) if self.config.training.held_out else NOT_ASKED
+        whole = {**summary, "model": str(folder.model), **self.recorder.scores(row), **calibrated.to_dict()}
         self.cohort.rest()
-        self._write_model(folder.model, row, CONSENSUS, summary["agreed"], summary.get("privacy"))
+        self._write_model(folder.model, row, self._card(CONSENSUS, summary, calibrated))
         if steps:
             personal = fine_tuned(self.cohort.work.learners[0], row)
-            self._write_model(folder.personal, personal, f"the consensus after the last round, then {steps} steps on "
-                              f"peer {self.me}'s own clips", summary["agreed"])
+            how = f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips"
+            self._write_model(folder.personal, personal, self._card(how, {**summary, "privacy": None}))
             whole |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
         self._disk.write("its summary", folder.path / FINISHED, len(json.dumps(whole)), lambda: folder.finish(whole))
         self._tell(whole)
         self.recorder.checkpoints.remove_set_aside()
         checkpoint.prune(self.folder.outcome, 1)  # the end of fewer rounds
+        return whole
+
+    @property
+    def next_step(self) -> Step:
+        """The first exchange after the final consensus."""
+        config = self.config.training
+        return Step(calibration_round(config.rounds), 0) if config.held_out else NEVER
+
+    def calibrate(self, end: Outcome, summary: dict[str, Any], session: Session) -> dict[str, Any]:
+        """Calibrate the model, which is on disk and is handed to neighbours that lack it meanwhile; return the summary.
+
+        Where that fails, the model stays as it is, and its card says why.
+
+        session : calibrates together with the other peers; one that has not ended does not.
+        """
+        if not self.config.training.held_out or session.ended is None or end.givers:
+            return summary
+        self.handover.offer(end, self.parts())
+        self.mixer.enter(Phase.END, self._ends)
+        self.mixer.io.announce_progress(self.mixer.neighbours)
+        try:
+            found = session.calibrate()
+        except P2PSERError as error:
+            found = Calibrated(f"none: {error}")
+        self.mixer.exchange.begin(NEVER, ())
+        self._ends += 3
+        self.cohort.rest()
+        whole, its_card = {**summary, **found.to_dict()}, self._card(CONSENSUS, summary, found)
+        try:
+            self._disk.write("the card of its model", self.folder.model, 0,
+                             lambda: directory.replace_card(self.folder.model, self.cohort.schema, its_card))
+            self._disk.write("its summary", self.folder.path / FINISHED, 0, lambda: self.folder.finish(whole))
+        except P2PSERError as error:
+            self.reporter.say(f"{error}; the model there stays as it is, without the calibration")
+            return summary
+        self.reporter.tell("calibrated", f"peer {self.me}: {next(found.lines())}", how=found.how,
+                           temperature=found.temperature)
         return whole
 
     def alone(self, summary: dict[str, Any]) -> dict[str, Any]:
@@ -148,12 +194,13 @@ class LastPhase:
         self.reporter.tell("replaced", f"peer {self.me} sets its former model aside in {aside}", path=str(aside))
         return self.conclude(end, seconds)
 
-    def _write_model(self, path: Path, row: Tensor, selection: str, agreed: int | None,
-                     revealed: Mapping[str, Any] | None = None) -> None:
-        its_card = card(self.config, self.topology, self.cohort.federation, self.cohort.statistics, agreed=agreed,
-                        statistics_of=self.cohort.statistics_of, width=self.cohort.widths[self.me], selection=selection,
-                        budget=revealed, start=self.cohort.start)
+    def _card(self, selection: str, summary: Mapping[str, Any], calibrated: Calibrated = NOT_ASKED) -> Card:
+        cohort = self.cohort
+        return card(self.config, self.topology, cohort.federation, cohort.statistics, agreed=summary["agreed"],
+                    statistics_of=cohort.statistics_of, width=cohort.widths[self.me], selection=selection,
+                    calibrated=calibrated, budget=summary.get("privacy"), start=cohort.start)
 
+    def _write_model(self, path: Path, row: Tensor, its_card: Card) -> None:
         def write() -> None:
             self.folder.make_way(path)
             directory.write(path, row, self.cohort.schema, its_card, private=True)
@@ -191,7 +238,7 @@ class LastPhase:
         """
         clock, patience = self.mixer.io.clock, self.config.network.serve_after
         self.handover.offer(end, self.parts(), ask=ask)
-        self.mixer.enter(Phase.END, self.config.training.rounds + 2)
+        self.mixer.enter(Phase.END, self._ends)
         self.mixer.io.announce_progress(self.mixer.neighbours)
         began = clock()
         until, answered, said, quiet = began + patience, 0, False, began

@@ -34,7 +34,7 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
     another run.
     """
     whole = partition_corpus(config, topology.size, hub=topology.hub)
-    clips = [whole.corpus.clips[index] for index in (*whole.held[me], *whole.split.test)]
+    clips = [whole.corpus.clips[index] for index in (*whole.held[me], *whole.held_out[me], *whole.split.test)]
     speakers = [clip.speaker for clip in clips]
     if speaker not in speakers:
         raise CorpusError(f"peer {me} has no clip of the speaker {speaker!r}{nearest(speaker, set(speakers))}")

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -105,8 +105,7 @@ class LocalPeers:
         """
         config, topology = run or (self._config, self._topology)
         here, there = self._context.Pipe(duplex=False)
-        own = None if self._federation is None else replace(
-            self._federation, train={peer: self._federation.train[peer]})
+        own = None if self._federation is None else self._federation.of_peer(peer)
         process = self._context.Process(target=work or child_work, args=(config, topology, peer, fresh, there, own),
                                         name=f"p2pser-peer-{peer}", daemon=True)
         process.start()

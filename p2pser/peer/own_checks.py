@@ -56,7 +56,7 @@ def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
     except P2PSERError as error:
         return [Finding("clips", str(error), fits=False)]
     corpus = partitioning.corpus
-    mine = [corpus.clips[index] for index in partitioning.held[me]]
+    mine = [corpus.clips[index] for index in (*partitioning.held[me], *partitioning.held_out[me])]
     reasons = {clip.path: audio.reason(clip.path) for clip in mine}
     usable = [clip for clip in mine if reasons[clip.path] is None]
     left_out = [*corpus.left_out, *((path, why) for path, why in reasons.items() if why is not None)]

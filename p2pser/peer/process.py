@@ -29,7 +29,7 @@ from p2pser.models.start import SETTING
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
-from p2pser.network.exchange import LONGEST, NEVER
+from p2pser.network.exchange import LONGEST
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.past import PastExchanges
@@ -301,6 +301,7 @@ class _Attendance:
             end, summary = self._model(finished)
             reason = "done"
             with contextlib.suppress(Interrupted):
+                summary = self.last_phase.calibrate(end, summary, self.session)
                 while True:
                     try:
                         self.last_phase.hand_over(end, ask=finished is not None and not complete(summary))
@@ -395,5 +396,5 @@ class _Attendance:
         report = self.mixer.local_step if self.driver is None else self.driver.local_step
         end = self.session.run(entry.call, entry.sums, state=entry.state, start=entry.start, joined=entry.joined,
                                report=report)
-        self.mixer.exchange.begin(NEVER, ())
+        self.mixer.exchange.begin(self.last_phase.next_step, ())
         return Outcome(end.final, entry.call, entry.sums)

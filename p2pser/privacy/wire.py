@@ -34,7 +34,7 @@ class View:
 
 @dataclass
 class Wire:
-    """A ``simulation.engine.Witness`` that keeps what the attacks look at.
+    """A ``simulation.witness.Witness`` that keeps what the attacks look at.
 
     initial : (D,) float32, the parameters with which all peers begin; public. rounds : the training rounds of which
     rows are kept. counts : clips by peer, where they weigh in W. shares : (N,), the share of each peer in a sum over

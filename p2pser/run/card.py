@@ -10,10 +10,9 @@ from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.graph.spec import Topology
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.models.directory import Card
-from p2pser.models.heard import Heard
 from p2pser.models.origin import Origin
-from p2pser.models.sets import Sets
 from p2pser.models.start import Start
 from p2pser.models.widths import of_width
 
@@ -22,8 +21,8 @@ CONSENSUS = "none: the consensus after the last round"
 
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
-         selection: str = CONSENSUS, temperature: float | None = None, heard: tuple[Heard, ...] = (),
-         sets: tuple[Sets, ...] = (), budget: Mapping[str, Any] | None = None, start: Start | None = None) -> Card:
+         selection: str = CONSENSUS, calibrated: Calibrated = NOT_ASKED, budget: Mapping[str, Any] | None = None,
+         start: Start | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
@@ -33,8 +32,7 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     agreed : how many peers agreed on one model; None where each peer keeps its own.
     width : that of the model.
     selection : how this model was chosen among others.
-    temperature : what its logits are divided by; None: it was not fitted.
-    heard, sets : figures, temperatures and sets of emotions by the number of clips heard of a speaker.
+    calibrated : its temperature, figures and sets of emotions, by speakers outside its training.
     budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
     start : the model that the run started from; None: its parameters were drawn.
     """
@@ -43,11 +41,12 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
            "peers": topology.size, "agreed": agreed, "topology": topology.name, "seed": config.seed,
            "purpose": config.privacy.purpose, "statistics_of": statistics_of,
            "why_normalised": federation.why_normalised,
+           **({"calibration": calibrated.how} if calibrated.how else {}),
            **({} if budget is None else {"privacy": dict(budget)}),
            **({} if start is None else {"start": start.facts})}
     shape = next(iter(federation.train.values())).features.shape[1:]
     return Card(labels=federation.labels, shape=shape, model=of_width(config.model, width), features=config.features,
                 normalise=federation.normalise, statistics=statistics,
                 corpus=Origin.of(config, federation.corpus, chain.from_iterable(federation.held)),
-                training=how, selection=selection, temperature=temperature, heard=heard, sets=sets,
-                task=config.training.task)
+                training=how, selection=selection, temperature=calibrated.temperature, heard=calibrated.heard,
+                sets=calibrated.sets, task=config.training.task)

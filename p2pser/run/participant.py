@@ -150,7 +150,8 @@ class Cohort:
         return len(self._asks(how).sums(no_examples(self._shape)))
 
     def _asks(self, how: str) -> Asked:
-        common = how == "global" or (how == "speaker" and self.config.augment.unenrolled)
+        common = how == "global" or (how == "speaker" and (self.config.augment.unenrolled
+                                                           or self.config.training.held_out > 0))
         return Asked.of(self.training, self.classes, clips=FAMILIES[self.config.model.name].weighs_clips,
                         features=self._shape if common else None)
 
@@ -291,11 +292,15 @@ class Cohort:
         test = self.federation.test
         if test is None or self._test is None:
             raise CorpusError("no clips are held out (corpus.split is none), so there is nothing to evaluate on")
+        return Outputs.of(logits(self.bound(row, peer), self._test), test, self.config.training.task, self.classes)
+
+    def bound(self, row: Tensor, peer: int | None = None) -> torch.nn.Module:
+        """Return the network of a peer (None: the widest participant's) with the parameters ``row`` (D,)."""
         widths = self.widths
         network = self.networks[max(widths.values()) if peer is None else widths[peer]]
         parameters = row.to(torch.float32)
         network.schema.bind(network.module, parameters.clone() if self.compact else network.own(parameters))
-        return Outputs.of(logits(network.module, self._test), test, self.config.training.task, self.classes)
+        return network.module
 
     def predictions(self, row: Tensor, peer: int | None = None) -> Predictions:
         """Return the emotions predicted for the held-out clips; see ``evaluate``.

@@ -15,15 +15,18 @@ from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
 from p2pser.gossip.agreement.statistics import secure_statistics, statistics
+from p2pser.gossip.agreement.whole_sums import gossiped, secured
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Breaks, Late, Mixer
 from p2pser.gossip.partial import Parts, cut_off, parts_of
 from p2pser.gossip.requirements import exchanging_parts
 from p2pser.graph.mixing import metropolis_entries, slow_weights
 from p2pser.graph.spec import Topology
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
+from p2pser.run.calibration import SUMS, Whole, calibrate
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Before, Hook, run
-from p2pser.run.setup import STATISTICS, RollCall, counts_for
+from p2pser.run.setup import STATISTICS, RollCall, calibration_round, counts_for
 from p2pser.wire.messages import Phase
 
 
@@ -125,6 +128,7 @@ class Agreements:
     cuts: Callable[..., Mapping[int, frozenset[tuple[int, int]]]] = agree_on_cuts
     statistics: Callable[..., Consensus] = statistics
     consensus: Callable[..., Consensus] = consensus
+    whole_sums: Callable[..., Mapping[int, Whole | None]] = gossiped
 
 
 class Session:
@@ -153,6 +157,8 @@ class Session:
         self.living = living or mixer.peers
         self.parts: Parts | None = None
         """What of a row crosses each edge; None: all of it."""
+        self.ended: End | None = None
+        """How the run ended; None before."""
         self._agree = agreements or Agreements()
 
     # Before the rounds --------------------------------------------------------------------------------------
@@ -238,7 +244,8 @@ class Session:
         hooks.before_round(rounds, state)
         self.mixer.enter(Phase.CONSENSUS, rounds)
         hooks.rounds_done(state)
-        return self._finish(state, counts)
+        self.ended = self._finish(state, counts)
+        return self.ended
 
     def _finish(self, state: State, counts: dict[int, int] | None) -> End:
         """Agree on the cut edges, then on one model."""
@@ -269,6 +276,29 @@ class Session:
             final = algorithm.finish(state, mixer, rounds + 1, topology.graph, tuple(sorted(set(living) - reached)))
         mixer.enter(Phase.END, rounds + 1)
         return End(rows, final, cut, slem)
+
+
+    # After the model ----------------------------------------------------------------------------------------
+
+    def calibrate(self) -> Calibrated:
+        """Return what the speakers that the peers held out of training say of the common model of a run that has ended.
+
+        Its temperature, figures and sets of emotions are the same at all peers that add up together.
+        """
+        end = self.ended
+        if end is None or not self.config.training.held_out:
+            return NOT_ASKED
+        if not end.final.converged:
+            return Calibrated("none: the peers have not agreed on one model")
+        first, private = calibration_round(self.config.training.rounds), self.algorithm.sums
+
+        def add(what: str, rows: Mapping[int, Whole]) -> Whole | None:
+            round, peer = first + SUMS.index(what), self.living[0]
+            totals = secured(self.mixer, rows, round, self.topology.graph, least=self.config.privacy.least) \
+                if private else self._agree.whole_sums(self.mixer, rows, round, self.topology, cut=end.cut, peer=peer)
+            return totals[peer]
+
+        return calibrate(self.cohort, end.final.rows, add, self.config.privacy.least if private else 1)
 
 
 def train_alone(cohort: Cohort, rounds: int, after_round: Callable[[int], None] = lambda done: None) -> Tensor:

@@ -31,6 +31,8 @@ EPOCH = -6
 """The round of words on new topology files (``network.epochs``); each has a slot of its own."""
 JUMP = -5
 """The round of messages that say that their sender has jumped to a later round, which is their slot."""
+CALIBRATION = 2**30
+"""The first round of a run's calibration is beyond this one (``calibration_round``), and beyond all of training."""
 VOTES = {"speaker": b"s", "global": b"g"}
 """What a peer says once it has heard how far the clips of each are spread over the emotions."""
 SAMPLED_EXCHANGES = 16
@@ -176,6 +178,26 @@ def _parse(value: bytes, peer: int, last: int, *, counted: bool, scaled: bool) -
     if not fits or (counted and (type(clips) is not int or not 0 <= clips < 2**53)):
         raise RemoteProtocolError(f"peer {peer} answered the roll call in another form", peer)
     return _Answer(frozenset(rounds) - {0}, clips, width, spread)
+
+
+def calibration_round(rounds: int) -> int:
+    """Return the first of the three rounds in which the peers calibrate the model of R = ``rounds`` rounds: others for
+    each R, since a secure sum is made once in each round, and a run may go on after its end.
+    """
+    return CALIBRATION + 3 * (rounds % 2**28)
+
+
+def comes(round: int, rounds: int) -> bool:
+    """Whether a run of R = ``rounds`` rounds has exchanges in ``round``."""
+    return round <= rounds + 1 or 0 <= round - calibration_round(rounds) < 3
+
+
+def progress_round(round: int, rounds: int) -> int:
+    """Return the round that a peer reports while it is in ``round`` of a run of R = ``rounds`` rounds: the calibration
+    follows on the final consensus. A report that leaps ahead would have neighbours not wait for what is on its way.
+    """
+    first = calibration_round(rounds)
+    return round if round < first else rounds + 2 + round - first
 
 
 def weighs(gossip: GossipSettings, topology: Topology) -> bool:

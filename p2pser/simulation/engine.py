@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -24,15 +24,17 @@ from p2pser.gossip.agreement.consensus import MOST_EXCHANGES, Consensus, consens
 from p2pser.gossip.agreement.flood import agree_on_cuts
 from p2pser.gossip.agreement.foreseen import Foresight, largest_of_sums
 from p2pser.gossip.agreement.statistics import TOLERANCE, statistics
+from p2pser.gossip.agreement.whole_sums import gossiped
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.asynchronous import is_asynchronous
 from p2pser.gossip.attacks import Hostile
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.gossip.reading import Edge
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.mixing import metropolis_entries
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
+from p2pser.models.calibrated import Calibrated
+from p2pser.run.calibration import Whole
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
@@ -47,22 +49,9 @@ from p2pser.simulation.resume import Keep, fingerprint, restored, resumable
 from p2pser.simulation.scenario import Scenario
 from p2pser.simulation.secrets import SeedSecrets
 from p2pser.simulation.timeline import Mark, Timeline, Traffic
+from p2pser.simulation.witness import Witness
 from p2pser.training.at_once import Choice, require_device
 from p2pser.training.fine_tuning import fine_tuned
-from p2pser.wire.codec import Received
-
-
-class Witness(Protocol):
-    """Hears what a run's peers receive, and what they hold themselves."""
-
-    def received(self, at: Step, edge: Edge, message: Received) -> None:
-        """A message came over ``edge`` (dst, src)."""
-
-    def held(self, round: int, rows: Tensor) -> None:
-        """The peers begin ``round`` with the parameters ``rows`` (N, D); after the last round it is R."""
-
-    def trained(self, round: int, rows: Tensor) -> None:
-        """The local work of ``round`` has made ``rows`` (N, D)."""
 
 
 def simulate(config: Config, topology: Topology, federation: Federation, scenario: Scenario | None = None, *,
@@ -134,7 +123,9 @@ class _Simulator(Hooks):
         self.marks: list[Mark] = []
         self.session = Session(config, topology, self.cohort, self.algorithm, self.mixer, driver=self._driver(),
                                hooks=self, living=self.living,
-                               agreements=Agreements(self._cuts, self._statistics, self._consensus))
+                               agreements=Agreements(
+                                   self._cuts, self._statistics, self._consensus,
+                                   _added(self.living) if scenario.dead or self._foreseeable else gossiped))
         self.session.share(self.call)
         self.course = Course(config, self.cohort, self.algorithm, self.living, self.session.parts, counts,
                              each_peer=each_peer, evaluated=self._drawn(sample), observe=observe)
@@ -158,8 +149,9 @@ class _Simulator(Hooks):
         start, state = self._resumed()
         end = self.session.run(self.call, sums, state=state, start=start,
                                report=self.timeline.stepped if self.timeline else None)
+        calibrated = self.session.calibrate()
         self._mark()
-        return self._result(end)
+        return self._result(end, calibrated)
 
     def _resumed(self) -> tuple[int, State | None]:
         """Return the round from which an interrupted run goes on, and the state at its start."""
@@ -335,7 +327,7 @@ class _Simulator(Hooks):
 
     # At the end ---------------------------------------------------------------------------------------------
 
-    def _result(self, end: End) -> Simulation:
+    def _result(self, end: End, calibrated: Calibrated) -> Simulation:
         cohort, course, living, final = self.cohort, self.course, self.living, end.final
         rows, scored = end.rows, cohort.tests
         widths = cohort.widths
@@ -376,6 +368,7 @@ class _Simulator(Hooks):
             personal_outputs=self._personal_outputs(personal),
             budget=self._budget(),
             marks=tuple(self.marks),
+            calibrated=calibrated,
         )
 
     def _budget(self) -> dict[str, Any] | None:
@@ -393,3 +386,11 @@ class _Simulator(Hooks):
         if personal is None or not self.cohort.tests:
             return ()
         return tuple(self.cohort.evaluate(row, i) for i, row in zip(self.living, personal))
+
+
+def _added(living: Iterable[int]) -> Callable[..., Mapping[int, Whole | None]]:
+    """Return what adds up what the living peers found on held-out clips: exact, and so what their messages come to.
+
+    These are not played where peers have died, or there are many.
+    """
+    return lambda mixer, rows, *at, **how: dict.fromkeys(rows, np.sum([rows[i] for i in living], axis=0))

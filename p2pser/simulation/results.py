@@ -20,6 +20,7 @@ from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.partial import Parts
 from p2pser.graph.spec import Topology
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
 from p2pser.run.participant import Cohort
@@ -113,6 +114,9 @@ class Simulation:
     """What the run has revealed of a unit (``Algorithm.budget_report``); None without a budget."""
     marks: tuple[Mark, ...] = ()
     """By when each peer had done what, after the set-up, after each round and at the end; () without a clock."""
+
+    calibrated: Calibrated = NOT_ASKED
+    """What the speakers that the peers held out of training say of the model (``training.held_out``)."""
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""

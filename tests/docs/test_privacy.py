@@ -16,7 +16,7 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.config import Config
 from p2pser.gossip.agreement import secure_sum
 from p2pser.gossip.agreement.consensus import Consensus
-from p2pser.gossip.agreement.flood import Said
+from p2pser.gossip.agreement.flood import FloodMessage
 from p2pser.gossip.agreement.stopping import Trailer
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import load
@@ -25,6 +25,7 @@ from p2pser.peer import parcels
 from p2pser.peer.join_state import call_fields
 from p2pser.peer.outcome import Outcome
 from p2pser.run import setup
+from p2pser.run.calibration import SUMS
 from p2pser.run.setup import RollCall
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.training.target_statistics import Asked
@@ -100,7 +101,7 @@ def test_words_on_topology_files() -> None:
 
 
 def test_agreement() -> None:
-    assert listed("Floods") == {*Said._fields}
+    assert listed("Floods") == {*FloodMessage._fields}
     assert listed("Final consensus") == fields(Trailer)
 
 
@@ -114,6 +115,10 @@ def test_secure_sums() -> None:
     agreeing = {path.name for path in (ROOT / "p2pser" / "gossip" / "agreement").glob("*.py")
                 if "Outbox(" in path.read_text(encoding="utf-8")}
     assert agreeing == {"flood.py", "consensus.py", "secure_sum.py"}
+
+
+def test_calibration() -> None:
+    assert listed("Calibration") == {*SUMS}
 
 
 def test_join_state_and_model() -> None:

@@ -13,8 +13,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
 from p2pser.models import directory
-from p2pser.models.heard import Heard, in_words
-from p2pser.models.sets import sets_in_words
+from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.models.start import Start
 from p2pser.run import budget
 from p2pser.run.account import account
@@ -48,11 +47,10 @@ def write(result: SimulatedRun, folder: Path) -> None:
     _draw(folder / "run.png", result)
     agreed = account(run.topology.size, run.final)["agreed"]
     for name, width, row in _models(run):
-        # The temperature is of the model that was evaluated, the widest.
-        temperature, heard = (result.temperature, result.heard) if name == "model" else (None, ())
+        # The calibration is of the model that was evaluated, the widest.
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
-            temperature=temperature, heard=heard, sets=result.sets if name == "model" else (), budget=run.budget,
+            calibrated=result.calibrated if name == "model" else NOT_ASKED, budget=run.budget,
             start=Start.of(run.config)))
 
 
@@ -115,13 +113,7 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
            f"{document['speaker_overlap']}")
     if document["privacy"] is not None:
         yield budget.in_words(document["privacy"])
-    if document["temperature"] is not None:
-        yield f"temperature of the probabilities {document['temperature']:.2f}, fitted on inner folds"
-    if document["heard"]:
-        yield ("UAR (a) and ECE on inner folds by the number of clips heard of a speaker   "
-               + in_words([Heard(**each) for each in document["heard"]]))
-    for sets in document["sets"]:
-        yield sets_in_words(sets)
+    yield from Calibrated.read(document).lines()
     final = document["final"]
     end = f"{final['exchanges']} exchanges of the final consensus ({'agreed' if final['converged'] else 'gave up'})"
     if final["bound"] is None:

@@ -16,13 +16,18 @@ from p2pser.base.registries import ALGORITHMS
 from p2pser.features.federation import Federation
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
+from p2pser.models.calibrated import Calibrated
+from p2pser.models.directory import Card, read_card
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
 from p2pser.run import session
+from p2pser.run.calibration import LOST, STOPPED
 from p2pser.run.checkpoint import load as load_checkpoint
+from p2pser.run.participant import together
 from p2pser.simulation.engine import simulate
-from p2pser.wire.messages import Phase
+from p2pser.wire.messages import Phase, Progress
 from schedules import schedule
+from schedules.data import examples
 from schedules.faults import Fault, When
 from schedules.schedule import Schedule, own_folder
 
@@ -73,7 +78,8 @@ class Play(Schedule):
         each = [self.data_of(i) for i in EVERYBODY]
         return simulate(self.config, self.topology, replace(
             each[0], train={i: one.train[i] for i, one in enumerate(each)},
-            held=tuple(one.held[i] for i, one in enumerate(each))), exact=exact)
+            held=tuple(one.held[i] for i, one in enumerate(each)),
+            held_out={i: examples for one in each for i, examples in one.held_out.items()}), exact=exact)
 
 
 @pytest.fixture
@@ -144,6 +150,67 @@ class Death(Play):
         whole, self.machines = self.machines, {i: one for i, one in self.machines.items() if i}
         super().look()
         self.machines = whole
+
+
+class Held(Play):
+    """A case in which all peers but the first hold two speakers out of training."""
+
+    def __init__(self, name: str, folder: Path, *faults: Fault, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(name, folder, *faults)
+        self.config = self.config.with_settings(["training.held_out=0.2", *settings])
+        self.cards: dict[int, Card] = {}
+
+    def data_of(self, me: int) -> Federation:
+        its, (one, other) = super().data_of(me), (examples(100 + 2 * me + k, 12 + me) for k in range(2))
+        return replace(its, held_out={me: together([one, other])} if me else {})
+
+    def look(self) -> None:
+        super().look()
+        self.cards = {i: read_card(self.folder / "run" / f"peer-{i}" / "model")[0] for i in EVERYBODY}
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("dfedavg on base-2", ("features.normalise=none",)), ("fedavg", ()),
+    ("secure-average", ("features.normalise=speaker",))])
+def test_network_and_simulator_calibrate_alike(name: str, settings: tuple[str, ...], folder: Path) -> None:
+    play = Held(name, folder, settings=settings)
+    play.run()
+    found = play.simulated(exact=True).calibrated
+    speakers, numbers = 2 * (PEERS - 1), 6 if "features.normalise=speaker" in settings else 1
+    assert found.how == f"{speakers} speakers whom {PEERS - 1} peers held out of training"
+    assert (len(found.heard), len(found.sets)) == (numbers, numbers)
+    assert play.simulated(exact=False).calibrated.how == found.how
+    for i, end in play.ends.items():
+        assert Calibrated.read(end.summary) == found, i
+        card = play.cards[i]
+        assert (card.temperature, card.heard, card.sets) == (found.temperature, found.heard, found.sets)
+        assert card.training["calibration"] == found.how
+        assert [one for one in end.summary["left_out"] if one[0][0] >= ROUNDS] == []
+
+
+@pytest.mark.parametrize(("number", "how"), [
+    (1, LOST),
+    (2, f"{2 * (PEERS - 1)} speakers whom {PEERS - 1} peers held out of training; a peer was lost before the figures "
+        "were added up")])
+def test_a_death_during_the_calibration_loses_no_model(number: int, how: str, folder: Path) -> None:
+    play = Held("dfedavg", folder)
+    at, heard, killed = ROUNDS + 2 + number, play._progressed, []
+
+    def progressed(peer: int, progress: Progress) -> None:
+        heard(peer, progress)
+        if peer == 2 and (progress.round, progress.slot) == (at, 3) and not killed:
+            killed.append(peer)
+            play.later(0.0, lambda: play.kill(2, False) and play.start_again(2, 30.0, ""))
+
+    play._progressed = progressed  # type: ignore[method-assign]
+    play.run()
+    assert killed
+    rows = torch.stack([play.ends[i].row for i in EVERYBODY])
+    assert torch.equal(rows, play.simulated(exact=True).final.rows.to(torch.float32))
+    assert [play.cards[i].training["calibration"] for i in EVERYBODY] == [STOPPED if i == 2 else how for i in EVERYBODY]
+    assert len({play.cards[i].temperature for i in EVERYBODY if i != 2}) == 1
+    assert all(card.heard == card.sets == () for card in play.cards.values())
+    assert [end.exit_code for end in play.ends.values()] == [0] * PEERS
 
 
 def kill_all(schedule: Schedule) -> None:
