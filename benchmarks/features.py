@@ -170,7 +170,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     step = max(1, len(corpus.clips) // options.clips)
     paths = [clip.path for clip in corpus.clips][::step][: options.clips]
-    kinds = ["functionals", "dynamics", "logmel", "mfcc", "chroma"]
+    kinds = ["functionals", "covariance", "dynamics", "logmel", "mfcc", "chroma"]
     try:
         clip_features.settings_key(FeatureSettings(kind="egemaps+compare"))
         kinds += ["egemaps", "compare"]

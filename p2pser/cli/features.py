@@ -25,8 +25,9 @@ SHOWN = 5
 @click.command()
 @click.option("--corpus", "corpus_name", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
 @click.option("--data", type=Source(), help="Folder or manifest of the recordings.")
-@click.option("--kind", help="functionals, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a kind of an "
-                             "installed package, or several joined by +.  [default: functionals; ssl with --encoder]")
+@click.option("--kind", help="functionals, covariance, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a "
+                             "kind of an installed package, or several joined by +.  "
+                             "[default: functionals; ssl with --encoder]")
 @click.option("--encoder", metavar="DIR|NAME", help="Speech encoder of ssl: a folder or a Hugging Face name.")
 @click.option("--list", "listed", is_flag=True, help="List the kinds of features instead, with their parameters.")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core]")

@@ -17,14 +17,15 @@ class FeatureSettings(Section):
     """What a model sees of a clip."""
 
     kind: str = shared(
-        "functionals", "one vector a clip: functionals, dynamics (how contours move; to be joined to functionals), "
+        "functionals", "one vector a clip: functionals, covariance (how contours move together) and dynamics (how each "
+                       "moves; both to be joined to functionals), "
                        "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
                        "words, sentences (what is said, by the manifest's transcripts: hashed n-grams, a text encoder; "
                        "to be joined to a voice), "
                        "encoder-states (an encoder's states, for model.name=adapter); a "
                        "matrix, bands by frames: logmel, mfcc, chroma, contours (those behind "
                        "functionals); a kind of an installed package; several of one "
-                       "form joined by + (functionals+dynamics, mfcc+chroma); default ssl where "
+                       "form joined by + (functionals+covariance, mfcc+chroma); default ssl where "
                        "features.encoder is set")
     parameters: dict[str, float | int | str | bool] = shared(
         {}, "a kind's own hyper-parameters, by name (p2pser features lists them); the rest by default")

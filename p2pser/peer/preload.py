@@ -18,6 +18,7 @@ import zmq
 import p2pser.corpora.synthetic
 import p2pser.features.extractor
 import p2pser.features.kinds.chroma
+import p2pser.features.kinds.covariance
 import p2pser.features.kinds.dynamics
 import p2pser.features.kinds.functionals
 import p2pser.features.kinds.logmel

@@ -18,6 +18,7 @@ from p2pser.base.registries import FEATURES
 from p2pser.config import FeatureSettings, load
 from p2pser.features import clip_features, levels, opensmile_sets
 from p2pser.features.extraction import extract
+from p2pser.features.kinds.covariance import LAGS, LEAST, SHRUNK, log_covariance
 from p2pser.features.kinds.dynamics import STATISTICS, statistics
 
 RATE = 16000
@@ -166,6 +167,8 @@ def test_lists_are_written_with_or_without_brackets(text: str) -> None:
     ({"kind": "functionals", "level": -26}, "functionals-58d4e64ce73c3df5"),
     ({"kind": "functionals", "trim": 40}, "functionals-d49db399431c75fe"),
     ({"kind": "functionals", "seconds": 1.5, "hop": 0.02, "deltas": 1}, "functionals-80cafc69333fd463"),
+    ({"kind": "covariance"}, "covariance-eea67b685b5bab73"),
+    ({"kind": "covariance", "n_mfcc": 8}, "covariance-db3e98fcf1ba21d7"),
     ({"kind": "dynamics"}, "dynamics-f54600768f48c12a"),
     ({"kind": "dynamics", "n_mfcc": 13}, "dynamics-5686d3b2d9a77759"),
     ({"kind": "egemaps"}, "egemaps-c45105066b02c522"),
@@ -190,15 +193,18 @@ def test_keys_stay_so_that_caches_stay_valid(settings: dict[str, Any], key: str,
 
 def test_the_kinds_of_features_and_their_form() -> None:
     vectors = {name: FeatureSettings(kind=name).vector for name in FEATURES}
-    assert vectors == {"chroma": False, "compare": True, "contours": False, "dynamics": True,
-                       "egemaps": True, "encoder-states": True, "functionals": True, "logmel": False, "mfcc": False,
-                       "sentences": True, "ssl": True, "words": True}
+    assert vectors == {"chroma": False, "compare": True, "contours": False, "covariance": True,
+                       "dynamics": True, "egemaps": True, "encoder-states": True, "functionals": True,
+                       "logmel": False, "mfcc": False, "sentences": True, "ssl": True, "words": True}
     assert all(FEATURES.origin(name).builtin for name in vectors)
 
 
 @pytest.mark.parametrize(("kind", "names"), [
     ("functionals", {0: "mfcc.0.mean", 1: "mfcc.1.mean", 20: "mfcc.0.std", 120: "mfcc_delta.0.absmean",
                      180: "mel.0.mean", 690: "tempo.energy_first_half.value"}),
+    ("covariance", {0: "covariance.cepstrum.mfcc1.mfcc1", 8: "covariance.cepstrum.mfcc1.loudness",
+                    12: "covariance.cepstrum.mfcc1.mfcc1@80ms", 666: "covariance.shape.centroid.centroid",
+                    1331: "covariance.shape.h1_h2@200ms.h1_h2@200ms"}),
     ("dynamics", {0: "dynamics.rms.above25", 1: "dynamics.loudness.above25", 2: "dynamics.centroid.above25",
                   33: "dynamics.rms.above50", 296: "dynamics.mfcc13.late"}),
     ("mfcc", {0: "mfcc.0", 20: "mfcc_delta.0", 59: "mfcc_delta2.19"}),
@@ -321,3 +327,35 @@ def test_statistics_of_known_contours() -> None:
     assert found["late"][0] == pytest.approx(2.0, abs=0.03)
     still = statistics(np.full((1, 1), 7.0, np.float32))
     assert np.abs(still).max() == 0
+
+
+# -- covariance ----------------------------------------------------------------------------------------------------
+
+
+def test_the_covariance_is_that_of_the_contours_and_their_delayed_copies() -> None:
+    """By its exponential: the covariance of the frames that count, and what is added to its diagonal."""
+    from scipy.linalg import expm
+
+    draws = np.random.default_rng(0)
+    values = np.cumsum(draws.normal(size=(3, 90)), axis=1).astype(np.float32)
+    frames = draws.random(90) < 0.7
+    late = [np.concatenate([values[:, lag:], np.repeat(values[:, -1:], lag, axis=1)], axis=1) for lag in LAGS]
+    plain = np.cov(np.concatenate([values, *late])[:, frames], bias=True)
+    expected = plain + (SHRUNK * np.trace(plain) / 9 + LEAST) * np.eye(9)
+    np.testing.assert_allclose(expm(log_covariance(values, frames)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 300])
+def test_contours_that_stand_still_have_a_covariance(frames: int) -> None:
+    found = log_covariance(np.ones((4, frames), np.float32), np.ones(frames, dtype=bool))
+    np.testing.assert_allclose(found, np.log(LEAST) * np.eye(12), atol=1e-9)
+
+
+def test_the_covariance_is_that_of_the_movement_not_of_the_level() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, RATE).astype(np.float32)
+    grows = (tone(1.0) + noise) * np.linspace(0.3, 1.0, RATE, dtype=np.float32)
+    chosen = FeatureSettings(kind="covariance")
+    soft, loud, still = (clip_features.compute(signal, chosen) for signal in (0.1 * grows, grows, tone(1.0) + noise))
+    np.testing.assert_allclose(soft, loud, atol=0.02)
+    place = clip_features.names(chosen).index("covariance.shape.loudness.loudness")
+    assert loud[place] > still[place] + 0.5

@@ -22,7 +22,7 @@ from p2pser.features import clip_features, extractor, filters
 from p2pser.features.extraction import extract
 
 RATE = 16000
-KINDS = ("functionals", "dynamics", "logmel", "mfcc", "chroma")
+KINDS = ("functionals", "covariance", "dynamics", "logmel", "mfcc", "chroma")
 
 
 def voice(f0: float, seconds: float = 1.0, rate: int = RATE, formants: tuple[float, ...] = ()) -> np.ndarray:
@@ -314,12 +314,12 @@ def test_the_kinds_are_listed() -> None:
 
     rows = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
     assert [row["kind"] for row in rows] == [
-        "chroma", "compare", "contours", "dynamics", "egemaps", "encoder-states", "functionals", "logmel", "mfcc",
-        "sentences", "ssl", "words"]
-    mfcc = rows[8]
+        "chroma", "compare", "contours", "covariance", "dynamics", "egemaps", "encoder-states", "functionals",
+        "logmel", "mfcc", "sentences", "ssl", "words"]
+    mfcc = rows[9]
     assert (mfcc["form"], mfcc["version"], mfcc["parameters"]) == ("matrix", 2, {})
     assert mfcc["settings"] == ["sample_rate", "seconds", "hop", "n_mels", "n_mfcc", "deltas"]
     assert mfcc["from"].startswith("p2pser ")
     lines = CliRunner().invoke(command, ["--list"]).stdout.splitlines()
     assert lines[0].startswith("chroma          matrix  Chroma: the power in 12 pitch classes,")
-    assert lines[5].startswith("encoder-states  ")
+    assert lines[6].startswith("encoder-states  ")
