@@ -115,6 +115,15 @@ def test_mlp_without_hidden_layer_is_linear() -> None:
     torch.testing.assert_close(module(a + b) + module(torch.zeros(1, 5)), module(a) + module(b))
 
 
+@pytest.mark.parametrize(("kind", "parts"), [
+    ("functionals+covariance", "691*1,1332*0.5"), ("covariance+functionals", "1332*0.5,691*1"), ("covariance", ""),
+    ("functionals+dynamics", ""),
+])
+def test_a_covariance_beside_others_is_scaled_down(kind: str, parts: str) -> None:
+    config = models.for_run(Config().with_settings([f"features.kind={kind}"]), 3)
+    assert config.model.parameters["parts"] == parts
+
+
 def test_the_parts_of_an_mlps_features_have_factors() -> None:
     plain, scaled = (models.build(ModelSettings.model_validate({"name": "mlp", "parameters": parameters}), (5,), 3, 0)
                      for parameters in ({}, {"parts": "2*0.3,3*1"}))

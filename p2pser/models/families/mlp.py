@@ -22,6 +22,10 @@ BESIDE_ENCODER = 0.3
 """Factor of features beside those of a speech encoder. They differ more between speakers: at the same scale they cost 1
 to 4 points of UAR, with this factor none (benchmarks/encoder_layers.py)."""
 
+BESIDE_OTHERS = {"covariance": 0.5}
+"""Factor of kinds beside others. A covariance has twice as many entries as functionals: at the same scale it gains 1 to
+2 points of UAR less beside them (inner folds of EMO-DB and RAVDESS)."""
+
 PART = r"[1-9][0-9]{0,5}\*[0-9]+(\.[0-9]+)?"
 
 
@@ -36,7 +40,8 @@ class MultiLayerPerceptron(Family):
 
     parts: str = ""
     """numbers of features in a row of a clip's vector, each with the factor that they are multiplied by: 691*0.3,512*1;
-    default: 0.3 for the features that are joined to a speech encoder's by +, else 1
+    default: 0.3 for the features that are joined to a speech encoder's by +, 0.5 for a covariance that is joined to
+    others (both: 0.15), else 1
     """
 
     late: str = ""
@@ -51,8 +56,8 @@ class MultiLayerPerceptron(Family):
             raise ConfigError(f"model.parameters.parts = {self.parts!r} must be COUNT*FACTOR,..., as in 691*0.3,512*1")
 
     def for_run(self, config: Config, peers: int) -> Config:
-        """Return the settings with the factors of features that are joined to a speech encoder's, and with the parts
-        that have hidden layers of their own.
+        """Return the settings with the factors of features that are joined to others, and with the parts that have
+        hidden layers of their own.
         """
         kinds = config.features.kinds
         if len(kinds) == 1:
@@ -61,9 +66,10 @@ class MultiLayerPerceptron(Family):
 
         sizes = [(name, kind.shape()[0], kind.of_words) for name, kind in zip(kinds, kinds_of(config.features))]
         chosen = self
-        if not self.parts and "ssl" in kinds:
-            chosen = replace(chosen, parts=",".join(f"{size}*{1 if name == 'ssl' or words else BESIDE_ENCODER}"
-                                                    for name, size, words in sizes))
+        factors = [_factor(name, words, "ssl" in kinds) for name, _, words in sizes]
+        if not self.parts and any(factor != 1 for factor in factors):
+            parts = (f"{size}*{factor:g}" for (_, size, _), factor in zip(sizes, factors))
+            chosen = replace(chosen, parts=",".join(parts))
         runs = [sum(size for _, size, _ in run) for _, run in groupby(sizes, key=itemgetter(2))]
         if not self.late and len(runs) > 1:
             chosen = replace(chosen, late=",".join(map(str, runs)))
@@ -90,3 +96,10 @@ class MultiLayerPerceptron(Family):
         return Late([(count, MLP(count, hidden, outputs, model.dropout, scales,
                                  [(1, factor) for factor in factors[end - count:end]]))
                      for count, end in zip(late, ends)])
+
+
+def _factor(kind: str, of_words: bool, beside_encoder: bool) -> float:
+    """Return the factor of a kind of features that is joined to others."""
+    if kind == "ssl" or of_words:
+        return 1.0
+    return BESIDE_OTHERS.get(kind, 1.0) * (BESIDE_ENCODER if beside_encoder else 1.0)
