@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pser.base.registries import FEATURES
 from p2pser.features.contours import HOP, SHAPE
@@ -77,7 +78,7 @@ class Covariance(FeatureKind):
                 for group, units in UNITS.items()}
 
 
-def log_covariance(values: Array, frames: Array) -> Array:
+def log_covariance(values: Array, frames: NDArray[np.bool_]) -> Array:
     """Return the logarithm of the covariance (M, M), float64, of contours and their delayed copies, M = L (1 + lags).
 
     Parameters
