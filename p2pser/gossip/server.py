@@ -96,7 +96,7 @@ class Server(Algorithm):
         uploads, downloads = {}, {}
         for b, i in enumerate(peers):
             if i != hub:
-                count = trained.new_tensor([local.clips[b] if self.weighs_clips else 1])
+                count = trained.new_tensor([max(1, local.clips[b]) if self.weighs_clips else 1])
                 uploads[i, hub] = torch.cat([trained[b], count]) if b in active else count
         mixer.post(Step(round, 0), Outbox(edges=uploads))
         if hub in peers:

@@ -208,7 +208,7 @@ class Peer:
         if cohort.start is not None:
             settings[SETTING] = cohort.start.digest
         schema, initial = cohort.marks
-        clips = len(cohort.participants[0].examples) if weighs(config.gossip, self.topology) else 0
+        clips = max(1, len(cohort.participants[0].examples)) if weighs(config.gossip, self.topology) else 0
         return Hello(
             run=config.name, peer=self.me, incarnation=incarnation, settings=normalised_settings(settings),
             topology=self.topology.digest(), epoch=self.topology.epoch, schema=schema, initial=initial,
@@ -260,7 +260,7 @@ class _Attendance:
         self.mixer = NetworkMixer(
             io, topology, me, cohort.schema if cohort.agreed else None, secrets=sums, observe=self._observe,
             check=self._look_up,
-            clips=len(cohort.participants[0].examples) if weighs(config.gossip, topology) else None,
+            clips=max(1, len(cohort.participants[0].examples)) if weighs(config.gossip, topology) else None,
             round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
             apart=config.network.dead_after, clock=io.clock)
         self.mixer.exchange.go_on_from(past)

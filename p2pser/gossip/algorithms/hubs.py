@@ -76,7 +76,7 @@ class Hubs(Algorithm):
         """Train, send up at Step(round, 0) and down at Step(round, 1); ``state.edges`` has the candidates missed."""
         z = local.train(state, round).clone()
         place, hubs = {i: b for b, i in enumerate(mixer.peers)}, {i: self.hub(state, i) for i in mixer.peers}
-        counts = {i: float(local.clips[b]) if self.weighs_clips else 1.0 for i, b in place.items()}
+        counts = {i: max(1.0, local.clips[b]) if self.weighs_clips else 1.0 for i, b in place.items()}
         limits, size = {i: plausible(magnitude(z[b])) for i, b in place.items()}, z.shape[1]
 
         def swap(slot: int, rows: dict[tuple[int, int], Tensor], width: int) -> Inbox[Tensor | None]:

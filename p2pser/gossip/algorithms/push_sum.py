@@ -60,7 +60,8 @@ class PushSum(Algorithm):
         """
         z, at = state.rows["x"], Step(round, 0)
         if "mass" not in state.rows:
-            prior = torch.tensor([[float(n) if self.weighs_clips else 1.0] for n in local.clips], dtype=torch.float64)
+            masses = [[max(1.0, n) if self.weighs_clips else 1.0] for n in local.clips]
+            prior = torch.tensor(masses, dtype=torch.float64)
             state.rows["prior"], state.rows["mass"] = prior, torch.cat([prior * z, prior], dim=1)
         heaviest = mixer.size * float(state.rows["prior"].max())
         moved = local.train(state, round).to(torch.float64) - z

@@ -87,7 +87,7 @@ class Relay(Algorithm):
         own: dict[int, Tensor] = {}
         messages: dict[Edge, Tensor | bytes] = {}
         for b, i in enumerate(mixer.peers):
-            p = float(local.clips[b]) if self.weighs_clips else 1.0
+            p = max(1.0, local.clips[b]) if self.weighs_clips else 1.0
             own[i] = torch.cat([p * trained[b], trained.new_tensor([p])])
             for j in mixer.receivers(i, at):
                 # An edge outside the tree gets an empty message, so that its ends stay in step.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load
@@ -12,6 +15,19 @@ from p2pser.simulation.engine import simulate
 
 RING = load("ring", peers=4)
 EVERYBODY = range(4)
+
+
+@pytest.mark.parametrize("speakers", [1, 3])
+def test_a_site_holds_out_some_of_its_speakers_or_as_a_whole_all(real: Any, tones: Path, speakers: int) -> None:
+    header, *lines = tones.read_text(encoding="utf-8").splitlines()
+    manifest, few = real.folder / "site.csv", [line for line in lines if line.split(",")[1] < f"s{speakers}"]
+    manifest.write_text("\n".join([header, *(str(tones.parent / line) for line in few)]), encoding="utf-8")
+    config = real.config("out", f"corpus.data={manifest}", "corpus.partition=own", "corpus.split=none",
+                         "training.held_out=0.34", "corpus.labels=[calm, excited]")
+    each = [federate(config, 3, only=i, workers=1) for i in range(3)]
+    trained, held = ([len(set(part[i].speakers)) if i in part else 0 for i, part in enumerate(parts)]
+                     for parts in ([one.train for one in each], [one.held_out for one in each]))
+    assert (sorted(trained), sorted(held)) == (([0, 1, 1], [0, 0, 1]) if speakers == 1 else ([2] * 3, [1] * 3))
 
 
 def test_network_and_simulator_calibrate_alike(real: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from cases import CASES, PEERS, of, settings, topology
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.features.federation import Federation
+from p2pser.features.federation import Federation, no_examples
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.models.calibrated import Calibrated
@@ -27,7 +27,7 @@ from p2pser.run.participant import together
 from p2pser.simulation.engine import simulate
 from p2pser.wire.messages import Phase, Progress
 from schedules import schedule
-from schedules.data import examples
+from schedules.data import SIZE, examples
 from schedules.faults import Fault, When
 from schedules.schedule import Schedule, own_folder
 
@@ -153,7 +153,8 @@ class Death(Play):
 
 
 class Held(Play):
-    """A case in which all peers but the first hold two speakers out of training."""
+    """A case in which all peers but the first hold two speakers out of training; the last one only relays and scores.
+    """
 
     def __init__(self, name: str, folder: Path, *faults: Fault, settings: tuple[str, ...] = ()) -> None:
         super().__init__(name, folder, *faults)
@@ -162,7 +163,8 @@ class Held(Play):
 
     def data_of(self, me: int) -> Federation:
         its, (one, other) = super().data_of(me), (examples(100 + 2 * me + k, 12 + me) for k in range(2))
-        return replace(its, held_out={me: together([one, other])} if me else {})
+        train = {me: no_examples((SIZE,))} if me == PEERS - 1 else its.train
+        return replace(its, train=train, held_out={me: together([one, other])} if me else {})
 
     def look(self) -> None:
         super().look()
