@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from p2pser.evaluation.conformal import sets_by_clips_heard
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.evaluation.report import Report
+from p2pser.features import conditions
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
 from p2pser.features.normalisation import Statistics, enrolled
@@ -206,6 +208,7 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
               "corpus": [corpus.clips[index].corpus for index in rated]}
     peers = card.training.get("peers")
     warning = [f"note: the model was {card.warning}"] if card.warning else []
+    warning += _conditions(card, [corpus.clips[index].path for index in usable])
     warning += [f"note: {each}" for each in by_sentence.notes(corpus, wanted, (), ())] if card.reads_words else []
     return Report(
         corpus=corpus.name, version=corpus.version, synthetic=corpus.synthetic, split=trial.split,
@@ -215,6 +218,15 @@ def evaluate(predictor: Predictor, trial: Trial, *, seed: int = 0, workers: int 
         by_enrolment=by_enrolment, heard=card.heard, left_out=len(left_out), temperature=card.temperature,
         ratings=ratings, sets=card.sets, distances=apart, groups=groups, notes=(*trial.notes, *warning), seed=seed,
         unlike=common is not None)
+
+
+def _conditions(card: Card, paths: Sequence[Path]) -> list[str]:
+    """Return a note where the recordings are outside of the conditions of the training."""
+    if card.corpus.conditions is None:
+        return []
+    found = conditions.sample(paths, card.features.sample_rate)
+    outside = Counter(what for _, *values in found for what in card.corpus.conditions.outside(*values))
+    return [f"note: {said}" for said in [conditions.told(outside, len(found))] if said]
 
 
 def calibrate(report: Report) -> Report:

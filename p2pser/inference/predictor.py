@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features import clip_features, unlike, voice
+from p2pser.features import clip_features, conditions, unlike, voice
 from p2pser.features.ends import early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
@@ -148,7 +148,8 @@ class Predictor:
         """
         self.remarks = ()
         lacking: Counter[str] = Counter()
-        read = self._read(recordings, errors, chain(texts, repeat("")), lacking)
+        outside: Counter[str] = Counter()
+        read = self._read(recordings, errors, chain(texts, repeat("")), lacking, outside)
         first = list(islice(read, MOST)) if together and own is None else []
         if first:
             own = self.conditions(np.stack([values for _, values, _ in first]))
@@ -161,6 +162,8 @@ class Predictor:
             count += 1
             far += bool(self.flattening(self.scale(values[None], own))[0] > unlike.FAR**unlike.FLATTENING)
             yield Prediction(**vars(self.answers(values[None], own)[0].refused(reason)), path=path)
+        if said := conditions.told(outside, count):
+            self.remarks += (said,)
         if 4 * far > count:
             self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
                              "training: their probabilities are flattened",)
@@ -181,9 +184,11 @@ class Predictor:
         return unlike.conditions(features, self.card.statistics)
 
     def _read(self, recordings: Iterable[Path | bytes], errors: list[tuple[Path, str]] | None, texts: Iterable[str],
-              lacking: Counter[str]) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
+              lacking: Counter[str], outside: Counter[str],
+              ) -> Iterator[tuple[Path | None, NDArray[np.float32], str | None]]:
         """Yield the path, None where there is none, the features, and why it is no speech, of each recording that can
-        be used. ``lacking`` counts those without ``words`` that the model would read, and without an ``end``.
+        be used. ``lacking`` counts those without ``words`` that the model would read, and without an ``end``;
+        ``outside`` those that are outside of the training's recording conditions.
         """
         for number, (recording, text) in enumerate(zip(recordings, texts), 1):
             path = recording if isinstance(recording, Path) else None
@@ -199,6 +204,9 @@ class Predictor:
                 continue
             lacking["words"] += self.card.reads_words and not plain(text)
             lacking["end"] += early(recording) is not None
+            if self.card.corpus.conditions is not None:
+                outside.update(self.card.corpus.conditions.outside(*conditions.measured(
+                    signal, self.card.features.sample_rate)))
             yield path, values, reason
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None, text: str = "") -> Answer:

@@ -29,6 +29,7 @@ from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features, encoders
 from p2pser.features.clip_features import settings_key
+from p2pser.features.conditions import Conditions
 from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
 from p2pser.models.heard import Heard, nearest
@@ -168,7 +169,7 @@ class Card:
             "features_key": settings_key(self.features),
             "normalise": self.normalise,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
-            "corpus": vars(self.corpus).copy(), "training": dict(self.training), "selection": self.selection,
+            "corpus": self.corpus.to_dict(), "training": dict(self.training), "selection": self.selection,
             "temperature": self.temperature, "heard": [each.to_dict() for each in self.heard],
             "sets": [each.to_dict() for each in self.sets],
         }
@@ -195,7 +196,8 @@ class Card:
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
                 corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ())),
-                                 "languages": tuple(document["corpus"].get("languages", ()))}),
+                                 "languages": tuple(document["corpus"].get("languages", ())),
+                                 "conditions": Conditions.read(document["corpus"].get("conditions"))}),
                 training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document), heard=Heard.read(document.get("heard", ())),

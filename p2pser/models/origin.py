@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p2pser.corpora.folds import folds
+from p2pser.features.conditions import Conditions, sample
 
 if TYPE_CHECKING:
     from p2pser.config import Config
@@ -20,7 +21,7 @@ class Origin:
     ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
     name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
     emotions that counted as another. ``languages``: of the training clips (ISO 639-1), () where they are not named or
-    each peer brought its own.
+    each peer brought its own. ``conditions``: of the training recordings, None as with languages.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Origin:
     train: tuple[str, ...] = ()
     map: Mapping[str, str] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
+    conditions: Conditions | None = None
 
     @classmethod
     def of(cls, config: Config, corpus: Corpus, held: Iterable[int] = ()) -> Origin:
@@ -44,10 +46,16 @@ class Origin:
         chosen = config.corpus
         split = corpus.default_split if chosen.split == "auto" else chosen.split
         own = chosen.partition == "own"
-        languages = () if own else tuple(sorted({corpus.clips[index].language for index in held} - {""}))
+        clips = [] if own else [corpus.clips[index] for index in sorted(held)]
+        languages = tuple(sorted({clip.language for clip in clips} - {""}))
+        measured = sample([clip.path for clip in clips], config.features.sample_rate)
         return cls(corpus.name, corpus.version, corpus.synthetic, split, chosen.fold, chosen.seed, own,
                    {part.name: part.version for part in corpus.parts}, tuple(chosen.train or ()), dict(chosen.map),
-                   languages)
+                   languages, Conditions.of(measured))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a card holds of them."""
+        return {**vars(self), "conditions": None if self.conditions is None else self.conditions.to_dict()}
 
     def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
         """Return the origin of the training clips in ``corpus``, and whether there are any.
