@@ -147,8 +147,7 @@ class Predictor:
         texts : what is said in each; "" from where they end.
         """
         self.remarks = ()
-        lacking: Counter[str] = Counter()
-        outside: Counter[str] = Counter()
+        lacking, outside = Counter[str](), Counter[str]()
         read = self._read(recordings, errors, chain(texts, repeat("")), lacking, outside)
         first = list(islice(read, MOST)) if together and own is None else []
         if first:
@@ -162,8 +161,7 @@ class Predictor:
             count += 1
             far += bool(self.flattening(self.scale(values[None], own))[0] > unlike.FAR**unlike.FLATTENING)
             yield Prediction(**vars(self.answers(values[None], own)[0].refused(reason)), path=path)
-        if said := conditions.told(outside, count):
-            self.remarks += (said,)
+        self.remarks += tuple(filter(None, [conditions.told(outside, count)]))
         if 4 * far > count:
             self.remarks += (f"the model knows little about {far} of {count} recordings, which are unlike those of its "
                              "training: their probabilities are flattened",)
@@ -204,9 +202,8 @@ class Predictor:
                 continue
             lacking["words"] += self.card.reads_words and not plain(text)
             lacking["end"] += early(recording) is not None
-            if self.card.corpus.conditions is not None:
-                outside.update(self.card.corpus.conditions.outside(*conditions.measured(
-                    signal, self.card.features.sample_rate)))
+            if (known := self.card.corpus.conditions) is not None:
+                outside.update(known.outside(*conditions.measured(signal, self.card.features.sample_rate)))
             yield path, values, reason
 
     def predict_signal(self, samples: ArrayLike, rate: float, own: Statistics | None = None, text: str = "") -> Answer:
