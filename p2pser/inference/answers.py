@@ -55,7 +55,7 @@ class Answer:
                 "sure": self.sure, "reason": self.unsure or None}
 
     def refused(self, reason: str | None) -> Answer:
-        """Return the answer, unsure where there is a reason why it is none to speech."""
+        """Return the answer, unsure where there is a reason to think that the recording holds no speech."""
         return self if reason is None else replace(self, emotions=(), coverage=None, unsure=f"no speech: {reason}")
 
     def top(self, k: int) -> list[tuple[str, float]]:

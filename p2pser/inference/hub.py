@@ -143,7 +143,7 @@ def _require_digest(path: Path, told: Any, repo: str) -> None:
 
 @contextlib.contextmanager
 def _in_words(repo: str, revision: str | None) -> Iterator[None]:
-    """Raise what the hub's library raises as ModelError, with what to do."""
+    """Turn errors of the hub's library into ModelErrors that say what to do."""
     from huggingface_hub import errors
 
     try:

@@ -37,7 +37,7 @@ _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-"""What safetensors calls them."""
+"""The names of dtypes in safetensors files."""
 
 _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 """Verified checkpoints and their stamps at that time, so that pruning does not read all of them again."""
@@ -177,8 +177,8 @@ def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Te
 def _pack(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a file of safetensors, and return its digest.
 
-    Tensors are written from where they are: safetensors packs three copies first, in calls that keep all other threads
-    waiting, the one that answers the neighbours too. Raises ValueError for a dtype that safetensors does not know.
+    Tensors are written from where they are. The safetensors library first makes three copies, in calls that block all
+    other threads, also the one that answers the neighbours. Raises ValueError for a dtype that its format lacks.
     """
     if unknown := {tensor.dtype for tensor in tensors.values()} - _DTYPES.keys():
         raise ValueError(f"a tensor of {unknown.pop()}")

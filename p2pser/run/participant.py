@@ -37,7 +37,7 @@ from p2pser.training.target_statistics import Asked, TargetStatistics
 from p2pser.wire.labels import MOST
 
 FEWEST = 2
-"""Emotions of a model."""
+"""The fewest emotions of a model."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Cohort:
         self._warnings = check_units(config, federation, examples)
         self._shape = examples[self.peers[0]].features.shape[1:]
         self.declared = federation.normalise
-        """How features are scaled as far as it was known at first; equal at all peers."""
+        """How features are scaled by the settings, before the peers agree; equal at all peers."""
         self._make(federation, examples)
         self.marks = self.whole.schema.digest(), outline(self.whole.start)
         """Digest of the whole network's schema and outline of its start, before ``learn``: alike at all peers."""
@@ -101,7 +101,7 @@ class Cohort:
 
     @property
     def largest(self) -> int:
-        """How many parameters the whole network can come to have: it grows by as many with each emotion."""
+        """The most parameters that the whole network can have: each emotion adds the same number."""
         size = self.whole.schema.size
         if self.agreed:
             return size
@@ -110,7 +110,7 @@ class Cohort:
         return size + (MOST - FEWEST) * (more - size)
 
     def _make(self, federation: Federation, examples: Mapping[int, Examples]) -> None:
-        """Take the data, and make what the number of classes decides on."""
+        """Take the data, and make the networks, participants and schema for its number of classes."""
         self.federation = federation
         self.classes = len(federation.labels) if self.agreed else FEWEST
         widths = {i: width_of(self.config.model, i) for i in self.peers}

@@ -84,7 +84,7 @@ class Hooks:
     """What a session tells its caller. Each hook does nothing; subclasses override those that they need."""
 
     def warn(self, sentence: str) -> None:
-        """A person should know this."""
+        """The user should know this."""
 
     def statistics(self, agreed: Consensus) -> None:
         """The statistics of features and targets are known."""
@@ -123,7 +123,7 @@ class End:
 
 @dataclass(frozen=True)
 class Agreements:
-    """How peers come to agree: by messages, unless the caller knows what these come to."""
+    """How peers agree: by messages, unless the caller can compute the outcome."""
 
     cuts: Callable[..., Mapping[int, frozenset[tuple[int, int]]]] = agree_on_cuts
     statistics: Callable[..., Consensus] = statistics

@@ -28,13 +28,13 @@ features and targets, the state for a peer that joins.
 Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
 """
 EPOCH = -6
-"""The round of words on new topology files (``network.epochs``); each has a slot of its own."""
+"""The round in which new topology files are announced (``network.epochs``); each has a slot of its own."""
 JUMP = -5
 """The round of messages that say that their sender has jumped to a later round, which is their slot."""
 CALIBRATION = 2**30
 """The first round of a run's calibration is beyond this one (``calibration_round``), and beyond all of training."""
 VOTES = {"speaker": b"s", "global": b"g"}
-"""What a peer says once it has heard how far the clips of each are spread over the emotions."""
+"""A peer's vote on the scaling of features, when it has heard how far each peer's clips spread over the emotions."""
 SAMPLED_EXCHANGES = 16
 """Exchanges of a random schedule from which the lead of its peers is estimated."""
 
@@ -116,8 +116,8 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
             answers[other], refused[other] = _Answer(), str(error)
     normalise = ""
     if knowledge.labels is not None or scales is not None:
-        said = [each.spread for each in answers.values() if each.spread is not None]
-        labels, normalise = _settled(mixer, graph, knowledge, said, scales)
+        spreads = [each.spread for each in answers.values() if each.spread is not None]
+        labels, normalise = _settled(mixer, graph, knowledge, spreads, scales)
     held = {other: each.rounds for other, each in answers.items()}
     resume = resume_round(held.values(), reach)
     newcomers = frozenset(other for other, its in held.items() if resume and resume not in its)
@@ -131,9 +131,9 @@ def _settled(mixer: Mixer, graph: nx.Graph, knowledge: Knowledge, spreads: Colle
              scales: Scales | None) -> tuple[Collection[str] | None, str]:
     """Return the labels, and how features are scaled, after a second flood.
 
-    Of a peer that was lost during the first flood only some have heard the answer. So the peers tell once more the
-    labels that they have heard, and to which scaling the answers lead that they have heard: that of most is taken, and
-    global where as many say otherwise.
+    The answer of a peer that was lost during the first flood has reached only some peers. So each peer floods the
+    labels that it has heard of and the scaling that follows from the answers that it has heard. The majority decides
+    on the scaling, and a tie means global.
     """
     peer, own, vote = knowledge.peer, None, b""
     if knowledge.labels is not None:

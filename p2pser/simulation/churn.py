@@ -60,7 +60,7 @@ class Churn:
 
 def leave_and_return(churn: Churn, mixer: SimulatedMixer, line: Timeline, round: int, *, began: Array, over: bool,
                      dead: Collection[int]) -> None:
-    """Let peers leave and come back at the start of a round, by the time of most of those that are there.
+    """Let peers leave and come back at the start of a round, by the median time of those that are there.
 
     Parameters
     ----------

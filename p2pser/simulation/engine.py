@@ -160,11 +160,11 @@ class _Simulator(Hooks):
             return 0, None
         start, state, self.resumed = found
         self.course.rounds[:] = [Round(**each) for each in self.resumed["rounds"]]
-        self.mixer.breaks(start)  # whose ends were mended before the checkpoint
+        self.mixer.breaks(start)  # deaths before the checkpoint: its state has them already
         return start, state
 
     def _mark(self) -> None:
-        """Note when each peer has done what it has done, and what it has sent."""
+        """Note each peer's time and traffic so far."""
         if self.timeline is not None:
             self.timeline.work()
             self.marks.append(Mark.of(self.timeline.now, self.timeline.traffic))
@@ -189,7 +189,7 @@ class _Simulator(Hooks):
         return LockStep(self.algorithm, self.mixer, self.config.training.rounds, breaks=breaks)
 
     def _told(self, peer: int, round: int, what: str) -> None:
-        """Note what a secure sum has to tell: once, for it may hold for all peers in all rounds."""
+        """Note a warning of a secure sum once: the same may hold for all peers in all rounds."""
         if not any(note.endswith(what) for note in self.notes):
             self.warn(f"peer {peer}, round {round}: {what}")
 
@@ -241,7 +241,7 @@ class _Simulator(Hooks):
             self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses, seconds)
 
     def rounds_done(self, state: State) -> None:
-        """Note what the rounds cost. From now on no message is lost: over TCP the end loses only what is dead."""
+        """Note what the rounds cost. From now on only deaths lose messages, as over TCP."""
         self.bytes_training, self.messages_training = self._counted()
         self.mixer.faults = None
 
@@ -258,7 +258,7 @@ class _Simulator(Hooks):
 
     @property
     def _foreseeable(self) -> bool:
-        """Whether the peers' agreements follow from their rows alone, and are many messages."""
+        """Whether the outcome of agreements can be computed from the rows alone, and messages would be many."""
         scenario, mixer = self.scenario, self.mixer
         usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.churn or scenario.hostile)
         return usual and mixer.parts is None and mixer.size > DENSE_UP_TO and nx.is_connected(self.topology.graph)

@@ -25,7 +25,7 @@ def header_bytes(kind: Kind) -> int:
 
 
 def sent(payload: Index) -> Index:
-    """Return the bytes with which payloads (E,) leave: what ``bytes_sent`` of a peer counts of them."""
+    """Return the bytes of payloads (E,) with their headers, as a peer counts them in ``bytes_sent``."""
     chunks: Index = np.maximum(1, -(-payload // MAX_PAYLOAD))
     return payload + chunks * header_bytes(Kind.ROW)
 

@@ -33,7 +33,7 @@ def meet(mixer: SimulatedMixer, config: Config, topology: Topology) -> None:
     floods = 2 if agreed_by_peers(config) or config.features.normalise == "auto" else 1
     answer, labels = msgpack.packb({"rounds": [0]}), config.corpus.labels or ()
     for flood in range(floods):
-        if topology.size > PLAYED_UP_TO:  # in each exchange a peer says what it knows: half of all, on average
+        if topology.size > PLAYED_UP_TO:  # a message holds the answers known so far: half of all, on average
             timeline.play(ROLL_CALL - flood, diameter(topology.graph) + 2, weights.to, weights.source,
                           topology.size * (len(answer) + 5) // 2)
         else:

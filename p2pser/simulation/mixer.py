@@ -167,7 +167,7 @@ class SimulatedMixer:
         return () if peer in dead else tuple(j for j in self._graph(at).to[peer] if j not in dead)
 
     def dead_at(self, at: Step) -> frozenset[int]:
-        """Return who is dead at a step."""
+        """Return the peers that are dead at a step."""
         return frozenset(peer for peer, since in self.dead.items()
                          if at >= since and not (peer in self.back and at.round >= self.back[peer]))
 
@@ -196,8 +196,8 @@ class SimulatedMixer:
     def collect(self, at: Step) -> Inbox[Tensor]:
         """Return the rows that came at ``at``, and the late rows that came meanwhile.
 
-        Edges to and from the dead, from who posted nothing, and those whose message did not come in time are
-        missing. Raises LocalProtocolError for a step at which no rows were posted.
+        Missing are the edges to and from dead peers, those from peers that posted nothing, and those whose message did
+        not come in time. Raises LocalProtocolError for a step at which no rows were posted.
         """
         posted = self._posted.get(at)
         if posted is None or posted.rows is None:
@@ -276,7 +276,7 @@ class SimulatedMixer:
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray.
 
-        Raises LocalProtocolError where the rows of W do not sum to 1: then only what is made for it may mix.
+        Raises LocalProtocolError where the rows of W do not sum to 1: mixed rows would grow or shrink.
         """
         self._timetable.require_average(at)
         if self.exact or codec is not DENSE or self.faults is not None or self.parts is not None:
@@ -365,7 +365,7 @@ class SimulatedMixer:
         self._way.append(_OnTheWay(self._exchange + by, late))
 
     def _arrivals(self, dead: frozenset[int]) -> tuple[Late, ...]:
-        """The late rows that are due, in the order of (step, edge); what is owed to the dead is lost."""
+        """The late rows that are due, in the order of (step, edge); those to dead peers are lost."""
         due = [way for way in self._way if way.due <= self._exchange]
         self._way = [way for way in self._way if way.due > self._exchange]
         owed = [way.late for way in due if way.late.edge[0] not in dead]

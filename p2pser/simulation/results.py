@@ -87,7 +87,7 @@ class Simulation:
     peer_outputs: tuple[Outputs, ...]
     """Each living peer's outputs after the last round, or those of a sample."""
     living: tuple[int, ...]
-    """The honest peers that did not die; results are over these."""
+    """The honest peers that did not die, over which all figures are taken."""
     slem: float
     bytes_training: np.ndarray
     """Payload bytes that each peer sent in the rounds, (N,)."""
@@ -113,7 +113,7 @@ class Simulation:
     budget: Mapping[str, Any] | None = None
     """What the run has revealed of a unit (``Algorithm.budget_report``); None without a budget."""
     marks: tuple[Mark, ...] = ()
-    """By when each peer had done what, after the set-up, after each round and at the end; () without a clock."""
+    """Each peer's time and traffic after the set-up, after each round and at the end; () without a clock."""
 
     calibrated: Calibrated = NOT_ASKED
     """What the speakers that the peers held out of training say of the model (``training.held_out``)."""
@@ -152,11 +152,13 @@ def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
 
 
 def mean_of(rows: Tensor, share: Tensor, mixed: Tensor) -> Tensor:
-    """Return the mean (D,) of each entry of rows (B, D) over those whose it is, as ``mixed`` (B, D) says, weighted by
-    ``share`` (B,) which sums to 1; 0 where it is nobody's.
+    """Return the mean (D,) of each entry over the rows (B, D) that have it; 0 for an entry that no row has.
+
+    share : (B,), the weights of the rows, which sum to 1.
+    mixed : (B, D), which entries a row has.
     """
-    whose = mixed.to(rows.dtype)
-    return (share @ (rows * whose)) / (share @ whose).clamp_min(torch.finfo(rows.dtype).tiny)
+    has = mixed.to(rows.dtype)
+    return (share @ (rows * has)) / (share @ has).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 class Course:
@@ -165,7 +167,7 @@ class Course:
     Parameters
     ----------
     config, cohort, algorithm : the run's.
-    living : the honest peers that never die: what is measured is measured over them.
+    living : the honest peers that never die, over which all figures are taken.
     parts : what of a row crosses each edge; None: all of it.
     counts : the clips of each peer where they weigh the mean; None: all peers weigh the same.
     each_peer : evaluate the peers' own models after every round, not only in the end.

@@ -28,7 +28,7 @@ class SeedSecrets:
         return self._drawn("nonce", peer, round, NONCE)
 
     def own(self, peer: int) -> bytes:
-        """Return the key of a peer: who knows the seed knows it."""
+        """Return the key of a peer, which the seed gives away."""
         return self._drawn("own", peer, peer, 32)
 
     def given(self, peer: int) -> Mapping[int, Given]:

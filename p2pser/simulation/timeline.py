@@ -1,4 +1,4 @@
-"""When the peers of a run in lock-step do what: the run itself tells of each local step and message as it goes.
+"""The simulated time of a run in lock-step, which reports each local step and message as it happens.
 
 Memory and time grow with the links. What is simulated of TCP is its slow start; of the lines, that all messages of a
 peer share its line in both directions. Messages that a peer posts together leave side by side.

@@ -114,8 +114,8 @@ class Assembler:
         identity = (header.codec, header.schema, header.size, header.total, header.epoch)
         if row is not None and row.identity != identity:
             raise RemoteProtocolError(
-                f"what peer {header.sender} sends from byte {header.start} of its row of round {header.round}, slot "
-                f"{header.slot}, on does not fit what it sent of this row before", header.sender)
+                f"the row of peer {header.sender} for round {header.round}, slot {header.slot}, has another form, size "
+                f"or epoch from byte {header.start} on", header.sender)
         if len(payload) == header.total:
             self._finish(step)
             return payload.toreadonly()

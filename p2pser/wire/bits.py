@@ -101,7 +101,7 @@ def unpack_indices(buffer: Buffer, size: int, count: int) -> NDArray[np.int64]:
     cut = 0 if bitmap else packed_bytes(count, low)
     ones = np.flatnonzero(_bits(view[cut:], size if bitmap else count + ((size - 1) >> low)))
     if len(ones) != count:
-        raise RemoteProtocolError(f"a sparse row has {len(ones)} indices and says {count}")
+        raise RemoteProtocolError(f"a sparse row has {len(ones)} indices and declares {count}")
     if bitmap:
         return ones
     indices: NDArray[np.int64] = ((ones - np.arange(count)) << low) | unpack(view[:cut], count, low).astype(np.int64)

@@ -71,12 +71,10 @@ class Hello:
     """The weight of each neighbour's rows, by its id, where a solver finds them."""
 
     def body(self) -> dict[str, Any]:
-        """Return the message's body, without what says nothing: no clips, a width of 1, epoch 0, a process without a
-        name, no weights.
-        """
+        """Return the message's body, without fields at their defaults (``_DEFAULTS``)."""
         body = {**{name: getattr(self, name) for name in _TYPES}, "settings": dict(self.settings),
                 "labels": list(self.labels), "initial": list(self.initial), "weights": dict(self.weights)}
-        return {name: value for name, value in body.items() if _SAYS_NOTHING.get(name) != value}
+        return {name: value for name, value in body.items() if _DEFAULTS.get(name) != value}
 
 
 _TYPES: dict[str, type] = {
@@ -86,8 +84,8 @@ _TYPES: dict[str, type] = {
 }
 
 
-_SAYS_NOTHING: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": "", "weights": {}}
-"""The fields that a body lacks, and what their absence means."""
+_DEFAULTS: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": "", "weights": {}}
+"""The fields that a body leaves out at these values."""
 
 _SAME = "; install the same version at all sites"
 _REMEDIES = {
@@ -107,7 +105,7 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
 
     Raises RemoteProtocolError where a field is missing, unknown or of the wrong type.
     """
-    body = {**_SAYS_NOTHING, **body}
+    body = {**_DEFAULTS, **body}
     if set(body) != set(_TYPES):
         names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
         raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",

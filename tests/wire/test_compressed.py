@@ -145,7 +145,7 @@ def test_large_claims_allocate_nothing(data):
     ("top-k", struct.pack("<BI", 3, 0), "3 bytes each"),
     ("top-k", struct.pack("<BI", 4, 6) + bytes(24), "6 of 5"),
     ("top-k", struct.pack("<BI", 4, 3) + b"\xff" + bytes(12), "beyond"),
-    ("top-k", struct.pack("<BI", 4, 3) + b"\x18" + bytes(12), "2 indices and says 3"),
+    ("top-k", struct.pack("<BI", 4, 3) + b"\x18" + bytes(12), "2 indices and declares 3"),
     ("top-k", struct.pack("<BI", 0, 5) + b"\xf8" + bytes(9), "5 numbers of two bits"),
     ("random-k", struct.pack("<BQ", 0, 0) + bytes(24), "0 bytes each"),
     ("random-k", struct.pack("<BQ", 4, 0) + bytes(24), "5 numbers"),
@@ -336,7 +336,7 @@ def test_any_bytes_are_ascending_indices_or_refused(size, count, data):
 
 @pytest.mark.parametrize(("lows", "unary", "match"), [
     ([5, 3], 0b1100_0000, "not ascending"), ([3, 3], 0b1100_0000, "not ascending"), ([5, 9], 0b0101_0000, "beyond"),
-    ([5, 3], 0b1000_0000, "1 indices and says 2"), ([5, 3], 0b1100_0001, "beyond"),
+    ([5, 3], 0b1000_0000, "1 indices and declares 2"), ([5, 3], 0b1100_0001, "beyond"),
 ])
 def test_indices_that_are_none_are_refused(lows, unary, match):
     data = pack(np.array(lows), 4) + bytes([unary])

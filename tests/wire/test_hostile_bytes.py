@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.gossip.agreement.flood import Distances, read
+from p2pser.gossip.agreement.flood import Distances, read_message
 from p2pser.gossip.agreement.stopping import decode_trailer
 from p2pser.gossip.both_ends import decode as decode_head
 from p2pser.wire import hello, messages, tree_sets
@@ -92,7 +92,7 @@ def test_tree_sets_are_read_or_refused(body: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 def test_messages_of_a_flood_are_read_or_refused(body: bytes) -> None:
     graph = nx.cycle_graph(5)
-    bounded(lambda: read(Received(1, body), 9, Distances(graph), graph, 16))
+    bounded(lambda: read_message(Received(1, body), 9, Distances(graph), graph, 16))
 
 
 @given(spoiled(msgpack.packb([7, 3, [[3, 0.5, b"\x1f"], [5, 1e-9, b"\x02"]], [[0, 1]]])))
@@ -120,7 +120,7 @@ def test_hello_bodies_and_reasons_are_read_or_refused(body: bytes) -> None:
 def test_nesting_lengths_and_extensions_without_end_are_refused(body: bytes) -> None:
     graph = nx.cycle_graph(5)
     for do in (lambda: messages.decode_body(body), lambda: messages.decode_reason(body),
-               lambda: read(Received(1, body), 9, Distances(graph), graph),
+               lambda: read_message(Received(1, body), 9, Distances(graph), graph),
                lambda: decode_trailer(memoryview(body), graph, 7, 1)):
         with pytest.raises(RemoteProtocolError):
             do()
