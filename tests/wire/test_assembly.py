@@ -110,7 +110,7 @@ def test_chunks_that_do_not_fit_are_refused(change: dict[str, int | str | bytes]
     first, second, *rest = chunks(bytes(range(40)), 9)
     assembler = Assembler(100)
     assembler.add(*first)
-    with pytest.raises(RemoteProtocolError, match="row of peer 3 for round 0, slot 0, .* from byte 9") as caught:
+    with pytest.raises(RemoteProtocolError, match="row of peer 3 for round 0, slot 0") as caught:
         assembler.add(second[0]._replace(**change), second[1])
     assert caught.value.peer == 3
     assert feed(assembler, [second, *rest]) == [bytes(range(40))]
