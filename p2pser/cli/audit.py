@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from p2pser.cli.common import (
@@ -14,7 +16,7 @@ from p2pser.cli.common import (
     run_options,
     which_corpus,
 )
-from p2pser.cli.kinds import writable
+from p2pser.cli.kinds import Source, writable
 
 
 def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -36,10 +38,12 @@ def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
                    "several times).")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
               help="Number of runs, counted from --seed on.")
+@click.option("--card", type=Source(file_okay=False), metavar="MODEL",
+              help="Model directory that was trained with these settings: its card records the result.")
 @json_option
 @run_options("ring")
 def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: int, rejoins: bool,
-          shadows: tuple[str, ...], seeds: int, as_json: bool) -> None:
+          shadows: tuple[str, ...], seeds: int, card: Path | None, as_json: bool) -> None:
     """Find out what a neighbour learns of a peer's recordings, by attacks on the messages that it receives.
 
     All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. Exits with 1 where
@@ -56,11 +60,14 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     from p2pser.config.problems import section
     from p2pser.corpora.combined import load as load_corpus
     from p2pser.features.federation import federate
+    from p2pser.models.directory import read_card
     from p2pser.privacy.audit import audit as run
-    from p2pser.privacy.report import FILES, HEAD, text_rows, verdict, write
+    from p2pser.privacy.report import FILES, HEAD, into_card, text_rows, verdict, write
     from p2pser.privacy.subjects import shadow
     from p2pser.run.fitting import fitting
 
+    if card is not None:
+        read_card(card)  # a missing one is told before the audit
     config = options.config({"corpus.split": "none"})
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "audit")
@@ -75,6 +82,8 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
         found = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
                     shadows=held, progress=lambda done: bar(done, "run"))
     write(found, folder)
+    if card is not None:
+        into_card(found, card)
     if as_json:
         print_json({**found.to_dict(), "out": str(folder)})
     else:

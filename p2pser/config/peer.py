@@ -21,5 +21,8 @@ class PeerSettings(Section):
     alone: bool = Field(False,
         description="at the end train a second model on this peer's clips alone, as long as the first, to tell by the "
                     "UAR on the held-out speakers what the network has brought")
+    watts: float | None = Field(None, gt=0, le=1000,
+        description="power of one busy processor core, with its share of the machine, from which the card's energy is "
+                    "estimated where it cannot be measured [W]")
     log_bytes: int = Field(8 << 20, ge=4096,
         description="size at which metrics.jsonl and events.jsonl are set aside, as *.older.jsonl, and begun anew [B]")

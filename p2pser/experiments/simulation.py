@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from p2pser.base.energy import Energy, Meter
 from p2pser.base.progress import progress
 from p2pser.config import Config
 from p2pser.evaluation import metrics
@@ -26,13 +27,15 @@ from p2pser.simulation.scenario import Scenario
 @dataclass(frozen=True)
 class SimulatedRun:
     """A simulation and what it is compared with; ``calibrated`` is what speakers outside the model's training say of
-    its probabilities: those of inner folds, or those whom the peers held out.
+    its probabilities: those of inner folds, or those whom the peers held out. ``energy`` is that of the
+    simulation alone.
     """
 
     simulation: Simulation
     local_only: Baseline | None = None
     pooled: Baseline | None = None
     calibrated: Calibrated = NOT_ASKED
+    energy: Energy | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the keys that ``p2pser demo --json`` has, and more."""
@@ -50,6 +53,7 @@ class SimulatedRun:
             "peers_dead": [i for i in range(run.topology.size) if i not in run.living + run.hostile],
             "peers_hostile": list(run.hostile),
             "wall_s": run.wall_s,
+            "energy": None if self.energy is None else self.energy.to_dict(),
             "simulated_s": run.history[-1].seconds if run.history else None,
             "asynchronous": run.asynchronous,
             "topology": run.topology.name,
@@ -115,16 +119,22 @@ def run(config: Config, topology: Topology, federation: Federation, scenario: Sc
     show_progress : show a progress bar.
     keep : the checkpoints of the run (not of inner folds and baselines).
     """
+    meter = Meter(config.peer.watts)
     with progress("round", config.training.rounds, wanted=show_progress) as bar:
+        def observe(round: Round) -> None:
+            meter.look()
+            bar(round.round, in_words(round))
+
         simulation = simulate(config, topology, federation, scenario, exact=exact, sample=sample, keep=keep,
-                              observe=lambda round: bar(round.round, in_words(round)))
+                              observe=observe)
+    energy = meter.read()
     calibrated = simulation.calibrated
     if calibrate is not None:
         with progress("calibration", calibrate, wanted=show_progress) as bar:
             calibrated = temperature.fit(config, topology, federation, calibrate, bar)
     if not baselines or federation.test is None:
-        return SimulatedRun(simulation, calibrated=calibrated)
-    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), calibrated)
+        return SimulatedRun(simulation, calibrated=calibrated, energy=energy)
+    return SimulatedRun(simulation, local_only(config, federation), pooled(config, federation), calibrated, energy)
 
 
 def in_words(round: Round) -> str:

@@ -104,6 +104,7 @@ def _body(card: Card, repo: str, results: Mapping[str, Any] | None, light: bool)
                f"{results['clips']} clips of {results['speakers']} speakers).\n")
     else:
         yield "It was not evaluated when it was written here: `p2pser evaluate model/ --data FOLDER`.\n"
+    yield "\n".join(f"- {line}" for line in card.facts.lines()) + "\n"
     yield (f"Normalisation of features: {card.normalise}; "
            f"probabilities are {'calibrated' if card.temperature else 'not calibrated'}. A probability is that of an "
            "acted or labelled emotion in the training corpora, not a measurement of what a person feels; it is worse "

@@ -32,6 +32,7 @@ from p2pser.features.clip_features import settings_key
 from p2pser.features.conditions import Conditions
 from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
+from p2pser.models.facts import Facts
 from p2pser.models.heard import Heard, nearest
 from p2pser.models.origin import Origin
 from p2pser.models.sets import Sets
@@ -76,6 +77,7 @@ class Card:
     sets : what sets of emotions follow from, by the same numbers; () where they were not calibrated.
     task : classes, dimensions (no labels) or both. Outputs are a logit per label, then arousal, valence and dominance
         from -1 to 1.
+    facts : how it was tested, what an audit found, and the energy of the run.
     """
 
     labels: tuple[str, ...]
@@ -91,6 +93,7 @@ class Card:
     task: str = "classes"
     heard: tuple[Heard, ...] = ()
     sets: tuple[Sets, ...] = ()
+    facts: Facts = field(default_factory=Facts)
 
     def require_recordings(self) -> None:
         """Raise ModelError where the model was trained on features that p2pser cannot compute from recordings."""
@@ -136,9 +139,8 @@ class Card:
            **training: Any) -> Card:
         """Return the card of a model trained with these settings on that federation.
 
-        statistics: of all peers' training clips (find them by gossip of ``normalise.sums``). training: what
-        else to say of how it was trained (peers, rounds, algorithm, topology, …), beside the training
-        settings.
+        statistics: of all peers' training clips (find them by gossip of ``normalise.sums``). training: what else to say
+        of how it was trained (peers, rounds, algorithm, topology, …), beside the training settings.
         """
         return cls(
             labels=federation.labels, shape=clip_features.shape(config.features), model=config.model,
@@ -171,15 +173,14 @@ class Card:
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": self.corpus.to_dict(), "training": dict(self.training), "selection": self.selection,
             "temperature": self.temperature, "heard": [each.to_dict() for each in self.heard],
-            "sets": [each.to_dict() for each in self.sets],
+            "sets": [each.to_dict() for each in self.sets], **self.facts.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], where: str, encoder: str | None = None) -> Card:
         """Return the card of ``card.json``; ``where`` names it in errors, ``encoder`` says where its encoder is.
 
-        Raises ModelError where its format is newer, its features were computed by other code, or it is not a
-        card.
+        Raises ModelError where its format is newer, its features were computed by other code, or it is not a card.
         """
         version = document.get("format")
         if not isinstance(version, int):
@@ -201,7 +202,7 @@ class Card:
                 training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document), heard=Heard.read(document.get("heard", ())),
-                sets=Sets.read(document.get("sets", ())))
+                sets=Sets.read(document.get("sets", ())), facts=Facts.read(document))
             key = document["features_key"]
             card.require_sense()
         except (KeyError, TypeError, ValueError, AttributeError, CorpusError) as error:
@@ -316,8 +317,7 @@ def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]
 
     ``encoder``: the folder or Hugging Face name of the speech encoder, where the model's is not found by itself.
 
-    Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit
-    together.
+    Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit together.
     """
     import torch
 

@@ -97,7 +97,8 @@ class LastPhase:
         """
         summary = {"peer": self.me, "finished": True, "rounds": self.config.training.rounds,
                    **self._account(end), **self._traffic(), **self._budget(), "wall_s": seconds,
-                   "uar_before": self.recorder.uar_before, "out": str(self.folder.path)}
+                   "uar_before": self.recorder.uar_before, "energy": self.recorder.meter.read().to_dict(),
+                   "out": str(self.folder.path)}
         if self.driver is not None:
             summary["asynchronous"] = self.driver.report()
         self._disk.write("how the run ended", self.folder.outcome, 8 * end.row.numel(),
@@ -112,11 +113,11 @@ class LastPhase:
         calibrated = Calibrated(HANDED_OVER if end.givers else STOPPED) if self.config.training.held_out else NOT_ASKED
         whole = {**summary, "model": str(folder.model), **self.recorder.scores(row), **calibrated.to_dict()}
         self.cohort.rest()
-        self._write_model(folder.model, row, self._card(CONSENSUS, summary, calibrated))
+        self._write_model(folder.model, row, self._card(row, CONSENSUS, summary, calibrated))
         if steps:
             personal = fine_tuned(self.cohort.work.learners[0], row)
             how = f"the consensus after the last round, then {steps} steps on peer {self.me}'s own clips"
-            self._write_model(folder.personal, personal, self._card(how, {**summary, "privacy": None}))
+            self._write_model(folder.personal, personal, self._card(personal, how, {**summary, "privacy": None}))
             whole |= {"personal": str(folder.personal), "uar_personal": self.recorder.scores(personal)["uar"]}
         self._disk.write("its summary", folder.path / FINISHED, len(json.dumps(whole)), lambda: folder.finish(whole))
         self._tell(whole)
@@ -149,7 +150,8 @@ class LastPhase:
         self.mixer.exchange.begin(NEVER, ())
         self._ends += 3
         self.cohort.rest()
-        whole, its_card = {**summary, **found.to_dict()}, self._card(CONSENSUS, summary, found)
+        whole = {**summary, **found.to_dict()}
+        its_card = self._card(end.row.to(torch.float32), CONSENSUS, summary, found)
         try:
             self._disk.write("the card of its model", self.folder.model, 0,
                              lambda: directory.replace_card(self.folder.model, self.cohort.schema, its_card))
@@ -194,11 +196,14 @@ class LastPhase:
         self.reporter.tell("replaced", f"peer {self.me} sets its former model aside in {aside}", path=str(aside))
         return self.conclude(end, seconds)
 
-    def _card(self, selection: str, summary: Mapping[str, Any], calibrated: Calibrated = NOT_ASKED) -> Card:
+    def _card(self, row: Tensor, selection: str, summary: Mapping[str, Any], calibrated: Calibrated = NOT_ASKED
+              ) -> Card:
         cohort = self.cohort
         return card(self.config, self.topology, cohort.federation, cohort.statistics, agreed=summary["agreed"],
                     statistics_of=cohort.statistics_of, width=cohort.widths[self.me], selection=selection,
-                    calibrated=calibrated, budget=summary.get("privacy"), start=cohort.start)
+                    calibrated=calibrated, budget=summary.get("privacy"), start=cohort.start,
+                    predictions=cohort.evaluate(row).predictions if cohort.tests else None,
+                    energy=summary.get("energy"))
 
     def _write_model(self, path: Path, row: Tensor, its_card: Card) -> None:
         def write() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from p2pser.base.energy import Meter
 from p2pser.base.errors import P2PSERError
 from p2pser.base.wording import counted
 from p2pser.config import Config
@@ -163,6 +164,7 @@ class Recorder(Hooks):
         self._sink, self._look_up, self._status = sink, look_up, status
         self._sketch: Sketch | None = None
         self._round_began = 0.0
+        self.meter = Meter(config.peer.watts)
 
     def known(self, call: RollCall, sums: Tensor, parts: Parts | None, *, joined: bool) -> None:
         """Take what the set-up found out: what checkpoints and joining peers need.
@@ -236,6 +238,7 @@ class Recorder(Hooks):
         if self.driver is not None:
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)
+        self.meter.look()
         self.waits.round_over(round, seconds)
         self._status(f"round {round + 1} of {self.config.training.rounds} is over: loss {record['loss']:.3f}")
         self._show(row, round=round)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import math
+import stat
 from pathlib import Path
+from typing import Any
 
-from p2pser.base.atomic import new_file, write_json
+from p2pser.base.atomic import new_file, read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.base.wording import counted
 from p2pser.experiments.report.canvas import new_figure, save
 from p2pser.experiments.report.styles import COLOURS, FAINT, INK
+from p2pser.models.directory import CARD, read_card
 from p2pser.privacy.audit import Audit
 from p2pser.privacy.findings import Finding
 
@@ -53,6 +56,35 @@ def write(audit: Audit, folder: Path) -> None:
             file.write(page(audit).encode())
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; give another --out") from None
+
+
+def for_card(audit: Audit) -> dict[str, Any]:
+    """Return what the card of an audited model says: the verdict, and the largest figure of each kind with a limit."""
+    largest: dict[str, Finding] = {}
+    for finding in audit.findings:
+        if finding.limit is not None and (finding.about not in largest or finding.value > largest[finding.about].value):
+            largest[finding.about] = finding
+    return {"verdict": verdict(audit), "passed": not audit.exceeded, "corpus": audit.corpus, "seeds": audit.seeds,
+            "colluding": audit.colluding, "rejoins": audit.rejoins,
+            "figures": [finding.to_dict() for finding in largest.values()]}
+
+
+def into_card(audit: Audit, model: Path) -> None:
+    """Write what an audit found into the card of a model directory.
+
+    Raises ModelError where there is no card, ConfigError where the model was trained by another algorithm, on another
+    topology or among another number of peers, or the card cannot be written.
+    """
+    trained = read_card(model)[0].training
+    was = (trained.get("algorithm"), trained.get("topology"), trained.get("peers"))
+    audited = (audit.config.gossip.algorithm, audit.topology.name, audit.topology.size)
+    if was != audited:
+        words = ["{} on {} with {} peers".format(*each) for each in (was, audited)]
+        raise ConfigError(f"the model {model} was trained by {words[0]}, and the audit was of {words[1]}: audit the "
+                          "settings of the model, or leave --card out")
+    path = model / CARD
+    mode = stat.S_IMODE(path.stat().st_mode)  # a peer's is readable for its user only
+    write_json(path, {**read_json(path), "audit": for_card(audit)}, mode=mode, error=ConfigError)
 
 
 def verdict(audit: Audit) -> str:

@@ -7,11 +7,14 @@ from itertools import chain
 from typing import Any
 
 from p2pser.config import Config
+from p2pser.evaluation.metrics import Predictions
+from p2pser.evaluation.tested import by_group
 from p2pser.features.federation import Federation
 from p2pser.features.normalisation import Statistics
 from p2pser.graph.spec import Topology
 from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.models.directory import Card
+from p2pser.models.facts import Facts
 from p2pser.models.origin import Origin
 from p2pser.models.start import Start
 from p2pser.models.widths import of_width
@@ -22,7 +25,8 @@ CONSENSUS = "none: the consensus after the last round"
 def card(config: Config, topology: Topology, federation: Federation, statistics: Statistics | None, *,
          agreed: int | None, statistics_of: str = "the training speakers", width: float = 1.0,
          selection: str = CONSENSUS, calibrated: Calibrated = NOT_ASKED, budget: Mapping[str, Any] | None = None,
-         start: Start | None = None) -> Card:
+         start: Start | None = None, predictions: Predictions | None = None,
+         energy: Mapping[str, Any] | None = None) -> Card:
     """Return the card of a model trained between processes or simulated: equal for the same run.
 
     Parameters
@@ -35,6 +39,8 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     calibrated : its temperature, figures and sets of emotions, by speakers outside its training.
     budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
     start : the model that the run started from; None: its parameters were drawn.
+    predictions : the model's, of the held-out clips with an emotion; None: there are none.
+    energy : what the process has used (``base.energy.Energy``).
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
@@ -49,4 +55,5 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
                 normalise=federation.normalise, statistics=statistics,
                 corpus=Origin.of(config, federation.corpus, chain.from_iterable(federation.held)),
                 training=how, selection=selection, temperature=calibrated.temperature, heard=calibrated.heard,
-                sets=calibrated.sets, task=config.training.task)
+                sets=calibrated.sets, task=config.training.task,
+                facts=Facts(by_group(federation, predictions), energy=energy))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from p2pser.base import energy
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
@@ -66,6 +67,12 @@ class FaultyDisk:
 
 _disk = FaultyDisk()
 sys.addaudithook(_disk)
+
+
+@pytest.fixture(autouse=True)
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No processor time passes, so that equal models have equal cards."""
+    monkeypatch.setattr(energy, "_processor_s", lambda: 0.0)
 
 
 @pytest.fixture

@@ -6,12 +6,22 @@ import csv
 import json
 import wave
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from p2pser import models
+from p2pser.base.errors import ConfigError
 from p2pser.cli.main import cli
+from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.models import directory
+from p2pser.models.directory import Card
+from p2pser.models.origin import Origin
+from p2pser.models.rows import Schema
+from p2pser.privacy.report import into_card
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +46,31 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "manifest.csv"
 
 
-def test_plain_gossip_exits_with_one(recordings: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model directory that was trained on the audited topology, as its card says."""
+    settings = ModelSettings(hidden=(2,))
+    module = models.build(settings, (4,), 3, 0)
+    schema = Schema.of(module)
+    directory.save(tmp_path / "model", schema.flatten(module), schema, Card(
+        ("anger", "neutral", "sadness"), (4,), settings, FeatureSettings(), "none", None, Origin("tones", "1"),
+        training={"algorithm": "dfedavg", "topology": "ring", "peers": 6}))
+    (tmp_path / "model" / "card.json").chmod(0o600)
+    return tmp_path / "model"
+
+
+def test_the_card_of_a_model_that_was_trained_otherwise_records_nothing(model: Path) -> None:
+    other: Any = SimpleNamespace(config=SimpleNamespace(gossip=SimpleNamespace(algorithm="k-gt")),
+                                 topology=SimpleNamespace(name="ring", size=6))
+    with pytest.raises(ConfigError, match="was trained by dfedavg on ring with 6 peers, and the audit was of k-gt"):
+        into_card(other, model)
+    assert json.loads((model / "card.json").read_text())["audit"] == "not audited"
+
+
+def test_plain_gossip_exits_with_one(recordings: Path, model: Path, tmp_path: Path) -> None:
     arguments = ["audit", "--before", "--data", str(recordings), "--peers", "6", "--rounds", "1", "--after-rounds", "1",
                  "--out", str(tmp_path), "--set", "features.normalise=global", "--set", "model.hidden=[8]"]
-    done = CliRunner().invoke(cli, [*arguments, "--json", "--shadow", str(recordings)])
+    done = CliRunner().invoke(cli, [*arguments, "--json", "--shadow", str(recordings), "--card", str(model)])
     assert done.exit_code == 1, done.output
     document = json.loads(done.stdout)
     assert document["passed"] is False
@@ -48,6 +79,11 @@ def test_plain_gossip_exits_with_one(recordings: Path, tmp_path: Path) -> None:
     assert found["sex", "statistics"]["value"] == 1.0
     assert found["sex", "statistics"]["attack"].startswith("threshold on the mean pitch from recordings")  # the last
     assert (tmp_path / "run" / "audit" / "audit.html").is_file()
+    card, _ = directory.read_card(model)
+    assert card.facts.audit is not None
+    assert card.facts.audit["verdict"].startswith("Not passed: with dfedavg on ring with 6 peers")
+    assert [each["value"] for each in card.facts.audit["figures"] if each["about"] == "sex"] == [1.0]
+    assert (model / "card.json").stat().st_mode & 0o777 == 0o600
     # With limits that allow everything the same findings pass.
     for limit in ("solvable=5", "sex=1", "speaker=6", "membership=1", "labels=1"):
         arguments += ["--set", f"privacy.limits.{limit}"]

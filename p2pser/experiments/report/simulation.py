@@ -51,7 +51,8 @@ def write(result: SimulatedRun, folder: Path) -> None:
         directory.save(folder / name, row, run.networks[width].schema, card(
             run.config, run.topology, run.federation, run.statistics, agreed=agreed, width=width,
             calibrated=result.calibrated if name == "model" else NOT_ASKED, budget=run.budget,
-            start=Start.of(run.config)))
+            start=Start.of(run.config), predictions=run.predictions if name == "model" else None,
+            energy=None if result.energy is None else result.energy.to_dict()))
 
 
 def _draw(path: Path, result: SimulatedRun) -> None:

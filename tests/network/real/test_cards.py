@@ -20,8 +20,14 @@ def test_a_simulated_and_a_networked_card_are_equal(real: Any) -> None:
     assert story.exit_codes == dict.fromkeys(range(6), 0), str(story)
     run = simulate(config, topology, federate(config, 6, workers=1), exact=True)
     folder = real.folder / "simulated"
-    save(folder, run.row, run.schema, card(run.config, topology, run.federation, run.statistics, agreed=6))
+    save(folder, run.row, run.schema, card(run.config, topology, run.federation, run.statistics, agreed=6,
+                                           predictions=run.predictions))
     networked = json.loads((real.peer_folder(config, 0) / "model" / "card.json").read_text(encoding="utf-8"))
-    assert json.loads((folder / "card.json").read_text(encoding="utf-8")) == networked
+    assert networked["energy"].pop("processor_s") > 0
+    assert networked["energy"].keys() == {"joules", "method"}
+    simulated = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert {**simulated, "energy": networked["energy"]} == networked
+    assert (simulated["energy"], simulated["audit"]) == ("not measured", "not audited")
+    assert isinstance(networked["tested"], str) == (run.predictions is None)
     assert networked["training"]["parameters"] == {"communication_rate": 0.7}
     assert networked["training"]["peers"] == networked["training"]["agreed"] == 6

@@ -1,0 +1,58 @@
+"""What a card says of how its model was tested, what an audit found, and what energy the run took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from p2pser.base.energy import in_words, is_energy
+
+NONE = {"tested": "not tested", "audit": "not audited", "energy": "not measured"}
+"""What a card says in place of each fact."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a model, plain data; None: not known.
+
+    Attributes
+    ----------
+    tested : by group of speakers (``evaluation.tested``).
+    audit : what ``p2pser audit`` found with the settings of the run (``privacy.report.for_card``).
+    energy : of the process that wrote the model (``base.energy.Energy``), since it was started last.
+    """
+
+    tested: Mapping[str, Any] | None = None
+    audit: Mapping[str, Any] | None = None
+    energy: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a card holds: each fact, or a sentence that it is not known."""
+        return {name: says if (fact := getattr(self, name)) is None else dict(fact) for name, says in NONE.items()}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Facts:
+        """Return the facts of a card; of one that was written before there were any, none.
+
+        Raises ValueError where one of them has another form.
+        """
+        facts = {name: None if isinstance(value := document.get(name), str) else value for name in NONE}
+        if wrong := [name for name, fact in facts.items() if fact is not None and not isinstance(fact, Mapping)]:
+            raise ValueError(f"what it says under {wrong[0]!r} is no mapping")
+        if facts["energy"] is not None and not is_energy(facts["energy"]):
+            raise ValueError("its energy is not that of a process")
+        return cls(**facts)
+
+    def with_audit(self, audit: Mapping[str, Any]) -> Facts:
+        """Return the facts with what an audit found."""
+        return replace(self, audit=audit)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the facts in words."""
+        if self.tested is None:
+            yield NONE["tested"]
+        else:
+            yield from self.tested.get("in_words", ())
+        yield NONE["audit"] if self.audit is None else str(self.audit.get("verdict", ""))
+        yield "energy: " + (NONE["energy"] if self.energy is None else in_words(self.energy))
