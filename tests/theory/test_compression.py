@@ -53,25 +53,25 @@ def agree(method, rounds, *, size=SIZE, topology=RING, faults=None, dtype=torch.
 
 
 COMPRESSORS = {
-    "top-k": ({}, 1200),
-    "top-k 10 % as they are": ({"share": 0.1, "bits": 32}, 600),
-    "random-k 10 %": ({"compressor": "random-k", "share": 0.1}, 1500),
-    "sign": ({"compressor": "sign"}, 1500),
-    "qsgd": ({"compressor": "qsgd"}, 400),
-    "qsgd of 1 level": ({"compressor": "qsgd", "levels": 1}, 2500),
-    "8-bit": ({"compressor": "8-bit"}, 200),
-    "low-rank of 2": ({"compressor": "low-rank", "rank": 2}, 800),
-    "dense": ({"compressor": "dense"}, 200),
+    "top-k": ({}, 800),
+    "top-k 10 % as they are": ({"share": 0.1, "bits": 32}, 400),
+    "random-k 10 %": ({"compressor": "random-k", "share": 0.1}, 1000),
+    "sign": ({"compressor": "sign"}, 1000),
+    "qsgd": ({"compressor": "qsgd"}, 270),
+    "qsgd of 1 level": ({"compressor": "qsgd", "levels": 1}, 1700),
+    "8-bit": ({"compressor": "8-bit"}, 135),
+    "low-rank of 2": ({"compressor": "low-rank", "rank": 2}, 540),
+    "dense": ({"compressor": "dense"}, 135),
 }
 
 
 @pytest.mark.parametrize(("parameters", "rounds"), COMPRESSORS.values(), ids=COMPRESSORS.keys())
 def test_choco_agrees_linearly_with_each_compressor_and_its_default_step(parameters, rounds):
-    seen, drift = agree(algorithm("choco", parameters), rounds)
-    assert seen[-1] < 1e-6, f"{seen[-1]:.1e} after {len(seen)} exchanges"
+    seen, drift = agree(algorithm("choco", parameters), rounds, until=1e-4)
+    assert seen[-1] < 1e-4, f"{seen[-1]:.1e} after {len(seen)} exchanges"
     assert drift <= 1e-13
     # Linearly: the second half of the decades takes no more than 2.5 times the exchanges of the first.
-    half = int(np.argmax(seen < 1e-3))
+    half = int(np.argmax(seen < 1e-2))
     assert len(seen) <= 3.5 * half
 
 
@@ -108,10 +108,10 @@ def test_the_proven_step_is_the_published_one_and_converges():
 
 
 def test_power_gossip_agrees_linearly_and_keeps_the_mean():
-    seen, drift = agree(algorithm("power-gossip"), 1000, until=1e-4)
-    assert seen[-1] < 1e-4, f"{seen[-1]:.1e} after {len(seen)} exchanges"
+    seen, drift = agree(algorithm("power-gossip"), 700, until=1e-3)
+    assert seen[-1] < 1e-3, f"{seen[-1]:.1e} after {len(seen)} exchanges"
     assert drift <= 1e-13
-    assert len(seen) <= 3.5 * int(np.argmax(seen < 1e-2))
+    assert len(seen) <= 3.5 * int(np.argmax(seen < 10**-1.5))
 
 
 def test_power_gossip_is_nearly_as_fast_as_plain_gossip_where_all_differ_along_one_rank_one_matrix():
@@ -132,6 +132,6 @@ def test_power_gossip_is_nearly_as_fast_as_plain_gossip_where_all_differ_along_o
 ])
 def test_lost_messages_cost_time_but_not_the_mean(name, parameters):
     faults = Faults(loss=0.1, delay=0.05, until=60, seed=3)
-    seen, drift = agree(algorithm(name, parameters), 2000, faults=faults, until=1e-4)
-    assert seen[-1] < 1e-4, f"{seen[-1]:.1e} after {len(seen)} exchanges"
+    seen, drift = agree(algorithm(name, parameters), 2000, faults=faults, until=1e-3)
+    assert seen[-1] < 1e-3, f"{seen[-1]:.1e} after {len(seen)} exchanges"
     assert drift <= 1e-12
