@@ -9,6 +9,7 @@ from functools import partial
 
 import zmq
 
+from p2pser.base.energy import Energy, Meter
 from p2pser.network import descriptors, sockets
 from p2pser.peer import process as peer_process
 from p2pser.run import session
@@ -23,10 +24,11 @@ EPOCH = 1.7e9
 
 @contextmanager
 def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
-    """Put the fake time and sockets in the place of the real ones, and a shorter gossip of statistics."""
+    """Put the fake time and sockets in the place of the real ones, no energy, and a shorter gossip of statistics."""
     Descriptors.network = network
     places = [
         (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
+        (Meter, "read", lambda meter: Energy(0.0, None, "not measured: the time is a fake one")),
         (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
         (session, "Agreements", partial(session.Agreements, statistics=partial(session.statistics, tolerance=1e-2))),
         *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
