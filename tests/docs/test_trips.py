@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("name", "told", "most"), [("row", "**A parameter row**", 14),
-                                                    ("recording", "**A recording**", 22)])
+                                                    ("recording", "**A recording**", 25)])
 def test_a_trip_enters_the_files_that_the_page_names(name: str, told: str, most: int) -> None:
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     text = page.split(told)[1].split("\n- **")[0]

@@ -139,13 +139,14 @@ def test_a_temperature_is_fitted_on_speakers_whom_nobody_trained_on(config: Conf
     real = temperature.calibration.fit
     monkeypatch.setattr(temperature.calibration, "fit", lambda several: seen.append(several) or real(several))
     done: list[int] = []
-    found, heard, sets = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation,
-                                         2, done.append)
+    found = temperature.fit(config.with_settings(["training.rounds=1"]), spec.load("ring", 6), federation, 2,
+                            done.append)
     several = seen[0]
-    assert (found, done) == (real(several), [1, 2])
+    assert (found.temperature, done) == (real(several), [1, 2])
+    assert found.how == "2 inner folds: each training speaker by a model that was not trained on them"
     numbers = (0, 1, 2, 5, 9) if federation.normalise == "speaker" else (0,)
-    assert tuple(each.clips for each in heard) == tuple(each.heard for each in sets) == numbers
-    assert {(each.speakers, each.clips) for each in sets} == {(6, sum(len(one.targets) for one in several))}
+    assert tuple(each.clips for each in found.heard) == tuple(each.heard for each in found.sets) == numbers
+    assert {(each.speakers, each.clips) for each in found.sets} == {(6, sum(len(one.targets) for one in several))}
     assert {len(everything.targets) for (everything,) in seen[1:]} == {sum(len(one.targets) for one in several)}
     assert all(one.logits is not None for one in several)
     assert federation.test is not None
