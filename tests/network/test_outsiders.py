@@ -260,6 +260,7 @@ def test_two_processes_with_one_key_are_told_and_the_first_stays(network: Networ
     a, first = network.peer(0, (1,)), network.peer(1, (0,), hello={"process": "first"})
     for io in (a, first):
         network.wait(io, events.Up)
+    eventually(lambda: 1 in a._connections._dialled - a._connections._hello_due, "the first is dialled")
     second = network.peer(1, (0,), hello={"process": "second"})
     assert "runs twice" in network.wait(second, events.Refused, lambda event: not event.by_us).reason
     assert "runs twice" in network.wait(a, events.Refused, lambda event: event.by_us).reason
