@@ -69,8 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """End the process, with the stacks of all threads, where the clean-up of a failed test hangs."""
-    if isinstance(node, pytest.Item):
+    """End the process, with the stacks of all threads, where the clean-up of a failed test hangs.
+
+    pytest ends this watch with the test where it watches at all (faulthandler_timeout).
+    """
+    if isinstance(node, pytest.Item) and float(node.config.getini("faulthandler_timeout") or 0):
         stderr = node.config.stash[fault_handler_stderr_fd_key]
         faulthandler.dump_traceback_later(CLEAN_UP_WAIT, file=stderr, exit=True)
 

@@ -1,4 +1,4 @@
-"""What was said, as one vector: a text encoder's embedding of a clip's transcript. Nothing of it is kept or sent."""
+"""A clip's transcript as one vector, by a text encoder. Neither transcript nor vector is kept or sent."""
 
 from __future__ import annotations
 
