@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pser.base.wording import counted
+
 POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of processors (RAPL)."""
 
@@ -61,8 +63,8 @@ class Meter:
         seconds = _processor_s() - self._began
         if self._packages:
             return Energy(seconds, self._microjoules / 1e6,
-                          f"measured by RAPL: {len(self._packages)} processor package"
-                          f"{'s' * (len(self._packages) > 1)}, other programs of the machine included")
+                          f"measured by RAPL: {counted(len(self._packages), 'processor package')}, other programs of "
+                          "the machine included")
         if self._watts is not None:
             return Energy(seconds, seconds * self._watts, "estimated: processor seconds times "
                           f"{self._watts:g} W, which the owner states (peer.watts)")

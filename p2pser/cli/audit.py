@@ -67,7 +67,7 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     from p2pser.run.fitting import fitting
 
     if card is not None:
-        read_card(card)  # a missing one is told before the audit
+        read_card(card)  # a missing card is reported before the audit
     config = options.config({"corpus.split": "none"})
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "audit")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.base.wording import span
+from p2pser.base.wording import counted, span
 from p2pser.evaluation import fairness, metrics
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.summary import FEW_CLIPS, FEW_SPEAKERS, pair
@@ -62,9 +62,9 @@ def _of_groups(predictions: Predictions, values: Sequence[str], name: str) -> di
 
 def _in_words(facts: Mapping[str, Any]) -> list[str]:
     overlap = facts["speaker_overlap"]
-    lines = [f"tested on {facts['corpus']}, {facts['split']}: UAR (b) {_said(facts)}"
+    lines = [f"tested on {facts['corpus']}, {facts['split']}: UAR (b) {_group_in_words(facts)}"
              + (f"; {overlap} of these speakers were trained on" if overlap else "")]
-    lines += [f"by {name}   " + "   ".join(f"{group} {_said(one)}" for group, one in groups.items())
+    lines += [f"by {name}   " + "   ".join(f"{group} {_group_in_words(one)}" for group, one in groups.items())
               for name, groups in facts["by"].items()]
     if (lowest := facts["lowest_speaker"]) is not None:
         few = f", too few to judge by (fewer than {FEW_CLIPS})" * (lowest["clips"] < FEW_CLIPS)
@@ -72,7 +72,6 @@ def _in_words(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _said(one: Mapping[str, Any]) -> str:
+def _group_in_words(one: Mapping[str, Any]) -> str:
     few = f": too few for an interval (fewer than {FEW_SPEAKERS})" * (one["speakers"] < FEW_SPEAKERS)
-    return (f"{one['uar']:.3f}{span(one['interval'])} ({one['speakers']} speaker{'s' * (one['speakers'] != 1)}{few}, "
-            f"{one['clips']} clips)")
+    return f"{one['uar']:.3f}{span(one['interval'])} ({counted(one['speakers'], 'speaker')}{few}, {one['clips']} clips)"

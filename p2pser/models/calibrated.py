@@ -36,7 +36,7 @@ class Calibrated:
                    Sets.read(document["sets"]))
 
     def lines(self) -> Iterator[str]:
-        """Yield what a reader of a run's results is told."""
+        """Yield the calibration in words."""
         if self.temperature is None:
             if self.how:
                 yield f"calibration: {self.how}"

@@ -33,7 +33,7 @@ class Facts:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Facts:
-        """Return the facts of a card; of one that was written before there were any, none.
+        """Return the facts of a card; a card of an earlier version has none.
 
         Raises ValueError where one of them has another form.
         """

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from p2pser.base.wording import counted
 from p2pser.evaluation import held_out
+from p2pser.evaluation.held_out import Whole
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Examples, normalised
@@ -24,8 +25,6 @@ from p2pser.features.unlike import distances, flattening
 from p2pser.models.calibrated import Calibrated
 from p2pser.models.inference import logits
 from p2pser.run.participant import Cohort
-
-Whole: TypeAlias = NDArray[np.int64]
 
 SUMS = ("who", "likelihoods", "figures")
 """The sums, one after another, by the functions of ``evaluation.held_out`` that make their rows."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.config import Config
+from p2pser.evaluation.held_out import Whole
 from p2pser.gossip.agreement.consensus import Consensus, consensus, living_slem
 from p2pser.gossip.agreement.flood import agree_on_cuts, without
 from p2pser.gossip.agreement.statistics import secure_statistics, statistics
@@ -23,7 +24,7 @@ from p2pser.gossip.requirements import exchanging_parts
 from p2pser.graph.mixing import metropolis_entries, slow_weights
 from p2pser.graph.spec import Topology
 from p2pser.models.calibrated import NOT_ASKED, Calibrated
-from p2pser.run.calibration import SUMS, Whole, calibrate
+from p2pser.run.calibration import SUMS, calibrate
 from p2pser.run.participant import Cohort
 from p2pser.run.rounds import Before, Hook, run
 from p2pser.run.setup import STATISTICS, RollCall, calibration_round, counts_for
@@ -276,7 +277,6 @@ class Session:
             final = algorithm.finish(state, mixer, rounds + 1, topology.graph, tuple(sorted(set(living) - reached)))
         mixer.enter(Phase.END, rounds + 1)
         return End(rows, final, cut, slem)
-
 
     # After the model ----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.memory import keep_freed
 from p2pser.base.threads import torch_threads
 from p2pser.config import Config
+from p2pser.evaluation.held_out import Whole
 from p2pser.evaluation.outputs import Outputs
 from p2pser.features.federation import Federation
 from p2pser.gossip.agreement.consensus import MOST_EXCHANGES, Consensus, consensus, no_consensus
@@ -34,7 +35,6 @@ from p2pser.graph.mixing import metropolis_entries
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.calibrated import Calibrated
-from p2pser.run.calibration import Whole
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
