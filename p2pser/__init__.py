@@ -259,9 +259,10 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
     """
     from p2pser.config import configured
     from p2pser.experiments.compare import compare as compare_runs
+    from p2pser.experiments.planning import plan
 
-    return compare_runs([_topology(given, peers) for given in topologies], configured(settings or {}),
-                        algorithms=algorithms, folds=folds, seeds=seeds, out=_path(out), jobs=jobs)
+    return compare_runs(plan(configured(settings or {}), [_topology(given, peers) for given in topologies],
+                             algorithms=algorithms, folds=folds, seeds=seeds, out=_path(out)), jobs=jobs)
 
 
 def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int | None = None,
@@ -287,12 +288,12 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
     """
     from p2pser.config import configured
     from p2pser.experiments.crossval import crossval as cross_validate
-    from p2pser.experiments.crossval import topology_for
+    from p2pser.experiments.crossval import prepare, topology_for
 
     config = configured(settings or {})
     graph = topology_for(config, os.fspath(topology), peers, folds) if isinstance(topology, (str, os.PathLike)) \
         else topology
-    return cross_validate(graph, config, models=models, folds=folds, seeds=seeds, out=_path(out), jobs=jobs)
+    return cross_validate(prepare(graph, config, models=models, folds=folds, seeds=seeds, out=_path(out)), jobs=jobs)
 
 
 def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,

@@ -63,14 +63,15 @@ def compare(ctx: click.Context, options: RunOptions, device: str | None, grid: P
     if check:
         raise click.UsageError("--check is about a grid: name its file, such as p2pser compare grid.yaml --check")
     from p2pser.experiments.compare import compare as experiment
+    from p2pser.experiments.planning import plan
     from p2pser.experiments.report.comparison import FILES, HEAD, legend, text_rows, write
 
     out = writable(options.out or Path("runs") / "compare")
     config = options.config({"training.device": device})
-    comparison = experiment(
-        options.graphs(config), config, algorithms=listed(options.algorithm), seeds=seeds,
-        folds=(config.corpus.fold,) if options.folds is None else options.fold_numbers(), tune=";".join(tune),
-        inner=inner, out=out, jobs=workers, progress=True)
+    runs = plan(config, options.graphs(config), algorithms=listed(options.algorithm), seeds=seeds,
+                folds=(config.corpus.fold,) if options.folds is None else options.fold_numbers(), tune=";".join(tune),
+                inner=inner, out=out, progress=True)
+    comparison = experiment(runs, jobs=workers, progress=True)
     write(comparison, out)
     if as_json:
         print_json({**comparison.to_dict(), "out": str(out)})

@@ -33,12 +33,13 @@ def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tun
     Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
     """
     from p2pser.experiments.crosscorpus import crosscorpus as experiment
+    from p2pser.experiments.crosscorpus import prepare
     from p2pser.experiments.report.matrix import FILES, legend, text_rows, write
 
     out = writable(options.out or Path("runs") / "crosscorpus")
-    matrix = experiment(options.config(), options.topology, peers=options.peers or PEERS, others=others, pooled=pooled,
-                        folds=options.fold_numbers(), seeds=seeds, tune=";".join(tune), inner=inner, out=out,
-                        jobs=workers, progress=True)
+    setup = prepare(options.config(), options.topology, peers=options.peers or PEERS, others=others, pooled=pooled,
+                    folds=options.fold_numbers(), seeds=seeds, tune=";".join(tune), inner=inner, out=out, progress=True)
+    matrix = experiment(setup, jobs=workers, progress=True)
     write(matrix, out)
     if as_json:
         print_json({**matrix.to_dict(), "out": str(out)})

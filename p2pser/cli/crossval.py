@@ -52,18 +52,19 @@ def crossval(options: RunOptions, device: str | None, schemes: str, models: str 
     --model mlp --features functionals --norm speaker --seeds 3
     """
     from p2pser.experiments.crossval import crossval as experiment
-    from p2pser.experiments.crossval import topology_for
+    from p2pser.experiments.crossval import prepare, topology_for
     from p2pser.experiments.grids import COMMA
     from p2pser.experiments.report import crossval as report
 
     out = writable(options.out or Path("runs") / "crossval")
     config = options.config({"features.normalise": norm, "training.device": device})
     folds = options.fold_numbers()
-    cross = experiment(
+    setup = prepare(
         topology_for(config, options.topology, options.peers, folds), config,
         models=[name.strip() for name in COMMA.split(models)] if models else (config.model.name,),
         features=listed(options.features), schemes=listed(schemes), folds=folds, seeds=seeds,
-        tune=";".join(tune), inner=inner, calibrate=calibrate, out=out, jobs=workers, progress=True)
+        tune=";".join(tune), inner=inner, calibrate=calibrate, out=out, progress=True)
+    cross = experiment(setup, jobs=workers, progress=True)
     report.write(cross, out)
     if as_json:
         print_json({**cross.to_dict(), "out": str(out)})

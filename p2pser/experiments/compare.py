@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pser.base.frames import flat, frame
-from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool
 from p2pser.experiments.differences import (
@@ -25,10 +23,8 @@ from p2pser.experiments.differences import (
     uar_of,
     worst_uar_of,
 )
-from p2pser.experiments.jobs import BASELINES, Document
-from p2pser.experiments.planning import plan
+from p2pser.experiments.jobs import BASELINES, Document, Plan
 from p2pser.experiments.results import Results, traffic
-from p2pser.graph.spec import Topology
 from p2pser.graph.summary import FLOAT32, summarise
 
 if TYPE_CHECKING:
@@ -144,54 +140,14 @@ class Comparison:
         return frame(self.rows())
 
 
-def compare(
-    topologies: Sequence[Topology],
-    config: Config,
-    *,
-    algorithms: Sequence[str] = (),
-    folds: Sequence[int] | None = None,
-    seeds: int = 3,
-    tune: str = "",
-    inner: int = 3,
-    out: Path | None = None,
-    jobs: int | str | None = None,
-    progress: bool = False,
-) -> Comparison:
-    """Train every topology with every algorithm, and the baselines, and compare them on held-out speakers.
+def compare(runs: Plan, *, jobs: int | str | None = None, progress: bool = False) -> Comparison:
+    """Compute the runs of a plan that are missing, and return the figures of all schemes and baselines.
 
-    Parameters
-    ----------
-    topologies : of equal size.
-    config : the settings of all runs.
-    algorithms : each with each topology, written ``NAME[:PARAMETER=VALUE][:SECTION.FIELD=VALUE]…``; empty: that of
-        ``config``. An algorithm with a grid of its own has it as ``:SECTION.FIELD=VALUE|VALUE|…``.
-    folds : numbers; None: all folds.
-    seeds : how many, counted from ``config.seed``.
-    tune : a grid that each scheme and baseline chooses from on inner folds, ``SECTION.FIELD=VALUE,VALUE,…``; several
-        settings have ``;`` between them. Empty: nothing is chosen.
-    inner : how many inner folds.
-    out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
-        are not kept.
-    jobs : how many processes; default one for each processor. A string is the address of a Ray cluster, or ``auto``
-        for the cluster of this machine.
-    progress : show a bar on standard error.
+    jobs : how many processes, or the address of a Ray cluster (``pool.run``). progress : show a bar on standard error.
 
-    Returns
-    -------
-    The figures of all schemes and baselines.
-
-    Raises
-    ------
-    ConfigError, TopologyError, CorpusError
-        Where these do not fit.
-
-    Examples
-    --------
-    >>> found = compare([spec.load("ring", 8), spec.load("torus", 8)], Config(), folds=(0,), seeds=1)  # doctest: +SKIP
-    >>> found.to_frame()[["name", "uar", "gap_to_pooled_mean"]]  # doctest: +SKIP
+    >>> runs = plan(Config(), [spec.load("ring", 8), spec.load("torus", 8)], folds=(0,))  # doctest: +SKIP
+    >>> compare(runs).to_frame()[["name", "uar", "gap_to_pooled_mean"]]  # doctest: +SKIP
     """
-    runs = plan(config, topologies, algorithms=algorithms, seeds=seeds, folds=folds, tune=tune, inner=inner, out=out,
-                progress=progress)
     return summarised(pool.run_all({"": runs}, processes=jobs, progress=progress)[""])
 
 

@@ -9,7 +9,7 @@ training corpora are a plan (``p2pser.experiments.planning``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,43 +113,11 @@ class Matrix:
                       for row in self.rows for name, cell in self.cells[row].items()])
 
 
-def crosscorpus(
-    config: Config,
-    topology: str = "exponential",
-    *,
-    peers: int = 4,
-    others: bool = True,
-    pooled: bool = False,
-    folds: Sequence[int] | None = None,
-    seeds: int = 3,
-    tune: str = "",
-    inner: int = 3,
-    out: Path | None = None,
-    jobs: int | str | None = None,
-    progress: bool = False,
-) -> Matrix:
-    """Train on each of several corpora and on all together by gossip, and test on each.
+def crosscorpus(setup: Setup, *, jobs: int | str | None = None, progress: bool = False) -> Matrix:
+    """Compute the runs that are missing, and return the figures of all rows.
 
-    Parameters
-    ----------
-    config : the settings of all runs; ``corpus.name`` names several corpora.
-    topology : a file or a name, taken at ``peers`` peers for each corpus of a run.
-    peers : how many each corpus has.
-    others : also train on all corpora but the tested one.
-    pooled : also train one model on the clips of all corpora together, by either budget (``baselines``).
-    folds, seeds, tune, inner, out, jobs, progress : as of ``compare.compare``.
-
-    Returns
-    -------
-    The figures of all rows.
-
-    Raises
-    ------
-    ConfigError, TopologyError, CorpusError
-        Where these do not fit, ConfigError where there is one corpus only.
+    jobs : how many processes, or the address of a Ray cluster (``pool.run``). progress : show a bar on standard error.
     """
-    setup = prepare(config, topology, peers=peers, others=others, pooled=pooled, folds=folds, seeds=seeds, tune=tune,
-                    inner=inner, out=out, progress=progress)
     return summarised(setup, pool.run_all(setup.plans, processes=jobs, progress=progress))
 
 
@@ -167,7 +135,19 @@ class Setup:
 def prepare(config: Config, topology: str, *, peers: int = 4, others: bool = False, pooled: bool = False,
             folds: Sequence[int] | None = None, seeds: int = 1, tune: str = "", inner: int = 3,
             out: Path | None = None, progress: bool = False) -> Setup:
-    """Return the runs of a matrix; parameters and errors as of ``crosscorpus``."""
+    """Return the runs of a matrix: each corpus alone, and all together by gossip.
+
+    Parameters
+    ----------
+    config : the settings of all runs; ``corpus.name`` names several corpora.
+    topology : a file or a name, taken at ``peers`` peers for each corpus of a run.
+    peers : how many each corpus has.
+    others : also train on all corpora but the tested one.
+    pooled : also train one model on the clips of all corpora together, by either budget (``baselines``).
+    folds, seeds, tune, inner, out, progress : as of ``planning.plan``.
+
+    Raises ConfigError, TopologyError or CorpusError where these do not fit, ConfigError where there is one corpus only.
+    """
     if len(config.corpus.parts()) < 2:
         raise ConfigError(f"a matrix needs several corpora, and {config.corpus.name} is one: name them as "
                           "--corpus emodb=DIR,ravdess=DIR")
@@ -235,16 +215,10 @@ def _predictions(setup: Setup, results: Mapping[str, Results], row: str, tested:
     folds = list({fold % own: fold for fold in reversed(runs.folds)}.values())[::-1]
     by_seed = []
     for seed in runs.seeds:
-        by_fold = [list(_of_corpus(predictions(results[name].outer[Job(kind, scheme, seed, fold)]), tested))
-                   for fold in folds]
+        by_fold = [[part for model in predictions(results[name].outer[Job(kind, scheme, seed, fold)])
+                    if (part := of_corpus(model, tested)) is not None] for fold in folds]
         by_seed.append([Predictions.concatenate(parts) for parts in zip(*by_fold)])
     return by_seed
-
-
-def _of_corpus(models: Sequence[Predictions], corpus: str) -> Iterator[Predictions]:
-    for model in models:
-        if (part := of_corpus(model, corpus)) is not None:
-            yield part
 
 
 def _cell(models: list[list[Predictions]]) -> Cell:

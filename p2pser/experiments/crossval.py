@@ -145,61 +145,14 @@ def ready(predictions: Predictions, temperatures: Sequence[float] | None) -> Pre
     return scaled(predictions, dict(enumerate(temperatures)))
 
 
-def crossval(
-    topology: Topology,
-    config: Config,
-    *,
-    models: Sequence[str] = ("mlp",),
-    features: Sequence[str] = (),
-    schemes: Sequence[str] = tuple(SCHEMES),
-    folds: Sequence[int] | None = None,
-    seeds: int = 3,
-    tune: str = "",
-    inner: int = 3,
-    calibrate: bool = True,
-    out: Path | None = None,
-    jobs: int | str | None = None,
-    progress: bool = False,
-) -> CrossValidation:
-    """Train and test every fold with several seeds: gossip, and what it is measured against, on the same clips.
+def crossval(setup: Setup, *, jobs: int | str | None = None, progress: bool = False) -> CrossValidation:
+    """Compute the runs that are missing, and return the figures of all models and schemes.
 
-    Parameters
-    ----------
-    topology : of gossip (``topology_for`` makes one of a size that fits the corpus).
-    config : the settings of all runs.
-    models : each ``NAME[:SECTION.FIELD=VALUE]…``.
-    features : kinds of features. A model takes the first that has the form it needs (vector or matrix), and its own
-        default where none has; empty: those of ``config``.
-    schemes : of ``SCHEMES``.
-    folds : numbers; None: all folds.
-    seeds : how many, counted from ``config.seed``.
-    tune : a grid that each scheme chooses from on inner folds, ``SECTION.FIELD=VALUE,VALUE,…``; several settings have
-        ``;`` between them. Empty: nothing is chosen.
-    inner : how many inner folds.
-    calibrate : fit temperatures, for which the inner folds run even where nothing is chosen.
-    out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
-        are not kept.
-    jobs : how many processes; default one for each processor. A string is the address of a Ray cluster, or ``auto``
-        for the cluster of this machine.
-    progress : show a bar on standard error.
+    jobs : how many processes, or the address of a Ray cluster (``pool.run``). progress : show a bar on standard error.
 
-    Returns
-    -------
-    The figures of all models and schemes.
-
-    Raises
-    ------
-    ConfigError, CorpusError, ModelError, TopologyError
-        Where these do not fit.
-
-    Examples
-    --------
-    >>> config = Config()  # doctest: +SKIP
-    >>> found = crossval(topology_for(config, "ring"), config, seeds=1)  # doctest: +SKIP
-    >>> found.models[0].schemes["gossip"]["uar"]["folds"]  # doctest: +SKIP
+    >>> setup = prepare(topology_for(Config(), "ring"), Config(), models=("mlp",), seeds=1)  # doctest: +SKIP
+    >>> crossval(setup).models[0].schemes["gossip"]["uar"]["folds"]  # doctest: +SKIP
     """
-    setup = prepare(topology, config, models=models, features=features, schemes=schemes, folds=folds, seeds=seeds,
-                    tune=tune, inner=inner, calibrate=calibrate, out=out, progress=progress)
     return summarised(setup, pool.run_all(setup.plans, processes=jobs, progress=progress))
 
 
@@ -240,7 +193,21 @@ def prepare(
     out: Path | None = None,
     progress: bool = False,
 ) -> Setup:
-    """Return each model's runs; parameters and errors as of ``crossval``."""
+    """Return the runs of each model: every fold with several seeds, gossip and what it is measured against.
+
+    Parameters
+    ----------
+    topology : of gossip (``topology_for`` makes one of a size that fits the corpus).
+    config : the settings of all runs.
+    models : each ``NAME[:SECTION.FIELD=VALUE]…``.
+    features : kinds of features. A model takes the first that has the form it needs (vector or matrix), and its own
+        default where none has; empty: those of ``config``.
+    schemes : of ``SCHEMES``.
+    calibrate : fit temperatures, for which the inner folds run even where nothing is chosen.
+    folds, seeds, tune, inner, out, progress : as of ``planning.plan``.
+
+    Raises ConfigError, CorpusError, ModelError or TopologyError where these do not fit.
+    """
     for scheme in schemes:
         if scheme not in SCHEMES:
             raise ConfigError(f"there is no scheme {scheme!r}{nearest(scheme, SCHEMES)}")

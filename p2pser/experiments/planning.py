@@ -43,12 +43,13 @@ def plan(
     kinds : the kinds of runs, of ``gossip`` and ``jobs.BASELINES``; None: all that the model allows.
     seeds : how many, counted from ``config.seed``.
     folds : numbers; None: all folds.
-    tune : a grid (``grids.grid``); empty: nothing is chosen.
+    tune : a grid that each scheme and baseline chooses from on inner folds (``grids.grid``); empty: nothing is chosen.
     inner : how many inner folds.
     calibrate : run the inner folds even where nothing is chosen: their logits serve the temperature.
     dimensions : whether the results are read without UAR, so that ``training.task`` may be dimensions.
     whole_names : as in ``schemes.schemes_of``.
-    out : the folder of results; None: results are not kept.
+    out : the folder in which finished runs are kept, so that a second call computes only what is missing; None: they
+        are not kept.
     progress : show the extraction of features.
 
     Raises ConfigError, TopologyError, CorpusError where these do not fit.

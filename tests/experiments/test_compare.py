@@ -79,10 +79,10 @@ def test_a_scheme_parses_its_settings_once(config, tmp_path, monkeypatch):
     for name in ("__init__", "model_validate", "model_validate_json"):
         monkeypatch.setattr(Config, name, counted(getattr(Config, name), parsed))
     rings = [spec.load("ring", 3)]
-    compare(rings, config, algorithms=["dfedavg:training.momentum=0"], seeds=2, out=tmp_path, jobs=1)
+    compare(plan(config, rings, algorithms=["dfedavg:training.momentum=0"], seeds=2, out=tmp_path), jobs=1)
     assert len(parsed) == 1
     parsed.clear()
-    compare(rings, config, folds=(0,), seeds=1, out=tmp_path, jobs=1)
+    compare(plan(config, rings, folds=(0,), out=tmp_path), jobs=1)
     assert len(parsed) == 0
 
 

@@ -15,7 +15,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.cli.crosscorpus import crosscorpus as command
 from p2pser.config import Config
 from p2pser.experiments import pool
-from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED, POOLED_STEPS, Setup, crosscorpus, prepare, summarised
+from p2pser.experiments.crosscorpus import ALL, OTHERS, POOLED, POOLED_STEPS, Setup, prepare, summarised
 from p2pser.experiments.jobs import Job
 from p2pser.experiments.report.matrix import legend, text_rows
 
@@ -119,7 +119,7 @@ def test_each_run_is_tuned_on_the_speakers_that_it_trains_on(three: list[Path], 
 def test_what_makes_no_matrix(three: list[Path], tmp_path: Path, corpora: int, settings: list[str],
                               sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        crosscorpus(config_of(three[:corpora], *settings), "ring", peers=1, out=tmp_path)
+        prepare(config_of(three[:corpora], *settings), "ring", peers=1, out=tmp_path)
 
 
 def test_the_command(three: list[Path], tmp_path: Path) -> None:

@@ -207,8 +207,9 @@ def test_reliability_is_drawn_before_and_after(done) -> None:
 
 
 def test_rows_are_of_the_fold_that_tested_the_clip(config: Config) -> None:
-    cross = crossval(spec.load("ring", 3), config, models=["cnn2d"], schemes=["pooled"], folds=(3, 1), seeds=1,
-                     calibrate=False, jobs=1)
+    setup = prepare(spec.load("ring", 3), config, models=["cnn2d"], schemes=["pooled"], folds=(3, 1), seeds=1,
+                    calibrate=False)
+    cross = crossval(setup, jobs=1)
     assert {(row["fold"], row["speaker"]) for row in cross.prediction_rows()} == {(3, "speaker3"), (1, "speaker1")}
     assert list(cross.models[0].schemes["pooled"]["uar"]["by_fold"]) == ["3", "1"]
 
@@ -264,8 +265,9 @@ def test_dimensions_have_their_concordance(manifest: Path, tmp_path: Path, task:
 def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Path]) -> None:
     paths = json.dumps([str(spoken_tones(3)), str(spoken_tones(3))])
     settings = [*PLAIN[:-1], "corpus.name=auto+auto", f"corpus.data={paths}"]
-    cross = crossval(spec.load("ring", 2), Config().with_settings(settings), models=["cnn2d"],
-                     schemes=["gossip", "pooled"], seeds=1, calibrate=False, jobs=1)
+    setup = prepare(spec.load("ring", 2), Config().with_settings(settings), models=["cnn2d"],
+                    schemes=["gossip", "pooled"], seeds=1, calibrate=False)
+    cross = crossval(setup, jobs=1)
     (row,) = cross.models
     for scheme, figures in row.schemes.items():
         (model,), = cross.predictions["cnn2d"][scheme]
@@ -281,7 +283,7 @@ def test_of_several_corpora_each_is_told_apart(spoken_tones: Callable[[int], Pat
 
 def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Config) -> None:
     with pytest.raises(ModelError, match="no model family 'mpl'; did you mean 'mlp'"):
-        crossval(spec.load("ring", 3), config, models=["mlp", "mpl"])
+        prepare(spec.load("ring", 3), config, models=["mlp", "mpl"])
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
@@ -292,7 +294,7 @@ def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Confi
 ])
 def test_wrong_calls_are_refused(config: Config, changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        crossval(spec.load("ring", 3), config, **{"inner": 2, **changes})  # type: ignore[arg-type]
+        prepare(spec.load("ring", 3), config, **{"models": ["mlp"], "inner": 2, **changes})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="holds nothing out"):
         topology_for(config.with_settings(["corpus.split=none"]), "ring")
 
