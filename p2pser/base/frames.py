@@ -1,9 +1,10 @@
-"""Results as tables: pandas frames, where pandas is installed, and CSV."""
+"""Results as tables: pandas frames, where pandas is installed, and CSV; and their numbers as JSON has them."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,11 @@ from p2pser.base.wording import extra
 
 if TYPE_CHECKING:
     import pandas
+
+
+def finite(value: float) -> float | None:
+    """Return the number as JSON has it: None where it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.frames import finite
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation import metrics
 from p2pser.evaluation.concordance import Ratings
@@ -59,7 +59,7 @@ class Outputs:
         """The CCC of each dimension, None where it is not known; None where no dimension is learned."""
         if self.ratings is None:
             return None
-        return {name: value if math.isfinite(value) else None for name, value in self.ratings.ccc().items()}
+        return {name: finite(value) for name, value in self.ratings.ccc().items()}
 
 
 def ccc_of_several(each: Sequence[Ccc | None]) -> tuple[Ccc | None, Ccc | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from p2pser.base.frames import finite
 from p2pser.base.wording import span
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation import calibration, fairness, metrics
@@ -58,7 +59,7 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
         },
         "accuracy": _mean([metrics.accuracy(one) for one in several]),
         "macro_f1": _mean([metrics.macro_f1(table) for table in tables]),
-        "recall": {label: _finite(float(recall)) for label, recall in
+        "recall": {label: finite(float(recall)) for label, recall in
                    zip(labels, np.mean([metrics.recalls(table) for table in tables], axis=0))},
         "chance": 1.0 / int((there > 0).sum()), "majority": float(there.max() / there.sum()),
         "gender": _gender(several, seed), "worst_speaker": _worst(several, seed),
@@ -73,8 +74,8 @@ def concordances(several: Sequence[Ratings], *, seed: int = 0) -> dict[str, Any]
     """
     spread = ccc_bootstrap(several, seed=seed)
     pooled, folds = [one.ccc() for one in several], [one.ccc_folds() for one in several]
-    return {name: {"pooled": _finite(_mean([one[name] for one in pooled])),
-                   "folds": _finite(_mean([one[name] for one in folds])), "interval": pair(spread[name])}
+    return {name: {"pooled": finite(_mean([one[name] for one in pooled])),
+                   "folds": finite(_mean([one[name] for one in folds])), "interval": pair(spread[name])}
             for name in DIMENSIONS}
 
 
@@ -114,10 +115,6 @@ def _calibrated(several: Sequence[Predictions]) -> dict[str, float] | None:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _few(speakers: int) -> str:

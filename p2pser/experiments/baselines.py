@@ -33,6 +33,7 @@ from p2pser.base.threads import torch_threads
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
 from p2pser.evaluation.outputs import Ccc, Outputs, ccc_of_several
+from p2pser.experiments.differences import mean_known
 from p2pser.features.federation import Examples, Federation, no_examples
 from p2pser.features.normalisation import Statistics, from_sums, sums
 from p2pser.graph import graphs
@@ -64,8 +65,7 @@ class Baseline:
     @property
     def uar(self) -> float | None:
         """Mean over the models of the UAR on the held-out clips; None where no emotion is learned."""
-        each = [model.uar for model in self.outputs if model.uar is not None]
-        return float(np.mean(each)) if each else None
+        return mean_known(model.uar for model in self.outputs)
 
     @property
     def ccc(self) -> Ccc | None:

@@ -50,16 +50,13 @@ def computed(tasks: Sequence[tuple[Any, ...]], address: str) -> Iterator[tuple[J
 
 
 def execute(version: str, task: tuple[Any, ...]) -> Document:
-    """Run a task on the machine where this is called, with one thread, as the processes of one machine do."""
-    import torch
-
+    """Run a task on the machine where this is called."""
     from p2pser.experiments import execution
 
     here = socket.gethostname()
     if version != __version__:
         raise ConfigError(f"the machine {here} of the cluster has p2pser {__version__}, and this one {version}: "
                           "install the same on all")
-    torch.set_num_threads(1)
     try:
         return execution.execute(*task)
     except P2PSERError as error:

@@ -207,7 +207,6 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
     ended = [course.summaries[i] for i in sorted(course.summaries)]
     last = course.uar.get(config.training.rounds - 1, {})
     survivors = [last[i] for i in sorted(course.summaries) if i in last]
-    consensus = [summary["uar"] for summary in ended if summary["uar"] is not None]
     rated = course.ccc.get(config.training.rounds - 1, {})
     ccc_mean, ccc_worst = ccc_of_several([rated[i] for i in sorted(course.summaries) if i in rated])
     ccc_agreed = ccc_of_several([summary.get("ccc") for summary in ended])[0]
@@ -219,8 +218,8 @@ def _result(config: Config, topology: Topology, course: Course, baselines: Mappi
         "peers": topology.size,
         "rounds": config.training.rounds,
         "uar": {
-            "consensus": float(np.mean(consensus)) if consensus else None,
-            "mean_peer": float(np.mean(survivors)) if survivors else None,
+            "consensus": mean_known(summary["uar"] for summary in ended),
+            "mean_peer": mean_known(survivors),
             "worst_peer": min(survivors) if survivors else None,
             **({"fine_tuned": mean_known(summary["uar_personal"] for summary in ended)}
                if config.training.fine_tune else {}),

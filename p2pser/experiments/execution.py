@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.frames import finite
 from p2pser.base.registries import ALGORITHMS
 from p2pser.base.threads import torch_threads
 from p2pser.config import Config
@@ -150,8 +150,8 @@ def _run(run: Simulation) -> Document:
         "messages_per_peer": float(run.messages_training.mean()),
         "bytes_final_per_peer": float(run.bytes_final.mean()),
         "final": {"exchanges": run.final.exchanges, "converged": run.final.converged,
-                  "distance": run.final.distance if math.isfinite(run.final.distance) else None,
-                  "distances": [_finite(value) for value in run.final_distance]},
+                  "distance": finite(run.final.distance),
+                  "distances": [finite(value) for value in run.final_distance]},
         "living": list(run.living),
         "privacy": None if run.budget is None else dict(run.budget),
         "wall_s": run.wall_s,
@@ -181,10 +181,6 @@ def _outputs(models: Sequence[Outputs]) -> dict[str, Any]:
             "predicted": [[_rounded(row) for row in model.predicted.tolist()] for model in ratings],
         }
     return kept
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _rounded(row: Sequence[float]) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -137,9 +136,7 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int | str) -> Iterator
         return
     if processes == 1 or len(jobs) < 2:
         for task in tasks:
-            with one_thread():
-                document = execute(*task)
-            yield task[0], document
+            yield task[0], execute(*task)
         return
     refuse_unguarded_script()
     # A child forked from here would inherit torch's and numba's threads in whatever state they are; the forkserver has
@@ -162,24 +159,8 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int | str) -> Iterator
             raise
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch take one thread, as in the workers: with more the last bits of a run would be others."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _start_worker() -> None:
-    """Prepare a worker process: one thread, and an end when its parent ends; Ctrl-C is the parent's."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Prepare a worker process: it ends when its parent ends, and Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

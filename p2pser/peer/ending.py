@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.frames import finite
 from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.features.normalisation import from_sums, sums
@@ -220,7 +220,7 @@ class LastPhase:
         final, roster = end.final, self.mixer.roster
         living = [j for j in self.mixer.neighbours if j in roster.here() or roster.state(j) is State.DONE]
         return {"consensus": final.converged,
-                "consensus_distance": final.distance if math.isfinite(final.distance) else None,
+                "consensus_distance": finite(final.distance),
                 "consensus_exchanges": final.exchanges,
                 **account(self.topology.size, final, [self.me], living, self.topology.retired),
                 "handed_over_by": list(end.givers)}

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from p2pser.base.frames import finite
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.graph.spec import Topology
 from p2pser.peer.join_state import call_fields, read_call
@@ -46,7 +47,7 @@ class Outcome:
     def fields(self) -> dict[str, Any]:
         """Return all but the tensors, as plain data."""
         final = self.final
-        return {"call": call_fields(self.call), "distance": final.distance if math.isfinite(final.distance) else None,
+        return {"call": call_fields(self.call), "distance": finite(final.distance),
                 "exchanges": final.exchanges, "dead": list(final.dead), "converged": final.converged,
                 "sought": final.sought}
 

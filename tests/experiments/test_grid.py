@@ -365,13 +365,13 @@ def test_the_page_asks_no_other_place_for_anything(whole):
 
 def test_figures_of_schemes_are_means_over_their_trials(summary):
     calm, deadly = summary.places
-    rows = summary.trials(calm)["ring dfedavg"]
+    rows = summary.trials[calm]["ring dfedavg"]
     each = next(each for each in summary.at(calm) if each.scheme == "ring dfedavg")
     assert each.uar == pytest.approx((rows[0]["uar"] + rows[1]["uar"]) / 2)
     assert each.trials == 2
-    pooled = [row["uar"] for row in summary.trials(calm)["pooled"]]
+    pooled = [row["uar"] for row in summary.trials[calm]["pooled"]]
     assert each.gap_to_pooled.mean == pytest.approx(each.uar - sum(pooled) / 2)
-    steps = [row["uar"] for row in summary.trials(calm)["pooled-steps"]]
+    steps = [row["uar"] for row in summary.trials[calm]["pooled-steps"]]
     assert each.gap_to_pooled_steps.mean == pytest.approx(each.uar - sum(steps) / 2)
     disturbed = next(each for each in summary.at(deadly) if each.scheme == "ring dfedavg")
     assert disturbed.gap_to_pooled.mean == pytest.approx(disturbed.uar - sum(pooled) / 2)

@@ -11,11 +11,11 @@ A table beside the recordings holds the shares of the 20 listeners who recognise
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from p2pser.base.frames import finite
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, NamedClips
 from p2pser.corpora.files import beside, text_of
@@ -117,10 +117,9 @@ def judgements(table: Path) -> dict[str, dict[str, float]]:
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text.rstrip("% ").replace(",", "."))
+        return finite(float(text.rstrip("% ").replace(",", ".")))
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
 
 
 def _judged(clip: Clip, judged: Mapping[str, float]) -> Clip:

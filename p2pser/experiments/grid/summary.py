@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from p2pser.experiments.grid.ties import Contrast, Scores, Standing, contrast, c
 
 COMPARED = {"gap_to_pooled": "pooled", "gap_to_pooled_steps": "pooled-steps", "gain_over_local": "local-only"}
 """The paired differences of a scheme, and the baseline of each."""
+Groups = defaultdict[Place, dict[str, list[Row]]]
+"""Rows by place and scheme; a place that has none has an empty dict."""
 
 
 @dataclass(frozen=True)
@@ -81,39 +84,34 @@ class Summary:
         """The places that have finished trials, in the order of the tables."""
         return list(dict.fromkeys(_place(row) for row in self.tables.trials))
 
-    def trials(self, place: Place) -> dict[str, list[Row]]:
-        """Return the trials of a place by scheme, in order; baselines by their kind."""
-        return self._by_place.get(place, {})
-
     @cached_property
-    def _by_place(self) -> dict[Place, dict[str, list[Row]]]:
+    def trials(self) -> Groups:
+        """The trials of each place by scheme, in order; baselines by their kind."""
         return _grouped(self.tables.trials)
 
     @cached_property
-    def _rounds(self) -> dict[Place, dict[str, list[Row]]]:
+    def rounds(self) -> Groups:
+        """The rows of the rounds of each place, by scheme."""
         return _grouped(self.tables.rounds)
 
     @cached_property
-    def _peers(self) -> dict[Place, dict[str, list[Row]]]:
+    def peers(self) -> Groups:
+        """The rows of the peers of each place, by scheme."""
         return _grouped(self.tables.peers)
-
-    def peers(self, place: Place) -> dict[str, list[Row]]:
-        """Return the rows of the peers of a place, by scheme."""
-        return self._peers.get(place, {})
 
     def schemes(self, place: Place) -> list[str]:
         """Return the names of the schemes of gossip at a place."""
-        return [scheme for scheme, rows in self.trials(place).items() if rows[0]["kind"] == "gossip"]
+        return [scheme for scheme, rows in self.trials[place].items() if rows[0]["kind"] == "gossip"]
 
     def scores(self, place: Place, column: str = "uar") -> dict[str, Scores]:
         """Return a figure of each trial by (fold, seed), for each scheme and baseline of a place."""
         return {scheme: {(row["fold"], row["seed"]): row[column] for row in rows if row[column] is not None}
-                for scheme, rows in self.trials(place).items()}
+                for scheme, rows in self.trials[place].items()}
 
     def curve(self, place: Place, scheme: str, column: str, phase: str = "training") -> list[list[float | None]]:
         """Return one value a round (or exchange of the final consensus), for each trial."""
         runs: dict[tuple[int, int], list[float | None]] = {}
-        for row in self._rounds.get(place, {}).get(scheme, []):
+        for row in self.rounds[place].get(scheme, []):
             if row["phase"] == phase:
                 runs.setdefault((row["seed"], row["fold"]), []).append(row[column])
         return list(runs.values())
@@ -144,10 +142,10 @@ class Summary:
         scores = {**{name: own for name, own in self.scores(place.undisturbed).items()
                      if name in COMPARED.values()}, **self.scores(place)}
         costs = {scheme: value for scheme in self.schemes(place)
-                 if (value := mean_known(row["bytes_per_peer"] for row in self.trials(place)[scheme])) is not None}
+                 if (value := mean_known(row["bytes_per_peer"] for row in self.trials[place][scheme])) is not None}
         standing = standings(costs, self.contrasts(place))
         found = []
-        for scheme, rows in self.trials(place).items():
+        for scheme, rows in self.trials[place].items():
             def average(column: str, rows: list[Row] = rows) -> float | None:
                 return mean_known(row[column] for row in rows)
 
@@ -173,7 +171,7 @@ class Summary:
         return None if pooled is None or not curves else rounds_to(curves, self.grid.target * pooled)
 
     def _lost(self, place: Place, scheme: str) -> int | None:
-        if place == place.undisturbed or scheme not in self.trials(place.undisturbed):
+        if place == place.undisturbed or scheme not in self.trials[place.undisturbed]:
             return None
         calm = self.mean_curve(place.undisturbed, scheme, "uar")
         ended = next((value for value in reversed(self.mean_curve(place, scheme, "uar")) if value is not None), None)
@@ -187,10 +185,10 @@ def _place(row: Row) -> Place:
     return Place(row["corpus"], row["partition"], row["peers"], row["fault"])
 
 
-def _grouped(rows: Iterable[Row]) -> dict[Place, dict[str, list[Row]]]:
-    groups: dict[Place, dict[str, list[Row]]] = {}
+def _grouped(rows: Iterable[Row]) -> Groups:
+    groups: Groups = defaultdict(dict)
     for row in rows:
-        groups.setdefault(_place(row), {}).setdefault(row["scheme"], []).append(row)
+        groups[_place(row)].setdefault(row["scheme"], []).append(row)
     return groups
 
 

@@ -10,7 +10,7 @@ difference that is barely significant is none.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations, product
 from math import sqrt
@@ -117,10 +117,9 @@ def contrasts(scores: Mapping[str, Scores]) -> dict[tuple[str, str], Contrast]:
     both: dict[tuple[str, str], Contrast] = {}
     for each, corrected in zip(known, holm([each.p for each in known])):
         low, high = (None if each.high is None else -each.high), (None if each.low is None else -each.low)
-        both[each.ours, each.theirs] = Contrast(each.ours, each.theirs, each.pairs, each.mean, each.low, each.high,
-                                                each.p, corrected)
-        both[each.theirs, each.ours] = Contrast(each.theirs, each.ours, each.pairs, -each.mean, low, high, each.p,
-                                                corrected)
+        both[each.ours, each.theirs] = replace(each, holm=corrected)
+        both[each.theirs, each.ours] = replace(each, ours=each.theirs, theirs=each.ours, mean=-each.mean, low=low,
+                                               high=high, holm=corrected)
     return both
 
 

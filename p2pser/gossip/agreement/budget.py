@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.frames import finite
 from p2pser.config import Config
 
 LOG_SCALES = (22, 25)
@@ -164,14 +165,10 @@ class Budget:
         """Return the budget as a model's card has it: epsilon against neighbours, and against a user of the model."""
         given = tuple(rosters)
         return {"unit": self.unit, "units": self.units, "budget": self.epsilon, "delta": self.delta,
-                "epsilon_neighbour": _finite(self.spent(given, self.colluding)),
-                "epsilon_model": _finite(self.spent(given, 0)), "colluding": self.colluding, "noise": self.noise,
+                "epsilon_neighbour": finite(self.spent(given, self.colluding)),
+                "epsilon_model": finite(self.spent(given, 0)), "colluding": self.colluding, "noise": self.noise,
                 "norm": self.norm, "sampling": self.sampling, "rounds": len(given),
                 "least_peers": min(given, default=0)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 @lru_cache(maxsize=256)

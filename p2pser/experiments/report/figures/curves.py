@@ -108,7 +108,7 @@ def _distances(panel: Any, look: Look, each: SchemeFigures) -> float:
         _line(panel, x, final, color=colour, linestyle=dash, linewidth=1.9)
         if each.algorithm == look.algorithms[0]:
             panel.axvspan(rounds, x[-1], color="#56B4E9", alpha=0.12, linewidth=0)
-            slem = mean_known(row["slem"] for row in summary.trials(place)[each.scheme])
+            slem = mean_known(row["slem"] for row in summary.trials[place][each.scheme])
             if slem is not None and 1e-6 < slem < 1:
                 k = np.arange(len(final))
                 panel.plot(x, final[0] * slem**k, color=INK, linestyle=":", linewidth=1.3, zorder=4)

@@ -54,7 +54,7 @@ def models(summary: Summary, place: Place) -> Any | None:
 
 def by_degree(summary: Summary, place: Place) -> Any | None:
     """Return the figure of the peers' own models by their degree; None where no model of a peer was evaluated."""
-    look, rows = Look(summary, place), summary.peers(place)
+    look, rows = Look(summary, place), summary.peers[place]
     if not rows:
         return None
     figure, axes = panels(len(look.topologies), sharey=True)

@@ -32,7 +32,7 @@ def target(summary: Summary, place: Place) -> Any | None:
     if not known:
         return None
     figure, axes = look.by_algorithm()
-    rounds = max(row["rounds"] or 0 for rows in summary.trials(place).values() for row in rows)
+    rounds = max(row["rounds"] or 0 for rows in summary.trials[place].values() for row in rows)
     never = rounds * 1.095
     for panel, algorithm in zip(axes, look.algorithms):
         panel.axhspan(rounds * 1.03, rounds * 1.16, color=PALE, alpha=0.5, linewidth=0)
