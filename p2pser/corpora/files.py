@@ -23,6 +23,9 @@ EXTENSIONS = MEDIA | {
 LOSSY = MEDIA | {".mp3", ".ogg", ".oga", ".opus"}
 """Extensions of lossily compressed recordings: another copy of the same clip is preferred."""
 
+LFS = b"version https://git-lfs.github.com/spec/"
+"""The beginning of a git-LFS pointer, the small file that stands for one that was not fetched."""
+
 
 def recordings(data: Path) -> list[Path]:
     """Return the files below ``data`` with a recording's extension, sorted by their path below it.

@@ -58,7 +58,9 @@ def usable(samples: NDArray[np.float32], rate: float, sample_rate: int) -> NDArr
     if float(np.abs(signal - signal.mean()).max()) <= SILENCE:
         raise CorpusError("it is silent")
     if rate != sample_rate:
-        signal = _resample(signal, rate, sample_rate)
+        import soxr
+
+        signal = soxr.resample(signal, rate, sample_rate, quality="HQ")
     return np.ascontiguousarray(signal, dtype=np.float32)
 
 
@@ -93,13 +95,6 @@ def seconds(recording: Path | str | bytes) -> float:
     with decoding.opened(recording) as decoder:
         frames = sum(map(len, decoder.blocks)) if decoder.frames is None else decoder.frames
         return frames / decoder.rate
-
-
-def _resample(signal: NDArray[np.float32], rate: float, target: int) -> NDArray[np.float32]:
-    import soxr
-
-    out: NDArray[np.float32] = soxr.resample(signal, rate, target, quality="HQ")
-    return out
 
 
 def _too_short(duration: float) -> str:

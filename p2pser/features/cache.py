@@ -130,6 +130,6 @@ class Store:
         return features if fits and features.shape == self._shape else None
 
     def put(self, digest: str, features: NDArray[np.float32]) -> None:
-        """Write features, whole or not at all; OSError where the folder cannot be written."""
-        with new_file(self.path(digest), durable=False) as file:
+        """Write features, whole or not at all; a cache that cannot be written (full, read-only) costs time only."""
+        with contextlib.suppress(OSError), new_file(self.path(digest), durable=False) as file:
             np.save(file, features, allow_pickle=False)

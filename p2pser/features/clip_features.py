@@ -28,8 +28,10 @@ def compute(signal: NDArray[np.floating], settings: FeatureSettings, text: str =
     kinds one after the other. Raises ConfigError where an extra or an encoder is missing.
     """
     heard = of_sound(settings)
-    return with_words(None if heard is None else
-                      join([compute_kind(signal, name, heard) for name in heard.kinds], heard), text, settings)
+    if heard is None:
+        return with_words([None], [text], settings)[0]
+    values = join([compute_kind(signal, name, heard) for name in heard.kinds], heard)
+    return values if heard is settings else with_words([values], [text], settings)[0]
 
 
 def names(settings: FeatureSettings) -> list[str]:
@@ -93,30 +95,18 @@ def of_words(settings: FeatureSettings) -> NDArray[np.bool_]:
     return np.concatenate([np.full(kind.shape()[0], kind.of_words) for kind in kinds_of(settings)])
 
 
-def with_words(heard: Array | None, text: str, settings: FeatureSettings) -> Array:
-    """Return a clip's features in their order: those of its sound (``of_sound``), and those of its transcript."""
-    if heard is not None and not any(kind_class(name).of_words for name in settings.kinds):
-        return heard
-    return _with_said(heard, said([text], settings)[0], of_words(settings))
-
-
-def all_with_words(heard: Sequence[Array | None], texts: Sequence[str], settings: FeatureSettings) -> list[Array]:
-    """Return the features of clips as ``with_words`` does of each; their transcripts are read together."""
+def with_words(heard: Sequence[Array | None], texts: Sequence[str], settings: FeatureSettings) -> list[Array]:
+    """Return the features of clips in their order: those of each clip's sound (``of_sound``), and those of its
+    transcript; the transcripts are read together.
+    """
     place = of_words(settings)
-    return [_with_said(values, read, place) for values, read in zip(heard, said(texts, settings))]
-
-
-def said(texts: Sequence[str], settings: FeatureSettings) -> NDArray[np.float32]:
-    """Return the features (n, D) of n transcripts, of the kinds that are of words."""
-    return np.concatenate([kind.read_all(texts) for kind in kinds_of(settings) if kind.of_words], axis=1)
-
-
-def _with_said(heard: Array | None, read: Array, place: NDArray[np.bool_]) -> Array:
-    values = np.empty(len(place), dtype=np.float32)
-    values[place] = read
-    if heard is not None:
-        values[~place] = heard
-    return values
+    read = np.concatenate([kind.read_all(texts) for kind in kinds_of(settings) if kind.of_words], axis=1)
+    features = np.empty((len(texts), len(place)), dtype=np.float32)
+    features[:, place] = read
+    for values, own in zip(features, heard):
+        if own is not None:
+            values[~place] = own
+    return list(features)
 
 
 def encoded(settings: FeatureSettings) -> bool:

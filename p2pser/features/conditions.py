@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -135,14 +134,9 @@ def sample(paths: Sequence[Path], sample_rate: int) -> NDArray[np.float64]:
             except CorpusError:
                 continue
             if digest is not None:
-                _put(store, digest, values)
+                store.put(digest, values)
         found.append(values)
     return np.array(found, dtype=np.float64).reshape(-1, 3)
-
-
-def _put(store: cache.Store, digest: str, values: NDArray[np.float32]) -> None:
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-        store.put(digest, values)
 
 
 def _kilohertz(span: Iterable[float]) -> str:

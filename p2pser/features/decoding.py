@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import stat
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.wording import extra
-from p2pser.corpora.files import MEDIA
+from p2pser.corpora.files import LFS, MEDIA
+from p2pser.features.ends import wav_samples
 
 if TYPE_CHECKING:
     import soundfile
@@ -32,9 +32,6 @@ LOWEST_RATE = 1000
 
 _MOST_FRAMES_PER_BYTE = 2000
 """No codec here stores so many frames in one byte, not even of silence (FLAC: 350)."""
-
-
-_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass
@@ -124,18 +121,11 @@ def _with_sizes(source: Source) -> BinaryIO | None:
     """
     with _binary(source) as file:
         head = bytearray(file.read(4096))
-        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        samples = wav_samples(head)
+        if samples is None or samples[1] != 0:
             return None
-        place = 12
-        while place + 8 <= len(head):
-            name, size = struct.unpack_from("<4sI", head, place)
-            if name == b"data":
-                if size != 0:
-                    return None
-                head[4:8] = head[place + 4:place + 8] = b"\xff\xff\xff\xff"
-                return io.BytesIO(bytes(head) + file.read())
-            place += 8 + size + size % 2
-    return None
+        head[4:8] = head[samples[0] - 4:samples[0]] = b"\xff\xff\xff\xff"
+        return io.BytesIO(bytes(head) + file.read())
 
 
 @contextlib.contextmanager
@@ -201,7 +191,7 @@ def _unreadable(source: Source) -> str | None:
         return f"it cannot be opened ({error.strerror})"
     if not head:
         return "it is empty"
-    if head.startswith(_LFS):
+    if head.startswith(LFS):
         return "it is a git-LFS pointer, not the recording: run `git lfs pull` in its repository"
     if _is_text(head):
         return f"it is a text file named {source.suffix or 'like a recording'}" if isinstance(source, Path) else \

@@ -266,16 +266,8 @@ def loading(path: Path) -> Iterator[Any]:
         logger.setLevel(level)
 
 
-def layer_means(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:
-    """Return the mean over time of the first layers and, as row 0, of their input: (layers + 1, D) float32.
-
-    Parameters and errors as for ``states``.
-    """
-    return means(states(path, signal, sample_rate, layers))
-
-
 def means(hidden: Array) -> Array:
-    """Return the mean over time (layers + 1, D) of ``states``."""
+    """Return the mean over time (layers + 1, D) float32 of ``states``."""
     import torch
 
     found = torch.stack([torch.from_numpy(layer).mean(dim=0) for layer in hidden]).numpy().astype(np.float32)

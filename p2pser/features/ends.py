@@ -48,19 +48,25 @@ def _why(file: BinaryIO) -> str | None:
     if head[:4] == b"OggS":
         file.seek(max(0, size - TAIL))
         return "the Ogg file has no last page" if _without_last_page(file.read()) else None
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return "the WAV file has fewer samples than its header says" if _lacks_samples(head, size) else None
+    if (samples := wav_samples(head)) is not None:
+        place, length = samples
+        lacks = length < OPEN and place + length > size
+        return "the WAV file has fewer samples than its header says" if lacks else None
     return lacks_frames(file, head, size)
 
 
-def _lacks_samples(head: bytes, size: int) -> bool:
+def wav_samples(head: bytes) -> tuple[int, int] | None:
+    """Return where the samples begin in a WAV file, and how long its header says that they are [B]; None where the
+    beginning of the file, ``head``, does not have them.
+    """
     place = 12
-    while place + 8 <= len(head):
+    while head[:4] == b"RIFF" and head[8:12] == b"WAVE" and place + 8 <= len(head):
         name, length = struct.unpack_from("<4sI", head, place)
+        place += 8
         if name == b"data":
-            return bool(length < OPEN and place + 8 + length > size)
-        place += 8 + length + length % 2
-    return False
+            return place, length
+        place += length + length % 2
+    return None
 
 
 def _without_last_page(tail: bytes) -> bool:

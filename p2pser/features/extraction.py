@@ -68,7 +68,7 @@ def extract(
         return found
     usable = [number for number, values in enumerate(found.features) if values is not None]
     both = list(found.features)
-    for number, values in zip(usable, clip_features.all_with_words(
+    for number, values in zip(usable, clip_features.with_words(
             [both[number] for number in usable], [said[number] for number in usable], settings)):
         both[number] = values
     return replace(found, features=both)
@@ -77,7 +77,7 @@ def extract(
 def _of_words(paths: Sequence[Path], texts: Sequence[str], settings: FeatureSettings) -> Extraction:
     """Return the features of transcripts alone: no recording is opened."""
     began = time.perf_counter()
-    read = iter(clip_features.all_with_words([None] * len(paths), [text for text in texts if plain(text)], settings))
+    read = iter(clip_features.with_words([None] * len(paths), [text for text in texts if plain(text)], settings))
     features = [next(read) if plain(text) else None for text in texts]
     left_out = [(path, NO_WORDS) for path, values in zip(paths, features) if values is None]
     return Extraction(features, left_out, len(paths) - len(left_out), 0, time.perf_counter() - began)

@@ -82,9 +82,7 @@ def outcome_of(path: Path, settings: FeatureSettings, variant: Variant | None = 
                         signal = variant(signal, settings.sample_rate, digest)
                 part = clip_features.compute_kind(signal, name, settings)
                 if digest is not None:
-                    # A cache that cannot be written (full, read-only) costs time, not the run.
-                    with contextlib.suppress(OSError):
-                        place.put(digest, part)
+                    place.put(digest, part)
             parts.append(part)
     except CorpusError as error:
         return Outcome(path, None, str(error).removeprefix(f"{path}: "))

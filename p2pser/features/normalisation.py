@@ -139,14 +139,19 @@ def vectors(features: NDArray[np.floating]) -> Float64:
     return np.asarray(features[:, :, 0, 0] if np.ndim(features) == ATTACHED else features, dtype=np.float64)
 
 
-def steadied(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
+def steadied(features: NDArray[np.floating], training: Statistics | None, prior: float = PRIOR_MEAN) -> Statistics:
     """Return a speaker's statistics from k of their clips, features (k, …), combined with the training statistics.
 
     Few clips underestimate a speaker's variance (one clip has none), so the training mean and variance count as
-    ``PRIOR_MEAN`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors). None: the speaker's
-    own alone.
+    ``prior`` and ``PRIOR_VARIANCE`` further clips (the posterior mean under conjugate priors). None: the speaker's own
+    alone.
     """
-    return _combined(features, training, PRIOR_MEAN)
+    own, k = statistics(features), len(features)
+    if training is None:
+        return replace(own, heard=k)
+    mean = (k * own.mean + prior * training.mean) / (k + prior)
+    variance = (k * own.std**2 + PRIOR_VARIANCE * training.std**2) / (k + PRIOR_VARIANCE)
+    return Statistics(own.count, mean, np.sqrt(variance), k)
 
 
 def known_by(features: NDArray[np.floating], training: Statistics | None) -> Statistics:
@@ -163,16 +168,7 @@ def known_by(features: NDArray[np.floating], training: Statistics | None) -> Sta
     k = len(features)
     unlike = departure(statistics(features), training, k)
     spread = max(1.0, (unlike * expected(k) / SLACK - (1 - SHARE) / k) / SHARE)
-    return replace(_combined(features, training, (1 - SHARE) / (SHARE * spread)), unlike=unlike)
-
-
-def _combined(features: NDArray[np.floating], training: Statistics | None, prior: float) -> Statistics:
-    own, k = statistics(features), len(features)
-    if training is None:
-        return replace(own, heard=k)
-    mean = (k * own.mean + prior * training.mean) / (k + prior)
-    variance = (k * own.std**2 + PRIOR_VARIANCE * training.std**2) / (k + PRIOR_VARIANCE)
-    return Statistics(own.count, mean, np.sqrt(variance), k)
+    return replace(steadied(features, training, (1 - SHARE) / (SHARE * spread)), unlike=unlike)
 
 
 def expected(clips: int) -> float:

@@ -114,7 +114,7 @@ def test_chebyshev_is_one_over_the_polynomial() -> None:
 def test_topologies_beside_each_other(tmp_path: Path, drawn: Drawn) -> None:
     curves = {"ring": {"uar": [[0.2, 0.5, 0.7], [0.4, 0.6, 0.8]],
                        "distance": [[1e-1, 1e-2, 1e-3], [1e-3, 1e-2, 1e-1]]},
-              "complete": {"uar": [0.3, 0.6, 0.75], "distance": [1e-2, 1e-3, 0.0]}}
+              "complete": {"uar": [[0.3, 0.6, 0.75]], "distance": [[1e-2, 1e-3, 0.0]]}}
     plots.compare_picture(tmp_path / "compare.png", curves, {"pooled": 0.8})
     assert png_size(tmp_path / "compare.png")[0] >= 900
     ring, complete, ring_distance, complete_distance = drawn[0].axes
@@ -131,8 +131,8 @@ def test_topologies_beside_each_other(tmp_path: Path, drawn: Drawn) -> None:
 
 
 def test_distances_that_are_rounding_take_no_axis(tmp_path: Path, drawn: Drawn) -> None:
-    curves = {"ring": {"uar": [0.5, 0.6], "distance": [0.1, 0.01]},
-              "complete dfedavg": {"uar": [0.5, 0.6], "distance": [1e-7, 1e-7]}}
+    curves = {"ring": {"uar": [[0.5, 0.6]], "distance": [[0.1, 0.01]]},
+              "complete dfedavg": {"uar": [[0.5, 0.6]], "distance": [[1e-7, 1e-7]]}}
     plots.compare_picture(tmp_path / "compare.png", curves, {})
     ring, complete = drawn[0].axes[2:]
     assert ring.get_ylim()[0] > 1e-3
@@ -168,7 +168,7 @@ def test_runs_of_unequal_length_and_gaps(tmp_path: Path, drawn: Drawn) -> None:
     assert (tmp_path / "compare.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
-@pytest.mark.parametrize("curves", [{}, {"complete": {"uar": [0.1, 0.5, 0.6], "distance": [0.0, 0.0, 0.0]}}])
+@pytest.mark.parametrize("curves", [{}, {"complete": {"uar": [[0.1, 0.5, 0.6]], "distance": [[0.0, 0.0, 0.0]]}}])
 def test_nothing_to_compare(tmp_path: Path, curves: Any) -> None:
     plots.compare_picture(tmp_path / "compare.png", curves, {})
     assert png_size(tmp_path / "compare.png")[0] >= 900

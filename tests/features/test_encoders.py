@@ -79,15 +79,15 @@ def test_the_features_are_the_mean_of_the_lower_layers_means(family: str, saved:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_layer_above_the_last_that_is_wanted_is_computed(family: str, saved: dict[str, Path]) -> None:
     signal = np.random.default_rng(3).normal(0, 0.1, RATE).astype(np.float32)
-    whole = encoders.layer_means(saved[family], signal, RATE, 2)
+    whole = encoders.means(encoders.states(saved[family], signal, RATE, 2))
     _, model = encoders._load(saved[family])
     (top,) = (module for name, module in model.named_modules() if re.fullmatch(r"(encoder\.)?layers\.1", name))
     computed: list[int] = []
     handle = top.register_forward_hook(lambda *_: computed.append(1))
     try:
-        lower = encoders.layer_means(saved[family], signal, RATE, 1)
+        lower = encoders.means(encoders.states(saved[family], signal, RATE, 1))
         assert not computed
-        again = encoders.layer_means(saved[family], signal, RATE, 2)
+        again = encoders.means(encoders.states(saved[family], signal, RATE, 2))
         assert computed
     finally:
         handle.remove()

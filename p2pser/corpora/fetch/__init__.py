@@ -15,7 +15,7 @@ from p2pser.base.registries import CORPORA
 from p2pser.corpora.fetch.archives import unpack
 from p2pser.corpora.fetch.download import WAITS, Item, download
 from p2pser.corpora.fetch.sources import SOURCES, GitHub, Source
-from p2pser.corpora.files import EXTENSIONS, files_below
+from p2pser.corpora.files import EXTENSIONS, LFS, files_below
 from p2pser.corpora.loading import adapter
 
 RECORD = "fetched.json"
@@ -25,7 +25,6 @@ AT_ONCE = 8
 """The number of simultaneous downloads."""
 
 _ARCHIVES = ".archives"  # hidden, so it is not searched for recordings
-_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _pointed(source: GitHub, folder: Path, mirror: str) -> list[Item]:
     for path in files_below(folder, EXTENSIONS):
         with path.open("rb") as file:
             head = file.read(512)
-        if head.startswith(_POINTER):
+        if head.startswith(LFS):
             items.append(source.lfs_item(path.relative_to(folder).as_posix(), head.decode("ascii", "replace"), mirror))
     return items
 

@@ -58,13 +58,13 @@ ACROSS = 4
 """Panels beside each other."""
 
 
-def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Curve | Sequence[Curve]]],
+def compare_picture(path: Path, curves: Mapping[str, Mapping[str, Sequence[Curve]]],
                     baselines: Mapping[str, float | None]) -> None:
     """Write the picture that compares schemes: a panel each for UAR and one for the consensus distance per round.
 
-    curves: for each scheme "uar" and "distance", each a curve, or one for each run (seed, fold): then the line is
-    the mean over runs and the band reaches from the lowest to the highest. The other schemes' means are behind it in
-    grey. A scheme's name begins with its topology's, whose colour it has. baselines: as in ``run_picture``.
+    curves: for each scheme "uar" and "distance", each a curve for each run (seed, fold): the line is the mean over
+    runs and the band reaches from the lowest to the highest. The other schemes' means are behind it in grey. A scheme's
+    name begins with its topology's, whose colour it has. baselines: as in ``run_picture``.
     """
     names = list(curves) or [""]
     topologies = topology_styles(name.partition(" ")[0] for name in names)
@@ -166,16 +166,11 @@ def _positive(curve: Curve) -> np.ndarray:
     return np.where(values > 0, values, np.nan)
 
 
-def _runs(curves: Curve | Sequence[Curve]) -> np.ndarray:
-    """One curve or several as (runs, rounds), shorter ones filled up with nan."""
-    several = [array(curve) for curve in curves] if _nested(curves) else [array(curves)]  # type: ignore[arg-type]
-    several = [curve for curve in several if curve.size]
+def _runs(curves: Sequence[Curve]) -> np.ndarray:
+    """The curves as (runs, rounds), shorter ones filled up with nan, empty ones left out."""
+    several = [array(curve) for curve in curves if len(curve)]
     longest = max((len(curve) for curve in several), default=0)
     return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in several])
-
-
-def _nested(curves: Curve | Sequence[Curve]) -> bool:
-    return any(np.ndim(item) > 0 for item in curves)  # type: ignore[arg-type]
 
 
 def _geometric_mean(runs: np.ndarray, axis: int) -> np.ndarray:

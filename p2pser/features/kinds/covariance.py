@@ -44,8 +44,6 @@ UNITS = {
 class Covariance(FeatureKind):
     """How contours move together, at once and with a delay (joined to functionals, which describe each by itself)."""
 
-    version = 1
-
     n_mels: int
     n_mfcc: int
 

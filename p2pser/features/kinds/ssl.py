@@ -40,7 +40,7 @@ class SpeechEncoder(FeatureKind):
         Raises ConfigError where the encoder is not available or needs another ``sample_rate``.
         """
         rows, size = self.cached_shape()
-        means = encoders.layer_means(self._folder(), signal, self.sample_rate, rows - 1)
+        means = encoders.means(encoders.states(self._folder(), signal, self.sample_rate, rows - 1))
         if means.shape != (rows, size):
             raise ConfigError(f"the encoder {self.encoder} gives layers of {means.shape[1]} where its config.json says "
                               f"{size}")
