@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 
 DIMENSIONS = ("arousal", "valence", "dominance")
 """The dimensions, in the order of a model's outputs and of a manifest's columns."""
@@ -66,22 +65,14 @@ def is_known(label: str) -> bool:
     return canonical(label) in _WORDS
 
 
-def nearest_emotion(arousal: float, valence: float, dominance: float, *, among: Iterable[str] = PROTOTYPES) -> str:
-    """Return the emotion whose prototype is nearest (Euclidean) in the cube.
+def nearest_emotion(arousal: float, valence: float, dominance: float) -> str:
+    """Return the emotion whose prototype is nearest (Euclidean) to a point of the cube, each from -1 to 1.
 
     For display only: where several prototypes lie close together (anger, disgust and frustration) the nearest one is
     more often wrong than right.
 
-    Parameters
-    ----------
-    arousal, valence, dominance : the point, each from -1 to 1.
-    among : the emotions to choose from; ValueError where none has a prototype.
-
-    >>> nearest_emotion(0.5, 0.8, 0.4), nearest_emotion(-0.4, -0.6, -0.3, among=("neutral", "sadness"))
+    >>> nearest_emotion(0.5, 0.8, 0.4), nearest_emotion(-0.4, -0.6, -0.3)
     ('happiness', 'sadness')
     """
     point = (arousal, valence, dominance)
-    known = sorted(name for name in among if name in PROTOTYPES)
-    if not known:
-        raise ValueError("none of these emotions has a place in the cube of valence, arousal and dominance")
-    return min(known, key=lambda name: sum((a - b) ** 2 for a, b in zip(point, PROTOTYPES[name])))
+    return min(sorted(PROTOTYPES), key=lambda name: sum((a - b) ** 2 for a, b in zip(point, PROTOTYPES[name])))

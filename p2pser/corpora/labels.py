@@ -58,7 +58,7 @@ def choose_labels(corpus: Corpus, wanted: Sequence[str] | None, *, all_known: bo
     fewer than 2.
     """
     known = corpus.labels
-    labels = tuple(_common(corpus) if wanted is None else
+    labels = tuple(sorted(set.intersection(*map(set, by_corpus(corpus).values()))) if wanted is None else
                    [label if label in known else canonical(label) for label in wanted])
     for label in labels:
         if label not in known and all_known:
@@ -103,10 +103,6 @@ def by_corpus(corpus: Corpus) -> dict[str, dict[str, int]]:
             of_corpus = counts[clip.corpus if corpus.parts else corpus.name]
             of_corpus[clip.emotion] = of_corpus.get(clip.emotion, 0) + 1
     return counts
-
-
-def _common(corpus: Corpus) -> list[str]:
-    return sorted(set.intersection(*(set(emotions) for emotions in by_corpus(corpus).values())))
 
 
 def label_notes(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 
 _SKIPPED = re.compile(r"(^|/)(__MACOSX(/|$)|\.)")
@@ -42,7 +43,8 @@ def unpack(archive: Path, folder: Path, *, members: str = "", strip: int = 0) ->
                 raise CorpusError(f"{archive.name} needs {needed >> 20} MiB unpacked, and {folder} has {free >> 20} "
                                   "MiB left: free some space, or choose another folder")
             for target, member in missing.items():
-                _write(zipped, member, target)
+                with zipped.open(member) as source, new_file(target, durable=False) as file:
+                    shutil.copyfileobj(source, file)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:  # RuntimeError: encrypted
         raise CorpusError(f"{archive} is not a ZIP that can be unpacked ({error}): remove it and fetch again") from None
     except OSError as error:
@@ -66,11 +68,3 @@ def _chosen(
         if not member.is_dir() and inner.parts and not _SKIPPED.search(inner.as_posix()) and members.search(name):
             chosen.append((member, inner))
     return chosen
-
-
-def _write(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    with zipped.open(member) as source, part.open("wb") as file:
-        shutil.copyfileobj(source, file)
-    part.replace(target)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from p2pser.base.errors import CorpusError
@@ -26,13 +28,9 @@ class Zenodo:
     def items(self, mirror: str = "", waits: tuple[float, ...] = WAITS[:2]) -> list[Item]:
         """Return the record's files; ``mirror`` is another address with the same paths. Raises CorpusError."""
         base = f"{mirror or self.host}/api/records/{self.record}"
-        listed = _listed(read_json(base, waits=waits), ("files",), base)
-        try:
-            items = [Item(f"{base}/files/{urllib.parse.quote(file['key'])}/content", file["key"], int(file["size"]),
-                          file["checksum"]) for file in listed]
-        except (KeyError, TypeError, ValueError):
-            raise CorpusError(f"{base} lists its files in an unknown format: download it by hand") from None
-        return _wanted(items, self.files, base)
+        return _listed(base, waits, ("files",), lambda file: Item(
+            f"{base}/files/{urllib.parse.quote(file['key'])}/content", file["key"], int(file["size"]),
+            file["checksum"]), self.files)
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,7 @@ class Dataverse:
         """Return the data set's files; ``mirror`` is another address with the same paths. Raises CorpusError."""
         base = mirror or self.host
         url = f"{base}/api/datasets/:persistentId/?persistentId=doi:{self.doi}"
-        listed = _listed(read_json(url, waits=waits), ("data", "latestVersion", "files"), url)
-        try:
-            items = [_dataverse_item(base, file) for file in listed]
-        except (KeyError, TypeError, ValueError):
-            raise CorpusError(f"{url} lists its files in an unknown format: download it by hand") from None
-        return _wanted(items, self.files, url)
+        return _listed(url, waits, ("data", "latestVersion", "files"), partial(_dataverse_item, base), self.files)
 
 
 @dataclass(frozen=True)
@@ -106,17 +99,21 @@ def _dataverse_item(base: str, file: Any) -> Item:
                 f"{algorithm}:{checksum['value']}" if checksum["value"] else "")
 
 
-def _listed(document: Any, path: tuple[str, ...], url: str) -> list[Any]:
+def _listed(url: str, waits: tuple[float, ...], path: tuple[str, ...], read: Callable[[Any], Item],
+            files: str) -> list[Item]:
+    """Return the files that the document at ``url`` lists under the keys ``path`` and whose names match ``files``.
+
+    Raises CorpusError where there are none, and for a name that leads out of the corpus's folder.
+    """
+    document = read_json(url, waits=waits)
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     if not isinstance(document, list):
         raise CorpusError(f"{url} lists no files: it has moved, so download the corpus by hand")
-    return document
-
-
-def _wanted(items: list[Item], files: str, url: str) -> list[Item]:
-    """Return the items whose names match; a name that leads out of the corpus's folder is refused."""
-    wanted = [item for item in items if re.search(files, item.name)]
+    try:
+        wanted = [item for item in map(read, document) if re.search(files, item.name)]
+    except (KeyError, TypeError, ValueError):
+        raise CorpusError(f"{url} lists its files in an unknown format: download it by hand") from None
     if not wanted:
         raise CorpusError(f"{url} has no file like {files!r} any more: download the corpus by hand")
     for item in wanted:
