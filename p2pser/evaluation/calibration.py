@@ -45,7 +45,7 @@ class Reliability:
     share: NDArray[np.float64]
 
 
-def reliability(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) -> Reliability:
+def reliability(probabilities: ArrayLike, targets: ArrayLike) -> Reliability:
     """Return the accuracy of predictions by their confidence.
 
     probabilities: (n, classes), rows summing to 1. targets: (n,) class indices. Raises ValueError where their shapes
@@ -54,20 +54,20 @@ def reliability(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) 
     chances, right = _checked(probabilities, targets)
     confidences = chances.max(axis=1)
     hit = (chances.argmax(axis=1) == right).astype(np.float64)
-    place = np.minimum((confidences * bins).astype(np.int64), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    place = np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
+    count = np.bincount(place, minlength=BINS)
     there = count > 0
-    confidence = np.bincount(place, confidences, bins)[there] / count[there]
-    accuracy = np.bincount(place, hit, bins)[there] / count[there]
+    confidence = np.bincount(place, confidences, BINS)[there] / count[there]
+    accuracy = np.bincount(place, hit, BINS)[there] / count[there]
     return Reliability(confidence, accuracy, count[there] / len(right))
 
 
-def ece(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) -> float:
+def ece(probabilities: ArrayLike, targets: ArrayLike) -> float:
     """Return the expected calibration error: the mean over clips of |accuracy - confidence| of the clip's interval.
 
     probabilities: (n, classes). targets: (n,). (Guo et al. 2017; Naeini et al., AAAI 2015.)
     """
-    curve = reliability(probabilities, targets, bins)
+    curve = reliability(probabilities, targets)
     return float(curve.share @ np.abs(curve.accuracy - curve.confidence))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pser.corpora.emotions import DIMENSIONS
-from p2pser.evaluation.metrics import RESAMPLES, Interval, interval, speaker_counts
+from p2pser.evaluation.metrics import Interval, interval, speaker_counts
 
 
 def ccc(targets: ArrayLike, predicted: ArrayLike) -> float:
@@ -113,7 +113,7 @@ def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, seed: int = 0) -> dic
     names, who = np.unique(np.asarray(several[0].speakers), return_inverse=True)
     if len(names) < 2:
         return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
-    draws = speaker_counts(len(names), RESAMPLES, seed)
+    draws = speaker_counts(len(names), seed)
     found = {}
     for k, name in enumerate(DIMENSIONS):
         known = ~np.isnan(several[0].targets[:, k])

@@ -78,7 +78,7 @@ def by_speaker(several: Sequence[Predictions]) -> dict[str, float]:
             for speaker in np.unique(names)}
 
 
-def worst(several: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: int = 0) -> Worst:
+def worst(several: Sequence[Predictions], *, seed: int = 0) -> Worst:
     """Return the speaker with the lowest UAR; the first by name of equals."""
     scores = by_speaker(several)
     speaker = min(scores, key=lambda name: scores[name])
@@ -89,5 +89,5 @@ def worst(several: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: i
     recalls = []
     for label in np.unique(targets):
         own = hit[targets == label]
-        recalls.append(own[generator.integers(0, len(own), (resamples, len(own)))].mean(axis=1))
+        recalls.append(own[generator.integers(0, len(own), (RESAMPLES, len(own)))].mean(axis=1))
     return Worst(speaker, scores[speaker], metrics.interval(np.mean(recalls, axis=0)), len(places))

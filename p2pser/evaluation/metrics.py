@@ -19,6 +19,7 @@ from p2pser.base import seeding
 
 Statistic: TypeAlias = Literal["folds", "pooled"]
 RESAMPLES = 2000
+"""How often speakers, or the clips of one, are drawn anew for an interval."""
 
 TAILS = (0.025, 0.975)
 """The quantiles of resampled values between which a 95 % interval lies."""
@@ -171,21 +172,20 @@ def macro_f1(matrix: ArrayLike) -> float:
 
 
 def bootstrap(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
-              resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+              seed: int = 0) -> Interval:
     """Return the 95 % interval of UAR under resampling of speakers.
 
     Parameters
     ----------
     predictions : of one model, or of several (of several seeds, say), whose mean UAR is meant.
     statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
-    resamples : number of resamples.
     seed : keys the draws.
 
     Returns
     -------
     The interval; (NaN, NaN) where there is one speaker, so that there is nothing to resample.
     """
-    return interval(resampled(predictions, statistic, resamples=resamples, seed=seed))
+    return interval(resampled(predictions, statistic, seed=seed))
 
 
 def interval(draws: NDArray[np.float64]) -> Interval:
@@ -195,40 +195,36 @@ def interval(draws: NDArray[np.float64]) -> Interval:
 
 
 def resampled(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
-              resamples: int = RESAMPLES, seed: int = 0, purpose: str = "bootstrap") -> NDArray[np.float64]:
+              seed: int = 0, purpose: str = "bootstrap") -> NDArray[np.float64]:
     """Return UAR under resampling of speakers.
 
     Parameters
     ----------
     predictions : of one model, or of several on the same speakers: then the mean UAR, on the same resampled speakers.
     statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
-    resamples : number of resamples.
     seed, purpose : key the draws.
 
     Returns
     -------
-    (resamples,) float64; (0,) where there is one speaker.
+    (RESAMPLES,) float64; (0,) where there is one speaker.
     """
     several = [predictions] if isinstance(predictions, Predictions) else predictions
     tables = [_tables(each, statistic) for each in several]
     speakers = tables[0][1]
     if speakers < 2:
         return np.zeros(0)
-    draws = speaker_counts(speakers, resamples, seed, purpose)
+    draws = speaker_counts(speakers, seed, purpose)
     result: NDArray[np.float64] = np.mean([_statistic(table, draws) for table, _ in tables], axis=0)
     return result
 
 
-def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statistic = "folds", *,
-           resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """Return UAR(a) - UAR(b), the mean over pairs, with its paired speaker-bootstrap interval.
+def paired(a: Sequence[Predictions], b: Sequence[Predictions]) -> Difference:
+    """Return the difference in UAR (a) of ``a`` and ``b``, the mean over pairs, with its paired speaker-bootstrap
+    interval: in each resample the same speakers count for all.
 
     Parameters
     ----------
     a, b : predictions of two models; a[k] and b[k] (of seed k, say) are of the same clips in the same order.
-    statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
-    resamples : number of resamples; in each the same speakers count for all.
-    seed : keys the draws.
 
     Raises
     ------
@@ -242,10 +238,10 @@ def paired(a: Sequence[Predictions], b: Sequence[Predictions], statistic: Statis
             raise ValueError("paired predictions must be of the same clips, in the same order")
     speakers = len(set(a[0].speakers))
     once = np.ones((1, speakers))
-    draws = speaker_counts(speakers, resamples, seed)
+    draws = speaker_counts(speakers, 0)
     means, differences = [], []
     for pair in zip(a, b):
-        ours, theirs = (_tables(predictions, statistic)[0] for predictions in pair)
+        ours, theirs = (_tables(predictions, "folds")[0] for predictions in pair)
         means.append(float(_statistic(ours, once)[0] - _statistic(theirs, once)[0]))
         differences.append(_statistic(ours, draws) - _statistic(theirs, draws))
     spread = np.mean(differences, axis=0)
@@ -272,10 +268,10 @@ def _tables(predictions: Predictions, statistic: Statistic) -> tuple[NDArray[np.
     return counts.reshape(folds, speakers, size, size).astype(np.float64), speakers
 
 
-def speaker_counts(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
-    """Return how often each speaker is drawn, with replacement: (resamples, speakers), keyed by (seed, purpose)."""
+def speaker_counts(speakers: int, seed: int, purpose: str = "bootstrap") -> NDArray[np.float64]:
+    """Return how often each speaker is drawn, with replacement: (RESAMPLES, speakers), keyed by (seed, purpose)."""
     generator = seeding.generator(seed, purpose)
-    return generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples).astype(np.float64)
+    return generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES).astype(np.float64)
 
 
 def _statistic(tables: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:

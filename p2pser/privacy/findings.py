@@ -14,7 +14,6 @@ from p2pser.evaluation.metrics import interval, speaker_counts
 
 Z = 1.959964
 """The normal quantile of 95 % intervals."""
-RESAMPLES = 2000
 WIDER = 1.5
 """By how much intervals are made wider for a verdict: of some dozens of guesses one would leave a 95 % interval."""
 
@@ -108,7 +107,7 @@ def bootstrapped(statistic: Callable[[NDArray[np.float64]], float], peers: int) 
     """
     if peers < 2:
         return math.nan, math.nan
-    draws = np.array([statistic(counts) for counts in speaker_counts(peers, RESAMPLES, 0, "audit")])
+    draws = np.array([statistic(counts) for counts in speaker_counts(peers, 0, "audit")])
     return interval(draws[~np.isnan(draws)])
 
 
@@ -124,7 +123,7 @@ def auc(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     return float(below.mean() / (2 * len(others)))
 
 
-def found_at(members: NDArray[np.float64], others: NDArray[np.float64], false_positives: float = 0.01) -> float:
-    """Return the share of members above the score that at most this share of the others exceeds."""
-    allowed = math.floor(false_positives * len(others))
+def found_at(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return the share of members above the score that at most 1 % of the others exceed."""
+    allowed = math.floor(0.01 * len(others))
     return float((members > np.sort(others)[::-1][allowed]).mean())

@@ -25,15 +25,16 @@ def predictions(logits: np.ndarray, targets: np.ndarray) -> Predictions:
     return Predictions.of(targets, logits.argmax(1), ["s"] * len(targets), logits.shape[1], logits=logits)
 
 
-def test_the_expected_calibration_error_by_hand() -> None:
+def test_the_expected_calibration_error_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "BINS", 10)
     sure, unsure = [0.9, 0.1], [0.4, 0.6]
     chances = [sure] * 4 + [unsure] * 2
     targets = [0, 0, 0, 1, 1, 0]
-    found = calibration.reliability(chances, targets, bins=10)
+    found = calibration.reliability(chances, targets)
     np.testing.assert_allclose(found.confidence, [0.6, 0.9])
     np.testing.assert_allclose(found.accuracy, [0.5, 0.75])
     np.testing.assert_allclose(found.share, [1 / 3, 2 / 3])
-    assert calibration.ece(chances, targets, bins=10) == pytest.approx(2 / 3 * 0.15 + 1 / 3 * 0.1)
+    assert calibration.ece(chances, targets) == pytest.approx(2 / 3 * 0.15 + 1 / 3 * 0.1)
     assert calibration.ece([[1.0, 0.0]] * 3, [0, 0, 0]) == 0.0
     assert calibration.ece([[1.0, 0.0]] * 3, [1, 1, 1]) == 1.0
 

@@ -51,7 +51,7 @@ def test_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     share = np.arange(1001) / 1000
     monkeypatch.setattr(concordance, "speaker_counts",
-                        lambda speakers, resamples, seed: 2 * np.stack([share, 1 - share], axis=1))
+                        lambda speakers, seed: 2 * np.stack([share, 1 - share], axis=1))
     targets = np.array([[-1.0], [1.0], [-1.0], [1.0]]).repeat(3, axis=1)
     kept = np.array([[1.0], [1.0], [0.0], [0.0]])
     found = ccc_bootstrap(Ratings.of(targets, targets * kept, ["a", "a", "b", "b"]))

@@ -82,17 +82,18 @@ def test_bootstrap_is_by_speaker() -> None:
 
 
 @pytest.mark.parametrize("statistic", ["folds", "pooled"])
-def test_bootstrap_covers(statistic: metrics.Statistic) -> None:
+def test_bootstrap_covers(statistic: metrics.Statistic, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 100 intervals from 20 independent speakers about 95 hold the truth (percentile intervals: a bit fewer)."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 300)
     truth = 0.6 + 0.4 / 4
     inside = 0
     for seed in range(100):
-        low, high = metrics.bootstrap(made(400, 20, seed=seed), statistic, resamples=300, seed=seed)
+        low, high = metrics.bootstrap(made(400, 20, seed=seed), statistic, seed=seed)
         inside += low <= truth <= high
     assert 86 <= inside <= 100
 
 
-def graded(speakers: int, resamples: int, seed: int, purpose: str = "bootstrap") -> np.ndarray:
+def graded(speakers: int, seed: int, purpose: str = "bootstrap") -> np.ndarray:
     """Instead of draws: resample k counts the first of two speakers k / 1000 times, and the second the rest."""
     share = np.arange(1001) / 1000
     return np.stack([share, 1 - share], axis=1)
@@ -119,7 +120,7 @@ def test_paired_intervals_are_of_95_percent(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_speakers_are_drawn_2000_times_with_replacement() -> None:
-    counts = metrics.speaker_counts(5, metrics.RESAMPLES, 0)
+    counts = metrics.speaker_counts(5, 0)
     assert counts.shape == (2000, 5)
     assert (counts.sum(1) == 5).all()
     np.testing.assert_allclose(counts.mean(0), 1.0, atol=0.08)
@@ -160,12 +161,12 @@ def test_paired_over_seeds() -> None:
     a = [made(seed=0), made(seed=0)]
     b = [Predictions(p.targets, np.random.default_rng(k).permutation(p.predicted), p.speakers, 4, p.folds)
          for k, p in enumerate(a)]
-    difference = metrics.paired(a, b, "pooled")
-    expected = np.mean([metrics.uar_pooled(x) - metrics.uar_pooled(y) for x, y in zip(a, b)])
+    difference = metrics.paired(a, b)
+    expected = np.mean([metrics.uar_folds(x) - metrics.uar_folds(y) for x, y in zip(a, b)])
     assert difference.mean == pytest.approx(expected)
     same = metrics.paired(a, a)
     assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
-    swapped = metrics.paired(b, a, "pooled")
+    swapped = metrics.paired(b, a)
     assert swapped.mean == pytest.approx(-difference.mean)
     assert swapped.low == pytest.approx(-difference.high)
 

@@ -30,8 +30,7 @@ def test_auc_and_the_share_found() -> None:
     assert auc(members, others) == (4 + 2.5) / 8
     assert auc(others, others) == 0.5
     assert found_at(members, others) == 0.5
-    assert found_at(members, others, 0.25) == 0.5  # above 2, which one of four exceeds
-    assert found_at(np.array([2.2]), others, 0.25) == 1.0
+    assert found_at(np.array([98.5, 98.0]), np.arange(100.0)) == 0.5  # above 98, which one of a hundred exceeds
 
 
 def test_bootstrap() -> None:
