@@ -63,7 +63,7 @@ def asked(model: Predictor, corpus: Corpus) -> None:
     clips = [clip for clip in corpus.clips if clip.emotion in model.labels]
     right = np.array([model.labels.index(clip.emotion or "") for clip in clips])
     paths = [clip.path for clip in clips]
-    features = np.stack([model._features_of(path) for path in paths])
+    features = np.stack([model.features(model._signal(path)) for path in paths])
     plain = Predictor(model.module, model.card)
     plain.temperatures = lambda scaled, own=None: np.ones(len(scaled))  # type: ignore[method-assign]
     print("  before           ", figures(plain.answers(features), model.labels, right))

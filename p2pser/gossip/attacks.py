@@ -16,7 +16,7 @@ from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, nearest
-from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, add_flows
+from p2pser.gossip.mixer import Edges, Inbox, Mixer, Outbox, Step, mix_by_flows
 from p2pser.gossip.reading import Read
 from p2pser.gossip.secrets import Secrets
 from p2pser.wire.codec import DENSE, Codec
@@ -160,5 +160,4 @@ class Hostile:
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
         """Post, collect and add the flows; a hostile peer mixes into its own row, not into the row that it sent."""
-        self.post(at, Outbox(rows=rows, codec=codec))
-        return add_flows(rows, self.collect(at), self.peers)
+        return mix_by_flows(self, rows, at, codec)

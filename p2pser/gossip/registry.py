@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 from p2pser.base.errors import ConfigError
-from p2pser.base.parameters import described, typed
+from p2pser.base.parameters import described, parameter_types, typed
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -36,7 +36,8 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     3
     """
     kind: type[Algorithm] = ALGORITHMS[name]
-    own = _types(kind, _hyper_fields(kind))
+    types = parameter_types(kind)
+    own = {field.name: types[field.name] for field in fields(kind) if not field.metadata.get("internal")}
     further = _compressor_types(kind, parameters)
     given = typed(parameters, further | own, "gossip.parameters", name)
     if further:
@@ -49,16 +50,6 @@ def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
     return [{"name": each.name, "default": each.default, "about": each.about} for each in described(kind)]
 
 
-def _hyper_fields(kind: type[Algorithm]) -> list[Field[Any]]:
-    return [field for field in fields(kind) if not field.metadata.get("internal")]
-
-
-def _types(kind: type, chosen: Iterable[Field[Any]]) -> dict[str, Any]:
-    """Return {name: type} of fields of a dataclass."""
-    types = get_type_hints(kind)
-    return {field.name: types[field.name] for field in chosen}
-
-
 def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return {name: type} of the settings of an algorithm's compressor; empty where it has none."""
     default = next((field.default for field in fields(kind) if field.name == "compressor"), None)
@@ -66,7 +57,7 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
     if default is None or not isinstance(name, str):
         return {}
     form = COMPRESSORS[name]
-    return _types(form, settings_of(form))
+    return {field.name: parameter_types(form)[field.name] for field in settings_of(form)}
 
 
 def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[str, ...]:

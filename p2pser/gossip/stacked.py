@@ -23,16 +23,14 @@ FLOW = "flow"
 """The sum of all flows over an edge, in its memory."""
 
 
-def mix_together(mixer: Mixer, at: Step, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Mix matrices of rows, each (B, ·), in one exchange; return the mixed matrices in order."""
-    return _apart(mixer.mix(torch.cat(rows, dim=1), at), rows)
-
-
 def mix_keeping_flows(state: State, mixer: Mixer, at: Step, *rows: Tensor, part: float = 1.0) -> tuple[Tensor, ...]:
-    """``mix_together``, and add the flows of the last of the rows, times ``part``, to the sums kept for each edge."""
-    if not state.breakable:
-        return mix_together(mixer, at, *rows)
+    """Mix matrices of rows, each (B, ·), in one exchange, and return the mixed matrices in order.
+
+    Where edges may break, the flows of the last of the rows, times ``part``, are added to the sums kept for each edge.
+    """
     wide = torch.cat(rows, dim=1)
+    if not state.breakable:
+        return _apart(mixer.mix(wide, at), rows)
     start = wide.shape[1] - rows[-1].shape[1]
     mixer.post(at, Outbox(rows=wide))
     inbox = mixer.collect(at)

@@ -250,7 +250,7 @@ class Predictor:
         """
         if self.card.normalise != "speaker":
             return None
-        known = [self._features_of(path) for path in files(paths)]
+        known = [self.features(self._signal(path)) for path in files(paths)]
         return known_by(np.stack(known), self.card.statistics)
 
     def answer(self, signal: NDArray[np.float32], own: Statistics | None = None, text: str = "") -> Answer:
@@ -304,10 +304,6 @@ class Predictor:
         """Return what the logits of n clips are divided by beside the card's temperature (``unlike.flattening``)."""
         return np.ones(len(scaled)) if self.card.normalise == "none" else unlike.flattening(scaled)
 
-    def outputs(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
-        """Return the model's outputs (n, ·), logits, then dimensions, for features (n, …) that are not scaled."""
-        return self.run(self.scale(features, own))
-
     def run(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the model's outputs (n, ·) for features (n, …) that are scaled."""
         if isinstance(self.module, OnnxNetwork):
@@ -339,9 +335,6 @@ class Predictor:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
                              "use the version of p2pser that trained it")
         return completed(values, self.card)
-
-    def _features_of(self, recording: Path | bytes) -> NDArray[np.float32]:
-        return self.features(self._signal(recording))
 
     def _signal(self, recording: Path | bytes, longest: float = np.inf) -> NDArray[np.float32]:
         from p2pser.features import audio

@@ -31,14 +31,9 @@ class Body:
         return len(self.recordings) > 1
 
 
-def is_form(content_type: str) -> bool:
-    """Whether a body of this type is a form with files."""
-    return content_type.lower().startswith("multipart/")
-
-
 def read(content_type: str, content: bytes) -> Body:
     """Return what a request's body holds. Raises CorpusError where it is a form that cannot be used."""
-    if not is_form(content_type):
+    if not content_type.lower().startswith("multipart/"):
         return Body([content], [""])
     recordings, texts = [], []
     for name, value in _fields(content_type, content):

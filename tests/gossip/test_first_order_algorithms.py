@@ -10,7 +10,7 @@ from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create
-from p2pser.gossip.stacked import mix_together, settle_both
+from p2pser.gossip.stacked import mix_keeping_flows, settle_both
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import parse
 from p2pser.run.rounds import run
@@ -128,7 +128,7 @@ def test_the_conserved_sum_is_kept_through_what_is_settled_after_the_last_round_
 def test_wide_rows_are_mixed_as_one_and_come_apart_again():
     a, b = start(), start()[:, :3] * 2
     mixer = SimulatedMixer(RING)
-    mixed_a, mixed_b = mix_together(mixer, Step(0, 0), a, b)
+    mixed_a, mixed_b = mix_keeping_flows(State({}), mixer, Step(0, 0), a, b)
     assert torch.allclose(mixed_a, SimulatedMixer(RING).mix(a, Step(0, 0)))
     assert torch.allclose(mixed_b, SimulatedMixer(RING).mix(b, Step(0, 0)))
     assert mixer.bytes_sent.tolist() == [2 * 4 * (WIDTH + 3)] * 5

@@ -73,7 +73,7 @@ def test_the_common_statistics_of_unlike_recordings_scale_them(made: tuple[Predi
     alone = predictor.predict(muffled, together=False)
     assert predictor.remarks[0].startswith("the model knows little about 4 of 4 recordings")
     assert together != alone == list(predictor.each(muffled))
-    values = np.stack([predictor._features_of(path) for path in muffled])
+    values = np.stack([predictor.features(predictor._signal(path)) for path in muffled])
     own = predictor.conditions(values)
     assert own is not None
     assert [each.probabilities for each in together] == [each.probabilities for each in predictor.answers(values, own)]

@@ -9,7 +9,7 @@ than the mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import networkx as nx
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pser.base.errors import P2PSERError
-from p2pser.gossip.agreement.consensus import MOST_EXCHANGES, Consensus, consensus
+from p2pser.gossip.agreement.consensus import Consensus, consensus
 from p2pser.gossip.agreement.secure_sum import secure_sum
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.mixing import metropolis
@@ -53,16 +53,13 @@ def statistics(
     topology: Topology,
     *,
     slem: float,
-    max_exchanges: int = MOST_EXCHANGES,
-    tolerance: float = TOLERANCE,
     cut: Collection[tuple[int, int]] = (),
-    observe: Callable[[int, Tensor], None] | None = None,
 ) -> Consensus:
     """Return the consensus on the mean row of ``sums`` (B, 1 + 2 F), at Step(round, 0), Step(round, 1), …
 
     The weights are uniform whatever the run's weighting, since the sums contain the counts. The resulting rows are
     means over the reachable peers: times their number they are the sums over all their clips. ``slem``: of the uniform
-    weights (``living_slem(topology, None, cut, peer)``). Other parameters: see ``consensus``.
+    weights (``living_slem(topology, None, cut, peer)``). ``cut``: see ``consensus``.
     """
     W = metropolis(topology.graph)
     return consensus(
@@ -70,14 +67,12 @@ def statistics(
         sums,
         round,
         topology,
-        tolerance,
+        TOLERANCE,
         slem=slem,
-        max_exchanges=max_exchanges,
         cut=cut,
         weights=lambda i, j: float(W[i, j]),
         measure=relative_sums,
         largest=LARGEST,
-        observe=observe,
     )
 
 
