@@ -82,10 +82,7 @@ def by_names(
     what : the corpus and its pattern of names, for the error where no recording is a clip: "named as in …".
     key : a value that is the same for two copies of a clip; default: the stem.
 
-    Raises
-    ------
-    CorpusError
-        Where the folder is missing or empty, or no recording is a clip.
+    Raises CorpusError where the folder is missing or empty, or no recording is a clip.
     """
     clips: dict[Hashable, Clip] = {}
     left_out: list[tuple[Path, str]] = []

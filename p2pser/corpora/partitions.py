@@ -41,10 +41,7 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
     peers : the number of peers.
     seed : the seed of ``iid`` and ``dirichlet``.
 
-    Raises
-    ------
-    CorpusError
-        For an unknown rule, or more peers than clips.
+    Raises CorpusError for an unknown rule, or more peers than clips.
     """
     kind, _, argument = how.partition(":")
     if how == "own":

@@ -39,10 +39,7 @@ def write_sites(config: Config, partitioning: Partitioning, out: Path, *, copy: 
     copy : whether each folder also holds its recordings and so is complete; else the manifests refer to the recordings
         on this machine.
 
-    Raises
-    ------
-    CorpusError
-        Where ``out`` exists and is not an empty folder, or cannot be written.
+    Raises CorpusError where ``out`` exists and is not an empty folder, or cannot be written.
     """
     corpus = partitioning.corpus
     try:

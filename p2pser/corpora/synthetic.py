@@ -120,10 +120,7 @@ def generate(
     workers : the number of simultaneous helper processes; None: one for each usable processor.
     progress : whether to report progress on standard error.
 
-    Raises
-    ------
-    CorpusError
-        Where ``espeakng-loader`` is not installed or espeak-ng fails.
+    Raises CorpusError where ``espeakng-loader`` is not installed or espeak-ng fails.
     """
     folder = Path(folder)
     library, data = _espeak()

@@ -49,9 +49,7 @@ class Ratings:
     folds : (n,) the fold that tested the clip.
     paths : n paths below the corpus, or () where they are not known.
 
-    Raises
-    ------
-    ValueError : where lengths differ or there are no clips (from ``of``).
+    Raises ValueError where lengths differ or there are no clips (from ``of``).
     """
 
     targets: NDArray[np.float64]

@@ -45,18 +45,16 @@ def coverage(predictions: Predictions, least: Thresholds, *, unlike: NDArray[np.
              groups: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Return the figures of sets, as plain data.
 
+    ``levels``: for each level ``covered`` (mean over speakers, with its interval), mean ``size``, the shares answered
+    by ``one`` label and ``unsure``, and the accuracy of the label where it is ``right_one`` of one, or
+    ``right_answered`` of any answer that is not unsure (None where there is none). ``groups``: covered at 90 %.
+
     Parameters
     ----------
     predictions : with logits that are scaled as the model's probabilities are.
     least : the threshold of each clip's set, by level.
     unlike : (n,) whether a clip is unlike those of the training; None: none is.
     groups : names to the group of each clip, () or "" where it is not known; beside the sex.
-
-    Returns
-    -------
-    ``levels``: for each level ``covered`` (mean over speakers, with its interval), mean ``size``, the shares answered
-    by ``one`` label and ``unsure``, and the accuracy of the label where it is ``right_one`` of one, or
-    ``right_answered`` of any answer that is not unsure (None where there is none). ``groups``: covered at 90 %.
     """
     chances, rows = probabilities(predictions), np.arange(len(predictions.targets))
     hit = chances.argmax(axis=1) == predictions.targets

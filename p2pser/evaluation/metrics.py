@@ -54,9 +54,7 @@ class Predictions:
     genders : n of ``"f"``, ``"m"`` or ``""``, or () where they are not known.
     paths : n paths below the corpus, or () where they are not known.
 
-    Raises
-    ------
-    ValueError : where lengths differ, there are no clips, or an index is out of range (from ``of``).
+    Raises ValueError where lengths differ, there are no clips, or an index is out of range (from ``of``).
     """
 
     targets: NDArray[np.int64]
@@ -173,18 +171,7 @@ def macro_f1(matrix: ArrayLike) -> float:
 
 def bootstrap(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
               seed: int = 0) -> Interval:
-    """Return the 95 % interval of UAR under resampling of speakers.
-
-    Parameters
-    ----------
-    predictions : of one model, or of several (of several seeds, say), whose mean UAR is meant.
-    statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
-    seed : keys the draws.
-
-    Returns
-    -------
-    The interval; (NaN, NaN) where there is one speaker, so that there is nothing to resample.
-    """
+    """Return the 95 % interval of UAR under resampling of speakers (``resampled``); (NaN, NaN) for one speaker."""
     return interval(resampled(predictions, statistic, seed=seed))
 
 
@@ -196,17 +183,13 @@ def interval(draws: NDArray[np.float64]) -> Interval:
 
 def resampled(predictions: Predictions | Sequence[Predictions], statistic: Statistic = "folds", *,
               seed: int = 0, purpose: str = "bootstrap") -> NDArray[np.float64]:
-    """Return UAR under resampling of speakers.
+    """Return UAR under resampling of speakers, (RESAMPLES,) float64; (0,) for one speaker.
 
     Parameters
     ----------
     predictions : of one model, or of several on the same speakers: then the mean UAR, on the same resampled speakers.
     statistic : ``folds`` for UAR (a), ``pooled`` for UAR (b).
     seed, purpose : key the draws.
-
-    Returns
-    -------
-    (RESAMPLES,) float64; (0,) where there is one speaker.
     """
     several = [predictions] if isinstance(predictions, Predictions) else predictions
     tables = [_tables(each, statistic) for each in several]
@@ -226,9 +209,7 @@ def paired(a: Sequence[Predictions], b: Sequence[Predictions]) -> Difference:
     ----------
     a, b : predictions of two models; a[k] and b[k] (of seed k, say) are of the same clips in the same order.
 
-    Raises
-    ------
-    ValueError : where the predictions do not fit together.
+    Raises ValueError where the predictions do not fit together.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} and {len(b)} sets of predictions cannot be paired")

@@ -34,9 +34,7 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
     scaled : the same predictions after temperature scaling, where there is a temperature.
     seed : keys the resampling.
 
-    Raises
-    ------
-    ValueError : where the predictions are not of the same clips.
+    Raises ValueError where the predictions are not of the same clips.
     """
     first = several[0]
     if any(other.speakers != first.speakers or not np.array_equal(other.targets, first.targets)

@@ -30,10 +30,9 @@ def computed(tasks: Sequence[tuple[Any, ...]], address: str) -> Iterator[tuple[J
     address : of the cluster's head, such as ``10.0.0.5:6379`` or ``ray://10.0.0.5:10001``; ``auto``: that of this
         machine.
 
-    Raises
-    ------
-    ConfigError : Ray is not installed, no cluster answers at the address, or a machine has another version of p2pser.
-    P2PSERError : a run failed, with the machine on which it did, or its machines died ``RETRIES`` times.
+    Raises ConfigError where Ray is not installed, no cluster answers at the address, or a machine has another version
+    of p2pser, and P2PSERError where a run failed, with the machine on which it did, or its machines died ``RETRIES``
+    times.
     """
     with _connected(address) as ray:
         run = ray.remote(num_cpus=1, max_retries=RETRIES)(execute)

@@ -134,7 +134,8 @@ def _spread(sketches: Mapping[int, bytes] | None) -> float | None:
 
 def run(config: Config, topology: Topology, federation: Federation, *, kills: Sequence[Kill] = (),
         watch: Watch = lambda record: None, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:
-    """Run the demo and write ``OUT/NAME/``: a folder for each peer, ``run.png`` and ``result.json``.
+    """Run the demo and write ``OUT/NAME/``: a folder for each peer, ``run.png`` and ``result.json``. Return the
+    document that ``p2pser demo --json`` prints.
 
     Parameters
     ----------
@@ -144,14 +145,7 @@ def run(config: Config, topology: Topology, federation: Federation, *, kills: Se
     watch : called with every record of every peer.
     say : called with a sentence before a longer step.
 
-    Returns
-    -------
-    The document that ``p2pser demo --json`` prints.
-
-    Raises
-    ------
-    P2PSERError
-        Where no peer finishes.
+    Raises P2PSERError where no peer finishes.
     """
     port = free_base_port(topology.size, config.network.host)
     config = among_own_peers(config).with_settings([f"network.base_port={port}"])

@@ -56,12 +56,9 @@ def from_arrays(
     partition : how training clips are partitioned where there are no ``owners``, as in ``corpus.partition``.
     seed : seed of the partition.
 
-    Raises
-    ------
-    CorpusError
-        Where the arrays do not fit together, a feature is not finite, a label is not in ``label_order``, there are
-        fewer than 2 labels, a peer has no training clip, or ``speaker`` statistics are asked for and speakers are not
-        named.
+    Raises CorpusError where the arrays do not fit together, a feature is not finite, a label is not in ``label_order``,
+    there are fewer than 2 labels, a peer has no training clip, or ``speaker`` statistics are asked for and speakers are
+    not named.
 
     Example
     -------

@@ -54,10 +54,7 @@ def extract(
         there are many clips).
     progress : whether to show a bar on standard error.
 
-    Raises
-    ------
-    ConfigError
-        Where an extra or an encoder is missing.
+    Raises ConfigError where an extra or an encoder is missing.
     """
     heard = clip_features.of_sound(settings)
     said = ("",) * len(paths) if texts is None else texts

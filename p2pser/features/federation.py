@@ -153,11 +153,8 @@ def federate(
     progress : whether to show a bar on standard error.
     forgotten : speakers whose clips are left out.
 
-    Raises
-    ------
-    CorpusError
-        Where the corpus, the split or the partition does not fit, fewer than 2 labels are left, the fold does not
-        exist, a peer has no usable clip, or ``speaker`` statistics are asked for and speakers are not named.
+    Raises CorpusError where the corpus, the split or the partition does not fit, fewer than 2 labels are left, the fold
+    does not exist, a peer has no usable clip, or ``speaker`` statistics are asked for and speakers are not named.
 
     Example
     -------
@@ -245,10 +242,7 @@ def normalised(examples: Examples, how: str, training: Statistics | None) -> NDA
     training : the statistics of all peers' training clips, or of the public ones; for ``speaker`` of the clips that
         this process holds, or None.
 
-    Raises
-    ------
-    CorpusError
-        For another value of ``how``, or ``global`` or ``public`` without statistics.
+    Raises CorpusError for another value of ``how``, or ``global`` or ``public`` without statistics.
     """
     if how == "none":
         return examples.features

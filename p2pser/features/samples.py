@@ -31,10 +31,7 @@ def scaled(samples: ArrayLike) -> NDArray[np.float32]:
     samples : (n,), (n, channels) or (channels, n): the longer axis is time. Integers of 8, 16 or 32 bits have the full
         scale of their type (unsigned ones are silent in the middle), floats have full scale 1.
 
-    Raises
-    ------
-    CorpusError
-        Where the samples are of another type or layout, or floats far above full scale.
+    Raises CorpusError where the samples are of another type or layout, or floats far above full scale.
 
     Example
     -------

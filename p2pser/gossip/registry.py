@@ -27,9 +27,7 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     config : the run's settings.
     topology : the run's topology.
 
-    Raises
-    ------
-    ConfigError : for an unknown name or parameter (with the nearest), or a value of the wrong type.
+    Raises ConfigError for an unknown name or parameter (with the nearest), or a value of the wrong type.
 
     >>> from p2pser.graph.spec import load
     >>> create("multi-step", {"exchanges": 3}, Config(), load("ring")).slots

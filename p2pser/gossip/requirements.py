@@ -154,10 +154,8 @@ def exchanging_parts(algorithm: Algorithm, topology: Topology, widths: Sequence[
     share : ``gossip.share``.
     missing : peers of unknown width, which are assumed to be wide enough.
 
-    Raises
-    ------
-    ConfigError : for an algorithm that does more than mix rows, or matrices that are not symmetric.
-    TopologyError : where the holders of a width are not connected by edges among themselves.
+    Raises ConfigError for an algorithm that does more than mix rows, or matrices that are not symmetric, and
+    TopologyError where the holders of a width are not connected by edges among themselves.
     """
     several = len(set(widths)) > 1
     if not several and tuple(share) == ("all",):

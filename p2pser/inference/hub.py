@@ -54,10 +54,7 @@ def push(model: Path, repo: str, *, licence: str | None = None, private: bool = 
     keep_readme : leave the repository's README.md as it is.
     encoder : as for ``load``.
 
-    Raises
-    ------
-    ModelError
-        Where the model cannot be used, or the hub refuses or is not reached.
+    Raises ModelError where the model cannot be used, or the hub refuses or is not reached.
     """
     hub, card = _library(), load(model, encoder).card
     names = [name for name in FILES if (model / name).is_file()]
@@ -84,10 +81,8 @@ def pull(repo: str, out: Path, *, revision: str | None = None, encoder: str | No
     revision : a branch, a tag or a commit; None: the main branch.
     encoder : as for ``load``.
 
-    Raises
-    ------
-    ModelError
-        Where ``out`` exists, the hub refuses or is not reached, or the repository holds no model that can be used.
+    Raises ModelError where ``out`` exists, the hub refuses or is not reached, or the repository holds no model that can
+    be used.
     """
     api = _library().HfApi()
     if out.exists():

@@ -28,10 +28,7 @@ def readme(card: Card, repo: str, licence: str | None, results: Mapping[str, Any
     results : what ``p2pser evaluate --json`` printed, or None.
     light : whether the repository holds the network for installations without torch.
 
-    Raises
-    ------
-    ModelError
-        Where the licence is no such name, or the results are not those of an evaluation.
+    Raises ModelError where the licence is no such name, or the results are not those of an evaluation.
     """
     if results is not None:
         require_results(results)

@@ -82,10 +82,7 @@ def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = W
     silence : a window whose loudest 50 ms are below this level is silent [dBFS].
     own : the speaker's statistics.
 
-    Raises
-    ------
-    CorpusError
-        Where the recording cannot be used, or ``hop`` is longer than ``window``.
+    Raises CorpusError where the recording cannot be used, or ``hop`` is longer than ``window``.
     """
     for batch in _batches(windows(recording, predictor.card.features.sample_rate, window, hop)):
         features = [_features(predictor, part, silence) for part in batch]
@@ -161,10 +158,7 @@ class Stream:
     window, hop : length of a window, and time from the beginning of one to that of the next [s].
     silence, own, adapt : as for ``Listener``.
 
-    Raises
-    ------
-    CorpusError
-        Where ``rate`` is not that of a recording, or ``hop`` is longer than ``window``.
+    Raises CorpusError where ``rate`` is not that of a recording, or ``hop`` is longer than ``window``.
     """
 
     def __init__(self, predictor: Predictor, rate: float, *, window: float = WINDOW, hop: float = HOP,

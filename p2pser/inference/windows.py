@@ -108,10 +108,7 @@ def windows(recording: Path | bytes, rate: int, window: float, hop: float) -> It
     window : length of a window [s]; the last one may be shorter.
     hop : time from the beginning of one window to that of the next [s].
 
-    Raises
-    ------
-    CorpusError
-        Where the file is not a usable recording, or is damaged.
+    Raises CorpusError where the file is not a usable recording, or is damaged.
     """
     reason = audio.reason(recording)
     if reason is not None:

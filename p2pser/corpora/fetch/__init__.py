@@ -84,10 +84,7 @@ def fetch(
     progress : called from several threads with the number of bytes received.
     waits : the seconds before each further try.
 
-    Raises
-    ------
-    CorpusError
-        Where a file cannot be downloaded or is not what was published.
+    Raises CorpusError where a file cannot be downloaded or is not what was published.
     """
     items = source.items(mirror, waits) if items is None else items
     before = _record(folder)

@@ -25,11 +25,8 @@ def unpack(archive: Path, folder: Path, *, members: str = "", strip: int = 0) ->
     members : a regular expression; members whose names do not contain a match are skipped.
     strip : the number of leading folders to remove from the names.
 
-    Raises
-    ------
-    CorpusError
-        Where it is no ZIP or damaged, does not fit on the disk, or a member would be written outside the folder or is a
-        link: then nothing is unpacked.
+    Raises CorpusError where it is no ZIP or damaged, does not fit on the disk, or a member would be written outside the
+    folder or is a link: then nothing is unpacked.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:

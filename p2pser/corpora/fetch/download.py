@@ -78,10 +78,7 @@ def download(
     waits : the seconds before each further try.
     pause : waits for that long.
 
-    Raises
-    ------
-    CorpusError
-        Where the address does not answer or the file is not the published one.
+    Raises CorpusError where the address does not answer or the file is not the published one.
     """
     part = target.with_name(target.name + ".part")
     try:

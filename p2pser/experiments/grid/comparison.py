@@ -61,10 +61,8 @@ def compare_grid(grid: Grid, out: Path, *, processes: int | str | None = None, p
     progress : show a bar on standard error.
     beforehand : is given the estimate before anything is computed. Without it nothing is estimated.
 
-    Raises
-    ------
-    ConfigError, TopologyError, CorpusError
-        Where anything in the grid does not fit, or the memory does not suffice.
+    Raises ConfigError, TopologyError or CorpusError where anything in the grid does not fit, or the memory does not
+    suffice.
     """
     planned = grid_cells.cells(grid, out, progress=progress)
     if beforehand is not None:
