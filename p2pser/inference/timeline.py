@@ -7,7 +7,7 @@ the label that a network gives to silence means nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,66 +108,48 @@ def _features(predictor: Predictor, window: Window, silence: float, text: str = 
     return None if window.level < silence else predictor.features(window.samples, text)
 
 
-@dataclass
-class Listener:
-    """Answers the windows of a stream one by one, and adapts to its speaker; one speaker is assumed.
+class Stream:
+    """Answers for speech while it comes, in blocks of samples of any length; one speaker is assumed.
 
     A model that expects a speaker's own statistics begins with those of the training speakers. Each window that is not
     silent and does not overlap the last one counted moves them towards the stream's (``known_by``).
-
-    Attributes
-    ----------
-    predictor : the model.
-    silence : a window whose loudest 50 ms are below this level is silent [dBFS].
-    own : the speaker's statistics.
-    adapt : whether ``own`` adapts to the stream.
-    text : what is said in the windows to come, for models that read words.
-    """
-
-    predictor: Predictor
-    silence: float = SILENCE
-    own: Statistics | None = None
-    adapt: bool = True
-    text: str = ""
-    _counted: list[NDArray[np.float32]] = field(default_factory=list)
-    _until: float = 0.0
-
-    MEMORY = 200
-    """Number of the latest windows that the speaker's statistics are computed from."""
-
-    def hear(self, window: Window) -> Segment:
-        """Return the answer for a window; a silent one has none."""
-        values = _features(self.predictor, window, self.silence, self.text)
-        if values is None:
-            return Segment(window.start, window.end, None)
-        if self.adapt and self.predictor.card.normalise == "speaker" and window.start >= self._until:
-            self._until = window.end
-            self._counted = [*self._counted, values][-self.MEMORY :]
-            self.own = known_by(np.stack(self._counted), self.predictor.card.statistics)
-        answer = self.predictor.answers(values[None], self.own)[0]
-        return Segment(window.start, window.end, self.predictor.heard(answer, window.samples))
-
-
-class Stream:
-    """Answers for speech while it comes, in blocks of samples of any length.
 
     Parameters
     ----------
     predictor : the model.
     rate : samples per second of the stream [Hz].
     window, hop : length of a window, and time from the beginning of one to that of the next [s].
-    silence, own, adapt : as for ``Listener``.
+    silence : a window whose loudest 50 ms are below this level is silent [dBFS].
+    own : the speaker's statistics, which then do not adapt.
+    adapt : whether the statistics adapt to the stream.
 
     Raises CorpusError where ``rate`` is not that of a recording, or ``hop`` is longer than ``window``.
     """
 
+    MEMORY = 200
+    """Number of the latest windows that the speaker's statistics are computed from."""
+
     def __init__(self, predictor: Predictor, rate: float, *, window: float = WINDOW, hop: float = HOP,
                  silence: float = SILENCE, own: Statistics | None = None, adapt: bool = True) -> None:
+        self._predictor, self._silence, self.own = predictor, silence, own
+        self._adapts = adapt and own is None and predictor.card.normalise == "speaker"
         model_rate = predictor.card.features.sample_rate
         self._windower, self._resampler = Windower(model_rate, window, hop), Resampler(checked_rate(rate), model_rate)
-        self._listener = Listener(predictor, silence, own, adapt and own is None)
-        self.hear = self._listener.hear
-        self._cut = False
+        self._cut, self._text = False, ""
+        self._counted: list[NDArray[np.float32]] = []
+        self._until = 0.0
+
+    def hear(self, window: Window) -> Segment:
+        """Return the answer for a window; a silent one has none."""
+        values = _features(self._predictor, window, self._silence, self._text)
+        if values is None:
+            return Segment(window.start, window.end, None)
+        if self._adapts and window.start >= self._until:
+            self._until = window.end
+            self._counted = [*self._counted, values][-self.MEMORY :]
+            self.own = known_by(np.stack(self._counted), self._predictor.card.statistics)
+        answer = self._predictor.answers(values[None], self.own)[0]
+        return Segment(window.start, window.end, self._predictor.heard(answer, window.samples))
 
     def push(self, samples: ArrayLike) -> list[Segment]:
         """Take the next samples, as ``Predictor.predict_signal`` does, and return the answers for the windows that are
@@ -185,9 +167,9 @@ class Stream:
 
         Raises CorpusError where the model reads no words.
         """
-        if not self._listener.predictor.card.reads_words:
+        if not self._predictor.card.reads_words:
             raise CorpusError("the model reads no words: give it samples only")
-        self._listener.text = text
+        self._text = text
 
     def cut(self, samples: NDArray[np.float32]) -> list[Window]:
         """Take samples (n,) or (n, channels), full scale 1; return the windows that are complete now, for ``hear``."""

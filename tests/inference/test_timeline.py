@@ -146,20 +146,20 @@ def test_signals_are_taken_at_any_rate_and_with_any_channels() -> None:
         predictor().predict_signal(tone(150, 0.05), RATE)
 
 
-def test_a_listener_adapts_to_the_speaker_by_windows_that_do_not_overlap() -> None:
+def test_a_stream_adapts_to_the_speaker_by_windows_that_do_not_overlap() -> None:
     model = predictor("speaker")
-    listener = timeline.Listener(model)
-    first = listener.hear(Window(0.0, RATE, tone(150, 0.5)))
+    stream = timeline.Stream(model, RATE)
+    first = stream.hear(Window(0.0, RATE, tone(150, 0.5)))
     assert first.answer is not None
-    assert listener.own is not None
-    known = listener.own
-    assert listener.hear(Window(0.25, RATE, tone(4000, 0.5))).answer is not None
-    assert listener.own is known
-    assert listener.hear(Window(0.5, RATE, np.zeros(RATE // 2, np.float32))).answer is None
-    assert listener.own is known
-    listener.hear(Window(1.0, RATE, tone(4000, 0.5)))
-    assert listener.own is not known
-    stays = timeline.Listener(model, own=known, adapt=False)
+    assert stream.own is not None
+    known = stream.own
+    assert stream.hear(Window(0.25, RATE, tone(4000, 0.5))).answer is not None
+    assert stream.own is known
+    assert stream.hear(Window(0.5, RATE, np.zeros(RATE // 2, np.float32))).answer is None
+    assert stream.own is known
+    stream.hear(Window(1.0, RATE, tone(4000, 0.5)))
+    assert stream.own is not known
+    stays = timeline.Stream(model, RATE, own=known)
     stays.hear(Window(0.0, RATE, tone(4000, 0.5)))
     assert stays.own is known
 
@@ -194,17 +194,17 @@ class Levels(Predictor):
 
 def test_the_speaker_s_statistics_are_those_of_the_latest_200_windows() -> None:
     model = Levels()
-    listener = timeline.Listener(model)
+    stream = timeline.Stream(model, RATE)
     levels = np.arange(1, 206, dtype=np.float32) ** 2
     for number, level in enumerate(levels):
-        listener.hear(Window(float(number), RATE, np.resize(np.float32([level, -level]), RATE)))
+        stream.hear(Window(float(number), RATE, np.resize(np.float32([level, -level]), RATE)))
         if number + 1 in (200, 201, 205):
             latest = levels[max(0, number - 199) : number + 1, None].repeat(2, axis=1)
             expected = known_by(latest, model.card.statistics)
-            assert listener.own is not None
-            assert listener.own.count == 200
-            np.testing.assert_array_equal(listener.own.mean, expected.mean)
-            np.testing.assert_array_equal(listener.own.std, expected.std)
+            assert stream.own is not None
+            assert stream.own.count == 200
+            np.testing.assert_array_equal(stream.own.mean, expected.mean)
+            np.testing.assert_array_equal(stream.own.std, expected.std)
 
 
 def test_windows_last_three_seconds_and_begin_each_second_unless_told_otherwise(tmp_path: Path) -> None:
