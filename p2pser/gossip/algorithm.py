@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -117,6 +117,11 @@ class Algorithm:
     boosts: ClassVar[bool] = False
     """Whether the models are ensembles of trees (``model.name=xgb``) instead of parameters that have a mean."""
 
+    requires: ClassVar[tuple[Callable[[str, Config, Topology], None], ...]] = ()
+    """What it requires of a run, in this order (``p2pser.gossip.requirements``); ``validate`` raises where that is not
+    so.
+    """
+
     @property
     def name(self) -> str:
         """The algorithm's name, as in ``gossip.algorithm``."""
@@ -142,6 +147,8 @@ class Algorithm:
 
         Raises ConfigError, naming the condition, where the algorithm provably diverges or has no meaning.
         """
+        for requirement in self.requires:
+            requirement(self.name, config, topology)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

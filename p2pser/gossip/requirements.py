@@ -1,4 +1,7 @@
-"""Requirements of algorithms on a run: each function raises ConfigError with the condition and the remedy."""
+"""Requirements of algorithms on a run: each function raises ConfigError with the condition and the remedy.
+
+Those that take an algorithm's name, the settings and the topology are what ``Algorithm.requires`` lists.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ SAMPLED = 16
 """Exchanges of a random schedule whose matrices are checked."""
 
 
-def plain_sgd(name: str, config: Config) -> None:
+def plain_sgd(name: str, config: Config, topology: Topology) -> None:
     """Refuse local momentum and AdamW: the local steps must be gradient steps."""
     training = config.training
     if training.optimizer != "sgd":
@@ -34,7 +37,7 @@ def plain_sgd(name: str, config: Config) -> None:
                           f"{training.momentum:g}: set training.momentum=0, or use gossip.algorithm=dfedavg")
 
 
-def one_local_step(name: str, config: Config, instead: str) -> None:
+def one_local_step(name: str, config: Config, topology: Topology, *, instead: str) -> None:
     """Refuse more than one local step; ``instead`` is the algorithm that allows them."""
     if config.training.local_steps != 1:
         raise ConfigError(f"{name} takes one gradient a round, and training.local_steps is "
@@ -42,14 +45,14 @@ def one_local_step(name: str, config: Config, instead: str) -> None:
                           f"gossip.algorithm={instead}")
 
 
-def constant_rate(name: str, config: Config) -> None:
+def constant_rate(name: str, config: Config, topology: Topology) -> None:
     """Refuse a learning rate that changes from round to round."""
     if config.training.schedule != "constant":
         raise ConfigError(f"{name} needs the same learning rate in every round, and training.schedule is "
                           f"{config.training.schedule}: set training.schedule=constant")
 
 
-def uniform_weighting(name: str, config: Config) -> None:
+def uniform_weighting(name: str, config: Config, topology: Topology) -> None:
     """Refuse the clip-weighted chain, whose matrix is not symmetric."""
     if config.gossip.weighting != "uniform":
         raise ConfigError(f"{name} needs a symmetric mixing matrix, and gossip.weighting={config.gossip.weighting} "
@@ -74,7 +77,7 @@ def outer_step(momentum: float, rate: float, **pull: float) -> None:
                               f"{1 + momentum:g}: beyond that, rows that differ move apart")
 
 
-def static_symmetric(name: str, topology: Topology) -> None:
+def static_symmetric(name: str, config: Config, topology: Topology) -> None:
     """Refuse schedules and directed graphs."""
     if topology.schedule is not None:
         raise ConfigError(f"{name} needs one symmetric mixing matrix for all rounds, and the topology "
@@ -82,7 +85,7 @@ def static_symmetric(name: str, topology: Topology) -> None:
                           "gossip.algorithm=gradient-tracking where the matrices are doubly stochastic")
 
 
-def doubly_stochastic(name: str, topology: Topology) -> None:
+def doubly_stochastic(name: str, config: Config, topology: Topology) -> None:
     """Refuse matrices that do not conserve the mean of the rows."""
     if topology.stochastic != "doubly":
         raise ConfigError(f"{name} needs doubly stochastic mixing matrices, and those of the topology "
@@ -90,7 +93,7 @@ def doubly_stochastic(name: str, topology: Topology) -> None:
                           "a directed one with equally many links in and out, or gossip.algorithm=push-sum")
 
 
-def averaging(name: str, topology: Topology) -> None:
+def averaging(name: str, config: Config, topology: Topology) -> None:
     """Refuse column-stochastic matrices: their exchanges do not average, so that the rows never agree."""
     if topology.stochastic == "column":
         raise ConfigError(f"{name} averages rows, which the column-stochastic matrices of the directed topology "

@@ -56,6 +56,8 @@ class Choco(Algorithm):
     Compressed Communication", ICML 2019.
     """
 
+    requires = (requirements.static_symmetric, requirements.uniform_weighting)
+
     compressor: str = "top-k"
     """top-k, random-k, sign, qsgd, 8-bit, low-rank, dense, or a compressor of an installed package"""
     share: float = 0.04
@@ -83,8 +85,7 @@ class Choco(Algorithm):
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse schedules and clip weights. Warns of a gamma beyond the theorem's."""
-        requirements.static_symmetric(self.name, topology)
-        requirements.uniform_weighting(self.name, config)
+        super().validate(config, topology)
         if topology.size < 2 or self.compressor in ("dense", "low-rank"):
             return ()
         form = self.form

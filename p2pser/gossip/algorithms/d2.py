@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.gossip.reading import Edge
 from p2pser.gossip.stacked import mix_keeping_flows, without_flows
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("d2")
@@ -43,15 +42,9 @@ class D2(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse runs outside the assumptions of the theorem."""
-        requirements.static_symmetric(self.name, topology)
-        requirements.uniform_weighting(self.name, config)
-        requirements.one_local_step(self.name, config, "k-gt")
-        requirements.plain_sgd(self.name, config)
-        requirements.constant_rate(self.name, config)
-        return ()
+    requires = (requirements.static_symmetric, requirements.uniform_weighting,
+                partial(requirements.one_local_step, instead="k-gt"), requirements.plain_sgd,
+                requirements.constant_rate)
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start with no difference."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("d-psgd")
@@ -39,13 +37,7 @@ class DPSGD(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse several local steps, momentum, AdamW, and matrices that do not average."""
-        requirements.one_local_step(self.name, config, "dfedavg")
-        requirements.plain_sgd(self.name, config)
-        requirements.averaging(self.name, topology)
-        return ()
+    requires = (partial(requirements.one_local_step, instead="dfedavg"), requirements.plain_sgd, requirements.averaging)
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take one gradient step and mix at Step(round, 0)."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("dfedavg")
@@ -40,11 +37,7 @@ class DFedAvg(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not average."""
-        requirements.averaging(self.name, topology)
-        return ()
+    requires = (requirements.averaging,)
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:
         """Take the local steps of ``round`` and mix at Step(round, 0); ``state.rows["x"]`` is replaced."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("gasloc")
@@ -37,6 +34,7 @@ class GASLoC(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    requires = (requirements.averaging,)
 
     momentum: float = 0.5
     """factor of the change of the rows after local steps (gamma), in [0, 1); 0: not accelerated"""
@@ -47,11 +45,6 @@ class GASLoC(Algorithm):
 
     def __post_init__(self) -> None:
         requirements.outer_step(self.momentum, self.rate, gossip=self.gossip)
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not average."""
-        requirements.averaging(self.name, topology)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from rest."""

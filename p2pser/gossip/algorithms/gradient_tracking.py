@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.gossip.reading import Edge
 from p2pser.gossip.stacked import mix_keeping_flows, settle_both, without_flows
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("gradient-tracking")
@@ -45,13 +44,8 @@ class GradientTracking(Algorithm):
     """
 
     parts: ClassVar[bool] = True
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not conserve the sum, several local steps, momentum and AdamW."""
-        requirements.doubly_stochastic(self.name, topology)
-        requirements.one_local_step(self.name, config, "k-gt")
-        requirements.plain_sgd(self.name, config)
-        return ()
+    requires = (requirements.doubly_stochastic, partial(requirements.one_local_step, instead="k-gt"),
+                requirements.plain_sgd)
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from gradients of 0: the first round makes each tracker its peer's own gradient."""

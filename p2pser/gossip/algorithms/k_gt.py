@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,13 +10,11 @@ import torch
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Late, Mixer, Step
 from p2pser.gossip.reading import Edge
 from p2pser.gossip.stacked import mix_keeping_flows, settle_both, without_flows
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("k-gt")
@@ -49,6 +47,7 @@ class KGT(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    requires = (requirements.doubly_stochastic, requirements.plain_sgd)
 
     communication_rate: float = 1.0
     """part of the local steps' change that a row takes before it is mixed (eta_s), above 0"""
@@ -57,12 +56,6 @@ class KGT(Algorithm):
         if not self.communication_rate > 0:
             raise ConfigError(f"gossip.parameters.communication_rate = {self.communication_rate:g} must be above 0: "
                               "1 takes their whole change")
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not conserve the sum, local momentum and AdamW."""
-        requirements.doubly_stochastic(self.name, topology)
-        requirements.plain_sgd(self.name, config)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from corrections of 0."""

@@ -46,6 +46,8 @@ class Mosaic(Algorithm):
     arXiv 2602.04352, 2026 (each fragment has a gossip matrix of its own).
     """
 
+    requires = (requirements.static_symmetric, requirements.uniform_weighting)
+
     exchanges: int = 1
     """exchanges a round, 1 or more, of one row at most"""
     momentum: float = 0.0
@@ -75,10 +77,9 @@ class Mosaic(Algorithm):
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse schedules and clip weights, and with ``momentum`` local momentum and AdamW."""
-        requirements.static_symmetric(self.name, topology)
-        requirements.uniform_weighting(self.name, config)
+        super().validate(config, topology)
         if self.momentum:
-            requirements.plain_sgd("mosaic with momentum", config)
+            requirements.plain_sgd("mosaic with momentum", config, topology)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

@@ -37,6 +37,7 @@ class MultiStep(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    requires = (requirements.averaging,)
 
     exchanges: int = 2
     """m, 1 or more"""
@@ -62,10 +63,10 @@ class MultiStep(Algorithm):
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average, and with ``chebyshev`` all but one symmetric W."""
-        requirements.averaging(self.name, topology)
+        super().validate(config, topology)
         if self.chebyshev:
-            requirements.static_symmetric("multi-step with chebyshev", topology)
-            requirements.uniform_weighting("multi-step with chebyshev", config)
+            requirements.static_symmetric("multi-step with chebyshev", config, topology)
+            requirements.uniform_weighting("multi-step with chebyshev", config, topology)
         return ()
 
     def round(self, state: State, local: Local, mixer: Mixer, round: int) -> State:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("noloco")
@@ -42,6 +39,7 @@ class NoLoCo(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    requires = (requirements.averaging,)
 
     momentum: float = 0.5
     """factor of the velocity after a round (alpha), in [0, 1)"""
@@ -53,11 +51,6 @@ class NoLoCo(Algorithm):
 
     def __post_init__(self) -> None:
         requirements.outer_step(self.momentum, self.rate, pull=self.pull)
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse matrices that do not average."""
-        requirements.averaging(self.name, topology)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from rest."""

@@ -50,6 +50,7 @@ class Overlap(Algorithm):
 
     parts: ClassVar[bool] = True
     overlaps: ClassVar[bool] = True
+    requires = (requirements.averaging,)
 
     momentum: float = 0.0
     """factor of the buffer that is added to each gradient, in [0, 1); 0: none, and local momentum is allowed"""
@@ -61,9 +62,9 @@ class Overlap(Algorithm):
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse matrices that do not average, and with ``momentum`` local momentum and AdamW."""
-        requirements.averaging(self.name, topology)
+        super().validate(config, topology)
         if self.momentum:
-            requirements.plain_sgd("overlap with momentum", config)
+            requirements.plain_sgd("overlap with momentum", config, topology)
         return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +9,12 @@ from torch import Tensor
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import factors, requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.both_ends import Head, Marks, decode, mark, numbers
 from p2pser.gossip.factors import Parts
 from p2pser.gossip.mixer import Mixer, Outbox, Step
 from p2pser.gossip.reading import Edge
-from p2pser.graph.spec import Topology
 from p2pser.wire.codec import DENSE, Received, codec, magnitude, plausible
 from p2pser.wire.low_rank import matrices
 
@@ -44,6 +41,8 @@ class PowerGossip(Algorithm):
     Deep Learning", NeurIPS 2020.
     """
 
+    requires = (requirements.static_symmetric, requirements.uniform_weighting)
+
     iterations: int = 1
     """exchanges a round, 1 or more, each with one vector for each matrix"""
 
@@ -55,12 +54,6 @@ class PowerGossip(Algorithm):
     def slots(self) -> int:
         """``iterations``."""
         return self.iterations
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse schedules and clip weights."""
-        requirements.static_symmetric(self.name, topology)
-        requirements.uniform_weighting(self.name, config)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Add marks without knowledge to every edge."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer, Step
-from p2pser.graph.spec import Topology
 
 
 @ALGORITHMS.register("quasi-global-momentum")
@@ -42,6 +39,7 @@ class QuasiGlobalMomentum(Algorithm):
     """
 
     parts: ClassVar[bool] = True
+    requires = (requirements.plain_sgd, requirements.averaging)
 
     momentum: float = 0.9
     """factor of the buffer that is added to each gradient (beta), in [0, 1); 0: dfedavg without momentum"""
@@ -51,12 +49,6 @@ class QuasiGlobalMomentum(Algorithm):
 
     def __post_init__(self) -> None:
         requirements.below_one(momentum=self.momentum, decay=self.decay)
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse local momentum, AdamW, and matrices that do not average."""
-        requirements.plain_sgd(self.name, config)
-        requirements.averaging(self.name, topology)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Start from an empty buffer."""

@@ -76,6 +76,7 @@ class SecureAverage(Algorithm):
     consensus: ClassVar[bool] = False
     one_model: ClassVar[bool] = True
     sums: ClassVar[bool] = True
+    requires = (requirements.static_symmetric,)
 
     @property
     def slots(self) -> int:
@@ -101,7 +102,7 @@ class SecureAverage(Algorithm):
 
     def validate(self, config: Config, topology: Topology) -> Iterable[str]:
         """Refuse changing and directed graphs, too few peers, and numbers that do not fit the integers."""
-        requirements.static_symmetric(self.name, topology)
+        super().validate(config, topology)
         if topology.size < self.least:
             raise ConfigError(f"{self.name} sums over at least {self.least} peers (privacy.least), and the topology "
                               f"{topology.name!r} has {topology.size}: take more peers, or gossip.algorithm=dfedavg")

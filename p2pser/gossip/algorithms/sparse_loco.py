@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,13 +10,11 @@ import networkx as nx
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
-from p2pser.config import Config
 from p2pser.gossip import requirements, shared_rows
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.algorithms.relay import spanning_tree
 from p2pser.gossip.mixer import Mixer, Step
 from p2pser.gossip.reading import Edge
-from p2pser.graph.spec import Topology
 from p2pser.wire.sparse import TopK
 
 
@@ -46,6 +44,8 @@ class SparseLoCo(Algorithm):
     Decentralized Deep Learning on Heterogeneous Data", NeurIPS 2021 (the tree).
     """
 
+    requires = (requirements.static_symmetric, requirements.uniform_weighting)
+
     share: float = 0.0125
     """share of the numbers that are sent over each edge, in (0, 1]"""
     bits: int = 2
@@ -67,12 +67,6 @@ class SparseLoCo(Algorithm):
     def tree(self) -> nx.Graph:
         """The tree over whose edges changes spread."""
         return spanning_tree(self.context.topology.graph)
-
-    def validate(self, config: Config, topology: Topology) -> Iterable[str]:
-        """Refuse schedules and clip weights."""
-        requirements.static_symmetric(self.name, topology)
-        requirements.uniform_weighting(self.name, config)
-        return ()
 
     def begin(self, state: State, mixer: Mixer) -> None:
         """Share the initial row over every tree edge."""
