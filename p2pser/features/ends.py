@@ -55,7 +55,7 @@ def _why(file: BinaryIO) -> str | None:
     return lacks_frames(file, head, size)
 
 
-def wav_samples(head: bytes) -> tuple[int, int] | None:
+def wav_samples(head: bytes | bytearray) -> tuple[int, int] | None:
     """Return where the samples begin in a WAV file, and how long its header says that they are [B]; None where the
     beginning of the file, ``head``, does not have them.
     """
