@@ -149,7 +149,7 @@ class Hostile:
         """Collect; hostile peers remember the received rows."""
         inbox = self._mixer.collect(at)
         self._received = {}
-        for peer, value in zip(inbox.dst.tolist(), inbox.values):
+        for (peer, _), value in inbox.by_edge():
             if peer in self._attacks:
                 self._received.setdefault(peer, []).append(value)
         return inbox

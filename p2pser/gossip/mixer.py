@@ -12,7 +12,7 @@ and a late row can be settled later.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -90,6 +90,10 @@ class Inbox(Generic[T]):
     missing: tuple[Edge, ...] = ()
     late: tuple[Late, ...] = ()
     refused: tuple[Edge, ...] = ()
+
+    def by_edge(self) -> Iterator[tuple[Edge, T]]:
+        """Yield the edge (dst, src) and the value of each message."""
+        return zip(zip(self.dst.tolist(), self.src.tolist()), self.values)
 
 
 @dataclass(frozen=True)

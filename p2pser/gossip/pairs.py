@@ -41,7 +41,7 @@ def average_parts(state: State, mixer: Mixer, rows: Tensor, at: Step, t: int,
         return theirs.marks, other
 
     inbox = mixer.collect_messages(at, read)
-    for i, j, (theirs, other) in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+    for (i, j), (theirs, other) in inbox.by_edge():
         row, kept = rows[place[i]], state.edges[i, j]
         marks = Marks.of(kept["marks"])
         pending = marks.pending

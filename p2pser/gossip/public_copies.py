@@ -85,7 +85,7 @@ def mix_copies(
         return (other - own).mul_(weight[edge])
 
     delivered = set()
-    for i, j, (theirs, other, knows) in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+    for (i, j), (theirs, other, knows) in inbox.by_edge():
         delivered.add((i, j))
         b, kept, sent = place[i], state.edges[i, j], heads.get((i, j))
         marks = Marks.of(kept["marks"])

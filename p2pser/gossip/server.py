@@ -112,7 +112,7 @@ class Server(Algorithm):
             inbox = mixer.collect_messages(Step(round, 1), lambda edge, message: message.row(
                 trained.dtype, size, beside=own[peers.index(edge[0])]))
             state.rows["stale"] = torch.tensor([[float(i != hub)] for i in peers])
-            for i, value in zip(inbox.dst.tolist(), inbox.values):
+            for (i, _), value in inbox.by_edge():
                 self.adopt(state, peers.index(i), value)
                 state.rows["stale"][peers.index(i)] = 0.0
         return state
@@ -132,7 +132,7 @@ class Server(Algorithm):
         return value
 
     def _serve(self, state: State, b: int, inbox: Inbox[Tensor]) -> None:
-        uploads = dict(zip(inbox.src.tolist(), inbox.values))
+        uploads = {j: value for (_, j), value in inbox.by_edge()}
         rows = {j: row[:-1] for j, row in uploads.items() if len(row) > 1}
         counts = {j: float(row[-1]) for j, row in uploads.items()}
         if rows:

@@ -67,7 +67,7 @@ def exchange(state: State, mixer: Mixer, rows: Tensor, at: Step, t: int, form: C
         return version, value
 
     inbox, new = mixer.collect_messages(at, read), rows.clone()
-    for i, j, came in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+    for (i, j), came in inbox.by_edge():
         if came is not None:
             kept, (version, value) = state.edges[i, j], came
             before, own = kept["versions"].tolist()

@@ -295,7 +295,7 @@ def flood_knowledge(
             break
         inbox = mixer.collect_messages(at, _reader(slot, distances, graph, most, check, labels is not None))
         late(inbox.late)
-        for dst, src, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        for (dst, src), message in inbox.by_edge():
             if dst in running:
                 nodes[dst].merge(message, src)
         for dst, src in inbox.missing:

@@ -239,7 +239,7 @@ def _sum(mixer: Mixer, secrets: Secrets, first: Step, summands: Mapping[int, _Su
                                      for j in mixer.receivers(i, at)}))
         came: dict[int, dict[int, Integers]] = {i: {} for i in pipes}
         inbox = mixer.collect_messages(at, _reader(pipes))
-        for i, j, part in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        for (i, j), part in inbox.by_edge():
             if part is not None:
                 came[i][j] = part
         for i, pipe in pipes.items():
@@ -358,7 +358,7 @@ def _close(mixer: Mixer, first: Step, nodes: Mapping[int, _Closing], due: _Due) 
             return
         inbox = mixer.collect_messages(at, due.read)
         received: dict[int, dict[int, bytes | Integers]] = {i: {} for i in running}
-        for i, j, message in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+        for (i, j), message in inbox.by_edge():
             if i in received:
                 received[i][j] = message
         for i, messages in received.items():

@@ -89,14 +89,14 @@ class Hubs(Algorithm):
         up = swap(0, {(i, h): torch.cat([z[place[i]], z.new_tensor([counts[i]])]) for i, h in hubs.items()
                       if h is not None and h != i}, size + 1)
         down: dict[tuple[int, int], Tensor] = {}
-        means, given = z.clone(), dict(zip(zip(up.dst.tolist(), up.src.tolist()), up.values))
+        means, given = z.clone(), dict(up.by_edge())
         for i in (i for i, h in hubs.items() if h == i):
             came = {j: row for (to, j), row in given.items() if to == i and row is not None and self._weighs(row)}
             rows = {i: z[place[i]], **{j: row[:-1] for j, row in came.items()}}
             means[place[i]] = mean(rows, {i: counts[i], **{j: float(row[-1]) for j, row in came.items()}})
             down |= {(i, j): means[place[i]].clone() for j in came}
         below = swap(1, down, size)
-        for i, j, row in zip(below.dst.tolist(), below.src.tolist(), below.values):
+        for (i, j), row in below.by_edge():
             if row is not None and hubs[i] == j:
                 means[place[i]] = row
         missed = {*up.missing, *below.missing}

@@ -87,7 +87,7 @@ class PushSum(Algorithm):
             return total, plausible_mass(total, had, own, edge[1], heaviest)
 
         inbox = mixer.collect_messages(at, read)
-        for edge, (total, new) in zip(zip(inbox.dst.tolist(), inbox.src.tolist()), inbox.values):
+        for edge, (total, new) in inbox.by_edge():
             mass[mixer.peers.index(edge[0])] += new
             edges.setdefault(edge, {})["had"] = total
         state.edges = edges

@@ -108,8 +108,7 @@ class Relay(Algorithm):
             return value
 
         inbox = mixer.collect_messages(at, read)
-        state.edges = {(i, j): {"came": value} for i, j, value in zip(inbox.dst.tolist(), inbox.src.tolist(),
-                                                                      inbox.values) if value is not None}
+        state.edges = {edge: {"came": value} for edge, value in inbox.by_edge() if value is not None}
         sums = torch.stack([self._sum(state, own[i], i) for i in mixer.peers])
         state.rows["x"] = sums[:, :-1] / sums[:, -1:]
         return state

@@ -133,7 +133,7 @@ class Trees(Algorithm):
                     messages[i, j] = forest.message(new)
             mixer.post(at, Outbox(edges=messages))
             inbox = mixer.collect_messages(at, read)
-            for i, j, came in zip(inbox.dst.tolist(), inbox.src.tolist(), inbox.values):
+            for (i, j), came in inbox.by_edge():
                 forests[i].take(came)
                 held = torch.from_numpy(came.known)
                 state.edges[i, j] = {"sent": torch.zeros_like(held), **state.edges.get((i, j), {}), "known": held}
