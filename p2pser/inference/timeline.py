@@ -6,8 +6,9 @@ the label that a network gives to silence means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,24 +85,14 @@ def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = W
 
     Raises CorpusError where the recording cannot be used, or ``hop`` is longer than ``window``.
     """
-    for batch in _batches(windows(recording, predictor.card.features.sample_rate, window, hop)):
+    parts = windows(recording, predictor.card.features.sample_rate, window, hop)
+    while batch := list(islice(parts, BATCH)):
         features = [_features(predictor, part, silence) for part in batch]
         audible = [values for values in features if values is not None]
         answers = iter(predictor.answers(np.stack(audible), own) if audible else ())
         for part, values in zip(batch, features):
             yield Segment(part.start, part.end,
                           None if values is None else predictor.heard(next(answers), part.samples))
-
-
-def _batches(stream: Iterable[Window]) -> Iterator[list[Window]]:
-    batch: list[Window] = []
-    for window in stream:
-        batch.append(window)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _features(predictor: Predictor, window: Window, silence: float, text: str = "") -> NDArray[np.float32] | None:
