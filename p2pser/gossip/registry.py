@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from p2pser.base.errors import ConfigError
-from p2pser.base.parameters import described, parameter_types, typed
+from p2pser.base.parameters import described, typed
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -34,7 +34,7 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     3
     """
     kind: type[Algorithm] = ALGORITHMS[name]
-    types = parameter_types(kind)
+    types = get_type_hints(kind)
     own = {field.name: types[field.name] for field in fields(kind) if not field.metadata.get("internal")}
     further = _compressor_types(kind, parameters)
     given = typed(parameters, further | own, "gossip.parameters", name)
@@ -55,7 +55,8 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
     if default is None or not isinstance(name, str):
         return {}
     form = COMPRESSORS[name]
-    return {field.name: parameter_types(form)[field.name] for field in settings_of(form)}
+    types = get_type_hints(form)
+    return {field.name: types[field.name] for field in settings_of(form)}
 
 
 def validate(algorithm: Algorithm, config: Config, topology: Topology) -> tuple[str, ...]:
