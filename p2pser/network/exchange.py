@@ -85,6 +85,8 @@ class Exchange:
     """
 
     def __init__(self, me: int, roster: Roster, round_timeout: float) -> None:
+        self.start_timeout: float | None = None
+        """Seconds for which a neighbour may wait for others before the first round; None: without limit."""
         self.me = me
         self.neighbours = roster.neighbours
         self.round_timeout = round_timeout
@@ -275,9 +277,9 @@ class Exchange:
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
-        due = [self._progress[j][1] + self.round_timeout for j in self.waiting(now) if self._can_give_up(j)]
-        if due and self._step is not None and self._step.round >= 0:
-            due.append(self._waiting_since[1] + LONGEST * self.round_timeout)
+        waiting, since = self.waiting(now), self._waiting_since[1]
+        due = [self._progress[j][1] + self.round_timeout for j in waiting if self._can_give_up(j)]
+        due += [since + longest for j in waiting if (longest := self._longest(j)) is not None]
         return min(due, default=None)
 
     def patient(self, now: float) -> bool:
@@ -342,17 +344,28 @@ class Exchange:
         return step.round >= 0 and j in self._progress and self._progress[j][0].round >= step.round + BEYOND
 
     def _stopped(self, j: int, now: float) -> bool:
-        if not self._can_give_up(j):
-            return False
         at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
-        training = at is not None and at == self._step and at.round >= 0  # before, it may wait for an operator
+        longest = self._longest(j)
         # The sums of ``deadline``, to the last bit: at that time the wait must end.
-        too_long = training and now >= since + LONGEST * self.round_timeout
-        return too_long or j in self._given_up or now >= self._progress[j][1] + self.round_timeout
+        if longest is not None and at is not None and at == self._step and now >= since + longest:
+            return True
+        return self._can_give_up(j) and (j in self._given_up or now >= self._progress[j][1] + self.round_timeout)
 
     def _can_give_up(self, j: int) -> bool:
-        # Before the set-up a neighbour may wait for an operator to start another peer; only death ends that.
-        return j in self._progress and self._progress[j][0].phase > Phase.START
+        # Before the set-up a neighbour may wait for an operator to start another peer.
+        return j in self._progress and (self._progress[j][0].phase > Phase.START or self._training)
+
+    def _longest(self, j: int) -> float | None:
+        """Return for how long a neighbour is waited for, whatever it reports; None: without limit."""
+        if self._training or (j in self._progress and self._progress[j][0].phase > Phase.SETUP):
+            return LONGEST * self.round_timeout
+        # In the set-up it may wait for an operator, or for a neighbour that does.
+        return None if self.start_timeout is None else self.start_timeout + LONGEST * self.round_timeout
+
+    @property
+    def _training(self) -> bool:
+        """Whether the step that we wait for is one of training, or of the end."""
+        return self._step is not None and self._step.round >= 0
 
     def _restart_timeout(self, sender: int, now: float) -> None:
         if sender in self._progress:

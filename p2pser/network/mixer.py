@@ -199,7 +199,7 @@ class NetworkMixer:
 
         Raises RefusedError where no neighbour fits, P2PSERError where none has come in time.
         """
-        said = ""
+        said, self.exchange.start_timeout = "", start_timeout
         meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait, expected,
                           dead_after=self._dead_after, longest=LONGEST * self.exchange.round_timeout)
         while True:

@@ -78,12 +78,49 @@ def test_who_has_not_begun_is_never_given_up() -> None:
     assert outcome.missing == ((1, DeliveryStatus.LOST),)
 
 
-def test_who_never_said_anything_is_waited_for_until_it_is_dead() -> None:
+def test_in_training_one_that_says_that_it_has_not_begun_is_given_up_like_any_other() -> None:
+    exchange = waiting_exchange((1,), round=3)
+    exchange.progress(1, Progress(4, 0, Phase.START, 0), 1.0)
+    assert exchange.deadline(1.0) == pytest.approx(1.0 + TIMEOUT)
+    assert exchange.finish(0.99 * TIMEOUT) is None
+    outcome = exchange.finish(1.0 + TIMEOUT)
+    assert outcome is not None
+    assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+
+
+@pytest.mark.parametrize("phase", [Phase.START, Phase.SETUP])
+def test_before_the_first_round_the_start_timeout_bounds_the_wait_for_what_gets_on_and_sends_nothing(
+        phase: Phase) -> None:
+    exchange, longest = waiting_exchange((1,), phase, round=-3), 30.0 + LONGEST * TIMEOUT
+    exchange.start_timeout = 30.0
+    assert exchange.finish(0.0) is None
+    for beat in range(1, 40):
+        exchange.progress(1, Progress(-3, 0, phase, beat), beat * 0.9 * TIMEOUT)
+        if (outcome := exchange.finish(min(beat * 0.9 * TIMEOUT, longest))) is not None:
+            break
+    assert outcome is not None
+    assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+    assert (beat - 1) * 0.9 * TIMEOUT < longest <= beat * 0.9 * TIMEOUT
+
+
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.CONSENSUS, Phase.END])
+def test_before_the_first_round_one_that_claims_to_be_beyond_it_waits_for_no_operator(phase: Phase) -> None:
+    exchange, longest = waiting_exchange((1,), phase, round=-3), LONGEST * TIMEOUT
+    assert exchange.finish(0.0) is None
+    for beat in range(1, 40):
+        exchange.progress(1, Progress(-3, 0, phase, beat), beat * 0.9 * TIMEOUT)
+        if exchange.finish(min(beat * 0.9 * TIMEOUT, longest)) is not None:
+            break
+    assert (beat - 1) * 0.9 * TIMEOUT < longest <= beat * 0.9 * TIMEOUT
+
+
+def test_one_that_has_told_no_progress_is_waited_for_as_long_as_one_that_makes_progress() -> None:
     exchange = Exchange(0, Roster((1,)), TIMEOUT)
     exchange.post(Step(0, 0), row(1), {1: 0.5})
     exchange.begin(Step(0, 0))
-    assert exchange.finish(1e9) is None
-    assert exchange.waiting(1e9) == (1,)
+    assert exchange.finish(1e6) is None
+    assert exchange.waiting(1e6 + 0.99 * LONGEST * TIMEOUT) == (1,)
+    assert exchange.finish(1e6 + LONGEST * TIMEOUT) is not None
 
 
 def test_a_pause_of_this_process_is_nobodys_fault() -> None:
