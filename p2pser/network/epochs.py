@@ -66,6 +66,8 @@ class Epochs:
         self._margin = MARGIN + lead * diameter(graph)
         self.words: dict[int, Word] = {}
         """The newest word of each peer that has read a newer file than that in effect."""
+        self._hearsay: set[int] = set()
+        """The neighbours whose word came over others, since they were lost."""
 
     @property
     def own(self) -> Word | None:
@@ -130,7 +132,7 @@ class Epochs:
 
         neighbours : those that live. For a peer that has read no file itself.
         """
-        said = [self.words.get(j) for j in neighbours]
+        said = [None if j in self._hearsay else self.words.get(j) for j in neighbours]
         words = [word for word in said if word is not None and self.me in word.leaving and word.change != NO_ROUND]
         if not words or len(words) < len(said) or len({word.file for word in words}) > 1:
             return None
@@ -145,8 +147,13 @@ class Epochs:
              sorted(word.leaving)] for peer, word in sorted(self.words.items())])
         return packed
 
-    def hear(self, sender: int, payload: memoryview) -> bool:
+    def hear(self, sender: int, payload: memoryview, gone: Collection[int] = ()) -> bool:
         """Take a neighbour's message; return whether it holds a newer word.
+
+        What it says of another living neighbour does not count: that neighbour speaks for itself. So no neighbour alone
+        can retire a peer.
+
+        gone : the neighbours that are lost, whose words come over others.
 
         Raises RemoteProtocolError for a message of another form.
         """
@@ -158,9 +165,13 @@ class Epochs:
         news = False
         for fields in document:
             peer, word = self._parse(fields, sender)
+            hearsay = peer != sender and self._graph.has_edge(peer, self.me)
+            if peer == self.me or (hearsay and peer not in gone):
+                continue
             known = self.words.get(peer)
-            if peer != self.me and (known is None or word.order > known.order):
+            if known is None or word.order > known.order or (peer == sender and peer in self._hearsay):
                 self.words[peer], news = word, True
+                (self._hearsay.add if hearsay else self._hearsay.discard)(peer)
         return news
 
     def _parse(self, fields: object, sender: int) -> tuple[int, Word]:

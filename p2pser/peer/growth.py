@@ -106,7 +106,7 @@ class Growth:
 
     def round_over(self, following: int) -> None:
         """Look before a round whether the file takes effect. Raises NextEpoch where it does, or Retired."""
-        gone = [j for j in self._mixer.neighbours if self._mixer.roster.gone(j)]
+        gone = self._gone()
         if self._epochs.lose(gone) | self._epochs.settle() or following == self._changed_in + AGAIN:
             self._spread(following)
         if self._next is None:
@@ -143,12 +143,15 @@ class Growth:
         return f"peer {self._me} has read the topology again: another address or key of {who}"
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
-        if not self._epochs.hear(peer, payload):
+        if not self._epochs.hear(peer, payload, self._gone()):
             return
         round = max(0, self._mixer.io.progress.round)
         self._epochs.settle()
         self._spread(round)
         self._tell_differing()
+
+    def _gone(self) -> list[int]:
+        return [j for j in self._mixer.neighbours if self._mixer.roster.gone(j)]
 
     def _tell_differing(self) -> None:
         for other, digest in self._epochs.differing().items():

@@ -57,7 +57,7 @@ class Crowd:
                 item = queue.popleft()
                 if isinstance(item, int):
                     self.rows[i].add((j, item))
-                elif self.nodes[i].hear(j, memoryview(item)):
+                elif self.nodes[i].hear(j, memoryview(item), self.dead):
                     self.nodes[i].settle()
                     self._tell(i)
         if all((j, self.round[i]) in self.rows[i] or j in self.dead for j in self.graph[i]):
@@ -137,6 +137,24 @@ def test_a_peer_leaves_only_where_all_living_neighbours_say_so() -> None:
     crowd.nodes[2].hear(1, memoryview(liar.encode()))
     assert crowd.nodes[2].retired((1, 3)) is None
     assert crowd.nodes[2].retired((1,)) is not None
+
+
+def test_a_living_neighbour_speaks_for_itself_so_that_no_liar_retires_a_peer_alone() -> None:
+    victim, liar = Epochs(2, 5, nx.cycle_graph(5), ROUNDS, 1), Epochs(1, 5, nx.cycle_graph(5), ROUNDS, 1)
+    liar.read(1, NEW, (2,), 0)
+    forged = replace(liar.words[1], order=(2**40, 0), change=3)
+    liar.words.update({1: forged, 3: forged})
+    message = memoryview(liar.encode())
+    assert victim.hear(1, message)
+    assert victim.retired((1, 3)) is None
+    assert 3 not in victim.words
+    assert victim.hear(1, message, gone=(3,)), "of a lost neighbour others tell"
+    assert victim.words[3] == forged
+    assert victim.retired((1, 3)) is None, "it is back"
+    honest = Epochs(3, 5, nx.cycle_graph(5), ROUNDS, 1)
+    honest.read(1, NEW, (), 4)
+    assert victim.hear(3, memoryview(honest.encode()))
+    assert victim.words[3] == honest.own
 
 
 def test_two_files_of_one_epoch_do_not_take_effect_and_both_are_known() -> None:
