@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import struct
+
+import msgpack
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
+from p2pser.gossip.agreement.flood import most_slots
+from p2pser.gossip.agreement.masks import digest
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
@@ -15,6 +22,7 @@ from p2pser.graph.spec import load
 from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.secrets import SeedSecrets
+from p2pser.wire.codec import Received
 
 
 def rows(peers: int) -> torch.Tensor:
@@ -105,6 +113,32 @@ def test_at_the_end_all_take_the_newest_total(topology_of):
     assert final.converged
     assert final.distance == 0
     assert final.rows.tolist() == [[3.0] * 7] * 4
+
+
+@pytest.mark.parametrize(("round", "number", "taken"), [
+    (5, 7.0, True), (5, 8.0, True), (5, 9.0, True), (9, math.nan, False), (9, math.inf, False), (9, 1e9, False),
+    (10**6, 7.0, True)])
+def test_no_liar_has_a_row_taken_at_the_end_that_others_contradict_or_that_is_no_total(
+        lying, topology_of, round, number, taken):
+    """Another row of the same age, of a later round with numbers that no total has, or of a round that never was."""
+    where, liar = topology_of(nx.cycle_graph(5)), 4
+    forged = np.full(7, number, "<f4").tobytes()
+    name = struct.pack(">iI", round, 10**9) + digest(forged)
+
+    def lie(at, dst, src, message):
+        if src != liar:
+            return message
+        final, values, cut = msgpack.unpackb(message.body, use_list=False)
+        own = name if at.slot < most_slots(where.graph) else forged
+        return Received(src, msgpack.packb([final, [(i, own if i == liar else value) for i, value in values], cut]))
+
+    mixer = lying(where, liar, None, None)
+    mixer.lie = lie
+    state = State({"x": torch.full((5, 7), 2.0), "own": rows(5), "last": torch.tensor([[5, 5]] * 5)})
+    final = average(where, "training.rounds=10").finish(state, mixer, 11, where.graph)
+    assert final.rows[:liar].tolist() == [[2.0] * 7] * liar
+    assert final.converged == taken
+    assert {edge[1] for edge, _, _ in mixer.strikes} == (set() if round == 5 else {liar})
 
 
 def test_where_all_hold_the_same_total_the_end_sends_no_row(topology_of):

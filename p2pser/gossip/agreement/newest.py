@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.flood import Check, flood_values, most_slots
+from p2pser.gossip.agreement.flood import flood_values, most_slots
 from p2pser.gossip.agreement.masks import digest
 from p2pser.gossip.mixer import Mixer
 from p2pser.gossip.secrets import NONCE
+from p2pser.wire.codec import magnitude
 
 _AGE = struct.Struct(">iI")
 
@@ -27,11 +29,13 @@ class Age(NamedTuple):
 
 
 def newest(mixer: Mixer, round: int, ages: Mapping[int, Age], rows: Mapping[int, Tensor], graph: nx.Graph,
-           dead: Collection[int] = ()) -> tuple[dict[int, Tensor], dict[int, Age], int]:
+           dead: Collection[int] = (), *, rounds: int, largest: float,
+           ) -> tuple[dict[int, Tensor], dict[int, Age], int]:
     """Return the newest row (D,) float32 of the reachable peers and its age, by hosted peer, and the exchanges taken.
 
-    A hosted peer that the newest row does not reach is left out. Of several rows of one age that with the largest
-    digest is taken, the same everywhere.
+    A hosted peer that the newest row does not reach is left out. Of several rows of one age that is taken which most
+    peers hold, and of these that with the largest digest, the same everywhere. So one peer that lies cannot have a row
+    of its own taken where others hold a total of the same age.
 
     Parameters
     ----------
@@ -39,31 +43,52 @@ def newest(mixer: Mixer, round: int, ages: Mapping[int, Age], rows: Mapping[int,
     ages, rows : by hosted peer.
     graph : the topology's graph.
     dead : the unreachable peers.
+    rounds : R; no row comes from a later round.
+    largest : magnitude of the largest number that a row may hold.
     """
-    def of_sizes(*sizes: int) -> Check:
-        def check(origin: int, value: bytes) -> None:
-            if len(value) not in sizes:
-                raise RemoteProtocolError(f"peer {origin} told of its row in {len(value)} bytes", origin)
+    def check_name(origin: int, value: bytes) -> None:
+        if len(value) != named or not -1 <= _age(value).round < rounds:
+            raise RemoteProtocolError(f"peer {origin} told of a row that no peer can have", origin)
 
-        return check
+    def check_row(origin: int, value: bytes) -> None:
+        if value and (len(value) != size or not magnitude(_row(value)) <= largest):
+            raise RemoteProtocolError(f"peer {origin} sent a row that cannot be a total", origin)
 
     bodies = {i: row.numpy().astype("<f4").tobytes() for i, row in rows.items()}
     names = {i: _AGE.pack(*ages[i]) + digest(bodies[i]) for i in bodies}
     named = _AGE.size + NONCE
-    known, exchanges = flood_values(mixer, round, names, graph, dead, most=named, check=of_sizes(named))
-    best = {i: max(values.values(), key=lambda name: (_AGE.unpack(name[: _AGE.size]), name))
-            for i, values in known.items()}
+    known, exchanges = flood_values(mixer, round, names, graph, dead, most=named, check=check_name)
+    best = {i: _best(list(values.values()), len(graph)) for i, values in known.items()}
     if all(len(set(values.values())) == 1 for values in known.values()):
         return dict(rows), dict(ages), exchanges
     sends = {i for i in bodies if i == min(j for j, name in known[i].items() if name == best[i])}
     size = len(next(iter(bodies.values())))
     brought, more = flood_values(mixer, round, {i: bodies[i] if i in sends else b"" for i in bodies}, graph, dead,
-                                 most=size, check=of_sizes(0, size), first=most_slots(graph))
+                                 most=size, check=check_row, first=most_slots(graph))
     taken: dict[int, Tensor] = {}
     for i, values in brought.items():
         fitting = [value for value in values.values() if value and digest(value) == best[i][_AGE.size :]]
         if fitting:
-            taken[i] = torch.frombuffer(bytearray(fitting[0]), dtype=torch.float32)
+            taken[i] = _row(fitting[0])
         elif names[i] == best[i]:
             taken[i] = rows[i]
-    return taken, {i: Age(*_AGE.unpack(best[i][: _AGE.size])) for i in taken}, exchanges + more
+    return taken, {i: _age(best[i]) for i in taken}, exchanges + more
+
+
+def _best(names: list[bytes], peers: int) -> bytes:
+    """Return the name of the row that is taken: (age, digest) in bytes, one of each peer."""
+    holders = Counter(names)
+
+    def order(name: bytes) -> tuple[int, int, int, bytes]:
+        age = _age(name)
+        return age.round, min(age.peers, peers), holders[name], name
+
+    return max(names, key=order)
+
+
+def _age(name: bytes) -> Age:
+    return Age(*_AGE.unpack(name[: _AGE.size]))
+
+
+def _row(octets: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(octets), dtype=torch.float32)

@@ -28,6 +28,7 @@ from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
+from p2pser.wire.codec import plausible
 
 
 @ALGORITHMS.register("secure-average")
@@ -199,7 +200,8 @@ class SecureAverage(Algorithm):
         """Give all reachable peers the newest total; where none was ever made, each keeps its own row."""
         peers, last = mixer.peers, state.rows["last"].tolist()
         rows, ages, exchanges = newest(mixer, round, {i: Age(*last[b]) for b, i in enumerate(peers)},
-                                       {i: state.rows["x"][b] for b, i in enumerate(peers)}, graph, dead)
+                                       {i: state.rows["x"][b] for b, i in enumerate(peers)}, graph, dead,
+                                       rounds=self.context.config.training.rounds, largest=plausible(self.bound))
         made = all(age.round >= 0 for age in ages.values())
         if rows.keys() < set(peers) or not made:
             return Consensus(state.rows["x" if made else "own"].to(torch.float64), math.nan, exchanges, dead, False)
