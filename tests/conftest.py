@@ -253,3 +253,11 @@ def no_descriptors() -> Iterator[Callable[[float], None]]:
             timer.join()
     release()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def room() -> Iterator[Callable[[int], None]]:
+    """A function that lets no file of this process grow beyond so many bytes: like a full disk, it takes a part."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

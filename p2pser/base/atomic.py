@@ -137,6 +137,30 @@ def append_at_once(path: Path) -> IO[bytes]:
 append_privately = patient(append_at_once)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line, with its end, to a file for this user only; the disk has it on return.
+
+    A last line that a killed process or a full disk has left without its end is removed first. Raises OSError where the
+    line cannot be written as a whole; the file is then as it was.
+    """
+    new = not path.exists()
+    with append_privately(path) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        if file.read(1) not in (b"\n", b""):
+            file.seek(0)
+            end = file.truncate(file.read().rfind(b"\n") + 1)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+    if new:
+        _sync(path.parent)
+
+
 def move(finished: Path, path: Path) -> None:
     """Move a finished file to ``path`` once the disk has it, replacing an old one. Raises OSError."""
     _sync(finished)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Callable, Mapping
 
-from p2pser.base.atomic import append_privately
+from p2pser.base.atomic import append_line
 from p2pser.base.errors import ConfigError, LocalProtocolError
 from p2pser.base.wording import peer_list
 from p2pser.config import Config
@@ -37,7 +36,7 @@ class PeerSecrets:
         self._shared: dict[int, bytes] = {}
         self._path = folder.sums
         self._given: dict[int, Given] = {}
-        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
+        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
             try:
                 round, own, roster, size = json.loads(line)
                 self._given[int(round)] = Given(bytes.fromhex(own), bytes.fromhex(roster), int(size))
@@ -68,10 +67,8 @@ class PeerSecrets:
         """Write to disk what is about to be given; False where the disk does not take it."""
         if self._given.get(round) != given:
             try:
-                with append_privately(self._path) as file:
-                    file.write((json.dumps([round, given.input.hex(), given.roster.hex(), given.size]) + "\n").encode())
-                    file.flush()
-                    os.fsync(file.fileno())
+                append_line(self._path, json.dumps(
+                    [round, given.input.hex(), given.roster.hex(), given.size]).encode() + b"\n")
             except OSError as error:
                 self._tell(round, f"{self._path} cannot be written ({error.strerror}), so this peer sits out this "
                                   "round's sum: make room there")

@@ -142,6 +142,25 @@ def test_a_finished_file_is_moved(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["clip"]
 
 
+def test_a_line_follows_whole_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    atomic.append_line(path, b"first\n")
+    path.write_bytes(path.read_bytes() + b"torn")
+    atomic.append_line(path, b"second\n")
+    atomic.append_line(path, b"third\n")
+    assert path.read_bytes() == b"first\nsecond\nthird\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_does_not_fit_as_a_whole_is_not_there(tmp_path: Path, room: Callable[[int], None]) -> None:
+    path = tmp_path / "lines"
+    atomic.append_line(path, b"first\n")
+    room(9)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.append_line(path, b"second\n")
+    assert path.read_bytes() == b"first\n"
+
+
 def test_files_wait_for_a_free_descriptor(tmp_path: Path, no_descriptors: Callable[[float], None]) -> None:
     """As in a peer to whose port a crowd of outsiders connects."""
     no_descriptors(0.2)
