@@ -35,7 +35,7 @@ from p2pser.run.setup import MODEL
 from p2pser.wire.messages import Header, Phase, Progress
 
 ANSWERS = 3
-"""So often is one incarnation of a neighbour answered."""
+"""So often is one incarnation of a neighbour answered; further ones do not make a peer stay longer."""
 PATIENCE = 10.0
 """Seconds for which the answer of a second neighbour at the run's end is waited for."""
 GREETING = REDIAL_LOST + 2.0
@@ -250,8 +250,11 @@ class Handover:
 
     @property
     def answered(self) -> int:
-        """How often a neighbour was answered."""
-        return self._answers.total()
+        """How often neighbours were answered, of each ``ANSWERS`` times at most: one that is started again and again, and
+        asks each time, makes no peer stay for good.
+        """
+        often = Counter(peer for peer, _ in self._answers.elements())
+        return sum(min(number, ANSWERS) for number in often.values())
 
     def _answer(self, peer: int) -> None:
         if self._offer is None or peer not in self._mixer.hellos:

@@ -18,7 +18,7 @@ from p2pser.gossip.agreement.consensus import Consensus, no_consensus
 from p2pser.graph.spec import load
 from p2pser.network import events
 from p2pser.network.states import Cause, State
-from p2pser.peer.handover import GREETING, PATIENCE, Handover, ModelTaken
+from p2pser.peer.handover import ANSWERS, GREETING, PATIENCE, Handover, ModelTaken
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.parcels import ASK, FACTS, KINDS, ROW, SUMS
 from p2pser.run.setup import MODEL, RollCall
@@ -337,6 +337,18 @@ def test_a_model_that_nobody_asked_for_and_requests_without_end_are_refused(peer
     assert [slot for _, slot, _ in peer.mixer.sent] == [FACTS, SUMS, ROW] * 3
     peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation=1)
     peer.hear(1, ASK, b"")
+
+
+def test_one_that_is_started_again_and_again_is_served_but_keeps_no_peer_for_good(peer: Peer) -> None:
+    peer.hand.offer(end(1, 2, 3), None)
+    for incarnation in range(9):
+        peer.comes(1, Progress(0, 0, Phase.START, 0), incarnation)
+        peer.hear(1, ASK, b"")
+        assert peer.hand.answered == min(incarnation + 1, ANSWERS)
+    peer.comes(2, Progress(0, 0, Phase.START, 0))
+    peer.hear(2, ASK, b"")
+    assert peer.hand.answered == ANSWERS + 1
+    assert len(peer.mixer.sent) == 3 * 10
 
 
 def test_a_request_that_comes_early_is_answered_once_there_is_a_model(peer: Peer) -> None:
