@@ -173,6 +173,10 @@ class Neighbour:
         """Whether a message comes from the incarnation that sent the last HELLO."""
         return self.hello is not None and header.incarnation == self.hello.incarnation
 
+    def former(self, header: Header) -> bool:
+        """Whether a message comes from an incarnation before that of the last HELLO, fitting or not."""
+        return header.incarnation < self._incarnation
+
     def refusal(self, awake: float) -> None:
         """Note that a process of it is there, though one of the two does not admit the other."""
         self._last_traffic = max(self._last_traffic, awake)

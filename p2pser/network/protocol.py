@@ -229,6 +229,8 @@ class PeerProtocol:
 
     def _on_refused(self, message: Message) -> None:
         reason = messages.decode_reason(message.payload)
+        if message.link.former(message.header):
+            return  # it came a longer way than the HELLO of the process that has taken its place
         if message.header.slot == NOTICE:
             self.trouble(message.link.peer, reason, "notice")
         else:

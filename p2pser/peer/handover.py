@@ -250,8 +250,8 @@ class Handover:
 
     @property
     def answered(self) -> int:
-        """How often neighbours were answered, of each ``ANSWERS`` times at most: one that is started again and again, and
-        asks each time, makes no peer stay for good.
+        """How often neighbours were answered, ``ANSWERS`` times each at most: one that is started again and again makes
+        no peer stay for good.
         """
         often = Counter(peer for peer, _ in self._answers.elements())
         return sum(min(number, ANSWERS) for number in often.values())

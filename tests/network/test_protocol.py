@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,17 @@ from p2pser.network.neighbour import Contact
 from p2pser.network.protocol import REDIAL_LOST, PeerProtocol
 from p2pser.network.rates import INTERVAL
 from p2pser.network.states import Cause, State
-from p2pser.wire.hello import Hello
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire import messages
+from p2pser.wire.hello import Hello, run_id
+from p2pser.wire.messages import Header, Kind, Phase, Progress
+
+THEIRS = Hello("run", 1, 0, {}, "t", "s", (1.0,), ("a", "b"), 7)
+
+
+def refusal(incarnation: int) -> Any:
+    """A frame of neighbour 1."""
+    header = Header(Kind.REFUSED, run_id("run"), 1, incarnation, Progress(0, 0, Phase.START, 0))
+    return SimpleNamespace(buffer=memoryview(messages.encode(header, messages.encode_reason("another setting"))))
 
 
 class NoConnections:
@@ -41,7 +53,7 @@ class Clockwork:
     def __init__(self) -> None:
         self.now = 0.0
         self.queue: SimpleQueue[events.Event] = SimpleQueue()
-        ours, theirs = (Hello("run", peer, 0, {}, "t", "s", (1.0,), ("a", "b"), 7) for peer in (0, 1))
+        ours, theirs = replace(THEIRS, peer=0), THEIRS
         contact = Contact(1, None, keys.derive(b"s" * 32, "run", 1).public)
         self.protocol = PeerProtocol(ours, keys.derive(b"s" * 32, "run", 0), [contact], NetworkSettings(), 1 << 20,
                                      self.queue, lambda: self.now, NoConnections)
@@ -94,6 +106,16 @@ def test_a_neighbour_that_is_refused_is_dialled_on(clockwork: Clockwork) -> None
     assert clockwork.link.state is State.REFUSED
     clockwork.until(9.5 + 3 * REDIAL_LOST)
     assert clockwork.protocol.connections.dialled == [1, 1, 1]
+
+
+def test_the_late_refusal_of_a_former_process_changes_nothing(clockwork: Clockwork) -> None:
+    """It was corrected and started again; the refusal took a longer way than the HELLO."""
+    assert clockwork.link.greeted(replace(THEIRS, incarnation=3), 0, None, 0.0)[0] is None
+    clockwork.protocol.received(clockwork.link, refusal(0), lambda frame: True, None)
+    assert clockwork.link.state is State.PRESENT
+    assert clockwork.reported() == []
+    clockwork.protocol.received(clockwork.link, refusal(3), lambda frame: True, None)
+    assert clockwork.link.state is State.REFUSED
 
 
 def test_before_the_run_a_dead_neighbour_is_absent(clockwork: Clockwork) -> None:
