@@ -24,11 +24,13 @@ class Complaints:
                  strike: Callable[[int, str], None]) -> None:
         self._queue, self._clock, self._strike = queue, clock, strike
         self._reports = Reports()
-        self._quotas = {peer: Quota() for peer in peers}
+        self._quotas = {peer: (Quota(), Quota(rate=4000.0, burst=8000)) for peer in peers}
 
-    def within_quota(self, peer: int) -> bool:
-        """Whether a neighbour's message may be answered; a flood of further ones is an offence."""
-        quota = self._quotas[peer]
+    def within_quota(self, peer: int, *, often: bool = False) -> bool:
+        """Whether a neighbour's message may be answered, or handled where it is of a kind that comes ``often``; a flood
+        of further ones is an offence.
+        """
+        quota = self._quotas[peer][often]
         if quota.take(self._clock()):
             return True
         if quota.flooded:

@@ -182,6 +182,10 @@ class IOThread:
         """Note that an Arrived event of a neighbour has been read."""
         self._neighbours[peer].stream.read += 1
 
+    def mark_heard(self, peer: int) -> None:
+        """Note that a Progressed event of a neighbour has been read."""
+        self._neighbours[peer].heard_of += 1
+
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""
         if self._thread.is_alive():

@@ -18,6 +18,8 @@ from p2pser.wire.messages import Header, Phase, Progress
 
 PROGRESS_INTERVAL = 0.25
 """Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
+MOST_UNHEARD = 256
+"""Reports of progress that wait for the training thread: it may be in a long local step, and a neighbour may flood."""
 DISCONNECTED = 1.5
 """Seconds without any connection after which a neighbour has ended, its BYE lost: a living one would have dialled."""
 TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (if your "
@@ -107,6 +109,9 @@ class Neighbour:
         self._last_traffic = self._last_ping = 0.0
         self._progress: Progress | None = None
         self._reported: tuple[Progress, float] | None = None
+        self._untold = False
+        self.told = self.heard_of = 0
+        """How often the training thread was told of progress, and how often it has heard (which it counts itself)."""
         self._back_in = 0
         """The round that we were in when it came back."""
         self._bye: int | None = None
@@ -217,8 +222,17 @@ class Neighbour:
             reported, at = self._reported
             if progress[:3] == reported[:3] and now < at + PROGRESS_INTERVAL:
                 return False
-        self._reported = progress, now
+        self._reported, self._untold = (progress, now), True
         return True
+
+    def tells_progress(self) -> Progress | None:
+        """Return the progress that the training thread is to be told of now; None: none is new, or it has not read what
+        it was told before.
+        """
+        if not self._untold or self._progress is None or self.told - self.heard_of >= MOST_UNHEARD:
+            return None
+        self._untold, self.told = False, self.told + 1
+        return self._progress
 
     # What happens to it -------------------------------------------------------------------------------------
 
@@ -365,4 +379,5 @@ class Neighbour:
 
     def _forget(self) -> None:
         self.hello = self._progress = self._reported = None
+        self._untold = False
         self._ended = self._given_up = False

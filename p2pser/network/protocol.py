@@ -31,6 +31,8 @@ from p2pser.wire.messages import Header, Kind, Phase
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
+CHEAP = 1024
+"""A smaller payload [B] costs its sender next to nothing."""
 TICK = 0.25
 """Longest time between two looks at the clock [s]: a longer gap means that this process did not run."""
 REDIAL_LOST = 5.0
@@ -104,6 +106,7 @@ class PeerProtocol:
     def _tick(self, link: Neighbour, now: float) -> None:
         changes, ping = link.tick(self._awake.time(now))
         self._tell(changes)
+        self._tell_progress(link)
         if ping:
             self.control.ping(link)
         broken = link.broken(self._awake.time(now), REDIAL_LOST)
@@ -250,7 +253,7 @@ class PeerProtocol:
             self._tell(link.goes_on(message.header.progress) if message.header.total != APART else ())
 
     def _on_pong(self, message: Message) -> None:
-        if self._accept(message):
+        if self._complaints.within_quota(message.link.peer, often=True) and self._accept(message):
             if self.control.hello.role == "check":
                 self._queue.put(events.Ponged(message.link.peer))
             else:
@@ -263,7 +266,8 @@ class PeerProtocol:
             self._tell(message.link.said_bye(messages.decode_reason(message.payload)))
 
     def _on_row(self, message: Message) -> None:
-        if self._accept(message):
+        cheap = len(message.payload) < CHEAP
+        if (not cheap or self._complaints.within_quota(message.link.peer, often=True)) and self._accept(message):
             whole, due = message.link.stream.chunk(message.header, message.payload)
             if due is not None:
                 self.control.acknowledge(message.link)
@@ -272,8 +276,8 @@ class PeerProtocol:
                 self._queue.put(events.Arrived(message.link.peer, message.header, whole))
 
     def _on_credit(self, message: Message) -> None:
-        if self._accept(message):
-            message.link.stream.credit(message.header.total, self._clock())
+        if self._accept(message) and not message.link.stream.credit(message.header.total, self._clock()):
+            self._complaints.within_quota(message.link.peer)  # it says nothing new
 
     def _accept(self, message: Message) -> bool:
         """Whether a message belongs to the present incarnation of a neighbour; note the traffic."""
@@ -293,7 +297,12 @@ class PeerProtocol:
         if changes:
             self._tell(changes)
         if link.new_progress(message.header.progress, now):
-            self._queue.put(events.Progressed(link.peer, message.header.progress))
+            self._tell_progress(link)
+
+    def _tell_progress(self, link: Neighbour) -> None:
+        """Tell the training thread how far a neighbour is, unless it has much to read of that still."""
+        if (progress := link.tells_progress()) is not None:
+            self._queue.put(events.Progressed(link.peer, progress))
 
     def _hear_apart(self, message: Message) -> None:
         if message.header.total == APART and self.ours.begun:

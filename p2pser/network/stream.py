@@ -145,9 +145,13 @@ class Stream:
         self._frame = None
         self.count_sent(frame, payload)
 
-    def credit(self, consumed: int, now: float) -> None:
-        """Take a CREDIT of ``consumed`` bytes in all (which may still be those of an earlier connection)."""
+    def credit(self, consumed: int, now: float) -> bool:
+        """Take a CREDIT of ``consumed`` bytes in all (which may still be those of an earlier connection); return
+        whether it says anything new.
+        """
+        before = self._sender.consumed_total
         self._sender.credit(min(consumed, self._sender.sent_total), now)
+        return self._sender.consumed_total > before
 
     def pinged(self, nonce: int) -> None:
         """Note that a PING has left behind the rows."""

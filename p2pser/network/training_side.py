@@ -182,6 +182,7 @@ class Receiving:
                 self._arrived(event, now)
                 return  # the hot path: no observer needs each message
             case events.Progressed(peer, progress):
+                self._io.mark_heard(peer)
                 self._roster.progressed(event)
                 if self._exchange.progress(peer, progress, now):
                     self._progressed(progress)

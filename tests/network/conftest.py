@@ -213,6 +213,8 @@ class Network:
                 raise event.error
             if isinstance(event, events.Arrived):
                 io.mark_read(event.peer)
+            if isinstance(event, events.Progressed):
+                io.mark_heard(event.peer)
             if isinstance(event, kind) and when(event):
                 return event
 

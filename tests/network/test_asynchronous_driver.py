@@ -55,6 +55,9 @@ class Wire:
              schema: bytes = b"", unmixed: Any = None) -> None:
         self.sent += [received(0, j, Step(*step), bytes(payload), codec, size) for j in peers]
 
+    def mark_heard(self, peer: int) -> None:
+        """Nothing to count."""
+
     def mark_read(self, peer: int) -> None:
         """Nothing to count."""
 

@@ -55,6 +55,9 @@ class FakeIO:
         peers = tuple(peers)
         self.sent.append(Sent(peers, tuple(step), bytes(payload), {j: unmixed(j) for j in peers}))
 
+    def mark_heard(self, peer: int) -> None:
+        """Nothing to count."""
+
     def mark_read(self, peer: int) -> None:
         self.read.append(peer)
 

@@ -10,7 +10,15 @@ import pytest
 from p2pser.base.errors import ConfigError
 from p2pser.network.awake import AwakeClock
 from p2pser.network.events import Changed
-from p2pser.network.neighbour import DISCONNECTED, PROGRESS_INTERVAL, Contact, Neighbour, Ours, Patience
+from p2pser.network.neighbour import (
+    DISCONNECTED,
+    MOST_UNHEARD,
+    PROGRESS_INTERVAL,
+    Contact,
+    Neighbour,
+    Ours,
+    Patience,
+)
 from p2pser.network.roster import TRAINS
 from p2pser.network.states import GONE, TABLE, WATCHED, Cause, Either, State
 from p2pser.network.stream import Stream
@@ -324,6 +332,20 @@ def test_steps_within_a_phase_are_told_now_and_then_and_everything_else_at_once(
     assert machine.new_progress(at(1, Phase.TRAIN, 2), 10.1 + PROGRESS_INTERVAL)
     one.greets(6)
     assert machine.new_progress(at(0, Phase.TRAIN, 1), 10.4)
+
+
+def test_what_the_training_thread_has_not_read_is_told_once_it_has_as_it_is_then() -> None:
+    machine = One().present()
+    told = []
+    for round in range(3 * MOST_UNHEARD):
+        assert machine.new_progress(at(round, Phase.TRAIN, 0), 10.0)
+        told += [machine.tells_progress()]
+    assert told[:MOST_UNHEARD] == [at(round, Phase.TRAIN, 0) for round in range(MOST_UNHEARD)]
+    assert set(told[MOST_UNHEARD:]) == {None}
+    machine.heard_of += 1
+    assert machine.tells_progress() == at(3 * MOST_UNHEARD - 1, Phase.TRAIN, 0)
+    machine.heard_of += 1
+    assert machine.tells_progress() is None, "nothing new"
 
 
 def test_only_the_acknowledgement_of_our_bye_counts() -> None:

@@ -25,7 +25,12 @@ THEIRS = Hello("run", 1, 0, {}, "t", "s", (1.0,), ("a", "b"), 7)
 def refusal(incarnation: int) -> Any:
     """A frame of neighbour 1."""
     header = Header(Kind.REFUSED, run_id("run"), 1, incarnation, Progress(0, 0, Phase.START, 0))
-    return SimpleNamespace(buffer=memoryview(messages.encode(header, messages.encode_reason("another setting"))))
+    return framed(header, messages.encode_reason("another setting"))
+
+
+def framed(header: Header, payload: bytes = b"") -> Any:
+    """A message as it comes."""
+    return SimpleNamespace(buffer=memoryview(messages.encode(header, payload)))
 
 
 class NoConnections:
@@ -116,6 +121,34 @@ def test_the_late_refusal_of_a_former_process_changes_nothing(clockwork: Clockwo
     assert clockwork.reported() == []
     clockwork.protocol.received(clockwork.link, refusal(3), lambda frame: True, None)
     assert clockwork.link.state is State.REFUSED
+
+
+@pytest.mark.parametrize(("kind", "total"), [(Kind.PONG, 0), (Kind.CREDIT, 0), (Kind.ROW, 1)])
+def test_a_flood_of_cheap_messages_fills_no_memory_and_is_an_offence(clockwork: Clockwork, kind: Kind, total: int,
+                                                                     ) -> None:
+    """Each tells of new progress."""
+    for number in range(20_000):
+        clockwork.now = number / 20_000
+        header = Header(kind, run_id("run"), 1, 0, Progress(number, 0, Phase.TRAIN, 0), round=1, slot=number,
+                        total=total)
+        clockwork.protocol.received(clockwork.link, framed(header, bytes(total)), lambda frame: True, None)
+        if clockwork.link.state is State.BANNED:
+            break
+    assert clockwork.link.state is State.BANNED
+    reported = clockwork.reported()
+    assert len(reported) < 400
+    assert any("a flood of messages" in event.reason for event in reported if isinstance(event, events.Struck))
+
+
+def test_a_thousand_cheap_messages_a_second_are_no_flood(clockwork: Clockwork) -> None:
+    for number in range(6000):
+        clockwork.now = number / 1000
+        header = Header(Kind.PONG, run_id("run"), 1, 0, Progress(number, 0, Phase.TRAIN, 0))
+        clockwork.protocol.received(clockwork.link, framed(header), lambda frame: True, None)
+        while clockwork.queue.qsize():
+            assert isinstance(clockwork.queue.get(), events.Progressed)
+            clockwork.link.heard_of += 1
+    assert clockwork.link.strikes == 0
 
 
 def test_before_the_run_a_dead_neighbour_is_absent(clockwork: Clockwork) -> None:

@@ -12,7 +12,7 @@ from p2pser.network import sockets
 from p2pser.peer.identity import identify
 from p2pser.wire import messages
 from p2pser.wire.hello import run_id
-from p2pser.wire.messages import Header, Kind
+from p2pser.wire.messages import Header, Kind, Phase, Progress
 
 if TYPE_CHECKING:
     from liars import Hostile
@@ -25,6 +25,14 @@ def _header(me: Hostile, kind: Kind, **fields: Any) -> Header:
 def _pings(me: Hostile) -> Iterator[list[bytes]]:
     while True:
         yield [messages.encode(_header(me, Kind.PING))]
+
+
+def _pongs(me: Hostile) -> Iterator[list[bytes]]:
+    """Each of another progress: the training thread would have to hear of all."""
+    number = 0
+    while True:
+        number += 1
+        yield [messages.encode(_header(me, Kind.PONG)._replace(progress=Progress(5, number, Phase.TRAIN, 0)))]
 
 
 def _hellos(me: Hostile) -> Iterator[list[bytes]]:
@@ -76,7 +84,7 @@ def _parts(me: Hostile) -> Iterator[list[bytes]]:
 
 
 FLOODS: dict[str, Callable[[Hostile], Iterator[list[bytes]]]] = {
-    "pings": _pings, "hellos": _hellos, "refusals": _refusals, "byes": _byes, "credits": _credits, "chunks": _chunks,
+    "pings": _pings, "pongs": _pongs, "hellos": _hellos, "refusals": _refusals, "byes": _byes, "credits": _credits, "chunks": _chunks,
     "junk": _junk, "parts": _parts}
 """Floods of a neighbour with a dialled connection, beside a peer that is honest otherwise."""
 """The floods, by name: (the liar) -> frames without end."""

@@ -116,7 +116,7 @@ GROUPS = [
     ("nan", "inf", "huge", "garbage"), ("wrong-size", "one-number", "bytes-for-a-row", "bomb"),
     ("flood-garbage", "early-done", "row-for-bytes"), ("everybody-dead", "roll-call", "set-up"),
     ("silent", "stalling"), ("silent-outside",),
-    ("pings", "hellos", "junk"), ("refusals", "byes", "credits", "chunks"), ("parts",),
+    ("pings", "pongs", "hellos", "junk"), ("refusals", "byes", "credits", "chunks"), ("parts",),
     ("two-faced",), ("forged-state", "forged-model"), ("future", "far-ahead"), ("replay", "in-turn"),
     ("last-round", "equivocate"), ("at-the-end", "nan"),
 ]
