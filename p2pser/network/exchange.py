@@ -277,9 +277,10 @@ class Exchange:
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
-        waiting, since = self.waiting(now), self._waiting_since[1]
+        waiting, longest = self.waiting(now), self._longest
         due = [self._progress[j][1] + self.round_timeout for j in waiting if self._can_give_up(j)]
-        due += [since + longest for j in waiting if (longest := self._longest(j)) is not None]
+        if waiting and longest is not None:
+            due.append(self._waiting_since[1] + longest)
         return min(due, default=None)
 
     def patient(self, now: float) -> bool:
@@ -345,7 +346,7 @@ class Exchange:
 
     def _stopped(self, j: int, now: float) -> bool:
         at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
-        longest = self._longest(j)
+        longest = self._longest
         # The sums of ``deadline``, to the last bit: at that time the wait must end.
         if longest is not None and at is not None and at == self._step and now >= since + longest:
             return True
@@ -355,12 +356,12 @@ class Exchange:
         # Before the set-up a neighbour may wait for an operator to start another peer.
         return j in self._progress and (self._progress[j][0].phase > Phase.START or self._training)
 
-    def _longest(self, j: int) -> float | None:
-        """Return for how long a neighbour is waited for, whatever it reports; None: without limit."""
-        if self._training or (j in self._progress and self._progress[j][0].phase > Phase.SETUP):
-            return LONGEST * self.round_timeout
+    @property
+    def _longest(self) -> float | None:
+        """For how long a neighbour is waited for, whatever it reports; None: without limit."""
         # In the set-up it may wait for an operator, or for a neighbour that does.
-        return None if self.start_timeout is None else self.start_timeout + LONGEST * self.round_timeout
+        operator = 0.0 if self._training else self.start_timeout
+        return None if operator is None else operator + LONGEST * self.round_timeout
 
     @property
     def _training(self) -> bool:

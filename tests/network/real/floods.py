@@ -84,8 +84,8 @@ def _parts(me: Hostile) -> Iterator[list[bytes]]:
 
 
 FLOODS: dict[str, Callable[[Hostile], Iterator[list[bytes]]]] = {
-    "pings": _pings, "pongs": _pongs, "hellos": _hellos, "refusals": _refusals, "byes": _byes, "credits": _credits, "chunks": _chunks,
-    "junk": _junk, "parts": _parts}
+    "pings": _pings, "pongs": _pongs, "hellos": _hellos, "refusals": _refusals, "byes": _byes, "credits": _credits,
+    "chunks": _chunks, "junk": _junk, "parts": _parts}
 """Floods of a neighbour with a dialled connection, beside a peer that is honest otherwise."""
 """The floods, by name: (the liar) -> frames without end."""
 
