@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.wording import peer_list
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
-from p2pser.network.exchange import DeliveryStatus
+from p2pser.network.exchange import LONGEST, DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.roster import TRAINS
 from p2pser.peer.handover import wait_for_model
@@ -58,6 +59,13 @@ class Entrance:
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
         """Neighbours that said they were at the run's end, made no progress there, and handed no model over."""
+        self._unproven: set[int] = set()
+        """Neighbours that said they trained, and sent no state in time."""
+        network = session.config.network
+        self._longest = math.inf if network.start_timeout is None else \
+            network.start_timeout + LONGEST * network.round_timeout
+        """Seconds for which neighbours are believed that claim to be beyond the start, and send nothing that shows it.
+        """
 
     def enter(self) -> Entry:
         """Meet the neighbours, agree with them where to begin, and return that.
@@ -158,12 +166,15 @@ class Entrance:
             self._waits.met()
             if self._ending():
                 continue
-            if not self.mixer.training():
+            if not set(self.mixer.training()) - self._unproven:
+                if self.mixer.training():
+                    self.mixer.begin(joining=False)
                 return None
             self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
             if (joined := self._receive()) is not None:
                 self.mixer.begin(joining=True)
                 return joined
+            self._unproven |= set(self.mixer.training())
 
     def _ending(self) -> bool:
         """Wait for the model where neighbours are in the last phase: it ends this peer's run (peer.handover).
@@ -173,7 +184,7 @@ class Entrance:
         if not (ending := set(self.mixer.roster.ending()) - self._mute):
             return False
         self.reporter.waiting(f"waiting for the model of {peer_list(sorted(ending))}: the run is at its end")
-        self._mute = wait_for_model(self.mixer, self._mute, self.session.config.network.round_timeout)
+        self._mute = wait_for_model(self.mixer, self._mute, self.session.config.network.round_timeout, self._longest)
         return True
 
     def _waiting(self, sentence: str) -> None:
@@ -240,7 +251,7 @@ class Entrance:
         self._admit()  # the neighbours that can send one may all be started again meanwhile
         counted = weighs(session.config.gossip, session.topology)
         own = {self.me: len(session.cohort.participants[0].examples)} if counted else {}
-        while (joined := self.joining.receive(expected, endless=endless)) is not None:
+        while (joined := self.joining.receive(expected, endless=endless, longest=self._longest)) is not None:
             call = replace(joined.call, clips={**joined.call.clips, **own})
             try:
                 self.session.share(call)

@@ -105,14 +105,15 @@ class Joining:
         if event.peer in self._mixer.training():
             self._ask(event.peer)
 
-    def receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
+    def receive(self, expected: Collection[int] = (), *, endless: bool = False, longest: float = math.inf,
+                ) -> JoinState | None:
         """Wait for join states; None where no neighbour is left that could send one.
 
         expected : the neighbours that send one without being asked. endless : wait for neighbours that may still train,
-        as long as one of them goes on.
+        as long as one of them goes on. longest : seconds for the first state, where others wait for this peer.
         """
         first: float | None = None
-        seen, quiet_since = self._seen(), self._clock()
+        seen, quiet_since, end = self._seen(), self._clock(), self._clock() + longest
         while True:
             here, now = self._present(), self._clock()
             training = set(self._mixer.training())
@@ -127,14 +128,15 @@ class Joining:
                     return chosen
                 self._mixer.listen(min(first + self._patience, self._lost_at(coming)) - now)
                 continue
-            if not coming and not (endless and self._may_come()):
+            over = end if self._awaited() else math.inf
+            if now >= over or (not coming and not (endless and self._may_come())):
                 return None
             if coming or self._seen() != seen:
                 seen, quiet_since = self._seen(), now
             until = quiet_since + 2 * self._patience
             if now >= until and not self._may_wait_for_others():
                 return None
-            until = min(until if now < until else math.inf, self._lost_at(coming))
+            until = min(until if now < until else math.inf, self._lost_at(coming), over)
             self._mixer.listen(None if until == math.inf else until - now)
 
     def _ask(self, peer: int) -> None:
@@ -170,6 +172,11 @@ class Joining:
         """Whether no neighbour is here, or one of them waits for peers that an operator has to start."""
         progress = [self._mixer.roster.progress(j) for j in self._present()]
         return not progress or any(each is None or each.phase is Phase.START for each in progress)
+
+    def _awaited(self) -> bool:
+        """Whether a neighbour is here that has not begun: it waits for this peer."""
+        progress = [self._mixer.roster.progress(j) for j in self._present()]
+        return any(each is None or each.phase <= Phase.SETUP for each in progress)
 
     def _may_come(self) -> bool:
         """Whether a neighbour is here, or may still come: one that is banned does not."""

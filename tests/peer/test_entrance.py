@@ -86,7 +86,7 @@ class Peer:
         self._do("calls the roll", given[4])
         return self.call
 
-    def _receive(self, expected: Any = (), *, endless: bool = False) -> JoinState | None:
+    def _receive(self, expected: Any = (), *, endless: bool = False, longest: float) -> JoinState | None:
         self._do("receives from", set(expected))
         return self.states.pop(0) if self.states else None
 
@@ -134,6 +134,14 @@ def test_a_peer_without_the_checkpoint_waits_for_those_that_have_it_and_serves_t
     assert ("receives from", {1}) in peer.done
     assert ("serves", {0, 3}) in peer.done
     assert "rewinds to" not in peer.names()
+
+
+def test_one_that_claims_to_train_and_sends_no_state_keeps_no_peer_from_the_start(peer: Peer) -> None:
+    peer.trains = (1,)
+    entry = peer.entrance.enter()
+    assert not entry.joined
+    assert peer.names().count("receives from") == 1
+    assert peer.names().index("begins") < peer.names().index("calls the roll")
 
 
 def test_a_run_under_way_is_joined_in_the_round_of_the_others_with_our_own_clips(peer: Peer) -> None:

@@ -146,6 +146,23 @@ def test_a_second_state_is_waited_for_with_a_bound(peer: Peer) -> None:
     assert peer.mixer.now == 20.0 + PATIENCE
 
 
+def test_one_that_claims_to_train_and_sends_nothing_keeps_no_peer_for_good_for_which_others_wait(peer: Peer) -> None:
+    peer.comes(1)
+    peer.comes(3, progress=WAITS)
+    peer.mixer.goes_on = lambda now: peer.goes_on(1, int(now))
+    assert peer.joining.receive(longest=50.0) is None
+    assert peer.mixer.now == 70.0
+
+
+def test_a_newcomer_waits_for_the_end_of_long_rounds_where_no_neighbour_waits_for_it(peer: Peer) -> None:
+    peer.comes(1)
+    peer.mixer.endless = True
+    peer.mixer.goes_on = lambda now: peer.sends(1) if now == 150.0 else None
+    state = peer.joining.receive(longest=50.0)
+    assert state is not None
+    assert peer.mixer.now == 150.0
+
+
 @pytest.mark.parametrize("other", [{"sums": (5.0, 2.1, 40.0)}, {"resume": 3}, {"clips": {0: 7, 1: 8, 2: 9, 3: 11}}])
 def test_states_of_different_runs_are_told(peer: Peer, other: dict[str, Any]) -> None:
     for neighbour in (1, 3):
