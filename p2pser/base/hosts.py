@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 
 EVERYWHERE = "*"
@@ -22,6 +23,8 @@ def checked_host(host: str) -> str:
         raise ValueError(f"write an IPv6 address in brackets: [{host}]")
     elif set(host) <= set("0123456789."):
         _ip(host, 4)
+    elif not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", host):  # ZeroMQ would refuse it when it dials
+        raise ValueError("it is no host name: one has the letters a to z, digits, '-' and '.'")
     return host
 
 

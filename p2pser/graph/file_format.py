@@ -22,7 +22,8 @@ from p2pser.base.hosts import checked_host, dialled_host, host_of
 from p2pser.graph.kind import MAX_PEERS
 from p2pser.graph.mixing import RULES
 
-Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+"""The digits of a key, each five of which are a number of 32 bits."""
 
 NOWHERE = "none"
 """The address of a peer that cannot be dialled: it listens nowhere and dials its neighbours."""
@@ -48,9 +49,17 @@ def _address(text: str) -> str:
 
 
 def _z85(text: str) -> str:
-    if len(text) != 40 or not set(text) <= Z85:
+    fives = [text[at : at + 5] for at in range(0, len(text), 5)]
+    if len(text) != 40 or not set(text) <= set(Z85) or any(_number(five) >= 2**32 for five in fives):
         raise ValueError("a public key is 40 Z85 characters, as 'p2pser keys' prints it (quote it in YAML)")
     return text
+
+
+def _number(digits: str) -> int:
+    number = 0
+    for digit in digits:
+        number = 85 * number + Z85.index(digit)
+    return number
 
 
 def _weights(value: Any) -> str | HandWeights | None:

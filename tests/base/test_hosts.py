@@ -10,7 +10,8 @@ import pytest
 from p2pser.base.hosts import checked_host, dialled_host, host_of, only_ipv6
 
 
-@pytest.mark.parametrize("host", ["clinic-a.example", "localhost", "192.0.2.7", "[2001:db8::1]", "[fe80::1%eth0]", "a"])
+@pytest.mark.parametrize("host", ["clinic-a.example", "localhost", "192.0.2.7", "[2001:db8::1]", "[fe80::1%eth0]", "a",
+                                  "peer_1.example", "0a"])
 def test_names_and_addresses_of_both_kinds_can_be_dialled(host: str) -> None:
     assert dialled_host(host) == host
 
@@ -27,7 +28,8 @@ def test_what_stands_for_all_interfaces_can_be_listened_on_and_not_dialled(host:
     ("[192.0.2.1]", "it is no IPv6 address"), ("fd00::1]", "it is no IPv6 address"),
     ("300.1.1.1", "it is no IPv4 address"), ("1.2.3", "it is no IPv4 address"), ("a:b", "it is no IPv6 address"),
     ("", "it is no host name"),
-    ("a b", "it is no host name"), ("user@a", "it is no host name")])
+    ("a b", "it is no host name"), ("user@a", "it is no host name"), ("clinic$a", "letters a to z"),
+    ("klinik-münchen.example", "letters a to z"), ("-a.example", "letters a to z"), ("a,b", "letters a to z")])
 def test_what_is_no_host_is_refused_with_what_to_write(host: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         checked_host(host)
