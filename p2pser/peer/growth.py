@@ -31,10 +31,11 @@ AGAIN = 4
 class NextEpoch(Exception):
     """A later topology file takes effect now.
 
-    past : what this peer's exchanges have left open. expected : the file's peers that were here before, and come again.
+    past : what this peer's exchanges have left open. expected : the file's peers that were here before, and come again;
+    None: the run has not begun, and those are waited for that were before.
     """
 
-    def __init__(self, topology: Topology, past: PastExchanges, expected: frozenset[int] = frozenset()) -> None:
+    def __init__(self, topology: Topology, past: PastExchanges, expected: frozenset[int] | None = None) -> None:
         super().__init__(f"epoch {topology.epoch}")
         self.topology, self.past, self.expected = topology, past, expected
 

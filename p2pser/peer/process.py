@@ -146,7 +146,7 @@ class Peer:
                                        expected, past).run(finished)
                 except NextEpoch as change:
                     self.say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
-                    self.topology, expected, past = change.topology, change.expected, change.past
+                    self.topology, expected, past = change.topology, change.expected or expected, change.past
                     incarnation = self.folder.renew(self.topology)
                     algorithm, identity = self.algorithm(), identify(self.config, self.topology, self.me)
 

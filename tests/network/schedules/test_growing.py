@@ -184,6 +184,17 @@ def test_one_that_is_slow_at_the_change_is_waited_for(folder: Path) -> None:
         assert not any("joins the run" in said or "is DEAD" in said for said in one.sentences(i))
 
 
+def test_a_file_that_is_read_before_the_run_has_begun_lets_it_begin_without_nobody(folder: Path) -> None:
+    one = Growing(4, folder, "dfedavg", RING, ring(4, 1), rounds=8)
+    one._begins[3] = 4.0
+    one.faults = [Fault(When(1.0), "a file for all", lambda growing: growing.give(range(4)))]
+    one.run()
+    assert not one.violations
+    assert exits(one) == [0] * 4
+    assert all(any("goes on with epoch 1" in said for said in one.sentences(i)) for i in range(3))
+    assert all(any("starts with round 0" in said for said in one.sentences(i)) for i in range(4))
+
+
 def test_two_files_of_one_epoch_change_nothing_until_a_higher_one_comes(folder: Path) -> None:
     def both(growing: Growing) -> None:
         growing.give((0, 1), ring(5, 1))
