@@ -19,6 +19,7 @@ from p2pser.network import events
 from p2pser.network.epochs import Epochs
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.past import PastExchanges
+from p2pser.network.rates import Bucket
 from p2pser.peer.identity import identify
 from p2pser.peer.reporter import Reporter
 from p2pser.run.setup import EPOCH, lead
@@ -26,6 +27,9 @@ from p2pser.wire.messages import Header, Phase
 
 AGAIN = 4
 """So many rounds after a change of the words they are sent again: a connection that breaks loses them."""
+RATE, AT_ONCE = 1.0, 16
+"""News are passed on at once so many times a second in the long run, and so many times in a row; further ones at the
+round's end. A neighbour that lies could have words without end pushed into the queues of all, in the place of rows."""
 
 
 class NextEpoch(Exception):
@@ -67,6 +71,8 @@ class Growth:
         self._said: tuple[int, ...] = ()
         self._changed_in = 0
         """The round in which the words changed last."""
+        self._often, self._owed = Bucket(RATE, AT_ONCE), False
+        """How often news are passed on at once, and whether some wait for the round's end."""
         mixer.on(EPOCH, self._take)
 
     def read(self, topology: Topology) -> str:
@@ -108,7 +114,7 @@ class Growth:
     def round_over(self, following: int) -> None:
         """Look before a round whether the file takes effect. Raises NextEpoch where it does, or Retired."""
         gone = self._gone()
-        if self._epochs.lose(gone) | self._epochs.settle() or following == self._changed_in + AGAIN:
+        if self._epochs.lose(gone) | self._epochs.settle() | self._owed or following == self._changed_in + AGAIN:
             self._spread(following)
         if self._next is None:
             word = self._epochs.retired([j for j in self._mixer.neighbours if j not in gone])
@@ -148,7 +154,10 @@ class Growth:
             return
         round = max(0, self._mixer.io.progress.round)
         self._epochs.settle()
-        self._spread(round)
+        if self._often.take(self._mixer.io.clock()):
+            self._spread(round)
+        else:
+            self._owed = True
         self._tell_differing()
 
     def _gone(self) -> list[int]:
@@ -170,7 +179,7 @@ class Growth:
 
     def _spread(self, round: int) -> None:
         """Send all words to all neighbours."""
-        self._changed_in = round
+        self._changed_in, self._owed = round, False
         self._send(tuple(j for j in self._mixer.neighbours if self._mixer.roster.takes_part(j)))
 
     def _send(self, peers: tuple[int, ...]) -> None:
