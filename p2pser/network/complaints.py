@@ -26,12 +26,12 @@ class Complaints:
         self._reports = Reports()
         self._quotas = {peer: (Quota(), Quota(rate=4000.0, burst=8000)) for peer in peers}
 
-    def within_quota(self, peer: int, *, often: bool = False) -> bool:
+    def within_quota(self, peer: int, cost: int = 1, *, often: bool = False) -> bool:
         """Whether a neighbour's message may be answered, or handled where it is of a kind that comes ``often``; a flood
-        of further ones is an offence.
+        of further ones is an offence. cost : as how many it counts.
         """
         quota = self._quotas[peer][often]
-        if quota.take(self._clock()):
+        if quota.take(self._clock(), cost):
             return True
         if quota.flooded:
             self._strike(peer, "a flood of messages: most are left unanswered")

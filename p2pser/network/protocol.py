@@ -31,6 +31,8 @@ from p2pser.wire.messages import Header, Kind, Phase
 
 ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
 """Messages that cost an answer or an event each: a neighbour has a quota of them."""
+READ = 1024
+"""So many bytes of a body count as a message: it takes about a millisecond to read them."""
 CHEAP = 1024
 """A smaller payload [B] costs its sender next to nothing."""
 TICK = 0.25
@@ -179,7 +181,8 @@ class PeerProtocol:
                 raise RemoteProtocolError(f"peer {link.peer} sent a message in peer {header.sender}'s name", link.peer)
             if link.state is State.REFUSED:
                 link.refusal(self._awake.time(self._clock()))
-            if header.kind not in ANSWERED or self._complaints.within_quota(link.peer):
+            cost = 1 if header.kind is Kind.PING else 1 + len(payload) // READ
+            if header.kind not in ANSWERED or self._complaints.within_quota(link.peer, cost):
                 self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
             self.strike(link.peer, str(error))

@@ -18,13 +18,13 @@ class Bucket:
         self.rate, self.burst = rate, burst
         self._left, self._at = float(burst), -math.inf
 
-    def take(self, now: float) -> bool:
-        """Whether one more may pass."""
+    def take(self, now: float, cost: int = 1) -> bool:
+        """Whether one more may pass, which counts as ``cost``."""
         self._left = min(float(self.burst), self._left + (now - self._at) * self.rate)
         self._at = now
-        if self._left < 1:
+        if self._left < cost:
             return False
-        self._left -= 1
+        self._left -= cost
         return True
 
 
@@ -79,9 +79,9 @@ class Quota:
         self.dropped = 0
         """Messages beyond the quota so far."""
 
-    def take(self, now: float) -> bool:
-        """Whether the next one may be answered."""
-        if self._bucket.take(now):
+    def take(self, now: float, cost: int = 1) -> bool:
+        """Whether the next one may be answered, which counts as ``cost``."""
+        if self._bucket.take(now, cost):
             return True
         self.dropped += 1
         return False

@@ -167,8 +167,8 @@ class Receiving:
         self._check()
 
     def drain(self) -> None:
-        """Handle all events that are there."""
-        while True:
+        """Handle all events that are there now, and not those that come meanwhile: they may come without a pause."""
+        for _ in range(self._io.events.qsize()):
             try:
                 event = self._io.events.get_nowait()
             except Empty:

@@ -31,7 +31,7 @@ MAX_PAYLOAD = 524288
 """Largest payload of one message, that is, of one chunk [B]."""
 MAX_FRAME = 2 + MAX_HEADER + MAX_PAYLOAD
 """Largest frame [B]; sockets refuse larger ones (MAXMSGSIZE)."""
-MAX_BODY = 262144
+MAX_BODY = 65536
 """Largest body of HELLO, WELCOME and REFUSED [B]."""
 MAX_DEPTH = 6
 """Deepest nesting of maps and lists in a body, the outermost included."""

@@ -115,6 +115,18 @@ def test_after_a_pause_of_this_process_every_neighbour_has_its_whole_time_again(
     assert events.Paused(100.0) in hub.seen
 
 
+def test_a_neighbour_that_sends_without_a_pause_keeps_no_exchange_from_its_end() -> None:
+    hub = Hub()
+    header = Header(Kind.ROW, b"run-0001", 1, 0, Progress(0, 0, Phase.TRAIN, 0), round=-9)
+    again = events.Arrived(1, header, memoryview(b""))
+    hub.mixer.on(-9, lambda *_: hub.io.events.put(again))
+    hub.io.events.put(again)
+    hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))
+    for j in (1, 2):
+        hub.arrive(j, (0, 0), row(3))
+    assert len(hub.mixer.collect(Step(0, 0)).values) == 2
+
+
 def test_a_neighbours_progress_restarts_its_time_and_is_progress_of_ours() -> None:
     hub = Hub()
     hub.mixer.post(Step(0, 0), Outbox(rows=row(1)[None]))

@@ -15,7 +15,7 @@ from p2pser.network.neighbour import Contact
 from p2pser.network.protocol import REDIAL_LOST, PeerProtocol
 from p2pser.network.rates import INTERVAL
 from p2pser.network.states import Cause, State
-from p2pser.wire import messages
+from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello, run_id
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 
@@ -138,6 +138,20 @@ def test_a_flood_of_cheap_messages_fills_no_memory_and_is_an_offence(clockwork: 
     reported = clockwork.reported()
     assert len(reported) < 400
     assert any("a flood of messages" in event.reason for event in reported if isinstance(event, events.Struck))
+
+
+def test_large_bodies_count_as_many_messages(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 64 KiB takes a tenth of a second to read."""
+    read: list[int] = []
+    parse = hello.parse
+    monkeypatch.setattr(hello, "parse", lambda body, sender: read.append(sender) or parse(body, sender))
+    header = Header(Kind.HELLO, run_id("run"), 1, 0, Progress(0, 0, Phase.START, 0))
+    body = {**THEIRS.body(), "settings": {"training.lr": [0] * 60_000}}
+    frame = framed(header, messages.encode_body(body))
+    for _ in range(6000):
+        clockwork.protocol.received(clockwork.link, frame, lambda _: True, None)
+    assert len(read) == 2
+    assert clockwork.link.state is State.BANNED
 
 
 def test_a_thousand_cheap_messages_a_second_are_no_flood(clockwork: Clockwork) -> None:
