@@ -42,9 +42,14 @@ def host_of(endpoint: str) -> str:
     return endpoint.removeprefix("tcp://").rpartition(":")[0]
 
 
+def is_name(host: str) -> bool:
+    """Whether a host is a name that a name server is asked for: neither an address nor this machine."""
+    return not (host[:1] == "[" or host == "localhost" or set(host) <= set("0123456789."))
+
+
 def only_ipv6(host: str) -> bool:
     """Whether a host is an IPv6 address in brackets, or a name that stands for such addresses only."""
-    if host[:1] == "[" or host == "localhost" or set(host) <= set("0123456789."):
+    if not is_name(host):
         return host[:1] == "["
     try:
         return {family for family, *_ in socket.getaddrinfo(host, None)} == {socket.AF_INET6}

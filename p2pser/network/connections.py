@@ -18,6 +18,7 @@ from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair, may_be_older
 from p2pser.network.listening import CHECK, Listener
+from p2pser.network.names import LOOK, Names
 from p2pser.network.neighbour import Contact, Neighbour
 from p2pser.network.probes import Probes
 from p2pser.network.states import State
@@ -102,6 +103,9 @@ class Connections:
         self._handshakes = HandshakeFailures()
         self._failed_handshake: set[int] = set()
         """Neighbours whose last handshake failed, on a connection that is about to end."""
+        self._names = Names(clock)
+        self._dialled_to: dict[int, Contact] = {}
+        """Where each neighbour was dialled last, by number."""
         self._probes = Probes(self._context, self.watch, self._forget, self._handshakes.probe_greeted)
         self._descriptors: dict[int, int] = {}
         """File descriptor of each dialled connection."""
@@ -150,6 +154,9 @@ class Connections:
         if now >= self._checked + CHECK:
             self._checked = now
             self._cut_endless()
+            for peer, used in list(self._dialled_to.items()):  # a name may have another number by now
+                if not self.connected(peer) and self._names.numeric(self._links[peer].contact) not in (None, used):
+                    self.dial(self._links[peer])
 
     def replace_contact(self, link: Neighbour, contact: Contact) -> None:
         """Dial a neighbour at another address, and admit it with another key."""
@@ -181,9 +188,16 @@ class Connections:
     def dial(self, link: Neighbour) -> None:
         """Dial a neighbour that has an address and is not BANNED; an earlier dialled connection is closed."""
         self.hang_up(link)
-        contact = link.contact
-        if contact.address is None or link.state is State.BANNED:
+        self._dialled_to.pop(link.peer, None)
+        if link.contact.address is None or link.state is State.BANNED:
             return
+        contact = self._names.numeric(link.contact)
+        if contact is None:
+            self._redial_at[link.peer] = self._clock() + LOOK
+            if (problem := self._names.problem(link.contact)) is not None:
+                self._handler.trouble(link.peer, problem, "name")
+            return
+        self._dialled_to[link.peer] = contact
         try:
             dealer = sockets.dialler(self._context, contact, self._keys)
             monitor = sockets.watch(dealer, dials=True)
@@ -194,7 +208,7 @@ class Connections:
         self._dealers[link.peer], self._monitors[link.peer] = dealer, monitor
         self.watch(dealer, lambda: self._read_dealer(link, dealer))
         self.watch(monitor, lambda: self._read_monitor(link, monitor))
-        sockets.connect(dealer, contact.address)
+        sockets.connect(dealer, str(contact.address))
 
     def hang_up(self, link: Neighbour) -> None:
         """Close the dialled connection; messages that arrive over the accepted one are still answered."""
@@ -329,7 +343,7 @@ class Connections:
         self._probes.read(peer)  # it may have been greeted since this thread last looked
         verdict = self._handshakes.failed(peer, greeted=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         if verdict is Verdict.PROBE:
-            self._probes.begin(link.contact)
+            self._probes.begin(self._dialled_to[peer])
         elif verdict is Verdict.WRONG_KEY:
             self._probes.end(peer)
             mend = ("a run with another name (--name), or of another user, has it, and one of the two needs "
