@@ -7,6 +7,7 @@ numbers only, and each name is looked up in a thread of its own.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import threading
@@ -52,7 +53,8 @@ class Names:
             self._asked[host] = now
             self._threads[host] = threading.Thread(target=self._look_up, args=(host,), daemon=True,
                                                    name=f"p2pser-name-{host}")
-            self._threads[host].start()
+            with contextlib.suppress(RuntimeError):  # no thread is left: it is tried again
+                self._threads[host].start()
         found = self._found.get(host)
         return None if found is None else replace(contact, address=f"tcp://{found}:{address.rpartition(':')[2]}",
                                                   ipv6="[" in found)

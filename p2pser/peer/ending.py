@@ -191,8 +191,13 @@ class LastPhase:
         seconds : as for ``conclude``.
         """
         aside = self.folder.model.with_name(REPLACED)
-        shutil.rmtree(aside, ignore_errors=True)
-        self.folder.model.rename(aside)
+
+        def set_aside() -> None:
+            if self.folder.model.exists():  # else a process that was killed has set it aside
+                shutil.rmtree(aside, ignore_errors=True)
+                self.folder.model.rename(aside)
+
+        self._disk.write("its former model", aside, 0, set_aside)
         self.reporter.tell("replaced", f"peer {self.me} sets its former model aside in {aside}", path=str(aside))
         return self.conclude(end, seconds)
 

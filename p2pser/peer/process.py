@@ -338,7 +338,7 @@ class _Attendance:
         if torn is not None:
             end, so_far = torn
             self.session.share(end.call)
-            summary = finished or self.last_phase.complete(end, so_far)
+            summary = (self.peer.folder.model.exists() and finished) or self.last_phase.complete(end, so_far)
         self.io.start()
         self.telemetry.event(
             "listening", endpoint=self.io.endpoint, incarnation=self.incarnation,

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,34 @@ def test_a_folder_that_an_older_version_left_between_model_and_summary_is_ended(
     one.close()
     assert one.again().finished
     assert one.files() == reference
+
+
+def test_a_peer_killed_while_it_took_another_model_has_a_model_again(last: Callable[..., Last]) -> None:
+    one = last("killed")
+    one.phase.conclude(one.outcome, 3.0)
+    reference = one.files()
+    (one.folder / "model").rename(one.folder / "model-replaced")
+    one.close()
+    assert one.again().finished
+    assert one.files() == reference
+
+
+def test_a_former_model_is_set_aside_once_and_when_the_disk_takes_it(
+        last: Callable[..., Last], disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = last("replaced")
+    one.phase.conclude(one.outcome, 3.0)
+    former = (one.folder / "model" / "model.safetensors").read_bytes()
+    pauses: list[float] = []
+    monkeypatch.setattr(LastPhase, "_pause", lambda self, seconds: (pauses.append(seconds), disk.off()))
+    disk.watch(one.folder, lambda count: OSError(errno.EROFS, os.strerror(errno.EROFS)))
+    final = replace(one.outcome.final, rows=one.outcome.final.rows + 1)
+    one.phase.replace(replace(one.outcome, final=final), 3.0)
+    assert len(pauses) == 1
+    assert (one.folder / "model-replaced" / "model.safetensors").read_bytes() == former
+    (one.folder / "model").rename(one.folder / "elsewhere")
+    one.phase.replace(one.outcome, 3.0)
+    assert (one.folder / "model" / "model.safetensors").read_bytes() == former
+    assert (one.folder / "model-replaced" / "model.safetensors").read_bytes() == former
 
 
 def test_files_of_a_peer_are_for_its_user_only(last: Callable[..., Last]) -> None:
