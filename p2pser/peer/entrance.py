@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -90,8 +91,7 @@ class Entrance:
             return self._joined(joined)
         if self._labelling is not None:
             self._labelling.called(call)
-        call = self._scaling.called(call)
-        self.session.share(call)
+        call = self._shared(self._scaling.called(call))
         self.joining.newcomers(call.newcomers)
         entry = self._resumed(call) if call.resume else self._began(call)
         self.joining.joined()
@@ -216,6 +216,27 @@ class Entrance:
             who = ", ".join(map(str, sorted(call.newcomers)))
             self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; without a checkpoint of it, and "
                                f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
+
+    def _shared(self, call: RollCall) -> RollCall:
+        """Choose what of their rows the peers exchange; return the roll call by which they do.
+
+        Where widths that some say are impossible beside those of the others, the width of more than half counts: the
+        rows of the others will not fit. So one peer that names another width ends its own run at most.
+        """
+        try:
+            self.session.share(call)
+            return call
+        except P2PSERError as error:
+            usual, number = Counter(call.widths.values()).most_common(1)[0]
+            odd = [i for i, width in sorted(call.widths.items()) if width != usual]
+            if not odd or self.me in odd or 2 * number <= len(call.widths):
+                raise
+            for peer in odd:
+                self.reporter.tell("refused_answer", f"peer {peer} says that the width of its model is "
+                                   f"{call.widths[peer]:g}, and the run goes on without it: {error}", peer=peer)
+        call = replace(call, widths=dict.fromkeys(call.widths, usual))
+        self.session.share(call)
+        return call
 
     def _left_behind(self, round: int) -> JoinState | None:
         """Return the state of neighbours that have gone on without this peer, in a round of the set-up.

@@ -49,7 +49,7 @@ class Peer:
             topology=SimpleNamespace(hub=None, schedule=None),
             algorithm=SimpleNamespace(asynchronous=False, served=False),
             cohort=SimpleNamespace(participants=[SimpleNamespace(examples=range(7), width=1.0)]),
-            share=lambda call: self._do("shares", dict(call.clips)), fitted=self._fitted,
+            share=self._share, fitted=self._fitted,
             statistics=lambda cut: self._do("statistics", cut) or SUMS)
         mixer = SimpleNamespace(
             me=0, neighbours=(1, 3), left_out=self.left_out,
@@ -81,6 +81,11 @@ class Peer:
 
     def _do(self, name: str, what: Any) -> None:
         self.done.append((name, what))
+
+    def _share(self, call: RollCall) -> None:
+        if len(set(call.widths.values())) > 1:
+            raise P2PSERError("widths differ")
+        self._do("shares", dict(call.clips))
 
     def _called(self, *given: Any, **_: Any) -> RollCall:
         self._do("calls the roll", given[4])
@@ -116,6 +121,19 @@ def test_where_nobody_has_begun_all_begin_and_nothing_of_an_earlier_life_stays(p
     assert ("rewinds to", 0) in peer.done
     assert ("sets aside after", 0) in peer.done
     assert "joined" in peer.names()
+
+
+def test_one_that_names_an_impossible_width_does_not_end_the_run_of_the_others(peer: Peer) -> None:
+    peer.call = RollCall(0, CLIPS, frozenset(), {0: 1.0, 1: 1.0, 3: 0.5})
+    assert peer.entrance.enter().call.widths == {0: 1.0, 1: 1.0, 3: 1.0}
+    assert peer.names().count("refused_answer") == 1
+
+
+@pytest.mark.parametrize("widths", [{0: 0.5, 1: 1.0, 3: 1.0}, {0: 1.0, 3: 0.5}])
+def test_a_width_that_most_do_not_have_or_as_many_as_not_ends_a_run(peer: Peer, widths: dict[int, float]) -> None:
+    peer.call = RollCall(0, CLIPS, frozenset(), widths)
+    with pytest.raises(P2PSERError, match="widths differ"):
+        peer.entrance.enter()
 
 
 def test_from_a_common_checkpoint_all_resume_and_what_came_after_it_is_set_aside(peer: Peer) -> None:
