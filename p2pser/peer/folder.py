@@ -49,10 +49,10 @@ LOCK_WAIT = 0.2
 """Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
 OUTCOME = "end"
 """How the run ended: the first thing that is written at the end."""
-REMOVED_BY_FRESH = (RUN, FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
-                    METRICS, EVENTS, *OLDER.values())
+REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
+                    METRICS, EVENTS, *OLDER.values(), RUN)
 """All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
-incarnation does not grow."""
+incarnation does not grow. In this order: what is left by a start that is killed meanwhile still belongs to its run."""
 
 
 class PeerFolder:
@@ -203,11 +203,14 @@ class PeerFolder:
 
     def _clear(self) -> None:
         kept = [path for model in (MODEL, PERSONAL) for path in self.path.glob(f"{model}-*")]
-        for path in (*(self.path / name for name in REMOVED_BY_FRESH), *kept):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for path in (*kept, *(self.path / name for name in REMOVED_BY_FRESH)):
+            try:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ConfigError(f"cannot remove {path}: {error.strerror}; choose another folder (--out)") from None
 
     def _starts(self) -> int:
         counted = read_json(self.path / STARTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,26 @@ def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> No
     assert (one.path / "my-notes.txt").read_text() == "mine"
     assert not (one.path / "model").exists()
     assert not (one.path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(30, "Read-only file system")])
+def test_what_a_fresh_start_has_not_removed_still_belongs_to_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                     error: BaseException) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    one.release()
+    one.checkpoints.mkdir()
+
+    def fails(path: Path) -> None:
+        raise error
+
+    with monkeypatch.context() as disk:
+        disk.setattr(shutil, "rmtree", fails)
+        with pytest.raises(ConfigError if isinstance(error, OSError) else KeyboardInterrupt):
+            folder(tmp_path, "training.lr=0.1").claim(fresh=True)
+    assert one.checkpoints.is_dir()
+    with pytest.raises(ConfigError, match=r"training\.lr \(0\.05 then, 0\.1 now\).*--fresh"):
+        folder(tmp_path, "training.lr=0.1").claim(fresh=False)
 
 
 def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path: Path, python: list[str]) -> None:
