@@ -317,6 +317,9 @@ def test_a_wait_ends_with_the_alarm_at_the_latest() -> None:
         def get_nowait(self) -> events.Event:
             raise Empty
 
+        def qsize(self) -> int:
+            return 0
+
     hub.io.events = cast("SimpleQueue[events.Event]", Nothing())
     hub.mixer.wake_at(4.5)
     for timeout in (None, 30.0, 1.5):
