@@ -166,15 +166,16 @@ class Entrance:
             self._waits.met()
             if self._ending():
                 continue
-            if not set(self.mixer.training()) - self._unproven:
-                if self.mixer.training():
+            claim = set(self.mixer.training())
+            if not claim - self._unproven:
+                if claim:
                     self.mixer.begin(joining=False)
                 return None
             self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
             if (joined := self._receive()) is not None:
                 self.mixer.begin(joining=True)
                 return joined
-            self._unproven |= set(self.mixer.training())
+            self._unproven |= claim
 
     def _ending(self) -> bool:
         """Wait for the model where neighbours are in the last phase: it ends this peer's run (peer.handover).

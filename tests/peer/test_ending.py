@@ -248,11 +248,11 @@ def test_a_peer_killed_while_it_took_another_model_has_a_model_again(last: Calla
 
 def test_a_former_model_is_set_aside_once_and_when_the_disk_takes_it(
         last: Callable[..., Last], disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(LastPhase, "_pause", lambda self, seconds: (pauses.append(seconds), disk.off()))
     one = last("replaced")
     one.phase.conclude(one.outcome, 3.0)
     former = (one.folder / "model" / "model.safetensors").read_bytes()
-    pauses: list[float] = []
-    monkeypatch.setattr(LastPhase, "_pause", lambda self, seconds: (pauses.append(seconds), disk.off()))
     disk.watch(one.folder, lambda count: OSError(errno.EROFS, os.strerror(errno.EROFS)))
     final = replace(one.outcome.final, rows=one.outcome.final.rows + 1)
     one.phase.replace(replace(one.outcome, final=final), 3.0)

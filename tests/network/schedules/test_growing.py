@@ -185,7 +185,8 @@ def test_one_that_is_slow_at_the_change_is_waited_for(folder: Path) -> None:
 
 
 def test_a_file_that_is_read_before_the_run_has_begun_lets_it_begin_without_nobody(folder: Path) -> None:
-    one = Growing(4, folder, "dfedavg", RING, ring(4, 1), rounds=8)
+    before = load("complete", peers=4)  # so that all wait for the late one
+    one = Growing(4, folder, "dfedavg", before, replace(before, epoch=1), rounds=8)
     one._begins[3] = 4.0
     one.faults = [Fault(When(1.0), "a file for all", lambda growing: growing.give(range(4)))]
     one.run()
