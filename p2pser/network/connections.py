@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import zmq
 
 from p2pser.config import NetworkSettings
-from p2pser.network import descriptors, sockets
+from p2pser.network import descriptors, handshakes, sockets
 from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair, may_be_older
@@ -337,8 +337,8 @@ class Connections:
             self._handshake_failed(link, event)
 
     def _handshake_failed(self, link: Neighbour, event: int) -> None:
-        peer, address = link.peer, link.contact.address
-        if link.hello is not None or address is None:
+        peer = link.peer
+        if link.hello is not None or link.contact.address is None:
             return
         self._probes.read(peer)  # it may have been greeted since this thread last looked
         verdict = self._handshakes.failed(peer, greeted=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
@@ -346,17 +346,10 @@ class Connections:
             self._probes.begin(self._dialled_to[peer])
         elif verdict is Verdict.WRONG_KEY:
             self._probes.end(peer)
-            mend = ("a run with another name (--name), or of another user, has it, and one of the two needs "
-                    "other ports (network.base_port)" if link.contact.derived else
-                    "compare the topology files, the keys and the secrets")
-            self._handler.refused(link, f"the program that listens at {address} does not hold the key of peer {peer} "
-                                        f"that peer {self._me} knows: {mend} (or strangers crowd it, and its own log "
-                                        "tells of them)", True,
+            self._handler.refused(link, handshakes.wrong_key(link.contact, self._me), True,
                                   self._epoch > 0 and not link.contact.derived)
         elif verdict is Verdict.NO_PEER:
-            self._handler.trouble(peer, f"{address} accepts connections for peer {peer} and closes them unanswered: a "
-                                        "tunnel or proxy that does not reach its far end (start the peer, check the "
-                                        "tunnel), or another program listens there (check the address)")
+            self._handler.trouble(peer, handshakes.no_peer(link.contact))
 
     def _lost(self, link: Neighbour, connection: bytes) -> None:
         """Handle the end of a connection; where it carried our rows, the other one or the next one does from now on."""

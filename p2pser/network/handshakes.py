@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from p2pser.network.neighbour import Contact
+
 FAILURES_REPORTED = 3
 """Failed handshakes until we report it: a single one may be a peer that is just ending."""
 
@@ -55,3 +57,18 @@ class HandshakeFailures:
         """Start anew: a handshake has succeeded, or the failures were reported."""
         self._failures.pop(peer, None)
         self._speaks_zmtp.discard(peer)
+
+
+def wrong_key(contact: Contact, me: int) -> str:
+    """Return a sentence on a neighbour at whose address another key is held."""
+    mend = "a run with another name (--name), or of another user, has it, and one of the two needs other ports " \
+           "(network.base_port)" if contact.derived else "compare the topology files, the keys and the secrets"
+    return f"the program that listens at {contact.address} does not hold the key of peer {contact.peer} that peer {me} " \
+           f"knows: {mend} (or strangers crowd it, and its own log tells of them)"
+
+
+def no_peer(contact: Contact) -> str:
+    """Return a sentence on a neighbour at whose address no peer answers."""
+    return f"{contact.address} accepts connections for peer {contact.peer} and closes them unanswered: a tunnel or proxy " \
+           "that does not reach its far end (start the peer, check the tunnel), or another program listens there " \
+           "(check the address)"
