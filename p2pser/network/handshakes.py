@@ -63,12 +63,12 @@ def wrong_key(contact: Contact, me: int) -> str:
     """Return a sentence on a neighbour at whose address another key is held."""
     mend = "a run with another name (--name), or of another user, has it, and one of the two needs other ports " \
            "(network.base_port)" if contact.derived else "compare the topology files, the keys and the secrets"
-    return f"the program that listens at {contact.address} does not hold the key of peer {contact.peer} that peer {me} " \
-           f"knows: {mend} (or strangers crowd it, and its own log tells of them)"
+    return f"the program that listens at {contact.address} does not hold the key of peer {contact.peer} that peer " \
+           f"{me} knows: {mend} (or strangers crowd it, and its own log tells of them)"
 
 
 def no_peer(contact: Contact) -> str:
     """Return a sentence on a neighbour at whose address no peer answers."""
-    return f"{contact.address} accepts connections for peer {contact.peer} and closes them unanswered: a tunnel or proxy " \
-           "that does not reach its far end (start the peer, check the tunnel), or another program listens there " \
-           "(check the address)"
+    return f"{contact.address} accepts connections for peer {contact.peer} and closes them unanswered: a tunnel or " \
+           "proxy that does not reach its far end (start the peer, check the tunnel), or another program listens " \
+           "there (check the address)"
