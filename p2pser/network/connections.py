@@ -319,17 +319,14 @@ class Connections:
                 self._dialled.discard(link.peer)
                 self._lost(link, DIALLED)
             elif link.peer not in self._failed_handshake:
-                self._handler.trouble(link.peer, f"{link.contact.address} answers for peer {link.peer}, but in "
-                                                 "another protocol: another program listens there (check the address)")
+                self._handler.trouble(link.peer, handshakes.another_program(link.contact))
             self._failed_handshake.discard(link.peer)
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self._redial_at.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             older = may_be_older(self._epoch, value)
-            mend = f"give it epoch {self._epoch} of the topology file" if older else \
-                "compare the topology files and the keys"
-            self._handler.refused(link, f"peer {link.peer} at {link.contact.address} does not admit the key of peer "
-                                        f"{self._me}: {mend}", False, older)
+            self._handler.refused(link, handshakes.not_admitted(link.contact, self._me, self._epoch if older else None),
+                                  False, older)
             self.hang_up(link)
             self._redial_at[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):

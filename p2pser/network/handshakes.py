@@ -72,3 +72,15 @@ def no_peer(contact: Contact) -> str:
     return f"{contact.address} accepts connections for peer {contact.peer} and closes them unanswered: a tunnel or " \
            "proxy that does not reach its far end (start the peer, check the tunnel), or another program listens " \
            "there (check the address)"
+
+
+def another_program(contact: Contact) -> str:
+    """Return a sentence on a neighbour at whose address something else answers than ZeroMQ."""
+    return f"{contact.address} answers for peer {contact.peer}, but in another protocol: another program listens " \
+           "there (check the address)"
+
+
+def not_admitted(contact: Contact, me: int, newer: int | None) -> str:
+    """Return a sentence on a neighbour that refuses our key; newer : our epoch, where it may have an older file."""
+    mend = "compare the topology files and the keys" if newer is None else f"give it epoch {newer} of the topology file"
+    return f"peer {contact.peer} at {contact.address} does not admit the key of peer {me}: {mend}"
