@@ -301,8 +301,7 @@ class Connections:
                 self._handler.offended(peer, "a message of ever more parts: the connection was cut")
 
     def _forget_descriptor(self, peer: int) -> None:
-        descriptor = self._descriptors.pop(peer, None)
-        if descriptor is not None:
+        if (descriptor := self._descriptors.pop(peer, None)) is not None:
             self._intake.ended(descriptor)
 
     def _monitored(self, link: Neighbour, event: int, value: int) -> None:
@@ -324,9 +323,8 @@ class Connections:
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self._redial_at.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            older = may_be_older(self._epoch, value)
-            self._handler.refused(link, handshakes.not_admitted(link.contact, self._me, self._epoch if older else None),
-                                  False, older)
+            later = self._epoch if may_be_older(self._epoch, value) else None
+            self._handler.refused(link, handshakes.not_admitted(link.contact, self._me, later), False, bool(later))
             self.hang_up(link)
             self._redial_at[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
