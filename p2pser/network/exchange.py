@@ -82,14 +82,13 @@ class Exchange:
     me : the peer's id.
     roster : its neighbours: who takes part, and who is only sent to.
     round_timeout : seconds without progress after which a neighbour is left out of an exchange.
+    start_timeout : seconds for which a neighbour may wait for others before the first round; None: without limit.
     """
 
-    def __init__(self, me: int, roster: Roster, round_timeout: float) -> None:
-        self.start_timeout: float | None = None
-        """Seconds for which a neighbour may wait for others before the first round; None: without limit."""
+    def __init__(self, me: int, roster: Roster, round_timeout: float, start_timeout: float | None = None) -> None:
         self.me = me
         self.neighbours = roster.neighbours
-        self.round_timeout = round_timeout
+        self.round_timeout, self.start_timeout = round_timeout, start_timeout
         self.messages_late = 0
         """Late rows that were settled."""
         self.spread = 0.0
@@ -277,10 +276,9 @@ class Exchange:
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
-        waiting, longest = self.waiting(now), self._longest
+        waiting, longest = self.waiting(now), _longest(self._step, self.round_timeout, self.start_timeout)
         due = [self._progress[j][1] + self.round_timeout for j in waiting if self._can_give_up(j)]
-        if waiting and longest is not None:
-            due.append(self._waiting_since[1] + longest)
+        due += [self._waiting_since[1] + longest] if waiting and longest is not None else []
         return min(due, default=None)
 
     def patient(self, now: float) -> bool:
@@ -346,7 +344,7 @@ class Exchange:
 
     def _stopped(self, j: int, now: float) -> bool:
         at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
-        longest = self._longest
+        longest = _longest(self._step, self.round_timeout, self.start_timeout)
         # The sums of ``deadline``, to the last bit: at that time the wait must end.
         if longest is not None and at is not None and at == self._step and now >= since + longest:
             return True
@@ -354,19 +352,7 @@ class Exchange:
 
     def _can_give_up(self, j: int) -> bool:
         # Before the set-up a neighbour may wait for an operator to start another peer.
-        return j in self._progress and (self._progress[j][0].phase > Phase.START or self._training)
-
-    @property
-    def _longest(self) -> float | None:
-        """For how long a neighbour is waited for, whatever it reports; None: without limit."""
-        # In the set-up it may wait for an operator, or for a neighbour that does.
-        operator = 0.0 if self._training else self.start_timeout
-        return None if operator is None else operator + LONGEST * self.round_timeout
-
-    @property
-    def _training(self) -> bool:
-        """Whether the step that we wait for is one of training, or of the end."""
-        return self._step is not None and self._step.round >= 0
+        return j in self._progress and (self._progress[j][0].phase > Phase.START or _of_training(self._step))
 
     def _restart_timeout(self, sender: int, now: float) -> None:
         if sender in self._progress:
@@ -388,6 +374,17 @@ class Exchange:
         self.spread = max(gaps.values(), default=0.0) / max(math.sqrt(float(torch.dot(own, own))), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past.end(set(self._weights) - came, flows)
+
+
+def _longest(step: Step | None, round_timeout: float, start_timeout: float | None) -> float | None:
+    """Return for how long a neighbour is waited for, whatever it reports [s]; None: without limit."""
+    operator = 0.0 if _of_training(step) else start_timeout  # before, it may wait for one, or for a peer that does
+    return None if operator is None else operator + LONGEST * round_timeout
+
+
+def _of_training(step: Step | None) -> bool:
+    """Whether a step is one of training, or of the end."""
+    return step is not None and step.round >= 0
 
 
 def _as_it_is(sender: int, step: Step, own: Tensor, value: Value) -> Tensor | None:
