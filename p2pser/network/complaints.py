@@ -7,6 +7,14 @@ from queue import SimpleQueue
 
 from p2pser.network import events
 from p2pser.network.rates import Quota, Reports
+from p2pser.wire.messages import Kind
+
+ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
+"""Messages that cost an answer or an event each: a neighbour has a quota of them."""
+READ = 1024
+"""So many bytes of a body count as a message: it takes about a millisecond to read them."""
+CHEAP = 1024
+"""A smaller payload [B] costs its sender next to nothing."""
 
 
 class Complaints:
@@ -26,10 +34,20 @@ class Complaints:
         self._reports = Reports()
         self._quotas = {peer: (Quota(), Quota(rate=4000.0, burst=8000)) for peer in peers}
 
-    def within_quota(self, peer: int, cost: int = 1, *, often: bool = False) -> bool:
-        """Whether a neighbour's message may be answered, or handled where it is of a kind that comes ``often``; a flood
-        of further ones is an offence. cost : as how many it counts.
+    def lets_pass(self, peer: int, kind: Kind, size: int) -> bool:
+        """Whether a neighbour's message with a payload of ``size`` bytes may be handled; a flood of further ones is an
+        offence.
         """
+        if kind in ANSWERED:
+            return self._within(peer, 1 if kind is Kind.PING else 1 + size // READ)
+        often = kind is Kind.PONG or (kind is Kind.ROW and size < CHEAP)
+        return not often or self._within(peer, often=True)
+
+    def says_nothing_new(self, peer: int) -> None:
+        """A message of a neighbour has cost time, and says nothing; a flood of such is an offence."""
+        self._within(peer)
+
+    def _within(self, peer: int, cost: int = 1, *, often: bool = False) -> bool:
         quota = self._quotas[peer][often]
         if quota.take(self._clock(), cost):
             return True

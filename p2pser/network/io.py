@@ -184,7 +184,7 @@ class IOThread:
 
     def mark_heard(self, peer: int) -> None:
         """Note that a Progressed event of a neighbour has been read."""
-        self._neighbours[peer].heard_of += 1
+        self._neighbours[peer].told.heard += 1
 
     def close(self, reason: str, flush: float) -> None:
         """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""

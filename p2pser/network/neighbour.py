@@ -13,13 +13,10 @@ from p2pser.base.errors import ConfigError
 from p2pser.network.events import Changed
 from p2pser.network.states import TABLE, WATCHED, Cause, Either, State
 from p2pser.network.stream import Stream
+from p2pser.network.told import Told
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Phase, Progress
 
-PROGRESS_INTERVAL = 0.25
-"""Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
-MOST_UNHEARD = 256
-"""Reports of progress that wait for the training thread: it may be in a long local step, and a neighbour may flood."""
 DISCONNECTED = 1.5
 """Seconds without any connection after which a neighbour has ended, its BYE lost: a living one would have dialled."""
 TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (if your "
@@ -107,11 +104,7 @@ class Neighbour:
         self._given_up = False
         """Whether the run went on without it: then only a row of it is a return."""
         self._last_traffic = self._last_ping = 0.0
-        self._progress: Progress | None = None
-        self._reported: tuple[Progress, float] | None = None
-        self._untold = False
-        self.told = self.heard_of = 0
-        """How often the training thread was told of progress, and how often it has heard (which it counts itself)."""
+        self.told = Told(contact.peer)
         self._back_in = 0
         """The round that we were in when it came back."""
         self._bye: int | None = None
@@ -210,30 +203,6 @@ class Neighbour:
         self._ended = self._ours.begun
         return self.happens(Cause.DONE if word == "done" else Cause.LEFT, word)
 
-    def new_progress(self, progress: Progress, now: float) -> bool:
-        """Take the progress in a header; True where the training thread must know of it.
-
-        Steps within a phase are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
-        """
-        if self._progress is not None and progress <= self._progress:
-            return False
-        self._progress = progress
-        if self._reported is not None:
-            reported, at = self._reported
-            if progress[:3] == reported[:3] and now < at + PROGRESS_INTERVAL:
-                return False
-        self._reported, self._untold = (progress, now), True
-        return True
-
-    def tells_progress(self) -> Progress | None:
-        """Return the progress that the training thread is to be told of now; None: none is new, or it has not read what
-        it was told before.
-        """
-        if not self._untold or self._progress is None or self.told - self.heard_of >= MOST_UNHEARD:
-            return None
-        self._untold, self.told = False, self.told + 1
-        return self._progress
-
     # What happens to it -------------------------------------------------------------------------------------
 
     def happens(self, cause: Cause, reason: str, silence: float = 0.0) -> list[Changed]:
@@ -253,7 +222,8 @@ class Neighbour:
 
     def begin(self, joining: bool) -> list[Changed]:
         """Begin our run; ``joining``: one that is under way, in which a neighbour that does not train is not missed."""
-        trains = self._progress is not None and self._progress.phase in (Phase.TRAIN, Phase.EXCHANGE)
+        at = self.told.progress
+        trains = at is not None and at.phase in (Phase.TRAIN, Phase.EXCHANGE)
         if joining and self.up and not trains:
             return self.happens(Cause.APART, f"peer {self.peer} does not train yet")
         return self.happens(Cause.BEGIN, self.reason or f"peer {self.peer} did not come in time")
@@ -378,6 +348,6 @@ class Neighbour:
         return not self._ours.begun or self._ours.admits or self._ours.progress.phase > Phase.EXCHANGE
 
     def _forget(self) -> None:
-        self.hello = self._progress = self._reported = None
-        self._untold = False
+        self.hello = None
+        self.told.forget()
         self._ended = self._given_up = False

@@ -29,12 +29,6 @@ from p2pser.wire import hello, messages
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase
 
-ANSWERED = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.PING, Kind.BYE})
-"""Messages that cost an answer or an event each: a neighbour has a quota of them."""
-READ = 1024
-"""So many bytes of a body count as a message: it takes about a millisecond to read them."""
-CHEAP = 1024
-"""A smaller payload [B] costs its sender next to nothing."""
 TICK = 0.25
 """Longest time between two looks at the clock [s]: a longer gap means that this process did not run."""
 REDIAL_LOST = 5.0
@@ -108,7 +102,7 @@ class PeerProtocol:
     def _tick(self, link: Neighbour, now: float) -> None:
         changes, ping = link.tick(self._awake.time(now))
         self._tell(changes)
-        self._tell_progress(link)
+        link.told.tell(self._queue)
         if ping:
             self.control.ping(link)
         broken = link.broken(self._awake.time(now), REDIAL_LOST)
@@ -181,8 +175,7 @@ class PeerProtocol:
                 raise RemoteProtocolError(f"peer {link.peer} sent a message in peer {header.sender}'s name", link.peer)
             if link.state is State.REFUSED:
                 link.refusal(self._awake.time(self._clock()))
-            cost = 1 if header.kind is Kind.PING else 1 + len(payload) // READ
-            if header.kind not in ANSWERED or self._complaints.within_quota(link.peer, cost):
+            if self._complaints.lets_pass(link.peer, header.kind, len(payload)):
                 self._handlers[header.kind](Message(link, header, payload, route, identity))
         except RemoteProtocolError as error:
             self.strike(link.peer, str(error))
@@ -235,11 +228,9 @@ class PeerProtocol:
 
     def _on_refused(self, message: Message) -> None:
         reason = messages.decode_reason(message.payload)
-        if message.link.former(message.header):
-            return  # it came a longer way than the HELLO of the process that has taken its place
         if message.header.slot == NOTICE:
             self.trouble(message.link.peer, reason, "notice")
-        else:
+        elif not message.link.former(message.header):  # else it came a longer way than the HELLO of its successor
             older = message.header.run == self.control.run and message.header.epoch < self.control.hello.epoch
             self.refused(message.link, reason, by_us=False, older=older, key=False)
 
@@ -256,7 +247,7 @@ class PeerProtocol:
             self._tell(link.goes_on(message.header.progress) if message.header.total != APART else ())
 
     def _on_pong(self, message: Message) -> None:
-        if self._complaints.within_quota(message.link.peer, often=True) and self._accept(message):
+        if self._accept(message):
             if self.control.hello.role == "check":
                 self._queue.put(events.Ponged(message.link.peer))
             else:
@@ -269,8 +260,7 @@ class PeerProtocol:
             self._tell(message.link.said_bye(messages.decode_reason(message.payload)))
 
     def _on_row(self, message: Message) -> None:
-        cheap = len(message.payload) < CHEAP
-        if (not cheap or self._complaints.within_quota(message.link.peer, often=True)) and self._accept(message):
+        if self._accept(message):
             whole, due = message.link.stream.chunk(message.header, message.payload)
             if due is not None:
                 self.control.acknowledge(message.link)
@@ -280,7 +270,7 @@ class PeerProtocol:
 
     def _on_credit(self, message: Message) -> None:
         if self._accept(message) and not message.link.stream.credit(message.header.total, self._clock()):
-            self._complaints.within_quota(message.link.peer)  # it says nothing new
+            self._complaints.says_nothing_new(message.link.peer)
 
     def _accept(self, message: Message) -> bool:
         """Whether a message belongs to the present incarnation of a neighbour; note the traffic."""
@@ -299,13 +289,8 @@ class PeerProtocol:
         changes = link.heard(self._awake.time(now))
         if changes:
             self._tell(changes)
-        if link.new_progress(message.header.progress, now):
-            self._tell_progress(link)
-
-    def _tell_progress(self, link: Neighbour) -> None:
-        """Tell the training thread how far a neighbour is, unless it has much to read of that still."""
-        if (progress := link.tells_progress()) is not None:
-            self._queue.put(events.Progressed(link.peer, progress))
+        if link.told.new(message.header.progress, now):
+            link.told.tell(self._queue)
 
     def _hear_apart(self, message: Message) -> None:
         if message.header.total == APART and self.ours.begun:

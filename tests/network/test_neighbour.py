@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import product
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 from p2pser.base.errors import ConfigError
 from p2pser.network.awake import AwakeClock
 from p2pser.network.events import Changed
-from p2pser.network.neighbour import (
-    DISCONNECTED,
-    MOST_UNHEARD,
-    PROGRESS_INTERVAL,
-    Contact,
-    Neighbour,
-    Ours,
-    Patience,
-)
+from p2pser.network.neighbour import DISCONNECTED, Contact, Neighbour, Ours, Patience
 from p2pser.network.roster import TRAINS
 from p2pser.network.states import GONE, TABLE, WATCHED, Cause, Either, State
 from p2pser.network.stream import Stream
+from p2pser.network.told import MOST_UNHEARD, PROGRESS_INTERVAL
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress
 
@@ -297,7 +292,7 @@ def test_when_the_run_begins_those_that_have_not_come_are_lost_with_the_reason()
 def test_one_that_joins_waits_for_those_that_train_only() -> None:
     for phase, after in ((Phase.SETUP, State.RETURNING), (Phase.EXCHANGE, State.PRESENT)):
         machine = One().present()
-        machine.new_progress(Progress(3, 0, phase, 0), 0.0)
+        machine.told.new(Progress(3, 0, phase, 0), 0.0)
         machine.begin(joining=True)
         assert machine.state is after
 
@@ -322,30 +317,30 @@ def at(round: int, phase: Phase, beat: int, slot: int = 0) -> Progress:
 def test_steps_within_a_phase_are_told_now_and_then_and_everything_else_at_once() -> None:
     one = One()
     machine = one.present()
-    assert machine.new_progress(at(0, Phase.TRAIN, 1), 10.0)
-    assert not machine.new_progress(at(0, Phase.TRAIN, 2), 10.1)
-    assert machine.new_progress(at(0, Phase.EXCHANGE, 0), 10.1)
-    assert machine.new_progress(at(0, Phase.TRAIN, 0, slot=1), 10.1)
-    assert machine.new_progress(at(1, Phase.TRAIN, 1), 10.1)
-    assert not machine.new_progress(at(1, Phase.TRAIN, 1), 20.0), "nothing new"
-    assert not machine.new_progress(at(0, Phase.TRAIN, 9), 20.0), "a chunk tells how far its sender was when it posted"
-    assert machine.new_progress(at(1, Phase.TRAIN, 2), 10.1 + PROGRESS_INTERVAL)
+    assert machine.told.new(at(0, Phase.TRAIN, 1), 10.0)
+    assert not machine.told.new(at(0, Phase.TRAIN, 2), 10.1)
+    assert machine.told.new(at(0, Phase.EXCHANGE, 0), 10.1)
+    assert machine.told.new(at(0, Phase.TRAIN, 0, slot=1), 10.1)
+    assert machine.told.new(at(1, Phase.TRAIN, 1), 10.1)
+    assert not machine.told.new(at(1, Phase.TRAIN, 1), 20.0), "nothing new"
+    assert not machine.told.new(at(0, Phase.TRAIN, 9), 20.0), "a chunk tells how far its sender was when it posted"
+    assert machine.told.new(at(1, Phase.TRAIN, 2), 10.1 + PROGRESS_INTERVAL)
     one.greets(6)
-    assert machine.new_progress(at(0, Phase.TRAIN, 1), 10.4)
+    assert machine.told.new(at(0, Phase.TRAIN, 1), 10.4)
 
 
 def test_what_the_training_thread_has_not_read_is_told_once_it_has_as_it_is_then() -> None:
-    machine = One().present()
-    told = []
+    machine, queue = One().present(), SimpleQueue[Any]()
     for round in range(3 * MOST_UNHEARD):
-        assert machine.new_progress(at(round, Phase.TRAIN, 0), 10.0)
-        told += [machine.tells_progress()]
-    assert told[:MOST_UNHEARD] == [at(round, Phase.TRAIN, 0) for round in range(MOST_UNHEARD)]
-    assert set(told[MOST_UNHEARD:]) == {None}
-    machine.heard_of += 1
-    assert machine.tells_progress() == at(3 * MOST_UNHEARD - 1, Phase.TRAIN, 0)
-    machine.heard_of += 1
-    assert machine.tells_progress() is None, "nothing new"
+        assert machine.told.new(at(round, Phase.TRAIN, 0), 10.0)
+        machine.told.tell(queue)
+    assert [queue.get().progress.round for _ in range(queue.qsize())] == list(range(MOST_UNHEARD))
+    machine.told.heard += 1
+    machine.told.tell(queue)
+    assert queue.get().progress == at(3 * MOST_UNHEARD - 1, Phase.TRAIN, 0)
+    machine.told.heard += 1
+    machine.told.tell(queue)
+    assert queue.empty(), "nothing new"
 
 
 def test_only_the_acknowledgement_of_our_bye_counts() -> None:

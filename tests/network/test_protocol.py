@@ -161,7 +161,7 @@ def test_a_thousand_cheap_messages_a_second_are_no_flood(clockwork: Clockwork) -
         clockwork.protocol.received(clockwork.link, framed(header), lambda frame: True, None)
         while clockwork.queue.qsize():
             assert isinstance(clockwork.queue.get(), events.Progressed)
-            clockwork.link.heard_of += 1
+            clockwork.link.told.heard += 1
     assert clockwork.link.strikes == 0
 
 
