@@ -286,9 +286,7 @@ class PeerProtocol:
 
     def _note_traffic(self, message: Message) -> None:
         link, now = message.link, self._clock()
-        changes = link.heard(self._awake.time(now))
-        if changes:
-            self._tell(changes)
+        self._tell(link.heard(self._awake.time(now)))
         if link.told.new(message.header.progress, now):
             link.told.tell(self._queue)
 
